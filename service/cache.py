@@ -1,0 +1,265 @@
+"""The cache in Redis: keys, the format of an entry, and publication.
+
+Reading and storing answers never fails: Redis trouble is a miss, logged once per change. Only publishing
+a refresh raises, because then nobody has been served.
+
+    chat-stats:v1:entry:models:24h:provider=3   one entry
+    chat-stats:v1:generation                    what the last refresh published (JSON)
+    chat-stats:v1:sequence                      counts refreshes, so that a late one cannot undo a newer one
+"""
+
+import logging
+import time
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
+from typing import Any
+
+import orjson
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError, ResponseError, WatchError
+
+from service.errors import CacheUnavailable
+from service.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+#: Version of the keys and of the entry format. Another version is another set of keys, so that old and new
+#: processes can share a Redis.
+VERSION = 1
+
+#: After a failure, seconds during which Redis is not asked again: a hung one must not delay every request.
+PAUSE_SECONDS = 1.0
+
+_REDIS_TROUBLE = (RedisError, OSError, TimeoutError)
+
+
+class UndecodableEntry(ValueError):
+    """What is stored under a key is not an entry of this version, or not a whole one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One computed answer: its body, and how, when and in which generation it was computed."""
+
+    #: The JSON of `data`.
+    body: bytes
+    #: Metadata beside the common fields, such as `total_models`.
+    totals: dict[str, int]
+    method: str
+    computed_at: datetime
+    compute_ms: float
+    generation: str
+    unavailable: tuple[str, ...] = ()
+
+    def age_seconds(self, now: datetime) -> float:
+        """Return the age; 0 when the clock of whoever computed it is ahead of ours."""
+        return max(0.0, (now - self.computed_at).total_seconds())
+
+    @property
+    def etag(self) -> str:
+        """A validator of the numbers: the same from every process and refresh that finds the same ones.
+
+        A weak one, since the metadata beside them (age, timestamp) differs from response to response.
+        """
+        return f'W/"{blake2b(self.body, digest_size=12).hexdigest()}"'
+
+
+def encode(entry: Entry) -> bytes:
+    """Return the stored form: one line of JSON that describes the entry, then its body."""
+    header = {
+        "format": f"chat-stats/{VERSION}",
+        "length": len(entry.body),
+        "crc32": zlib.crc32(entry.body),
+        "method": entry.method,
+        "computed_at": entry.computed_at.isoformat(),
+        "compute_ms": entry.compute_ms,
+        "generation": entry.generation,
+        "totals": entry.totals,
+        "unavailable": entry.unavailable,
+    }
+    return orjson.dumps(header) + b"\n" + entry.body
+
+
+def decode(stored: bytes) -> Entry:
+    """Read the stored form; `UndecodableEntry` says what is wrong with it."""
+    line, _, body = stored.partition(b"\n")
+    try:
+        header = orjson.loads(line)
+        if header["format"] != f"chat-stats/{VERSION}":
+            raise UndecodableEntry("it has another format")
+        if (header["length"], header["crc32"]) != (len(body), zlib.crc32(body)):
+            raise UndecodableEntry("it is truncated or damaged")
+        computed_at = datetime.fromisoformat(header["computed_at"])
+        return Entry(
+            body=body,
+            totals=dict(header["totals"]),
+            method=str(header["method"]),
+            computed_at=computed_at if computed_at.tzinfo else computed_at.replace(tzinfo=UTC),
+            compute_ms=float(header["compute_ms"]),
+            generation=str(header["generation"]),
+            unavailable=tuple(header["unavailable"]),
+        )
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise UndecodableEntry(f"it is no chat-stats entry ({type(error).__name__})") from None
+
+
+class Cache:
+    """Answers in Redis."""
+
+    def __init__(self, settings: Settings, redis: "Redis[bytes]") -> None:
+        self._redis = redis
+        self._prefix = f"{settings.cache_prefix}:v{VERSION}"
+        self._lifetime = timedelta(seconds=settings.fresh_seconds + settings.stale_seconds)
+        self._paused_until = 0.0
+        self.reachable = True
+
+    def entry_key(self, query_key: str) -> str:
+        return f"{self._prefix}:entry:{query_key}"
+
+    @property
+    def generation_key(self) -> str:
+        return f"{self._prefix}:generation"
+
+    @property
+    def sequence_key(self) -> str:
+        return f"{self._prefix}:sequence"
+
+    async def get(self, query_key: str) -> Entry | None:
+        """Return the entry, or None: absent, undecodable, or (`reachable` is False) Redis is not there."""
+        if time.monotonic() < self._paused_until:
+            return None
+        try:
+            stored = await self._redis.get(self.entry_key(query_key))
+        except _REDIS_TROUBLE as error:
+            self._trouble(error)
+            return None
+        self._works()
+        return None if stored is None else self._decoded(query_key, stored)
+
+    async def store(self, query_key: str, entry: Entry) -> None:
+        """Keep a live answer, unless a newer one came in between or Redis is not there."""
+        if time.monotonic() < self._paused_until:
+            return
+        key = self.entry_key(query_key)
+        try:
+            async with self._redis.pipeline() as pipe:
+                await pipe.watch(key)
+                stored = await pipe.get(key)
+                current = None if stored is None else self._decoded(query_key, stored)
+                if current is not None and entry.computed_at <= current.computed_at <= datetime.now(UTC):
+                    return
+                pipe.multi()
+                pipe.set(key, encode(entry), px=self._lifetime)
+                await pipe.execute()
+        except WatchError:
+            logger.debug("%s was stored by another process meanwhile", key)
+        except ResponseError as error:  # reachable, but it refuses to write: full, or read-only
+            logger.warning("Redis did not store %s: %s", key, error)
+        except _REDIS_TROUBLE as error:
+            self._trouble(error)
+        else:
+            self._works()
+
+    async def next_sequence(self) -> int:
+        """Return the number of a refresh that begins now; `CacheUnavailable` when Redis is not there."""
+        try:
+            return int(await self._redis.incr(self.sequence_key))
+        except _REDIS_TROUBLE as error:
+            raise _unavailable(error) from error
+
+    async def publish(
+        self, entries: Mapping[str, Entry], *, sequence: int, summary: Mapping[str, Any]
+    ) -> bool:
+        """Make all entries of one refresh appear together, with its summary.
+
+        Returns False, and changes nothing, when a later refresh was published already.
+        """
+        try:
+            async with self._redis.pipeline() as pipe:
+                await pipe.watch(self.generation_key)
+                current = _json_object(await pipe.get(self.generation_key))
+                if current.get("sequence", 0) > sequence:
+                    return False
+                pipe.multi()
+                for query_key, entry in entries.items():
+                    pipe.set(self.entry_key(query_key), encode(entry), px=self._lifetime)
+                pipe.set(self.generation_key, orjson.dumps({**summary, "sequence": sequence}))
+                await pipe.execute()
+        except WatchError:
+            return False
+        except _REDIS_TROUBLE as error:
+            raise _unavailable(error) from error
+        return True
+
+    async def last_generation(self) -> dict[str, Any] | None:
+        """Return the summary of the last refresh; `CacheUnavailable` when Redis is not there."""
+        try:
+            return _json_object(await self._redis.get(self.generation_key)) or None
+        except _REDIS_TROUBLE as error:
+            raise _unavailable(error) from error
+
+    async def entries(self) -> dict[str, Entry]:
+        """Return all entries by their query key, for `status`; `CacheUnavailable` as above."""
+        found: dict[str, Entry] = {}
+        start = self.entry_key("")
+        try:
+            async for key in self._redis.scan_iter(match=f"{start}*", count=1000):
+                query_key = key.decode().removeprefix(start)
+                stored = await self._redis.get(key)
+                if stored is not None and (entry := self._decoded(query_key, stored)) is not None:
+                    found[query_key] = entry
+        except _REDIS_TROUBLE as error:
+            raise _unavailable(error) from error
+        return found
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+
+    def _decoded(self, query_key: str, stored: bytes) -> Entry | None:
+        try:
+            return decode(stored)
+        except UndecodableEntry as error:
+            logger.warning("ignored the cached entry %s: %s", self.entry_key(query_key), error)
+            return None
+
+    def _trouble(self, error: BaseException) -> None:
+        self._paused_until = time.monotonic() + PAUSE_SECONDS
+        if self.reachable:
+            logger.warning("Redis does not answer (%s): going on without it", type(error).__name__)
+        self.reachable = False
+
+    def _works(self) -> None:
+        if not self.reachable:
+            logger.warning("Redis answers again")
+        self.reachable = True
+
+
+def connect(url: str, *, timeout_seconds: float, max_connections: int = 32) -> "Redis[bytes]":
+    """Return a client that connects when it is first used; every wait of it ends after `timeout_seconds`."""
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=max_connections,
+        timeout=timeout_seconds,
+        socket_timeout=timeout_seconds,
+        socket_connect_timeout=timeout_seconds,
+        retry=Retry(NoBackoff(), 1),  # a connection that died while it lay idle
+        retry_on_error=[ConnectionError],
+    )
+    return Redis.from_pool(pool)
+
+
+def _json_object(stored: bytes | None) -> dict[str, Any]:
+    try:
+        value = orjson.loads(stored or b"{}")
+    except orjson.JSONDecodeError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _unavailable(error: BaseException) -> CacheUnavailable:
+    return CacheUnavailable(f"Redis does not answer ({type(error).__name__})")

@@ -1,0 +1,251 @@
+"""The method ladder: the RPC function first, then strictly simpler statements.
+
+    rpc                    the function
+    fallback_optimized     one GROUP BY                       when the function is missing, broken, refused
+    fallback_with_counts   one COUNT per model                when the GROUP BY timed out or was refused
+    fallback               counts over slices of the key      when the COUNTs timed out too
+
+An outage of the database is none of these: it ends the computation (`Unavailable`). Each method gets at
+most half of the time of the one before, so that a fallback never costs more than what timed out.
+"""
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+import asyncpg
+
+from service import aggregations, queries
+from service.aggregations import AGGREGATIONS, Aggregation, Data, ModelUsage, Query
+from service.database import COUNT_CONNECTIONS, Snapshot
+from service.errors import ComputationTimedOut, NotFound, SchemaError
+
+logger = logging.getLogger(__name__)
+
+SLICE_ROWS = 50_000
+SMALLEST_SLICE_ROWS = 500
+
+
+class Method(StrEnum):
+    RPC = "rpc"
+    OPTIMIZED = "fallback_optimized"
+    WITH_COUNTS = "fallback_with_counts"
+    SLICES = "fallback"
+
+
+#: The ladder, cheapest last.
+LADDER = tuple(Method)
+
+class WrongColumns(Exception):
+    """A function of the right name returned other columns: it is not the one that chat-stats installs."""
+
+
+#: What the statement of a method may meet and the next one be spared. Anything else is an error.
+_REFUSED = (
+    asyncpg.QueryCanceledError,  # its statement timeout
+    asyncpg.InsufficientPrivilegeError,  # on a column or function that the next one does not use
+    asyncpg.InsufficientResourcesError,  # out of memory or temporary space
+    asyncpg.ProgramLimitExceededError,
+)
+STEP_DOWN: dict[Method, tuple[type[Exception], ...]] = {
+    # Whatever goes wrong inside a function is about the function, except that the tables are missing.
+    Method.RPC: (asyncpg.PostgresError, WrongColumns),
+    Method.OPTIMIZED: _REFUSED,
+    Method.WITH_COUNTS: (asyncpg.QueryCanceledError,),
+    Method.SLICES: (),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """The numbers of one query, and how they came about."""
+
+    data: Data
+    totals: dict[str, int]
+    method: Method
+    compute_ms: float
+    #: Fields that the method cannot know; they are 0 in `data`.
+    unavailable: tuple[str, ...] = ()
+
+
+class MethodLog:
+    """Says once when an aggregation's method changes, instead of at every computation."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, Method] = {}
+        self.fallbacks: Counter[str] = Counter()
+
+    def record(self, aggregation: str, method: Method, reason: str | None) -> None:
+        if method is not Method.RPC:
+            self.fallbacks[method] += 1
+        if self._last.get(aggregation, Method.RPC) is method:
+            return
+        self._last[aggregation] = method
+        if method is Method.RPC:
+            logger.warning("%s is computed by rpc again", aggregation)
+        else:
+            logger.warning("%s is computed by %s: %s", aggregation, method, reason)
+
+
+METHOD_LOG = MethodLog()
+
+
+async def compute(snapshot: Snapshot, query: Query, *, timeout: float) -> Computed:
+    """Compute `query` by the best method that works; its first statement may take `timeout` seconds.
+
+    Raises `NotFound` for an unknown model, `SchemaError`, `ComputationTimedOut`, or `Unavailable`.
+    """
+    try:
+        async with asyncio.timeout(timeout * len(LADDER)):
+            return await _climb_down(snapshot, query, timeout)
+    except (TimeoutError, asyncpg.QueryCanceledError) as error:
+        raise ComputationTimedOut("no method could compute this in time") from error
+    except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError) as error:
+        raise SchemaError(f"{error}; run: chat-stats migrate") from error
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise SchemaError(f"{error}; grant the chat-stats role SELECT on the three tables") from error
+
+
+async def _climb_down(snapshot: Snapshot, query: Query, timeout: float) -> Computed:
+    started = time.perf_counter()
+    aggregation = AGGREGATIONS[query.aggregation]
+    reason = None
+    for step, method in enumerate(LADDER):
+        try:
+            data, unavailable = await _run(method, snapshot, query, aggregation, timeout / 2**step)
+        except STEP_DOWN[method] as error:
+            # The text of an error in the statement may quote data; the log is for operators.
+            reason = f"{method} failed with {type(error).__name__}: {error}"
+            continue
+        METHOD_LOG.record(aggregation.name, method, reason)
+        return Computed(
+            data, aggregation.totals(data), method, (time.perf_counter() - started) * 1000, unavailable
+        )
+    raise AssertionError("the last method has no next one")  # pragma: no cover
+
+
+async def catalogue(
+    snapshot: Snapshot, *, timeout: float, provider_id: str | None = None, model_id: str | None = None
+) -> list[ModelUsage]:
+    """Return the models that have a provider, with no usage yet."""
+    records = await snapshot.fetch(queries.load("catalogue"), provider_id, model_id, timeout=timeout)
+    return [ModelUsage(**record) for record in records]
+
+
+async def provider_ids(snapshot: Snapshot, *, timeout: float) -> list[str]:
+    """Return the ids of all providers, also of those without models, as text."""
+    records = await snapshot.fetch(queries.load("provider_ids"), timeout=timeout)
+    return [record["id"] for record in records]
+
+
+async def _run(
+    method: Method, snapshot: Snapshot, query: Query, aggregation: Aggregation, timeout: float
+) -> tuple[Data, tuple[str, ...]]:
+    data: Any
+    unavailable: tuple[str, ...] = ()
+    if method is Method.RPC:
+        data = await _call(snapshot, query, aggregation, timeout)
+    elif method is Method.OPTIMIZED:
+        data = aggregation.from_usage(await _grouped(snapshot, query, timeout))
+        if "total_cost_usd" in data and not await _has_cost(snapshot, timeout):
+            data["total_cost_usd"] = None
+    else:
+        count = _count_models if method is Method.WITH_COUNTS else _count_slices
+        data = aggregation.from_usage(await count(snapshot, query, timeout))
+        unavailable = aggregation.unknown_from_counts
+        if isinstance(data, dict):
+            # What is derived from numbers that are not known is not known either.
+            data |= {name: 0 for name in unavailable if name in data}
+    if query.model_id is not None:
+        data = await _with_identity(snapshot, query.model_id, data, timeout)
+    if "total_cost_usd" in data and data["total_cost_usd"] is None:
+        data["total_cost_usd"] = 0.0
+        unavailable = aggregations.COST_FIELDS
+    return data, unavailable
+
+
+async def _call(snapshot: Snapshot, query: Query, aggregation: Aggregation, timeout: float) -> Data:
+    statement, narrowed = aggregation.rpc(query)
+    bounds = query.range.bounds(snapshot.now)
+    records = await snapshot.fetch(statement, *bounds, *narrowed, timeout=timeout)
+    if records and tuple(records[0].keys()) != aggregation.columns:
+        raise WrongColumns(f"{aggregation.function} returned {', '.join(records[0].keys())}")
+    return aggregation.from_rpc(records)
+
+
+async def _has_cost(snapshot: Snapshot, timeout: float) -> bool:
+    records = await snapshot.fetch(queries.load("has_cost"), timeout=timeout)
+    return bool(records[0]["has_cost"])
+
+
+async def _with_identity(snapshot: Snapshot, model_id: str, stats: aggregations.Row, timeout: float) -> Data:
+    found = await catalogue(snapshot, timeout=timeout, model_id=model_id)
+    if not found:
+        raise NotFound(f"no model with id {model_id}")
+    return aggregations.model_row(found[0], stats or None)
+
+
+async def _grouped(snapshot: Snapshot, query: Query, timeout: float) -> list[ModelUsage]:
+    bounds = query.range.bounds(snapshot.now)
+    records = await snapshot.fetch(
+        queries.load("usage_by_model"), *bounds, query.provider_id, query.model_id, timeout=timeout
+    )
+    return [ModelUsage(**record) for record in records]
+
+
+async def _count_models(snapshot: Snapshot, query: Query, timeout: float) -> list[ModelUsage]:
+    """Count the requests of each model with a statement of its own, a few side by side in one snapshot."""
+    models = await catalogue(
+        snapshot, timeout=timeout, provider_id=query.provider_id, model_id=query.model_id
+    )
+    bounds = query.range.bounds(snapshot.now)
+    statement = queries.load("count_of_model")
+    waiting = list(models)
+    counted: list[ModelUsage] = []
+
+    async def count_on(connection: Snapshot) -> None:
+        while waiting:
+            model = waiting.pop()
+            records = await connection.fetch(statement, str(model.model_id), *bounds, timeout=timeout)
+            if records[0]["count"]:
+                counted.append(replace(model, total_requests=records[0]["count"]))
+
+    async with snapshot.siblings(min(COUNT_CONNECTIONS, max(0, len(models) - 1))) as siblings:
+        try:
+            async with asyncio.TaskGroup() as group:
+                for connection in (snapshot, *siblings):
+                    group.create_task(count_on(connection))
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+    return counted
+
+
+async def _count_slices(snapshot: Snapshot, query: Query, timeout: float) -> list[ModelUsage]:
+    """Count over consecutive slices of the primary key, smaller ones when a slice takes too long."""
+    models = await catalogue(
+        snapshot, timeout=timeout, provider_id=query.provider_id, model_id=query.model_id
+    )
+    bounds = query.range.bounds(snapshot.now)
+    statement = queries.load("count_slice")
+    counts: Counter[Any] = Counter()
+    last_id, rows = None, SLICE_ROWS
+    while True:
+        try:
+            records = await snapshot.fetch(statement, last_id, rows, *bounds, timeout=timeout)
+        except asyncpg.QueryCanceledError:
+            if rows <= SMALLEST_SLICE_ROWS:
+                raise
+            rows //= 4
+            continue
+        if not records:
+            break
+        last_id = records[0]["last_id"]
+        counts.update({record["model_id"]: record["request_count"] for record in records})
+    return [
+        replace(model, total_requests=counts[model.model_id]) for model in models if counts[model.model_id]
+    ]
+

@@ -1,0 +1,92 @@
+"""Every error that chat-stats raises on purpose, with the HTTP status and exit code that it becomes.
+
+    ChatStatsError                 500  exit 1
+    ├── SettingsError              500  exit 2   a setting is missing or wrong
+    ├── InvalidParameter           422  exit 2   a value that a caller sent; names the parameter
+    ├── NotAuthenticated           401           no key, or a wrong one
+    ├── NotFound                   404
+    ├── SchemaError                503  exit 3   the database lacks a table or column that is needed
+    └── Unavailable                503  exit 4   an outage: try again after `retry_after` seconds
+        ├── DatabaseUnavailable                  Postgres: no connection, or lost
+        ├── DatabaseBusy                         too many live computations, or a table is locked
+        ├── ComputationTimedOut                  no method of the ladder answered in time
+        ├── CacheUnavailable                     a refresh could not be published to Redis
+        ├── QueueUnavailable                     the refresh queue's Redis does not answer
+        └── RefreshRunning                       another refresh of the same cache is under way
+
+`service.app` turns them into problem+json, `worker.cli` into an exit code. Redis trouble while reading or
+writing the cache is not among them: it is a miss (`service.cache`).
+"""
+
+
+class ChatStatsError(Exception):
+    """Base of all. The message is shown to the caller: no SQL, no DSN, no secret in it."""
+
+    status = 500
+    title = "Internal error"
+    exit_code = 1
+    retry_after: int | None = None
+
+
+class SettingsError(ChatStatsError):
+    title = "Wrong settings"
+    exit_code = 2
+
+
+class InvalidParameter(ChatStatsError):
+    status = 422
+    title = "Invalid parameter"
+    exit_code = 2
+
+    def __init__(self, parameter: str, message: str) -> None:
+        super().__init__(message)
+        self.parameter = parameter
+
+
+class NotAuthenticated(ChatStatsError):
+    status = 401
+    title = "Not authenticated"
+
+
+class NotFound(ChatStatsError):
+    status = 404
+    title = "Not found"
+
+
+class SchemaError(ChatStatsError):
+    status = 503
+    title = "Database schema incomplete"
+    exit_code = 3
+    retry_after = 30
+
+
+class Unavailable(ChatStatsError):
+    status = 503
+    title = "Temporarily unavailable"
+    exit_code = 4
+    retry_after = 5
+
+
+class DatabaseUnavailable(Unavailable):
+    title = "Database unavailable"
+
+
+class DatabaseBusy(Unavailable):
+    title = "Database busy"
+
+
+class ComputationTimedOut(Unavailable):
+    title = "Computation timed out"
+    retry_after = 30
+
+
+class QueueUnavailable(Unavailable):
+    title = "Refresh queue unavailable"
+
+
+class CacheUnavailable(Unavailable):
+    title = "Cache unavailable"
+
+
+class RefreshRunning(Unavailable):
+    title = "Refresh running"

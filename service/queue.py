@@ -1,0 +1,89 @@
+"""Asks the worker for a refresh: the one place outside `worker.main` that knows its queue."""
+
+from collections.abc import Iterable
+from typing import Any, cast
+
+import orjson
+from arq.connections import ArqRedis
+from arq.jobs import Job
+from redis.asyncio import BlockingConnectionPool
+from redis.exceptions import RedisError
+
+from service.errors import QueueUnavailable
+from service.settings import Settings
+
+REFRESH_JOB = "refresh"
+
+
+def queue_name(settings: Settings) -> str:
+    return f"{settings.cache_prefix}:queue"
+
+
+def health_key(settings: Settings) -> str:
+    """Return the key that lives as long as a worker does."""
+    return f"{settings.cache_prefix}:worker:health"
+
+
+def serialize(job: dict[str, Any]) -> bytes:
+    """Encode a job or its result as JSON; an exception becomes its text."""
+    return orjson.dumps(job, default=str)
+
+
+def deserialize(job: bytes) -> dict[str, Any]:
+    return cast(dict[str, Any], orjson.loads(job))
+
+
+class Queue:
+    """The worker's queue, seen from who wants something of it."""
+
+    def __init__(self, settings: Settings) -> None:
+        url = settings.queue_redis_url or settings.redis_url
+        # Waiting for a result polls: one slow reply must not end it.
+        timeout = max(settings.redis_timeout_seconds, 2.0)
+        self._settings = settings
+        self._redis = ArqRedis(
+            BlockingConnectionPool.from_url(
+                url.get_secret_value(),
+                max_connections=16,
+                timeout=timeout,
+                socket_timeout=timeout,
+                socket_connect_timeout=timeout,
+            ),
+            job_serializer=serialize,
+            job_deserializer=deserialize,
+            default_queue_name=queue_name(settings),
+        )
+
+    async def enqueue_refresh(self, names: Iterable[str] = (), windows: Iterable[str] = ()) -> str:
+        """Ask for a refresh of the named aggregations and windows (none: all); return the job's id."""
+        try:
+            job = await self._redis.enqueue_job(REFRESH_JOB, list(names), list(windows))
+        except (RedisError, OSError, TimeoutError) as error:
+            raise QueueUnavailable(f"the queue's Redis does not answer ({type(error).__name__})") from error
+        assert job is not None, "a job without an id of its own is always new"
+        return job.job_id
+
+    async def result(self, job_id: str, *, timeout: float) -> dict[str, Any]:
+        """Wait for the job's report. Raises TimeoutError after `timeout` seconds, `QueueUnavailable`."""
+        job = Job(
+            job_id,
+            self._redis,
+            _queue_name=queue_name(self._settings),
+            _deserializer=deserialize,
+        )
+        try:
+            return cast(dict[str, Any], await job.result(timeout=timeout, poll_delay=0.1))
+        except (RedisError, OSError) as error:
+            if isinstance(error, TimeoutError):
+                raise
+            raise QueueUnavailable(f"the queue's Redis does not answer ({type(error).__name__})") from error
+
+    async def worker_alive(self) -> bool:
+        """Return whether some worker has reported within the last seconds."""
+        try:
+            return bool(await self._redis.exists(health_key(self._settings)))
+        except (RedisError, OSError, TimeoutError) as error:
+            raise QueueUnavailable(f"the queue's Redis does not answer ({type(error).__name__})") from error
+
+    async def close(self) -> None:
+        await self._redis.aclose()

@@ -1,0 +1,1 @@
+"""HTTP only: read the parameters, call the flow, set the headers."""

@@ -1,0 +1,79 @@
+"""Liveness and readiness, at the root and open to all."""
+
+import asyncio
+from datetime import UTC, datetime
+
+from fastapi import APIRouter, Request, Response
+
+from service import schemas
+from service.errors import ChatStatsError, Unavailable
+from service.settings import Settings
+
+router = APIRouter(tags=["health"])
+
+#: Refresh intervals without a refresh after which the worker counts as late.
+LATE_INTERVALS = 3
+
+
+@router.get("/health", operation_id="health", summary="The process is up.")
+async def health() -> schemas.Health:
+    return schemas.Health(status="ok")
+
+
+@router.get(
+    "/health/ready",
+    operation_id="ready",
+    summary="What is reachable, and how old the last refresh is.",
+    responses={503: {"model": schemas.Readiness, "description": "No answer could be given now."}},
+)
+async def ready(request: Request, response: Response) -> schemas.Readiness:
+    """Ready or degraded: 200. 503 when neither the cache nor the database could answer."""
+    state = request.app.state
+    settings: Settings = state.settings
+    postgres, (redis, last), worker = await asyncio.gather(
+        _postgres(request), _redis(request), _worker(request)
+    )
+    late = last is None or last.age_seconds > LATE_INTERVALS * settings.refresh_interval_seconds
+    if worker.ok and late:
+        worker = schemas.Component(ok=False, detail="it runs, but its last refresh is too long ago")
+    if not postgres.ok and last is None:
+        status = "unavailable"
+        response.status_code = 503
+    elif postgres.ok and redis.ok and worker.ok:
+        status = "ready"
+    else:
+        status = "degraded"
+    return schemas.Readiness(
+        status=status, redis=redis, postgres=postgres, worker=worker, last_refresh=last
+    )
+
+
+async def _postgres(request: Request) -> schemas.Component:
+    try:
+        await request.app.state.database.check()
+    except ChatStatsError as error:
+        return schemas.Component(ok=False, detail=str(error))
+    return schemas.Component(ok=True)
+
+
+async def _redis(request: Request) -> tuple[schemas.Component, schemas.LastRefresh | None]:
+    try:
+        last = await request.app.state.cache.last_generation()
+    except Unavailable as error:
+        return schemas.Component(ok=False, detail=str(error)), None
+    if last is None:
+        return schemas.Component(ok=True), None
+    computed_at = datetime.fromisoformat(last["computed_at"])
+    age = max(0.0, (datetime.now(UTC) - computed_at).total_seconds())
+    fields = {name: last[name] for name in ("generation", "duration_ms", "entries", "failed")}
+    return schemas.Component(ok=True), schemas.LastRefresh(
+        computed_at=computed_at, age_seconds=round(age, 3), **fields
+    )
+
+
+async def _worker(request: Request) -> schemas.Component:
+    try:
+        alive = await request.app.state.queue.worker_alive()
+    except Unavailable as error:
+        return schemas.Component(ok=False, detail=str(error))
+    return schemas.Component(ok=alive, detail=None if alive else "no worker has reported lately")

@@ -1,0 +1,78 @@
+"""POST /refresh: asks the worker for a refresh."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from service import schemas
+from service.aggregations import AGGREGATIONS
+from service.auth import check_admin_token
+from service.errors import InvalidParameter, RefreshRunning
+from service.timerange import WINDOWS, parse_window
+
+#: Longest time in seconds that `wait=true` holds a request.
+WAIT_SECONDS = 60.0
+
+
+async def refresh(
+    request: Request,
+    response: Response,
+    aggregation: Annotated[
+        list[str],
+        Query(
+            description="Only these aggregations; all when none is given.",
+            json_schema_extra={"items": {"enum": list(AGGREGATIONS)}},
+        ),
+    ] = [],  # noqa: B006  FastAPI copies it for each request
+    window: Annotated[
+        list[str],
+        Query(
+            description="Only these windows; the configured ones when none is given.",
+            json_schema_extra={"items": {"enum": list(WINDOWS)}},
+        ),
+    ] = [],  # noqa: B006
+    wait: Annotated[bool, Query(description="Answer when the refresh is done.")] = False,
+) -> schemas.RefreshAnswer:
+    for name in aggregation:
+        if name not in AGGREGATIONS:
+            raise InvalidParameter(
+                "aggregation", f"unknown aggregation {name[:40]!r}; known: {', '.join(AGGREGATIONS)}"
+            )
+    windows = [parse_window(text) for text in window]
+    state = request.app.state
+    job_id = await state.queue.enqueue_refresh(aggregation, windows)
+    if not wait:
+        return schemas.RefreshAnswer(success=True, data=schemas.RefreshJob(job_id=job_id, status="queued"))
+    try:
+        report = await state.queue.result(job_id, timeout=WAIT_SECONDS)
+    except TimeoutError:
+        raise RefreshRunning(
+            f"the refresh was queued as {job_id} but is not done after {WAIT_SECONDS:.0f} s; "
+            "is a worker running?"
+        ) from None
+    response.status_code = 200
+    return schemas.RefreshAnswer(
+        success=True, data=schemas.RefreshJob(job_id=job_id, status="complete", report=report)
+    )
+
+
+def create_router() -> APIRouter:
+    router = APIRouter(tags=["administration"], dependencies=[Depends(check_admin_token)])
+    problem = {"model": schemas.Problem, "content": {"application/problem+json": {}}}
+    router.add_api_route(
+        "/refresh",
+        refresh,
+        methods=["POST"],
+        operation_id="refresh",
+        summary="Ask the worker to compute the statistics anew.",
+        status_code=202,
+        response_model=schemas.RefreshAnswer,
+        responses={
+            200: {"model": schemas.RefreshAnswer, "description": "Done (with wait=true)."},
+            401: {**problem, "description": "No token, or a wrong one."},
+            404: {**problem, "description": "Refreshing over HTTP is off."},
+            422: {**problem, "description": "A parameter is wrong; `parameter` names it."},
+            503: {**problem, "description": "The queue cannot be reached, or no worker answered in time."},
+        },
+    )
+    return router

@@ -1,0 +1,100 @@
+"""The statistics: one GET route for each aggregation of the catalogue."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+
+from service import aggregations, schemas
+from service.aggregations import AGGREGATIONS, Aggregation
+from service.auth import check_read_key
+from service.envelope import respond
+from service.timerange import WINDOWS, TimeRange, parse_time_range
+
+_PROBLEM = {"model": schemas.Problem, "content": {"application/problem+json": {}}}
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    304: {"description": "The numbers are still those of the ETag in If-None-Match."},
+    401: {**_PROBLEM, "description": "No key, or one that is not accepted (where reading needs one)."},
+    422: {**_PROBLEM, "description": "A parameter is wrong; `parameter` names it."},
+    503: {**_PROBLEM, "description": "Nothing is cached and nothing can be computed; see Retry-After."},
+}
+_NOT_FOUND = {404: {**_PROBLEM, "description": "There is no such model."}}
+
+
+def time_range(
+    window: Annotated[
+        str | None,
+        Query(
+            description="Preset window that ends now; `all` when nothing is given.",
+            json_schema_extra={"enum": list(WINDOWS)},
+        ),
+    ] = None,
+    start_date: Annotated[
+        str | None,
+        Query(
+            description="Start of the range, ISO 8601 date or datetime; without an offset it means UTC.",
+            examples=["2026-01-01"],
+        ),
+    ] = None,
+    end_date: Annotated[
+        str | None,
+        Query(
+            description="End of the range, exclusive; but a date alone includes that day.",
+            examples=["2026-01-31T12:00:00Z"],
+        ),
+    ] = None,
+) -> TimeRange:
+    return parse_time_range(window, start_date, end_date)
+
+
+Range = Annotated[TimeRange, Depends(time_range)]
+
+
+async def _answer(request: Request, query: aggregations.Query) -> Response:
+    state = request.app.state
+    return respond(request, state.settings, query, await state.stats.read(query))
+
+
+def _add_route(router: APIRouter, aggregation: Aggregation) -> None:
+    name = aggregation.name
+
+    async def plain(request: Request, time_range: Range) -> Response:
+        return await _answer(request, aggregations.Query(name, time_range))
+
+    async def by_provider(
+        request: Request,
+        time_range: Range,
+        provider_id: Annotated[str | None, Query(description="Only the models of this provider.")] = None,
+    ) -> Response:
+        if provider_id is not None:
+            provider_id = aggregations.parse_id("provider_id", provider_id)
+        return await _answer(request, aggregations.Query(name, time_range, provider_id=provider_id))
+
+    async def by_model(
+        request: Request,
+        time_range: Range,
+        model_id: Annotated[str, Path(description="The model's id: a whole number or a UUID.")],
+    ) -> Response:
+        model_id = aggregations.parse_id("model_id", model_id)
+        return await _answer(request, aggregations.Query(name, time_range, model_id=model_id))
+
+    endpoints = {None: plain, "provider_id": by_provider, "model_id": by_model}
+    router.add_api_route(
+        aggregation.path,
+        endpoints[aggregation.narrowed_by],
+        name=name,
+        operation_id=f"get_{name}",
+        summary=aggregation.purpose,
+        response_class=Response,
+        responses={
+            200: {"model": aggregation.answer, "description": aggregation.purpose},
+            **(_NOT_FOUND if aggregation.narrowed_by == "model_id" else {}),
+            **_RESPONSES,
+        },
+    )
+
+
+def create_router() -> APIRouter:
+    router = APIRouter(tags=["statistics"], dependencies=[Depends(check_read_key)])
+    for aggregation in AGGREGATIONS.values():
+        _add_route(router, aggregation)
+    return router

@@ -1,0 +1,174 @@
+"""The API's answers, for its OpenAPI document. Bodies are rendered by `service.envelope`, not from these."""
+
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Id = int | UUID
+
+
+class Schema(BaseModel):
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+
+class ProviderRow(Schema):
+    provider_id: Id
+    name: str | None
+    slug: str | None
+    models_with_requests: int = Field(description="Its models that have at least one request.")
+    total_requests: int
+
+
+class Provider(Schema):
+    id: Id
+    name: str | None
+    slug: str | None
+
+
+class ModelStats(Schema):
+    total_requests: int
+    total_input_tokens: int
+    total_output_tokens: int
+    total_tokens: int = Field(description="Input plus output.")
+    avg_processing_time_ms: float = Field(
+        description="Mean over the requests that have a time, in milliseconds; 0 when there are none."
+    )
+
+
+class ModelRow(Schema):
+    model_id: Id
+    model_identifier: str | None
+    model_name: str | None
+    provider_model_id: str | None
+    provider: Provider
+    stats: ModelStats
+
+
+class CountRow(Schema):
+    model_id: Id
+    model_name: str | None
+    model_identifier: str | None
+    provider_name: str | None
+    provider_slug: str | None
+    request_count: int
+
+
+class Summary(ModelStats):
+    successful_requests: int = Field(
+        description="Requests whose status is completed, complete, success, successful, succeeded or ok."
+    )
+    failed_requests: int = Field(description="All other requests.")
+    success_rate: float = Field(description="Share of successful requests, from 0 to 1; 0 without requests.")
+    total_cost_usd: float
+
+
+class Metadata(Schema):
+    timestamp: datetime = Field(description="When this response was made.")
+    computed_at: datetime = Field(description="When its numbers were computed.")
+    method: Literal["rpc", "fallback_optimized", "fallback_with_counts", "fallback"]
+    cache: Literal["hit", "miss", "stale", "bypass"] = Field(
+        description="stale: older than it should be, served anyway. bypass: computed without a cache."
+    )
+    cache_age_seconds: float
+    compute_ms: float = Field(description="What computing the numbers took, in milliseconds.")
+    generation: str = Field(
+        description="Answers of one generation come from one database snapshot and add up."
+    )
+    window: str | None = Field(description="The preset window; null when start_date or end_date was given.")
+    start_date: datetime | None = Field(None, description="Start of the range, when one was given.")
+    end_date: datetime | None = Field(None, description="End of the range (exclusive), when one was given.")
+    unavailable: list[str] = Field(description="Fields that this method cannot know; they are 0.")
+
+
+class ProvidersMetadata(Metadata):
+    total_providers: int
+
+
+class ModelsMetadata(Metadata):
+    total_models: int
+
+
+class CountsMetadata(ModelsMetadata):
+    total_requests: int
+
+
+class ProvidersAnswer(Schema):
+    success: Literal[True]
+    data: list[ProviderRow]
+    metadata: ProvidersMetadata
+
+
+class ModelsAnswer(Schema):
+    success: Literal[True]
+    data: list[ModelRow]
+    metadata: ModelsMetadata
+
+
+class ModelAnswer(Schema):
+    success: Literal[True]
+    data: ModelRow
+    metadata: Metadata
+
+
+class CountsAnswer(Schema):
+    success: Literal[True]
+    data: list[CountRow]
+    metadata: CountsMetadata
+
+
+class SummaryAnswer(Schema):
+    success: Literal[True]
+    data: Summary
+    metadata: Metadata
+
+
+class Problem(BaseModel):
+    """An error, as application/problem+json (RFC 9457)."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    success: Literal[False] = False
+    parameter: str | None = Field(None, description="The parameter that was wrong, if one was.")
+
+
+class RefreshJob(Schema):
+    job_id: str
+    status: Literal["queued", "complete"]
+    report: dict[str, Any] | None = Field(None, description="What the refresh did, when it was waited for.")
+
+
+class RefreshAnswer(Schema):
+    success: Literal[True]
+    data: RefreshJob
+
+
+class Component(Schema):
+    ok: bool
+    detail: str | None = None
+
+
+class LastRefresh(Schema):
+    generation: str
+    computed_at: datetime
+    age_seconds: float
+    duration_ms: float
+    entries: int
+    failed: int = Field(description="Aggregations that could not be computed in time.")
+
+
+class Readiness(Schema):
+    status: Literal["ready", "degraded", "unavailable"] = Field(
+        description="degraded: it answers, but something is down or late."
+    )
+    redis: Component
+    postgres: Component
+    worker: Component
+    last_refresh: LastRefresh | None
+
+
+class Health(Schema):
+    status: Literal["ok"]

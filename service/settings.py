@@ -1,0 +1,139 @@
+"""Settings, from environment variables with the prefix `CHAT_STATS_` and from `.env`."""
+
+import logging
+from typing import Annotated, Any
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from service.errors import InvalidParameter, SettingsError
+from service.timerange import parse_window
+
+PREFIX = "CHAT_STATS_"
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+CommaSeparated = Annotated[tuple[str, ...], NoDecode]
+
+
+class Settings(BaseSettings):
+    """All settings. A value that is missing or wrong stops the start and names its variable."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+    database_url: SecretStr = Field(
+        description="Postgres to read from, `postgresql://user:password@host:5432/database`. Required."
+    )
+    redis_url: SecretStr = Field(
+        SecretStr("redis://localhost:6379/0"),
+        description="Redis that holds the cache: `redis://`, `rediss://` or `unix://`.",
+    )
+    queue_redis_url: SecretStr | None = Field(
+        None, description="Redis that holds the worker's queue; the same as the cache's when not set."
+    )
+    host: str = Field("127.0.0.1", description="Address that `chat-stats serve` listens on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port that `chat-stats serve` listens on.")
+    windows: CommaSeparated = Field(
+        ("1h", "24h", "7d", "30d", "all"),
+        description="Windows that the worker keeps computed, comma-separated; others are computed on demand.",
+    )
+    refresh_interval_seconds: float = Field(
+        30, ge=1, le=86400, description="Seconds between two refreshes by the worker."
+    )
+    fresh_seconds: Positive = Field(
+        90, description="Age in seconds up to which an answer is fresh; older ones are recomputed."
+    )
+    stale_seconds: float = Field(
+        7 * 86400, ge=0, le=366 * 86400, description="Seconds that an answer is kept, served as stale, after that."
+    )
+    local_cache_seconds: float = Field(
+        1.0, ge=0, le=60, description="Seconds for which a process answers from its own memory before it asks Redis."
+    )
+    query_timeout_seconds: Positive = Field(
+        10, description="Longest time in seconds for the first statement of a live computation."
+    )
+    refresh_timeout_seconds: Positive = Field(
+        120, description="The same for the worker, for which nobody waits."
+    )
+    connect_timeout_seconds: Positive = Field(
+        2, description="Seconds to wait for a new connection to Postgres."
+    )
+    redis_timeout_seconds: Positive = Field(
+        0.5, description="Seconds to wait for Redis before an answer goes on without it."
+    )
+    max_live_computations: int = Field(
+        4, ge=1, le=1000, description="Live computations that one process runs at a time; further ones wait."
+    )
+    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (), description="Keys that may read, comma-separated. None: reading is open."
+    )
+    admin_token: SecretStr | None = Field(
+        None, description="Token for `POST /api/monitoring/refresh`. None: that endpoint is off."
+    )
+    cors_origins: CommaSeparated = Field(
+        (), description="Origins whose pages may read the API from a browser, comma-separated; `*` for any."
+    )
+    cache_prefix: str = Field(
+        "chat-stats", pattern=r"^[A-Za-z0-9_.\-]+$", description="First part of every Redis key."
+    )
+    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
+
+    @field_validator("windows", "api_keys", "cors_origins", mode="before")
+    @classmethod
+    def _split_commas(cls, value: Any) -> Any:
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("windows")
+    @classmethod
+    def _known_windows(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            return tuple(dict.fromkeys(parse_window(window) for window in value))
+        except InvalidParameter as error:
+            raise ValueError(str(error)) from None
+
+    @field_validator("admin_token")
+    @classmethod
+    def _empty_is_none(cls, value: SecretStr | None) -> SecretStr | None:
+        return value if value and value.get_secret_value() else None
+
+    @field_validator("database_url")
+    @classmethod
+    def _postgres_scheme(cls, value: SecretStr) -> SecretStr:
+        return _check_scheme(value, ("postgresql://", "postgres://"))
+
+    @field_validator("redis_url", "queue_redis_url")
+    @classmethod
+    def _redis_scheme(cls, value: SecretStr | None) -> SecretStr | None:
+        return value and _check_scheme(value, ("redis://", "rediss://", "unix://"))
+
+    @field_validator("log_level")
+    @classmethod
+    def _known_level(cls, value: str) -> str:
+        if value.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+            raise ValueError("known: DEBUG, INFO, WARNING, ERROR")
+        return value.upper()
+
+
+def _check_scheme(url: SecretStr, schemes: tuple[str, ...]) -> SecretStr:
+    if not url.get_secret_value().startswith(schemes):
+        raise ValueError(f"must start with {' or '.join(schemes)}")
+    return url
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings; `SettingsError` names each variable that is missing or wrong, never its value."""
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        problems = [
+            f"{PREFIX}{'_'.join(str(part) for part in problem['loc'][:1]).upper()}: {problem['msg']}"
+            for problem in error.errors(include_input=False, include_url=False)
+        ]
+        raise SettingsError("; ".join(problems)) from None
+
+
+def configure_logging(settings: Settings) -> None:
+    logging.basicConfig(
+        level=settings.log_level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", force=True
+    )

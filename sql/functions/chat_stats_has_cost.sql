@@ -1,0 +1,11 @@
+-- Whether the requests have the optional column cost_usd.
+CREATE OR REPLACE FUNCTION chat_stats_has_cost()
+RETURNS boolean
+LANGUAGE sql
+STABLE
+AS $function$
+    SELECT EXISTS (
+        SELECT FROM pg_attribute AS a
+        WHERE a.attrelid = to_regclass('chat_completion_requests') AND a.attname = 'cost_usd' AND NOT a.attisdropped
+    )
+$function$;

