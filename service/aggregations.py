@@ -149,7 +149,7 @@ def _mean(total: Decimal, count: int) -> float:
 
 def _most_requests_first(models: Iterable[ModelUsage]) -> list[ModelUsage]:
     # A UUID orders like its bytes, in Python as in Postgres.
-    return sorted(models, key=lambda model: (-model.total_requests, model.model_id))  # type: ignore[return-value,arg-type]
+    return sorted(models, key=lambda model: (-model.total_requests, model.model_id))
 
 
 def _providers_from_usage(models: Sequence[ModelUsage]) -> list[Row]:
@@ -252,9 +252,7 @@ MODELS = Aggregation(
     answer=schemas.ModelsAnswer,
     function="get_models_with_requests",
     call="SELECT * FROM get_models_with_requests($1, $2)",
-    columns=(
-        "model_id", "model_identifier", "model_name", "provider_model_id", "provider", "stats"
-    ),
+    columns=("model_id", "model_identifier", "model_name", "provider_model_id", "provider", "stats"),
     narrowed_call=(
         "SELECT * FROM get_models_with_requests_by_provider("
         "(SELECT id FROM providers WHERE id::text = $3), $1, $2)"
@@ -273,9 +271,7 @@ COUNTS = Aggregation(
     answer=schemas.CountsAnswer,
     function="get_model_request_counts",
     call="SELECT * FROM get_model_request_counts($1, $2)",
-    columns=(
-        "model_id", "model_name", "model_identifier", "provider_name", "provider_slug", "request_count"
-    ),
+    columns=("model_id", "model_name", "model_identifier", "provider_name", "provider_slug", "request_count"),
     narrowed_call=None,
     from_rpc=_rows,
     from_usage=_counts_from_usage,
@@ -319,9 +315,7 @@ MODEL = Aggregation(
     unknown_from_counts=TOKEN_AND_TIME_FIELDS,
 )
 
-AGGREGATIONS = {
-    aggregation.name: aggregation for aggregation in (PROVIDERS, MODELS, COUNTS, SUMMARY, MODEL)
-}
+AGGREGATIONS = {aggregation.name: aggregation for aggregation in (PROVIDERS, MODELS, COUNTS, SUMMARY, MODEL)}
 
 
 def narrowed(

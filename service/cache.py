@@ -4,7 +4,7 @@ Reading and storing answers never fails: Redis trouble is a miss, logged once pe
 a refresh raises, because then nobody has been served.
 
     chat-stats:v1:entry:models:24h:provider=3   one entry
-    chat-stats:v1:generation                    what the last refresh published (JSON)
+    chat-stats:v1:generation                    what the last refresh of everything published (JSON)
     chat-stats:v1:sequence                      counts refreshes, so that a late one cannot undo a newer one
 """
 
@@ -38,7 +38,7 @@ PAUSE_SECONDS = 1.0
 _REDIS_TROUBLE = (RedisError, OSError, TimeoutError)
 
 
-class UndecodableEntry(ValueError):
+class UndecodableEntry(Exception):
     """What is stored under a key is not an entry of this version, or not a whole one."""
 
 
@@ -104,14 +104,14 @@ def decode(stored: bytes) -> Entry:
             generation=str(header["generation"]),
             unavailable=tuple(header["unavailable"]),
         )
-    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UndecodableEntry(f"it is no chat-stats entry ({type(error).__name__})") from None
 
 
 class Cache:
     """Answers in Redis."""
 
-    def __init__(self, settings: Settings, redis: "Redis[bytes]") -> None:
+    def __init__(self, settings: Settings, redis: Redis) -> None:
         self._redis = redis
         self._prefix = f"{settings.cache_prefix}:v{VERSION}"
         self._lifetime = timedelta(seconds=settings.fresh_seconds + settings.stale_seconds)
@@ -153,7 +153,7 @@ class Cache:
                 current = None if stored is None else self._decoded(query_key, stored)
                 if current is not None and entry.computed_at <= current.computed_at <= datetime.now(UTC):
                     return
-                pipe.multi()
+                pipe.multi()  # type: ignore[no-untyped-call]
                 pipe.set(key, encode(entry), px=self._lifetime)
                 await pipe.execute()
         except WatchError:
@@ -173,9 +173,9 @@ class Cache:
             raise _unavailable(error) from error
 
     async def publish(
-        self, entries: Mapping[str, Entry], *, sequence: int, summary: Mapping[str, Any]
+        self, entries: Mapping[str, Entry], *, sequence: int, summary: Mapping[str, Any] | None
     ) -> bool:
-        """Make all entries of one refresh appear together, with its summary.
+        """Make all entries of one refresh appear together, and its summary if it was of everything.
 
         Returns False, and changes nothing, when a later refresh was published already.
         """
@@ -185,10 +185,11 @@ class Cache:
                 current = _json_object(await pipe.get(self.generation_key))
                 if current.get("sequence", 0) > sequence:
                     return False
-                pipe.multi()
+                pipe.multi()  # type: ignore[no-untyped-call]
                 for query_key, entry in entries.items():
                     pipe.set(self.entry_key(query_key), encode(entry), px=self._lifetime)
-                pipe.set(self.generation_key, orjson.dumps({**summary, "sequence": sequence}))
+                if summary is not None:
+                    pipe.set(self.generation_key, orjson.dumps({**summary, "sequence": sequence}))
                 await pipe.execute()
         except WatchError:
             return False
@@ -208,17 +209,18 @@ class Cache:
         found: dict[str, Entry] = {}
         start = self.entry_key("")
         try:
-            async for key in self._redis.scan_iter(match=f"{start}*", count=1000):
-                query_key = key.decode().removeprefix(start)
-                stored = await self._redis.get(key)
-                if stored is not None and (entry := self._decoded(query_key, stored)) is not None:
-                    found[query_key] = entry
+            keys = [key async for key in self._redis.scan_iter(match=f"{start}*", count=1000)]
+            for batch in (keys[i : i + 500] for i in range(0, len(keys), 500)):
+                for key, stored in zip(batch, await self._redis.mget(batch), strict=True):
+                    query_key = key.decode().removeprefix(start)
+                    if stored is not None and (entry := self._decoded(query_key, stored)) is not None:
+                        found[query_key] = entry
         except _REDIS_TROUBLE as error:
             raise _unavailable(error) from error
         return found
 
     async def close(self) -> None:
-        await self._redis.aclose()
+        await self._redis.aclose(close_connection_pool=True)
 
     def _decoded(self, query_key: str, stored: bytes) -> Entry | None:
         try:
@@ -239,7 +241,7 @@ class Cache:
         self.reachable = True
 
 
-def connect(url: str, *, timeout_seconds: float, max_connections: int = 32) -> "Redis[bytes]":
+def connect(url: str, *, timeout_seconds: float, max_connections: int = 32) -> Redis:
     """Return a client that connects when it is first used; every wait of it ends after `timeout_seconds`."""
     pool = BlockingConnectionPool.from_url(
         url,

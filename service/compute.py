@@ -40,6 +40,7 @@ class Method(StrEnum):
 #: The ladder, cheapest last.
 LADDER = tuple(Method)
 
+
 class WrongColumns(Exception):
     """A function of the right name returned other columns: it is not the one that chat-stats installs."""
 
@@ -174,7 +175,7 @@ async def _call(snapshot: Snapshot, query: Query, aggregation: Aggregation, time
     records = await snapshot.fetch(statement, *bounds, *narrowed, timeout=timeout)
     if records and tuple(records[0].keys()) != aggregation.columns:
         raise WrongColumns(f"{aggregation.function} returned {', '.join(records[0].keys())}")
-    return aggregation.from_rpc(records)
+    return aggregation.from_rpc([dict(record) for record in records])
 
 
 async def _has_cost(snapshot: Snapshot, timeout: float) -> bool:
@@ -248,4 +249,3 @@ async def _count_slices(snapshot: Snapshot, query: Query, timeout: float) -> lis
     return [
         replace(model, total_requests=counts[model.model_id]) for model in models if counts[model.model_id]
     ]
-

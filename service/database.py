@@ -4,7 +4,7 @@ import asyncio
 import logging
 import zlib
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -73,7 +73,7 @@ class Snapshot:
                 return await self.connection.fetch(sql, *args)
         except TimeoutError:
             # The server did not even cancel the statement: it hangs, and so would a clean goodbye.
-            self.connection.terminate()
+            _drop(self.connection)
             raise DatabaseUnavailable("the database does not answer") from None
         except (asyncpg.PostgresError, *OUTAGES) as error:
             if (trouble := outage(error)) is not None:
@@ -136,7 +136,8 @@ class Database:
         """Raise `Unavailable` when the database cannot be reached, `SchemaError` when a table is missing."""
         async with self.transaction() as snapshot:
             records = await snapshot.fetch(
-                "SELECT name FROM unnest($1::text[]) AS t (name) WHERE to_regclass(quote_ident(name)) IS NULL",
+                "SELECT name FROM unnest($1::text[]) AS t (name) "
+                "WHERE to_regclass(quote_ident(name)) IS NULL",
                 list(TABLES),
                 timeout=self._settings.connect_timeout_seconds,
             )
@@ -189,18 +190,17 @@ class Database:
                 await connection.execute("SAVEPOINT statement")
                 return now
         except TimeoutError:
-            connection.terminate()
+            _drop(connection)
             raise DatabaseUnavailable("the database does not answer") from None
         except OUTAGES as error:
             raise outage(error) or DatabaseUnavailable("the database cannot be reached") from error
 
     async def _end(self, connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]") -> None:
         try:
-            if not connection.is_closed():
-                async with asyncio.timeout(GRACE_SECONDS):
-                    await connection.execute("ROLLBACK")
+            async with asyncio.timeout(GRACE_SECONDS):
+                await connection.execute("ROLLBACK")
         except (TimeoutError, asyncpg.PostgresError, *OUTAGES):
-            connection.terminate()
+            _drop(connection)
         finally:
             if self._pool is not None:
                 await self._pool.release(connection, timeout=GRACE_SECONDS)
@@ -223,6 +223,11 @@ SELECT now() FROM (
     JOIN pg_settings USING (name)
 ) AS configured
 """
+
+
+def _drop(connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]") -> None:
+    with suppress(asyncpg.InterfaceError):  # one that the server closed is out of our hands already
+        connection.terminate()
 
 
 async def _nothing_to_reset(connection: "asyncpg.Connection[asyncpg.Record]") -> None:

@@ -21,9 +21,7 @@ def respond(request: Request, settings: Settings, query: Query, answer: Answer) 
     headers = _headers(settings, answer, now)
     if _matches(request.headers.get("if-none-match"), answer.entry.etag):
         return Response(status_code=304, headers=headers)
-    return Response(
-        render(answer, query.range, now), media_type="application/json", headers=headers
-    )
+    return Response(render(answer, query.range, now), media_type="application/json", headers=headers)
 
 
 def render(answer: Answer, range_: TimeRange, now: datetime) -> bytes:

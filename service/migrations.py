@@ -35,6 +35,7 @@ async def migrate(settings: Settings, *, create_tables: bool, started: Report, w
 
     Raises `SchemaError` naming the file and what the database said, and `DatabaseUnavailable`.
     """
+    texts = [(f"{path.parent.name}/{path.name}", path.read_text(encoding="utf-8")) for path in files()]
     try:
         connection = await asyncpg.connect(
             settings.database_url.get_secret_value(),
@@ -50,23 +51,23 @@ async def migrate(settings: Settings, *, create_tables: bool, started: Report, w
         if create_tables:
             await connection.execute("SET chat_stats.create_tables = 'on'")
         await _lock(connection)
-        for file in files():
-            started(f"{file.parent.name}/{file.name}")
-            await _run(connection, file)
+        for name, text in texts:
+            started(name)
+            await _run(connection, name, text)
     finally:
         with suppress(OSError, asyncpg.InterfaceError):
             await connection.close(timeout=settings.connect_timeout_seconds)
 
 
 async def _lock(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
-    # Not the waiting form: a session that waits inside a statement would hold up CREATE INDEX CONCURRENTLY
+    # Polling: a session that waits inside of a statement would hold up CREATE INDEX CONCURRENTLY
     # in the one that it waits for.
-    while not await connection.fetchval("SELECT pg_try_advisory_lock($1, $2)", LOCK_CLASS, _LOCK):
+    while not await connection.fetchval("SELECT pg_try_advisory_lock($1, $2)", LOCK_CLASS, _LOCK):  # noqa: ASYNC110
         await asyncio.sleep(0.2)
 
 
-async def _run(connection: "asyncpg.Connection[asyncpg.Record]", file: Path) -> None:
-    *generators, rest = re.split(r"^\\gexec\s*$", file.read_text(encoding="utf-8"), flags=re.MULTILINE)
+async def _run(connection: "asyncpg.Connection[asyncpg.Record]", file: str, text: str) -> None:
+    *generators, rest = re.split(r"^\\gexec\s*$", text, flags=re.MULTILINE)
     try:
         for query in generators:
             for row in await connection.fetch(query):
@@ -77,7 +78,7 @@ async def _run(connection: "asyncpg.Connection[asyncpg.Record]", file: Path) -> 
         if (trouble := outage(error)) is not None:
             raise trouble from error
         hint = f" ({error.hint})" if error.hint else ""
-        raise SchemaError(f"{file.parent.name}/{file.name}: {error}{hint}") from error
+        raise SchemaError(f"{file}: {error}{hint}") from error
     except (asyncpg.InterfaceError, OSError) as error:
         raise DatabaseUnavailable("the connection to the database was lost") from error
 

@@ -33,26 +33,32 @@ def deserialize(job: bytes) -> dict[str, Any]:
     return cast(dict[str, Any], orjson.loads(job))
 
 
+def connect_queue(settings: Settings) -> ArqRedis:
+    """Return arq's client, which connects when it is first used."""
+    url = settings.queue_redis_url or settings.redis_url
+    # Waiting for a result polls, and a worker lives by it: one slow reply must not end either.
+    timeout = max(settings.redis_timeout_seconds, 2.0)
+    pool = BlockingConnectionPool.from_url(
+        url.get_secret_value(),
+        max_connections=32,
+        timeout=timeout,
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
+    )
+    return ArqRedis(
+        pool,
+        job_serializer=serialize,
+        job_deserializer=deserialize,
+        default_queue_name=queue_name(settings),
+    )
+
+
 class Queue:
     """The worker's queue, seen from who wants something of it."""
 
     def __init__(self, settings: Settings) -> None:
-        url = settings.queue_redis_url or settings.redis_url
-        # Waiting for a result polls: one slow reply must not end it.
-        timeout = max(settings.redis_timeout_seconds, 2.0)
         self._settings = settings
-        self._redis = ArqRedis(
-            BlockingConnectionPool.from_url(
-                url.get_secret_value(),
-                max_connections=16,
-                timeout=timeout,
-                socket_timeout=timeout,
-                socket_connect_timeout=timeout,
-            ),
-            job_serializer=serialize,
-            job_deserializer=deserialize,
-            default_queue_name=queue_name(settings),
-        )
+        self._redis = connect_queue(settings)
 
     async def enqueue_refresh(self, names: Iterable[str] = (), windows: Iterable[str] = ()) -> str:
         """Ask for a refresh of the named aggregations and windows (none: all); return the job's id."""
@@ -86,4 +92,4 @@ class Queue:
             raise QueueUnavailable(f"the queue's Redis does not answer ({type(error).__name__})") from error
 
     async def close(self) -> None:
-        await self._redis.aclose()
+        await self._redis.aclose(close_connection_pool=True)

@@ -94,31 +94,97 @@ class CountsMetadata(ModelsMetadata):
     total_requests: int
 
 
+def _example(data: Any, **totals: int) -> ConfigDict:
+    """Return the configuration of an answer, with an example of it for the documentation."""
+    metadata = {
+        **totals,
+        "timestamp": "2026-01-04T12:00:12.300000Z",
+        "method": "rpc",
+        "cache": "hit",
+        "cache_age_seconds": 12.3,
+        "computed_at": "2026-01-04T12:00:00.000000Z",
+        "compute_ms": 3.1,
+        "generation": "20260104T120000.000000Z-3f9a1c",
+        "window": "all",
+        "unavailable": [],
+    }
+    return ConfigDict(json_schema_extra={"examples": [{"success": True, "data": data, "metadata": metadata}]})
+
+
+_STATS = {
+    "total_requests": 1204,
+    "total_input_tokens": 2465000,
+    "total_output_tokens": 188300,
+    "total_tokens": 2653300,
+    "avg_processing_time_ms": 812.45,
+}
+_MODEL = {
+    "model_id": 7,
+    "model_identifier": "gpt-4o-mini",
+    "model_name": "GPT-4o mini",
+    "provider_model_id": "openai/gpt-4o-mini",
+    "provider": {"id": 1, "name": "OpenAI", "slug": "openai"},
+    "stats": _STATS,
+}
+_PROVIDER = {
+    "provider_id": 1,
+    "name": "OpenAI",
+    "slug": "openai",
+    "models_with_requests": 1,
+    "total_requests": 1204,
+}
+_COUNT = {
+    "model_id": 7,
+    "model_name": "GPT-4o mini",
+    "model_identifier": "gpt-4o-mini",
+    "provider_name": "OpenAI",
+    "provider_slug": "openai",
+    "request_count": 1204,
+}
+_SUMMARY = {
+    **_STATS,
+    "successful_requests": 1180,
+    "failed_requests": 24,
+    "success_rate": 0.9801,
+    "total_cost_usd": 4.83,
+}
+
+
 class ProvidersAnswer(Schema):
+    model_config = _example([_PROVIDER], total_providers=1)
+
     success: Literal[True]
     data: list[ProviderRow]
     metadata: ProvidersMetadata
 
 
 class ModelsAnswer(Schema):
+    model_config = _example([_MODEL], total_models=1)
+
     success: Literal[True]
     data: list[ModelRow]
     metadata: ModelsMetadata
 
 
 class ModelAnswer(Schema):
+    model_config = _example(_MODEL)
+
     success: Literal[True]
     data: ModelRow
     metadata: Metadata
 
 
 class CountsAnswer(Schema):
+    model_config = _example([_COUNT], total_models=1, total_requests=1204)
+
     success: Literal[True]
     data: list[CountRow]
     metadata: CountsMetadata
 
 
 class SummaryAnswer(Schema):
+    model_config = _example(_SUMMARY)
+
     success: Literal[True]
     data: Summary
     metadata: Metadata

@@ -45,10 +45,16 @@ class Settings(BaseSettings):
         90, description="Age in seconds up to which an answer is fresh; older ones are recomputed."
     )
     stale_seconds: float = Field(
-        7 * 86400, ge=0, le=366 * 86400, description="Seconds that an answer is kept, served as stale, after that."
+        7 * 86400,
+        ge=0,
+        le=366 * 86400,
+        description="Seconds that an answer is kept, served as stale, after that.",
     )
     local_cache_seconds: float = Field(
-        1.0, ge=0, le=60, description="Seconds for which a process answers from its own memory before it asks Redis."
+        1.0,
+        ge=0,
+        le=60,
+        description="Seconds for which a process answers from its own memory before it asks Redis.",
     )
     query_timeout_seconds: Positive = Field(
         10, description="Longest time in seconds for the first statement of a live computation."
@@ -82,7 +88,9 @@ class Settings(BaseSettings):
     @field_validator("windows", "api_keys", "cors_origins", mode="before")
     @classmethod
     def _split_commas(cls, value: Any) -> Any:
-        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        return (
+            [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        )
 
     @field_validator("windows")
     @classmethod

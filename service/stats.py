@@ -1,15 +1,15 @@
 """The flow. A request: cache, else compute once and store. A refresh: compute all, publish together.
 
-    read     local copy -> Redis -> (absent) one computation, for which everybody who asks waits
-                                 -> (too old) served as stale, one computation in the background
-    refresh  one database snapshot -> every aggregation x window -> one generation in Redis
+read     local copy -> Redis -> (absent) one computation, for which everybody who asks waits
+                             -> (too old) served as stale, one computation in the background
+refresh  one database snapshot -> every aggregation x window -> one generation in Redis
 """
 
 import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -20,7 +20,7 @@ from service.aggregations import AGGREGATIONS, MODEL, MODELS, Data, Query, narro
 from service.cache import Cache, Entry
 from service.compute import Computed, catalogue, compute, provider_ids
 from service.database import Database, Snapshot
-from service.errors import ChatStatsError, ComputationTimedOut, RefreshRunning, Unavailable
+from service.errors import ChatStatsError, ComputationTimedOut, NotFound, RefreshRunning, Unavailable
 from service.local_cache import LocalCache
 from service.settings import Settings
 from service.timerange import TimeRange
@@ -120,8 +120,10 @@ class Stats:
         in time is reported, and its older entry stays. Raises `RefreshRunning` when another refresh of this
         cache is under way, and `Unavailable` when the database or Redis is not there.
         """
-        names = tuple(names) or tuple(AGGREGATIONS)
-        windows = tuple(windows) or self._settings.windows
+        names, windows = tuple(names), tuple(windows)
+        everything = not names and not windows
+        names = names or tuple(AGGREGATIONS)
+        windows = windows or self._settings.windows
         started = time.perf_counter()
         async with self._database.snapshot(wait_seconds=self._settings.query_timeout_seconds) as snapshot:
             # The lock ends with the transaction, so also with a worker that was killed.
@@ -135,7 +137,7 @@ class Stats:
             report.entries = len(entries)
             report.duration_ms = (time.perf_counter() - started) * 1000
             report.published = await self._cache.publish(
-                entries, sequence=sequence, summary=_summary(report)
+                entries, sequence=sequence, summary=_summary(report) if everything else None
             )
         return report
 
@@ -161,7 +163,8 @@ class Stats:
 
     def _computed(self, key: str, task: asyncio.Task[Entry]) -> None:
         self._computing.pop(key, None)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, NotFound):
             # Whoever waits gets the error itself; for a background computation this is the only trace.
             level = logging.WARNING if isinstance(error, ChatStatsError) else logging.ERROR
             logger.log(level, "could not compute %s: %s: %s", key, type(error).__name__, error)
@@ -193,7 +196,9 @@ class Stats:
             derived = {query: computed.data}
             if name == MODELS.name:
                 known = await catalogue(snapshot, timeout=timeout)
-                derived |= narrowed(range_, _rows(computed.data), known, await provider_ids(snapshot, timeout=timeout))
+                derived |= narrowed(
+                    range_, _rows(computed.data), known, await provider_ids(snapshot, timeout=timeout)
+                )
             for derived_query, data in derived.items():
                 totals = AGGREGATIONS[derived_query.aggregation].totals(data)
                 entries[derived_query.key()] = _entry(

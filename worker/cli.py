@@ -1,1 +1,242 @@
-def main() -> None: ...
+"""The `chat-stats` command.
+
+Exit codes: 0 done; 1 unexpected, or what was asked about is not well; 2 wrong usage or settings;
+3 the database lacks something; 4 something cannot be reached.
+"""
+
+import asyncio
+import sys
+from collections.abc import Coroutine
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import orjson
+import typer
+import uvicorn
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from service import VERSION, migrations
+from service.aggregations import AGGREGATIONS
+from service.cache import Cache, connect
+from service.database import Database
+from service.errors import ChatStatsError, InvalidParameter, Unavailable
+from service.queue import Queue
+from service.settings import Settings, configure_logging, load_settings
+from service.stats import Stats
+from service.timerange import WINDOWS, parse_window
+from worker import main as worker_main
+from worker import status as worker_status
+from worker import tables, tasks
+
+app = typer.Typer(
+    name="chat-stats",
+    help="Cached usage statistics of an LLM gateway. Settings come from CHAT_STATS_* variables and .env.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+out = Console()
+err = Console(stderr=True)
+
+Result = TypeVar("Result")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+
+
+def main() -> NoReturn:
+    """Run the command; turn our errors into one line and an exit code."""
+    try:
+        app(standalone_mode=True)
+    except ChatStatsError as error:
+        err.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True, markup=True)
+        sys.exit(error.exit_code)
+    sys.exit(0)
+
+
+@app.callback(invoke_without_command=True)
+def options(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        out.print(VERSION)
+        raise typer.Exit
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on [CHAT_STATS_HOST].")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on [CHAT_STATS_PORT].")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 1,
+) -> None:
+    """Serve the API over HTTP."""
+    settings = load_settings()
+    configure_logging(settings)
+    uvicorn.run(
+        "service.app:create_app",
+        factory=True,
+        host=host or settings.host,
+        port=settings.port if port is None else port,
+        workers=workers,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=10,
+    )
+
+
+@app.command()
+def worker() -> None:
+    """Keep the statistics computed: refresh them at every interval, and when asked to."""
+    settings = load_settings()
+    configure_logging(settings)
+    asyncio.run(worker_main.run(settings))
+
+
+@app.command()
+def migrate(
+    create_tables: Annotated[
+        bool,
+        typer.Option("--create-tables", help="Create the gateway's tables even beside other tables."),
+    ] = False,
+) -> None:
+    """Create or update the functions and indexes (and, on an empty database, the tables)."""
+    settings = load_settings()
+    files = migrations.files()
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=err
+    ) as progress:
+        task = progress.add_task("migrating", total=len(files))
+
+        def started(file: str) -> None:
+            progress.update(task, advance=1, description=file)
+
+        def warned(message: str) -> None:
+            progress.console.print(f"[yellow]warning:[/] {message}", highlight=False)
+
+        asyncio.run(migrations.migrate(settings, create_tables=create_tables, started=started, warned=warned))
+    out.print(f"migrated: {len(files)} files ran", highlight=False)
+
+
+@app.command()
+def refresh(
+    names: Annotated[
+        list[str] | None, typer.Argument(help=f"Aggregations: {', '.join(AGGREGATIONS)}. None: all.")
+    ] = None,
+    window: Annotated[
+        list[str] | None,
+        typer.Option(help=f"Only these windows: {', '.join(WINDOWS)}. None: CHAT_STATS_WINDOWS."),
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is done.")] = True,
+    local: Annotated[bool, typer.Option("--local", help="Compute here, without a worker.")] = False,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Longest wait in seconds.")] = 120.0,
+    as_json: Json = False,
+) -> None:
+    """Compute the statistics anew, now."""
+    settings = load_settings()
+    for name in names or ():
+        if name not in AGGREGATIONS:
+            raise InvalidParameter("NAMES", f"unknown aggregation {name!r}; known: {', '.join(AGGREGATIONS)}")
+    windows = [parse_window(text) for text in window or ()]
+    if local:
+        report = _run(_refresh_here(settings, names or [], windows, timeout), "refreshing")
+    else:
+        report = _run(
+            _refresh_by_worker(settings, names or [], windows, wait, timeout), "waiting for the worker"
+        )
+    if "error" in report:
+        err.print(f"[bold red]error:[/] {report['error']}", highlight=False)
+        raise typer.Exit(report["exit_code"])
+    if as_json:
+        _print_json(report)
+    elif "results" not in report:
+        out.print(f"queued as job {report['job_id']}", highlight=False)
+    else:
+        tables.print_refresh(out, report)
+    if any(result["error"] for result in report.get("results", ())):
+        raise typer.Exit(1)
+
+
+@app.command()
+def status(
+    worker_only: Annotated[
+        bool, typer.Option("--worker", help="Only say whether a worker is alive, by the exit code.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show what is cached and how old, and the state of worker, database and functions.
+
+    Exits with 1 when something is not well.
+    """
+    settings = load_settings()
+    if worker_only:
+        alive = _run(worker_status.worker_alive(settings), None)
+        out.print("alive" if alive else "no worker has reported lately")
+        raise typer.Exit(0 if alive else 1)
+    found = _run(worker_status.look(settings), None)
+    if as_json:
+        _print_json({**asdict(found), "healthy": found.healthy})
+    else:
+        tables.print_status(out, found)
+    raise typer.Exit(0 if found.healthy else 1)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where the servers keep their data.")] = Path(".demo"),
+    port: Annotated[int, typer.Option(help="Port of the service, if it is free.")] = 8000,
+    requests: Annotated[int, typer.Option(min=0, help="Requests to load at the first start.")] = 200_000,
+) -> None:
+    """Run everything here, with sample data: Postgres, Redis, worker, service. Ctrl-C stops it."""
+    from worker.demo import run_demo  # needs the servers that are installed for the demo alone
+
+    raise typer.Exit(run_demo(folder=folder, port=port, requests=requests))
+
+
+async def _refresh_here(
+    settings: Settings, names: list[str], windows: list[str], timeout: float
+) -> dict[str, Any]:
+    database = Database(settings, application_name="chat-stats refresh")
+    redis_url = settings.redis_url.get_secret_value()
+    cache = Cache(settings, connect(redis_url, timeout_seconds=worker_main.PUBLISH_SECONDS))
+    stats = Stats(settings, database, cache)
+    await database.open()
+    try:
+        return await tasks.refresh_when_asked(
+            settings, stats, names, windows, retry_seconds=min(5.0, timeout)
+        )
+    finally:
+        await stats.close()
+        await database.close()
+        await cache.close()
+
+
+async def _refresh_by_worker(
+    settings: Settings, names: list[str], windows: list[str], wait: bool, timeout: float
+) -> dict[str, Any]:
+    queue = Queue(settings)
+    try:
+        if wait and not await queue.worker_alive():
+            raise Unavailable("no worker has reported lately; start one, or refresh here with --local")
+        job_id = await queue.enqueue_refresh(names, windows)
+        if not wait:
+            return {"job_id": job_id}
+        return {"job_id": job_id, **await queue.result(job_id, timeout=timeout)}
+    except TimeoutError:
+        raise Unavailable(f"the refresh was not done after {timeout:g} s; it stays queued") from None
+    finally:
+        await queue.close()
+
+
+def _run(work: Coroutine[Any, Any, Result], description: str | None) -> Result:
+    if description is None or not err.is_terminal:
+        return asyncio.run(work)
+    with err.status(description):
+        return asyncio.run(work)
+
+
+def _print_json(value: Any) -> None:
+    out.out(orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode(), highlight=False)
+
+
+if __name__ == "__main__":
+    main()

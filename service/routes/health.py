@@ -43,9 +43,7 @@ async def ready(request: Request, response: Response) -> schemas.Readiness:
         status = "ready"
     else:
         status = "degraded"
-    return schemas.Readiness(
-        status=status, redis=redis, postgres=postgres, worker=worker, last_refresh=last
-    )
+    return schemas.Readiness(status=status, redis=redis, postgres=postgres, worker=worker, last_refresh=last)
 
 
 async def _postgres(request: Request) -> schemas.Component:

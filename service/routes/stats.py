@@ -1,5 +1,6 @@
 """The statistics: one GET route for each aggregation of the catalogue."""
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
@@ -17,7 +18,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
     422: {**_PROBLEM, "description": "A parameter is wrong; `parameter` names it."},
     503: {**_PROBLEM, "description": "Nothing is cached and nothing can be computed; see Retry-After."},
 }
-_NOT_FOUND = {404: {**_PROBLEM, "description": "There is no such model."}}
+_NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {**_PROBLEM, "description": "There is no such model."}}
 
 
 def time_range(
@@ -77,7 +78,11 @@ def _add_route(router: APIRouter, aggregation: Aggregation) -> None:
         model_id = aggregations.parse_id("model_id", model_id)
         return await _answer(request, aggregations.Query(name, time_range, model_id=model_id))
 
-    endpoints = {None: plain, "provider_id": by_provider, "model_id": by_model}
+    endpoints: dict[str | None, Callable[..., Any]] = {
+        None: plain,
+        "provider_id": by_provider,
+        "model_id": by_model,
+    }
     router.add_api_route(
         aggregation.path,
         endpoints[aggregation.narrowed_by],

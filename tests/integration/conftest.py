@@ -1,0 +1,106 @@
+"""The flow over real servers, and the API in this process on top of it."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import asyncpg
+import httpx
+import pytest
+from asgi_lifespan import LifespanManager
+
+from service.app import create_app
+from service.cache import Cache, connect
+from service.database import Database
+from service.settings import Settings
+from service.stats import Stats
+
+
+@dataclass
+class Flow:
+    """One process's worth of chat-stats, without HTTP."""
+
+    settings: Settings
+    database: Database
+    cache: Cache
+    stats: Stats
+
+
+@asynccontextmanager
+async def open_flow(settings: Settings) -> AsyncIterator[Flow]:
+    database = Database(settings, application_name="test")
+    cache = Cache(settings, connect(settings.redis_url.get_secret_value(), timeout_seconds=2))
+    stats = Stats(settings, database, cache)
+    await database.open()
+    try:
+        yield Flow(settings, database, cache, stats)
+    finally:
+        await stats.close()
+        await database.close()
+        await cache.close()
+
+
+@pytest.fixture
+async def flow(settings: Settings) -> AsyncIterator[Flow]:
+    async with open_flow(settings) as flow:
+        yield flow
+
+
+OpenFlow = Callable[[Settings], Awaitable[Flow]]
+
+
+@pytest.fixture
+async def another_flow() -> AsyncIterator[OpenFlow]:
+    """Opens the flow with other settings, as another process would."""
+    async with AsyncExitStack() as stack:
+        yield lambda settings: stack.enter_async_context(open_flow(settings))
+
+
+OpenClient = Callable[[Settings], Awaitable[httpx.AsyncClient]]
+
+
+@pytest.fixture
+async def client_of() -> AsyncIterator[OpenClient]:
+    """Opens the API with the given settings."""
+    async with AsyncExitStack() as stack:
+
+        async def open_client(settings: Settings) -> httpx.AsyncClient:
+            app = create_app(settings)
+            await stack.enter_async_context(LifespanManager(app))
+            transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+            return await stack.enter_async_context(
+                httpx.AsyncClient(transport=transport, base_url="http://test/api/monitoring")
+            )
+
+        yield open_client
+
+
+@pytest.fixture
+async def client(client_of: OpenClient, settings: Settings) -> httpx.AsyncClient:
+    return await client_of(settings)
+
+
+@pytest.fixture
+async def gateway(connection: asyncpg.Connection) -> asyncpg.Connection:
+    """A connection to a database with 2 providers, 3 models and 6 requests, all but one of this day.
+
+    | model          | provider | requests | input | output | times         | statuses    |
+    | 1 alpha        | 1 One    | 3        | 60    | 6      | 100, 200, 301 | 2 completed |
+    | 2 beta         | 1 One    | 2        | 5     | 0      | 50, NULL      | 2 completed |
+    | 3 gamma        | 2 Two    | 1 (2020) | 7     | 8      | 10            | 1 completed |
+    """
+    await connection.execute("""
+        INSERT INTO providers (id, name, slug) VALUES
+            (1, 'One', 'one'), (2, 'Two', 'two'), (3, 'None', 'none');
+        INSERT INTO models (id, provider_id, model_name, provider_model_id, model_id) VALUES
+            (1, 1, 'Alpha', 'one/alpha', 'alpha'), (2, 1, 'Beta', 'one/beta', NULL),
+            (3, 2, 'Gamma', 'g', 'gamma'), (4, 2, 'Unused', 'u', 'unused');
+        INSERT INTO chat_completion_requests
+            (model_id, input_tokens, output_tokens, processing_time_ms, status, cost_usd, created_at)
+        VALUES
+            (1, 10, 1, 100, 'completed', 0.5, now()), (1, 20, 2, 200, 'completed', 0.25, now()),
+            (1, 30, 3, 301, 'failed', NULL, now()),
+            (2, 5, NULL, 50, 'completed', 0, now()), (2, NULL, NULL, NULL, 'completed', 0, now()),
+            (3, 7, 8, 10, 'completed', 1, '2020-01-01T00:00:00Z');
+    """)
+    return connection

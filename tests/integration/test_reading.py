@@ -1,0 +1,198 @@
+"""How a request finds its answer: cache, one computation, stale copies, outages."""
+
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+import pytest
+
+from service.aggregations import Query
+from service.errors import DatabaseUnavailable, SchemaError, Unavailable
+from service.stats import CacheState, Stats
+from service.timerange import TimeRange
+from tests.conftest import SettingsFactory, make_settings
+from tests.integration.conftest import Flow, OpenFlow
+from worker.local_servers import RedisServer
+
+COUNTS = Query("counts")
+DEAD_REDIS = "redis://127.0.0.1:1/0"
+DEAD_POSTGRES = "postgresql://nobody@127.0.0.1:1/none"
+
+
+async def wait_for_background(stats: Stats) -> None:
+    async with asyncio.timeout(5):
+        while stats._computing:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def test_the_first_read_is_a_miss_and_the_next_a_hit_of_the_same_numbers(
+    flow: Flow, gateway: asyncpg.Connection
+) -> None:
+    first = await flow.stats.read(COUNTS)
+    await gateway.execute("INSERT INTO chat_completion_requests (model_id) VALUES (1)")
+    second = await flow.stats.read(COUNTS)
+    assert (first.state, second.state) == (CacheState.MISS, CacheState.HIT)
+    assert first.entry == second.entry
+    assert first.entry.totals == {"total_models": 3, "total_requests": 6}
+
+
+async def test_another_process_hits_what_one_has_computed(
+    flow: Flow, gateway: asyncpg.Connection, another_flow: OpenFlow
+) -> None:
+    computed = await flow.stats.read(COUNTS)
+    other = await another_flow(flow.settings)
+    answer = await other.stats.read(COUNTS)
+    assert (answer.state, answer.entry) == (CacheState.HIT, computed.entry)
+
+
+async def test_many_who_ask_at_once_wait_for_one_computation(flow: Flow, gateway: asyncpg.Connection) -> None:
+    answers = await asyncio.gather(*(flow.stats.read(COUNTS) for _ in range(200)))
+    assert len({answer.entry.generation for answer in answers}) == 1
+
+
+async def test_a_client_that_goes_away_does_not_end_the_computation_for_others(
+    flow: Flow, gateway: asyncpg.Connection
+) -> None:
+    impatient = asyncio.create_task(flow.stats.read(COUNTS))
+    patient = asyncio.create_task(flow.stats.read(COUNTS))
+    await asyncio.sleep(0.005)
+    impatient.cancel()
+    assert (await patient).entry.totals["total_requests"] == 6
+
+
+async def test_an_answer_that_is_too_old_is_served_as_stale_and_computed_anew_behind_it(
+    settings_with: SettingsFactory, gateway: asyncpg.Connection, another_flow: OpenFlow
+) -> None:
+    flow = await another_flow(settings_with(fresh_seconds=0.2))
+    old = await flow.stats.read(COUNTS)
+    await gateway.execute("INSERT INTO chat_completion_requests (model_id) VALUES (1)")
+    await asyncio.sleep(0.25)
+    stale = await flow.stats.read(COUNTS)
+    assert (stale.state, stale.entry) == (CacheState.STALE, old.entry)
+    await wait_for_background(flow.stats)
+    fresh = await flow.stats.read(COUNTS)
+    assert (fresh.state, fresh.entry.totals["total_requests"]) == (CacheState.HIT, 7)
+
+
+async def test_an_answer_older_than_the_stale_time_is_not_served(
+    flow: Flow, gateway: asyncpg.Connection
+) -> None:
+    entry = (await flow.stats.read(COUNTS)).entry
+    lifetime = flow.settings.fresh_seconds + flow.settings.stale_seconds
+    ancient = replace(entry, computed_at=datetime.now(UTC) - timedelta(seconds=lifetime + 1))
+    await flow.cache._redis.delete(flow.cache.entry_key(COUNTS.key()))
+    await flow.cache.store(COUNTS.key(), ancient)
+    assert (await flow.stats.read(COUNTS)).state is CacheState.MISS
+
+
+async def test_a_process_asks_redis_once_per_local_cache_time(
+    settings_with: SettingsFactory, gateway: asyncpg.Connection, another_flow: OpenFlow
+) -> None:
+    flow = await another_flow(settings_with(local_cache_seconds=30))
+    await flow.stats.read(COUNTS)
+    before = (await flow.cache._redis.info("commandstats"))["cmdstat_get"]["calls"]
+    for _ in range(100):
+        assert (await flow.stats.read(COUNTS)).state is CacheState.HIT
+    assert (await flow.cache._redis.info("commandstats"))["cmdstat_get"]["calls"] == before
+
+
+async def test_without_redis_answers_are_computed_live(
+    database_url: str, gateway: asyncpg.Connection, another_flow: OpenFlow
+) -> None:
+    flow = await another_flow(make_settings(database_url, DEAD_REDIS))
+    answer = await flow.stats.read(COUNTS)
+    assert answer.state is CacheState.BYPASS
+    assert answer.entry.totals["total_requests"] == 6
+
+
+async def test_when_redis_goes_away_the_last_copy_is_served(
+    database_url: str, gateway: asyncpg.Connection, another_flow: OpenFlow, redis: RedisServer
+) -> None:
+    flow = await another_flow(make_settings(database_url, redis.url))
+    known = await flow.stats.read(COUNTS)
+    without = await another_flow(make_settings(DEAD_POSTGRES, DEAD_REDIS))
+    without.stats._local = flow.stats._local
+    answer = await without.stats.read(COUNTS)
+    assert (answer.state, answer.entry) == (CacheState.HIT, known.entry)
+
+
+async def test_without_postgres_answers_come_from_the_cache(
+    settings: object, flow: Flow, gateway: asyncpg.Connection, another_flow: OpenFlow
+) -> None:
+    known = await flow.stats.read(COUNTS)
+    broken = flow.settings.model_copy(
+        update={"database_url": make_settings(DEAD_POSTGRES, DEAD_REDIS).database_url}
+    )
+    without = await another_flow(broken)
+    assert (await without.stats.read(COUNTS)).entry == known.entry
+    with pytest.raises(DatabaseUnavailable):
+        await without.stats.read(Query("providers"))
+
+
+async def test_with_neither_redis_nor_postgres_it_says_so_at_once(another_flow: OpenFlow) -> None:
+    flow = await another_flow(make_settings(DEAD_POSTGRES, DEAD_REDIS))
+    async with asyncio.timeout(2):
+        with pytest.raises(Unavailable):
+            await flow.stats.read(COUNTS)
+
+
+async def test_a_failure_is_never_cached(flow: Flow, gateway: asyncpg.Connection) -> None:
+    await gateway.execute("ALTER TABLE chat_completion_requests RENAME TO elsewhere")
+    with pytest.raises(SchemaError, match="chat_completion_requests"):
+        await flow.stats.read(COUNTS)
+    await gateway.execute("ALTER TABLE elsewhere RENAME TO chat_completion_requests")
+    answer = await flow.stats.read(COUNTS)
+    assert (answer.state, answer.entry.totals["total_requests"]) == (CacheState.MISS, 6)
+
+
+async def test_a_locked_table_is_an_outage_and_not_a_reason_for_costlier_queries(
+    settings_with: SettingsFactory, gateway: asyncpg.Connection, another_flow: OpenFlow
+) -> None:
+    flow = await another_flow(settings_with(connect_timeout_seconds=0.3))
+    async with gateway.transaction():
+        await gateway.execute("LOCK TABLE chat_completion_requests")
+        with pytest.raises(Unavailable, match="locked"):
+            await flow.stats.read(COUNTS)
+    assert (await flow.stats.read(COUNTS)).entry.method == "rpc"
+
+
+async def test_a_lost_connection_is_an_outage_and_the_next_read_works(
+    flow: Flow, gateway: asyncpg.Connection
+) -> None:
+    await gateway.execute("""
+        CREATE OR REPLACE FUNCTION get_model_request_counts(
+            p_start timestamptz DEFAULT NULL, p_end timestamptz DEFAULT NULL
+        ) RETURNS TABLE (
+            model_id bigint, model_name text, model_identifier text,
+            provider_name text, provider_slug text, request_count bigint
+        ) LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); END $$
+    """)
+    with pytest.raises(DatabaseUnavailable):
+        await flow.stats.read(COUNTS)
+    assert (await flow.stats.read(Query("providers"))).entry.method == "rpc"
+
+
+async def test_live_computations_are_capped(
+    settings_with: SettingsFactory, gateway: asyncpg.Connection, another_flow: OpenFlow
+) -> None:
+    flow = await another_flow(settings_with(max_live_computations=2))
+    most = 0
+
+    async def watch() -> None:
+        nonlocal most
+        while True:
+            most = max(
+                most,
+                await gateway.fetchval(
+                    "SELECT count(*) FROM pg_stat_activity "
+                    "WHERE application_name = 'test' AND datname = current_database() AND state <> 'idle'"
+                ),
+            )
+
+    watcher = asyncio.create_task(watch())
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    ranges = [TimeRange(None, start + timedelta(days=day)) for day in range(60)]
+    await asyncio.gather(*(flow.stats.read(Query("counts", range_)) for range_ in ranges))
+    watcher.cancel()
+    assert 1 <= most <= 2

@@ -1,0 +1,181 @@
+"""A refresh: one snapshot, one generation, all at once."""
+
+import asyncio
+
+import asyncpg
+import orjson
+import pytest
+
+from service.aggregations import Query
+from service.errors import RefreshRunning
+from service.stats import CacheState
+from service.timerange import TimeRange
+from tests.conftest import SettingsFactory
+from tests.integration.conftest import Flow, OpenFlow
+from worker import tasks
+
+WINDOWS = ("24h", "all")
+
+
+@pytest.fixture
+async def flow(settings_with: SettingsFactory, another_flow: OpenFlow) -> Flow:
+    return await another_flow(settings_with(windows=WINDOWS))
+
+
+async def read(flow: Flow, query: Query) -> object:
+    answer = await flow.stats.read(query)
+    assert answer.state is CacheState.HIT, query
+    return orjson.loads(answer.entry.body)
+
+
+async def test_after_a_refresh_every_precomputed_answer_is_a_hit(
+    flow: Flow, gateway: asyncpg.Connection
+) -> None:
+    await flow.stats.refresh()
+    for window in WINDOWS:
+        range_ = TimeRange(window)
+        for name in ("providers", "models", "counts", "summary"):
+            await read(flow, Query(name, range_))
+        for provider_id in ("1", "2", "3"):
+            await read(flow, Query("models", range_, provider_id=provider_id))
+        for model_id in ("1", "2", "3", "4"):
+            await read(flow, Query("model", range_, model_id=model_id))
+
+
+async def test_what_is_taken_from_the_full_rows_equals_what_a_query_of_its_own_gives(
+    flow: Flow, gateway: asyncpg.Connection, settings_with: SettingsFactory, another_flow: OpenFlow
+) -> None:
+    await flow.stats.refresh()
+    live = await another_flow(settings_with())
+    queries = [Query("models", provider_id=str(i)) for i in (1, 2, 3)]
+    queries += [Query("model", model_id=str(i)) for i in (1, 2, 3, 4)]
+    for query in queries:
+        answer = await live.stats.read(query)
+        assert answer.state is CacheState.MISS
+        assert orjson.loads(answer.entry.body) == await read(flow, query), query
+
+
+async def test_all_answers_of_a_generation_add_up_while_requests_keep_coming(
+    flow: Flow, gateway: asyncpg.Connection, database_url: str
+) -> None:
+    writer = await asyncpg.connect(database_url)
+
+    async def write() -> None:
+        while True:
+            await writer.execute(
+                "INSERT INTO chat_completion_requests (model_id, input_tokens, output_tokens) "
+                "SELECT 1 + n % 3, n, 1 FROM generate_series(1, 7) AS n"
+            )
+
+    writing = asyncio.create_task(write())
+    seen = set()
+    for _ in range(5):
+        report = await flow.stats.refresh()
+        totals = set()
+        for window in WINDOWS:
+            range_ = TimeRange(window)
+            providers, models = (
+                await read(flow, Query("providers", range_)),
+                await read(flow, Query("models", range_)),
+            )
+            counts, summary = (
+                await read(flow, Query("counts", range_)),
+                await read(flow, Query("summary", range_)),
+            )
+            totals = {
+                sum(row["total_requests"] for row in providers),
+                sum(row["stats"]["total_requests"] for row in models),
+                sum(row["request_count"] for row in counts),
+                summary["total_requests"],
+            }
+            assert len(totals) == 1
+            assert sum(row["stats"]["total_tokens"] for row in models) == summary["total_tokens"]
+        seen |= totals
+        generations = {entry.generation for entry in (await flow.cache.entries()).values()}
+        assert generations == {report.generation}
+    writing.cancel()
+    await asyncio.gather(writing, return_exceptions=True)
+    await writer.close()
+    assert len(seen) > 1  # requests did keep coming
+
+
+async def test_a_refresh_replaces_older_numbers_at_once(flow: Flow, gateway: asyncpg.Connection) -> None:
+    await flow.stats.refresh()
+    await gateway.execute("INSERT INTO chat_completion_requests (model_id) VALUES (4)")
+    report = await flow.stats.refresh()
+    answer = await flow.stats.read(Query("counts"))
+    assert answer.entry.generation == report.generation
+    assert answer.entry.totals == {"total_models": 4, "total_requests": 7}
+
+
+async def test_a_partial_refresh_touches_nothing_else(flow: Flow, gateway: asyncpg.Connection) -> None:
+    whole = await flow.stats.refresh()
+    part = await flow.stats.refresh(["counts"], ["24h"])
+    by_key = {key: entry.generation for key, entry in (await flow.cache.entries()).items()}
+    assert by_key.pop("counts:24h") == part.generation
+    assert set(by_key.values()) == {whole.generation}
+    last = await flow.cache.last_generation()
+    assert last is not None
+    assert last["generation"] == whole.generation
+
+
+async def test_two_refreshes_of_one_cache_do_not_overlap(
+    flow: Flow, gateway: asyncpg.Connection, another_flow: OpenFlow
+) -> None:
+    other = await another_flow(flow.settings)
+    async with flow.database.snapshot(wait_seconds=1) as snapshot:
+        assert await snapshot.try_lock(flow.cache.generation_key)
+        with pytest.raises(RefreshRunning):
+            await other.stats.refresh()
+    assert (await other.stats.refresh()).published
+
+
+async def test_caches_with_different_prefixes_refresh_side_by_side(
+    flow: Flow, gateway: asyncpg.Connection, another_flow: OpenFlow, settings_with: SettingsFactory
+) -> None:
+    other = await another_flow(settings_with())
+    async with flow.database.snapshot(wait_seconds=1) as snapshot:
+        assert await snapshot.try_lock(flow.cache.generation_key)
+        assert (await other.stats.refresh()).published
+
+
+async def test_a_refresh_by_fallback_says_so_in_its_report_and_entries(
+    flow: Flow, gateway: asyncpg.Connection
+) -> None:
+    await gateway.execute("DROP FUNCTION get_models_with_requests")
+    report = await flow.stats.refresh()
+    methods = {(result.aggregation, result.method) for result in report.results}
+    assert ("models", "fallback_optimized") in methods
+    assert ("counts", "rpc") in methods
+    answer = await flow.stats.read(Query("model", model_id="1"))
+    assert answer.entry.method == "fallback_optimized"
+
+
+async def test_what_cannot_be_computed_in_time_keeps_its_older_entry(
+    settings_with: SettingsFactory, gateway: asyncpg.Connection, another_flow: OpenFlow
+) -> None:
+    flow = await another_flow(settings_with(windows="all", refresh_timeout_seconds=0.3))
+    whole = await flow.stats.refresh()
+    # The table hides behind a view that takes longer than any method may.
+    await gateway.execute("""
+        DROP FUNCTION get_model_request_counts;
+        ALTER TABLE chat_completion_requests RENAME TO elsewhere;
+        CREATE VIEW chat_completion_requests AS SELECT * FROM elsewhere WHERE pg_sleep(1) IS NOT NULL;
+    """)
+    report = await flow.stats.refresh(["counts"])
+    assert [result.error for result in report.failed] == ["no method could compute this in time"]
+    assert (await flow.stats.read(Query("counts"))).entry.generation == whole.generation
+
+
+async def test_a_scheduled_refresh_is_skipped_when_one_has_just_taken_place(
+    flow: Flow, gateway: asyncpg.Connection
+) -> None:
+    assert await tasks.refresh_when_due(flow.settings, flow.stats, flow.cache) is not None
+    assert await tasks.refresh_when_due(flow.settings, flow.stats, flow.cache) is None
+
+
+async def test_a_partial_refresh_does_not_put_off_the_scheduled_one(
+    flow: Flow, gateway: asyncpg.Connection
+) -> None:
+    await flow.stats.refresh(["counts"])
+    assert await tasks.refresh_when_due(flow.settings, flow.stats, flow.cache) is not None

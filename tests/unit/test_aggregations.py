@@ -1,0 +1,94 @@
+"""The catalogue, ids and cache keys."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+
+from service.aggregations import AGGREGATIONS, ModelUsage, Query, parse_id
+from service.errors import InvalidParameter
+from service.migrations import SQL
+from service.timerange import TimeRange
+
+
+@pytest.mark.parametrize("name", AGGREGATIONS)
+def test_every_aggregation_has_its_sql_file(name: str) -> None:
+    function = AGGREGATIONS[name].function
+    text = (SQL / "functions" / f"{function}.sql").read_text()
+    assert f"CREATE OR REPLACE FUNCTION {function}(" in text
+
+
+def test_every_function_file_defines_what_it_is_named_for() -> None:
+    for file in (SQL / "functions").glob("*.sql"):
+        assert f"CREATE OR REPLACE FUNCTION {file.stem}(" in file.read_text(), file.name
+
+
+@pytest.mark.parametrize("name", AGGREGATIONS)
+def test_every_aggregation_gives_no_rows_and_no_error_without_usage(name: str) -> None:
+    data = AGGREGATIONS[name].from_usage([])
+    assert not any(value for value in (data.values() if isinstance(data, dict) else data))
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        ("7", "7"),
+        ("007", "7"),
+        ("9223372036854775807", "9223372036854775807"),
+        ("6F9619FF-8B86-D011-B42D-00CF4FC964FF", "6f9619ff-8b86-d011-b42d-00cf4fc964ff"),
+        ("6f9619ff8b86d011b42d00cf4fc964ff", "6f9619ff-8b86-d011-b42d-00cf4fc964ff"),
+    ],
+)
+def test_an_id_has_one_canonical_form(text: str, canonical: str) -> None:
+    assert parse_id("model_id", text) == canonical
+
+
+@pytest.mark.parametrize(
+    "text", ["", "-1", "9223372036854775808", "1.5", "1 OR 1=1", "٣", "{}", "x" * 500, "1\n"]
+)
+def test_what_is_no_id_is_refused_by_the_name_of_its_parameter(text: str) -> None:
+    with pytest.raises(InvalidParameter) as caught:
+        parse_id("provider_id", text)
+    assert caught.value.parameter == "provider_id"
+    assert len(str(caught.value)) < 250
+
+
+def test_each_query_has_a_key_of_its_own() -> None:
+    ranges = [TimeRange("24h"), TimeRange("all"), TimeRange(None, datetime(2026, 1, 1, tzinfo=UTC))]
+    queries = [
+        query
+        for range_ in ranges
+        for query in (
+            Query("models", range_),
+            Query("models", range_, provider_id="1"),
+            Query("model", range_, model_id="1"),
+            Query("counts", range_),
+        )
+    ]
+    assert len({query.key() for query in queries}) == len(queries)
+
+
+def test_the_key_of_a_query_is_what_operators_find_in_redis() -> None:
+    assert Query("models", TimeRange("24h"), provider_id="3").key() == "models:24h:provider=3"
+
+
+def usage(model_id: int, **fields: object) -> ModelUsage:
+    return ModelUsage(model_id, f"m{model_id}", f"M{model_id}", None, 1, "P", "p", **fields)
+
+
+def test_a_mean_is_rounded_half_away_from_zero_as_postgres_does() -> None:
+    model = usage(1, total_requests=8, timed_requests=8, total_processing_time_ms=Decimal("1.00"))
+    rows = AGGREGATIONS["models"].from_usage([model])
+    assert rows[0]["stats"]["avg_processing_time_ms"] == 0.13  # 0.125
+
+
+def test_a_sum_beyond_bigint_is_shown_as_its_limit() -> None:
+    model = usage(1, total_requests=2, total_input_tokens=Decimal(2**64))
+    rows = AGGREGATIONS["models"].from_usage([model])
+    assert rows[0]["stats"]["total_tokens"] == 2**63 - 1
+
+
+def test_rows_come_most_requests_first_and_then_by_id() -> None:
+    models = [usage(3, total_requests=1), usage(2, total_requests=5), usage(1, total_requests=1)]
+    rows = AGGREGATIONS["counts"].from_usage(models)
+    assert [row["model_id"] for row in rows] == [2, 1, 3]

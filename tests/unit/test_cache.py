@@ -1,0 +1,139 @@
+"""The format of an entry, and what Redis trouble means. Real servers: tests/integration."""
+
+import logging
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import fakeredis
+import pytest
+
+from service.cache import Cache, Entry, UndecodableEntry, connect, decode, encode
+from service.errors import CacheUnavailable
+from service.settings import Settings
+
+ENTRY = Entry(
+    body=b'[{"model_id":1}]',
+    totals={"total_models": 1},
+    method="rpc",
+    computed_at=datetime(2026, 1, 1, tzinfo=UTC),
+    compute_ms=1.5,
+    generation="g1",
+    unavailable=("total_cost_usd",),
+)
+
+SETTINGS = Settings(database_url="postgresql://nobody@localhost/none", _env_file=None)
+
+
+@pytest.fixture
+def redis() -> fakeredis.FakeAsyncRedis:
+    return fakeredis.FakeAsyncRedis()
+
+
+@pytest.fixture
+def cache(redis: fakeredis.FakeAsyncRedis) -> Cache:
+    return Cache(SETTINGS, redis)
+
+
+@pytest.fixture
+def cache_without_redis() -> Cache:
+    return Cache(SETTINGS, connect("redis://127.0.0.1:1/0", timeout_seconds=0.2))
+
+
+def test_an_entry_comes_back_as_it_was_stored() -> None:
+    assert decode(encode(ENTRY)) == ENTRY
+
+
+def test_an_entry_describes_itself_in_one_line_of_json() -> None:
+    line = encode(ENTRY).splitlines()[0]
+    assert line.startswith(b'{"format":"chat-stats/1"')
+    assert b'"method":"rpc"' in line
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        b"",
+        b"\x80\x04\x95 a pickle",
+        b"null\n[]",
+        b"[]\n[]",
+        b"12",
+        b'{"format":"chat-stats/1"}\n[]',
+        b'{"format":"chat-stats/2","length":2}\n[]',
+        encode(ENTRY)[:-1],
+        encode(ENTRY) + b" ",
+        encode(ENTRY)[:40],
+        encode(ENTRY).replace(b'"model_id":1', b'"model_id":2'),
+        encode(ENTRY).replace(b"2026-01-01", b"2026-99-01"),
+        encode(ENTRY).replace(b'"compute_ms":1.5', b'"compute_ms":null'),
+    ],
+)
+def test_what_is_truncated_damaged_or_foreign_is_not_decoded(stored: bytes) -> None:
+    with pytest.raises(UndecodableEntry):
+        decode(stored)
+
+
+def test_an_etag_depends_on_the_numbers_alone() -> None:
+    same_numbers = replace(
+        ENTRY, generation="g2", computed_at=datetime(2026, 1, 2, tzinfo=UTC), method="fallback"
+    )
+    assert same_numbers.etag == ENTRY.etag
+    assert replace(ENTRY, body=b"[]").etag != ENTRY.etag
+
+
+def test_an_age_is_never_negative() -> None:
+    assert ENTRY.age_seconds(ENTRY.computed_at - timedelta(hours=1)) == 0
+
+
+async def test_an_undecodable_entry_is_a_miss_and_is_logged(
+    cache: Cache, redis: fakeredis.FakeAsyncRedis, caplog: pytest.LogCaptureFixture
+) -> None:
+    await redis.set(cache.entry_key("models:all"), b"\x80\x04 a pickle")
+    with caplog.at_level(logging.WARNING):
+        assert await cache.get("models:all") is None
+    assert cache.reachable
+    assert "ignored the cached entry chat-stats:v1:entry:models:all" in caplog.text
+
+
+async def test_entries_expire_after_the_fresh_and_the_stale_time(
+    cache: Cache, redis: fakeredis.FakeAsyncRedis
+) -> None:
+    await cache.store("models:all", ENTRY)
+    lifetime = await redis.ttl(cache.entry_key("models:all"))
+    assert abs(lifetime - (SETTINGS.fresh_seconds + SETTINGS.stale_seconds)) <= 1
+
+
+async def test_a_late_answer_does_not_replace_a_newer_one(cache: Cache) -> None:
+    newer = replace(ENTRY, computed_at=ENTRY.computed_at + timedelta(seconds=1), generation="g2")
+    await cache.store("models:all", newer)
+    await cache.store("models:all", ENTRY)
+    assert await cache.get("models:all") == newer
+
+
+async def test_an_answer_from_the_future_is_replaced(cache: Cache) -> None:
+    future = replace(ENTRY, computed_at=datetime.now(UTC) + timedelta(days=1))
+    await cache.store("models:all", future)
+    await cache.store("models:all", ENTRY)
+    assert await cache.get("models:all") == ENTRY
+
+
+async def test_a_late_refresh_does_not_undo_a_newer_one(cache: Cache) -> None:
+    first, second = await cache.next_sequence(), await cache.next_sequence()
+    newer = replace(ENTRY, generation="g2")
+    assert await cache.publish({"models:all": newer}, sequence=second, summary={"generation": "g2"})
+    assert not await cache.publish({"models:all": ENTRY}, sequence=first, summary={"generation": "g1"})
+    assert await cache.get("models:all") == newer
+
+
+async def test_without_redis_reading_is_a_miss_and_storing_does_nothing(
+    cache_without_redis: Cache, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert await cache_without_redis.get("models:all") is None
+    await cache_without_redis.store("models:all", ENTRY)
+    assert await cache_without_redis.get("models:all") is None
+    assert not cache_without_redis.reachable
+    assert caplog.text.count("Redis does not answer") == 1  # once per change, not per request
+
+
+async def test_without_redis_publishing_says_so(cache_without_redis: Cache) -> None:
+    with pytest.raises(CacheUnavailable):
+        await cache_without_redis.publish({"models:all": ENTRY}, sequence=1, summary={})

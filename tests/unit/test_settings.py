@@ -1,0 +1,90 @@
+"""Wrong settings stop the start and name the variable; secrets stay secret."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from service.errors import SettingsError
+from service.settings import PREFIX, Settings, load_settings
+
+README = Path(__file__).parents[2] / "README.md"
+URL = "postgresql://user:secret-password@db.example/gateway"
+
+
+@pytest.fixture(autouse=True)
+def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)  # no .env
+    for name in Settings.model_fields:
+        monkeypatch.delenv(PREFIX + name.upper(), raising=False)
+
+
+def test_only_the_database_must_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SettingsError, match="CHAT_STATS_DATABASE_URL: Field required"):
+        load_settings()
+    monkeypatch.setenv("CHAT_STATS_DATABASE_URL", URL)
+    assert load_settings().port == 8000
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("CHAT_STATS_DATABASE_URL", "mysql://user:secret-password@db.example/gateway"),
+        ("CHAT_STATS_REDIS_URL", "localhost:6379"),
+        ("CHAT_STATS_QUEUE_REDIS_URL", "http://localhost"),
+        ("CHAT_STATS_PORT", "80000"),
+        ("CHAT_STATS_PORT", "http"),
+        ("CHAT_STATS_WINDOWS", "24h,1y"),
+        ("CHAT_STATS_REFRESH_INTERVAL_SECONDS", "0.5"),
+        ("CHAT_STATS_REFRESH_INTERVAL_SECONDS", "nan"),
+        ("CHAT_STATS_FRESH_SECONDS", "-1"),
+        ("CHAT_STATS_STALE_SECONDS", "inf"),
+        ("CHAT_STATS_QUERY_TIMEOUT_SECONDS", "0"),
+        ("CHAT_STATS_LOG_LEVEL", "loud"),
+        ("CHAT_STATS_CACHE_PREFIX", "a key with spaces"),
+    ],
+)
+def test_a_wrong_value_names_its_variable_and_does_not_repeat_secrets(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv("CHAT_STATS_DATABASE_URL", URL)
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError, match=variable) as caught:
+        load_settings()
+    assert "secret-password" not in str(caught.value)
+
+
+def test_lists_are_comma_separated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHAT_STATS_DATABASE_URL", URL)
+    monkeypatch.setenv("CHAT_STATS_WINDOWS", " 24h, all ,24h")
+    monkeypatch.setenv("CHAT_STATS_API_KEYS", "one, two,")
+    settings = load_settings()
+    assert settings.windows == ("24h", "all")
+    assert [key.get_secret_value() for key in settings.api_keys] == ["one", "two"]
+
+
+def test_an_empty_token_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHAT_STATS_DATABASE_URL", URL)
+    monkeypatch.setenv("CHAT_STATS_ADMIN_TOKEN", "")
+    assert load_settings().admin_token is None
+
+
+def test_settings_come_from_a_dotenv_file_too(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(f"CHAT_STATS_DATABASE_URL={URL}\nCHAT_STATS_PORT=9001\n")
+    assert load_settings().port == 9001
+
+
+def test_printing_settings_shows_no_secret() -> None:
+    settings = Settings(database_url=URL, redis_url="redis://:hidden@r", api_keys=("key",), admin_token="tok")
+    for shown in (repr(settings), str(settings), settings.model_dump_json()):
+        assert not re.search("secret-password|hidden|'key'|\"key\"|tok'", shown)
+
+
+def test_every_setting_says_what_it_is_for() -> None:
+    for name, field in Settings.model_fields.items():
+        assert field.description, name
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_every_setting_is_in_the_readme(name: str) -> None:
+    assert f"`{PREFIX}{name.upper()}`" in README.read_text()

@@ -1,0 +1,187 @@
+"""The arq worker. `chat-stats worker` runs it; `arq worker.main.WorkerSettings` does too.
+
+arq schedules by the calendar and holds a crashed worker's job back until its time-out. Both are mended
+here: `Every` is a schedule of any number of seconds, and a running job's in-progress key is a short lease
+that its worker keeps renewing.
+"""
+
+import asyncio
+import logging
+import signal
+import time
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from arq.constants import in_progress_key_prefix
+from arq.cron import CronJob, cron
+from arq.worker import Worker, create_worker, func
+from redis.exceptions import RedisError
+
+from service.cache import Cache, connect
+from service.database import Database
+from service.errors import Unavailable
+from service.queue import REFRESH_JOB, connect_queue, deserialize, health_key, queue_name, serialize
+from service.settings import Settings, load_settings
+from service.stats import Stats
+from worker import tasks
+
+logger = logging.getLogger(__name__)
+
+#: Seconds after which the job of a worker that died is taken over.
+LEASE_SECONDS = 6
+#: Seconds between two signs of life.
+HEALTH_SECONDS = 3
+#: Seconds that running jobs get to finish after SIGTERM.
+STOP_SECONDS = 20
+#: Longest run of one job; a refresh is bounded by the time-outs of its statements long before.
+JOB_SECONDS = 3600
+#: Longest pause before the worker tries to reach its queue again.
+LONGEST_PAUSE_SECONDS = 10.0
+#: Seconds to wait for Redis: publishing writes all entries at once.
+PUBLISH_SECONDS = 10.0
+
+
+class Every(CronJob):
+    """A schedule of every so many seconds, on instants that all workers agree on."""
+
+    interval: float
+
+    def calculate_next(self, prev_run: datetime) -> None:
+        # From now on, not from the last run: whoever slept through some runs does not make up for them.
+        now = max(prev_run.timestamp(), time.time())
+        following = (now // self.interval + 1) * self.interval
+        self.next_run = datetime.fromtimestamp(following, UTC)
+
+
+def every(interval: float, job: CronJob) -> Every:
+    """Return `job` on a schedule of every `interval` seconds."""
+    schedule = Every(**job.__dict__)
+    schedule.interval = interval
+    return schedule
+
+
+async def start(ctx: dict[str, Any]) -> None:
+    """Open what the jobs need."""
+    settings: Settings = ctx["settings"]
+    redis_url = settings.redis_url.get_secret_value()
+    ctx["database"] = Database(settings, application_name="chat-stats worker")
+    ctx["cache"] = Cache(settings, connect(redis_url, timeout_seconds=PUBLISH_SECONDS))
+    ctx["stats"] = Stats(settings, ctx["database"], ctx["cache"])
+    ctx["refreshing"] = asyncio.Lock()
+    await ctx["database"].open()
+
+
+async def stop(ctx: dict[str, Any]) -> None:
+    await ctx["stats"].close()
+    await ctx["database"].close()
+    await ctx["cache"].close()
+
+
+async def scheduled_refresh(ctx: dict[str, Any]) -> None:
+    if ctx["refreshing"].locked():  # the one before is still at it, or waits out an outage
+        return
+    async with ctx["refreshing"]:
+        try:
+            await tasks.refresh_when_due(ctx["settings"], ctx["stats"], ctx["cache"])
+        except Unavailable as error:
+            logger.warning("the refresh that was due failed: %s", error)
+
+
+async def asked_refresh(ctx: dict[str, Any], names: list[str], windows: list[str]) -> dict[str, Any]:
+    return await tasks.refresh_when_asked(ctx["settings"], ctx["stats"], names, windows)
+
+
+def worker_settings(settings: Settings) -> type:
+    """Return arq's settings class for these settings."""
+    schedule = cron(scheduled_refresh, name="scheduled_refresh", run_at_startup=True, max_tries=5)
+    return type(
+        "WorkerSettings",
+        (),
+        {
+            "functions": [func(asked_refresh, name=REFRESH_JOB, max_tries=5)],
+            "cron_jobs": [every(settings.refresh_interval_seconds, schedule)],
+            "redis_pool": connect_queue(settings),
+            "queue_name": queue_name(settings),
+            "on_startup": start,
+            "on_shutdown": stop,
+            "handle_signals": False,
+            "job_timeout": JOB_SECONDS,
+            "keep_result": 300,
+            "poll_delay": 0.25,
+            "health_check_interval": HEALTH_SECONDS,
+            "health_check_key": health_key(settings),
+            "job_serializer": serialize,
+            "job_deserializer": deserialize,
+            "timezone": UTC,
+            "ctx": {"settings": settings},
+        },
+    )
+
+
+def __getattr__(name: str) -> Any:
+    # Made when asked for, so that importing this module needs no settings.
+    if name == "WorkerSettings":
+        return worker_settings(load_settings())
+    raise AttributeError(name)
+
+
+async def run(settings: Settings) -> None:
+    """Work until SIGTERM or SIGINT; when Redis goes away, wait for it."""
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    pause = 0.5
+    while not stopping.is_set():
+        started = time.monotonic()
+        await _work(settings, stopping)
+        if time.monotonic() - started > LONGEST_PAUSE_SECONDS:
+            pause = 0.5
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stopping.wait(), pause)
+        pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+
+
+async def _work(settings: Settings, stopping: asyncio.Event) -> None:
+    """Run one arq worker until it is told to stop, or fails for want of Redis."""
+    worker = create_worker(worker_settings(settings))
+    worker.in_progress_timeout_s = LEASE_SECONDS
+    working = asyncio.create_task(worker.async_run())
+    leases = asyncio.create_task(_renew_leases(worker))
+    told = asyncio.create_task(stopping.wait())
+    try:
+        await asyncio.wait({working, told}, return_when=asyncio.FIRST_COMPLETED)
+        if told.done():
+            logger.info("stopping; running jobs get %d s to finish", STOP_SECONDS)
+            worker.allow_pick_jobs = False
+            if worker.tasks:
+                await asyncio.wait(worker.tasks.values(), timeout=STOP_SECONDS)
+    finally:
+        for task in (told, leases, working):
+            task.cancel()
+        if worker.main_task is not None:
+            worker.main_task.cancel()
+        results = await asyncio.gather(working, worker.main_task or told, return_exceptions=True)
+        for error in results:
+            if isinstance(error, RedisError | OSError):
+                logger.warning("the queue's Redis does not answer (%s)", type(error).__name__)
+            elif isinstance(error, Exception):
+                logger.error("the worker failed", exc_info=error)
+        await _close(worker)
+
+
+async def _renew_leases(worker: Worker) -> None:
+    while True:
+        await asyncio.sleep(LEASE_SECONDS / 3)
+        with suppress(RedisError, OSError):
+            for job_id in list(worker.job_tasks):
+                await worker.pool.pexpire(in_progress_key_prefix + job_id, timedelta(seconds=LEASE_SECONDS))
+
+
+async def _close(worker: Worker) -> None:
+    try:
+        await worker.close()
+    except (RedisError, OSError, asyncio.CancelledError):
+        # Redis is gone, or a job was cancelled: what remains of close() is ours to do.
+        if "stats" in worker.ctx:
+            await stop(worker.ctx)

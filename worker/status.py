@@ -1,0 +1,134 @@
+"""Looks at the cache, the worker, the database and its functions, for `chat-stats status`."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import asyncpg
+
+from service.aggregations import AGGREGATIONS, Query
+from service.cache import Cache, connect
+from service.database import Database, Snapshot
+from service.errors import ChatStatsError, Unavailable
+from service.queue import Queue
+from service.settings import Settings
+from service.timerange import WINDOWS, TimeRange
+
+#: An empty range: calling a function over it shows whether it works, and costs next to nothing.
+_NO_TIME = TimeRange(None, datetime(2000, 1, 1, tzinfo=UTC), datetime(2000, 1, 1, tzinfo=UTC))
+_CHECK_SECONDS = 5.0
+
+
+@dataclass(slots=True)
+class CachedGroup:
+    """The entries of one aggregation over one window."""
+
+    aggregation: str
+    window: str
+    entries: int
+    method: str
+    oldest_seconds: float
+    state: str
+    generation: str
+
+
+@dataclass(slots=True)
+class Status:
+    redis: str = "ok"
+    database: str = "ok"
+    worker: str = "alive"
+    last_refresh: dict[str, Any] | None = None
+    cached: list[CachedGroup] = field(default_factory=list)
+    #: By function: "ok", or what is wrong with it.
+    functions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def healthy(self) -> bool:
+        parts = (self.redis, self.database, *self.functions.values())
+        return all(part == "ok" for part in parts) and self.worker == "alive"
+
+
+async def worker_alive(settings: Settings) -> bool:
+    """Return whether a worker has reported within the last seconds; raises `QueueUnavailable`."""
+    queue = Queue(settings)
+    try:
+        return await queue.worker_alive()
+    finally:
+        await queue.close()
+
+
+async def look(settings: Settings) -> Status:
+    """Return the state of everything; what cannot be reached is said there, not raised."""
+    status = Status()
+    await _look_at_cache(settings, status)
+    try:
+        status.worker = "alive" if await worker_alive(settings) else "no worker has reported lately"
+    except Unavailable as error:
+        status.worker = str(error)
+    await _look_at_database(settings, status)
+    return status
+
+
+async def _look_at_cache(settings: Settings, status: Status) -> None:
+    cache = Cache(settings, connect(settings.redis_url.get_secret_value(), timeout_seconds=2))
+    try:
+        last = await cache.last_generation()
+        entries = await cache.entries()
+    except Unavailable as error:
+        status.redis = str(error)
+        return
+    finally:
+        await cache.close()
+    now = datetime.now(UTC)
+    if last is not None:
+        age = (now - datetime.fromisoformat(last["computed_at"])).total_seconds()
+        status.last_refresh = {**last, "age_seconds": round(max(0.0, age), 1)}
+    groups: dict[tuple[str, str], CachedGroup] = {}
+    for key, entry in entries.items():
+        name, window, *_ = key.split(":")
+        window = window if window in WINDOWS else "(ranges)"
+        age = entry.age_seconds(now)
+        group = groups.setdefault(
+            (name, window), CachedGroup(name, window, 0, entry.method, 0.0, "fresh", entry.generation)
+        )
+        group.entries += 1
+        group.oldest_seconds = max(group.oldest_seconds, round(age, 1))
+        if age > settings.fresh_seconds:
+            group.state = "stale"
+        if entry.method != group.method:
+            group.method = "several"
+    status.cached = sorted(
+        groups.values(), key=lambda group: (group.aggregation, [*WINDOWS, "(ranges)"].index(group.window))
+    )
+
+
+async def _look_at_database(settings: Settings, status: Status) -> None:
+    database = Database(settings, application_name="chat-stats status")
+    await database.open()
+    try:
+        await database.check()
+        async with database.transaction() as snapshot:
+            for aggregation in AGGREGATIONS.values():
+                status.functions[aggregation.function] = await _function_state(snapshot, aggregation.name)
+            by_provider = Query("models", _NO_TIME, provider_id="0")
+            status.functions["get_models_with_requests_by_provider"] = await _call(snapshot, by_provider)
+    except ChatStatsError as error:
+        status.database = str(error)
+    finally:
+        await database.close()
+
+
+async def _function_state(snapshot: Snapshot, name: str) -> str:
+    narrowed = {"model_id": "0"} if name == "model" else {}
+    return await _call(snapshot, Query(name, _NO_TIME, **narrowed))
+
+
+async def _call(snapshot: Snapshot, query: Query) -> str:
+    statement, narrowed = AGGREGATIONS[query.aggregation].rpc(query)
+    try:
+        await snapshot.fetch(statement, *query.range.bounds(snapshot.now), *narrowed, timeout=_CHECK_SECONDS)
+    except asyncpg.UndefinedFunctionError:
+        return "missing; run: chat-stats migrate"
+    except asyncpg.PostgresError as error:
+        return f"fails with {type(error).__name__}: {error}"
+    return "ok"

@@ -1,0 +1,66 @@
+"""The tables that the command line prints."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from worker.status import Status
+
+
+def print_refresh(console: Console, report: dict[str, Any]) -> None:
+    table = Table("aggregation", "window", "method")
+    table.add_column("rows", justify="right")
+    table.add_column("ms", justify="right")
+    for result in report["results"]:
+        table.add_row(
+            result["aggregation"],
+            result["window"],
+            result["method"] or f"[red]{result['error']}[/]",
+            str(result["rows"]),
+            f"{result['compute_ms']:.1f}",
+        )
+    console.print(table)
+    state = "" if report["published"] else " [yellow](not published: a later refresh was there first)[/]"
+    console.print(
+        f"generation {report['generation']}: {report['entries']} entries "
+        f"in {report['duration_ms']:.0f} ms{state}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def print_status(console: Console, status: Status) -> None:
+    parts = Table("part", "state")
+    for name, state in (("redis", status.redis), ("database", status.database), ("worker", status.worker)):
+        parts.add_row(name, _colored(state))
+    for name, state in status.functions.items():
+        parts.add_row(f"{name}()", _colored(state))
+    console.print(parts)
+    cached = Table("aggregation", "window")
+    cached.add_column("entries", justify="right")
+    cached.add_column("oldest, s", justify="right")
+    cached.add_column("state")
+    cached.add_column("method")
+    for group in status.cached:
+        cached.add_row(
+            group.aggregation,
+            group.window,
+            str(group.entries),
+            f"{group.oldest_seconds:.1f}",
+            _colored(group.state),
+            group.method if group.method == "rpc" else f"[yellow]{group.method}[/]",
+        )
+    console.print(cached if status.cached else "nothing is cached")
+    if status.last_refresh is not None:
+        console.print(
+            f"last refresh {status.last_refresh['age_seconds']} s ago: generation "
+            f"{status.last_refresh['generation']}, {status.last_refresh['entries']} entries in "
+            f"{status.last_refresh['duration_ms']} ms",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def _colored(state: str) -> str:
+    return f"[green]{state}[/]" if state in ("ok", "alive", "fresh") else f"[red]{state}[/]"

@@ -1,0 +1,96 @@
+"""What the worker does, as plain coroutines: refresh when it is due, refresh when somebody asks."""
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+
+from service.cache import Cache
+from service.errors import ChatStatsError, Unavailable
+from service.settings import Settings
+from service.stats import RefreshReport, Stats
+
+logger = logging.getLogger(__name__)
+
+#: Seconds for which a refresh that somebody asked for is tried again on an outage.
+ASKED_RETRY_SECONDS = 45.0
+
+
+async def refresh_when_due(settings: Settings, stats: Stats, cache: Cache) -> RefreshReport | None:
+    """Refresh everything, unless a refresh took place within half of the interval; then return None.
+
+    On an outage it is tried again with growing pauses until the next one is due.
+    """
+    interval = settings.refresh_interval_seconds
+    async for attempt in _retrying(interval):
+        with attempt:
+            if await _age_of_last(cache) < interval / 2:
+                return None
+            report = await stats.refresh()
+            log(report)
+            return report
+    return None  # pragma: no cover  (the last attempt raises)
+
+
+async def refresh_when_asked(
+    settings: Settings,
+    stats: Stats,
+    names: Iterable[str] = (),
+    windows: Iterable[str] = (),
+    *,
+    retry_seconds: float = ASKED_RETRY_SECONDS,
+) -> dict[str, Any]:
+    """Refresh, and return the report once no process serves anything older than it.
+
+    An error is part of the report (`error`, `exit_code`): it goes to whoever asked.
+    """
+    try:
+        async for attempt in _retrying(retry_seconds):
+            with attempt:
+                report = await stats.refresh(names, windows)
+    except ChatStatsError as error:
+        logger.warning("refresh failed: %s", error)
+        return {"error": str(error), "exit_code": error.exit_code}
+    log(report)
+    await asyncio.sleep(settings.local_cache_seconds)
+    return {**asdict(report), "computed_at": report.computed_at.isoformat()}
+
+
+def log(report: RefreshReport) -> None:
+    logger.info(
+        "refreshed %d entries in %.0f ms, generation %s",
+        report.entries,
+        report.duration_ms,
+        report.generation,
+    )
+    for result in report.failed:
+        logger.warning("%s for %s was not refreshed: %s", result.aggregation, result.window, result.error)
+    if not report.published:
+        logger.warning("generation %s was not published: a later one is there", report.generation)
+
+
+def _retrying(seconds: float) -> AsyncRetrying:
+    return AsyncRetrying(
+        retry=retry_if_exception_type(Unavailable),
+        wait=wait_random_exponential(multiplier=0.25, max=10),
+        stop=stop_after_delay(seconds),
+        reraise=True,
+        before_sleep=lambda state: logger.info(
+            "will refresh again in %.1f s: %s",
+            state.next_action.sleep if state.next_action else 0,
+            state.outcome.exception() if state.outcome else None,
+        ),
+    )
+
+
+async def _age_of_last(cache: Cache) -> float:
+    """Return the age of the last refresh in seconds; infinite when there was none, or it is in the future."""
+    last = await cache.last_generation()
+    if last is None or "computed_at" not in last:
+        return float("inf")
+    age = (datetime.now(UTC) - datetime.fromisoformat(last["computed_at"])).total_seconds()
+    return age if age >= 0 else float("inf")
