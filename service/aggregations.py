@@ -52,13 +52,16 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class ModelUsage:
-    """A model with its provider and its totals; from counts alone, all but `total_requests` is 0."""
+    """A model with its provider and its totals; from counts alone, all but `total_requests` is 0.
 
-    model_id: int | UUID
+    An id that is a UUID is held as its text, as JSON shows it.
+    """
+
+    model_id: int | str
     model_identifier: str | None
     model_name: str | None
     provider_model_id: str | None
-    provider_id: int | UUID
+    provider_id: int | str
     provider_name: str | None
     provider_slug: str | None
     total_requests: int = 0
@@ -68,6 +71,10 @@ class ModelUsage:
     timed_requests: int = 0
     total_processing_time_ms: Decimal = Decimal(0)
     total_cost_usd: Decimal = Decimal(0)
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> "ModelUsage":
+        return cls(**{name: _text_of_uuid(value) for name, value in record.items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +155,7 @@ def _mean(total: Decimal, count: int) -> float:
 
 
 def _most_requests_first(models: Iterable[ModelUsage]) -> list[ModelUsage]:
-    # A UUID orders like its bytes, in Python as in Postgres.
+    # The text of a UUID orders like its bytes, by which Postgres orders it.
     return sorted(models, key=lambda model: (-model.total_requests, model.model_id))
 
 
@@ -210,8 +217,13 @@ def _summary_from_usage(models: Sequence[ModelUsage]) -> Row:
     }
 
 
+def _text_of_uuid(value: Any) -> Any:
+    return str(value) if isinstance(value, UUID) else value
+
+
 def _plain(value: Any) -> Any:
-    return float(value) if isinstance(value, Decimal) else value
+    """Return a value of a function's row as JSON shows it."""
+    return float(value) if isinstance(value, Decimal) else _text_of_uuid(value)
 
 
 def _rows(records: Sequence[Mapping[str, Any]]) -> list[Row]:
@@ -226,8 +238,8 @@ def _row(records: Sequence[Mapping[str, Any]]) -> Row:
 
 def _models_from_rpc(records: Sequence[Mapping[str, Any]]) -> list[Row]:
     return [
-        {**record, "provider": orjson.loads(record["provider"]), "stats": orjson.loads(record["stats"])}
-        for record in records
+        {**row, "provider": orjson.loads(row["provider"]), "stats": orjson.loads(row["stats"])}
+        for row in _rows(records)
     ]
 
 

@@ -134,7 +134,7 @@ async def catalogue(
 ) -> list[ModelUsage]:
     """Return the models that have a provider, with no usage yet."""
     records = await snapshot.fetch(queries.load("catalogue"), provider_id, model_id, timeout=timeout)
-    return [ModelUsage(**record) for record in records]
+    return [ModelUsage.from_record(dict(record)) for record in records]
 
 
 async def provider_ids(snapshot: Snapshot, *, timeout: float) -> list[str]:
@@ -195,7 +195,7 @@ async def _grouped(snapshot: Snapshot, query: Query, timeout: float) -> list[Mod
     records = await snapshot.fetch(
         queries.load("usage_by_model"), *bounds, query.provider_id, query.model_id, timeout=timeout
     )
-    return [ModelUsage(**record) for record in records]
+    return [ModelUsage.from_record(dict(record)) for record in records]
 
 
 async def _count_models(snapshot: Snapshot, query: Query, timeout: float) -> list[ModelUsage]:
@@ -232,7 +232,7 @@ async def _count_slices(snapshot: Snapshot, query: Query, timeout: float) -> lis
     )
     bounds = query.range.bounds(snapshot.now)
     statement = queries.load("count_slice")
-    counts: Counter[Any] = Counter()
+    counts: Counter[str] = Counter()
     last_id, rows = None, SLICE_ROWS
     while True:
         try:
@@ -245,7 +245,6 @@ async def _count_slices(snapshot: Snapshot, query: Query, timeout: float) -> lis
         if not records:
             break
         last_id = records[0]["last_id"]
-        counts.update({record["model_id"]: record["request_count"] for record in records})
-    return [
-        replace(model, total_requests=counts[model.model_id]) for model in models if counts[model.model_id]
-    ]
+        counts.update({str(record["model_id"]): record["request_count"] for record in records})
+    counted = [replace(model, total_requests=counts[str(model.model_id)]) for model in models]
+    return [model for model in counted if model.total_requests]

@@ -96,7 +96,7 @@ class CountsMetadata(ModelsMetadata):
 
 def _example(data: Any, **totals: int) -> ConfigDict:
     """Return the configuration of an answer, with an example of it for the documentation."""
-    metadata = {
+    metadata: dict[str, Any] = {
         **totals,
         "timestamp": "2026-01-04T12:00:12.300000Z",
         "method": "rpc",

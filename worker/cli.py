@@ -15,7 +15,8 @@ import orjson
 import typer
 import uvicorn
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn
 
 from service import VERSION, migrations
 from service.aggregations import AGGREGATIONS
@@ -29,6 +30,8 @@ from service.timerange import WINDOWS, parse_window
 from worker import main as worker_main
 from worker import status as worker_status
 from worker import tables, tasks
+from worker.csv_fields import FIELDS, option
+from worker.csv_import import ImportOptions, import_csv
 
 app = typer.Typer(
     name="chat-stats",
@@ -50,7 +53,7 @@ def main() -> NoReturn:
     try:
         app(standalone_mode=True)
     except ChatStatsError as error:
-        err.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True, markup=True)
+        _print_error(str(error))
         sys.exit(error.exit_code)
     sys.exit(0)
 
@@ -111,7 +114,7 @@ def migrate(
             progress.update(task, advance=1, description=file)
 
         def warned(message: str) -> None:
-            progress.console.print(f"[yellow]warning:[/] {message}", highlight=False)
+            progress.console.print(f"[yellow]warning:[/] {escape(message)}", highlight=False)
 
         asyncio.run(migrations.migrate(settings, create_tables=create_tables, started=started, warned=warned))
     out.print(f"migrated: {len(files)} files ran", highlight=False)
@@ -144,7 +147,7 @@ def refresh(
             _refresh_by_worker(settings, names or [], windows, wait, timeout), "waiting for the worker"
         )
     if "error" in report:
-        err.print(f"[bold red]error:[/] {report['error']}", highlight=False)
+        _print_error(report["error"])
         raise typer.Exit(report["exit_code"])
     if as_json:
         _print_json(report)
@@ -178,6 +181,85 @@ def status(
     else:
         tables.print_status(out, found)
     raise typer.Exit(0 if found.healthy else 1)
+
+
+def _column(field: str) -> Any:
+    return typer.Option(
+        option(field), help=f"The file's column for {field}; recognised by name: {', '.join(FIELDS[field])}."
+    )
+
+
+Column = str | None
+
+
+@app.command(name="import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="A request log as CSV; its first line names the columns.")],
+    provider: Annotated[
+        str | None, typer.Option(help="Provider of all requests, when no column says it.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Model of all requests, when no column says it.")] = None,
+    created_at: Annotated[Column, _column("created_at")] = None,
+    input_tokens: Annotated[Column, _column("input_tokens")] = None,
+    output_tokens: Annotated[Column, _column("output_tokens")] = None,
+    processing_time_ms: Annotated[Column, _column("processing_time_ms")] = None,
+    status: Annotated[Column, _column("status")] = None,
+    cost_usd: Annotated[Column, _column("cost_usd")] = None,
+    error_message: Annotated[Column, _column("error_message")] = None,
+    user_id: Annotated[Column, _column("user_id")] = None,
+    request_id: Annotated[Column, _column("request_id")] = None,
+    model_column: Annotated[Column, _column("model")] = None,
+    provider_column: Annotated[Column, _column("provider")] = None,
+    encoding: Annotated[str, typer.Option(help="Encoding of the file.")] = "utf-8",
+    delimiter: Annotated[str, typer.Option(help="What separates two cells.")] = ",",
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Load the good lines although there are bad ones.")
+    ] = False,
+    empty_tokens: Annotated[
+        bool, typer.Option("--empty-tokens", help="Take an empty token cell for 'not known'.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Load a request log; nothing is loaded when a line is bad. A file loaded again is added again."""
+    columns = {
+        "created_at": created_at,
+        "input_tokens": input_tokens,
+        "output_tokens": output_tokens,
+        "processing_time_ms": processing_time_ms,
+        "status": status,
+        "cost_usd": cost_usd,
+        "error_message": error_message,
+        "user_id": user_id,
+        "request_id": request_id,
+        "model": model_column,
+        "provider": provider_column,
+    }
+    chosen = ImportOptions(
+        provider=provider,
+        model=model,
+        columns={field: name for field, name in columns.items() if name is not None},
+        encoding=encoding,
+        delimiter=delimiter,
+        skip_bad=skip_bad,
+        empty_tokens=empty_tokens,
+    )
+    settings = load_settings()
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), console=err, transient=True
+    ) as progress:
+        task = progress.add_task(f"importing {file.name}", total=None)
+        result = asyncio.run(
+            import_csv(
+                settings,
+                file,
+                chosen,
+                progress=lambda done, total: progress.update(task, completed=done, total=total),
+            )
+        )
+    if as_json:
+        _print_json(asdict(result))
+    else:
+        tables.print_import(out, file.name, result)
 
 
 @app.command()
@@ -232,6 +314,11 @@ def _run(work: Coroutine[Any, Any, Result], description: str | None) -> Result:
         return asyncio.run(work)
     with err.status(description):
         return asyncio.run(work)
+
+
+def _print_error(message: str) -> None:
+    # Messages quote what users wrote: square brackets in them are no markup.
+    err.print(f"[bold red]error:[/] {escape(message)}", highlight=False, soft_wrap=True)
 
 
 def _print_json(value: Any) -> None:

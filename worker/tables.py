@@ -3,8 +3,10 @@
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from worker.csv_import import ImportResult
 from worker.status import Status
 
 
@@ -16,7 +18,7 @@ def print_refresh(console: Console, report: dict[str, Any]) -> None:
         table.add_row(
             result["aggregation"],
             result["window"],
-            result["method"] or f"[red]{result['error']}[/]",
+            result["method"] or f"[red]{escape(result['error'])}[/]",
             str(result["rows"]),
             f"{result['compute_ms']:.1f}",
         )
@@ -28,6 +30,28 @@ def print_refresh(console: Console, report: dict[str, Any]) -> None:
         highlight=False,
         soft_wrap=True,
     )
+
+
+def print_import(console: Console, file: str, result: ImportResult) -> None:
+    def say(text: str) -> None:
+        console.print(escape(text), highlight=False, soft_wrap=True)
+
+    say(
+        f"{file}: {result.loaded:,} requests loaded, {result.input_tokens:,} input and "
+        f"{result.output_tokens:,} output tokens"
+    )
+    say("columns: " + ", ".join(f"{name} from {column}" for name, column in result.columns.items()))
+    for what, names in (
+        ("not used: ", result.ignored_columns),
+        ("new providers: ", result.new_providers),
+        ("new models: ", result.new_models),
+    ):
+        if names:
+            say(what + ", ".join(names))
+    if result.skipped:
+        say(f"{result.skipped:,} bad lines were left out:")
+    for line in result.bad_lines:
+        say(f"  {line}")
 
 
 def print_status(console: Console, status: Status) -> None:
@@ -63,4 +87,4 @@ def print_status(console: Console, status: Status) -> None:
 
 
 def _colored(state: str) -> str:
-    return f"[green]{state}[/]" if state in ("ok", "alive", "fresh") else f"[red]{state}[/]"
+    return f"[green]{state}[/]" if state in ("ok", "alive", "fresh") else f"[red]{escape(state)}[/]"

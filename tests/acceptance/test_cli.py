@@ -1,0 +1,124 @@
+"""The command line as an operator and a script use it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.processes import chat_stats, environment, running, serving, until
+from worker.local_servers import RedisServer
+
+
+def test_help_names_every_command() -> None:
+    done = chat_stats("--help", env=environment("", ""))
+    assert done.returncode == 0
+    for command in ("serve", "worker", "migrate", "refresh", "status", "import", "demo"):
+        assert command in done.stdout
+
+
+@pytest.mark.parametrize("command", ["serve", "worker", "migrate", "refresh", "status"])
+def test_a_wrong_setting_stops_the_start_and_is_named(command: str) -> None:
+    env = environment("postgresql://u:secret-password@127.0.0.1:1/x", "redis://127.0.0.1:1", port="eighty")
+    done = chat_stats(command, env=env)
+    assert done.returncode == 2
+    assert "CHAT_STATS_PORT" in done.stderr
+    assert "secret-password" not in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_migrate_says_what_it_did_and_is_safe_to_repeat(empty_database: str, redis: RedisServer) -> None:
+    env = environment(empty_database, redis.url)
+    for _ in range(2):
+        done = chat_stats("migrate", env=env)
+        assert (done.returncode, done.stderr.count("error")) == (0, 0)
+        assert "migrated" in done.stdout
+
+
+def test_migrate_without_a_database_says_so(redis: RedisServer) -> None:
+    done = chat_stats("migrate", env=environment("postgresql://u:pw@127.0.0.1:1/x", redis.url))
+    assert done.returncode == 4
+    assert "cannot be reached" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_refresh_here_prints_each_aggregation_with_method_rows_and_time(env: dict[str, str]) -> None:
+    done = chat_stats("refresh", "--local", env=env)
+    assert done.returncode == 0, done.stderr
+    for word in ("providers", "models", "counts", "summary", "24h", "all", "rpc", "generation"):
+        assert word in done.stdout
+
+
+def test_refresh_of_one_aggregation_and_window_as_json(env: dict[str, str]) -> None:
+    done = chat_stats("refresh", "counts", "--window", "7d", "--local", "--json", env=env)
+    report = json.loads(done.stdout)
+    assert [(result["aggregation"], result["window"]) for result in report["results"]] == [("counts", "7d")]
+    assert (report["published"], report["entries"]) == (True, 1)
+
+
+@pytest.mark.parametrize("arguments", [("nothing",), ("--window", "1y"), ("--timeout", "0")])
+def test_refresh_with_a_wrong_argument_is_wrong_usage(
+    env: dict[str, str], arguments: tuple[str, ...]
+) -> None:
+    assert chat_stats("refresh", "--local", *arguments, env=env).returncode == 2
+
+
+def test_refresh_without_a_worker_says_what_to_do(env: dict[str, str]) -> None:
+    done = chat_stats("refresh", env=env)
+    assert done.returncode == 4
+    assert "--local" in done.stderr
+
+
+def test_refresh_without_a_database_fails_with_its_exit_code(redis: RedisServer) -> None:
+    env = environment("postgresql://u:pw@127.0.0.1:1/x", redis.url)
+    done = chat_stats("refresh", "--local", env=env)
+    assert done.returncode == 4
+    assert "Traceback" not in done.stderr
+
+
+def test_after_refresh_wait_the_very_next_read_is_newer(env: dict[str, str], tmp_path: Path) -> None:
+    env = {**env, "CHAT_STATS_REFRESH_INTERVAL_SECONDS": "3600"}
+    with serving(env, tmp_path / "service") as client, running("worker", env=env, log=tmp_path / "worker"):
+        until(lambda: client.get("/counts").json()["metadata"]["cache"] == "hit")
+        for _ in range(3):
+            before = client.get("/counts").json()["metadata"]
+            done = chat_stats("refresh", "--wait", "--json", env=env)
+            after = client.get("/counts").json()["metadata"]
+            assert done.returncode == 0, done.stderr
+            assert after["generation"] == json.loads(done.stdout)["generation"] != before["generation"]
+            assert after["computed_at"] > before["computed_at"]
+
+
+def test_the_refresh_endpoint_waits_too(env: dict[str, str], tmp_path: Path) -> None:
+    env = {**env, "CHAT_STATS_REFRESH_INTERVAL_SECONDS": "3600"}
+    with serving(env, tmp_path / "service") as client, running("worker", env=env, log=tmp_path / "worker"):
+        until(lambda: chat_stats("status", "--worker", env=env).returncode == 0)
+        url = client.base_url.copy_with(path="/api/monitoring/refresh", query=b"wait=true")
+        done = client.post(url, headers={"Authorization": "Bearer let-me-in"}, timeout=30).json()
+        assert done["data"]["status"] == "complete"
+        read = client.get("/counts").json()["metadata"]
+        assert read["generation"] == done["data"]["report"]["generation"]
+
+
+def test_status_tells_scripts_by_its_exit_code_and_people_by_tables(
+    env: dict[str, str], tmp_path: Path
+) -> None:
+    before = chat_stats("status", "--json", env=env)
+    assert before.returncode == 1
+    assert json.loads(before.stdout)["worker"] == "no worker has reported lately"
+    with running("worker", env=env, log=tmp_path / "worker"):
+        until(lambda: chat_stats("status", env=env).returncode == 0)
+        shown = chat_stats("status", env=env).stdout
+        found = json.loads(chat_stats("status", "--json", env=env).stdout)
+    assert found["healthy"] is True
+    assert {group["method"] for group in found["cached"]} == {"rpc"}
+    assert set(found["functions"].values()) == {"ok"}
+    for word in ("providers", "alive", "get_models_with_requests_by_provider()", "fresh", "last refresh"):
+        assert word in shown
+
+
+def test_status_names_a_function_that_is_missing(empty_database: str, redis: RedisServer) -> None:
+    env = environment(empty_database, redis.url, cache_prefix="missing")
+    assert "providers" in json.loads(chat_stats("status", "--json", env=env).stdout)["database"]
+    assert chat_stats("migrate", env=env).returncode == 0
+    found = json.loads(chat_stats("status", "--json", env=env).stdout)
+    assert found["functions"]["get_model_request_counts"] == "ok"

@@ -1,0 +1,105 @@
+"""Starts chat-stats' own commands as real processes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from worker.local_servers import free_port
+
+ROOT = Path(__file__).parents[1]
+
+
+def environment(database_url: str, redis_url: str, **settings: object) -> dict[str, str]:
+    """Return the environment of a command: ours without its settings, and these settings."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("CHAT_STATS_")}
+    chosen = {"database_url": database_url, "redis_url": redis_url, **settings}
+    return {**kept, **{f"CHAT_STATS_{name.upper()}": str(value) for name, value in chosen.items()}}
+
+
+def chat_stats(*arguments: str, env: dict[str, str], seconds: float = 60) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "worker.cli", *arguments],
+        env={**env, "COLUMNS": "200"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
+
+
+class Process:
+    """A command that keeps running; its output goes to a file."""
+
+    def __init__(self, *arguments: str, env: dict[str, str], log: Path) -> None:
+        self.log = log
+        with log.open("wb") as output:
+            self.popen = subprocess.Popen(
+                [sys.executable, "-m", "worker.cli", *arguments],
+                env=env,
+                cwd=ROOT,
+                stdout=output,
+                stderr=output,
+            )
+
+    def output(self) -> str:
+        return self.log.read_text()
+
+    def send(self, number: signal.Signals) -> None:
+        self.popen.send_signal(number)
+
+    def wait(self, seconds: float = 30) -> int:
+        return self.popen.wait(seconds)
+
+    def end(self) -> None:
+        if self.popen.poll() is None:
+            self.popen.send_signal(signal.SIGCONT)
+            self.popen.kill()
+        self.popen.wait()
+
+
+@contextmanager
+def running(*arguments: str, env: dict[str, str], log: Path) -> Iterator[Process]:
+    process = Process(*arguments, env=env, log=log)
+    try:
+        yield process
+    finally:
+        process.end()
+
+
+@contextmanager
+def serving(env: dict[str, str], log: Path) -> Iterator[httpx.Client]:
+    """Run the service; yield a client of it, once it is up."""
+    port = free_port()
+    with (
+        running("serve", "--port", str(port), env=env, log=log) as process,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}/api/monitoring/chat-requests") as client,
+    ):
+        until(lambda: answers(client), what=lambda: f"the service to start: {process.output()}")
+        yield client
+
+
+def answers(client: httpx.Client) -> bool:
+    try:
+        return client.get(client.base_url.copy_with(path="/health")).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def until(
+    condition: Callable[[], object], *, seconds: float = 20, what: Callable[[], str] = lambda: "it"
+) -> None:
+    """Wait until the condition holds; fail after so many seconds, saying what was waited for."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {seconds} s for {what()}")
+        time.sleep(0.05)
