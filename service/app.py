@@ -17,7 +17,7 @@ from service.database import Database
 from service.errors import ChatStatsError, InvalidParameter, NotAuthenticated
 from service.queue import Queue
 from service.routes import health, refresh, stats
-from service.settings import Settings, load_settings
+from service.settings import Settings, configure_logging, load_settings
 from service.stats import Stats
 
 logger = logging.getLogger(__name__)
@@ -26,8 +26,13 @@ BASE_PATH = "/api/monitoring"
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """Return the application; nothing connects before it is needed."""
-    settings = settings or load_settings()
+    """Return the application; nothing connects before it is needed.
+
+    Without `settings` it is the factory that a server's process calls: it reads them and sets up its log.
+    """
+    if settings is None:
+        settings = load_settings()
+        configure_logging(settings)
     app = FastAPI(
         title="chat-stats",
         version=VERSION,

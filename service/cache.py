@@ -232,7 +232,7 @@ class Cache:
     def _trouble(self, error: BaseException) -> None:
         self._paused_until = time.monotonic() + PAUSE_SECONDS
         if self.reachable:
-            logger.warning("Redis does not answer (%s): going on without it", type(error).__name__)
+            logger.warning("Redis does not answer: going on without it (%s: %s)", type(error).__name__, error)
         self.reachable = False
 
     def _works(self) -> None:

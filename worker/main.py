@@ -30,8 +30,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds after which the job of a worker that died is taken over.
 LEASE_SECONDS = 6
-#: Seconds between two signs of life.
-HEALTH_SECONDS = 3
+#: Seconds for which a sign of life lasts; it is renewed with the leases.
+HEALTH_SECONDS = 12
 #: Seconds that running jobs get to finish after SIGTERM.
 STOP_SECONDS = 20
 #: Longest run of one job; a refresh is bounded by the time-outs of its statements long before.
@@ -109,7 +109,7 @@ def worker_settings(settings: Settings) -> type:
             "job_timeout": JOB_SECONDS,
             "keep_result": 300,
             "poll_delay": 0.25,
-            "health_check_interval": HEALTH_SECONDS,
+            "health_check_interval": HEALTH_SECONDS - 1,  # arq adds one
             "health_check_key": health_key(settings),
             "job_serializer": serialize,
             "job_deserializer": deserialize,
@@ -128,6 +128,8 @@ def __getattr__(name: str) -> Any:
 
 async def run(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT; when Redis goes away, wait for it."""
+    logging.getLogger("arq.worker").setLevel(logging.WARNING)  # our tasks say what they did
+    logger.info("refreshing every %g s", settings.refresh_interval_seconds)
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
@@ -161,12 +163,11 @@ async def _work(settings: Settings, stopping: asyncio.Event) -> None:
             task.cancel()
         if worker.main_task is not None:
             worker.main_task.cancel()
-        results = await asyncio.gather(working, worker.main_task or told, return_exceptions=True)
-        for error in results:
-            if isinstance(error, RedisError | OSError):
-                logger.warning("the queue's Redis does not answer (%s)", type(error).__name__)
-            elif isinstance(error, Exception):
-                logger.error("the worker failed", exc_info=error)
+        (error,) = await asyncio.gather(working, return_exceptions=True)
+        if isinstance(error, RedisError | OSError):
+            logger.warning("the queue's Redis does not answer (%s: %s)", type(error).__name__, error)
+        elif isinstance(error, Exception):
+            logger.error("the worker failed", exc_info=error)
         await _close(worker)
 
 
@@ -174,6 +175,7 @@ async def _renew_leases(worker: Worker) -> None:
     while True:
         await asyncio.sleep(LEASE_SECONDS / 3)
         with suppress(RedisError, OSError):
+            await worker.pool.pexpire(worker.health_check_key, timedelta(seconds=HEALTH_SECONDS))
             for job_id in list(worker.job_tasks):
                 await worker.pool.pexpire(in_progress_key_prefix + job_id, timedelta(seconds=LEASE_SECONDS))
 

@@ -1,0 +1,38 @@
+# One image for the service, the worker and the migrations: docker run chat-stats serve | worker | migrate
+
+FROM python:3.13-slim AS build
+
+# An environment without pip, which nothing needs at run time: the pip of this stage installs into it.
+RUN python -m venv --without-pip /opt/chat-stats
+WORKDIR /build
+
+# The dependencies are a layer of their own, so that a change of the code does not install them again.
+COPY pyproject.toml constraints.txt ./
+RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+        print(*project['dependencies'], sep='\n')" > requirements.txt \
+    && pip --python /opt/chat-stats/bin/python install --no-cache-dir -r requirements.txt -c constraints.txt
+
+COPY README.md LICENSE ./
+COPY service service
+COPY worker worker
+COPY sql sql
+RUN pip --python /opt/chat-stats/bin/python install --no-cache-dir --no-deps .
+
+
+FROM python:3.13-slim
+
+# A number, so that Kubernetes' runAsNonRoot can tell that it is not root.
+RUN useradd --system --uid 10001 --home-dir /nonexistent --no-create-home --shell /usr/sbin/nologin chat-stats
+COPY --from=build /opt/chat-stats /opt/chat-stats
+# The base image comes without bytecode of the standard library. This leaves that of what chat-stats imports,
+# which more than halves the time that it takes to start, at each health check too.
+RUN /opt/chat-stats/bin/chat-stats --version
+
+# Nothing is written at run time: the root file system may be read-only.
+ENV PATH=/opt/chat-stats/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1
+USER 10001:10001
+EXPOSE 8000
+ENTRYPOINT ["chat-stats"]
+CMD ["serve", "--host", "0.0.0.0"]
