@@ -106,9 +106,9 @@ async def compute(snapshot: Snapshot, query: Query, *, timeout: float) -> Comput
     except (TimeoutError, asyncpg.QueryCanceledError) as error:
         raise ComputationTimedOut("no method could compute this in time") from error
     except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError) as error:
-        raise SchemaError(f"{error}; run: chat-stats migrate") from error
+        raise SchemaError(f"{error.message}; run: chat-stats migrate") from error
     except asyncpg.InsufficientPrivilegeError as error:
-        raise SchemaError(f"{error}; grant the chat-stats role SELECT on the three tables") from error
+        raise SchemaError(f"{error.message}; grant the chat-stats role SELECT on the three tables") from error
 
 
 async def _climb_down(snapshot: Snapshot, query: Query, timeout: float) -> Computed:
@@ -211,17 +211,21 @@ async def _count_models(snapshot: Snapshot, query: Query, timeout: float) -> lis
     async def count_on(connection: Snapshot) -> None:
         while waiting:
             model = waiting.pop()
-            records = await connection.fetch(statement, str(model.model_id), *bounds, timeout=timeout)
+            try:
+                records = await connection.fetch(statement, str(model.model_id), *bounds, timeout=timeout)
+            except Exception:
+                waiting.clear()
+                raise
             if records[0]["count"]:
                 counted.append(replace(model, total_requests=records[0]["count"]))
 
     async with snapshot.siblings(min(COUNT_CONNECTIONS, max(0, len(models) - 1))) as siblings:
-        try:
-            async with asyncio.TaskGroup() as group:
-                for connection in (snapshot, *siblings):
-                    group.create_task(count_on(connection))
-        except ExceptionGroup as failures:
-            raise failures.exceptions[0] from None
+        # When one fails, the others finish their statement. Cancelled in the midst of it, as a task group
+        # would do, they would leave this snapshot's transaction aborted, and the next method without it.
+        outcomes = await asyncio.gather(*map(count_on, (snapshot, *siblings)), return_exceptions=True)
+    for outcome in outcomes:
+        if outcome is not None:
+            raise outcome
     return counted
 
 

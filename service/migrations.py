@@ -77,8 +77,8 @@ async def _run(connection: "asyncpg.Connection[asyncpg.Record]", file: str, text
     except asyncpg.PostgresError as error:
         if (trouble := outage(error)) is not None:
             raise trouble from error
-        hint = f" ({error.hint})" if error.hint else ""
-        raise SchemaError(f"{file}: {error}{hint}") from error
+        more = "".join(f" ({text})" for text in (error.detail, error.hint) if text)
+        raise SchemaError(f"{file}: {error.message}{more}") from error
     except (asyncpg.InterfaceError, OSError) as error:
         raise DatabaseUnavailable("the connection to the database was lost") from error
 

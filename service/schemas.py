@@ -57,7 +57,7 @@ class CountRow(Schema):
 
 class Summary(ModelStats):
     successful_requests: int = Field(
-        description="Requests whose status is completed, complete, success, successful, succeeded or ok."
+        description="Requests whose status is completed, complete, success, successful, succeeded, ok or 200."
     )
     failed_requests: int = Field(description="All other requests.")
     success_rate: float = Field(description="Share of successful requests, from 0 to 1; 0 without requests.")

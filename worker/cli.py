@@ -30,8 +30,8 @@ from service.timerange import WINDOWS, parse_window
 from worker import main as worker_main
 from worker import status as worker_status
 from worker import tables, tasks
-from worker.csv_fields import FIELDS, option
-from worker.csv_import import ImportOptions, import_csv
+from worker.importer.fields import FIELDS, option
+from worker.importer.load import ImportOptions, import_csv
 
 app = typer.Typer(
     name="chat-stats",
@@ -196,9 +196,11 @@ Column = str | None
 def import_(
     file: Annotated[Path, typer.Argument(help="A request log as CSV; its first line names the columns.")],
     provider: Annotated[
-        str | None, typer.Option(help="Provider of all requests, when no column says it.")
+        str | None, typer.Option(help="Provider of all requests, whatever the file's columns say.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Model of all requests, when no column says it.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Model of all requests, whatever the file's columns say.")
+    ] = None,
     created_at: Annotated[Column, _column("created_at")] = None,
     input_tokens: Annotated[Column, _column("input_tokens")] = None,
     output_tokens: Annotated[Column, _column("output_tokens")] = None,

@@ -47,7 +47,7 @@ SELECT
     c.*,
     sum(u.total_requests)::bigint AS total_requests,
     COALESCE(sum(u.total_requests) FILTER (
-        WHERE lower(u.status::text) IN ('completed', 'complete', 'success', 'successful', 'succeeded', 'ok')
+        WHERE lower(u.status::text) IN ('completed', 'complete', 'success', 'successful', 'succeeded', 'ok', '200')
     ), 0)::bigint AS successful_requests,
     COALESCE(sum(u.total_input_tokens), 0) AS total_input_tokens,
     COALESCE(sum(u.total_output_tokens), 0) AS total_output_tokens,

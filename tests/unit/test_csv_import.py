@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import InvalidParameter, SchemaError
-from worker.csv_fields import Column, converter, find_columns
-from worker.csv_import import slug_of
-from worker.csv_requests import ImportOptions, Requests
-from worker.csv_rows import BadLine, BadLines, CsvFile
+from worker.importer.fields import Column, converter, find_columns
+from worker.importer.load import slug_of
+from worker.importer.requests import ImportOptions, Requests
+from worker.importer.rows import BadLine, BadLines, CsvFile
 
 HEADER = "created_at,input_tokens,output_tokens,error_message\n"
 MOMENT = datetime(2023, 11, 16, 18, 17, 3, tzinfo=UTC)
@@ -115,9 +115,7 @@ def test_other_encodings_are_read_when_named(file: Path, encoding: str) -> None:
 
 
 def test_a_file_in_utf_16_is_refused_at_its_first_line_unless_that_is_named(file: Path) -> None:
-    with pytest.raises(
-        BadLines, match=r"line 1: .* is not utf-8 .* --encoding, for instance cp1252 or utf-16"
-    ):
+    with pytest.raises(BadLines, match=r"line 1: is not utf-8 .* --encoding, for instance cp1252 or utf-16"):
         read(file, "a,b\n1,2\n".encode("utf-16"))
 
 
@@ -400,16 +398,10 @@ def test_a_request_gets_its_values_and_the_default_status(file: Path) -> None:
         (",1,2,", "created_at is empty"),
         ("2023-11-16,,2,", "input_tokens is empty (--empty-tokens loads such requests without a count)"),
         ("2023-11-16,1,two,", "output_tokens 'two' is not a whole number"),
-        ('2023-11-16,1,"2\n",x', "4 fields"),
     ],
 )
 def test_a_bad_record_says_its_line_and_the_reason(file: Path, line: str, reason: str) -> None:
-    if reason == "4 fields":
-        assert requests(file, HEADER + f"{line}\n") == [
-            (MOMENT.replace(hour=0, minute=0, second=0), 1, 2, "x")
-        ]
-    else:
-        assert requests(file, HEADER + f"{line}\n") == [BadLine(2, reason)]
+    assert requests(file, HEADER + f"{line}\n") == [BadLine(2, reason)]
 
 
 def test_a_bad_record_over_several_lines_says_where_it_ends(file: Path) -> None:

@@ -1,0 +1,1 @@
+"""`chat-stats import`: rows of a file -> fields -> requests -> load, one module each."""

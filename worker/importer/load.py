@@ -1,0 +1,290 @@
+"""Loads a request log, a CSV file, into the gateway's tables: `chat-stats import FILE.csv`.
+
+The file is read twice: first to check every line without touching a table, then to load it with COPY in one
+transaction. So a file with bad lines costs the database nothing, and whatever fails later (a full disk, a
+constraint, a lost connection) leaves nothing behind. At no time is more than one batch in memory.
+
+Importing a file again loads its requests again: nothing in a log tells a repetition from two equal requests.
+"""
+
+import asyncio
+import re
+import zlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TypeAlias
+
+import asyncpg
+
+from service.database import LOCK_CLASS, OUTAGES, outage
+from service.errors import ChatStatsError, DatabaseBusy, DatabaseUnavailable, SchemaError
+from service.settings import Settings
+from worker.importer.fields import FIELDS, Column
+from worker.importer.requests import REQUESTS, ImportOptions, Request, Requests, new_id
+from worker.importer.rows import DESCRIBED_BAD_LINES, BadLine, BadLines, CsvFile
+
+__all__ = ["FIELDS", "BadLine", "BadLines", "ImportOptions", "ImportResult", "import_csv"]
+
+#: Hears how many bytes are done, and of how many: each pass counts the file once.
+Progress = Callable[[int, int], None]
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+Table = Mapping[str, Column]
+
+#: Requests of one COPY. Between two of them errors, lost connections and Ctrl-C are noticed.
+BATCH = 20_000
+
+#: Key of the lock that lets one import run at a time; two at once would create the same model twice.
+LOCK = (LOCK_CLASS, zlib.crc32(b"import") & 0x7FFFFFFF)
+
+_NEEDED = {
+    "providers": ("id", "name", "slug"),
+    "models": ("id", "provider_id", "model_name", "provider_model_id"),
+    REQUESTS: (
+        *("model_id", "input_tokens", "output_tokens", "processing_time_ms"),
+        *("status", "created_at"),
+    ),
+}
+
+_COLUMNS = """
+SELECT a.attname, t.typname, format_type(a.atttypid, a.atttypmod) AS declared, t.typtype = 'e' AS is_enum,
+       a.attnotnull, a.atthasdef OR a.attidentity <> '' AS has_default
+FROM pg_attribute AS a
+JOIN pg_type AS d ON d.oid = a.atttypid
+JOIN pg_type AS t ON t.oid = COALESCE(NULLIF(d.typbasetype, 0), d.oid)  -- of a domain, what it is made of
+WHERE a.attrelid = to_regclass(quote_ident($1)) AND a.attnum > 0 AND NOT a.attisdropped
+"""
+
+# A load takes as long as it takes, but waits for no lock that somebody holds for long.
+_BEGIN = """
+SELECT set_config(name, value, true)
+FROM (VALUES
+    ('statement_timeout', '0'), ('transaction_timeout', '0'), ('idle_in_transaction_session_timeout', '0'),
+    ('lock_timeout', '10000')
+) AS wanted (name, value)
+JOIN pg_settings USING (name)
+"""
+
+
+@dataclass
+class ImportResult:
+    """What an import did. `columns` says which column of the file was taken for which field."""
+
+    loaded: int = 0
+    skipped: int = 0
+    bad_lines: list[BadLine] = field(default_factory=list)
+    input_tokens: int = 0
+    output_tokens: int = 0
+    columns: dict[str, str] = field(default_factory=dict)
+    ignored_columns: list[str] = field(default_factory=list)
+    new_providers: list[str] = field(default_factory=list)
+    new_models: list[str] = field(default_factory=list)
+
+
+async def import_csv(
+    settings: Settings, path: Path, options: ImportOptions, *, progress: Progress = lambda _done, _total: None
+) -> ImportResult:
+    """Load the file's requests; providers and models that are not there yet are created.
+
+    Raises `BadLines` (unless `options.skip_bad`), `InvalidParameter` naming the option or file that is wrong,
+    `SchemaError` when a table cannot take the requests, and `Unavailable`. Then nothing was loaded.
+    """
+    file = CsvFile(path, encoding=options.encoding, delimiter=options.delimiter)
+    async with _connection(settings) as connection:
+        tables = {name: await _columns(connection, name) for name in _NEEDED}
+    requests = Requests(file, options, tables[REQUESTS])
+    result = ImportResult(
+        columns=requests.fields,
+        ignored_columns=[name for name in file.header if name not in requests.fields.values()],
+    )
+    expected, names = await _check(file, requests, options, result, progress)
+    if expected == 0:
+        progress(2 * file.size, 2 * file.size)
+        return result
+    async with _connection(settings) as connection, _transaction(connection):
+        model_ids = await _model_ids(connection, names, tables, result)
+        await _copy(connection, file, requests, model_ids, result, progress)
+        if result.loaded != expected or file.has_changed():
+            raise _changed(file)
+    progress(2 * file.size, 2 * file.size)
+    return result
+
+
+async def _check(
+    file: CsvFile, requests: Requests, options: ImportOptions, result: ImportResult, progress: Progress
+) -> tuple[int, dict[tuple[str, str], None]]:
+    """Read the whole file; return the number of good requests, and their (provider, model) names."""
+    good = 0
+    names: dict[tuple[str, str], None] = {}
+    for number, request in enumerate(requests):
+        if isinstance(request, BadLine):
+            result.skipped += 1
+            if result.skipped <= DESCRIBED_BAD_LINES:
+                result.bad_lines.append(request)
+        else:
+            good += 1
+            names[request[1]] = None
+        if number % BATCH == 0:
+            progress(file.position, 2 * file.size)
+            await asyncio.sleep(0)  # so that Ctrl-C works
+    if result.skipped and not options.skip_bad:
+        raise BadLines(result.bad_lines, result.skipped)
+    return good, names
+
+
+async def _model_ids(
+    connection: Connection,
+    names: Mapping[tuple[str, str], None],
+    tables: Mapping[str, Table],
+    result: ImportResult,
+) -> dict[tuple[str, str], object]:
+    """Return the id of each model by (provider's name, model's name), creating what is not there yet."""
+    providers: dict[str, object] = {}
+    models: dict[tuple[object, str], object] = {}
+    ids: dict[tuple[str, str], object] = {}
+    for provider, model in names:
+        slug = slug_of(provider)
+        if slug not in providers:
+            found = await connection.fetchval(
+                "SELECT id FROM providers WHERE slug IN ($1, $2) ORDER BY slug = $1 DESC, id LIMIT 1",
+                provider,
+                slug,
+            )
+            if found is None:
+                row: dict[str, object] = {"name": provider, "slug": slug}
+                found = await _insert(connection, "providers", tables["providers"], row)
+                result.new_providers.append(provider)
+            providers[slug] = found
+        key = (providers[slug], model)
+        if key not in models:
+            found = await connection.fetchval(
+                "SELECT id FROM models "
+                "WHERE provider_id = $1 AND (provider_model_id = $2 OR model_name = $2) "
+                "ORDER BY provider_model_id = $2 DESC NULLS LAST, id LIMIT 1",
+                *key,
+            )
+            if found is None:
+                row = {"provider_id": key[0], "model_name": model, "provider_model_id": model}
+                if (column := tables["models"].get("model_id")) is not None and column.is_text:
+                    row["model_id"] = model
+                found = await _insert(connection, "models", tables["models"], row)
+                result.new_models.append(model)
+            models[key] = found
+        ids[provider, model] = models[key]
+    return ids
+
+
+def slug_of(name: str) -> str:
+    return re.sub(r"[\W_]+", "-", name.casefold()).strip("-")
+
+
+async def _insert(connection: Connection, table: str, columns: Table, row: dict[str, object]) -> object:
+    if not columns["id"].has_default:
+        row = {"id": new_id(columns["id"])(), **row}
+    places = ", ".join(f"${number}" for number in range(1, len(row) + 1))
+    statement = f"INSERT INTO {table} ({', '.join(row)}) VALUES ({places}) RETURNING id"  # noqa: S608
+    return await connection.fetchval(statement, *row.values())
+
+
+async def _copy(
+    connection: Connection,
+    file: CsvFile,
+    requests: Requests,
+    model_ids: Mapping[tuple[str, str], object],
+    result: ImportResult,
+    progress: Progress,
+) -> None:
+    good = (request for request in requests if not isinstance(request, BadLine))
+    while batch := list(islice(good, BATCH)):
+        if any(names not in model_ids for _line, names, _values in batch):
+            raise _changed(file)
+        try:
+            await connection.copy_records_to_table(
+                REQUESTS,
+                columns=["model_id", *requests.columns],
+                records=[(model_ids[names], *values) for _line, names, values in batch],
+            )
+        except asyncpg.PostgresError as error:
+            if (bad := _refused(error, batch)) is not None:
+                raise BadLines([bad], 1) from error
+            raise
+        result.loaded += len(batch)
+        for _line, _names, values in batch:
+            given, answered = requests.tokens(values)
+            result.input_tokens += given
+            result.output_tokens += answered
+        progress(file.size + file.position, 2 * file.size)
+
+
+def _changed(file: CsvFile) -> ChatStatsError:
+    return ChatStatsError(f"{file.path} changed while it was imported; nothing was loaded")
+
+
+def _refused(error: asyncpg.PostgresError, batch: list[Request]) -> BadLine | None:
+    """Return the line that the database refuses, when that is what it says."""
+    # The words of this context depend on the server's language, the table's name and the number do not.
+    place = re.search(rf"^COPY {REQUESTS}\D*(\d+)", getattr(error, "context", None) or "", re.MULTILINE)
+    if place is None or isinstance(error, asyncpg.NotNullViolationError):
+        return None
+    line = batch[int(place.group(1)) - 1][0]
+    return BadLine(line, f"the database refuses it: {error}")
+
+
+async def _columns(connection: Connection, table: str) -> Table:
+    columns = {name: Column(table, name, *rest) for name, *rest in await connection.fetch(_COLUMNS, table)}
+    if not columns:
+        raise SchemaError(f"the database lacks the table {table}; run: chat-stats migrate")
+    if missing := [name for name in _NEEDED[table] if name not in columns]:
+        raise SchemaError(f"the table {table} lacks the column(s) {', '.join(missing)}")
+    return columns
+
+
+@asynccontextmanager
+async def _connection(settings: Settings) -> AsyncIterator[Connection]:
+    """Connect, and say what an error of the database means."""
+    try:
+        connection = await asyncpg.connect(
+            settings.database_url.get_secret_value(),
+            timeout=settings.connect_timeout_seconds,
+            statement_cache_size=0,
+            server_settings={"application_name": "chat-stats import"},
+        )
+    except (TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        raise outage(error) or DatabaseUnavailable("the database cannot be reached") from error
+    try:
+        yield connection
+    except asyncpg.NotNullViolationError as error:
+        raise SchemaError(
+            f"{error.table_name}.{error.column_name} must have a value, but has no default, and the import "
+            "does not know what to put there: give it a default"
+        ) from error
+    except (asyncpg.PostgresError, *OUTAGES) as error:
+        raise outage(error) or SchemaError(f"the database refuses the import: {error}") from error
+    finally:
+        with suppress(OSError, asyncpg.InterfaceError):
+            await connection.close(timeout=settings.connect_timeout_seconds)
+
+
+@asynccontextmanager
+async def _transaction(connection: Connection) -> AsyncIterator[None]:
+    """Commit when all went well, else roll back. One import has the lock at a time."""
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        await connection.execute(_BEGIN)
+        if not await connection.fetchval("SELECT pg_try_advisory_xact_lock($1, $2)", *LOCK):
+            raise DatabaseBusy("another import into this database is under way")
+        yield
+    except BaseException:
+        with suppress(asyncpg.PostgresError, *OUTAGES):
+            await transaction.rollback()
+        raise
+    try:
+        await transaction.commit()
+    except OUTAGES as error:
+        raise DatabaseUnavailable(
+            "the connection was lost at the very end: look whether the requests are there before another try"
+        ) from error

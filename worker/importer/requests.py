@@ -1,0 +1,196 @@
+"""Turns the records of a CSV file into rows for `chat_completion_requests`, or says why it cannot."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+from service.errors import InvalidParameter, SchemaError
+from worker.importer.fields import REQUIRED, TOKENS, Column, Converter, converter, find_columns, option
+from worker.importer.rows import BadLine, CsvFile, shown
+
+REQUESTS = "chat_completion_requests"
+DEFAULT_PROVIDER = "imported"
+
+#: Line of the record, (provider's name, model's name), values for `Requests.columns`.
+Request = tuple[int, tuple[str, str], list[object]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportOptions:
+    """How to read a file.
+
+    `columns` names the file's column for a field (`worker.importer.fields.FIELDS`), "" for none; the others are
+    recognised by their names.
+    `provider` and `model` are names for all requests; without them the file's columns say it, and without
+    such columns they are "imported" and the file's name. With `skip_bad` the good lines are loaded although
+    there are bad ones. With `empty_tokens` an empty token cell means "not known", not a bad line.
+    """
+
+    provider: str | None = None
+    model: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    encoding: str = "utf-8"
+    delimiter: str = ","
+    skip_bad: bool = False
+    empty_tokens: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Cell:
+    """What becomes of one cell of a record."""
+
+    place: int
+    name: str
+    convert: Converter
+    if_empty: str | None  # why it may not be empty; None: it may
+
+
+class Requests:
+    """The requests of a file; `columns` are the table's columns that they fill, `model_id` aside.
+
+    `table` holds the columns that chat_completion_requests has.
+    """
+
+    def __init__(self, file: CsvFile, options: ImportOptions, table: Mapping[str, Column]) -> None:
+        self._file = file
+        places = find_columns(file.header, options.columns)
+        self._provider = _name("provider", options.provider, options, places, DEFAULT_PROVIDER)
+        self._model = _name("model", options.model, options, places, file.path.stem)
+        self._cells = {
+            name: cell
+            for name, place in places.items()
+            if name not in ("provider", "model")
+            and (cell := _cell(name, place, file.header[place], options, table.get(name))) is not None
+        }
+        #: The file's column of each field that is loaded.
+        self.fields = {
+            name: file.header[place]
+            for name, place in places.items()
+            if name in self._cells or name in ("provider", "model")
+        }
+        self._made = _made_values(table, self._cells)
+        self.columns = [*self._cells, *self._made]
+        self._tokens = tuple(self.columns.index(name) for name in TOKENS)
+
+    def __iter__(self) -> Iterator[Request | BadLine]:
+        width = len(self._file.header)
+        cells = [(cell.place, cell.name, cell.convert, cell.if_empty) for cell in self._cells.values()]
+        made = list(self._made.values())
+        for record in self._file.records():
+            if isinstance(record, BadLine):
+                yield record
+                continue
+            line, fields = record
+            try:
+                if len(fields) != width:
+                    raise ValueError(f"{len(fields)} fields where the first line has {width}")
+                values: list[object] = []
+                for place, name, convert, if_empty in cells:
+                    text = fields[place].strip()
+                    if text:
+                        values.append(convert(text))
+                    elif if_empty is None:
+                        values.append(None)
+                    else:
+                        raise ValueError(f"{name} is empty{if_empty}")
+                key = (self._provider(fields), self._model(fields))
+            except ValueError as error:
+                yield BadLine(line, f"{error}{self._circumstances(line)}")
+                continue
+            values.extend(make() for make in made)
+            yield line, key, values
+
+    def _circumstances(self, line: int) -> str:
+        if self._file.lines > 1:
+            return f"; it goes on to line {line + self._file.lines - 1}, is a quote not closed?"
+        return "; the file ends in this line, is it cut off?" if self._file.cut else ""
+
+    def tokens(self, values: list[object]) -> tuple[int, int]:
+        """Return the input and output tokens of a request, 0 where they are not known."""
+        given, answered = (values[place] for place in self._tokens)
+        return int(given or 0), int(answered or 0)  # type: ignore[call-overload]  # they are int or Decimal
+
+
+def _name(
+    what: str, name: str | None, options: ImportOptions, places: dict[str, int], default: str
+) -> Callable[[list[str]], str]:
+    """Return what finds the name of the provider or model of a record."""
+    place = places.get(what)
+    if name is None and place is not None:
+        return _name_from(what, place)
+    if name is not None and what in options.columns:
+        raise InvalidParameter(what, f"give either --{what} or {option(what)}, not both")
+    places.pop(what, None)
+    fixed = (default if name is None else name).strip()
+    if problem := _unusable(what, fixed):
+        raise InvalidParameter(what, f"--{what}: {problem}")
+    return lambda _fields: fixed
+
+
+def _name_from(what: str, place: int) -> Callable[[list[str]], str]:
+    usable: set[str] = set()
+
+    def name(fields: list[str]) -> str:
+        text = fields[place].strip()
+        if text not in usable:
+            if problem := _unusable(what, text):
+                raise ValueError(problem)
+            usable.add(text)
+        return text
+
+    return name
+
+
+def _unusable(what: str, name: str) -> str | None:
+    if not any(character.isalnum() for character in name):
+        return f"the {what}'s name {shown(name)} holds no letter or digit" if name else f"{what} is empty"
+    return None if name.isprintable() and len(name) <= 200 else f"{shown(name)} cannot be a {what}'s name"
+
+
+def _cell(name: str, place: int, heading: str, options: ImportOptions, column: Column | None) -> _Cell | None:
+    """Return what becomes of a column's cells; None when the table has no place for them."""
+    if column is None:
+        if name in options.columns:
+            raise InvalidParameter(
+                f"{name}_column", f"{option(name)}: the table {REQUESTS} has no column {name}"
+            )
+        return None
+    try:
+        convert = converter(name, heading, column)
+    except SchemaError:
+        if name in REQUIRED or name in options.columns:
+            raise
+        return None
+    if_empty = None
+    if column.not_null:
+        if_empty = f", and {column.table}.{column.name} must have a value"
+    elif name in TOKENS and not options.empty_tokens:
+        if_empty = " (--empty-tokens loads such requests without a count)"
+    elif name == "created_at":
+        if_empty = ""
+    return _Cell(place, heading, convert, if_empty)
+
+
+def _made_values(table: Mapping[str, Column], cells: Mapping[str, object]) -> dict[str, Callable[[], object]]:
+    """Return what makes values for columns that the file does not fill and the table cannot."""
+    made: dict[str, Callable[[], object]] = {}
+    for name in ("id", "request_id"):
+        column = table.get(name)
+        if column is not None and column.not_null and not column.has_default and name not in cells:
+            made[name] = new_id(column)
+    status = table["status"]
+    if "status" not in cells and not status.has_default:
+        # A log that knows no failures: without a status they would all count as failed.
+        made["status"] = lambda: "completed"
+    return made
+
+
+def new_id(column: Column) -> Callable[[], object]:
+    """Return what makes ids for a column without a default, as gateways have whose application makes them."""
+    if column.type == "uuid":
+        return uuid4
+    if column.is_text and not column.is_enum:
+        return lambda: str(uuid4())
+    raise SchemaError(
+        f"{column.table}.{column.name} ({column.declared}) has no default that would make ids: give it one"
+    )

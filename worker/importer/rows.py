@@ -1,0 +1,197 @@
+"""Reads the records of a CSV file, each with its line number, and says what is wrong with the bad ones.
+
+Python's `csv` module does the parsing (RFC 4180, strict). This module knows nothing of requests.
+"""
+
+import codecs
+import csv
+import re
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from io import BufferedReader, TextIOWrapper
+from pathlib import Path
+
+from service.errors import ChatStatsError, InvalidParameter
+
+#: So many bad lines are described; the others are counted.
+DESCRIBED_BAD_LINES = 20
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class BadLine:
+    """A record that cannot be loaded; `line` is its first physical line, the file's first being 1."""
+
+    line: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"line {self.line}: {self.reason}"
+
+
+class BadLines(ChatStatsError):
+    """The file has bad lines, so nothing of it was loaded. The message has one line for each, up to 20."""
+
+    status = 422
+    title = "Bad lines"
+    exit_code = 2
+
+    def __init__(self, bad_lines: Sequence[BadLine], total: int) -> None:
+        head = f"{total:,} bad line{'' if total == 1 else 's'}, nothing was loaded:"
+        more = [f"and {total - len(bad_lines):,} more"] if total > len(bad_lines) else []
+        super().__init__("\n  ".join([head, *map(str, bad_lines), *more]))
+        self.bad_lines = tuple(bad_lines)
+        self.total = total
+
+
+class CsvFile:
+    """A CSV file whose first record names the columns. It is read anew for each pass, never held in memory.
+
+    Raises `InvalidParameter` for a file, an encoding or a delimiter that cannot be used, and `BadLines` when
+    the header cannot be read.
+    """
+
+    def __init__(self, path: Path, *, encoding: str, delimiter: str) -> None:
+        self.path = path
+        self._encoding = _known_encoding(encoding)
+        self._delimiter = _one_character(delimiter)
+        self._raw: BufferedReader | None = None
+        #: Of the record handed out last: its number of lines; whether it ends the file without a line end.
+        self.lines = 1
+        self.cut = False
+        try:
+            if not path.is_file():
+                exists = "is not a regular file" if path.exists() else "does not exist"
+                raise InvalidParameter("file", f"{path} {exists}")
+            self._state = self._stat()
+        except OSError as error:
+            raise InvalidParameter("file", f"{path} cannot be read: {error.strerror}") from error
+        self.size = self._state[0]
+        self.header = self._read_header()
+
+    def records(self) -> Iterator[tuple[int, list[str]] | BadLine]:
+        """Yield (line, fields) of each record after the header, and a `BadLine` for what is no record."""
+        records = self._all_records()
+        next(records, None)
+        return records
+
+    @property
+    def position(self) -> int:
+        """Return the bytes read so far in the pass under way."""
+        return self.size if self._raw is None or self._raw.closed else self._raw.tell()
+
+    def has_changed(self) -> bool:
+        """Return whether somebody wrote to the file since it was opened: its passes may differ then."""
+        try:
+            return self._stat() != self._state
+        except OSError:
+            return True
+
+    def _stat(self) -> tuple[int, int, int]:
+        stat = self.path.stat()
+        return stat.st_size, stat.st_mtime_ns, stat.st_ino
+
+    def _read_header(self) -> list[str]:
+        with closing(self._all_records()) as records:
+            match next(records, None):
+                case None:
+                    raise InvalidParameter("file", f"{self.path} is empty: not even a line with column names")
+                case BadLine() as bad:
+                    raise BadLines([bad], 1)
+                case _, fields:
+                    return [name.strip() for name in fields]
+
+    def _all_records(self) -> Generator[tuple[int, list[str]] | BadLine]:
+        line = 1
+        read: list[str] = []  # lines of the record under way
+        try:
+            with self.path.open("rb") as raw:
+                self._raw = raw
+                # A wrong byte becomes a lone surrogate, so that it spoils its own line and no other.
+                file = TextIOWrapper(raw, self._encoding, errors="surrogateescape", newline="")
+                again: deque[str] = deque()
+                reader = self._reader(file, again, read)
+                while True:
+                    line += len(read)
+                    read.clear()
+                    try:
+                        fields = next(reader, None)
+                    except csv.Error as error:
+                        # An open quote swallows lines that are likely good: only its own is bad.
+                        again.extendleft(reversed(read[1:]))
+                        del read[1:]
+                        reader = self._reader(file, again, read)
+                        yield BadLine(line, _quoting_problem(error))
+                        continue
+                    if fields is None:
+                        return
+                    if fields:  # a blank line is none
+                        self.lines = len(read)
+                        self.cut = read[-1][-1] not in "\r\n"
+                        problem = self._problem(read)
+                        yield (line, fields) if problem is None else BadLine(line, problem)
+        except UnicodeError as error:
+            # Encodings of several bytes a character know errors that no surrogate stands for.
+            before = line + len(read)
+            if isinstance(error, UnicodeDecodeError):
+                before += error.object[: error.start].decode(error.encoding, "replace").count("\n")
+            raise BadLines([BadLine(before, self._not_decodable(str(error)))], 1) from error
+        except OSError as error:
+            raise InvalidParameter("file", f"{self.path} cannot be read: {error.strerror}") from error
+
+    def _reader(self, file: TextIOWrapper, again: deque[str], read: list[str]) -> Iterator[list[str]]:
+        def lines() -> Iterator[str]:
+            while text := again.popleft() if again else file.readline():
+                read.append(text)
+                yield text
+
+        return csv.reader(lines(), delimiter=self._delimiter, strict=True, skipinitialspace=True)
+
+    def _problem(self, lines: list[str]) -> str | None:
+        for text in lines:
+            if not text.isascii() and (wrong := _SURROGATE.search(text)):
+                byte = ord(wrong.group()) & 0xFF
+                return self._not_decodable(f"byte 0x{byte:02x} at column {wrong.start() + 1}")
+            if "\0" in text:
+                return "holds a NUL character, which Postgres cannot store"
+        return None
+
+    def _not_decodable(self, what: str) -> str:
+        name = self._encoding.removesuffix("-sig")
+        return (
+            f"is not {name} ({what}); name the file's encoding with --encoding, for instance cp1252 or utf-16"
+        )
+
+
+def shown(text: str) -> str:
+    """Return a cell as a message shows it: quoted, unprintable characters escaped, not too long."""
+    return repr(text if len(text) <= 40 else text[:39] + "…")
+
+
+def _quoting_problem(error: csv.Error) -> str:
+    if "unexpected end" in str(error):
+        return "a quote is opened here and never closed"
+    if "field limit" in str(error):
+        return f"a field is longer than {csv.field_size_limit():,} characters: is a quote not closed?"
+    return f"wrong quoting: {error}"
+
+
+def _known_encoding(encoding: str) -> str:
+    try:
+        name = codecs.lookup(encoding).name
+        "".encode(name)  # refuses codecs that are not about text
+    except (LookupError, ValueError) as error:
+        raise InvalidParameter("encoding", f"unknown encoding {shown(encoding)}") from error
+    return "utf-8-sig" if name == "utf-8" else name
+
+
+def _one_character(delimiter: str) -> str:
+    character = {"tab": "\t", "\\t": "\t"}.get(delimiter, delimiter)
+    if len(character) != 1 or character in '\r\n\0" ':
+        raise InvalidParameter(
+            "delimiter", f"a delimiter is one character such as , ; | or tab, not {shown(delimiter)}"
+        )
+    return character
