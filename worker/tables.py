@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from worker.csv_import import ImportResult
+from worker.importer.load import ImportResult
 from worker.status import Status
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from service.errors import ChatStatsError, DatabaseBusy, DatabaseUnavailable, InvalidParameter, SchemaError
 from service.settings import Settings
-from worker import csv_import
+from worker.importer import load as loading
 from worker.importer.load import BadLines, ImportOptions, ImportResult, import_csv
 
 AZURE = Path(__file__).parents[3] / "shared" / "data" / "azure-llm-trace-2023-code.csv"
@@ -164,7 +164,7 @@ async def test_a_file_with_column_names_alone_loads_nothing(load: Load, connecti
 async def test_a_file_of_several_batches_is_loaded_whole(
     load: Load, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(csv_import, "BATCH", 10)
+    monkeypatch.setattr(loading, "BATCH", 10)
     for size in (9, 10, 11, 100):
         await connection.execute("TRUNCATE chat_completion_requests")
         assert (await load(HEADER + GOOD * size)).loaded == size
@@ -259,7 +259,7 @@ async def test_a_missing_column_names_the_option(load: Load, connection: Connect
 async def test_a_line_that_the_database_refuses_is_named(
     load: Load, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(csv_import, "BATCH", 10)
+    monkeypatch.setattr(loading, "BATCH", 10)
     await connection.execute(
         "ALTER TABLE chat_completion_requests ADD CONSTRAINT small CHECK (input_tokens < 9000)"
     )
@@ -280,7 +280,7 @@ async def test_a_value_that_an_enum_lacks_is_named(load: Load, connection: Conne
 async def test_a_lost_connection_leaves_nothing_behind(
     load: Load, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(csv_import, "BATCH", 10)
+    monkeypatch.setattr(loading, "BATCH", 10)
     batches = 0
     copy = asyncpg.Connection.copy_records_to_table
 
@@ -334,7 +334,7 @@ async def test_a_file_that_changes_meanwhile_is_not_loaded(
 
 async def test_two_imports_at_once_do_not_create_a_model_twice(load: Load, connection: Connection) -> None:
     async with connection.transaction():
-        await connection.fetchval("SELECT pg_advisory_xact_lock($1, $2)", *csv_import.LOCK)
+        await connection.fetchval("SELECT pg_advisory_xact_lock($1, $2)", *loading.LOCK)
         with pytest.raises(DatabaseBusy, match="another import"):
             await load(HEADER + GOOD)
     assert (await load(HEADER + GOOD)).loaded == 1

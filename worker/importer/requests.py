@@ -19,8 +19,8 @@ Request = tuple[int, tuple[str, str], list[object]]
 class ImportOptions:
     """How to read a file.
 
-    `columns` names the file's column for a field (`worker.importer.fields.FIELDS`), "" for none; the others are
-    recognised by their names.
+    `columns` names the file's column for a field (`worker.importer.fields.FIELDS`), "" for none; the others
+    are recognised by their names.
     `provider` and `model` are names for all requests; without them the file's columns say it, and without
     such columns they are "imported" and the file's name. With `skip_bad` the good lines are loaded although
     there are bad ones. With `empty_tokens` an empty token cell means "not known", not a bad line.
