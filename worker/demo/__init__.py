@@ -1,0 +1,1 @@
+"""`chat-stats demo`: everything on this machine, with sample data."""

@@ -1,0 +1,308 @@
+"""The demo: Postgres, Redis, worker and service on this machine, with sample data and a trickle of requests.
+
+All of it lives in one folder and ends with this process: in order on Ctrl-C, and through a guard process
+when this one is killed.
+"""
+
+import asyncio
+import http.client
+import os
+import random
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import asyncpg
+from pydantic import SecretStr
+from pydantic_settings import BaseSettings
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from service.database import OUTAGES, outage
+from service.errors import SchemaError
+from service.migrations import files, migrate
+from service.settings import PREFIX, Settings, load_settings
+from worker.demo import sample
+from worker.demo.folder import DemoError, locked, usable_folder
+from worker.demo.guard import guarded
+from worker.local_servers import (
+    free_port,
+    postgres_server,
+    redis_server,
+    stop_process,
+)
+
+#: Seconds to wait for the service's first answer.
+START_SECONDS = 30.0
+#: Seconds between two refreshes by the demo's worker.
+REFRESH_SECONDS = 10
+CONNECT_SECONDS = 10.0
+STATEMENT_SECONDS = 10.0
+
+#: The sample can be made again: it need not survive a power cut to the last row.
+POSTGRES_OPTIONS = {"synchronous_commit": "off", "max_wal_size": "2GB"}
+
+#: Exit code when the demo was stopped before it was up.
+INTERRUPTED = 130
+
+
+class _Given(BaseSettings):
+    """Tells whether there is a database, without asking for one."""
+
+    model_config = Settings.model_config
+    database_url: SecretStr | None = None
+
+
+class _Part(NamedTuple):
+    name: str
+    process: "subprocess.Popen[bytes]"
+    log: Path
+
+
+def run_demo(*, folder: Path, port: int, requests: int = 200_000, trickle_per_second: float = 2.0) -> int:
+    """Run until SIGINT or SIGTERM and return the exit code. Nothing is left running, whatever happens.
+
+    Raises `DemoError`, `ServerError` and what else a start can fail with.
+    """
+    os.umask(0o022)  # as root, Postgres runs as another user, who must be able to enter what we make
+    console = Console(highlight=False, soft_wrap=True)
+    folder = usable_folder(folder, console)
+    with locked(folder), guarded() as guard:
+        return asyncio.run(_Demo(console, folder, guard).run(port, requests, trickle_per_second))
+
+
+class _Demo:
+    def __init__(self, console: Console, folder: Path, guard: Callable[[int], None]) -> None:
+        self.console = console
+        self.folder = folder
+        self.guard = guard
+        self.given_database = bool(_Given().database_url)
+        self.settings = load_settings(
+            **({} if self.given_database else {"database_url": "postgresql://made.in.a.moment"})
+        )
+        self.given_redis = "redis_url" in self.settings.model_fields_set
+        self.parts: list[_Part] = []
+        self.stack = AsyncExitStack()
+
+    async def run(self, port: int, requests: int, trickle_per_second: float) -> int:
+        _cancel_on_signals()
+        exit_code = INTERRUPTED
+        try:
+            async with self.stack:
+                self._start_servers()
+                await self._migrate()
+                loaded = await self._load(requests)
+                await self._start_children(port)
+                if trickle_per_second > 0 and (loaded or not self.given_database):
+                    trickle = asyncio.create_task(_trickle(self._database_url, trickle_per_second))
+                    self.stack.push_async_callback(_cancel, trickle)
+                exit_code = 0
+                while True:
+                    self._check_parts()
+                    await asyncio.sleep(0.3)
+        except asyncio.CancelledError:
+            with suppress(OSError):  # the terminal may be gone
+                self.console.print("Stopped.")
+        return exit_code
+
+    @property
+    def _database_url(self) -> str:
+        return self.settings.database_url.get_secret_value()
+
+    def _start_servers(self) -> None:
+        # They are started without a thread, so that a signal waits until there is something to stop.
+        changes: dict[str, str | float] = {}
+        if self.given_database:
+            self.console.print("Postgres  the one of CHAT_STATS_DATABASE_URL")
+        else:
+            postgres = postgres_server(self.folder / "postgres")
+            postgres.options.update(POSTGRES_OPTIONS)
+            self.stack.callback(postgres.stop)
+            postgres.start()
+            self._note("Postgres", postgres.process, postgres.folder / "postgres.log")
+            self.console.print(f"Postgres  {postgres.url()}")
+            # Nobody's own cache must come to hold the sample's statistics.
+            changes["database_url"] = postgres.url()
+            changes["cache_prefix"] = f"{self.settings.cache_prefix}-demo"
+        if self.given_redis:
+            self.console.print("Redis     the one of CHAT_STATS_REDIS_URL")
+        else:
+            redis = redis_server(self.folder / "redis")
+            self.stack.callback(redis.stop)
+            redis.start()
+            self._note("Redis", redis.process, redis.folder / "redis.log")
+            self.console.print(f"Redis     {redis.url}")
+            changes["redis_url"] = redis.url
+        if "refresh_interval_seconds" not in self.settings.model_fields_set:
+            changes["refresh_interval_seconds"] = REFRESH_SECONDS
+        if self.settings.admin_token is None:
+            changes["admin_token"] = secrets.token_urlsafe(12)
+        self.settings = load_settings(**changes)
+        self.environment = {
+            **os.environ,
+            **{f"{PREFIX}{name.upper()}": str(value) for name, value in changes.items()},
+        }
+        self.token = changes.get("admin_token")
+
+    async def _migrate(self) -> None:
+        def warned(message: str) -> None:
+            self.console.print("warning:", message, style="yellow", markup=False)
+
+        await migrate(self.settings, create_tables=False, started=lambda _file: None, warned=warned)
+        self.console.print(f"Schema    {len(files())} files ran")
+
+    async def _load(self, requests: int) -> bool:
+        """Load the sample and return True, or leave the rows that are there and return False."""
+        columns = (TextColumn("Sample   "), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        end = datetime.now(UTC).replace(second=0, microsecond=0)
+        try:
+            async with _connected(self._database_url) as connection:
+                with Progress(
+                    *columns, console=self.console, transient=True, disable=not self.console.is_terminal
+                ) as progress:
+                    task = progress.add_task("", total=requests)
+                    started = time.monotonic()
+                    loaded = await sample.load(
+                        connection,
+                        count=requests,
+                        end=end,
+                        loaded=lambda count: progress.update(task, completed=count),
+                    )
+        except (TimeoutError, asyncpg.PostgresError, *OUTAGES) as error:
+            raise outage(error) or SchemaError(f"the sample does not fit into the tables: {error}") from error
+        if loaded:
+            seconds = time.monotonic() - started
+            self.console.print(f"Sample    {requests:,} requests loaded in {seconds:.1f} s")
+        elif self.given_database:
+            self.console.print(
+                "Sample    none, and no new requests: the database has rows, which stay as they are"
+            )
+        else:
+            self.console.print("Sample    kept from an earlier start")
+        return loaded
+
+    async def _start_children(self, wanted_port: int) -> None:
+        self._start_child("worker", "worker")
+        port = free_port(wanted_port)
+        if wanted_port not in (0, port):
+            self.console.print(f"Port {wanted_port} is taken: using {port}", style="yellow")
+        self._start_child("service", "serve", "--port", str(port))
+        host = self.settings.host if self.settings.host not in ("0.0.0.0", "::") else "127.0.0.1"  # noqa: S104
+        deadline = time.monotonic() + START_SECONDS
+        while not await asyncio.to_thread(_healthy, host, port):
+            self._check_parts()
+            if time.monotonic() > deadline:
+                raise DemoError(f"the service does not answer; see {self.folder / 'service.log'}")
+            await asyncio.sleep(0.1)
+        self._check_parts()
+        self._print_urls(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+
+    def _start_child(self, name: str, *arguments: str) -> None:
+        log = self.folder / f"{name}.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(  # noqa: S603
+                [sys.executable, "-m", "worker.cli", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=self.environment,
+                start_new_session=True,  # Ctrl-C reaches us alone, and we stop them in order
+            )
+        self.stack.callback(stop_process, process, signal.SIGTERM)
+        self._note(name, process, log)
+
+    def _note(self, name: str, process: "subprocess.Popen[bytes] | None", log: Path) -> None:
+        assert process is not None
+        self.parts.append(_Part(name, process, log))
+        self.guard(process.pid)
+
+    def _check_parts(self) -> None:
+        for name, process, log in self.parts:
+            if (code := process.poll()) is not None:
+                tail = log.read_text(errors="replace").splitlines()[-15:]
+                self.console.print(*tail, sep="\n", style="dim", markup=False)
+                raise DemoError(f"{name} ended with exit code {code}; the lines above are the end of {log}")
+
+    def _print_urls(self, url: str) -> None:
+        key = ' -H "X-API-Key: $KEY"' if self.settings.api_keys else ""
+        api = f"{url}/api/monitoring"
+        lines = [
+            f"API       {api}",
+            f"Docs      {url}/docs",
+            f"Health    {url}/health/ready",
+            f"Logs      {self.folder}",
+            f"Token     {self.token}  (for POST {api}/refresh)" if self.token else "",
+            "",
+            f"  curl{key} '{api}/chat-requests/providers'",
+            f"  curl{key} '{api}/chat-requests/models?window=24h'",
+            f"  curl{key} '{api}/chat-requests/summary'",
+            "",
+            "Ctrl-C stops everything; the data stays for the next start.",
+        ]
+        self.console.print(*lines, sep="\n", markup=False)
+
+
+def _cancel_on_signals() -> None:
+    """Make the first signal cancel the current task; further ones find us stopping already."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    signals = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
+        signals.append(signal.SIGHUP)
+
+    def interrupted() -> None:
+        if not task.cancelling():
+            task.cancel()
+
+    for number in signals:
+        loop.add_signal_handler(number, interrupted)
+
+
+async def _cancel(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    await asyncio.wait([task], timeout=STATEMENT_SECONDS)
+
+
+@asynccontextmanager
+async def _connected(url: str) -> AsyncIterator[sample.Connection]:
+    connection = await asyncpg.connect(
+        url, timeout=CONNECT_SECONDS, command_timeout=sample.LOAD_SECONDS, statement_cache_size=0
+    )
+    try:
+        await connection.execute("SET statement_timeout = 0")
+        yield connection
+    finally:
+        with suppress(TimeoutError, asyncpg.PostgresError, *OUTAGES):
+            await connection.close(timeout=CONNECT_SECONDS)
+
+
+async def _trickle(url: str, per_second: float) -> None:
+    """Insert requests at random moments, `per_second` on average; when the database goes, come back to it."""
+    rng = random.Random()  # noqa: S311
+    while True:
+        with suppress(TimeoutError, asyncpg.PostgresError, *OUTAGES):
+            async with _connected(url) as connection:
+                ids = await sample.model_ids(connection)
+                while True:
+                    await asyncio.sleep(rng.expovariate(per_second))
+                    request = sample.one_request(rng, datetime.now(UTC))
+                    await sample.insert(connection, request, ids, timeout=STATEMENT_SECONDS)
+        await asyncio.sleep(1)
+
+
+def _healthy(host: str, port: int) -> bool:
+    connection = http.client.HTTPConnection(host, port, timeout=1)
+    try:
+        connection.request("GET", "/health")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()

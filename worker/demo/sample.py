@@ -1,0 +1,185 @@
+"""A believable gateway's data for the demo: the same seed and the same end give the same rows.
+
+Popularity follows Zipf's law, traffic the hours of the day and the days of the week, latency a log-normal
+with a Pareto tail; some providers had outages, and some models were never asked.
+"""
+
+import asyncio
+import math
+import random
+from bisect import bisect
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from itertools import accumulate
+from typing import Any, NamedTuple, TypeAlias
+
+import asyncpg
+
+from service.database import LOCK_CLASS
+from worker.demo.names import MODELS, PROVIDERS, SEED, Model
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+DAYS = 90
+
+#: Longest time in seconds for one statement of the load.
+LOAD_SECONDS = 600
+#: Second half of the key of the lock that keeps two loads apart.
+_LOCK = 2
+
+# What fails, how often, and after how many milliseconds; None: refused before it was timed.
+_FAILURES = [
+    ("429: rate limit exceeded, retry later", 45, None),
+    ("503: upstream overloaded", 22, 900),
+    ("upstream timed out after 60 s", 14, 60_000),
+    ("400: context length exceeded", 11, 140),
+    ("stream ended before the answer was complete", 8, 7_000),
+]
+_FAILURE_WEIGHTS = [weight for _, weight, _ in _FAILURES]
+_OUTAGE_FAILURE_RATE = 0.45
+
+_USER_WEIGHTS = list(accumulate(1 / rank**0.9 for rank in range(1, 801)))
+
+
+class Request(NamedTuple):
+    """A row of chat_completion_requests, with the model itself in place of its id."""
+
+    model: Model
+    request_id: str
+    input_tokens: int | None
+    output_tokens: int | None
+    processing_time_ms: int | None
+    status: str
+    error_message: str | None
+    user_id: str
+    cost_usd: Decimal | None
+    created_at: datetime
+
+
+_POPULARITY = list(accumulate(model.popularity for model in MODELS))
+
+
+def requests(count: int, end: datetime) -> Iterator[Request]:
+    """Yield `count` requests of the 90 days before `end`, the oldest first."""
+    rng = random.Random(SEED)  # noqa: S311
+    start = end - timedelta(days=DAYS)
+    outages = _outages(rng)
+    # Each hour gets its part of `count`, rounded so that the parts add up to it.
+    hours = [start + timedelta(hours=number) for number in range(DAYS * 24)]
+    weights = accumulate(
+        _rhythm(hour) * (0.7 + 0.6 * number / len(hours)) * rng.lognormvariate(0, 0.15)
+        for number, hour in enumerate(hours)
+    )
+    until = list(weights)
+    done = 0
+    for number, hour in enumerate(hours):
+        due = round(count * until[number] / until[-1])
+        for seconds in sorted(rng.uniform(0, 3599.999) for _ in range(due - done)):
+            yield one_request(rng, hour + timedelta(seconds=seconds), outages.get(number, ()))
+        done = due
+
+
+def one_request(rng: random.Random, at: datetime, failing: Collection[str] = ()) -> Request:
+    """Return a request made at `at`, while the providers with these slugs have an outage."""
+    model = MODELS[bisect(_POPULARITY, rng.random() * _POPULARITY[-1])]
+    request_id = f"req_{rng.getrandbits(96):024x}"
+    user_id = f"user_{bisect(_USER_WEIGHTS, rng.random() * _USER_WEIGHTS[-1]) + 1:04d}"
+    input_tokens = min(200_000, 1 + int(rng.lognormvariate(6.6, 1.3)))
+    slug, failure_rate = model.provider.slug, model.provider.failure_rate
+    if rng.random() < (_OUTAGE_FAILURE_RATE if slug in failing else failure_rate):
+        message, _, after_ms = rng.choices(_FAILURES, _FAILURE_WEIGHTS)[0]
+        tokens, took = (None, None) if after_ms is None else (input_tokens, after_ms + rng.randrange(120))
+        return Request(model, request_id, tokens, None, took, "failed", message, user_id, None, at)
+    output_tokens = min(16_000, 1 + int(rng.lognormvariate(5.3, 1.0)))
+    seconds = (0.25 + input_tokens / 20_000 + output_tokens / model.tokens_per_second) * rng.lognormvariate(
+        0, 0.4
+    )
+    if rng.random() < 0.03:  # queued, or a cold start
+        seconds *= 1.5 * rng.paretovariate(1.1)
+    per_in, per_out = model.prices
+    cost = Decimal(f"{(input_tokens * per_in + output_tokens * per_out) / 1e6:.8f}")
+    took = min(600_000, round(seconds * 1000))
+    return Request(model, request_id, input_tokens, output_tokens, took, "completed", None, user_id, cost, at)
+
+
+def _rhythm(at: datetime) -> float:
+    """Return how busy the hour is: most in the afternoon (UTC), less at night and on weekends."""
+    daily = 1 + 0.7 * math.cos((at.astimezone(UTC).hour - 15) / 24 * 2 * math.pi)
+    return daily * (0.55 if at.astimezone(UTC).weekday() >= 5 else 1)
+
+
+def _outages(rng: random.Random) -> dict[int, set[str]]:
+    """Return which providers have an outage, by hour."""
+    outages: dict[int, set[str]] = {}
+    for provider in rng.sample(PROVIDERS, 12):
+        first = rng.randrange(DAYS * 24 - 8)
+        for hour in range(first, first + rng.randint(1, 7)):
+            outages.setdefault(hour, set()).add(provider.slug)
+    return outages
+
+
+_INSERT = """
+INSERT INTO chat_completion_requests
+    (model_id, request_id, input_tokens, output_tokens, processing_time_ms, status, error_message, user_id,
+     cost_usd, created_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+"""
+
+_ANY_ROW = """
+SELECT EXISTS (SELECT FROM providers) OR EXISTS (SELECT FROM models)
+    OR EXISTS (SELECT FROM chat_completion_requests)
+"""
+
+
+async def load(connection: Connection, *, count: int, end: datetime, loaded: Callable[[int], None]) -> bool:
+    """Fill the tables in one transaction; `loaded` hears how many requests were sent, now and then.
+
+    Returns False, and does nothing, when the tables hold any row. Raises asyncpg's errors.
+    """
+    async with connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock($1, $2)", LOCK_CLASS, _LOCK)
+        if await connection.fetchval(_ANY_ROW):
+            return False
+        await connection.executemany(
+            "INSERT INTO providers (name, slug) VALUES ($1, $2)", [provider[:2] for provider in PROVIDERS]
+        )
+        await connection.executemany(
+            "INSERT INTO models (provider_id, model_name, provider_model_id, model_id) "
+            "SELECT id, $2, $3, $4 FROM providers WHERE slug = $1",
+            [(m.provider.slug, m.model_name, m.provider_model_id, m.model_id) for m in MODELS],
+        )
+        ids = await model_ids(connection)
+        await connection.copy_records_to_table(
+            "chat_completion_requests",
+            records=_records(requests(count, end), ids, loaded),
+            columns=("model_id", *Request._fields[1:]),
+            timeout=LOAD_SECONDS,
+        )
+    # Not only the statistics: index-only scans want the visibility map.
+    await connection.execute("VACUUM (ANALYZE) providers, models, chat_completion_requests")
+    return True
+
+
+async def model_ids(connection: Connection) -> dict[str, Any]:
+    """Return the ids of the sample's models that are in the database, by model_id."""
+    records = await connection.fetch(
+        "SELECT model_id, id FROM models WHERE model_id = ANY ($1)", [model.model_id for model in MODELS]
+    )
+    return {record["model_id"]: record["id"] for record in records}
+
+
+async def insert(connection: Connection, request: Request, ids: dict[str, Any], *, timeout: float) -> None:
+    """Insert one request, unless its model is not in the database any more."""
+    if (model_id := ids.get(request.model.model_id)) is not None:
+        await connection.execute(_INSERT, model_id, *request[1:], timeout=timeout)
+
+
+async def _records(
+    rows: Iterator[Request], ids: dict[str, Any], loaded: Callable[[int], None]
+) -> AsyncIterator[tuple[Any, ...]]:
+    for number, row in enumerate(rows, start=1):
+        yield (ids[row.model.model_id], *row[1:])
+        if number % 1000 == 0:
+            loaded(number)
+            await asyncio.sleep(0)  # else nothing else runs meanwhile, and Ctrl-C waits for the end
