@@ -27,11 +27,15 @@ WITH catalogue AS (
         count(*) AS total_requests,
         sum(r.input_tokens)::numeric AS total_input_tokens,
         sum(r.output_tokens)::numeric AS total_output_tokens,
-        count(*) FILTER (WHERE r.processing_time_ms - r.processing_time_ms = 0) AS timed_requests,
+        count(*) FILTER (
+            WHERE r.processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
+        ) AS timed_requests,
         sum(r.processing_time_ms) FILTER (
-            WHERE r.processing_time_ms - r.processing_time_ms = 0
+            WHERE r.processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
         )::numeric AS total_processing_time_ms,
-        sum(r.cost_usd) FILTER (WHERE r.cost_usd - r.cost_usd = 0)::numeric AS total_cost_usd
+        sum(r.cost_usd) FILTER (
+            WHERE r.cost_usd BETWEEN -1000000000000000 AND 1000000000000000
+        )::numeric AS total_cost_usd
     FROM (SELECT NULL::numeric AS cost_usd) AS absent
     CROSS JOIN LATERAL (
         SELECT model_id, status, input_tokens, output_tokens, processing_time_ms, cost_usd
@@ -47,7 +51,9 @@ SELECT
     c.*,
     sum(u.total_requests)::bigint AS total_requests,
     COALESCE(sum(u.total_requests) FILTER (
-        WHERE lower(u.status::text) IN ('completed', 'complete', 'success', 'successful', 'succeeded', 'ok', '200')
+        WHERE lower(u.status::text) IN (
+            'completed', 'complete', 'success', 'successful', 'succeeded', 'ok', '200'
+        )
     ), 0)::bigint AS successful_requests,
     COALESCE(sum(u.total_input_tokens), 0) AS total_input_tokens,
     COALESCE(sum(u.total_output_tokens), 0) AS total_output_tokens,
