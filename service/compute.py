@@ -21,7 +21,7 @@ import asyncpg
 
 from service import aggregations, queries
 from service.aggregations import AGGREGATIONS, Aggregation, Data, ModelUsage, Query
-from service.database import COUNT_CONNECTIONS, Snapshot
+from service.database import SPARE_CONNECTIONS, Snapshot
 from service.errors import ComputationTimedOut, NotFound, SchemaError
 
 logger = logging.getLogger(__name__)
@@ -219,7 +219,7 @@ async def _count_models(snapshot: Snapshot, query: Query, timeout: float) -> lis
             if records[0]["count"]:
                 counted.append(replace(model, total_requests=records[0]["count"]))
 
-    async with snapshot.siblings(min(COUNT_CONNECTIONS, max(0, len(models) - 1))) as siblings:
+    async with snapshot.siblings(min(SPARE_CONNECTIONS, max(0, len(models) - 1))) as siblings:
         # When one fails, the others finish their statement. Cancelled in the midst of it, as a task group
         # would do, they would leave this snapshot's transaction aborted, and the next method without it.
         outcomes = await asyncio.gather(*map(count_on, (snapshot, *siblings)), return_exceptions=True)

@@ -3,8 +3,8 @@
 import asyncio
 import logging
 import zlib
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -90,14 +90,15 @@ class Snapshot:
 
     @asynccontextmanager
     async def siblings(self, count: int) -> AsyncIterator[list["Snapshot"]]:
-        """Open up to `count` further connections that see exactly the same data."""
+        """Open up to `count` further connections that see exactly the same data; as many as are to spare."""
         await self.connection.execute("RELEASE SAVEPOINT statement")  # exporting is refused inside of one
         exported = await self.connection.fetchval("SELECT pg_export_snapshot()")
         await self.connection.execute("SAVEPOINT statement")
         async with AsyncExitStack() as stack:
+            spare = stack.enter_context(self.database.spare_connections(count))
             yield [
                 await stack.enter_async_context(self.database.transaction(from_snapshot=exported))
-                for _ in range(count)
+                for _ in range(spare)
             ]
 
 
@@ -109,14 +110,15 @@ class Database:
         self._application_name = application_name
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._slots = asyncio.Semaphore(settings.max_live_computations)
+        self._spare = SPARE_CONNECTIONS
 
     async def open(self) -> None:
         settings = self._settings
         self._pool = await asyncpg.create_pool(
             settings.database_url.get_secret_value(),
             min_size=0,
-            # One connection per computation, plus those that count models side by side, plus a health check.
-            max_size=settings.max_live_computations + COUNT_CONNECTIONS + 1,
+            # One connection per computation, those to spare, and one for health checks.
+            max_size=settings.max_live_computations + SPARE_CONNECTIONS + 1,
             max_inactive_connection_lifetime=60,
             timeout=settings.connect_timeout_seconds,
             statement_cache_size=0,  # so that it also works through a transaction-pooling proxy
@@ -157,6 +159,16 @@ class Database:
                 yield snapshot
         finally:
             self._slots.release()
+
+    @contextmanager
+    def spare_connections(self, count: int) -> Iterator[int]:
+        """Take up to `count` of the connections to spare, without waiting; yield how many."""
+        taken = min(count, self._spare)
+        self._spare -= taken
+        try:
+            yield taken
+        finally:
+            self._spare += taken
 
     @asynccontextmanager
     async def transaction(self, *, from_snapshot: str | None = None) -> AsyncIterator[Snapshot]:
@@ -206,8 +218,8 @@ class Database:
                 await self._pool.release(connection, timeout=GRACE_SECONDS)
 
 
-#: Connections on which `fallback_with_counts` counts models side by side.
-COUNT_CONNECTIONS = 3
+#: Connections beside those of the computations, on which models are counted side by side.
+SPARE_CONNECTIONS = 3
 
 # A killed or frozen client must not hold its snapshot or lock: the server looks whether it is still there
 # (where it can), and ends a transaction that went idle. Statements are short ones: compiling costs more.

@@ -5,7 +5,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
+import httpx
 import pytest
+from pydantic import SecretStr
 
 from service.aggregations import Query
 from service.errors import DatabaseUnavailable, SchemaError, Unavailable
@@ -196,3 +198,27 @@ async def test_live_computations_are_capped(
     await asyncio.gather(*(flow.stats.read(Query("counts", range_)) for range_ in ranges))
     watcher.cancel()
     assert 1 <= most <= 2
+
+
+async def test_many_fallbacks_at_once_share_the_connections_and_all_succeed(
+    settings_with: SettingsFactory, gateway: asyncpg.Connection, another_flow: OpenFlow
+) -> None:
+    await gateway.execute("DROP FUNCTION get_model_request_counts")
+    await gateway.execute(
+        "CREATE ROLE counter LOGIN PASSWORD 'counter';"
+        "GRANT SELECT ON providers, models TO counter;"
+        "GRANT SELECT (id, model_id, created_at) ON chat_completion_requests TO counter"
+    )
+    try:
+        settings = settings_with(max_live_computations=8)
+        url = httpx.URL(settings.database_url.get_secret_value()).copy_with(
+            username="counter", password="counter"
+        )
+        flow = await another_flow(settings.model_copy(update={"database_url": SecretStr(str(url))}))
+        start = datetime(2026, 1, 1, tzinfo=UTC)
+        ranges = [TimeRange(None, start + timedelta(days=day)) for day in range(24)]
+        answers = await asyncio.gather(*(flow.stats.read(Query("counts", range_)) for range_ in ranges))
+        assert {answer.entry.method for answer in answers} == {"fallback_with_counts"}
+        await flow.database.close()
+    finally:
+        await gateway.execute("DROP OWNED BY counter; DROP ROLE counter")
