@@ -52,50 +52,16 @@ BEGIN
         JOIN providers AS p ON p.id = m.provider_id
         WHERE (p_provider_id IS NULL OR p.id::text = p_provider_id)
           AND (p_model_id IS NULL OR m.id::text = p_model_id)
-    ), usage AS (
-        SELECT
-            r.model_id,
-            r.status,
-            count(*) AS total_requests,
-            sum(r.input_tokens)::numeric AS total_input_tokens,
-            sum(r.output_tokens)::numeric AS total_output_tokens,
-            -- x - x = 0 holds for finite numbers only: NaN and infinities are no times and no costs.
-            count(*) FILTER (
-                WHERE r.processing_time_ms - r.processing_time_ms = 0
-            ) AS timed_requests,
-            sum(r.processing_time_ms) FILTER (
-                WHERE r.processing_time_ms - r.processing_time_ms = 0
-            )::numeric AS total_processing_time_ms,
-            sum(r.cost_usd) FILTER (WHERE r.cost_usd - r.cost_usd = 0)::numeric AS total_cost_usd
-        FROM (SELECT NULL::numeric AS cost_usd) AS absent
-        CROSS JOIN LATERAL (
-            SELECT model_id, status, input_tokens, output_tokens, processing_time_ms, cost_usd
-            FROM chat_completion_requests
-            WHERE (p_start IS NULL OR created_at >= p_start)
-              AND (p_end IS NULL OR created_at < p_end)
-              AND (p_provider_id IS NULL AND p_model_id IS NULL
-                   OR model_id = ANY (ARRAY(SELECT c.model_id FROM catalogue AS c)))
-        ) AS r
-        GROUP BY r.model_id, r.status
     )
     SELECT
         c.model_id, c.model_identifier, c.model_name, c.provider_model_id,
         c.provider_id, c.provider_name, c.provider_slug,
-        sum(u.total_requests)::bigint,
-        COALESCE(sum(u.total_requests) FILTER (
-            WHERE lower(u.status::text) IN ('completed', 'complete', 'success', 'successful', 'succeeded', 'ok')
-        ), 0)::bigint,
-        COALESCE(sum(u.total_input_tokens), 0),
-        COALESCE(sum(u.total_output_tokens), 0),
-        sum(u.timed_requests)::bigint,
-        COALESCE(sum(u.total_processing_time_ms), 0),
-        CASE WHEN chat_stats_has_cost() THEN COALESCE(sum(u.total_cost_usd), 0) END
-    FROM usage AS u
+        u.total_requests, u.successful_requests, u.total_input_tokens, u.total_output_tokens,
+        u.timed_requests, u.total_processing_time_ms,
+        CASE WHEN (SELECT chat_stats_has_cost()) THEN u.total_cost_usd END
+    FROM chat_stats_totals(p_start, p_end, p_provider_id, p_model_id) AS u
     JOIN catalogue AS c ON c.model_id = u.model_id
-    GROUP BY
-        c.model_id, c.model_identifier, c.model_name, c.provider_model_id,
-        c.provider_id, c.provider_name, c.provider_slug
-    ORDER BY sum(u.total_requests) DESC, c.model_id;
+    ORDER BY u.total_requests DESC, c.model_id;
 END
 $function$;
 

@@ -1,0 +1,11 @@
+-- The place of a bucket among the 96 of its UTC day; 0 for an infinite one, and for none.
+CREATE OR REPLACE FUNCTION chat_stats_slot(p_bucket timestamptz)
+RETURNS smallint
+LANGUAGE sql
+IMMUTABLE
+PARALLEL SAFE
+AS $function$
+    SELECT COALESCE(
+        extract(hour FROM p_bucket AT TIME ZONE 'UTC') * 4 + extract(minute FROM p_bucket AT TIME ZONE 'UTC') / 15, 0
+    )::smallint
+$function$;

@@ -1,0 +1,30 @@
+-- Totals per model over [p_start, p_end): from the rollup when it may be read, else from a scan.
+SELECT chat_stats_claim_function('chat_stats_totals');
+
+CREATE OR REPLACE FUNCTION chat_stats_totals(
+    p_start timestamptz, p_end timestamptz, p_provider_id text, p_model_id text
+)
+RETURNS TABLE (
+    model_id chat_completion_requests.model_id%TYPE,
+    total_requests bigint,
+    successful_requests bigint,
+    total_input_tokens numeric,
+    total_output_tokens numeric,
+    timed_requests bigint,
+    total_processing_time_ms numeric,
+    total_cost_usd numeric
+)
+LANGUAGE plpgsql
+STABLE
+SET search_path FROM CURRENT
+AS $function$
+BEGIN
+    IF chat_stats_rollup_ready() THEN
+        RETURN QUERY SELECT * FROM chat_stats_rolled_up(p_start, p_end, p_provider_id, p_model_id);
+    ELSE
+        RETURN QUERY SELECT * FROM chat_stats_scan(p_start, p_end, p_provider_id, p_model_id);
+    END IF;
+END
+$function$;
+
+SELECT chat_stats_adopt_function('chat_stats_totals');

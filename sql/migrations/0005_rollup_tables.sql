@@ -1,0 +1,105 @@
+-- The tables of the rollup. They stay empty until `chat-stats rollup enable`.
+--
+-- Each carries model_id, and its key begins with it, so that a distributed Postgres can keep them beside
+-- the requests. Sums are numeric: no row that the requests accept may be one that these refuse.
+DO $migration$
+DECLARE
+    model_id_type text := (
+        SELECT format_type(a.atttypid, a.atttypmod)
+        FROM pg_attribute AS a
+        WHERE a.attrelid = 'chat_completion_requests'::regclass AND a.attname = 'model_id'
+    );
+BEGIN
+    -- What the triggers append: a signed change of one model in one 15-minute bucket, by one statement.
+    -- bucket is NULL for requests without created_at. Times come as they are (`times`, counted with the sign
+    -- of `requests`), or, from a repair, as a signed histogram (`bins`, `counts`).
+    EXECUTE format($table$
+        CREATE TABLE IF NOT EXISTS chat_stats_deltas (
+            model_id %1$s NOT NULL,
+            bucket timestamptz,
+            requests bigint NOT NULL,
+            successful bigint NOT NULL,
+            input_tokens numeric NOT NULL,
+            output_tokens numeric NOT NULL,
+            timed bigint NOT NULL,
+            time_ms numeric NOT NULL,
+            cost_usd numeric NOT NULL,
+            times numeric[],
+            bins smallint[],
+            counts bigint[]
+        )
+    $table$, model_id_type);
+
+    -- Totals of a UTC day, and of its 15-minute slots (0 to 95; those without any change are left out) as
+    -- parallel arrays: one row where there would be up to 96. Likewise the histogram of each slot.
+    EXECUTE format($table$
+        CREATE TABLE IF NOT EXISTS chat_stats_rollup_days (
+            model_id %1$s NOT NULL,
+            day date NOT NULL,
+            requests bigint NOT NULL,
+            successful bigint NOT NULL,
+            input_tokens numeric NOT NULL,
+            output_tokens numeric NOT NULL,
+            timed bigint NOT NULL,
+            time_ms numeric NOT NULL,
+            cost_usd numeric NOT NULL,
+            slots smallint[] NOT NULL,
+            slot_requests bigint[] NOT NULL,
+            slot_successful bigint[] NOT NULL,
+            slot_input_tokens numeric[] NOT NULL,
+            slot_output_tokens numeric[] NOT NULL,
+            slot_timed bigint[] NOT NULL,
+            slot_time_ms numeric[] NOT NULL,
+            slot_cost_usd numeric[] NOT NULL,
+            bin_slots smallint[] NOT NULL,
+            bins smallint[] NOT NULL,
+            counts bigint[] NOT NULL,
+            PRIMARY KEY (model_id, day)
+        )
+    $table$, model_id_type);
+
+    EXECUTE format($table$
+        CREATE TABLE IF NOT EXISTS chat_stats_rollup_months (
+            model_id %1$s NOT NULL,
+            month date NOT NULL,
+            requests bigint NOT NULL,
+            successful bigint NOT NULL,
+            input_tokens numeric NOT NULL,
+            output_tokens numeric NOT NULL,
+            timed bigint NOT NULL,
+            time_ms numeric NOT NULL,
+            cost_usd numeric NOT NULL,
+            bins smallint[] NOT NULL,
+            counts bigint[] NOT NULL,
+            PRIMARY KEY (model_id, month)
+        )
+    $table$, model_id_type);
+
+    EXECUTE format($table$
+        CREATE TABLE IF NOT EXISTS chat_stats_rollup_lifetime (
+            model_id %1$s PRIMARY KEY,
+            requests bigint NOT NULL,
+            successful bigint NOT NULL,
+            input_tokens numeric NOT NULL,
+            output_tokens numeric NOT NULL,
+            timed bigint NOT NULL,
+            time_ms numeric NOT NULL,
+            cost_usd numeric NOT NULL,
+            bins smallint[] NOT NULL,
+            counts bigint[] NOT NULL
+        )
+    $table$, model_id_type);
+
+    -- One row. `ready` since the backfill is done: only then are the rollups read.
+    CREATE TABLE IF NOT EXISTS chat_stats_rollup_state (
+        only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+        enabled_at timestamptz,
+        backfilled_to timestamptz,
+        ready boolean NOT NULL DEFAULT false,
+        folded_at timestamptz,
+        audited_at timestamptz,
+        drift bigint NOT NULL DEFAULT 0
+    );
+    INSERT INTO chat_stats_rollup_state DEFAULT VALUES ON CONFLICT DO NOTHING;
+END
+$migration$;
