@@ -41,6 +41,12 @@ class Settings(BaseSettings):
     refresh_interval_seconds: float = Field(
         30, ge=1, le=86400, description="Seconds between two refreshes by the worker."
     )
+    fold_interval_seconds: float = Field(
+        5, ge=1, le=86400, description="Seconds between two folds of the rollup's deltas by the worker."
+    )
+    audit_interval_seconds: float = Field(
+        300, ge=1, le=86400, description="Seconds between two audits of the rollup by the worker."
+    )
     fresh_seconds: Positive = Field(
         90, description="Age in seconds up to which an answer is fresh; older ones are recomputed."
     )

@@ -30,6 +30,7 @@ from service.timerange import WINDOWS, parse_window
 from worker import main as worker_main
 from worker import status as worker_status
 from worker import tables, tasks
+from worker.cli_rollup import app as rollup_app
 from worker.importer.fields import FIELDS, option
 from worker.importer.load import ImportOptions, import_csv
 
@@ -40,6 +41,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(rollup_app, name="rollup")
 out = Console()
 err = Console(stderr=True)
 

@@ -20,7 +20,7 @@ from redis.exceptions import RedisError
 
 from service.cache import Cache, connect
 from service.database import Database
-from service.errors import Unavailable
+from service.errors import SchemaError, Unavailable
 from service.queue import REFRESH_JOB, connect_queue, deserialize, health_key, queue_name, serialize
 from service.settings import Settings, load_settings
 from service.stats import Stats
@@ -88,19 +88,39 @@ async def scheduled_refresh(ctx: dict[str, Any]) -> None:
             logger.warning("the refresh that was due failed: %s", error)
 
 
+async def scheduled_fold(ctx: dict[str, Any]) -> None:
+    try:
+        await tasks.fold(ctx["settings"])
+    except (Unavailable, SchemaError) as error:
+        logger.warning("could not fold the rollup: %s", error)
+
+
+async def scheduled_audit(ctx: dict[str, Any]) -> None:
+    try:
+        await tasks.audit(ctx["settings"])
+    except (Unavailable, SchemaError) as error:
+        logger.warning("could not audit the rollup: %s", error)
+
+
 async def asked_refresh(ctx: dict[str, Any], names: list[str], windows: list[str]) -> dict[str, Any]:
     return await tasks.refresh_when_asked(ctx["settings"], ctx["stats"], names, windows)
 
 
 def worker_settings(settings: Settings) -> type:
     """Return arq's settings class for these settings."""
-    schedule = cron(scheduled_refresh, name="scheduled_refresh", run_at_startup=True, max_tries=5)
+    refresh = cron(scheduled_refresh, name="scheduled_refresh", run_at_startup=True, max_tries=5)
+    fold = cron(scheduled_fold, name="scheduled_fold", max_tries=5)
+    audit = cron(scheduled_audit, name="scheduled_audit", max_tries=5)
     return type(
         "WorkerSettings",
         (),
         {
             "functions": [func(asked_refresh, name=REFRESH_JOB, max_tries=5)],
-            "cron_jobs": [every(settings.refresh_interval_seconds, schedule)],
+            "cron_jobs": [
+                every(settings.refresh_interval_seconds, refresh),
+                every(settings.fold_interval_seconds, fold),
+                every(settings.audit_interval_seconds, audit),
+            ],
             "redis_pool": connect_queue(settings),
             "queue_name": queue_name(settings),
             "on_startup": start,

@@ -11,6 +11,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, w
 
 from service.cache import Cache
 from service.errors import ChatStatsError, Unavailable
+from service.rollup import open_rollup
 from service.settings import Settings
 from service.stats import RefreshReport, Stats
 
@@ -58,6 +59,18 @@ async def refresh_when_asked(
     log(report)
     await asyncio.sleep(settings.local_cache_seconds)
     return {**asdict(report), "computed_at": report.computed_at.isoformat()}
+
+
+async def fold(settings: Settings) -> int:
+    """Fold the rollup's deltas, if it is on; return how many there were."""
+    async with open_rollup(settings) as rollup:
+        return await rollup.fold() if await rollup.has_triggers() else 0
+
+
+async def audit(settings: Settings) -> int:
+    """Audit the rollup, if it is read; return the drift that was found."""
+    async with open_rollup(settings) as rollup:
+        return await rollup.audit() if (await rollup.status()).state == "on" else 0
 
 
 def log(report: RefreshReport) -> None:
