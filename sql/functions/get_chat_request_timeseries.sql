@@ -1,0 +1,82 @@
+-- A time series over [p_start, p_end): a row for each interval (15m, 1h, 1d, 1w or 1mo of the calendar of
+-- p_timezone), or with p_group_by provider or model for each interval of each that has requests in the range.
+-- Intervals without requests are rows of zeros. Without p_start it begins with the first request, without
+-- p_end it ends now. group_id and group_name are NULL when nothing is grouped; total_cost_usd is NULL where
+-- the requests have no cost_usd column.
+SELECT chat_stats_claim_function('get_chat_request_timeseries');
+
+CREATE OR REPLACE FUNCTION get_chat_request_timeseries(
+    p_bucket text,
+    p_group_by text DEFAULT 'none',
+    p_timezone text DEFAULT 'UTC',
+    p_start timestamptz DEFAULT NULL,
+    p_end timestamptz DEFAULT NULL,
+    p_provider_id text DEFAULT NULL,
+    p_model_id text DEFAULT NULL
+)
+RETURNS TABLE (
+    bucket_start timestamptz,
+    group_id text,
+    group_name text,
+    total_requests bigint,
+    failed_requests bigint,
+    total_input_tokens bigint,
+    total_output_tokens bigint,
+    total_tokens bigint,
+    avg_processing_time_ms numeric,
+    total_cost_usd numeric
+)
+LANGUAGE plpgsql
+STABLE
+SET search_path FROM CURRENT
+AS $function$
+#variable_conflict use_column
+DECLARE
+    range_end timestamptz := COALESCE(p_end, now());
+    range_start timestamptz := COALESCE(p_start, chat_stats_first_moment(), range_end);
+BEGIN
+    RETURN QUERY
+    WITH series AS (
+        SELECT
+            s.*,
+            CASE p_group_by WHEN 'provider' THEN p.id::text WHEN 'model' THEN m.id::text END AS group_id,
+            CASE p_group_by WHEN 'provider' THEN p.name::text WHEN 'model' THEN m.model_name::text END AS group_name
+        FROM chat_stats_series(p_bucket, p_timezone, range_start, range_end, p_provider_id, p_model_id) AS s
+        JOIN models AS m ON m.id = s.model_id
+        JOIN providers AS p ON p.id = m.provider_id
+    ), groups AS (
+        SELECT s.group_id, s.group_name, sum(s.total_requests) AS total
+        FROM series AS s
+        GROUP BY s.group_id, s.group_name
+        UNION ALL
+        SELECT NULL, NULL, 0 WHERE p_group_by = 'none' AND NOT EXISTS (SELECT FROM series)
+    ), points AS (
+        SELECT
+            s.interval_start,
+            s.group_id,
+            sum(s.total_requests)::bigint AS requests,
+            sum(s.successful_requests)::bigint AS successful,
+            sum(s.total_input_tokens) AS input_tokens,
+            sum(s.total_output_tokens) AS output_tokens,
+            sum(s.timed_requests)::bigint AS timed,
+            sum(s.total_processing_time_ms) AS time_ms,
+            sum(s.total_cost_usd) AS cost_usd
+        FROM series AS s
+        GROUP BY s.interval_start, s.group_id
+    )
+    SELECT
+        i.interval_start, g.group_id, g.group_name,
+        COALESCE(p.requests, 0), COALESCE(p.requests - p.successful, 0),
+        chat_stats_saturate(p.input_tokens), chat_stats_saturate(p.output_tokens),
+        chat_stats_saturate(p.input_tokens + p.output_tokens),
+        chat_stats_mean(p.time_ms, p.timed),
+        CASE WHEN (SELECT chat_stats_has_cost()) THEN COALESCE(p.cost_usd, 0) END
+    FROM chat_stats_intervals(p_bucket, p_timezone, range_start, range_end) AS i
+    CROSS JOIN groups AS g
+    LEFT JOIN points AS p
+        ON p.interval_start = i.interval_start AND COALESCE(p.group_id, '') = COALESCE(g.group_id, '')
+    ORDER BY g.total DESC, g.group_id, i.interval_start;
+END
+$function$;
+
+SELECT chat_stats_adopt_function('get_chat_request_timeseries');
