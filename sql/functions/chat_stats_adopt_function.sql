@@ -7,10 +7,10 @@ AS $function$
 DECLARE
     signature regprocedure := (
         SELECT p.oid FROM pg_proc AS p
-        WHERE p.proname = p_name AND p.pronamespace = current_schema()::regnamespace
+        WHERE p.proname = p_name AND p.pronamespace = quote_ident(current_schema())::regnamespace
     );
     schemas text := (
-        SELECT string_agg(quote_ident(n.nspname), ', ' ORDER BY n.nspname <> current_schema(), n.nspname)
+        SELECT string_agg(quote_ident(n.nspname), ', ' ORDER BY array_position(current_schemas(false), n.nspname))
         FROM pg_namespace AS n
         WHERE n.nspname = current_schema()
            OR n.oid IN (

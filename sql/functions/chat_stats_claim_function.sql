@@ -14,7 +14,7 @@ BEGIN
     FOR existing IN
         SELECT p.oid, p.oid::regprocedure AS signature, obj_description(p.oid, 'pg_proc') AS note
         FROM pg_proc AS p
-        WHERE p.proname = p_name AND p.pronamespace = current_schema()::regnamespace
+        WHERE p.proname = p_name AND p.pronamespace = quote_ident(current_schema())::regnamespace
     LOOP
         IF COALESCE(existing.note, '') NOT LIKE 'chat-stats;%' THEN
             kept_as := left(p_name, 40) || '_replaced_' || existing.oid;

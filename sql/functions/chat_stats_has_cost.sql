@@ -3,6 +3,7 @@ CREATE OR REPLACE FUNCTION chat_stats_has_cost()
 RETURNS boolean
 LANGUAGE sql
 STABLE
+PARALLEL SAFE  -- or the statement that calls it could not run in parallel
 AS $function$
     SELECT EXISTS (
         SELECT FROM pg_attribute AS a

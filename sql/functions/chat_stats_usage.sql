@@ -59,14 +59,17 @@ BEGIN
             count(*) AS total_requests,
             sum(r.input_tokens)::numeric AS total_input_tokens,
             sum(r.output_tokens)::numeric AS total_output_tokens,
-            -- x - x = 0 holds for finite numbers only: NaN and infinities are no times and no costs.
+            -- NaN, infinities and what is beyond reason are no times and no costs. (These bounds suit each
+            -- type, and a comparison costs less than arithmetic.)
             count(*) FILTER (
-                WHERE r.processing_time_ms - r.processing_time_ms = 0
+                WHERE r.processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
             ) AS timed_requests,
             sum(r.processing_time_ms) FILTER (
-                WHERE r.processing_time_ms - r.processing_time_ms = 0
+                WHERE r.processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
             )::numeric AS total_processing_time_ms,
-            sum(r.cost_usd) FILTER (WHERE r.cost_usd - r.cost_usd = 0)::numeric AS total_cost_usd
+            sum(r.cost_usd) FILTER (
+                WHERE r.cost_usd BETWEEN -1000000000000000 AND 1000000000000000
+            )::numeric AS total_cost_usd
         FROM (SELECT NULL::numeric AS cost_usd) AS absent
         CROSS JOIN LATERAL (
             SELECT model_id, status, input_tokens, output_tokens, processing_time_ms, cost_usd
@@ -83,13 +86,15 @@ BEGIN
         c.provider_id, c.provider_name, c.provider_slug,
         sum(u.total_requests)::bigint,
         COALESCE(sum(u.total_requests) FILTER (
-            WHERE lower(u.status::text) IN ('completed', 'complete', 'success', 'successful', 'succeeded', 'ok')
+            WHERE lower(u.status::text) IN (
+                'completed', 'complete', 'success', 'successful', 'succeeded', 'ok', '200'
+            )
         ), 0)::bigint,
         COALESCE(sum(u.total_input_tokens), 0),
         COALESCE(sum(u.total_output_tokens), 0),
         sum(u.timed_requests)::bigint,
         COALESCE(sum(u.total_processing_time_ms), 0),
-        CASE WHEN chat_stats_has_cost() THEN COALESCE(sum(u.total_cost_usd), 0) END
+        CASE WHEN (SELECT chat_stats_has_cost()) THEN COALESCE(sum(u.total_cost_usd), 0) END
     FROM usage AS u
     JOIN catalogue AS c ON c.model_id = u.model_id
     GROUP BY

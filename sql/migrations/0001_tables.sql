@@ -15,7 +15,7 @@ BEGIN
     IF missing IS NOT NULL THEN
         SELECT EXISTS (
             SELECT FROM pg_class AS c
-            WHERE c.relnamespace = current_schema()::regnamespace
+            WHERE c.relnamespace = quote_ident(current_schema())::regnamespace
               AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
               AND c.relname NOT LIKE 'chat\_stats\_%'
               AND NOT EXISTS (SELECT FROM pg_depend AS d WHERE d.objid = c.oid AND d.deptype = 'e')
