@@ -237,10 +237,15 @@ def _row(records: Sequence[Mapping[str, Any]]) -> Row:
 
 
 def _models_from_rpc(records: Sequence[Mapping[str, Any]]) -> list[Row]:
-    return [
-        {**row, "provider": orjson.loads(row["provider"]), "stats": orjson.loads(row["stats"])}
-        for row in _rows(records)
-    ]
+    """Return the rows with their objects' fields in the declared order, in which jsonb does not keep them."""
+    rows = []
+    for row in _rows(records):
+        provider, stats = orjson.loads(row["provider"]), orjson.loads(row["stats"])
+        row["provider"] = {name: provider[name] for name in ("id", "name", "slug")}
+        row["stats"] = {name: stats[name] for name in ("total_requests", *TOKEN_AND_TIME_FIELDS)}
+        row["stats"]["avg_processing_time_ms"] = float(stats["avg_processing_time_ms"])
+        rows.append(row)
+    return rows
 
 
 PROVIDERS = Aggregation(

@@ -2,22 +2,28 @@
 
 import secrets
 from collections.abc import Iterable
+from typing import Annotated
 
-from fastapi import Request
+from fastapi import Request, Security
+from fastapi.security import APIKeyHeader, HTTPBearer
 from pydantic import SecretStr
 
 from service.errors import NotAuthenticated, NotFound
 from service.settings import Settings
 
+# They tell the OpenAPI document how to send a key; what was sent is checked below.
+_Bearer = Annotated[object, Security(HTTPBearer(auto_error=False))]
+_Header = Annotated[object, Security(APIKeyHeader(name="X-API-Key", auto_error=False))]
 
-def check_read_key(request: Request) -> None:
+
+def check_read_key(request: Request, _bearer: _Bearer, _header: _Header) -> None:
     """Pass when reading is open or the request brings one of the API keys."""
     settings: Settings = request.app.state.settings
     if settings.api_keys:
         _check(request, settings.api_keys)
 
 
-def check_admin_token(request: Request) -> None:
+def check_admin_token(request: Request, _bearer: _Bearer, _header: _Header) -> None:
     """Pass when the request brings the admin token; `NotFound` when none is set."""
     settings: Settings = request.app.state.settings
     if settings.admin_token is None:
@@ -27,11 +33,16 @@ def check_admin_token(request: Request) -> None:
 
 def _check(request: Request, accepted: Iterable[SecretStr]) -> None:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    key = token.strip() if scheme.lower() == "bearer" else request.headers.get("x-api-key", "")
-    if not key:
+    given = [token.strip()] if scheme.lower() == "bearer" else []
+    given += request.headers.getlist("x-api-key")
+    if not any(given):
         raise NotAuthenticated("send a key as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'")
     # Every accepted key is compared, in constant time: the time taken tells nothing about them.
-    given = key.encode()
-    matches = [secrets.compare_digest(given, secret.get_secret_value().encode()) for secret in accepted]
+    matches = [
+        # Header values arrive as Latin-1, whatever the client meant: this gives back its bytes.
+        secrets.compare_digest(key.encode("latin-1"), secret.get_secret_value().encode())
+        for key in given
+        for secret in accepted
+    ]
     if not any(matches):
         raise NotAuthenticated("the key in Authorization or X-API-Key is not accepted")

@@ -5,7 +5,6 @@ a refresh raises, because then nobody has been served.
 
     chat-stats:v1:entry:models:24h:provider=3   one entry
     chat-stats:v1:generation                    what the last refresh of everything published (JSON)
-    chat-stats:v1:sequence                      counts refreshes, so that a late one cannot undo a newer one
 """
 
 import logging
@@ -15,7 +14,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
-from typing import Any
 
 import orjson
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -69,6 +67,14 @@ class Entry:
         return f'W/"{blake2b(self.body, digest_size=12).hexdigest()}"'
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The entry that is in the cache after storing, or (`kept` is False) the one that could not be stored."""
+
+    entry: Entry
+    kept: bool
+
+
 def encode(entry: Entry) -> bytes:
     """Return the stored form: one line of JSON that describes the entry, then its body."""
     header = {
@@ -108,15 +114,51 @@ def decode(stored: bytes) -> Entry:
         raise UndecodableEntry(f"it is no chat-stats entry ({type(error).__name__})") from None
 
 
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What the last refresh of everything published."""
+
+    generation: str
+    computed_at: datetime
+    duration_ms: float
+    entries: int
+    #: Aggregations that could not be computed in time.
+    failed: int
+
+    def age_seconds(self, now: datetime) -> float:
+        return max(0.0, (now - self.computed_at).total_seconds())
+
+    def encode(self) -> bytes:
+        return orjson.dumps(self)
+
+
+def decode_generation(stored: bytes | None) -> Generation | None:
+    """Read what `Generation.encode` wrote; None when there is nothing, or something else."""
+    try:
+        fields = orjson.loads(stored or b"")
+        computed_at = datetime.fromisoformat(fields["computed_at"])
+        return Generation(
+            str(fields["generation"]),
+            computed_at if computed_at.tzinfo else computed_at.replace(tzinfo=UTC),
+            float(fields["duration_ms"]),
+            int(fields["entries"]),
+            int(fields["failed"]),
+        )
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
 class Cache:
     """Answers in Redis."""
 
     def __init__(self, settings: Settings, redis: Redis) -> None:
         self._redis = redis
         self._prefix = f"{settings.cache_prefix}:v{VERSION}"
+        self._url = settings.redis_url.get_secret_value()
         self._lifetime = timedelta(seconds=settings.fresh_seconds + settings.stale_seconds)
         self._paused_until = 0.0
         self.reachable = True
+        self._accepting = True
 
     def entry_key(self, query_key: str) -> str:
         return f"{self._prefix}:entry:{query_key}"
@@ -126,81 +168,89 @@ class Cache:
         return f"{self._prefix}:generation"
 
     @property
-    def sequence_key(self) -> str:
-        return f"{self._prefix}:sequence"
+    def name(self) -> str:
+        """What tells this cache from every other that is computed from the same database."""
+        return f"{self._url}|{self._prefix}"
 
     async def get(self, query_key: str) -> Entry | None:
         """Return the entry, or None: absent, undecodable, or (`reachable` is False) Redis is not there."""
         if time.monotonic() < self._paused_until:
             return None
+        if not self.reachable:
+            self._pause()  # one request looks whether Redis is back, the others go on without it
         try:
             stored = await self._redis.get(self.entry_key(query_key))
+        except ResponseError as error:
+            # Redis is there, but what lies under the key is no string: foreign.
+            logger.warning("ignored what lies under %s: %s", self.entry_key(query_key), type(error).__name__)
+            stored = None
         except _REDIS_TROUBLE as error:
             self._trouble(error)
             return None
         self._works()
         return None if stored is None else self._decoded(query_key, stored)
 
-    async def store(self, query_key: str, entry: Entry) -> None:
-        """Keep a live answer, unless a newer one came in between or Redis is not there."""
+    async def store(self, query_key: str, entry: Entry, *, lifetime_seconds: float | None = None) -> Stored:
+        """Keep a live answer, unless a newer one came in between; return which one is kept, and whether.
+
+        It is kept for the fresh and the stale time, or for `lifetime_seconds`.
+        """
         if time.monotonic() < self._paused_until:
-            return
+            return Stored(entry, kept=False)
+        lifetime = self._lifetime if lifetime_seconds is None else timedelta(seconds=lifetime_seconds)
         key = self.entry_key(query_key)
         try:
             async with self._redis.pipeline() as pipe:
                 await pipe.watch(key)
-                stored = await pipe.get(key)
-                current = None if stored is None else self._decoded(query_key, stored)
+                current = await self._current(pipe, query_key)
                 if current is not None and entry.computed_at <= current.computed_at <= datetime.now(UTC):
-                    return
+                    return Stored(current, kept=True)
                 pipe.multi()  # type: ignore[no-untyped-call]
-                pipe.set(key, encode(entry), px=self._lifetime)
+                pipe.set(key, encode(entry), px=lifetime)
                 await pipe.execute()
         except WatchError:
-            logger.debug("%s was stored by another process meanwhile", key)
+            return Stored(await self.get(query_key) or entry, kept=True)  # somebody was faster
         except ResponseError as error:  # reachable, but it refuses to write: full, or read-only
-            logger.warning("Redis did not store %s: %s", key, error)
+            self._refused(error)
+            return Stored(entry, kept=False)
         except _REDIS_TROUBLE as error:
             self._trouble(error)
-        else:
-            self._works()
+            return Stored(entry, kept=False)
+        self._works()
+        self._accepts()
+        return Stored(entry, kept=True)
 
-    async def next_sequence(self) -> int:
-        """Return the number of a refresh that begins now; `CacheUnavailable` when Redis is not there."""
-        try:
-            return int(await self._redis.incr(self.sequence_key))
-        except _REDIS_TROUBLE as error:
-            raise _unavailable(error) from error
+    async def publish(self, entries: Mapping[str, Entry], generation: Generation | None) -> bool:
+        """Make all entries of one refresh appear together, and say so if it was of everything.
 
-    async def publish(
-        self, entries: Mapping[str, Entry], *, sequence: int, summary: Mapping[str, Any] | None
-    ) -> bool:
-        """Make all entries of one refresh appear together, and its summary if it was of everything.
-
-        Returns False, and changes nothing, when a later refresh was published already.
+        Returns False, and changes nothing, when a later refresh was published already (by another worker,
+        while this one was held up). An entry that was computed live in between is replaced, so that all
+        answers are of one generation.
         """
+        computed_at = max((entry.computed_at for entry in entries.values()), default=datetime.now(UTC))
         try:
             async with self._redis.pipeline() as pipe:
                 await pipe.watch(self.generation_key)
-                current = _json_object(await pipe.get(self.generation_key))
-                if current.get("sequence", 0) > sequence:
+                last = await self._last_generation(pipe)
+                if last is not None and computed_at < last.computed_at <= datetime.now(UTC):
                     return False
                 pipe.multi()  # type: ignore[no-untyped-call]
                 for query_key, entry in entries.items():
                     pipe.set(self.entry_key(query_key), encode(entry), px=self._lifetime)
-                if summary is not None:
-                    pipe.set(self.generation_key, orjson.dumps({**summary, "sequence": sequence}))
+                if generation is not None:
+                    pipe.set(self.generation_key, generation.encode())
                 await pipe.execute()
         except WatchError:
             return False
         except _REDIS_TROUBLE as error:
             raise _unavailable(error) from error
+        self._accepts()
         return True
 
-    async def last_generation(self) -> dict[str, Any] | None:
-        """Return the summary of the last refresh; `CacheUnavailable` when Redis is not there."""
+    async def last_generation(self) -> Generation | None:
+        """Return what the last refresh published; `CacheUnavailable` when Redis is not there."""
         try:
-            return _json_object(await self._redis.get(self.generation_key)) or None
+            return await self._last_generation(self._redis)
         except _REDIS_TROUBLE as error:
             raise _unavailable(error) from error
 
@@ -222,6 +272,19 @@ class Cache:
     async def close(self) -> None:
         await self._redis.aclose(close_connection_pool=True)
 
+    async def _current(self, redis: Redis, query_key: str) -> Entry | None:
+        try:
+            stored = await redis.get(self.entry_key(query_key))
+        except ResponseError:
+            return None  # no string: about to be replaced
+        return None if stored is None else self._decoded(query_key, stored)
+
+    async def _last_generation(self, redis: Redis) -> Generation | None:
+        try:
+            return decode_generation(await redis.get(self.generation_key))
+        except ResponseError:
+            return None
+
     def _decoded(self, query_key: str, stored: bytes) -> Entry | None:
         try:
             return decode(stored)
@@ -229,8 +292,11 @@ class Cache:
             logger.warning("ignored the cached entry %s: %s", self.entry_key(query_key), error)
             return None
 
-    def _trouble(self, error: BaseException) -> None:
+    def _pause(self) -> None:
         self._paused_until = time.monotonic() + PAUSE_SECONDS
+
+    def _trouble(self, error: BaseException) -> None:
+        self._pause()
         if self.reachable:
             logger.warning("Redis does not answer: going on without it (%s: %s)", type(error).__name__, error)
         self.reachable = False
@@ -239,6 +305,18 @@ class Cache:
         if not self.reachable:
             logger.warning("Redis answers again")
         self.reachable = True
+        self._paused_until = 0.0
+
+    def _refused(self, error: BaseException) -> None:
+        # The error's text holds the whole command: the log gets its kind alone.
+        if self._accepting:
+            logger.warning("Redis refuses to store answers (%s)", type(error).__name__)
+        self._accepting = False
+
+    def _accepts(self) -> None:
+        if not self._accepting:
+            logger.warning("Redis stores answers again")
+        self._accepting = True
 
 
 def connect(url: str, *, timeout_seconds: float, max_connections: int = 32) -> Redis:
@@ -255,13 +333,6 @@ def connect(url: str, *, timeout_seconds: float, max_connections: int = 32) -> R
     return Redis.from_pool(pool)
 
 
-def _json_object(stored: bytes | None) -> dict[str, Any]:
-    try:
-        value = orjson.loads(stored or b"{}")
-    except orjson.JSONDecodeError:
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
 def _unavailable(error: BaseException) -> CacheUnavailable:
-    return CacheUnavailable(f"Redis does not answer ({type(error).__name__})")
+    what = "refused" if isinstance(error, ResponseError) else "does not answer"
+    return CacheUnavailable(f"Redis {what} ({type(error).__name__})")

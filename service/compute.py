@@ -42,7 +42,7 @@ LADDER = tuple(Method)
 
 
 class WrongColumns(Exception):
-    """A function of the right name returned other columns: it is not the one that chat-stats installs."""
+    """A function of the right name returned other columns or values: it is not the one that we install."""
 
 
 #: What the statement of a method may meet and the next one be spared. Anything else is an error.
@@ -109,6 +109,8 @@ async def compute(snapshot: Snapshot, query: Query, *, timeout: float) -> Comput
         raise SchemaError(f"{error.message}; run: chat-stats migrate") from error
     except asyncpg.InsufficientPrivilegeError as error:
         raise SchemaError(f"{error.message}; grant the chat-stats role SELECT on the three tables") from error
+    except asyncpg.PostgresError as error:
+        raise SchemaError(f"these tables cannot be aggregated: {error.message}") from error
 
 
 async def _climb_down(snapshot: Snapshot, query: Query, timeout: float) -> Computed:
@@ -175,7 +177,10 @@ async def _call(snapshot: Snapshot, query: Query, aggregation: Aggregation, time
     records = await snapshot.fetch(statement, *bounds, *narrowed, timeout=timeout)
     if records and tuple(records[0].keys()) != aggregation.columns:
         raise WrongColumns(f"{aggregation.function} returned {', '.join(records[0].keys())}")
-    return aggregation.from_rpc([dict(record) for record in records])
+    try:
+        return aggregation.from_rpc([dict(record) for record in records])
+    except (TypeError, ValueError, KeyError) as error:
+        raise WrongColumns(f"{aggregation.function} returned rows that cannot be read: {error}") from error
 
 
 async def _has_cost(snapshot: Snapshot, timeout: float) -> bool:

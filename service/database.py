@@ -2,16 +2,17 @@
 
 import asyncio
 import logging
+import socket
 import zlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
 
-from service.errors import DatabaseBusy, DatabaseUnavailable, SchemaError
+from service.errors import DatabaseBusy, DatabaseUnavailable, RefreshRunning, SchemaError
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -51,12 +52,43 @@ def outage(error: BaseException) -> DatabaseUnavailable | DatabaseBusy | None:
     return None
 
 
+def unreachable(error: BaseException) -> DatabaseUnavailable:
+    """Return what an error while connecting means; every one is an outage, and some have a known cause."""
+    causes: tuple[tuple[type[BaseException], str], ...] = (
+        (asyncpg.InvalidAuthorizationSpecificationError, "it refused the user or the password"),
+        (asyncpg.InvalidCatalogNameError, "there is no database of that name"),
+        (asyncpg.TooManyConnectionsError, "it accepts no more connections"),
+        (asyncpg.CannotConnectNowError, "it is starting up or shutting down"),
+        (socket.gaierror, "its host name is not known"),
+        (ConnectionRefusedError, "nothing listens there"),
+        (TimeoutError, "it does not answer"),
+    )
+    cause = next((cause for kind, cause in causes if isinstance(error, kind)), type(error).__name__)
+    return DatabaseUnavailable(f"the database cannot be reached: {cause}")
+
+
+async def connect(settings: Settings, *, application_name: str) -> "asyncpg.Connection[asyncpg.Record]":
+    """Open a connection of its own for a command; `DatabaseUnavailable` says why it cannot be had."""
+    try:
+        return await asyncpg.connect(
+            settings.database_url.get_secret_value(),
+            timeout=settings.connect_timeout_seconds,
+            statement_cache_size=0,
+            server_settings={"application_name": application_name, "timezone": "UTC"},
+        )
+    except (TimeoutError, ValueError, asyncpg.PostgresError, *OUTAGES) as error:
+        raise unreachable(error) from error
+
+
 @dataclass(slots=True)
 class Snapshot:
     """A read-only view of the database at one moment, over one connection (or several that share it)."""
 
     connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+    #: The database's time, at which windows end.
     now: datetime
+    #: Our time just before the snapshot was taken: the numbers are at least as new as that.
+    opened_at: datetime
     database: "Database"
 
     async def fetch(self, sql: str, *args: Any, timeout: float) -> list[asyncpg.Record]:
@@ -78,28 +110,57 @@ class Snapshot:
         except (asyncpg.PostgresError, *OUTAGES) as error:
             if (trouble := outage(error)) is not None:
                 raise trouble from error
-            async with asyncio.timeout(GRACE_SECONDS):
-                await self.connection.execute("ROLLBACK TO SAVEPOINT statement")
+            await self._recover()
             raise
 
-    async def try_lock(self, name: str) -> bool:
-        """Take the lock of that name until the snapshot ends; False when somebody else has it."""
-        statement = "SELECT pg_try_advisory_xact_lock($1, $2) AS locked"
-        records = await self.fetch(statement, LOCK_CLASS, zlib.crc32(name.encode()) & 0x7FFFFFFF, timeout=5)
-        return bool(records[0]["locked"])
+    async def _recover(self) -> None:
+        """Make the snapshot usable again after a statement failed."""
+        try:
+            async with asyncio.timeout(GRACE_SECONDS):
+                await self.connection.execute("ROLLBACK TO SAVEPOINT statement")
+        except (TimeoutError, asyncpg.PostgresError, *OUTAGES) as error:
+            _drop(self.connection)
+            raise DatabaseUnavailable("the connection to the database was lost") from error
 
     @asynccontextmanager
     async def siblings(self, count: int) -> AsyncIterator[list["Snapshot"]]:
         """Open up to `count` further connections that see exactly the same data; as many as are to spare."""
-        await self.connection.execute("RELEASE SAVEPOINT statement")  # exporting is refused inside of one
-        exported = await self.connection.fetchval("SELECT pg_export_snapshot()")
-        await self.connection.execute("SAVEPOINT statement")
+        exported = await self._export()
         async with AsyncExitStack() as stack:
             spare = stack.enter_context(self.database.spare_connections(count))
-            yield [
-                await stack.enter_async_context(self.database.transaction(from_snapshot=exported))
-                for _ in range(spare)
-            ]
+            siblings: list[Snapshot] = []
+            with suppress(DatabaseUnavailable):  # no more connections to be had: go on with those
+                for _ in range(spare):
+                    sibling = self.database.transaction(from_snapshot=exported)
+                    siblings.append(await stack.enter_async_context(sibling))
+            yield siblings
+
+    async def _export(self) -> str:
+        try:
+            async with asyncio.timeout(GRACE_SECONDS):
+                await self.connection.execute("RELEASE SAVEPOINT statement")  # inside of one it is refused
+                exported: str = await self.connection.fetchval("SELECT pg_export_snapshot()")
+                await self.connection.execute("SAVEPOINT statement")
+                return exported
+        except (TimeoutError, asyncpg.PostgresError, *OUTAGES) as error:
+            _drop(self.connection)
+            raise DatabaseUnavailable("the connection to the database was lost") from error
+
+
+@dataclass(slots=True)
+class Lock:
+    """A lock that ends with its connection, so also with a process that was killed."""
+
+    connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+
+    async def keep(self) -> None:
+        """Show that its holder is alive; one that froze loses it. Raises `DatabaseUnavailable` when lost."""
+        try:
+            async with asyncio.timeout(GRACE_SECONDS):
+                await self.connection.execute("SELECT")
+        except (TimeoutError, asyncpg.PostgresError, *OUTAGES) as error:
+            _drop(self.connection)
+            raise DatabaseUnavailable("the lock of the refresh was lost") from error
 
 
 class Database:
@@ -111,14 +172,15 @@ class Database:
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._slots = asyncio.Semaphore(settings.max_live_computations)
         self._spare = SPARE_CONNECTIONS
+        self._reachable = True
 
     async def open(self) -> None:
         settings = self._settings
         self._pool = await asyncpg.create_pool(
             settings.database_url.get_secret_value(),
             min_size=0,
-            # One connection per computation, those to spare, and one for health checks.
-            max_size=settings.max_live_computations + SPARE_CONNECTIONS + 1,
+            # One connection per computation, those to spare, one for a lock and one for health checks.
+            max_size=settings.max_live_computations + SPARE_CONNECTIONS + 2,
             max_inactive_connection_lifetime=60,
             timeout=settings.connect_timeout_seconds,
             statement_cache_size=0,  # so that it also works through a transaction-pooling proxy
@@ -160,6 +222,17 @@ class Database:
         finally:
             self._slots.release()
 
+    @asynccontextmanager
+    async def lock(self, name: str) -> AsyncIterator[Lock]:
+        """Hold the lock of that name; `RefreshRunning` when somebody else does."""
+        # Longer than the longest computation of a refresh, between two of which it is kept.
+        idle_ms = round((4 * self._settings.refresh_timeout_seconds + 60) * 1000)
+        async with self.transaction() as holder:
+            records = await holder.fetch(_LOCK, LOCK_CLASS, _lock_number(name), str(idle_ms), timeout=5)
+            if not records[0]["locked"]:
+                raise RefreshRunning("another refresh is under way")
+            yield Lock(holder.connection)
+
     @contextmanager
     def spare_connections(self, count: int) -> Iterator[int]:
         """Take up to `count` of the connections to spare, without waiting; yield how many."""
@@ -175,8 +248,9 @@ class Database:
         """Open a REPEATABLE READ, READ ONLY transaction; of another connection's snapshot when given."""
         connection = await self._acquire()
         try:
+            opened_at = datetime.now(UTC)
             now = await self._begin(connection, from_snapshot)
-            yield Snapshot(connection, now, self)
+            yield Snapshot(connection, now, opened_at, self)
         finally:
             await self._end(connection)
 
@@ -184,10 +258,17 @@ class Database:
         if self._pool is None:
             raise DatabaseUnavailable("the connection pool is closed")
         try:
-            return await self._pool.acquire(timeout=self._settings.connect_timeout_seconds)
-        except (TimeoutError, ValueError, *OUTAGES) as error:  # ValueError: asyncpg, of a broken URL
-            logger.warning("no connection to Postgres: %s", type(error).__name__)
-            raise outage(error) or DatabaseUnavailable("the database cannot be reached") from error
+            connection = await self._pool.acquire(timeout=self._settings.connect_timeout_seconds)
+        except (TimeoutError, ValueError, asyncpg.PostgresError, *OUTAGES) as error:
+            trouble = unreachable(error)
+            if self._reachable:
+                logger.warning("%s (%s)", trouble, type(error).__name__)
+            self._reachable = False
+            raise trouble from error
+        if not self._reachable:
+            logger.warning("the database answers again")
+        self._reachable = True
+        return connection
 
     async def _begin(
         self, connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]", from_snapshot: str | None
@@ -204,8 +285,8 @@ class Database:
         except TimeoutError:
             _drop(connection)
             raise DatabaseUnavailable("the database does not answer") from None
-        except OUTAGES as error:
-            raise outage(error) or DatabaseUnavailable("the database cannot be reached") from error
+        except (asyncpg.PostgresError, *OUTAGES) as error:
+            raise unreachable(error) from error
 
     async def _end(self, connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]") -> None:
         try:
@@ -235,6 +316,17 @@ SELECT now() FROM (
     JOIN pg_settings USING (name)
 ) AS configured
 """
+
+
+_LOCK = """
+SELECT
+    pg_try_advisory_xact_lock($1, $2) AS locked,
+    set_config('idle_in_transaction_session_timeout', $3, true)
+"""
+
+
+def _lock_number(name: str) -> int:
+    return zlib.crc32(name.encode()) & 0x7FFFFFFF
 
 
 def _drop(connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]") -> None:

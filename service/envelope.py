@@ -66,7 +66,7 @@ def _headers(settings: Settings, answer: Answer, now: datetime) -> dict[str, str
 def _cache_status(settings: Settings, answer: Answer, age: int) -> str:
     match answer.state:
         case CacheState.MISS:
-            return f"{CACHE_NAME}; fwd=miss; stored"
+            return f"{CACHE_NAME}; fwd=miss{'; stored' if answer.stored else ''}"
         case CacheState.BYPASS:
             return f"{CACHE_NAME}; fwd=bypass"
         case CacheState.HIT | CacheState.STALE:

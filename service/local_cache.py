@@ -2,6 +2,7 @@
 
 import time
 from collections import OrderedDict
+from datetime import UTC, datetime
 
 from service.cache import Entry
 
@@ -15,7 +16,10 @@ class LocalCache:
         self._copies: OrderedDict[str, tuple[float, Entry]] = OrderedDict()
 
     def put(self, key: str, entry: Entry) -> None:
-        """Keep what Redis held just now (or what was just computed)."""
+        """Keep what Redis held just now (or what was just computed); never an older one for a newer one."""
+        _, known = self._copies.get(key, (0.0, None))
+        if known is not None and entry.computed_at < known.computed_at <= datetime.now(UTC):
+            entry = known
         self._copies[key] = (time.monotonic(), entry)
         self._copies.move_to_end(key)
         if len(self._copies) > CAPACITY:

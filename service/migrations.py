@@ -13,7 +13,7 @@ from pathlib import Path
 
 import asyncpg
 
-from service.database import LOCK_CLASS, outage
+from service.database import LOCK_CLASS, connect, outage
 from service.errors import DatabaseUnavailable, SchemaError
 from service.settings import Settings
 
@@ -36,15 +36,7 @@ async def migrate(settings: Settings, *, create_tables: bool, started: Report, w
     Raises `SchemaError` naming the file and what the database said, and `DatabaseUnavailable`.
     """
     texts = [(f"{path.parent.name}/{path.name}", path.read_text(encoding="utf-8")) for path in files()]
-    try:
-        connection = await asyncpg.connect(
-            settings.database_url.get_secret_value(),
-            timeout=settings.connect_timeout_seconds,
-            statement_cache_size=0,
-            server_settings={"application_name": "chat-stats migrate"},
-        )
-    except (TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-        raise outage(error) or DatabaseUnavailable("the database cannot be reached") from error
+    connection = await connect(settings, application_name="chat-stats migrate")
     try:
         connection.add_log_listener(lambda _connection, message: _pass_on(message, warned))
         await connection.execute("SET statement_timeout = 0")

@@ -5,14 +5,17 @@ from typing import Any, cast
 
 import orjson
 from arq.connections import ArqRedis
-from arq.jobs import Job
+from arq.jobs import Job, ResultNotFound, SerializationError
 from redis.asyncio import BlockingConnectionPool
 from redis.exceptions import RedisError
 
-from service.errors import QueueUnavailable
+from service.errors import ChatStatsError, QueueUnavailable
 from service.settings import Settings
 
 REFRESH_JOB = "refresh"
+
+#: Seconds after which nobody waits for a refresh any more that no worker has begun.
+EXPIRY_SECONDS = 600
 
 
 def queue_name(settings: Settings) -> str:
@@ -63,14 +66,20 @@ class Queue:
     async def enqueue_refresh(self, names: Iterable[str] = (), windows: Iterable[str] = ()) -> str:
         """Ask for a refresh of the named aggregations and windows (none: all); return the job's id."""
         try:
-            job = await self._redis.enqueue_job(REFRESH_JOB, list(names), list(windows))
+            job = await self._redis.enqueue_job(
+                REFRESH_JOB, list(names), list(windows), _expires=EXPIRY_SECONDS
+            )
         except (RedisError, OSError, TimeoutError) as error:
             raise QueueUnavailable(f"the queue's Redis does not answer ({type(error).__name__})") from error
         assert job is not None, "a job without an id of its own is always new"
         return job.job_id
 
     async def result(self, job_id: str, *, timeout: float) -> dict[str, Any]:
-        """Wait for the job's report. Raises TimeoutError after `timeout` seconds, `QueueUnavailable`."""
+        """Wait for the job's report.
+
+        Raises TimeoutError after `timeout` seconds, `QueueUnavailable`, and `ChatStatsError` when the job
+        ended without a report.
+        """
         job = Job(
             job_id,
             self._redis,
@@ -83,6 +92,8 @@ class Queue:
             if isinstance(error, TimeoutError):
                 raise
             raise QueueUnavailable(f"the queue's Redis does not answer ({type(error).__name__})") from error
+        except (SerializationError, ResultNotFound) as error:
+            raise ChatStatsError(f"the refresh failed in the worker: {error}") from error
 
     async def worker_alive(self) -> bool:
         """Return whether some worker has reported within the last seconds."""

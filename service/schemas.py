@@ -201,6 +201,12 @@ class Problem(BaseModel):
     parameter: str | None = Field(None, description="The parameter that was wrong, if one was.")
 
 
+def problem(description: str) -> dict[str, Any]:
+    """Return an error's entry in the OpenAPI document."""
+    schema = Problem.model_json_schema()
+    return {"description": description, "content": {"application/problem+json": {"schema": schema}}}
+
+
 class RefreshJob(Schema):
     job_id: str
     status: Literal["queued", "complete"]

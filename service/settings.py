@@ -2,16 +2,21 @@
 
 import logging
 from typing import Annotated, Any
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from redis.asyncio import ConnectionPool
 
 from service.errors import InvalidParameter, SettingsError
 from service.timerange import parse_window
 
 PREFIX = "CHAT_STATS_"
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+
+Wait = Annotated[float, Field(gt=0, le=300, allow_inf_nan=False)]
+Duration = Annotated[float, Field(gt=0, le=366 * 86400, allow_inf_nan=False)]
 CommaSeparated = Annotated[tuple[str, ...], NoDecode]
 
 
@@ -47,7 +52,7 @@ class Settings(BaseSettings):
     audit_interval_seconds: float = Field(
         300, ge=1, le=86400, description="Seconds between two audits of the rollup by the worker."
     )
-    fresh_seconds: Positive = Field(
+    fresh_seconds: Duration = Field(
         90, description="Age in seconds up to which an answer is fresh; older ones are recomputed."
     )
     stale_seconds: float = Field(
@@ -62,16 +67,14 @@ class Settings(BaseSettings):
         le=60,
         description="Seconds for which a process answers from its own memory before it asks Redis.",
     )
-    query_timeout_seconds: Positive = Field(
+    query_timeout_seconds: Wait = Field(
         10, description="Longest time in seconds for the first statement of a live computation."
     )
-    refresh_timeout_seconds: Positive = Field(
+    refresh_timeout_seconds: Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)] = Field(
         120, description="The same for the worker, for which nobody waits."
     )
-    connect_timeout_seconds: Positive = Field(
-        2, description="Seconds to wait for a new connection to Postgres."
-    )
-    redis_timeout_seconds: Positive = Field(
+    connect_timeout_seconds: Wait = Field(2, description="Seconds to wait for a new connection to Postgres.")
+    redis_timeout_seconds: Wait = Field(
         0.5, description="Seconds to wait for Redis before an answer goes on without it."
     )
     max_live_computations: int = Field(
@@ -91,6 +94,11 @@ class Settings(BaseSettings):
     )
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
 
+    @property
+    def late_seconds(self) -> float:
+        """Age in seconds of the last refresh from which on the worker counts as late."""
+        return 3 * self.refresh_interval_seconds
+
     @field_validator("windows", "api_keys", "cors_origins", mode="before")
     @classmethod
     def _split_commas(cls, value: Any) -> Any:
@@ -102,9 +110,12 @@ class Settings(BaseSettings):
     @classmethod
     def _known_windows(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         try:
-            return tuple(dict.fromkeys(parse_window(window) for window in value))
+            windows = tuple(dict.fromkeys(parse_window(window) for window in value))
         except InvalidParameter as error:
             raise ValueError(str(error)) from None
+        if not windows:
+            raise ValueError("name at least one window")
+        return windows
 
     @field_validator("admin_token")
     @classmethod
@@ -114,12 +125,27 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _postgres_scheme(cls, value: SecretStr) -> SecretStr:
-        return _check_scheme(value, ("postgresql://", "postgres://"))
+        _check_scheme(value, ("postgresql://", "postgres://"))
+        parts = _split(value)
+        if parts.fragment:
+            raise ValueError("a '#' in the password is written %23")
+        mode = dict(parse_qsl(parts.query)).get("sslmode", "prefer")
+        if mode not in SSL_MODES:
+            raise ValueError(f"sslmode must be one of {', '.join(SSL_MODES)}")
+        return value
 
     @field_validator("redis_url", "queue_redis_url")
     @classmethod
     def _redis_scheme(cls, value: SecretStr | None) -> SecretStr | None:
-        return value and _check_scheme(value, ("redis://", "rediss://", "unix://"))
+        if value is None:
+            return None
+        _check_scheme(value, ("redis://", "rediss://", "unix://"))
+        _split(value)
+        try:
+            ConnectionPool.from_url(value.get_secret_value()).make_connection()  # type: ignore[no-untyped-call]
+        except (ValueError, TypeError):
+            raise ValueError("is not a URL that Redis clients understand") from None
+        return value
 
     @field_validator("log_level")
     @classmethod
@@ -129,10 +155,21 @@ class Settings(BaseSettings):
         return value.upper()
 
 
-def _check_scheme(url: SecretStr, schemes: tuple[str, ...]) -> SecretStr:
+def _check_scheme(url: SecretStr, schemes: tuple[str, ...]) -> None:
     if not url.get_secret_value().startswith(schemes):
         raise ValueError(f"must start with {' or '.join(schemes)}")
-    return url
+
+
+def _split(url: SecretStr) -> SplitResult:
+    """Split the URL; the error says what to look for, and repeats nothing of it."""
+    try:
+        parts = urlsplit(url.get_secret_value())
+        _ = parts.port
+    except ValueError:
+        raise ValueError(
+            "is not a valid URL; in user and password, characters such as / : @ ? # % are percent-encoded"
+        ) from None
+    return parts
 
 
 def load_settings(**overrides: Any) -> Settings:
@@ -145,6 +182,8 @@ def load_settings(**overrides: Any) -> Settings:
             for problem in error.errors(include_input=False, include_url=False)
         ]
         raise SettingsError("; ".join(problems)) from None
+    except (OSError, UnicodeError) as error:
+        raise SettingsError(f".env cannot be read: {type(error).__name__}") from None
 
 
 def configure_logging(settings: Settings) -> None:

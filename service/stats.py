@@ -17,15 +17,28 @@ from enum import StrEnum
 import orjson
 
 from service.aggregations import AGGREGATIONS, MODEL, MODELS, Data, Query, narrowed
-from service.cache import Cache, Entry
+from service.cache import Cache, Entry, Generation, Stored
 from service.compute import Computed, catalogue, compute, provider_ids
 from service.database import Database, Snapshot
-from service.errors import ChatStatsError, ComputationTimedOut, NotFound, RefreshRunning, Unavailable
+from service.errors import (
+    ChatStatsError,
+    ComputationTimedOut,
+    DatabaseUnavailable,
+    NotFound,
+    SchemaError,
+    Unavailable,
+)
 from service.local_cache import LocalCache
 from service.settings import Settings
 from service.timerange import TimeRange
 
 logger = logging.getLogger(__name__)
+
+
+#: Seconds by which the clocks of two machines may differ without anybody noticing.
+CLOCK_SKEW_SECONDS = 5.0
+#: Seconds for which answers that the worker does not keep computed are kept as stale.
+UNPLANNED_STALE_SECONDS = 600.0
 
 
 class CacheState(StrEnum):
@@ -43,6 +56,8 @@ class CacheState(StrEnum):
 class Answer:
     entry: Entry
     state: CacheState
+    #: Of a miss: whether it was stored, so that the next one is a hit.
+    stored: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +83,11 @@ class RefreshReport:
     duration_ms: float = 0.0
     published: bool = False
 
+    def summary(self) -> Generation:
+        return Generation(
+            self.generation, self.computed_at, round(self.duration_ms, 1), self.entries, len(self.failed)
+        )
+
     @property
     def failed(self) -> list[Refreshed]:
         return [result for result in self.results if result.error is not None]
@@ -81,7 +101,10 @@ class Stats:
         self._database = database
         self._cache = cache
         self._local = LocalCache(settings.local_cache_seconds)
-        self._computing: dict[str, asyncio.Task[Entry]] = {}
+        self._looking_up: dict[str, asyncio.Task[Entry | None]] = {}
+        self._computing: dict[str, asyncio.Task[Stored]] = {}
+        self._retries = Retries()
+        self._longest_stale = settings.fresh_seconds + settings.stale_seconds
 
     async def read(self, query: Query) -> Answer:
         """Answer `query` from the cache, or compute it.
@@ -90,68 +113,90 @@ class Stats:
         nothing can be computed.
         """
         key = query.key()
-        entry = self._local.recent(key)
-        if entry is None:
-            entry = await self._cache.get(key)
-            if entry is not None:
-                self._local.put(key, entry)
-            elif not self._cache.reachable:
-                entry = self._local.last_good(key)
-        if entry is not None:
-            age = entry.age_seconds(datetime.now(UTC))
-            if age <= self._settings.fresh_seconds:
-                return Answer(entry, CacheState.HIT)
-            if age <= self._settings.fresh_seconds + self._settings.stale_seconds:
+        entry = self._local.recent(key) or await self._look_up(key) or self._local.last_good(key)
+        if entry is not None and (state := self._state(entry)) is not None:
+            if state is CacheState.STALE:
                 self._compute_in_background(query)
-                return Answer(entry, CacheState.STALE)
+            return Answer(entry, state)
         try:
-            entry = await asyncio.shield(self._compute_once(query))
+            stored = await asyncio.shield(self._compute_once(query))
         except Unavailable:
             entry = self._local.last_good(key)
             if entry is None:
                 raise
             return Answer(entry, CacheState.STALE)
-        return Answer(entry, CacheState.MISS if self._cache.reachable else CacheState.BYPASS)
+        state = CacheState.MISS if self._cache.reachable else CacheState.BYPASS
+        return Answer(stored.entry, state, stored=stored.kept)
 
-    async def refresh(self, names: Iterable[str] = (), windows: Iterable[str] = ()) -> RefreshReport:
+    async def refresh(
+        self,
+        names: Iterable[str] = (),
+        windows: Iterable[str] = (),
+        *,
+        unless_newer_than_seconds: float = 0,
+    ) -> RefreshReport | None:
         """Compute the named aggregations (all if none) over the windows (the configured ones if none).
 
         All come from one snapshot and are published together as one generation. One that cannot be computed
-        in time is reported, and its older entry stays. Raises `RefreshRunning` when another refresh of this
-        cache is under way, and `Unavailable` when the database or Redis is not there.
+        is reported, and its older entry stays. Returns None when a refresh of everything took place within
+        the last `unless_newer_than_seconds`. Raises `RefreshRunning` when another refresh of this cache is
+        under way, and `Unavailable` when the database or Redis is not there.
         """
         names, windows = tuple(names), tuple(windows)
         everything = not names and not windows
         names = names or tuple(AGGREGATIONS)
         windows = windows or self._settings.windows
-        started = time.perf_counter()
-        async with self._database.snapshot(wait_seconds=self._settings.query_timeout_seconds) as snapshot:
-            # The lock ends with the transaction, so also with a worker that was killed.
-            if not await snapshot.try_lock(self._cache.generation_key):
-                raise RefreshRunning("another refresh is under way")
-            sequence = await self._cache.next_sequence()
-            report = RefreshReport(new_generation(), datetime.now(UTC))
-            entries: dict[str, Entry] = {}
-            for window in windows:
-                entries |= await self._refresh_window(snapshot, names, TimeRange(window), report)
+        async with self._database.lock(self._cache.name) as lock:
+            last = await self._cache.last_generation()
+            if last is not None and 0 <= _seconds_since(last.computed_at) < unless_newer_than_seconds:
+                return None
+            started = time.perf_counter()
+            # Only now that nobody else publishes: what is published later is then of a later snapshot.
+            async with self._database.snapshot(wait_seconds=self._settings.query_timeout_seconds) as snapshot:
+                report = RefreshReport(new_generation(), snapshot.opened_at)
+                entries: dict[str, Entry] = {}
+                for window in windows:
+                    for name in _computed_names(names):
+                        entries |= await self._refresh_one(snapshot, Query(name, TimeRange(window)), report)
+                        await lock.keep()
             report.entries = len(entries)
             report.duration_ms = (time.perf_counter() - started) * 1000
-            report.published = await self._cache.publish(
-                entries, sequence=sequence, summary=_summary(report) if everything else None
-            )
+            generation = report.summary() if everything else None
+            report.published = await self._cache.publish(entries, generation)
         return report
 
     async def close(self) -> None:
         """End the computations that are under way."""
-        tasks = list(self._computing.values())
+        tasks = [*self._computing.values(), *self._looking_up.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _compute_in_background(self, query: Query) -> None:
-        self._compute_once(query)
+    def _state(self, entry: Entry) -> CacheState | None:
+        """Return how `entry` may be served now; None: it is too old for that."""
+        seconds = _seconds_since(entry.computed_at)
+        if -CLOCK_SKEW_SECONDS <= seconds <= self._settings.fresh_seconds:
+            return CacheState.HIT
+        # From the future, beyond what two clocks differ by: nobody knows how old it really is.
+        return CacheState.STALE if seconds <= self._longest_stale else None
 
-    def _compute_once(self, query: Query) -> asyncio.Task[Entry]:
+    async def _look_up(self, key: str) -> Entry | None:
+        """Ask Redis, once for all who ask at the same time."""
+        task = self._looking_up.get(key)
+        if task is None:
+            task = asyncio.create_task(self._cache.get(key))
+            self._looking_up[key] = task
+            task.add_done_callback(lambda _: self._looking_up.pop(key, None))
+        entry = await asyncio.shield(task)
+        if entry is not None:
+            self._local.put(key, entry)
+        return entry
+
+    def _compute_in_background(self, query: Query) -> None:
+        if self._retries.may_try(query.key()):
+            self._compute_once(query)
+
+    def _compute_once(self, query: Query) -> asyncio.Task[Stored]:
         """Start the computation of `query`, or join the one that is under way in this process."""
         key = query.key()
         task = self._computing.get(key)
@@ -161,55 +206,84 @@ class Stats:
             task.add_done_callback(lambda done: self._computed(key, done))
         return task
 
-    def _computed(self, key: str, task: asyncio.Task[Entry]) -> None:
+    def _computed(self, key: str, task: asyncio.Task[Stored]) -> None:
         self._computing.pop(key, None)
         error = None if task.cancelled() else task.exception()
-        if error is not None and not isinstance(error, NotFound):
-            # Whoever waits gets the error itself; for a background computation this is the only trace.
-            level = logging.WARNING if isinstance(error, ChatStatsError) else logging.ERROR
-            logger.log(level, "could not compute %s: %s: %s", key, type(error).__name__, error)
+        if error is None:
+            self._retries.succeeded(key)
+            return
+        self._retries.failed(key)
+        # Whoever waits gets the error itself; for a background computation this is the only trace.
+        if not isinstance(error, ChatStatsError):
+            logger.error("could not compute %s", key, exc_info=error)
+        elif not isinstance(
+            error, NotFound | DatabaseUnavailable
+        ):  # the database's own log line says the latter
+            logger.warning("could not compute %s: %s: %s", key, type(error).__name__, error)
 
-    async def _compute_and_store(self, query: Query) -> Entry:
+    async def _compute_and_store(self, query: Query) -> Stored:
         timeout = self._settings.query_timeout_seconds
         async with self._database.snapshot(wait_seconds=timeout) as snapshot:
-            computed_at = datetime.now(UTC)
             computed = await compute(snapshot, query, timeout=timeout)
-        entry = _entry(computed, computed.data, computed.totals, new_generation(), computed_at)
-        self._local.put(query.key(), entry)
-        await self._cache.store(query.key(), entry)
-        return entry
+        entry = _entry(computed, computed.data, computed.totals, new_generation(), snapshot.opened_at)
+        stored = await self._cache.store(query.key(), entry, lifetime_seconds=self._lifetime(query, entry))
+        self._local.put(query.key(), stored.entry)
+        return stored
 
-    async def _refresh_window(
-        self, snapshot: Snapshot, names: tuple[str, ...], range_: TimeRange, report: RefreshReport
-    ) -> dict[str, Entry]:
-        entries: dict[str, Entry] = {}
+    def _lifetime(self, query: Query, entry: Entry) -> float | None:
+        """Return how long to keep a live answer; None: as long as what the worker computes.
+
+        Anybody may ask for any range and any id: those answers are kept briefly, lest they fill Redis.
+        """
+        unknown_provider = query.provider_id is not None and entry.body == b"[]"
+        if query.range.window in self._settings.windows and not unknown_provider:
+            return None
+        return self._settings.fresh_seconds + min(UNPLANNED_STALE_SECONDS, self._settings.stale_seconds)
+
+    async def _refresh_one(self, snapshot: Snapshot, query: Query, report: RefreshReport) -> dict[str, Entry]:
+        """Compute one aggregation over one window; return its entries, those of providers and models too."""
         timeout = self._settings.refresh_timeout_seconds
-        # One model's row is taken from the full rows, as are those of one provider.
-        wanted = [MODELS.name if name == MODEL.name else name for name in names]
-        for name in dict.fromkeys(wanted):
-            query = Query(name, range_)
-            try:
-                computed = await compute(snapshot, query, timeout=timeout)
-            except ComputationTimedOut as error:
-                report.results.append(Refreshed(name, str(range_.window), None, 0, 0.0, str(error)))
-                continue
-            derived = {query: computed.data}
-            if name == MODELS.name:
-                known = await catalogue(snapshot, timeout=timeout)
-                derived |= narrowed(
-                    range_, _rows(computed.data), known, await provider_ids(snapshot, timeout=timeout)
-                )
-            for derived_query, data in derived.items():
-                totals = AGGREGATIONS[derived_query.aggregation].totals(data)
-                entries[derived_query.key()] = _entry(
-                    computed, data, totals, report.generation, report.computed_at
-                )
-            report.results.append(
-                Refreshed(
-                    name, str(range_.window), computed.method, len(_rows(computed.data)), computed.compute_ms
-                )
+        window = str(query.range.window)
+        try:
+            computed = await compute(snapshot, query, timeout=timeout)
+        except (ComputationTimedOut, SchemaError) as error:
+            report.results.append(Refreshed(query.aggregation, window, None, 0, 0.0, str(error)))
+            return {}
+        rows = computed.data if isinstance(computed.data, list) else [computed.data]
+        derived = {query: computed.data}
+        if query.aggregation == MODELS.name:
+            known = await catalogue(snapshot, timeout=timeout)
+            derived |= narrowed(query.range, rows, known, await provider_ids(snapshot, timeout=timeout))
+        report.results.append(
+            Refreshed(query.aggregation, window, computed.method, len(rows), computed.compute_ms)
+        )
+        return {
+            each.key(): _entry(
+                computed,
+                data,
+                AGGREGATIONS[each.aggregation].totals(data),
+                report.generation,
+                report.computed_at,
             )
-        return entries
+            for each, data in derived.items()
+        }
+
+
+class Retries:
+    """Holds back the background computation of what has just failed: from 1 s up to 30 s, by key."""
+
+    def __init__(self) -> None:
+        self._failures: dict[str, tuple[int, float]] = {}
+
+    def may_try(self, key: str) -> bool:
+        return time.monotonic() >= self._failures.get(key, (0, 0.0))[1]
+
+    def failed(self, key: str) -> None:
+        count = self._failures.get(key, (0, 0.0))[0] + 1
+        self._failures[key] = (count, time.monotonic() + min(30.0, 2.0 ** (count - 1)))
+
+    def succeeded(self, key: str) -> None:
+        self._failures.pop(key, None)
 
 
 def new_generation() -> str:
@@ -217,8 +291,13 @@ def new_generation() -> str:
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}Z-{secrets.token_hex(3)}"
 
 
-def _rows(data: Data) -> list[dict[str, object]]:
-    return data if isinstance(data, list) else [data]
+def _computed_names(names: Iterable[str]) -> Iterable[str]:
+    """Return what to compute: one model's row is taken from the rows of all."""
+    return dict.fromkeys(MODELS.name if name == MODEL.name else name for name in names)
+
+
+def _seconds_since(moment: datetime) -> float:
+    return (datetime.now(UTC) - moment).total_seconds()
 
 
 def _entry(
@@ -233,13 +312,3 @@ def _entry(
         generation=generation,
         unavailable=computed.unavailable,
     )
-
-
-def _summary(report: RefreshReport) -> dict[str, object]:
-    return {
-        "generation": report.generation,
-        "computed_at": report.computed_at.isoformat(),
-        "duration_ms": round(report.duration_ms, 1),
-        "entries": report.entries,
-        "failed": len(report.failed),
-    }

@@ -43,6 +43,9 @@ class TimeRange:
         return f"{_compact(self.start)}..{_compact(self.end)}"
 
 
+_LAST_DAY = datetime(9999, 12, 31, tzinfo=UTC)
+
+
 def _compact(moment: datetime | None) -> str:
     return "" if moment is None else moment.strftime("%Y%m%dT%H%M%S.%fZ")
 
@@ -53,9 +56,12 @@ def parse_time_range(window: str | None, start_date: str | None, end_date: str |
         return TimeRange(parse_window(ALL if window is None else window))
     if window is not None:
         raise InvalidParameter("window", "give either window, or start_date and/or end_date, not both")
-    start = None if start_date is None else _parse_moment("start_date", start_date, whole_day=False)
-    end = None if end_date is None else _parse_moment("end_date", end_date, whole_day=True)
-    if start is not None and end is not None and start > end:
+    start = None if start_date is None else _parse_moment("start_date", start_date)
+    end = None if end_date is None else _parse_moment("end_date", end_date)
+    whole_day = end_date is not None and _is_date(end_date)
+    if end is not None and whole_day:
+        end = end + timedelta(days=1) if end < _LAST_DAY else datetime.max.replace(tzinfo=UTC)
+    if start is not None and end is not None and (start > end or (start == end and whole_day)):
         raise InvalidParameter("start_date", f"start_date {start_date!r} is after end_date {end_date!r}")
     return TimeRange(None, start, end)
 
@@ -66,17 +72,15 @@ def parse_window(window: str) -> str:
     return window
 
 
-def _parse_moment(parameter: str, text: str, *, whole_day: bool) -> datetime:
-    """Read an ISO 8601 date or datetime; without an offset it means UTC.
-
-    A date alone is its midnight, or with `whole_day` the midnight after it, so that an end includes that day.
-    """
+def _parse_moment(parameter: str, text: str) -> datetime:
+    """Read an ISO 8601 date (its midnight) or datetime; without an offset it means UTC."""
     # In a query string a plus sign that was not escaped arrives as a space.
     text = re.sub(r" (\d\d:?\d\d)$", r"+\1", text) if "T" in text else text
     try:
         if _is_date(text):
-            moment = datetime.combine(date.fromisoformat(text), datetime.min.time(), UTC)
-            return moment + timedelta(days=1) if whole_day else moment
+            return datetime.combine(date.fromisoformat(text), datetime.min.time(), UTC)
+        if not re.match(r"\d{4}-?\d\d-?\d\d[Tt ]\d", text):
+            raise ValueError
         moment = datetime.fromisoformat(text)
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, OverflowError):
@@ -92,4 +96,4 @@ def _is_date(text: str) -> bool:
         date.fromisoformat(text)
     except ValueError:
         return False
-    return True
+    return "W" not in text  # nobody means a week of the ISO calendar here

@@ -76,11 +76,18 @@ def serve(
     """Serve the API over HTTP."""
     settings = load_settings()
     configure_logging(settings)
+    try:
+        _serve(host or settings.host, settings.port if port is None else port, workers)
+    except SystemExit as ended:  # uvicorn's own codes mean other things than ours
+        raise typer.Exit(1 if ended.code else 0) from None
+
+
+def _serve(host: str, port: int, workers: int) -> None:
     uvicorn.run(
         "service.app:create_app",
         factory=True,
-        host=host or settings.host,
-        port=settings.port if port is None else port,
+        host=host,
+        port=port,
         workers=workers,
         log_config=None,
         access_log=False,
@@ -157,7 +164,7 @@ def refresh(
         out.print(f"queued as job {report['job_id']}", highlight=False)
     else:
         tables.print_refresh(out, report)
-    if any(result["error"] for result in report.get("results", ())):
+    if any(result["error"] for result in report.get("results", ())) or not report.get("published", True):
         raise typer.Exit(1)
 
 

@@ -11,7 +11,7 @@ import signal
 import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 from arq.constants import in_progress_key_prefix
 from arq.cron import CronJob, cron
@@ -20,7 +20,7 @@ from redis.exceptions import RedisError
 
 from service.cache import Cache, connect
 from service.database import Database
-from service.errors import SchemaError, Unavailable
+from service.errors import ChatStatsError
 from service.queue import REFRESH_JOB, connect_queue, deserialize, health_key, queue_name, serialize
 from service.settings import Settings, load_settings
 from service.stats import Stats
@@ -69,6 +69,7 @@ async def start(ctx: dict[str, Any]) -> None:
     ctx["cache"] = Cache(settings, connect(redis_url, timeout_seconds=PUBLISH_SECONDS))
     ctx["stats"] = Stats(settings, ctx["database"], ctx["cache"])
     ctx["refreshing"] = asyncio.Lock()
+    ctx["latest"] = {}
     await ctx["database"].open()
 
 
@@ -83,27 +84,37 @@ async def scheduled_refresh(ctx: dict[str, Any]) -> None:
         return
     async with ctx["refreshing"]:
         try:
-            await tasks.refresh_when_due(ctx["settings"], ctx["stats"], ctx["cache"])
-        except Unavailable as error:
+            await tasks.refresh_when_due(ctx["settings"], ctx["stats"])
+        except ChatStatsError as error:
             logger.warning("the refresh that was due failed: %s", error)
 
 
 async def scheduled_fold(ctx: dict[str, Any]) -> None:
     try:
         await tasks.fold(ctx["settings"])
-    except (Unavailable, SchemaError) as error:
+    except ChatStatsError as error:
         logger.warning("could not fold the rollup: %s", error)
 
 
 async def scheduled_audit(ctx: dict[str, Any]) -> None:
     try:
         await tasks.audit(ctx["settings"])
-    except (Unavailable, SchemaError) as error:
+    except ChatStatsError as error:
         logger.warning("could not audit the rollup: %s", error)
 
 
 async def asked_refresh(ctx: dict[str, Any], names: list[str], windows: list[str]) -> dict[str, Any]:
-    return await tasks.refresh_when_asked(ctx["settings"], ctx["stats"], names, windows)
+    """Refresh for somebody who asked; those who asked before it began share one refresh."""
+    asked_at: datetime = ctx["enqueue_time"]
+    async with ctx["refreshing"]:
+        latest: dict[str, Any] = ctx["latest"]
+        wanted = (sorted(names), sorted(windows))
+        if latest and latest["wanted"] == wanted and latest["began_at"] >= asked_at:
+            return cast(dict[str, Any], latest["report"])
+        began_at = datetime.now(UTC)
+        report = await tasks.refresh_when_asked(ctx["settings"], ctx["stats"], names, windows)
+        latest.update(wanted=wanted, began_at=began_at, report=report)
+        return report
 
 
 def worker_settings(settings: Settings) -> type:

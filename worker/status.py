@@ -1,6 +1,6 @@
 """Looks at the cache, the worker, the database and its functions, for `chat-stats status`."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -38,6 +38,8 @@ class Status:
     database: str = "ok"
     worker: str = "alive"
     last_refresh: dict[str, Any] | None = None
+    #: Whether the last refresh is longer ago than a worker that does its work would let it be.
+    late: bool = True
     cached: list[CachedGroup] = field(default_factory=list)
     #: By function: "ok", or what is wrong with it.
     functions: dict[str, str] = field(default_factory=dict)
@@ -45,7 +47,8 @@ class Status:
     @property
     def healthy(self) -> bool:
         parts = (self.redis, self.database, *self.functions.values())
-        return all(part == "ok" for part in parts) and self.worker == "alive"
+        refreshed = self.last_refresh is not None and not self.late and self.last_refresh["failed"] == 0
+        return all(part == "ok" for part in parts) and self.worker == "alive" and refreshed
 
 
 async def worker_alive(settings: Settings) -> bool:
@@ -81,8 +84,8 @@ async def _look_at_cache(settings: Settings, status: Status) -> None:
         await cache.close()
     now = datetime.now(UTC)
     if last is not None:
-        age = (now - datetime.fromisoformat(last["computed_at"])).total_seconds()
-        status.last_refresh = {**last, "age_seconds": round(max(0.0, age), 1)}
+        status.last_refresh = {**asdict(last), "age_seconds": round(last.age_seconds(now), 1)}
+    status.late = last is None or last.age_seconds(now) > settings.late_seconds
     groups: dict[tuple[str, str], CachedGroup] = {}
     for key, entry in entries.items():
         name, window, *_ = key.split(":")

@@ -77,8 +77,9 @@ def print_status(console: Console, status: Status) -> None:
         )
     console.print(cached if status.cached else "nothing is cached")
     if status.last_refresh is not None:
+        late = ": too long" if status.late else ""
         console.print(
-            f"last refresh {status.last_refresh['age_seconds']} s ago: generation "
+            f"last refresh {status.last_refresh['age_seconds']} s ago{late}: generation "
             f"{status.last_refresh['generation']}, {status.last_refresh['entries']} entries in "
             f"{status.last_refresh['duration_ms']} ms",
             highlight=False,

@@ -4,12 +4,10 @@ import asyncio
 import logging
 from collections.abc import Iterable
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Any
 
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
-from service.cache import Cache
 from service.errors import ChatStatsError, Unavailable
 from service.rollup import open_rollup
 from service.settings import Settings
@@ -21,7 +19,7 @@ logger = logging.getLogger(__name__)
 ASKED_RETRY_SECONDS = 45.0
 
 
-async def refresh_when_due(settings: Settings, stats: Stats, cache: Cache) -> RefreshReport | None:
+async def refresh_when_due(settings: Settings, stats: Stats) -> RefreshReport | None:
     """Refresh everything, unless a refresh took place within half of the interval; then return None.
 
     On an outage it is tried again with growing pauses until the next one is due.
@@ -29,10 +27,9 @@ async def refresh_when_due(settings: Settings, stats: Stats, cache: Cache) -> Re
     interval = settings.refresh_interval_seconds
     async for attempt in _retrying(interval):
         with attempt:
-            if await _age_of_last(cache) < interval / 2:
-                return None
-            report = await stats.refresh()
-            log(report)
+            report = await stats.refresh(unless_newer_than_seconds=interval / 2)
+            if report is not None:
+                log(report)
             return report
     return None  # pragma: no cover  (the last attempt raises)
 
@@ -56,6 +53,7 @@ async def refresh_when_asked(
     except ChatStatsError as error:
         logger.warning("refresh failed: %s", error)
         return {"error": str(error), "exit_code": error.exit_code}
+    assert report is not None, "it was asked for, however new the last one is"
     log(report)
     await asyncio.sleep(settings.local_cache_seconds)
     return {**asdict(report), "computed_at": report.computed_at.isoformat()}
@@ -98,12 +96,3 @@ def _retrying(seconds: float) -> AsyncRetrying:
             state.outcome.exception() if state.outcome else None,
         ),
     )
-
-
-async def _age_of_last(cache: Cache) -> float:
-    """Return the age of the last refresh in seconds; infinite when there was none, or it is in the future."""
-    last = await cache.last_generation()
-    if last is None or "computed_at" not in last:
-        return float("inf")
-    age = (datetime.now(UTC) - datetime.fromisoformat(last["computed_at"])).total_seconds()
-    return age if age >= 0 else float("inf")

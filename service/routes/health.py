@@ -1,6 +1,7 @@
 """Liveness and readiness, at the root and open to all."""
 
 import asyncio
+from dataclasses import asdict
 from datetime import UTC, datetime
 
 from fastapi import APIRouter, Request, Response
@@ -10,9 +11,6 @@ from service.errors import ChatStatsError, Unavailable
 from service.settings import Settings
 
 router = APIRouter(tags=["health"])
-
-#: Refresh intervals without a refresh after which the worker counts as late.
-LATE_INTERVALS = 3
 
 
 @router.get("/health", operation_id="health", summary="The process is up.")
@@ -33,7 +31,7 @@ async def ready(request: Request, response: Response) -> schemas.Readiness:
     postgres, (redis, last), worker = await asyncio.gather(
         _postgres(request), _redis(request), _worker(request)
     )
-    late = last is None or last.age_seconds > LATE_INTERVALS * settings.refresh_interval_seconds
+    late = last is None or last.age_seconds > settings.late_seconds
     if worker.ok and late:
         worker = schemas.Component(ok=False, detail="it runs, but its last refresh is too long ago")
     if not postgres.ok and last is None:
@@ -61,11 +59,8 @@ async def _redis(request: Request) -> tuple[schemas.Component, schemas.LastRefre
         return schemas.Component(ok=False, detail=str(error)), None
     if last is None:
         return schemas.Component(ok=True), None
-    computed_at = datetime.fromisoformat(last["computed_at"])
-    age = max(0.0, (datetime.now(UTC) - computed_at).total_seconds())
-    fields = {name: last[name] for name in ("generation", "duration_ms", "entries", "failed")}
     return schemas.Component(ok=True), schemas.LastRefresh(
-        computed_at=computed_at, age_seconds=round(age, 3), **fields
+        **asdict(last), age_seconds=round(last.age_seconds(datetime.now(UTC)), 3)
     )
 
 

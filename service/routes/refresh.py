@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from service import schemas
 from service.aggregations import AGGREGATIONS
 from service.auth import check_admin_token
-from service.errors import InvalidParameter, RefreshRunning
+from service.errors import InvalidParameter, RefreshRunning, Unavailable
 from service.timerange import WINDOWS, parse_window
 
 #: Longest time in seconds that `wait=true` holds a request.
@@ -40,6 +40,8 @@ async def refresh(
             )
     windows = [parse_window(text) for text in window]
     state = request.app.state
+    if wait and not await state.queue.worker_alive():
+        raise Unavailable("no worker has reported lately; without wait=true the refresh would be queued")
     job_id = await state.queue.enqueue_refresh(aggregation, windows)
     if not wait:
         return schemas.RefreshAnswer(success=True, data=schemas.RefreshJob(job_id=job_id, status="queued"))
@@ -50,6 +52,8 @@ async def refresh(
             f"the refresh was queued as {job_id} but is not done after {WAIT_SECONDS:.0f} s; "
             "is a worker running?"
         ) from None
+    if "error" in report:
+        raise Unavailable(f"the refresh failed: {report['error']}")
     response.status_code = 200
     return schemas.RefreshAnswer(
         success=True, data=schemas.RefreshJob(job_id=job_id, status="complete", report=report)
@@ -58,7 +62,6 @@ async def refresh(
 
 def create_router() -> APIRouter:
     router = APIRouter(tags=["administration"], dependencies=[Depends(check_admin_token)])
-    problem = {"model": schemas.Problem, "content": {"application/problem+json": {}}}
     router.add_api_route(
         "/refresh",
         refresh,
@@ -69,10 +72,10 @@ def create_router() -> APIRouter:
         response_model=schemas.RefreshAnswer,
         responses={
             200: {"model": schemas.RefreshAnswer, "description": "Done (with wait=true)."},
-            401: {**problem, "description": "No token, or a wrong one."},
-            404: {**problem, "description": "Refreshing over HTTP is off."},
-            422: {**problem, "description": "A parameter is wrong; `parameter` names it."},
-            503: {**problem, "description": "The queue cannot be reached, or no worker answered in time."},
+            401: schemas.problem("No token, or a wrong one."),
+            404: schemas.problem("Refreshing over HTTP is off."),
+            422: schemas.problem("A parameter is wrong; `parameter` names it."),
+            503: schemas.problem("The queue cannot be reached, or no worker answered in time."),
         },
     )
     return router

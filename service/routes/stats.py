@@ -11,14 +11,13 @@ from service.auth import check_read_key
 from service.envelope import respond
 from service.timerange import WINDOWS, TimeRange, parse_time_range
 
-_PROBLEM = {"model": schemas.Problem, "content": {"application/problem+json": {}}}
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     304: {"description": "The numbers are still those of the ETag in If-None-Match."},
-    401: {**_PROBLEM, "description": "No key, or one that is not accepted (where reading needs one)."},
-    422: {**_PROBLEM, "description": "A parameter is wrong; `parameter` names it."},
-    503: {**_PROBLEM, "description": "Nothing is cached and nothing can be computed; see Retry-After."},
+    401: schemas.problem("No key, or one that is not accepted (where reading needs one)."),
+    422: schemas.problem("A parameter is wrong; `parameter` names it."),
+    503: schemas.problem("Nothing is cached and nothing can be computed; see Retry-After."),
 }
-_NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {**_PROBLEM, "description": "There is no such model."}}
+_NOT_FOUND: dict[int | str, dict[str, Any]] = {404: schemas.problem("There is no such model.")}
 
 
 def time_range(

@@ -39,7 +39,6 @@ BEGIN
             JOIN pg_am AS am ON am.oid = ic.relam AND am.amname = 'btree'
             WHERE i.indrelid = target.relation
               AND i.indpred IS NULL
-              AND i.indexprs IS NULL
               AND i.indnkeyatts >= cardinality(p_columns)  -- the rest are carried along (INCLUDE)
               AND p_columns = (
                   SELECT array_agg(a.attname ORDER BY k.ordinal)

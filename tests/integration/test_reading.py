@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import asyncpg
 import httpx
@@ -10,12 +11,14 @@ import pytest
 from pydantic import SecretStr
 
 from service.aggregations import Query
-from service.errors import DatabaseUnavailable, SchemaError, Unavailable
+from service.cache import encode
+from service.errors import CacheUnavailable, DatabaseUnavailable, SchemaError, Unavailable
+from service.local_cache import LocalCache
 from service.stats import CacheState, Stats
 from service.timerange import TimeRange
 from tests.conftest import SettingsFactory, make_settings
 from tests.integration.conftest import Flow, OpenFlow
-from worker.local_servers import RedisServer
+from worker.local_servers import RedisServer, redis_server
 
 COUNTS = Query("counts")
 DEAD_REDIS = "redis://127.0.0.1:1/0"
@@ -222,3 +225,62 @@ async def test_many_fallbacks_at_once_share_the_connections_and_all_succeed(
         await flow.database.close()
     finally:
         await gateway.execute("DROP OWNED BY counter; DROP ROLE counter")
+
+
+async def test_what_cannot_be_computed_is_not_tried_again_with_each_request(
+    settings_with: SettingsFactory, gateway: asyncpg.Connection, another_flow: OpenFlow
+) -> None:
+    flow = await another_flow(settings_with(fresh_seconds=0.1))
+    await flow.stats.read(COUNTS)
+    await asyncio.sleep(0.15)
+    await gateway.execute("ALTER TABLE models RENAME TO elsewhere")
+    generations = flow.stats._retries
+    for _ in range(50):
+        assert (await flow.stats.read(COUNTS)).state is CacheState.STALE
+        await wait_for_background(flow.stats)
+    assert generations._failures[COUNTS.key()][0] == 1
+
+
+async def test_an_answer_from_the_future_is_stale(flow: Flow, gateway: asyncpg.Connection) -> None:
+    entry = (await flow.stats.read(COUNTS)).entry
+    ahead = replace(entry, computed_at=datetime.now(UTC) + timedelta(hours=1))
+    await flow.cache._redis.set(flow.cache.entry_key(COUNTS.key()), encode(ahead))
+    flow.stats._local = LocalCache(0)
+    assert (await flow.stats.read(COUNTS)).state is CacheState.STALE
+
+
+async def test_answers_that_anybody_can_make_up_are_kept_briefly(
+    flow: Flow, gateway: asyncpg.Connection
+) -> None:
+    made_up = [Query("counts", TimeRange("180d")), Query("models", provider_id="424242")]
+    for query in [COUNTS, *made_up]:
+        await flow.stats.read(query)
+    lifetimes = [
+        await flow.cache._redis.ttl(flow.cache.entry_key(query.key())) for query in [COUNTS, *made_up]
+    ]
+    assert lifetimes[0] > 86400
+    assert max(lifetimes[1:]) <= flow.settings.fresh_seconds + 600
+
+
+async def test_a_full_redis_costs_no_answer_and_its_log_line_holds_no_data(
+    database_url: str,
+    gateway: asyncpg.Connection,
+    another_flow: OpenFlow,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    full = redis_server(tmp_path / "redis")
+    full.options.update({"maxmemory": "1", "maxmemory-policy": "noeviction"})
+    full.start()
+    try:
+        flow = await another_flow(make_settings(database_url, full.url))
+        first, second = await flow.stats.read(COUNTS), await flow.stats.read(COUNTS)
+        assert (first.state, first.stored) == (CacheState.MISS, False)
+        assert (second.state, second.entry) == (CacheState.HIT, first.entry)  # this process's own copy
+        await flow.stats.read(Query("providers"))
+        assert caplog.text.count("Redis refuses to store answers") == 1
+        assert "Alpha" not in caplog.text
+        with pytest.raises(CacheUnavailable, match="refused"):
+            await flow.stats.refresh()
+    finally:
+        full.stop()

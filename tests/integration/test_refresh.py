@@ -116,15 +116,14 @@ async def test_a_partial_refresh_touches_nothing_else(flow: Flow, gateway: async
     assert set(by_key.values()) == {whole.generation}
     last = await flow.cache.last_generation()
     assert last is not None
-    assert last["generation"] == whole.generation
+    assert last.generation == whole.generation
 
 
 async def test_two_refreshes_of_one_cache_do_not_overlap(
     flow: Flow, gateway: asyncpg.Connection, another_flow: OpenFlow
 ) -> None:
     other = await another_flow(flow.settings)
-    async with flow.database.snapshot(wait_seconds=1) as snapshot:
-        assert await snapshot.try_lock(flow.cache.generation_key)
+    async with flow.database.lock(flow.cache.name):
         with pytest.raises(RefreshRunning):
             await other.stats.refresh()
     assert (await other.stats.refresh()).published
@@ -134,8 +133,7 @@ async def test_caches_with_different_prefixes_refresh_side_by_side(
     flow: Flow, gateway: asyncpg.Connection, another_flow: OpenFlow, settings_with: SettingsFactory
 ) -> None:
     other = await another_flow(settings_with())
-    async with flow.database.snapshot(wait_seconds=1) as snapshot:
-        assert await snapshot.try_lock(flow.cache.generation_key)
+    async with flow.database.lock(flow.cache.name):
         assert (await other.stats.refresh()).published
 
 
@@ -170,12 +168,50 @@ async def test_what_cannot_be_computed_in_time_keeps_its_older_entry(
 async def test_a_scheduled_refresh_is_skipped_when_one_has_just_taken_place(
     flow: Flow, gateway: asyncpg.Connection
 ) -> None:
-    assert await tasks.refresh_when_due(flow.settings, flow.stats, flow.cache) is not None
-    assert await tasks.refresh_when_due(flow.settings, flow.stats, flow.cache) is None
+    assert await tasks.refresh_when_due(flow.settings, flow.stats) is not None
+    assert await tasks.refresh_when_due(flow.settings, flow.stats) is None
 
 
 async def test_a_partial_refresh_does_not_put_off_the_scheduled_one(
     flow: Flow, gateway: asyncpg.Connection
 ) -> None:
     await flow.stats.refresh(["counts"])
-    assert await tasks.refresh_when_due(flow.settings, flow.stats, flow.cache) is not None
+    assert await tasks.refresh_when_due(flow.settings, flow.stats) is not None
+
+
+async def test_every_method_and_a_refresh_give_the_same_bytes(
+    flow: Flow, gateway: asyncpg.Connection, settings_with: SettingsFactory, another_flow: OpenFlow
+) -> None:
+    queries = [
+        Query("providers"),
+        Query("models"),
+        Query("counts"),
+        Query("summary"),
+        Query("model", model_id="1"),
+    ]
+    await flow.stats.refresh()
+    refreshed = [(await flow.stats.read(query)).entry.etag for query in queries]
+    live = await another_flow(settings_with())
+    assert [(await live.stats.read(query)).entry.etag for query in queries] == refreshed
+    await gateway.execute(
+        "DROP FUNCTION get_provider_request_stats, get_models_with_requests, get_model_request_counts, "
+        "get_chat_request_summary, get_model_request_stats"
+    )
+    by_fallback = await another_flow(settings_with())
+    assert [(await by_fallback.stats.read(query)).entry.etag for query in queries] == refreshed
+
+
+async def test_an_answer_that_was_overtaken_by_a_refresh_is_not_served_any_more(
+    flow: Flow, gateway: asyncpg.Connection, settings_with: SettingsFactory, another_flow: OpenFlow
+) -> None:
+    slow = await another_flow(flow.settings.model_copy(update={"local_cache_seconds": 30}))
+    function = await gateway.fetchval("SELECT pg_get_functiondef('get_model_request_counts'::regproc)")
+    await gateway.execute(function.replace("BEGIN", "BEGIN PERFORM pg_sleep(0.5);", 1))
+    reading = asyncio.create_task(slow.stats.read(Query("counts")))
+    await asyncio.sleep(0.2)
+    await gateway.execute(function)
+    await gateway.execute("INSERT INTO chat_completion_requests (model_id) VALUES (1)")
+    report = await flow.stats.refresh()
+    await reading
+    answer = await slow.stats.read(Query("counts"))
+    assert (answer.entry.generation, answer.entry.totals["total_requests"]) == (report.generation, 7)

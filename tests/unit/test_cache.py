@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 import fakeredis
 import pytest
 
-from service.cache import Cache, Entry, UndecodableEntry, connect, decode, encode
+from service.cache import Cache, Entry, Generation, Stored, UndecodableEntry, connect, decode, encode
 from service.errors import CacheUnavailable
+from service.local_cache import LocalCache
 from service.settings import Settings
 
 ENTRY = Entry(
@@ -116,12 +117,62 @@ async def test_an_answer_from_the_future_is_replaced(cache: Cache) -> None:
     assert await cache.get("models:all") == ENTRY
 
 
+def generation_of(entry: Entry) -> Generation:
+    return Generation(entry.generation, entry.computed_at, 1.0, 1, 0)
+
+
 async def test_a_late_refresh_does_not_undo_a_newer_one(cache: Cache) -> None:
-    first, second = await cache.next_sequence(), await cache.next_sequence()
-    newer = replace(ENTRY, generation="g2")
-    assert await cache.publish({"models:all": newer}, sequence=second, summary={"generation": "g2"})
-    assert not await cache.publish({"models:all": ENTRY}, sequence=first, summary={"generation": "g1"})
+    newer = replace(ENTRY, generation="g2", computed_at=ENTRY.computed_at + timedelta(seconds=1))
+    assert await cache.publish({"models:all": newer}, generation_of(newer))
+    assert not await cache.publish({"models:all": ENTRY}, generation_of(ENTRY))
     assert await cache.get("models:all") == newer
+
+
+async def test_a_refresh_from_before_the_clock_was_set_back_does_not_block_later_ones(cache: Cache) -> None:
+    future = replace(ENTRY, computed_at=datetime.now(UTC) + timedelta(days=1))
+    assert await cache.publish({"models:all": future}, generation_of(future))
+    assert await cache.publish({"models:all": ENTRY}, generation_of(ENTRY))
+    assert await cache.get("models:all") == ENTRY
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [b"", b"null", b"[]", b'{"a":1}', b'{"computed_at":"zzz"}', b"\x80 a pickle", b'{"generation":"g"}'],
+)
+async def test_a_foreign_generation_key_is_taken_for_none_and_replaced(
+    cache: Cache, redis: fakeredis.FakeAsyncRedis, stored: bytes
+) -> None:
+    await redis.set(cache.generation_key, stored)
+    assert await cache.last_generation() is None
+    assert await cache.publish({"models:all": ENTRY}, generation_of(ENTRY))
+    assert await cache.last_generation() == generation_of(ENTRY)
+
+
+async def test_keys_of_a_foreign_type_are_taken_for_none_and_replaced(
+    cache: Cache, redis: fakeredis.FakeAsyncRedis
+) -> None:
+    await redis.lpush(cache.entry_key("models:all"), "a list")
+    await redis.lpush(cache.generation_key, "a list")
+    assert await cache.get("models:all") is None
+    assert cache.reachable
+    assert await cache.last_generation() is None
+    assert (await cache.store("models:all", ENTRY)).kept
+    assert await cache.get("models:all") == ENTRY
+    assert await cache.publish({"models:all": ENTRY}, generation_of(ENTRY))
+
+
+async def test_whoever_stores_an_older_answer_learns_the_newer_one(cache: Cache) -> None:
+    newer = replace(ENTRY, computed_at=ENTRY.computed_at + timedelta(seconds=1), generation="g2")
+    await cache.store("models:all", newer)
+    assert await cache.store("models:all", ENTRY) == Stored(newer, kept=True)
+
+
+def test_a_local_copy_is_never_replaced_by_an_older_one() -> None:
+    copies = LocalCache(recent_seconds=10)
+    newer = replace(ENTRY, computed_at=ENTRY.computed_at + timedelta(seconds=1))
+    copies.put("models:all", newer)
+    copies.put("models:all", ENTRY)
+    assert copies.recent("models:all") == newer
 
 
 async def test_without_redis_reading_is_a_miss_and_storing_does_nothing(
@@ -136,4 +187,4 @@ async def test_without_redis_reading_is_a_miss_and_storing_does_nothing(
 
 async def test_without_redis_publishing_says_so(cache_without_redis: Cache) -> None:
     with pytest.raises(CacheUnavailable):
-        await cache_without_redis.publish({"models:all": ENTRY}, sequence=1, summary={})
+        await cache_without_redis.publish({"models:all": ENTRY}, None)

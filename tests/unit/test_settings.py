@@ -32,12 +32,20 @@ def test_only_the_database_must_be_named(monkeypatch: pytest.MonkeyPatch) -> Non
         ("CHAT_STATS_DATABASE_URL", "mysql://user:secret-password@db.example/gateway"),
         ("CHAT_STATS_REDIS_URL", "localhost:6379"),
         ("CHAT_STATS_QUEUE_REDIS_URL", "http://localhost"),
+        ("CHAT_STATS_DATABASE_URL", "postgresql://user:secret-password@db.example:notaport/gateway"),
+        ("CHAT_STATS_DATABASE_URL", "postgresql://user:secret-password#1@db.example/gateway"),
+        ("CHAT_STATS_DATABASE_URL", "postgresql://user:secret-password@db.example/gateway?sslmode=bogus"),
+        ("CHAT_STATS_REDIS_URL", "redis://:secret-password/1@localhost:6379"),
+        ("CHAT_STATS_REDIS_URL", "redis://localhost:6379/0?foo=bar"),
         ("CHAT_STATS_PORT", "80000"),
         ("CHAT_STATS_PORT", "http"),
         ("CHAT_STATS_WINDOWS", "24h,1y"),
         ("CHAT_STATS_REFRESH_INTERVAL_SECONDS", "0.5"),
         ("CHAT_STATS_REFRESH_INTERVAL_SECONDS", "nan"),
+        ("CHAT_STATS_WINDOWS", ","),
         ("CHAT_STATS_FRESH_SECONDS", "-1"),
+        ("CHAT_STATS_FRESH_SECONDS", "1e300"),
+        ("CHAT_STATS_REFRESH_TIMEOUT_SECONDS", "1e9"),
         ("CHAT_STATS_STALE_SECONDS", "inf"),
         ("CHAT_STATS_QUERY_TIMEOUT_SECONDS", "0"),
         ("CHAT_STATS_LOG_LEVEL", "loud"),
@@ -72,6 +80,12 @@ def test_an_empty_token_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_settings_come_from_a_dotenv_file_too(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text(f"CHAT_STATS_DATABASE_URL={URL}\nCHAT_STATS_PORT=9001\n")
     assert load_settings().port == 9001
+
+
+def test_a_dotenv_file_in_another_encoding_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"CHAT_STATS_DATABASE_URL=postgresql://m\xfcller@db/x\n")
+    with pytest.raises(SettingsError, match=r"\.env cannot be read"):
+        load_settings()
 
 
 def test_printing_settings_shows_no_secret() -> None:

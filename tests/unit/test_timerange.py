@@ -47,7 +47,17 @@ def test_microseconds_are_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "yesterday", "2026-13-01", "2026-02-30", "1e9", "0001-01-01T00:00:00+14:00", "9999-12-31"]
+    "text",
+    [
+        "",
+        "yesterday",
+        "2026-13-01",
+        "2026-02-30",
+        "1e9",
+        "0001-01-01T00:00:00+14:00",
+        "2026-W05",
+        "2026-01-01x12:00",
+    ],
 )
 def test_an_unparsable_or_impossible_date_is_named(text: str) -> None:
     with pytest.raises(InvalidParameter) as caught:
@@ -59,6 +69,16 @@ def test_a_reversed_range_is_refused() -> None:
     with pytest.raises(InvalidParameter, match="is after") as caught:
         parse_time_range(None, "2026-02-01", "2026-01-01")
     assert caught.value.parameter == "start_date"
+
+
+def test_a_range_that_ends_on_the_day_before_it_starts_is_refused() -> None:
+    with pytest.raises(InvalidParameter, match="is after"):
+        parse_time_range(None, "2026-01-02", "2026-01-01")
+
+
+def test_the_last_day_of_the_calendar_is_a_valid_end() -> None:
+    _, end = parse_time_range(None, None, "9999-12-31").bounds(NOW)
+    assert end == datetime.max.replace(tzinfo=UTC)
 
 
 def test_the_same_day_as_start_and_end_is_that_whole_day() -> None:

@@ -19,7 +19,7 @@ from typing import TypeAlias
 
 import asyncpg
 
-from service.database import LOCK_CLASS, OUTAGES, outage
+from service.database import LOCK_CLASS, OUTAGES, connect, outage
 from service.errors import ChatStatsError, DatabaseBusy, DatabaseUnavailable, SchemaError
 from service.settings import Settings
 from worker.importer.fields import FIELDS, Column
@@ -245,15 +245,7 @@ async def _columns(connection: Connection, table: str) -> Table:
 @asynccontextmanager
 async def _connection(settings: Settings) -> AsyncIterator[Connection]:
     """Connect, and say what an error of the database means."""
-    try:
-        connection = await asyncpg.connect(
-            settings.database_url.get_secret_value(),
-            timeout=settings.connect_timeout_seconds,
-            statement_cache_size=0,
-            server_settings={"application_name": "chat-stats import"},
-        )
-    except (TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-        raise outage(error) or DatabaseUnavailable("the database cannot be reached") from error
+    connection = await connect(settings, application_name="chat-stats import")
     try:
         yield connection
     except asyncpg.NotNullViolationError as error:

@@ -1,0 +1,107 @@
+"""A gateway may have functions of our names already: ours take the names, theirs are kept under others."""
+
+import asyncpg
+import pytest
+
+from tests.conftest import run_migrations
+from tests.sql import sample
+from tests.sql.calls import FUNCTIONS, rows_of
+from tests.sql.conftest import Gateway, connect
+from tests.sql.schemas import PLAIN
+
+Connection = asyncpg.Connection
+
+FOREIGN = {
+    "no arguments, other columns": (
+        "get_provider_request_stats",
+        "CREATE FUNCTION get_provider_request_stats() RETURNS TABLE (provider text, n int) "
+        "LANGUAGE sql AS $$ SELECT 'theirs', 1 $$",
+    ),
+    "our signature, other columns": (
+        "get_provider_request_stats",
+        "CREATE FUNCTION get_provider_request_stats(p_start timestamptz DEFAULT NULL, "
+        "p_end timestamptz DEFAULT NULL) RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    ),
+    "an id of another type": (
+        "get_model_request_stats",
+        "CREATE FUNCTION get_model_request_stats(p_model_id integer) RETURNS TABLE (total_requests bigint) "
+        "LANGUAGE sql AS 'SELECT 1::bigint'",
+    ),
+    "defaults that make calls ambiguous": (
+        "get_model_request_counts",
+        "CREATE FUNCTION get_model_request_counts(days int DEFAULT 7) RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    ),
+    "a procedure": (
+        "get_models_with_requests",
+        "CREATE PROCEDURE get_models_with_requests() LANGUAGE sql AS 'SELECT 1'",
+    ),
+    "an aggregate": (
+        "get_models_with_requests",
+        "CREATE AGGREGATE get_models_with_requests(int) (SFUNC = int4pl, STYPE = int)",
+    ),
+}
+
+
+async def functions_named(connection: Connection, name: str) -> list[int]:
+    """Return the oids of the functions of that name in the gateway's schema."""
+    records = await connection.fetch(
+        "SELECT oid FROM pg_proc WHERE proname = $1 AND pronamespace = current_schema()::text::regnamespace",
+        name,
+    )
+    return [record["oid"] for record in records]
+
+
+@pytest.mark.parametrize(("name", "definition"), FOREIGN.values(), ids=FOREIGN)
+async def test_a_foreign_function_is_kept_under_another_name(
+    gateway: Gateway, owner: Connection, name: str, definition: str
+) -> None:
+    await owner.execute(definition)
+    [oid] = await functions_named(owner, name)
+    source = await owner.fetchval("SELECT prosrc FROM pg_proc WHERE oid = $1", oid)
+
+    [warning] = await run_migrations(gateway.url)
+
+    kept_as = await owner.fetchval("SELECT proname::text FROM pg_proc WHERE oid = $1", oid)
+    assert kept_as != name
+    assert name in warning
+    assert kept_as in warning
+    assert await owner.fetchval("SELECT prosrc FROM pg_proc WHERE oid = $1", oid) == source
+    assert await run_migrations(gateway.url) == []
+    assert await owner.fetchval("SELECT proname::text FROM pg_proc WHERE oid = $1", oid) == kept_as
+
+
+async def test_each_call_is_ours_and_unambiguous_afterwards(gateway: Gateway, owner: Connection) -> None:
+    for number, (_, definition) in enumerate(FOREIGN.values()):
+        # Two have the same name and arguments.
+        if number != 1:
+            await owner.execute(definition)
+    assert len(await run_migrations(gateway.url)) == len(FOREIGN) - 1
+
+    assert await rows_of(owner, "get_provider_request_stats()") == sample.provider_rows(
+        PLAIN, sample.PROVIDERS_OF_ALL
+    )
+    assert await rows_of(owner, "get_models_with_requests()") == sample.model_rows(PLAIN, sample.STATS_OF_ALL)
+    assert await rows_of(owner, "get_model_request_counts()") == sample.count_rows(PLAIN, sample.STATS_OF_ALL)
+    model_id = PLAIN.id("models", 1)
+    assert await rows_of(owner, f"get_model_request_stats({model_id})") == [sample.STATS_OF_ALL[1]]
+    for name in FUNCTIONS:
+        assert len(await functions_named(owner, name)) == 1
+
+
+async def test_a_view_on_a_foreign_function_goes_on_working(gateway: Gateway, owner: Connection) -> None:
+    await owner.execute(FOREIGN["no arguments, other columns"][1])
+    await owner.execute("CREATE VIEW board AS SELECT * FROM get_provider_request_stats()")
+    await run_migrations(gateway.url)
+    assert await owner.fetchval("SELECT provider FROM board") == "theirs"
+
+
+async def test_functions_of_our_names_in_other_schemas_are_left_alone(
+    gateway: Gateway, owner: Connection
+) -> None:
+    role = await owner.fetchval("SELECT current_user")
+    async with connect(gateway.admin_url) as admin:
+        await admin.execute(f"CREATE SCHEMA {role}_other AUTHORIZATION {role}")
+    definition = FOREIGN["no arguments, other columns"][1]
+    await owner.execute(definition.replace("FUNCTION ", f"FUNCTION {role}_other."))
+    assert await run_migrations(gateway.url) == []
+    assert await owner.fetchval(f"SELECT provider FROM {role}_other.get_provider_request_stats()") == "theirs"

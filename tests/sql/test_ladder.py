@@ -1,0 +1,188 @@
+"""Which method answers when the one before it really fails."""
+
+from typing import Any
+
+import asyncpg
+import orjson
+import pytest
+
+from service import compute as ladder
+from service.aggregations import AGGREGATIONS, TOKEN_AND_TIME_FIELDS, Query
+from service.compute import Computed, Method
+from tests.sql import sample
+from tests.sql.conftest import Ask, BuildGateway, Role
+from tests.sql.schemas import PLAIN
+from tests.sql.slow_requests import CANCELED, slow_requests
+
+# What answers when something fails is up to the service, not to the version of Postgres.
+pytestmark = pytest.mark.parametrize("postgres", ["embedded"], indirect=True)
+
+Connection = asyncpg.Connection
+
+MODELS = Query("models")
+MODEL_ROWS = sample.model_rows(PLAIN, sample.STATS_OF_ALL)
+COUNTED_MODEL_ROWS = [
+    {**row, "stats": {**row["stats"], **dict.fromkeys(TOKEN_AND_TIME_FIELDS, 0)}} for row in MODEL_ROWS
+]
+
+
+def as_json(computed: Computed) -> Any:
+    return orjson.loads(orjson.dumps(computed.data))
+
+
+async def test_the_function_answers_when_it_works(ask: Ask) -> None:
+    computed = await ask(MODELS)
+    assert (computed.method, computed.unavailable) == (Method.RPC, ())
+    assert as_json(computed) == MODEL_ROWS
+    assert computed.totals == {"total_models": 4}
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        pytest.param("DROP FUNCTION get_models_with_requests", id="missing"),
+        pytest.param("DROP FUNCTION chat_stats_usage", id="lacks a function that it calls"),
+        pytest.param(
+            "REVOKE EXECUTE ON FUNCTION get_models_with_requests FROM PUBLIC, CURRENT_USER", id="refused"
+        ),
+        pytest.param(
+            "CREATE FUNCTION fail() RETURNS int LANGUAGE sql AS 'SELECT 1/0';"
+            "CREATE OR REPLACE FUNCTION chat_stats_saturate(p_sum numeric) RETURNS bigint LANGUAGE sql "
+            "AS 'SELECT fail()'",
+            id="broken",
+        ),
+        pytest.param(
+            "ALTER TABLE models RENAME TO kept; CREATE VIEW models AS SELECT * FROM kept; "
+            "ALTER FUNCTION get_models_with_requests SET search_path = pg_catalog",
+            id="looks in the wrong schema",
+        ),
+        pytest.param(
+            "DROP FUNCTION get_models_with_requests;"
+            "CREATE FUNCTION get_models_with_requests(timestamptz, timestamptz) "
+            "RETURNS TABLE (model text, requests int) LANGUAGE sql AS $$ SELECT 'a', 1 $$",
+            id="somebody else's, with other columns",
+        ),
+        pytest.param(
+            "CREATE FUNCTION get_models_with_requests(a timestamptz, b timestamptz, c int DEFAULT 0) "
+            "RETURNS int LANGUAGE sql AS 'SELECT 1'",
+            id="ambiguous",
+        ),
+    ],
+)
+async def test_the_grouped_statement_answers_when_the_function_is(
+    owner: Connection, ask: Ask, trouble: str
+) -> None:
+    await owner.execute(trouble)
+    computed = await ask(MODELS)
+    assert (computed.method, computed.unavailable) == (Method.OPTIMIZED, ())
+    assert as_json(computed) == MODEL_ROWS
+
+
+async def test_the_grouped_statement_answers_when_the_function_takes_too_long(
+    owner: Connection, ask: Ask
+) -> None:
+    await owner.execute(slow_requests("get_models_with_requests"))
+    computed = await ask(MODELS, timeout=1)
+    assert (computed.method, computed.unavailable) == (Method.OPTIMIZED, ())
+    assert as_json(computed) == MODEL_ROWS
+
+
+async def test_counts_answer_when_the_role_may_not_read_the_columns_of_the_grouped_statement(
+    owner: Connection, reading_role: Role, ask: Ask
+) -> None:
+    await owner.execute(
+        f"GRANT SELECT ON providers, models TO {reading_role.name};"
+        "GRANT SELECT (id, model_id, created_at) ON chat_completion_requests "
+        f"TO {reading_role.name}"
+    )
+    computed = await ask(MODELS, url=reading_role.url)
+    assert (computed.method, computed.unavailable) == (Method.WITH_COUNTS, TOKEN_AND_TIME_FIELDS)
+    assert as_json(computed) == COUNTED_MODEL_ROWS
+
+
+async def test_counts_answer_when_the_grouped_statement_takes_too_long(owner: Connection, ask: Ask) -> None:
+    await owner.execute("DROP FUNCTION get_models_with_requests")
+    await owner.execute(slow_requests("fallback_optimized"))
+    computed = await ask(MODELS, timeout=1)
+    assert (computed.method, computed.unavailable) == (Method.WITH_COUNTS, TOKEN_AND_TIME_FIELDS)
+    assert as_json(computed) == COUNTED_MODEL_ROWS
+
+
+async def test_slices_answer_when_the_counts_take_too_long(owner: Connection, ask: Ask) -> None:
+    await owner.execute("DROP FUNCTION get_models_with_requests")
+    await owner.execute(slow_requests("fallback_optimized|fallback_with_counts"))
+    computed = await ask(MODELS, timeout=2)
+    assert (computed.method, computed.unavailable) == (Method.SLICES, TOKEN_AND_TIME_FIELDS)
+    assert as_json(computed) == COUNTED_MODEL_ROWS
+
+
+async def test_one_count_that_takes_too_long_is_enough_for_slices(owner: Connection, ask: Ask) -> None:
+    await owner.execute("DROP FUNCTION get_models_with_requests")
+    # Model 4 alone is slow to count: its counter is still at it when the others are done. (The rows without
+    # a model are hidden by this, and do not count anyway.)
+    others = "(model_id <> 5000000004 OR current_query() !~ 'with_counts' OR pg_sleep(60) IS NULL)"
+    await owner.execute(slow_requests("fallback_optimized", otherwise=others, delay=CANCELED))
+    computed = await ask(MODELS, timeout=2)
+    assert computed.method is Method.SLICES
+    assert as_json(computed) == COUNTED_MODEL_ROWS
+
+
+async def test_a_slice_that_takes_too_long_is_cut_smaller(
+    owner: Connection, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ladder, "SLICE_ROWS", 16)
+    monkeypatch.setattr(ladder, "SMALLEST_SLICE_ROWS", 4)
+    await owner.execute("DROP FUNCTION get_models_with_requests")
+    # 16 rows take 0.48 seconds, of 0.25; 4 rows take 0.12. Only an index ends a slice early.
+    await owner.execute(
+        slow_requests("fallback_(optimized|with)", otherwise="pg_sleep(0.03) IS NOT NULL", delay=CANCELED)
+    )
+    await owner.execute("ALTER ROLE CURRENT_USER SET enable_seqscan = off")
+    await owner.execute("ALTER ROLE CURRENT_USER SET enable_sort = off")
+    computed = await ask(MODELS, timeout=2)
+    assert computed.method is Method.SLICES
+    assert as_json(computed) == COUNTED_MODEL_ROWS
+
+
+async def test_each_method_gets_half_of_the_time_of_the_one_before(owner: Connection, ask: Ask) -> None:
+    await owner.execute(slow_requests("."))
+    # Whatever has its due time is canceled as if that had passed. What has another answers, and the last one.
+    await owner.execute("""
+        CREATE OR REPLACE FUNCTION get_through() RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$
+        DECLARE due text := CASE
+            WHEN current_query() ~ 'get_models_with_requests' THEN '20s'
+            WHEN current_query() ~ 'fallback_optimized' THEN '10s'
+            WHEN current_query() ~ 'fallback_with_counts' THEN '5s'
+        END;
+        BEGIN
+            IF current_setting('statement_timeout') = due THEN
+                RAISE EXCEPTION 'in time' USING ERRCODE = 'query_canceled';
+            END IF;
+            RETURN due IS NOT NULL OR current_setting('statement_timeout') = '2500ms';
+        END $$
+    """)
+    computed = await ask(MODELS, timeout=20)
+    assert computed.method is Method.SLICES
+    assert as_json(computed) == COUNTED_MODEL_ROWS
+
+
+async def test_the_step_down_is_logged_once_and_so_is_the_way_back(
+    owner: Connection, ask: Ask, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ladder, "METHOD_LOG", log := ladder.MethodLog())
+    await owner.execute("ALTER FUNCTION get_models_with_requests RENAME TO hidden")
+    await ask(MODELS)
+    await ask(MODELS)
+    await owner.execute("ALTER FUNCTION hidden RENAME TO get_models_with_requests")
+    await ask(MODELS)
+    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
+    assert "models is computed by fallback_optimized: rpc failed with UndefinedFunction" in caplog.messages[0]
+    assert caplog.messages[1] == "models is computed by rpc again"
+    assert log.fallbacks == {"fallback_optimized": 2}
+
+
+async def test_a_database_without_the_functions_still_answers(build_gateway: BuildGateway, ask: Ask) -> None:
+    unmigrated = await build_gateway(PLAIN)
+    for name in AGGREGATIONS:
+        model_id = str(PLAIN.id("models", 1)) if name == "model" else None
+        assert (await ask(Query(name, model_id=model_id), url=unmigrated.url)).method is Method.OPTIMIZED

