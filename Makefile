@@ -1,18 +1,23 @@
 # make demo   a local stack with sample data: embedded Postgres and Redis, worker, service
 # make test   format, types, import contracts, all tests
+# make test-long   the rollup's random tests, for about half an hour
 
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test test-long check format bench bench-rollup clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/chat-stats demo
 
 test: $(VENV)/.installed check
 	$(BIN)/pytest
+
+test-long: $(VENV)/.installed
+	CHAT_STATS_STATE_MACHINE_STEPS=50000 CHAT_STATS_CONCURRENCY_SECONDS=60 \
+		$(BIN)/pytest tests/rollup/test_state_machine.py tests/rollup/test_concurrency.py
 
 check: $(VENV)/.installed
 	$(BIN)/ruff format --check .
@@ -26,6 +31,9 @@ format: $(VENV)/.installed
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m bench.methods
+
+bench-rollup: $(VENV)/.installed
+	$(BIN)/python -m bench.rollup
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "chat-stats needs Python 3.11, 3.12 or 3.13, and found none on PATH" >&2; exit 1; }

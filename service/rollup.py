@@ -8,7 +8,7 @@ and no snapshot is held for longer than a chunk.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,7 +22,8 @@ from service.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-#: Second half of the key of the lock that keeps two upkeeps apart.
+#: Second halves of the keys of the locks that keep two folds, and two upkeeps, apart.
+_FOLD_LOCK = 3
 _LOCK = 4
 
 #: Requests that one chunk covers, about.
@@ -45,6 +46,7 @@ TRIGGERS = {
     "chat_stats_truncate": "BEFORE TRUNCATE ON {table}",
 }
 TABLE = "chat_completion_requests"
+STATE_TABLE = "chat_stats_rollup_state"
 ROLLUP_TABLES = (
     "chat_stats_deltas",
     "chat_stats_rollup_days",
@@ -74,17 +76,29 @@ class Rollup:
         self._connection = connection
 
     async def status(self) -> RollupStatus:
-        row = await self._fetchrow(_STATUS, TABLE, list(ROLLUP_TABLES), list(TRIGGERS))
-        state, reason = _state(row)
+        found = await self._fetchrow(
+            _CATALOGUE, TABLE, [STATE_TABLE, *ROLLUP_TABLES], list(ROLLUP_TABLES), list(TRIGGERS)
+        )
+        missing = found["missing"]
+        if len(missing) > len(ROLLUP_TABLES) and not found["triggers"]:
+            raise SchemaError("the rollup has no tables; run: chat-stats migrate")
+        rows = [] if STATE_TABLE in missing else await self._fetch("SELECT * FROM chat_stats_rollup_state")
+        kept = dict(rows[0]) if rows else {}
+        unfolded = (
+            0
+            if "chat_stats_deltas" in missing
+            else await self._fetchval("SELECT count(*) FROM chat_stats_deltas")
+        )
+        state, reason = _state(found, kept)
         return RollupStatus(
             state,
             reason,
-            row["unfolded"],
-            row["rollup_bytes"],
-            row["table_bytes"],
-            row["folded_at"],
-            row["audited_at"],
-            row["drift"],
+            unfolded,
+            found["rollup_bytes"],
+            found["table_bytes"],
+            kept.get("folded_at"),
+            kept.get("audited_at"),
+            kept.get("drift", 0),
         )
 
     async def has_triggers(self) -> bool:
@@ -107,21 +121,29 @@ class Rollup:
             status = await self.status()
             if status.state == "on":
                 return
-            if await self._triggers() != len(TRIGGERS):
+            await self._require_rights()
+            await self._execute("INSERT INTO chat_stats_rollup_state DEFAULT VALUES ON CONFLICT DO NOTHING")
+            if fresh := await self._triggers(firing=True) != len(TRIGGERS):
                 await self._start_over()
-            row = await self._fetchrow("SELECT backfilled_to::text AS place FROM chat_stats_rollup_state")
-            await self._repair(row["place"] or "-infinity", progress)
-            await self._execute("UPDATE chat_stats_rollup_state SET ready = true, drift = 0")
+            place = await self._fetchval("SELECT backfilled_to::text FROM chat_stats_rollup_state")
+            await self._repair(place or "-infinity", progress)
+            if not fresh:  # else folds alone made the months and the lifetime
+                await self._rebuild_tiers()
+            await self._record_done()
 
     async def disable(self) -> None:
         """Switch the rollup off and empty it: the functions scan again."""
         async with self._lock():
             await self._execute("UPDATE chat_stats_rollup_state SET ready = false")
-            await self._with_table_lock(self._clear)
+            await self._with_table_lock(self._drop_triggers)
+            await self._empty()
 
     async def verify(self, progress: Progress) -> int:
         """Return how many models' buckets differ from the requests."""
         async with self._lock():
+            status = await self.status()
+            if status.state in ("off", "backfilling"):
+                raise SchemaError(f"the rollup is {status.state}: {status.reason}")
             drift = 0
             async for start, end in self._chunks("-infinity"):
                 drift += await self._in_snapshot(_DIFFERENCES, start, end)
@@ -133,11 +155,10 @@ class Rollup:
     async def repair(self, progress: Progress) -> int:
         """Make the rollup equal to the requests; return how many models' buckets differed."""
         async with self._lock():
-            if await self._triggers() != len(TRIGGERS):
+            if await self._triggers(firing=True) != len(TRIGGERS):
                 raise SchemaError("the rollup is not enabled; run: chat-stats rollup enable")
-            repaired = await self._repair("-infinity", progress)
-            repaired += int(await self._fetchval("SELECT chat_stats_rollup_rebuild_tiers()"))
-            await self._execute("UPDATE chat_stats_rollup_state SET ready = true, drift = 0")
+            repaired = await self._repair("-infinity", progress) + await self._rebuild_tiers()
+            await self._record_done()
             return repaired
 
     async def fold(self) -> int:
@@ -147,18 +168,21 @@ class Rollup:
     async def audit(self) -> int:
         """Recount some random hours; return how many models' buckets differ, and record it.
 
-        A rollup that differs is not read any more: the functions scan until it is repaired.
+        A rollup that differs is not read any more: the functions scan until it is repaired. While it is being
+        repaired, nothing is recounted.
         """
         drift = 0
-        for row in await self._fetch(_AUDITED, AUDITED_HOURS):
-            drift += await self._in_snapshot(_DIFFERENCES, row["start"], row["end"])
-        await self._record_audit(drift)
+        with suppress(DatabaseBusy):
+            async with self._lock():
+                for row in await self._fetch(_AUDITED, AUDITED_HOURS):
+                    drift += await self._in_snapshot(_DIFFERENCES, row["start"], row["end"])
+                await self._record_audit(drift)
         return drift
 
     async def _record_audit(self, drift: int) -> None:
         await self._execute(
             "UPDATE chat_stats_rollup_state "
-            "SET audited_at = clock_timestamp(), drift = $1, ready = ready AND $1 = 0",
+            "SET audited_at = clock_timestamp(), drift = $1::bigint, ready = ready AND $1::bigint = 0",
             drift,
         )
         if drift:
@@ -169,15 +193,29 @@ class Rollup:
     async def _repair(self, place: str, progress: Progress) -> int:
         repaired = 0
         async for start, end in self._chunks(place):
-            repaired += await self._in_snapshot(
-                "SELECT chat_stats_rollup_repair($1::text::timestamptz, $2::text::timestamptz)", start, end
+            repaired += int(
+                await self._fetchval(
+                    "SELECT chat_stats_rollup_repair($1::text::timestamptz, $2::text::timestamptz)",
+                    start,
+                    end,
+                )
             )
             await self._execute(
-                "UPDATE chat_stats_rollup_state SET backfilled_to = $1::text::timestamptz", start
+                "UPDATE chat_stats_rollup_state "
+                "SET backfilled_to = COALESCE($1::text::timestamptz, 'infinity')",
+                end,
             )
             await self.fold()
             progress(CHUNK_REQUESTS)
         return repaired
+
+    async def _rebuild_tiers(self) -> int:
+        return int(await self._fetchval("SELECT chat_stats_rollup_rebuild_tiers()"))
+
+    async def _record_done(self) -> None:
+        await self._execute(
+            "UPDATE chat_stats_rollup_state SET ready = true, drift = 0, backfilled_to = NULL"
+        )
 
     async def _chunks(self, place: str) -> AsyncIterator[tuple[str | None, str | None]]:
         """Yield consecutive ranges of whole buckets from `place` to the end, then that without a time."""
@@ -190,59 +228,79 @@ class Rollup:
     async def _in_snapshot(self, statement: str, *args: Any) -> int:
         try:
             async with self._connection.transaction(isolation="repeatable_read"):
+                # Before there is a snapshot: one that is older than a TRUNCATE under way would see the
+                # rollup of the rows that are gone.
+                await self._connection.execute(f"LOCK TABLE {TABLE} IN ACCESS SHARE MODE")
                 return int(await self._connection.fetchval(statement, *args))
-        except asyncpg.PostgresError as error:
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
             raise _translated(error) from error
 
-    async def _start_over(self) -> None:
-        async def create() -> None:
-            await self._clear()
-            for name, when in TRIGGERS.items():
-                function = "chat_stats_record_truncate" if "TRUNCATE" in when else "chat_stats_record_changes"
-                await self._connection.execute(
-                    f"CREATE TRIGGER {name} {when.format(table=TABLE)} "
-                    f"FOR EACH STATEMENT EXECUTE FUNCTION {function}()"
-                )
-            await self._connection.execute(
-                "UPDATE chat_stats_rollup_state "
-                "SET enabled_at = clock_timestamp(), backfilled_to = NULL, ready = false, drift = 0"
+    async def _require_rights(self) -> None:
+        row = await self._fetchrow(_RIGHTS, TABLE)
+        if lacking := row["lacking"]:
+            raise SchemaError(
+                f"the role {row['role']} lacks {' and '.join(lacking)} on {TABLE}; "
+                f"its owner can say: GRANT {', '.join(lacking)} ON {TABLE} TO {row['role']}"
             )
 
-        await self._with_table_lock(create)
+    async def _start_over(self) -> None:
+        await self._execute(
+            "UPDATE chat_stats_rollup_state SET ready = false, backfilled_to = NULL, drift = 0"
+        )
+        await self._with_table_lock(self._drop_triggers)
+        await self._empty()
+        await self._with_table_lock(self._create_triggers)
+        await self._execute("UPDATE chat_stats_rollup_state SET enabled_at = clock_timestamp()")
 
-    async def _clear(self) -> None:
-        for name in TRIGGERS:
-            await self._connection.execute(f"DROP TRIGGER IF EXISTS {name} ON {TABLE}")
-        await self._connection.execute(f"TRUNCATE {', '.join(ROLLUP_TABLES)}")
+    async def _create_triggers(self) -> None:
+        for name, when in TRIGGERS.items():
+            function = "chat_stats_record_truncate" if "TRUNCATE" in when else "chat_stats_record_changes"
+            await self._connection.execute(
+                f"CREATE TRIGGER {name} {when.format(table=TABLE)} "
+                f"FOR EACH STATEMENT EXECUTE FUNCTION {function}()"
+            )
 
-    async def _with_table_lock(self, work: Callable[[], Any]) -> None:
-        """Run `work` in a transaction that holds the table's lock; never keep writers waiting for long.
+    async def _drop_triggers(self) -> None:
+        if await self._triggers():
+            await self._connection.execute(
+                ";".join(f"DROP TRIGGER IF EXISTS {name} ON {TABLE}" for name in TRIGGERS)
+            )
 
-        While it waits for writers that are under way, new ones wait behind it: so it gives up soon, and
+    async def _empty(self) -> None:
+        """Delete what is in the rollup. TRUNCATE would empty it for those, too, who still read it."""
+        try:
+            async with self._connection.transaction():
+                await self._connection.execute(f"SELECT pg_advisory_xact_lock({LOCK_CLASS}, {_FOLD_LOCK})")
+                for table in ROLLUP_TABLES:
+                    await self._connection.execute(f"DELETE FROM {table}")  # noqa: S608
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            raise _translated(error) from error
+
+    async def _with_table_lock(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Run `work`, which creates or drops triggers, without keeping writers waiting for long.
+
+        While it waits for transactions that are under way, new ones wait behind it: so it gives up soon, and
         tries again.
         """
         for _attempt in range(LOCK_ATTEMPTS):
             try:
                 async with self._connection.transaction():
                     await self._connection.execute(f"SET LOCAL lock_timeout = {LOCK_MS}")
-                    await self._connection.execute(f"LOCK TABLE {TABLE} IN SHARE ROW EXCLUSIVE MODE")
                     await work()
                     return
             except asyncpg.LockNotAvailableError:
                 await asyncio.sleep(LOCK_PAUSE_SECONDS)
             except asyncpg.InsufficientPrivilegeError as error:
-                user = await self._fetchval("SELECT current_user")
-                raise SchemaError(f"{error}; needed: GRANT TRIGGER ON {TABLE} TO {user}") from error
-        raise DatabaseBusy(f"{TABLE} is in use by long transactions: its triggers could not be created")
+                drops = "; ".join(f"DROP TRIGGER IF EXISTS {name} ON {TABLE}" for name in TRIGGERS)
+                raise SchemaError(f"{error}; its owner can drop the triggers: {drops}") from error
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+                raise _translated(error) from error
+        raise DatabaseBusy(f"{TABLE} is in use by long transactions: its triggers could not be changed")
 
-    async def _triggers(self) -> int:
-        return int(
-            await self._fetchval(
-                "SELECT count(*) FROM pg_trigger WHERE tgrelid = $1::text::regclass AND tgname = ANY ($2)",
-                TABLE,
-                list(TRIGGERS),
-            )
-        )
+    async def _triggers(self, *, firing: bool = False) -> int:
+        """Return how many of our triggers there are, or how many of them fire."""
+        row = await self._fetchrow(_TRIGGERS, TABLE, list(TRIGGERS))
+        return int(row["firing"] if firing else row["triggers"])
 
     @asynccontextmanager
     async def _lock(self) -> AsyncIterator[None]:
@@ -300,36 +358,59 @@ def _translated(error: Exception) -> Exception:
     return error
 
 
-def _state(row: asyncpg.Record) -> tuple[str, str]:
-    if row["triggers"] == 0:
+def _state(found: asyncpg.Record, kept: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the state and the reason, from what the catalogue has and the row that is kept."""
+    if found["missing"]:
+        missing = ", ".join(found["missing"])
+        return "damaged", f"{missing} missing; run: chat-stats migrate, then chat-stats rollup enable"
+    if found["triggers"] == 0:
         return "off", "chat-stats rollup enable switches it on"
-    if row["triggers"] != len(TRIGGERS) or row["firing"] != len(TRIGGERS):
+    if found["firing"] != len(TRIGGERS):
         return (
             "damaged",
-            f"{row['firing']} of its {len(TRIGGERS)} triggers fire; run: chat-stats rollup enable",
+            f"{found['firing']} of its {len(TRIGGERS)} triggers fire; run: chat-stats rollup enable",
         )
-    if row["ready"]:
+    if not kept:
+        return "damaged", f"{STATE_TABLE} lost its row; run: chat-stats rollup enable"
+    if kept["ready"]:
         return "on", ""
-    if row["drift"]:
-        return "damaged", f"{row['drift']} buckets differ from the requests; run: chat-stats rollup repair"
+    if kept["drift"]:
+        return "damaged", f"{kept['drift']} buckets differ from the requests; run: chat-stats rollup repair"
     return "backfilling", "not done; chat-stats rollup enable goes on with it"
 
 
-_STATUS = """
+_TRIGGERS = """
+SELECT count(*) AS triggers, count(*) FILTER (WHERE tgenabled IN ('O', 'A')) AS firing
+FROM pg_trigger
+WHERE tgrelid = $1::text::regclass AND tgname = ANY ($2)
+"""
+
+# What there is: $2 are all tables of the rollup, $3 those that hold numbers.
+_CATALOGUE = """
 SELECT
-    s.ready, s.folded_at, s.audited_at, s.drift,
-    (SELECT count(*) FROM chat_stats_deltas) AS unfolded,
-    (SELECT sum(pg_total_relation_size(name::regclass))
-     FROM unnest($2::text[]) AS t (name))::bigint AS rollup_bytes,
+    t.triggers, t.firing,
+    ARRAY(SELECT name FROM unnest($2::text[]) AS n (name) WHERE to_regclass(name) IS NULL) AS missing,
+    (SELECT COALESCE(sum(pg_total_relation_size(to_regclass(name))), 0)
+     FROM unnest($3::text[]) AS n (name))::bigint AS rollup_bytes,
     (SELECT sum(pg_total_relation_size(relid)) FROM (
         SELECT $1::text::regclass AS relid
         UNION SELECT p.relid FROM pg_partition_tree($1::text::regclass) AS p
-    ) AS parts)::bigint AS table_bytes,
-    (SELECT count(*) FROM pg_trigger AS t
-     WHERE t.tgrelid = $1::text::regclass AND t.tgname = ANY ($3)) AS triggers,
-    (SELECT count(*) FROM pg_trigger AS t
-     WHERE t.tgrelid = $1::text::regclass AND t.tgname = ANY ($3) AND t.tgenabled IN ('O', 'A')) AS firing
-FROM chat_stats_rollup_state AS s
+    ) AS parts)::bigint AS table_bytes
+FROM (
+    SELECT count(*) AS triggers, count(*) FILTER (WHERE tgenabled IN ('O', 'A')) AS firing
+    FROM pg_trigger
+    WHERE tgrelid = $1::text::regclass AND tgname = ANY ($4)
+) AS t
+"""
+
+# SELECT is for the backfill.
+_RIGHTS = """
+SELECT
+    quote_ident(current_user) AS role,
+    ARRAY(
+        SELECT name FROM unnest(ARRAY['SELECT', 'TRIGGER']) AS n (name)
+        WHERE NOT has_table_privilege($1::text::regclass, name)
+    ) AS lacking
 """
 
 _DIFFERENCES = """
@@ -347,17 +428,34 @@ SELECT COALESCE((
 ), 'infinity')::text AS place
 """
 
-# Hours at random among those of the days that are over.
+# Hours at random, of days that are over: one half of days in the rollup, one of moments at which there were
+# requests. Either side may have what the other lacks.
 _AUDITED = """
-SELECT
-    ((t.day + t.hour * interval '1 hour') AT TIME ZONE 'UTC')::text AS start,
-    ((t.day + (t.hour + 1) * interval '1 hour') AT TIME ZONE 'UTC')::text AS end
+WITH sampled AS (
+    (SELECT d.day FROM chat_stats_rollup_days AS d
+     WHERE isfinite(d.day) AND d.day < current_date
+     GROUP BY d.day ORDER BY random() LIMIT ($1::int + 1) / 2)
+), bounds AS (
+    SELECT
+        min(created_at)::timestamptz AS first,
+        LEAST(max(created_at)::timestamptz, now()) AS last
+    FROM chat_completion_requests
+    WHERE isfinite(created_at)
+)
+SELECT t.start::text, (t.start + interval '1 hour')::text AS end
 FROM (
-    SELECT d.day, floor(random() * 24)::int AS hour
-    FROM chat_stats_rollup_days AS d
-    WHERE isfinite(d.day) AND d.day < current_date
-    GROUP BY d.day
-    ORDER BY random()
-    LIMIT $1
+    SELECT (s.day + floor(random() * 24)::int * interval '1 hour') AT TIME ZONE 'UTC' AS start
+    FROM sampled AS s
+    UNION
+    SELECT date_trunc('hour', n.created_at)
+    FROM bounds AS b
+    CROSS JOIN generate_series(1, $1::int / 2)
+    CROSS JOIN LATERAL (
+        SELECT r.created_at::timestamptz
+        FROM chat_completion_requests AS r
+        WHERE r.created_at >= b.first + random() * (b.last - b.first) AND r.created_at < current_date
+        ORDER BY r.created_at
+        LIMIT 1
+    ) AS n
 ) AS t
 """

@@ -22,8 +22,12 @@ AS $function$
 #variable_conflict use_column
 DECLARE
     -- The whole buckets: [first_bucket, end_bucket).
-    first_bucket timestamptz := CASE WHEN p_start > chat_stats_bucket(p_start)
-        THEN chat_stats_bucket(p_start) + interval '15 minutes' ELSE COALESCE(p_start, '-infinity') END;
+    -- In the last bucket that a timestamp reaches there is none: it has no end.
+    first_bucket timestamptz := CASE
+        WHEN p_start > '294276-12-31T23:45:00Z'::timestamptz THEN 'infinity'
+        WHEN p_start > chat_stats_bucket(p_start) THEN chat_stats_bucket(p_start) + interval '15 minutes'
+        ELSE COALESCE(p_start, '-infinity')
+    END;
     end_bucket timestamptz := COALESCE(chat_stats_bucket(p_end), 'infinity');
     -- The whole days in them: [first_day, end_day); and the whole months in those: [first_month, end_month).
     first_day date := CASE WHEN chat_stats_slot(first_bucket) > 0

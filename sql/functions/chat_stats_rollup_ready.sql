@@ -1,4 +1,5 @@
--- Whether the rollup may be read: its backfill is done, and its triggers are there and fire.
+-- Whether the rollup may be read: its backfill is done, its triggers are there and fire, and whoever asks may
+-- read its tables and sees all requests. Else the requests are scanned.
 CREATE OR REPLACE FUNCTION chat_stats_rollup_ready()
 RETURNS boolean
 LANGUAGE plpgsql
@@ -6,14 +7,22 @@ STABLE
 SET search_path FROM CURRENT
 AS $function$
 BEGIN
+    -- One after the other: the statement further down names a table that this one looks for.
+    IF row_security_active('chat_completion_requests') OR EXISTS (
+        SELECT FROM unnest(ARRAY[
+            'chat_stats_rollup_state', 'chat_stats_deltas',
+            'chat_stats_rollup_days', 'chat_stats_rollup_months', 'chat_stats_rollup_lifetime'
+        ]) AS t (name)
+        WHERE NOT COALESCE(has_table_privilege(to_regclass(t.name), 'SELECT'), false)
+    ) THEN
+        RETURN false;
+    END IF;
     RETURN EXISTS (SELECT FROM chat_stats_rollup_state WHERE ready) AND 4 = (
         SELECT count(*) FROM pg_trigger AS t
         WHERE t.tgrelid = 'chat_completion_requests'::regclass
           AND t.tgname LIKE 'chat\_stats\_%'
           AND t.tgenabled IN ('O', 'A')
     );
-EXCEPTION WHEN undefined_table THEN
-    RETURN false;  -- the tables of the rollup were never made, or were dropped
 END
 $function$;
 

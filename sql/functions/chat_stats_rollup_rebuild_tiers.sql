@@ -1,4 +1,5 @@
--- Makes months and lifetime anew from the days, if they differ; returns in how many places they did.
+-- Makes the totals of days, months and lifetime anew, if they differ from the slots, days and months that they are
+-- made of; returns in how many places they did.
 CREATE OR REPLACE FUNCTION chat_stats_rollup_rebuild_tiers()
 RETURNS bigint
 LANGUAGE plpgsql
@@ -12,34 +13,28 @@ BEGIN
     IF wrong = 0 THEN
         RETURN 0;
     END IF;
+    UPDATE chat_stats_rollup_days AS d
+    SET (requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd) = (
+        SELECT
+            COALESCE(sum(u.requests), 0) AS requests, COALESCE(sum(u.successful), 0) AS successful,
+            COALESCE(sum(u.input_tokens), 0) AS input_tokens,
+            COALESCE(sum(u.output_tokens), 0) AS output_tokens, COALESCE(sum(u.timed), 0) AS timed,
+            COALESCE(sum(u.time_ms), 0) AS time_ms, COALESCE(sum(u.cost_usd), 0) AS cost_usd
+        FROM unnest(
+            d.slot_requests, d.slot_successful, d.slot_input_tokens, d.slot_output_tokens,
+            d.slot_timed, d.slot_time_ms, d.slot_cost_usd
+        ) AS u (requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd)
+    );
     DELETE FROM chat_stats_rollup_months;
+    INSERT INTO chat_stats_rollup_months (
+        model_id, month, requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd, bins, counts
+    )
+    SELECT * FROM chat_stats_months_of_days();
     DELETE FROM chat_stats_rollup_lifetime;
-    INSERT INTO chat_stats_rollup_months (model_id, month, requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd, bins, counts)
-    SELECT s.model_id, s.month, s.requests, s.successful, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd, COALESCE(h.bins, '{}'), COALESCE(h.counts, '{}')
-    FROM (
-        SELECT model_id, chat_stats_month(day) AS month, sum(requests) AS requests, sum(successful) AS successful, sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens, sum(timed) AS timed, sum(time_ms) AS time_ms, sum(cost_usd) AS cost_usd FROM chat_stats_rollup_days GROUP BY 1, 2
-    ) AS s
-    LEFT JOIN (
-        SELECT b.model_id, b.month, array_agg(b.bin ORDER BY b.bin) AS bins, array_agg(b.n ORDER BY b.bin) AS counts
-        FROM (
-            SELECT d.model_id, chat_stats_month(d.day) AS month, u.bin, sum(u.n)::bigint AS n
-            FROM chat_stats_rollup_days AS d CROSS JOIN LATERAL unnest(d.bins, d.counts) AS u (bin, n)
-            GROUP BY 1, 2, 3
-        ) AS b
-        GROUP BY b.model_id, b.month
-    ) AS h USING (model_id, month);
-    INSERT INTO chat_stats_rollup_lifetime (model_id, requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd, bins, counts)
-    SELECT s.model_id, s.requests, s.successful, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd, COALESCE(h.bins, '{}'), COALESCE(h.counts, '{}')
-    FROM (SELECT model_id, sum(requests) AS requests, sum(successful) AS successful, sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens, sum(timed) AS timed, sum(time_ms) AS time_ms, sum(cost_usd) AS cost_usd FROM chat_stats_rollup_days GROUP BY 1) AS s
-    LEFT JOIN (
-        SELECT b.model_id, array_agg(b.bin ORDER BY b.bin) AS bins, array_agg(b.n ORDER BY b.bin) AS counts
-        FROM (
-            SELECT m.model_id, u.bin, sum(u.n)::bigint AS n
-            FROM chat_stats_rollup_months AS m CROSS JOIN LATERAL unnest(m.bins, m.counts) AS u (bin, n)
-            GROUP BY 1, 2
-        ) AS b
-        GROUP BY b.model_id
-    ) AS h USING (model_id);
+    INSERT INTO chat_stats_rollup_lifetime (
+        model_id, requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd, bins, counts
+    )
+    SELECT * FROM chat_stats_lifetime_of_months();
     RETURN wrong;
 END
 $function$;

@@ -1,27 +1,29 @@
--- Makes the rollup equal to the requests for the buckets in [p_start, p_end) (NULL and NULL: those without
--- created_at), and returns how many models' buckets differed.
+-- Makes the rollup equal to the requests for the buckets in [p_start, p_end) (the end 'infinity' is included;
+-- NULL and NULL: those without created_at), and returns how many models' buckets differed. On an empty rollup
+-- this is the backfill.
 --
--- In a REPEATABLE READ transaction this is exact beside any number of writers: what it adds is the difference
--- as of its snapshot, and what they write later adds to both sides. Two repairs at once would add it twice:
--- the caller holds the lock that keeps them apart.
+-- Exact beside any number of writers: what it adds is the difference in the one snapshot of its statement, and
+-- what they write later adds to both sides. What must not come between snapshot and addition is waited for
+-- first: a fold or a second repair (their lock), and TRUNCATE (the table's lock). In a transaction that had its
+-- snapshot before (REPEATABLE READ) these locks come too late: a fold in between is then a serialization failure.
 CREATE OR REPLACE FUNCTION chat_stats_rollup_repair(p_start timestamptz, p_end timestamptz)
 RETURNS bigint
 LANGUAGE plpgsql
 SET search_path FROM CURRENT
 AS $function$
-DECLARE
-    repaired bigint;
 BEGIN
-    INSERT INTO chat_stats_deltas (
-        model_id, bucket, requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd, bins, counts
-    )
-    SELECT
-        d.model_id, d.bucket, d.requests, d.successful, d.input_tokens, d.output_tokens, d.timed, d.time_ms,
-        d.cost_usd, d.bins, d.counts
-    FROM chat_stats_rollup_differences(p_start, p_end) AS d;
-    GET DIAGNOSTICS repaired = ROW_COUNT;
-    RETURN repaired;
+    PERFORM pg_advisory_xact_lock(1668510835, 3);  -- that of chat_stats_fold()
+    LOCK TABLE chat_completion_requests IN ACCESS SHARE MODE;
+    RETURN chat_stats_rollup_add(
+        format('changes AS (%s)', chat_stats_rollup_changes(p_start, p_end)), 'slot_sums'
+    );
 END
 $function$;
 
 SELECT chat_stats_adopt_function('chat_stats_rollup_repair');
+
+-- It handles hundreds of thousands of rows at once, in nearly as many groups: sorting them takes less memory
+-- and time than hashing, and neither may spill to disk.
+ALTER FUNCTION chat_stats_rollup_repair(timestamptz, timestamptz) SET work_mem = '64MB';
+ALTER FUNCTION chat_stats_rollup_repair(timestamptz, timestamptz) SET enable_hashagg = off;
+ALTER FUNCTION chat_stats_rollup_repair(timestamptz, timestamptz) SET jit = off;

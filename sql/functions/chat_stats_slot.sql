@@ -6,6 +6,6 @@ IMMUTABLE
 PARALLEL SAFE
 AS $function$
     SELECT COALESCE(
-        extract(hour FROM p_bucket AT TIME ZONE 'UTC') * 4 + extract(minute FROM p_bucket AT TIME ZONE 'UTC') / 15, 0
+        date_part('hour', p_bucket AT TIME ZONE 'UTC') * 4 + date_part('minute', p_bucket AT TIME ZONE 'UTC') / 15, 0
     )::smallint
 $function$;

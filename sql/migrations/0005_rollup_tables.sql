@@ -9,10 +9,16 @@ DECLARE
         FROM pg_attribute AS a
         WHERE a.attrelid = 'chat_completion_requests'::regclass AND a.attname = 'model_id'
     );
+    incomplete boolean := EXISTS (
+        SELECT FROM unnest(ARRAY[
+            'chat_stats_deltas', 'chat_stats_rollup_days', 'chat_stats_rollup_months', 'chat_stats_rollup_lifetime'
+        ]) AS t (name)
+        WHERE to_regclass(name) IS NULL
+    );
 BEGIN
     -- What the triggers append: a signed change of one model in one 15-minute bucket, by one statement.
-    -- bucket is NULL for requests without created_at. Times come as they are (`times`, counted with the sign
-    -- of `requests`), or, from a repair, as a signed histogram (`bins`, `counts`).
+    -- bucket is NULL for requests without created_at. `times` lists the times, to be counted with the sign of
+    -- `timed`, where there are several; one alone is time_ms itself.
     EXECUTE format($table$
         CREATE TABLE IF NOT EXISTS chat_stats_deltas (
             model_id %1$s NOT NULL,
@@ -24,9 +30,7 @@ BEGIN
             timed bigint NOT NULL,
             time_ms numeric NOT NULL,
             cost_usd numeric NOT NULL,
-            times numeric[],
-            bins smallint[],
-            counts bigint[]
+            times numeric[]
         )
     $table$, model_id_type);
 
@@ -57,6 +61,9 @@ BEGIN
             PRIMARY KEY (model_id, day)
         )
     $table$, model_id_type);
+
+    -- For ranges over all models: without it, they read the whole of the other index.
+    CREATE INDEX IF NOT EXISTS chat_stats_rollup_days_day_idx ON chat_stats_rollup_days (day);
 
     EXECUTE format($table$
         CREATE TABLE IF NOT EXISTS chat_stats_rollup_months (
@@ -101,5 +108,8 @@ BEGIN
         drift bigint NOT NULL DEFAULT 0
     );
     INSERT INTO chat_stats_rollup_state DEFAULT VALUES ON CONFLICT DO NOTHING;
+    IF incomplete THEN  -- a table that was dropped comes back empty
+        UPDATE chat_stats_rollup_state SET ready = false, backfilled_to = NULL;
+    END IF;
 END
 $migration$;

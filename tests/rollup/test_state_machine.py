@@ -1,0 +1,286 @@
+"""Whatever writers do, in any order and over several connections, the rollup gives what a scan gives."""
+
+import asyncio
+import os
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+import asyncpg
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+
+from service.errors import DatabaseBusy
+from service.rollup import Rollup
+from tests.rollup import workload
+from tests.rollup.conftest import ignored
+from tests.rollup.exactness import COMPARISON, MOMENTS, differences, some_questions
+from worker.local_servers import PostgresServer
+
+STEPS = int(os.environ.get("CHAT_STATS_STATE_MACHINE_STEPS", "2000"))
+STEPS_A_RUN = 50
+
+pytestmark = pytest.mark.timeout(400 + STEPS / 10)  # shrinking a failure takes up to 300 s
+
+RESET = """
+SET session_replication_role = replica;
+TRUNCATE chat_completion_requests, models, providers, chat_stats_deltas, chat_stats_rollup_days,
+    chat_stats_rollup_months, chat_stats_rollup_lifetime RESTART IDENTITY;
+SET session_replication_role = origin;
+"""
+
+writers = st.integers(0, 2)
+model_ids = st.sampled_from([*range(1, 8), None])
+moments = st.one_of(
+    st.none(),
+    st.sampled_from(MOMENTS),
+    st.builds(
+        "2024-0{}-{:02d} {:02d}:{:02d}:00.000001+00".format, *map(st.integers, (1, 1, 0, 0), (4, 29, 23, 59))
+    ),
+)
+rows = st.lists(
+    st.tuples(
+        st.sampled_from(workload.MODEL_IDS),
+        *[st.sampled_from(workload.TOKENS)] * 2,
+        st.sampled_from(workload.TIMES),
+        st.sampled_from(workload.STATUSES),
+        st.sampled_from(workload.COSTS),
+        moments,
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@dataclass
+class Writer:
+    """A connection, and what is open on it."""
+
+    connection: asyncpg.Connection
+    isolation: str = ""
+    savepoints: int = 0
+    truncated: bool = False
+    #: Somebody else truncated after its snapshot was taken. TRUNCATE is not MVCC-safe: a scan is wrong then.
+    outdated: bool = False
+
+    @property
+    def is_open(self) -> bool:
+        return self.isolation != ""
+
+    def end(self) -> None:
+        self.isolation, self.savepoints, self.truncated, self.outdated = "", 0, False, False
+
+
+class Database:
+    """Three writers, a reader and a repairer; each run of the machine begins with the catalogue alone."""
+
+    def __init__(self, url: str) -> None:
+        self.loop = asyncio.new_event_loop()
+        connections = [self.wait(asyncpg.connect(url)) for _ in range(5)]
+        self.writers = [Writer(connection) for connection in connections[:3]]
+        self.reader, self.repairer = connections[3:]
+        self.wait(self.reader.execute(COMPARISON))
+        self.wait(Rollup(self.repairer).enable(ignored))
+        for connection in connections[:3]:
+            self.wait(connection.execute("SET lock_timeout = '5ms'"))
+        self.wait(self.repairer.execute("SET lock_timeout = '5ms'"))
+        self.steps = 0
+
+    def wait(self, awaited: Coroutine[Any, Any, Any]) -> Any:
+        return self.loop.run_until_complete(awaited)
+
+    def reset(self) -> None:
+        for writer in self.writers:
+            if writer.is_open:
+                self.wait(writer.connection.execute("ROLLBACK"))
+                writer.end()
+        self.wait(self.reader.execute(RESET + workload.CATALOGUE))
+
+    def close(self) -> None:
+        for connection in (*(writer.connection for writer in self.writers), self.reader, self.repairer):
+            self.wait(connection.close())
+        self.loop.close()
+
+
+class RollupMachine(RuleBasedStateMachine):
+    def __init__(self, database: Database) -> None:
+        super().__init__()
+        self.database = database
+        self.steps = 0
+        database.reset()
+
+    def run(self, number: int, statement: str, *args: object) -> bool:
+        """Run a statement. It may fail because another writer is in its way, and for no other reason."""
+        writer = self.database.writers[number]
+        try:
+            self.database.wait(writer.connection.execute(statement, *args))
+        except asyncpg.LockNotAvailableError:
+            self.roll_back(writer)
+            return False
+        except asyncpg.SerializationError:
+            self.roll_back(writer, entirely=True)
+            return False
+        return True
+
+    def roll_back(self, writer: Writer, *, entirely: bool = False) -> None:
+        if writer.savepoints and not entirely:
+            self.database.wait(writer.connection.execute(f"ROLLBACK TO s{writer.savepoints}"))
+        elif writer.is_open:
+            self.database.wait(writer.connection.execute("ROLLBACK"))
+            writer.end()
+
+    @rule(number=writers, isolation=st.sampled_from(["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]))
+    def begin_or_set_savepoint(self, number: int, isolation: str) -> None:
+        writer = self.database.writers[number]
+        if not writer.is_open:
+            self.run(number, f"BEGIN ISOLATION LEVEL {isolation}; SELECT 1")
+            writer.isolation = isolation
+        elif writer.savepoints < 3:
+            self.run(number, f"SAVEPOINT s{writer.savepoints + 1}")
+            writer.savepoints += 1
+
+    @rule(number=writers)
+    def commit(self, number: int) -> None:
+        writer = self.database.writers[number]
+        if writer.is_open:
+            truncated = writer.truncated
+            if self.run(number, "COMMIT"):
+                writer.end()
+                if truncated:
+                    self.outdate_others(writer)
+
+    @rule(number=writers)
+    def roll_back_or_release(self, number: int) -> None:
+        writer = self.database.writers[number]
+        if writer.savepoints > 1:
+            self.run(number, f"RELEASE s{writer.savepoints}")
+            writer.savepoints -= 1
+        elif writer.is_open:
+            self.roll_back(writer)
+
+    @rule(number=writers, rows=rows, copies=st.sampled_from([1, 1, 1, 40]))
+    def insert(self, number: int, rows: list[workload.Row], copies: int) -> None:
+        self.run(number, workload.INSERT, *workload.insert_arguments(rows, copies))
+
+    @rule(number=writers, rows=rows)
+    def upsert(self, number: int, rows: list[workload.Row]) -> None:
+        self.run(number, workload.UPSERT, *workload.insert_arguments(rows))
+
+    @rule(number=writers, part=st.integers(0, 6), model_id=model_ids, moment=moments)
+    def update(self, number: int, part: int, model_id: int | None, moment: str | None) -> None:
+        self.run(
+            number,
+            "UPDATE chat_completion_requests SET model_id = $2, created_at = $3::text::timestamptz, "
+            "processing_time_ms = output_tokens, status = 'ok' WHERE id % 7 = $1",
+            part,
+            model_id,
+            moment,
+        )
+
+    @rule(number=writers, part=st.integers(0, 4))
+    def delete(self, number: int, part: int) -> None:
+        self.run(number, "DELETE FROM chat_completion_requests WHERE id % 5 = $1", part)
+
+    @rule(number=writers)
+    def truncate(self, number: int) -> None:
+        writer = self.database.writers[number]
+        if writer.isolation in ("", "READ COMMITTED"):
+            truncated = self.run(number, "TRUNCATE chat_completion_requests")
+            writer.truncated |= truncated and writer.is_open
+            if truncated and not writer.is_open:
+                self.outdate_others(writer)
+
+    def outdate_others(self, truncating: Writer) -> None:
+        for writer in self.database.writers:
+            if writer is not truncating and writer.isolation not in ("", "READ COMMITTED"):
+                writer.outdated = True
+
+    @rule(number=writers)
+    def fold(self, number: int) -> None:
+        self.run(number, "SELECT chat_stats_fold()")
+
+    @rule(number=writers, model_id=st.integers(1, 7), provider_id=st.integers(1, 3), exists=st.booleans())
+    def change_catalogue(self, number: int, model_id: int, provider_id: int, exists: bool) -> None:
+        if exists:
+            self.run(
+                number,
+                f"INSERT INTO providers (id, name, slug) VALUES ({provider_id}, 'New', 'new{provider_id}') "
+                "ON CONFLICT DO NOTHING;"
+                f"INSERT INTO models (id, provider_id, model_name) VALUES ({model_id}, {provider_id}, 'new') "
+                "ON CONFLICT DO NOTHING",
+            )
+        else:
+            self.run(number, f"DELETE FROM models WHERE id = {model_id}")
+            self.run(number, f"DELETE FROM providers WHERE id = {provider_id}")
+
+    @rule()
+    def repair(self) -> None:
+        # What another connection has not committed yet (a fold, a TRUNCATE) may be in the way.
+        with suppress(DatabaseBusy):
+            assert self.database.wait(Rollup(self.database.repairer).repair(ignored)) == 0
+
+    @rule(rows=rows)
+    def bypass_and_repair(self, rows: list[workload.Row]) -> None:
+        if not any(writer.is_open for writer in self.database.writers):
+            self.database.wait(self.insert_past_the_triggers(rows))
+            self.database.wait(Rollup(self.database.repairer).repair(ignored))
+
+    async def insert_past_the_triggers(self, rows: list[workload.Row]) -> None:
+        repairer = self.database.repairer
+        await repairer.execute("SET session_replication_role = replica")
+        await repairer.execute(workload.INSERT, *workload.insert_arguments(rows))
+        await repairer.execute("SET session_replication_role = origin")
+
+    @invariant()
+    def the_rollup_gives_what_a_scan_gives(self) -> None:
+        questions = some_questions(Random(self.steps), 5)  # noqa: S311
+        self.steps += 1
+        self.database.steps += 1
+        if not any(writer.truncated for writer in self.database.writers):  # or the reader would wait
+            assert self.database.wait(differences(self.database.reader, questions)) == []
+        for writer in self.database.writers:
+            if self.can_look(writer):
+                with self.rolled_back_on_conflict(writer):
+                    assert self.database.wait(differences(writer.connection, questions)) == []
+
+    def can_look(self, writer: Writer) -> bool:
+        """Whether it has something open that it may look at; one writer at each step, to save time."""
+        if any(other.truncated for other in self.database.writers):
+            return writer.truncated
+        return (
+            writer.is_open
+            and not writer.outdated
+            and writer is self.database.writers[self.steps % len(self.database.writers)]
+        )
+
+    @contextmanager
+    def rolled_back_on_conflict(self, writer: Writer) -> Iterator[None]:
+        try:
+            yield
+        except asyncpg.SerializationError:
+            self.roll_back(writer, entirely=True)
+
+
+def test_after_every_step_the_rollup_gives_what_a_scan_gives(
+    database_url: str, postgres: PostgresServer
+) -> None:
+    steps = STEPS if "embedded" in str(postgres.folder) else STEPS // 4
+    database = Database(database_url)
+    try:
+        run_state_machine_as_test(
+            lambda: RollupMachine(database),
+            settings=settings(
+                max_examples=steps // STEPS_A_RUN + 3,
+                stateful_step_count=STEPS_A_RUN,
+                deadline=None,
+                database=None,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
+        assert database.steps >= steps
+    finally:
+        database.close()
