@@ -17,7 +17,7 @@ from bench.measure import Cost, measured
 from bench.servers import settings_for
 from service.aggregations import MODELS, Query, Row
 from service.compute import Method, _run
-from service.database import COUNT_CONNECTIONS, Database
+from service.database import SPARE_CONNECTIONS, Database
 
 #: Rows that a hosted Postgres' REST interface returns at a time, unless told otherwise.
 PAGE_ROWS = 1_000
@@ -123,7 +123,7 @@ def method(name: str, database_url: str, redis_url: str) -> Run:
         await database.open()
         try:
             async with AsyncExitStack() as opened:
-                for _ in range(1 + COUNT_CONNECTIONS):
+                for _ in range(1 + SPARE_CONNECTIONS):
                     await opened.enter_async_context(database.transaction())
             with measured() as cost:
                 async with database.snapshot(wait_seconds=1) as snapshot:
