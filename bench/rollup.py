@@ -16,6 +16,7 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -100,9 +101,7 @@ def main() -> None:
 
         sizes = [
             in_database(
-                lambda settings, requests=requests: _measure(
-                    settings, _shape(options, requests), options.repeat, status.update
-                )
+                partial(_measure, shape=_shape(options, requests), repeat=options.repeat, said=status.update)
             )
             for requests in options.requests
         ]
