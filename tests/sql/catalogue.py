@@ -42,6 +42,7 @@ SELECT 'type', t.oid::regtype::text, concat_ws(' ', t.typtype, e.enumlabel)
 FROM pg_type AS t
 JOIN schemas AS n ON n.oid = t.typnamespace
 LEFT JOIN pg_enum AS e ON e.enumtypid = t.oid
+WHERE ltrim(t.typname, '_') NOT LIKE 'chat\_stats\_%'  -- the row types of our tables, and arrays of them
 UNION ALL
 SELECT 'function', p.oid::regprocedure::text, concat_ws(
     ' ', p.prorettype::regtype, p.prosrc, p.proconfig, p.proacl, obj_description(p.oid, 'pg_proc')
@@ -54,9 +55,13 @@ ORDER BY 1, 2, 3
 """
 
 
+#: Our functions that are not named chat_stats_*.
+_OURS = [*FUNCTIONS, "get_chat_request_summary", "get_chat_request_timeseries"]
+
+
 async def foreign_objects(connection: Any) -> list[str]:
     """Return all that chat-stats did not create, a line for each object, and one for each table's rows."""
-    records = await connection.fetch(_FOREIGN_OBJECTS, [*FUNCTIONS, "get_chat_request_summary"])
+    records = await connection.fetch(_FOREIGN_OBJECTS, _OURS)
     lines = [" ".join(record) for record in records]
     for record in records:
         if record["kind"] == "relation" and record["definition"].startswith(("r ", "p ", "m ")):
