@@ -50,10 +50,12 @@ async def our_objects(connection: Connection) -> list[Any]:
 
 
 async def tables_of(connection: Connection) -> set[str]:
+    """Return the tables of a gateway, those of the rollup aside."""
     return {
         record[0]
         for record in await connection.fetch(
             "SELECT relname::text FROM pg_class WHERE relkind = 'r' "
+            r"AND relname NOT LIKE 'chat\_stats\_%' "
             "AND relnamespace = quote_ident(current_schema())::regnamespace"
         )
     }
