@@ -16,6 +16,7 @@ from pathlib import Path
 
 import asyncpg
 import httpx
+import psutil
 import pytest
 
 from worker.demo import sample
@@ -72,12 +73,8 @@ class Demo:
         return answer.json()["data"]["total_requests"]
 
     def started_processes(self) -> set[int]:
-        listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True)
-        pairs = [tuple(map(int, line.split())) for line in listed.stdout.splitlines()]
-        found = {self.process.pid}
-        while more := {pid for pid, parent in pairs if parent in found} - found:
-            found |= more
-        return found
+        demo = psutil.Process(self.process.pid)
+        return {process.pid for process in (demo, *demo.children(recursive=True))}
 
     def end(self, number: signal.Signals) -> int:
         self.process.send_signal(number)
@@ -110,8 +107,10 @@ def is_closed(port: int) -> bool:
 
 
 def is_gone(pid: int) -> bool:
-    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    return not state.stdout.strip() or state.stdout.startswith("Z")  # dead, if not buried yet
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE  # dead, if not buried yet
+    except psutil.NoSuchProcess:
+        return True
 
 
 def test_numbers_move_ctrl_c_stops_everything_and_a_second_start_keeps_the_data(folder):
@@ -157,12 +156,7 @@ def test_a_killed_demo_leaves_nothing_running(folder):
 def test_when_the_service_dies_its_log_is_shown_and_everything_stops(folder):
     with demo(folder) as running:
         processes = running.started_processes()
-        commands = subprocess.run(["ps", "-eo", "pid=,args="], capture_output=True, text=True, check=True)
-        service = next(
-            int(pid)
-            for pid, args in (line.split(None, 1) for line in commands.stdout.splitlines())
-            if int(pid) in processes and "worker.cli serve" in args
-        )
+        service = next(pid for pid in processes if "serve" in psutil.Process(pid).cmdline())
         os.kill(service, signal.SIGKILL)
         assert running.process.wait(timeout=20) == 1
         assert "service ended with exit code -9" in running.output

@@ -1,15 +1,13 @@
 """Postgres is killed in the middle of it all; once it is up again, nothing has drifted."""
 
 import asyncio
-import os
-import signal
-import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
 import asyncpg
+import psutil
 import pytest
 
 from service import rollup as upkeep
@@ -25,7 +23,13 @@ from worker.local_servers import PostgresServer, ServerError, embedded_postgres_
 _numbers = count(1)
 
 #: What a client sees when the server is killed.
-LOST = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.OperatorInterventionError, OSError)
+LOST = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.OperatorInterventionError,
+    OSError,
+)
 
 
 @pytest.fixture(scope="module")
@@ -71,11 +75,10 @@ async def connect(url: str) -> AsyncIterator[Connect]:
 def kill(server: PostgresServer) -> None:
     """End the server and each of its processes at once, as a crash of the machine would."""
     assert server.process is not None
-    listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True)
-    pairs = [tuple(map(int, line.split())) for line in listed.stdout.splitlines()]
-    for pid in (server.process.pid, *(pid for pid, parent in pairs if parent == server.process.pid)):
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    postmaster = psutil.Process(server.process.pid)
+    for process in (postmaster, *postmaster.children()):
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
     server.process.wait()
 
 
