@@ -16,8 +16,9 @@ from typing import Any
 
 import asyncpg
 
-from service.database import LOCK_CLASS, outage
-from service.errors import DatabaseBusy, DatabaseUnavailable, SchemaError
+from service import queries
+from service.database import LOCK_CLASS, connect, outage
+from service.errors import DatabaseBusy, SchemaError
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -77,7 +78,11 @@ class Rollup:
 
     async def status(self) -> RollupStatus:
         found = await self._fetchrow(
-            _CATALOGUE, TABLE, [STATE_TABLE, *ROLLUP_TABLES], list(ROLLUP_TABLES), list(TRIGGERS)
+            queries.load("rollup_catalogue"),
+            TABLE,
+            [STATE_TABLE, *ROLLUP_TABLES],
+            list(ROLLUP_TABLES),
+            list(TRIGGERS),
         )
         missing = found["missing"]
         if len(missing) > len(ROLLUP_TABLES) and not found["triggers"]:
@@ -146,7 +151,7 @@ class Rollup:
                 raise SchemaError(f"the rollup is {status.state}: {status.reason}")
             drift = 0
             async for start, end in self._chunks("-infinity"):
-                drift += await self._in_snapshot(_DIFFERENCES, start, end)
+                drift += await self._in_snapshot(queries.load("rollup_differences"), start, end)
                 progress(CHUNK_REQUESTS)
             drift += await self._in_snapshot("SELECT chat_stats_rollup_tier_drift()")
             await self._record_audit(drift)
@@ -174,8 +179,10 @@ class Rollup:
         drift = 0
         with suppress(DatabaseBusy):
             async with self._lock():
-                for row in await self._fetch(_AUDITED, AUDITED_HOURS):
-                    drift += await self._in_snapshot(_DIFFERENCES, row["start"], row["end"])
+                for row in await self._fetch(queries.load("rollup_audited"), AUDITED_HOURS):
+                    drift += await self._in_snapshot(
+                        queries.load("rollup_differences"), row["start"], row["end"]
+                    )
                 await self._record_audit(drift)
         return drift
 
@@ -220,7 +227,7 @@ class Rollup:
     async def _chunks(self, place: str) -> AsyncIterator[tuple[str | None, str | None]]:
         """Yield consecutive ranges of whole buckets from `place` to the end, then that without a time."""
         while place != "infinity":
-            row = await self._fetchrow(_NEXT_CHUNK, place, CHUNK_REQUESTS)
+            row = await self._fetchrow(queries.load("rollup_next_chunk"), place, CHUNK_REQUESTS)
             yield place, row["place"]
             place = row["place"]
         yield None, None
@@ -236,7 +243,7 @@ class Rollup:
             raise _translated(error) from error
 
     async def _require_rights(self) -> None:
-        row = await self._fetchrow(_RIGHTS, TABLE)
+        row = await self._fetchrow(queries.load("rollup_rights"), TABLE)
         if lacking := row["lacking"]:
             raise SchemaError(
                 f"the role {row['role']} lacks {' and '.join(lacking)} on {TABLE}; "
@@ -299,7 +306,7 @@ class Rollup:
 
     async def _triggers(self, *, firing: bool = False) -> int:
         """Return how many of our triggers there are, or how many of them fire."""
-        row = await self._fetchrow(_TRIGGERS, TABLE, list(TRIGGERS))
+        row = await self._fetchrow(queries.load("rollup_triggers"), TABLE, list(TRIGGERS))
         return int(row["firing"] if firing else row["triggers"])
 
     @asynccontextmanager
@@ -331,17 +338,9 @@ class Rollup:
 @asynccontextmanager
 async def open_rollup(settings: Settings) -> AsyncIterator[Rollup]:
     """Connect for the rollup's upkeep, without time-outs: it takes as long as it takes."""
+    connection = await connect(settings, application_name="chat-stats rollup")
     try:
-        connection = await asyncpg.connect(
-            settings.database_url.get_secret_value(),
-            timeout=settings.connect_timeout_seconds,
-            statement_cache_size=0,
-            server_settings={"application_name": "chat-stats rollup", "timezone": "UTC", "datestyle": "ISO"},
-        )
-    except (TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-        raise outage(error) or DatabaseUnavailable("the database cannot be reached") from error
-    try:
-        await connection.execute("SET statement_timeout = 0")
+        await connection.execute("SET statement_timeout = 0; SET datestyle = ISO")
         yield Rollup(connection)
     finally:
         with suppress(OSError, asyncpg.InterfaceError, asyncpg.PostgresError, TimeoutError):
@@ -377,85 +376,3 @@ def _state(found: asyncpg.Record, kept: Mapping[str, Any]) -> tuple[str, str]:
     if kept["drift"]:
         return "damaged", f"{kept['drift']} buckets differ from the requests; run: chat-stats rollup repair"
     return "backfilling", "not done; chat-stats rollup enable goes on with it"
-
-
-_TRIGGERS = """
-SELECT count(*) AS triggers, count(*) FILTER (WHERE tgenabled IN ('O', 'A')) AS firing
-FROM pg_trigger
-WHERE tgrelid = $1::text::regclass AND tgname = ANY ($2)
-"""
-
-# What there is: $2 are all tables of the rollup, $3 those that hold numbers.
-_CATALOGUE = """
-SELECT
-    t.triggers, t.firing,
-    ARRAY(SELECT name FROM unnest($2::text[]) AS n (name) WHERE to_regclass(name) IS NULL) AS missing,
-    (SELECT COALESCE(sum(pg_total_relation_size(to_regclass(name))), 0)
-     FROM unnest($3::text[]) AS n (name))::bigint AS rollup_bytes,
-    (SELECT sum(pg_total_relation_size(relid)) FROM (
-        SELECT $1::text::regclass AS relid
-        UNION SELECT p.relid FROM pg_partition_tree($1::text::regclass) AS p
-    ) AS parts)::bigint AS table_bytes
-FROM (
-    SELECT count(*) AS triggers, count(*) FILTER (WHERE tgenabled IN ('O', 'A')) AS firing
-    FROM pg_trigger
-    WHERE tgrelid = $1::text::regclass AND tgname = ANY ($4)
-) AS t
-"""
-
-# SELECT is for the backfill.
-_RIGHTS = """
-SELECT
-    quote_ident(current_user) AS role,
-    ARRAY(
-        SELECT name FROM unnest(ARRAY['SELECT', 'TRIGGER']) AS n (name)
-        WHERE NOT has_table_privilege($1::text::regclass, name)
-    ) AS lacking
-"""
-
-_DIFFERENCES = """
-SELECT count(*) FROM chat_stats_rollup_differences($1::text::timestamptz, $2::text::timestamptz)
-"""
-
-# Where the chunk that begins at $1 ends: at the end of the bucket in which its last request lies.
-_NEXT_CHUNK = """
-SELECT COALESCE((
-    SELECT chat_stats_bucket(r.created_at) + interval '15 minutes'
-    FROM chat_completion_requests AS r
-    WHERE r.created_at >= $1::text::timestamptz AND r.created_at < '294276-12-31' AND isfinite(r.created_at)
-    ORDER BY r.created_at
-    OFFSET $2 LIMIT 1
-), 'infinity')::text AS place
-"""
-
-# Hours at random, of days that are over: one half of days in the rollup, one of moments at which there were
-# requests. Either side may have what the other lacks.
-_AUDITED = """
-WITH sampled AS (
-    (SELECT d.day FROM chat_stats_rollup_days AS d
-     WHERE isfinite(d.day) AND d.day < current_date
-     GROUP BY d.day ORDER BY random() LIMIT ($1::int + 1) / 2)
-), bounds AS (
-    SELECT
-        min(created_at)::timestamptz AS first,
-        LEAST(max(created_at)::timestamptz, now()) AS last
-    FROM chat_completion_requests
-    WHERE isfinite(created_at)
-)
-SELECT t.start::text, (t.start + interval '1 hour')::text AS end
-FROM (
-    SELECT (s.day + floor(random() * 24)::int * interval '1 hour') AT TIME ZONE 'UTC' AS start
-    FROM sampled AS s
-    UNION
-    SELECT date_trunc('hour', n.created_at)
-    FROM bounds AS b
-    CROSS JOIN generate_series(1, $1::int / 2)
-    CROSS JOIN LATERAL (
-        SELECT r.created_at::timestamptz
-        FROM chat_completion_requests AS r
-        WHERE r.created_at >= b.first + random() * (b.last - b.first) AND r.created_at < current_date
-        ORDER BY r.created_at
-        LIMIT 1
-    ) AS n
-) AS t
-"""
