@@ -15,8 +15,8 @@ class LocalCache:
         self._recent_seconds = recent_seconds
         self._copies: OrderedDict[str, tuple[float, Entry]] = OrderedDict()
 
-    def put(self, key: str, entry: Entry) -> None:
-        """Keep what Redis held just now (or what was just computed); never an older one for a newer one."""
+    def put(self, key: str, entry: Entry) -> Entry:
+        """Keep what was just read or computed, unless a newer one is known; return which one is kept."""
         _, known = self._copies.get(key, (0.0, None))
         if known is not None and entry.computed_at < known.computed_at <= datetime.now(UTC):
             entry = known
@@ -24,6 +24,7 @@ class LocalCache:
         self._copies.move_to_end(key)
         if len(self._copies) > CAPACITY:
             self._copies.popitem(last=False)
+        return entry
 
     def recent(self, key: str) -> Entry | None:
         """Return the copy if it is so recent that Redis need not be asked."""

@@ -28,7 +28,7 @@ from service.errors import (
     SchemaError,
     Unavailable,
 )
-from service.local_cache import LocalCache
+from service.local_cache import CAPACITY, LocalCache
 from service.settings import Settings
 from service.timerange import TimeRange
 
@@ -188,9 +188,7 @@ class Stats:
             self._looking_up[key] = task
             task.add_done_callback(lambda _: self._looking_up.pop(key, None))
         entry = await asyncio.shield(task)
-        if entry is not None:
-            self._local.put(key, entry)
-        return entry
+        return None if entry is None else self._local.put(key, entry)
 
     def _compute_in_background(self, query: Query) -> None:
         if self._retries.may_try(query.key()):
@@ -212,13 +210,13 @@ class Stats:
         if error is None:
             self._retries.succeeded(key)
             return
-        self._retries.failed(key)
-        # Whoever waits gets the error itself; for a background computation this is the only trace.
+        if self._local.last_good(key) is not None:  # else nothing is computed behind anybody's back
+            self._retries.failed(key)
+        # Whoever waits gets the error itself; for a background computation this is the only trace. (That the
+        # database is away has a log line of its own.)
         if not isinstance(error, ChatStatsError):
             logger.error("could not compute %s", key, exc_info=error)
-        elif not isinstance(
-            error, NotFound | DatabaseUnavailable
-        ):  # the database's own log line says the latter
+        elif not isinstance(error, NotFound | DatabaseUnavailable):
             logger.warning("could not compute %s: %s: %s", key, type(error).__name__, error)
 
     async def _compute_and_store(self, query: Query) -> Stored:
@@ -280,6 +278,8 @@ class Retries:
 
     def failed(self, key: str) -> None:
         count = self._failures.get(key, (0, 0.0))[0] + 1
+        if len(self._failures) >= CAPACITY:
+            self._failures.clear()
         self._failures[key] = (count, time.monotonic() + min(30.0, 2.0 ** (count - 1)))
 
     def succeeded(self, key: str) -> None:

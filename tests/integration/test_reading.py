@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from service.aggregations import Query
 from service.cache import encode
-from service.errors import CacheUnavailable, DatabaseUnavailable, SchemaError, Unavailable
+from service.errors import CacheUnavailable, DatabaseUnavailable, NotFound, SchemaError, Unavailable
 from service.local_cache import LocalCache
 from service.stats import CacheState, Stats
 from service.timerange import TimeRange
@@ -88,6 +88,7 @@ async def test_an_answer_older_than_the_stale_time_is_not_served(
     ancient = replace(entry, computed_at=datetime.now(UTC) - timedelta(seconds=lifetime + 1))
     await flow.cache._redis.delete(flow.cache.entry_key(COUNTS.key()))
     await flow.cache.store(COUNTS.key(), ancient)
+    flow.stats._local = LocalCache(0)  # as in a process that knows nothing yet
     assert (await flow.stats.read(COUNTS)).state is CacheState.MISS
 
 
@@ -284,3 +285,13 @@ async def test_a_full_redis_costs_no_answer_and_its_log_line_holds_no_data(
             await flow.stats.refresh()
     finally:
         full.stop()
+
+
+async def test_asking_for_what_does_not_exist_leaves_nothing_behind(
+    flow: Flow, gateway: asyncpg.Connection
+) -> None:
+    for model_id in range(1000, 1020):
+        with pytest.raises(NotFound):
+            await flow.stats.read(Query("model", model_id=str(model_id)))
+    assert flow.stats._retries._failures == {}
+    assert flow.stats._computing == {}

@@ -171,7 +171,7 @@ def test_a_local_copy_is_never_replaced_by_an_older_one() -> None:
     copies = LocalCache(recent_seconds=10)
     newer = replace(ENTRY, computed_at=ENTRY.computed_at + timedelta(seconds=1))
     copies.put("models:all", newer)
-    copies.put("models:all", ENTRY)
+    assert copies.put("models:all", ENTRY) == newer
     assert copies.recent("models:all") == newer
 
 
