@@ -7,7 +7,10 @@ import asyncpg
 import pytest
 
 from service import rollup as upkeep
-from service.rollup import ROLLUP_TABLES, Rollup
+from service.database import LOCK_CLASS
+from service.rollup import Rollup
+from service.rollup_connection import UPKEEP_LOCK
+from service.rollup_state import ROLLUP_TABLES
 from tests.conftest import Connection, run_migrations
 from tests.processes import chat_stats
 from tests.rollup.conftest import ignored
@@ -175,7 +178,7 @@ async def test_after_drift_was_found_enable_mends_as_much_as_repair(
 
 async def test_an_audit_leaves_alone_what_is_being_repaired(rolled_up: Connection, connect: object) -> None:
     other = await connect()
-    await other.execute(f"SELECT pg_advisory_lock({upkeep.LOCK_CLASS}, {upkeep._LOCK})")
+    await other.execute(f"SELECT pg_advisory_lock({LOCK_CLASS}, {UPKEEP_LOCK})")
     await rolled_up.execute("UPDATE chat_stats_rollup_days SET slots = '{}', slot_requests = '{}'")
     assert await Rollup(rolled_up).audit() == 0
     assert (await Rollup(rolled_up).status()).audited_at is None

@@ -12,6 +12,7 @@ import pytest
 from service import rollup as upkeep
 from service.errors import DatabaseBusy
 from service.rollup import Rollup
+from service.rollup_state import ROLLUP_TABLES
 from service.settings import Settings
 from tests.conftest import Connection
 from tests.processes import ROOT, chat_stats
@@ -113,7 +114,7 @@ async def test_disable_drops_the_triggers_empties_the_rollup_and_scans_again(
     await rollup.disable()
     assert await rolled_up.fetchval(TRIGGERS) == 0
     assert not await rolled_up.fetchval(READY)
-    for table in upkeep.ROLLUP_TABLES:
+    for table in ROLLUP_TABLES:
         assert await rolled_up.fetchval(f"SELECT count(*) FROM {table}") == 0
     assert (await rollup.status()).state == "off"
     await rollup.enable(ignored)
