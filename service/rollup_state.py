@@ -16,6 +16,7 @@ STATE_TABLE = "chat_stats_rollup_state"
 #: The tables that hold numbers.
 ROLLUP_TABLES = (
     "chat_stats_deltas",
+    "chat_stats_rollup_slots",
     "chat_stats_rollup_days",
     "chat_stats_rollup_months",
     "chat_stats_rollup_lifetime",

@@ -1,4 +1,4 @@
--- The numbers of chat_stats_scan(), from the rollup: whole months, days and 15-minute slots, the deltas that
+-- The numbers of chat_stats_scan(), from the rollup: the pieces that chat_stats_cover() finds, with the deltas that
 -- are not folded yet, and from the requests themselves only the ragged edges of the range.
 SELECT chat_stats_claim_function('chat_stats_rolled_up');
 
@@ -21,28 +21,28 @@ SET search_path FROM CURRENT
 AS $function$
 #variable_conflict use_column
 DECLARE
-    -- The whole buckets: [first_bucket, end_bucket).
-    -- In the last bucket that a timestamp reaches there is none: it has no end.
-    first_bucket timestamptz := CASE
-        WHEN p_start > '294276-12-31T23:45:00Z'::timestamptz THEN 'infinity'
-        WHEN p_start > chat_stats_bucket(p_start) THEN chat_stats_bucket(p_start) + interval '15 minutes'
-        ELSE COALESCE(p_start, '-infinity')
-    END;
-    end_bucket timestamptz := COALESCE(chat_stats_bucket(p_end), 'infinity');
-    -- The whole days in them: [first_day, end_day); and the whole months in those: [first_month, end_month).
-    first_day date := CASE WHEN chat_stats_slot(first_bucket) > 0
-        THEN chat_stats_day(first_bucket) + 1 ELSE chat_stats_day(first_bucket) END;
-    end_day date := chat_stats_day(end_bucket);
-    first_month date := CASE WHEN first_day > chat_stats_month(first_day)
-        THEN (chat_stats_month(first_day) + interval '1 month')::date ELSE first_day END;
-    end_month date := chat_stats_month(end_day);
     all_models boolean := p_provider_id IS NULL AND p_model_id IS NULL;
 BEGIN
-    IF p_start >= p_end THEN
-        RETURN;
-    END IF;
-    IF first_bucket >= end_bucket AND p_end IS NOT NULL THEN  -- no whole bucket lies in the range
-        RETURN QUERY SELECT * FROM chat_stats_scan(p_start, p_end, p_provider_id, p_model_id);
+    IF p_start IS NULL AND p_end IS NULL THEN
+        RETURN QUERY
+        SELECT
+            p.model_id, sum(p.requests)::bigint, sum(p.successful)::bigint, sum(p.input_tokens),
+            sum(p.output_tokens), sum(p.timed)::bigint, sum(p.time_ms), sum(p.cost_usd)
+        FROM (
+            SELECT t.model_id, t.requests, t.successful, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+            FROM chat_stats_rollup_lifetime AS t
+            UNION ALL
+            SELECT t.model_id, t.requests, t.successful, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+            FROM chat_stats_deltas AS t
+        ) AS p
+        WHERE all_models OR p.model_id IN (
+            SELECT m.id
+            FROM models AS m
+            WHERE (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
+              AND (p_model_id IS NULL OR m.id::text = p_model_id)
+        )
+        GROUP BY p.model_id
+        HAVING sum(p.requests) <> 0;
         RETURN;
     END IF;
 
@@ -52,58 +52,63 @@ BEGIN
         FROM models AS m
         WHERE (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
           AND (p_model_id IS NULL OR m.id::text = p_model_id)
+    ), pieces AS MATERIALIZED (
+        SELECT * FROM chat_stats_cover(p_start, p_end)
     ), parts AS (
-        SELECT l.model_id, l.requests, l.successful, l.input_tokens, l.output_tokens, l.timed, l.time_ms, l.cost_usd
-        FROM chat_stats_rollup_lifetime AS l
-        WHERE p_start IS NULL AND p_end IS NULL
-          AND (all_models OR l.model_id IN (SELECT w.model_id FROM wanted AS w))
-        UNION ALL
-        SELECT t.model_id, t.requests, t.successful, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
-        FROM chat_stats_rollup_months AS t
-        WHERE (p_start IS NOT NULL OR p_end IS NOT NULL)
-          AND t.month >= first_month AND (t.month < end_month OR p_end IS NULL AND t.month = 'infinity')
-          AND t.month <> chat_stats_day(NULL)
+        SELECT c.sign, t.model_id, t.requests, t.successful, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+        FROM pieces AS c
+        JOIN chat_stats_rollup_months AS t ON t.month >= c.first_day AND (t.month < c.end_day OR c.end_day IS NULL)
+        WHERE c.tier = 'months'
           AND (all_models OR t.model_id IN (SELECT w.model_id FROM wanted AS w))
         UNION ALL
-        SELECT t.model_id, t.requests, t.successful, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
-        FROM chat_stats_rollup_days AS t
-        WHERE (p_start IS NOT NULL OR p_end IS NOT NULL)
-          AND t.day >= first_day AND t.day < end_day AND t.day <> chat_stats_day(NULL)
-          AND (first_month >= end_month OR t.day < first_month OR t.day >= end_month)
+        SELECT c.sign, t.model_id, t.requests, t.successful, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+        FROM pieces AS c
+        JOIN chat_stats_rollup_days AS t ON t.day >= c.first_day AND t.day < c.end_day
+        WHERE c.tier = 'days'
           AND (all_models OR t.model_id IN (SELECT w.model_id FROM wanted AS w))
         UNION ALL
-        SELECT t.model_id, s.requests, s.successful, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
-        FROM chat_stats_rollup_days AS t
-        CROSS JOIN LATERAL unnest(t.slots, t.slot_requests, t.slot_successful, t.slot_input_tokens, t.slot_output_tokens, t.slot_timed, t.slot_time_ms, t.slot_cost_usd)
-            AS s (slot, requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd)
-        WHERE (p_start IS NOT NULL OR p_end IS NOT NULL)
-          -- The days that are only partly in the range: the one before first_day, and end_day itself.
-          AND (t.day = chat_stats_day(first_bucket) AND t.day < first_day OR t.day = end_day AND end_day >= first_day)
-          AND isfinite(t.day)
+        SELECT c.sign, t.model_id, s.requests, s.successful, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
+        FROM pieces AS c
+        JOIN chat_stats_rollup_slots AS t ON t.day = c.first_day
+        CROSS JOIN LATERAL (  -- of the arrays, only the part that lies between: most of the rest stays packed
+            SELECT
+                width_bucket((c.first_slot - 1)::smallint, t.slots) + 1 AS first,
+                width_bucket((c.end_slot - 1)::smallint, t.slots) AS last
+            OFFSET 0
+        ) AS i
+        CROSS JOIN LATERAL unnest(
+            t.slot_requests[i.first:i.last], t.slot_successful[i.first:i.last],
+            t.slot_input_tokens[i.first:i.last], t.slot_output_tokens[i.first:i.last],
+            t.slot_timed[i.first:i.last], t.slot_time_ms[i.first:i.last], t.slot_cost_usd[i.first:i.last]
+        ) AS s (requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd)
+        WHERE c.tier = 'slots'
           AND (all_models OR t.model_id IN (SELECT w.model_id FROM wanted AS w))
-          AND t.day + s.slot * interval '15 minutes' >= first_bucket AT TIME ZONE 'UTC'
-          AND t.day + s.slot * interval '15 minutes' < end_bucket AT TIME ZONE 'UTC'
         UNION ALL
-        SELECT d.model_id, d.requests, d.successful, d.input_tokens, d.output_tokens, d.timed, d.time_ms, d.cost_usd
-        FROM chat_stats_deltas AS d
-        WHERE (p_start IS NULL AND p_end IS NULL
-               OR d.bucket >= first_bucket AND (d.bucket < end_bucket OR p_end IS NULL))
-          AND (all_models OR d.model_id IN (SELECT w.model_id FROM wanted AS w))
+        SELECT c.sign, t.model_id, t.requests, t.successful, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+        FROM pieces AS c
+        JOIN chat_stats_deltas AS t ON t.bucket >= c.starts AND (t.bucket < c.ends OR c.ends IS NULL)
+        WHERE c.tier = 'deltas'
+          AND (all_models OR t.model_id IN (SELECT w.model_id FROM wanted AS w))
         UNION ALL
-        SELECT e.*
-        FROM chat_stats_scan(p_start, first_bucket, p_provider_id, p_model_id) AS e
-        WHERE p_start < first_bucket
-        UNION ALL
-        SELECT e.*
-        FROM chat_stats_scan(end_bucket, p_end, p_provider_id, p_model_id) AS e
-        WHERE end_bucket < p_end
+        SELECT c.sign, t.*
+        FROM pieces AS c
+        CROSS JOIN LATERAL chat_stats_scan(c.starts, c.ends, p_provider_id, p_model_id) AS t
+        WHERE c.tier = 'requests'
+    ), signed AS (
+        SELECT
+            p.sign, p.model_id, sum(p.requests) AS requests, sum(p.successful) AS successful,
+            sum(p.input_tokens) AS input_tokens, sum(p.output_tokens) AS output_tokens, sum(p.timed) AS timed,
+            sum(p.time_ms) AS time_ms, sum(p.cost_usd) AS cost_usd
+        FROM parts AS p (sign, model_id, requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd)
+        GROUP BY p.sign, p.model_id
     )
     SELECT
-        p.model_id, sum(p.requests)::bigint, sum(p.successful)::bigint, sum(p.input_tokens),
-        sum(p.output_tokens), sum(p.timed)::bigint, sum(p.time_ms), sum(p.cost_usd)
-    FROM parts AS p (model_id, requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd)
+        p.model_id, sum(p.sign * p.requests)::bigint, sum(p.sign * p.successful)::bigint,
+        sum(p.sign * p.input_tokens), sum(p.sign * p.output_tokens), sum(p.sign * p.timed)::bigint,
+        sum(p.sign * p.time_ms), sum(p.sign * p.cost_usd)
+    FROM signed AS p
     GROUP BY p.model_id
-    HAVING sum(p.requests) <> 0;
+    HAVING sum(p.sign * p.requests) <> 0;
 END
 $function$;
 

@@ -14,9 +14,7 @@ AS $function$
 BEGIN
     PERFORM pg_advisory_xact_lock(1668510835, 3);  -- that of chat_stats_fold()
     LOCK TABLE chat_completion_requests IN ACCESS SHARE MODE;
-    RETURN chat_stats_rollup_add(
-        format('changes AS (%s)', chat_stats_rollup_changes(p_start, p_end)), 'slot_sums'
-    );
+    RETURN chat_stats_rollup_add(chat_stats_rollup_changes(p_start, p_end), 'differing');
 END
 $function$;
 
