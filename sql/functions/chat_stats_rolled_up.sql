@@ -67,22 +67,23 @@ BEGIN
         WHERE c.tier = 'days'
           AND (all_models OR t.model_id IN (SELECT w.model_id FROM wanted AS w))
         UNION ALL
-        SELECT c.sign, t.model_id, s.requests, s.successful, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
-        FROM pieces AS c
-        JOIN chat_stats_rollup_slots AS t ON t.day = c.first_day
-        CROSS JOIN LATERAL (  -- of the arrays, only the part that lies between: most of the rest stays packed
+        -- Of the arrays, only the part that lies between; taken apart by SELECT, since FROM would put each aside first.
+        SELECT
+            t.sign, t.model_id, unnest(t.slot_requests[t.first:t.last]), unnest(t.slot_successful[t.first:t.last]),
+            unnest(t.slot_input_tokens[t.first:t.last]), unnest(t.slot_output_tokens[t.first:t.last]),
+            unnest(t.slot_timed[t.first:t.last]), unnest(t.slot_time_ms[t.first:t.last]),
+            unnest(t.slot_cost_usd[t.first:t.last])
+        FROM (
             SELECT
+                c.sign, t.*,
                 width_bucket((c.first_slot - 1)::smallint, t.slots) + 1 AS first,
                 width_bucket((c.end_slot - 1)::smallint, t.slots) AS last
+            FROM pieces AS c
+            JOIN chat_stats_rollup_slots AS t ON t.day = c.first_day
+            WHERE c.tier = 'slots'
+              AND (all_models OR t.model_id IN (SELECT w.model_id FROM wanted AS w))
             OFFSET 0
-        ) AS i
-        CROSS JOIN LATERAL unnest(
-            t.slot_requests[i.first:i.last], t.slot_successful[i.first:i.last],
-            t.slot_input_tokens[i.first:i.last], t.slot_output_tokens[i.first:i.last],
-            t.slot_timed[i.first:i.last], t.slot_time_ms[i.first:i.last], t.slot_cost_usd[i.first:i.last]
-        ) AS s (requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd)
-        WHERE c.tier = 'slots'
-          AND (all_models OR t.model_id IN (SELECT w.model_id FROM wanted AS w))
+        ) AS t
         UNION ALL
         SELECT c.sign, t.model_id, t.requests, t.successful, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
         FROM pieces AS c
@@ -90,10 +91,24 @@ BEGIN
         WHERE c.tier = 'deltas'
           AND (all_models OR t.model_id IN (SELECT w.model_id FROM wanted AS w))
         UNION ALL
-        SELECT c.sign, t.*
+        SELECT
+            r.sign, r.model_id, 1, CASE WHEN chat_stats_is_success(r.status::text) THEN 1 ELSE 0 END,
+            COALESCE(r.input_tokens, 0), COALESCE(r.output_tokens, 0),
+            CASE WHEN r.time_ms IS NULL THEN 0 ELSE 1 END, COALESCE(r.time_ms, 0), COALESCE(r.cost_usd, 0)
         FROM pieces AS c
-        CROSS JOIN LATERAL chat_stats_scan(c.starts, c.ends, p_provider_id, p_model_id) AS t
-        WHERE c.tier = 'requests'
+        CROSS JOIN (SELECT NULL::numeric AS cost_usd) AS absent  -- stands in for the column where it is missing
+        CROSS JOIN LATERAL (
+            SELECT
+                c.sign, model_id, status, input_tokens, output_tokens,
+                CASE WHEN processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
+                     THEN processing_time_ms END::numeric AS time_ms,
+                CASE WHEN cost_usd BETWEEN -1000000000000000 AND 1000000000000000
+                     THEN cost_usd END::numeric AS cost_usd
+            FROM chat_completion_requests
+            WHERE c.tier = 'requests' AND created_at >= c.starts AND created_at < c.ends
+              AND model_id IS NOT NULL
+              AND (all_models OR model_id IN (SELECT w.model_id FROM wanted AS w))
+        ) AS r
     ), signed AS (
         SELECT
             p.sign, p.model_id, sum(p.requests) AS requests, sum(p.successful) AS successful,
