@@ -30,7 +30,7 @@ from bench.dataset import Shape, describe, fill
 from bench.plot import plot_times
 from bench.servers import create_database, drop_database, own_servers, settings_for
 from bench.writes import CLIENTS, COPIED_ROWS, Writes, measure_writes
-from service.rollup import Rollup
+from service.rollup import open_rollup
 from service.rollup_connection import TABLE
 from service.rollup_state import ROLLUP_TABLES
 from service.settings import Settings
@@ -164,7 +164,8 @@ async def _measure(settings: Settings, shape: Shape, repeat: int, said: Callable
 
         said(f"{shape.requests:,} requests: backfill")
         started = perf_counter()
-        await Rollup(connection).enable(lambda _requests: None)
+        async with open_rollup(settings) as rollup:
+            await rollup.enable(lambda _requests: None)
         measured.backfill_seconds = perf_counter() - started
         await connection.execute("VACUUM ANALYZE")
         measured.rollup_bytes = await _bytes(connection, ROLLUP_TABLES)

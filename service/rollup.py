@@ -6,15 +6,17 @@ what writers add later the triggers add too. So a backfill that was interrupted 
 and no snapshot is held for longer than a chunk.
 """
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from typing import NamedTuple
 
 import asyncpg
 
 from service import queries
 from service.database import LOCK_CLASS, connect
-from service.errors import DatabaseBusy, SchemaError
+from service.errors import DatabaseBusy, DatabaseUnavailable, SchemaError
 from service.rollup_connection import ERRORS, FOLD_LOCK, TABLE, UpkeepConnection
 from service.rollup_state import ROLLUP_TABLES, RollupStatus, read_status
 from service.rollup_triggers import TRIGGERS, count_triggers, create_triggers, drop_triggers, require_rights
@@ -22,20 +24,34 @@ from service.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-#: Requests that one chunk covers, about.
-CHUNK_REQUESTS = 200_000
+#: Requests that one chunk covers, at most (unless more came in a quarter of an hour).
+CHUNK_REQUESTS = 400_000
 #: Ranges of an hour that one audit looks at.
 AUDITED_HOURS = 4
 
 #: What became of how many requests: hears the number that one more chunk covered.
 Progress = Callable[[int], None]
+#: Opens one more connection for as long as it is needed.
+Opener = Callable[[], AbstractAsyncContextManager["asyncpg.Connection[asyncpg.Record]"]]
+
+
+class Chunk(NamedTuple):
+    """A range of whole buckets as Postgres writes it; both None: the requests without a time."""
+
+    start: str | None
+    end: str | None
+    #: Whether the next chunk begins with another day.
+    ends_day: bool
 
 
 class Rollup:
-    """Upkeep over one connection of its own."""
+    """Upkeep over one connection of its own, and in a backfill or repair one more, where it can be had."""
 
-    def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    def __init__(
+        self, connection: "asyncpg.Connection[asyncpg.Record]", another: Opener | None = None
+    ) -> None:
         self._connection = UpkeepConnection(connection)
+        self._another = another
 
     async def status(self) -> RollupStatus:
         return await read_status(self._connection)
@@ -86,7 +102,7 @@ class Rollup:
             if status.state in ("off", "backfilling"):
                 raise SchemaError(f"the rollup is {status.state}: {status.reason}")
             drift = 0
-            async for start, end in self._chunks("-infinity"):
+            async for start, end, _ in self._chunks("-infinity"):
                 drift += await self._connection.in_snapshot(queries.load("rollup_differences"), start, end)
                 progress(CHUNK_REQUESTS)
             drift += await self._connection.in_snapshot("SELECT chat_stats_rollup_tier_drift()")
@@ -134,22 +150,41 @@ class Rollup:
             )
 
     async def _repair(self, place: str, progress: Progress) -> int:
+        """Repair from `place` on, chunk by chunk; two at a time with a second connection.
+
+        Folds have to wait for both: so they begin together, and are recorded together.
+        """
         repaired = 0
-        async for start, end in self._chunks(place):
-            repaired += int(
-                await self._connection.fetchval(
-                    "SELECT chat_stats_rollup_repair($1::text::timestamptz, $2::text::timestamptz)",
-                    start,
-                    end,
+        async with AsyncExitStack() as stack:
+            connections = [self._connection]
+            if self._another is not None:
+                with suppress(DatabaseUnavailable):  # then one must do
+                    connections.append(UpkeepConnection(await stack.enter_async_context(self._another())))
+            async for chunks in self._together(place, len(connections)):
+                done = await asyncio.gather(
+                    *(
+                        connection.fetchval(
+                            "SELECT chat_stats_rollup_repair"
+                            "($1::text::timestamptz, $2::text::timestamptz, $3::boolean)",
+                            chunk.start,
+                            chunk.end,
+                            len(chunks) > 1,
+                        )
+                        for connection, chunk in zip(connections, chunks, strict=False)
+                    ),
+                    return_exceptions=True,
                 )
-            )
-            await self._connection.execute(
-                "UPDATE chat_stats_rollup_state "
-                "SET backfilled_to = COALESCE($1::text::timestamptz, 'infinity')",
-                end,
-            )
-            await self.fold()
-            progress(CHUNK_REQUESTS)
+                for count in done:
+                    if isinstance(count, BaseException):
+                        raise count
+                    repaired += count
+                await self._connection.execute(
+                    "UPDATE chat_stats_rollup_state "
+                    "SET backfilled_to = COALESCE($1::text::timestamptz, 'infinity')",
+                    chunks[-1].end,
+                )
+                await self.fold()
+                progress(CHUNK_REQUESTS * len(chunks))
         return repaired
 
     async def _rebuild_tiers(self) -> int:
@@ -160,13 +195,24 @@ class Rollup:
             "UPDATE chat_stats_rollup_state SET ready = true, drift = 0, backfilled_to = NULL"
         )
 
-    async def _chunks(self, place: str) -> AsyncIterator[tuple[str | None, str | None]]:
+    async def _together(self, place: str, count: int) -> AsyncIterator[list[Chunk]]:
+        """Yield up to `count` chunks that share no day, and so may be repaired at the same time."""
+        chunks: list[Chunk] = []
+        async for chunk in self._chunks(place):
+            chunks.append(chunk)
+            if len(chunks) == count or not chunk.ends_day:
+                yield chunks
+                chunks = []
+        if chunks:
+            yield chunks
+
+    async def _chunks(self, place: str) -> AsyncIterator[Chunk]:
         """Yield consecutive ranges of whole buckets from `place` to the end, then that without a time."""
         while place != "infinity":
             row = await self._connection.fetchrow(queries.load("rollup_next_chunk"), place, CHUNK_REQUESTS)
-            yield place, row["place"]
+            yield Chunk(place, row["place"], row["ends_day"])
             place = row["place"]
-        yield None, None
+        yield Chunk(None, None, True)
 
     async def _start_over(self) -> None:
         await self._connection.execute(
@@ -188,10 +234,16 @@ class Rollup:
 @asynccontextmanager
 async def open_rollup(settings: Settings) -> AsyncIterator[Rollup]:
     """Connect for the rollup's upkeep, without time-outs: it takes as long as it takes."""
+    async with _connected(settings) as connection:
+        yield Rollup(connection, lambda: _connected(settings))
+
+
+@asynccontextmanager
+async def _connected(settings: Settings) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
     connection = await connect(settings, application_name="chat-stats rollup")
     try:
         await connection.execute("SET statement_timeout = 0; SET datestyle = ISO")
-        yield Rollup(connection)
+        yield connection
     finally:
         with suppress(*ERRORS, TimeoutError):
             await connection.close(timeout=settings.connect_timeout_seconds)

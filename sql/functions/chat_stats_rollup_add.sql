@@ -173,6 +173,7 @@ BEGIN
             COALESCE(b.bins, '{}'), COALESCE(b.counts, '{}')
         FROM month_sums AS s
         LEFT JOIN month_bins AS b USING (model_id, month)
+        ORDER BY model_id, month  -- whoever adds to the same rows does so in the same order: no deadlock
         ON CONFLICT (model_id, month) DO UPDATE SET
             requests = t.requests + excluded.requests,
             successful = t.successful + excluded.successful,
@@ -206,6 +207,7 @@ BEGIN
             COALESCE(b.bins, '{}'), COALESCE(b.counts, '{}')
         FROM lifetime_sums AS s
         LEFT JOIN lifetime_bins AS b USING (model_id)
+        ORDER BY model_id
         ON CONFLICT (model_id) DO UPDATE SET
             requests = t.requests + excluded.requests,
             successful = t.successful + excluded.successful,
