@@ -64,7 +64,7 @@ def plot_times(path: Path, title: str, series: Mapping[str, list[tuple[int, floa
         width, look, dashes = lines[(drawn[kind] - 1) % len(lines)]
         stroke = {"width": width} | ({"dasharray": dashes} if dashes else {})
         chart.add(f"{name} ({look})", sorted(points), dots_size=4, stroke_style=stroke)
-    # Its identifiers are random: without them, the file changes only with the numbers. Its script does nothing.
+    # Its identifiers are random: without them, the file changes only with the numbers. No script is needed.
     text = re.sub(r"<script.*?</script>", "", chart.render(is_unicode=True), flags=re.DOTALL)
     for number, identifier in enumerate(dict.fromkeys(re.findall(r"chart-[0-9a-f-]{36}", text))):
         text = text.replace(identifier, f"chart-{number}")
