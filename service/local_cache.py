@@ -4,7 +4,7 @@ import time
 from collections import OrderedDict
 from datetime import UTC, datetime
 
-from service.cache import Entry
+from service.entry import Entry
 
 #: Entries kept; the one not asked for the longest makes way.
 CAPACITY = 4096

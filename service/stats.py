@@ -17,9 +17,10 @@ from enum import StrEnum
 import orjson
 
 from service.aggregations import AGGREGATIONS, MODEL, MODELS, Data, Query, narrowed
-from service.cache import Cache, Entry, Generation, Stored
+from service.cache import Cache, Stored
 from service.compute import Computed, catalogue, compute, provider_ids
 from service.database import Database, Snapshot
+from service.entry import Entry, Generation
 from service.errors import (
     ChatStatsError,
     ComputationTimedOut,

@@ -11,7 +11,7 @@ import pytest
 from pydantic import SecretStr
 
 from service.aggregations import Query
-from service.cache import encode
+from service.entry import encode
 from service.errors import CacheUnavailable, DatabaseUnavailable, NotFound, SchemaError, Unavailable
 from service.local_cache import LocalCache
 from service.stats import CacheState, Stats

@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 import fakeredis
 import pytest
 
-from service.cache import Cache, Entry, Generation, Stored, UndecodableEntry, connect, decode, encode
+from service.cache import Cache, Stored, connect
+from service.entry import Entry, Generation, UndecodableEntry, decode, encode
 from service.errors import CacheUnavailable
 from service.local_cache import LocalCache
 from service.settings import Settings
