@@ -5,13 +5,16 @@ a refresh raises, because then nobody has been served.
 
     chat-stats:v1:entry:models:24h:provider=3   one entry
     chat-stats:v1:generation                    what the last refresh of everything published (JSON)
+    chat-stats:v1:lease:..., failure:...        who computes an entry now (`service.lease`)
 """
 
+import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
@@ -29,6 +32,8 @@ PAUSE_SECONDS = 1.0
 
 _REDIS_TROUBLE = (RedisError, OSError, TimeoutError)
 
+Answer = TypeVar("Answer")
+
 
 @dataclass(frozen=True, slots=True)
 class Stored:
@@ -42,16 +47,20 @@ class Cache:
     """Answers in Redis."""
 
     def __init__(self, settings: Settings, redis: Redis) -> None:
-        self._redis = redis
+        self.redis = redis
         self._prefix = f"{settings.cache_prefix}:v{VERSION}"
         self._url = settings.redis_url.get_secret_value()
         self._lifetime = timedelta(seconds=settings.fresh_seconds + settings.stale_seconds)
+        self._timeout = settings.redis_timeout_seconds
         self._paused_until = 0.0
         self.reachable = True
-        self._accepting = True
+        self.accepting = True
+
+    def key(self, kind: str, query_key: str) -> str:
+        return f"{self._prefix}:{kind}:{query_key}"
 
     def entry_key(self, query_key: str) -> str:
-        return f"{self._prefix}:entry:{query_key}"
+        return self.key("entry", query_key)
 
     @property
     def generation_key(self) -> str:
@@ -62,35 +71,52 @@ class Cache:
         """What tells this cache from every other that is computed from the same database."""
         return f"{self._url}|{self._prefix}"
 
+    @property
+    def paused(self) -> bool:
+        """Whether Redis did not answer a moment ago, and is not asked now."""
+        return time.monotonic() < self._paused_until
+
     async def get(self, query_key: str) -> Entry | None:
         """Return the entry, or None: absent, undecodable, or (`reachable` is False) Redis is not there."""
-        if time.monotonic() < self._paused_until:
+        stored = await self.attempt(lambda: self.redis.get(self.entry_key(query_key)))
+        return None if stored is None else self.decoded(query_key, stored)
+
+    async def attempt(self, command: Callable[[], Awaitable[Answer]]) -> Answer | None:
+        """Return Redis' answer to a command of a request; None when it has none, or is not there.
+
+        It is waited for as long as settings allow, however many connections and replies that takes.
+        """
+        if self.paused:
             return None
         if not self.reachable:
             self._pause()  # one request looks whether Redis is back, the others go on without it
         try:
-            stored = await self._redis.get(self.entry_key(query_key))
+            async with asyncio.timeout(self._timeout):
+                answer = await command()
         except ResponseError as error:
+            if not str(error).startswith("WRONGTYPE"):
+                self._trouble(error)
+                return None
             # Redis is there, but what lies under the key is no string: foreign.
-            logger.warning("ignored what lies under %s: %s", self.entry_key(query_key), type(error).__name__)
-            stored = None
+            logger.warning("ignored what lies under a key: %s", error)
+            answer = None
         except _REDIS_TROUBLE as error:
             self._trouble(error)
             return None
         self._works()
-        return None if stored is None else self._decoded(query_key, stored)
+        return answer
 
     async def store(self, query_key: str, entry: Entry, *, lifetime_seconds: float | None = None) -> Stored:
         """Keep a live answer, unless a newer one came in between; return which one is kept, and whether.
 
         It is kept for the fresh and the stale time, or for `lifetime_seconds`.
         """
-        if time.monotonic() < self._paused_until:
+        if self.paused:
             return Stored(entry, kept=False)
         lifetime = self._lifetime if lifetime_seconds is None else timedelta(seconds=lifetime_seconds)
         key = self.entry_key(query_key)
         try:
-            async with self._redis.pipeline() as pipe:
+            async with asyncio.timeout(self._timeout), self.redis.pipeline() as pipe:
                 await pipe.watch(key)
                 current = await self._current(pipe, query_key)
                 if current is not None and entry.computed_at <= current.computed_at <= datetime.now(UTC):
@@ -119,7 +145,7 @@ class Cache:
         """
         computed_at = max((entry.computed_at for entry in entries.values()), default=datetime.now(UTC))
         try:
-            async with self._redis.pipeline() as pipe:
+            async with self.redis.pipeline() as pipe:
                 await pipe.watch(self.generation_key)
                 last = await self._last_generation(pipe)
                 if last is not None and computed_at < last.computed_at <= datetime.now(UTC):
@@ -140,7 +166,7 @@ class Cache:
     async def last_generation(self) -> Generation | None:
         """Return what the last refresh published; `CacheUnavailable` when Redis is not there."""
         try:
-            return await self._last_generation(self._redis)
+            return await self._last_generation(self.redis)
         except _REDIS_TROUBLE as error:
             raise _unavailable(error) from error
 
@@ -149,25 +175,25 @@ class Cache:
         found: dict[str, Entry] = {}
         start = self.entry_key("")
         try:
-            keys = [key async for key in self._redis.scan_iter(match=f"{start}*", count=1000)]
+            keys = [key async for key in self.redis.scan_iter(match=f"{start}*", count=1000)]
             for batch in (keys[i : i + 500] for i in range(0, len(keys), 500)):
-                for key, stored in zip(batch, await self._redis.mget(batch), strict=True):
+                for key, stored in zip(batch, await self.redis.mget(batch), strict=True):
                     query_key = key.decode().removeprefix(start)
-                    if stored is not None and (entry := self._decoded(query_key, stored)) is not None:
+                    if stored is not None and (entry := self.decoded(query_key, stored)) is not None:
                         found[query_key] = entry
         except _REDIS_TROUBLE as error:
             raise _unavailable(error) from error
         return found
 
     async def close(self) -> None:
-        await self._redis.aclose(close_connection_pool=True)
+        await self.redis.aclose(close_connection_pool=True)
 
     async def _current(self, redis: Redis, query_key: str) -> Entry | None:
         try:
             stored = await redis.get(self.entry_key(query_key))
         except ResponseError:
             return None  # no string: about to be replaced
-        return None if stored is None else self._decoded(query_key, stored)
+        return None if stored is None else self.decoded(query_key, stored)
 
     async def _last_generation(self, redis: Redis) -> Generation | None:
         try:
@@ -175,7 +201,7 @@ class Cache:
         except ResponseError:
             return None
 
-    def _decoded(self, query_key: str, stored: bytes) -> Entry | None:
+    def decoded(self, query_key: str, stored: bytes) -> Entry | None:
         try:
             return decode(stored)
         except UndecodableEntry as error:
@@ -199,14 +225,14 @@ class Cache:
 
     def _refused(self, error: BaseException) -> None:
         # The error's text holds the whole command: the log gets its kind alone.
-        if self._accepting:
+        if self.accepting:
             logger.warning("Redis refuses to store answers (%s)", type(error).__name__)
-        self._accepting = False
+        self.accepting = False
 
     def _accepts(self) -> None:
-        if not self._accepting:
+        if not self.accepting:
             logger.warning("Redis stores answers again")
-        self._accepting = True
+        self.accepting = True
 
 
 def connect(url: str, *, timeout_seconds: float, max_connections: int = 32) -> Redis:

@@ -90,3 +90,12 @@ class CacheUnavailable(Unavailable):
 
 class RefreshRunning(Unavailable):
     title = "Refresh running"
+
+
+def error_named(name: str, message: str) -> ChatStatsError:
+    """Return the error of that class, as another process raised it; an unknown class is `Unavailable`."""
+    known: dict[str, type[ChatStatsError]] = {
+        kind.__name__: kind
+        for kind in (NotFound, SchemaError, DatabaseUnavailable, DatabaseBusy, ComputationTimedOut)
+    }
+    return known.get(name, Unavailable)(message)

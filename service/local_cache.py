@@ -15,12 +15,16 @@ class LocalCache:
         self._recent_seconds = recent_seconds
         self._copies: OrderedDict[str, tuple[float, Entry]] = OrderedDict()
 
-    def put(self, key: str, entry: Entry) -> Entry:
-        """Keep what was just read or computed, unless a newer one is known; return which one is kept."""
+    def put(self, key: str, entry: Entry, *, taken_at: float | None = None) -> Entry:
+        """Keep what was read or computed, unless a newer one is known; return which one is kept.
+
+        It is as recent as `taken_at` (monotonic seconds; now, when not given): of a reply that took its
+        time, when it was asked for, since anything may have been published meanwhile.
+        """
         _, known = self._copies.get(key, (0.0, None))
         if known is not None and entry.computed_at < known.computed_at <= datetime.now(UTC):
             entry = known
-        self._copies[key] = (time.monotonic(), entry)
+        self._copies[key] = (time.monotonic() if taken_at is None else taken_at, entry)
         self._copies.move_to_end(key)
         if len(self._copies) > CAPACITY:
             self._copies.popitem(last=False)

@@ -73,7 +73,9 @@ class Settings(BaseSettings):
     refresh_timeout_seconds: Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)] = Field(
         120, description="The same for the worker, for which nobody waits."
     )
-    connect_timeout_seconds: Wait = Field(2, description="Seconds to wait for a new connection to Postgres.")
+    connect_timeout_seconds: Wait = Field(
+        1, description="Seconds to wait for a connection to Postgres and its first reply."
+    )
     redis_timeout_seconds: Wait = Field(
         0.5, description="Seconds to wait for Redis before an answer goes on without it."
     )

@@ -2,6 +2,7 @@
 
 read     local copy -> Redis -> (absent) one computation, for which everybody who asks waits
                              -> (too old) served as stale, one computation in the background
+         one over all processes (`service.lease`), and no wait for a Redis that hangs where a copy is known
 refresh  one database snapshot -> every aggregation x window -> one generation in Redis
 """
 
@@ -29,6 +30,7 @@ from service.errors import (
     SchemaError,
     Unavailable,
 )
+from service.lease import Leases
 from service.local_cache import CAPACITY, LocalCache
 from service.settings import Settings
 from service.timerange import TimeRange
@@ -40,6 +42,10 @@ logger = logging.getLogger(__name__)
 CLOCK_SKEW_SECONDS = 5.0
 #: Seconds for which answers that the worker does not keep computed are kept as stale.
 UNPLANNED_STALE_SECONDS = 600.0
+#: Seconds to wait for Redis where a copy is known that can be served instead.
+REDIS_PATIENCE_SECONDS = 0.1
+#: Seconds of waiting for a computation after which it is looked whether the database still answers.
+PROBE_SECONDS = 0.7
 
 
 class CacheState(StrEnum):
@@ -94,6 +100,15 @@ class RefreshReport:
         return [result for result in self.results if result.error is not None]
 
 
+@dataclass(frozen=True, slots=True)
+class LookUp:
+    """A question to Redis that is not answered yet."""
+
+    task: asyncio.Task[None]
+    #: In monotonic seconds.
+    began_at: float
+
+
 class Stats:
     """Reads and refreshes. One per process."""
 
@@ -102,7 +117,8 @@ class Stats:
         self._database = database
         self._cache = cache
         self._local = LocalCache(settings.local_cache_seconds)
-        self._looking_up: dict[str, asyncio.Task[Entry | None]] = {}
+        self._leases = Leases(cache)
+        self._looking_up: dict[str, LookUp] = {}
         self._computing: dict[str, asyncio.Task[Stored]] = {}
         self._retries = Retries()
         self._longest_stale = settings.fresh_seconds + settings.stale_seconds
@@ -114,13 +130,13 @@ class Stats:
         nothing can be computed.
         """
         key = query.key()
-        entry = self._local.recent(key) or await self._look_up(key) or self._local.last_good(key)
+        entry = self._local.recent(key) or await self._look_up(query)
         if entry is not None and (state := self._state(entry)) is not None:
             if state is CacheState.STALE:
-                self._compute_in_background(query)
+                self._compute_in_background(query, entry)
             return Answer(entry, state)
         try:
-            stored = await asyncio.shield(self._compute_once(query))
+            stored = await self._wait_for(self._compute_once(query, entry))
         except Unavailable:
             entry = self._local.last_good(key)
             if entry is None:
@@ -168,7 +184,7 @@ class Stats:
 
     async def close(self) -> None:
         """End the computations that are under way."""
-        tasks = [*self._computing.values(), *self._looking_up.values()]
+        tasks = [*self._computing.values(), *(look_up.task for look_up in self._looking_up.values())]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -181,29 +197,78 @@ class Stats:
         # From the future, beyond what two clocks differ by: nobody knows how old it really is.
         return CacheState.STALE if seconds <= self._longest_stale else None
 
-    async def _look_up(self, key: str) -> Entry | None:
-        """Ask Redis, once for all who ask at the same time."""
-        task = self._looking_up.get(key)
-        if task is None:
-            task = asyncio.create_task(self._cache.get(key))
-            self._looking_up[key] = task
-            task.add_done_callback(lambda _: self._looking_up.pop(key, None))
-        entry = await asyncio.shield(task)
-        return None if entry is None else self._local.put(key, entry)
+    async def _look_up(self, query: Query) -> Entry | None:
+        """Ask Redis, once for all who ask at the same time; return what is known then.
 
-    def _compute_in_background(self, query: Query) -> None:
+        Who has a copy waits for a moment only: from a Redis that hangs, the others may learn it later.
+        """
+        key = query.key()
+        copy = self._local.last_good(key)
+        if copy is not None and self._cache.paused:
+            return copy
+        look_up = self._looking_up.get(key)
+        if look_up is None:
+            look_up = LookUp(asyncio.create_task(self._ask_redis(query)), time.monotonic())
+            self._looking_up[key] = look_up
+            look_up.task.add_done_callback(lambda _: self._looking_up.pop(key, None))
+        if copy is None or self._state(copy) is None:
+            await asyncio.shield(look_up.task)
+        elif self._cache.reachable:
+            patience = look_up.began_at + REDIS_PATIENCE_SECONDS - time.monotonic()
+            await asyncio.wait({look_up.task}, timeout=max(0, patience))
+        return self._local.last_good(key)
+
+    async def _ask_redis(self, query: Query) -> None:
+        key = query.key()
+        began_at = time.monotonic()
+        entry = await self._cache.get(key)
+        if entry is not None:
+            self._local.put(key, entry, taken_at=began_at)
+        elif self._cache.reachable and (copy := self._local.last_good(key)) is not None:
+            # Redis lost what it held: give it back what is known here, for the other processes.
+            if self._cache.accepting and self._state(copy) is not None:
+                lifetime = self._lifetime(query, copy)
+                copy = (await self._cache.store(key, copy, lifetime_seconds=lifetime)).entry
+            self._local.put(key, copy, taken_at=began_at)
+
+    def _compute_in_background(self, query: Query, known: Entry) -> None:
         if self._retries.may_try(query.key()):
-            self._compute_once(query)
+            self._compute_once(query, known)
 
-    def _compute_once(self, query: Query) -> asyncio.Task[Stored]:
-        """Start the computation of `query`, or join the one that is under way in this process."""
+    def _compute_once(self, query: Query, known: Entry | None) -> asyncio.Task[Stored]:
+        """Start the computation of `query`, or join the one that is under way, here or elsewhere.
+
+        An entry that somebody else stores is taken for it when it is another than the `known` one.
+        """
         key = query.key()
         task = self._computing.get(key)
         if task is None:
-            task = asyncio.create_task(self._compute_and_store(query))
+            task = asyncio.create_task(self._compute_over_all(query, known))
             self._computing[key] = task
             task.add_done_callback(lambda done: self._computed(key, done))
         return task
+
+    async def _compute_over_all(self, query: Query, known: Entry | None) -> Stored:
+        def suffices(entry: Entry) -> bool:
+            state = self._state(entry)
+            other = known is None or entry.generation != known.generation
+            return state is CacheState.HIT or (state is CacheState.STALE and other)
+
+        stored = await self._leases.once(
+            query.key(),
+            lambda: self._compute_and_store(query),
+            suffices=suffices,
+            wait_seconds=2 * self._settings.query_timeout_seconds,  # the methods' time-outs add up to that
+        )
+        if stored.entry is not self._local.last_good(query.key()):
+            self._local.put(query.key(), stored.entry, taken_at=0.0)  # somebody else's, and who knows when
+        return stored
+
+    async def _wait_for(self, computation: asyncio.Task[Stored]) -> Stored:
+        """Wait for a computation as long as the database answers: not for one that hangs."""
+        while not (await asyncio.wait({computation}, timeout=PROBE_SECONDS))[0]:
+            await self._database.probe()
+        return computation.result()
 
     def _computed(self, key: str, task: asyncio.Task[Stored]) -> None:
         self._computing.pop(key, None)
@@ -225,8 +290,9 @@ class Stats:
         async with self._database.snapshot(wait_seconds=timeout) as snapshot:
             computed = await compute(snapshot, query, timeout=timeout)
         entry = _entry(computed, computed.data, computed.totals, new_generation(), snapshot.opened_at)
+        began_at = time.monotonic()
         stored = await self._cache.store(query.key(), entry, lifetime_seconds=self._lifetime(query, entry))
-        self._local.put(query.key(), stored.entry)
+        self._local.put(query.key(), stored.entry, taken_at=began_at)
         return stored
 
     def _lifetime(self, query: Query, entry: Entry) -> float | None:
