@@ -172,7 +172,7 @@ async def run(settings: Settings) -> None:
             pause = 0.5
         with suppress(TimeoutError):
             await asyncio.wait_for(stopping.wait(), pause)
-        pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+        pause = min(pause * 2, LONGEST_PAUSE_SECONDS, settings.refresh_interval_seconds)
 
 
 async def _work(settings: Settings, stopping: asyncio.Event) -> None:

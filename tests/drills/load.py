@@ -18,6 +18,9 @@ import orjson
 #: Seconds after which a request that was not answered is given up.
 GIVE_UP_SECONDS = 15.0
 
+#: Seconds after which an idle connection is not used again: the server may be about to close it.
+IDLE_SECONDS = 3.0
+
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -50,7 +53,7 @@ class Client:
     """A minimal HTTP/1.1 client with kept connections; never raises for what servers do."""
 
     def __init__(self) -> None:
-        self._idle: dict[int, list[Connection]] = {}
+        self._idle: dict[int, list[tuple[float, Connection]]] = {}
         self.opened = 0
 
     async def get(self, port: int, target: str) -> Reply:
@@ -65,7 +68,7 @@ class Client:
         return reply
 
     async def close(self) -> None:
-        for _, writer in itertools.chain.from_iterable(self._idle.values()):
+        for _, (_, writer) in itertools.chain.from_iterable(self._idle.values()):
             writer.close()
         await asyncio.sleep(0)
 
@@ -83,15 +86,16 @@ class Client:
             kept = reply.headers.get("connection", "").lower() != "close"
         finally:
             if kept:
-                self._idle[reply.port].append((reader, writer))
+                self._idle[reply.port].append((time.monotonic(), (reader, writer)))
             else:
                 writer.close()
 
     async def _connection(self, port: int) -> Connection:
         idle = self._idle.setdefault(port, [])
         while idle:
-            reader, writer = idle.pop()
-            if not (reader.at_eof() or writer.is_closing()):
+            since, (reader, writer) = idle.pop()
+            fresh = time.monotonic() - since < IDLE_SECONDS
+            if fresh and not (reader.at_eof() or writer.is_closing()):
                 return reader, writer
             writer.close()
         self.opened += 1

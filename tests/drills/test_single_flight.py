@@ -92,8 +92,7 @@ def test_when_the_process_that_computes_freezes_another_takes_over_within_second
         async def ask() -> list[Reply]:
             client = Client()
             first = asyncio.create_task(client.get(frozen, target))
-            while not world.redis.exists(lease):
-                await asyncio.sleep(0.02)
+            await asyncio.to_thread(until, lambda: world.redis.exists(lease))
             world.services[0].send(signal.SIGSTOP)
             try:
                 return list(await asyncio.gather(*(client.get(port, target) for port in others)))

@@ -1,10 +1,9 @@
-"""What a drill breaks: Postgres, Redis, a worker and services as real processes, and rows that keep coming."""
+"""What a drill breaks: Postgres, Redis, a worker and services as processes, and rows that keep coming."""
 
 import asyncio
 import itertools
 import os
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
@@ -26,6 +25,7 @@ FRESH_SECONDS = 1.5
 BASE = "/api/monitoring/chat-requests"
 #: What everybody asks for; the worker keeps it computed.
 KNOWN = [f"{BASE}/{name}?window={window}" for name in ("counts", "summary") for window in ("24h", "all")]
+CONTROL = "/health"
 #: Seconds by which a snapshot may be younger than it says.
 SNAPSHOT_SECONDS = 1.5
 
@@ -33,6 +33,8 @@ FILL = """
 INSERT INTO providers (id, name, slug) VALUES (1, 'One', 'one'), (2, 'Two', 'two');
 INSERT INTO models (id, provider_id, model_name)
     VALUES (1, 1, 'Alpha'), (2, 1, 'Beta'), (3, 2, 'Gamma');
+CREATE ROLE chat_stats LOGIN PASSWORD 'chat-stats';
+GRANT SELECT ON ALL TABLES IN SCHEMA public TO chat_stats;
 """
 
 
@@ -58,6 +60,8 @@ class World:
         port = self.ports[number % len(self.ports)]
         if number % 50 == 0:
             return port, self.never_asked()
+        if number % 5 == 0:
+            return port, CONTROL
         return port, KNOWN[number // len(self.ports) % len(KNOWN)]
 
     def never_asked(self) -> str:
@@ -116,7 +120,7 @@ class World:
         """Return what is wrong with the answers: numbers that do not fit the moment of which they are."""
         found = []
         for reply in replies:
-            if reply.status != 200:
+            if reply.status != 200 or reply.target == CONTROL:
                 continue
             body = reply.json
             metadata = body["metadata"]
@@ -128,8 +132,9 @@ class World:
                 continue
             if abs(max(0, age) - metadata["cache_age_seconds"]) > 0.05:
                 found.append(f"age {metadata['cache_age_seconds']} of {age}: {reply.target}")
-            total = metadata.get("total_requests", body["data"] and body["data"][0:1]) or 0
-            total = body["data"]["total_requests"] if isinstance(body["data"], dict) else total
+            total = metadata.get("total_requests")
+            if total is None:
+                total = body["data"]["total_requests"]
             least = self.writer.at_least(computed_at)
             most = self.writer.at_most(computed_at + SNAPSHOT_SECONDS)
             if not least <= total <= most:
@@ -160,7 +165,7 @@ def world(folder: Path, *, services: int = SERVICES, **settings: object) -> Iter
         redis.start()
         stack.callback(redis.stop)
         env = environment(
-            postgres.url(),
+            postgres.url().replace(f"postgres:{postgres.password}", "chat_stats:chat-stats"),
             redis.url,
             **{
                 "cache_prefix": "drills",
@@ -168,13 +173,15 @@ def world(folder: Path, *, services: int = SERVICES, **settings: object) -> Iter
                 "refresh_interval_seconds": REFRESH_SECONDS,
                 "fresh_seconds": FRESH_SECONDS,
                 "local_cache_seconds": 0.3,
+                "query_timeout_seconds": 0.6,
+                "refresh_timeout_seconds": 0.6,
                 "admin_token": "let-me-in",
                 **settings,
             },
         )
         world = World(postgres, redis, env)
         stack.callback(world.redis.close)
-        migrated = chat_stats("migrate", env=env)
+        migrated = chat_stats("migrate", env={**env, "CHAT_STATS_DATABASE_URL": postgres.url()})
         assert migrated.returncode == 0, migrated.stderr
         world.execute(FILL)
         for number in range(services):
@@ -190,11 +197,3 @@ def world(folder: Path, *, services: int = SERVICES, **settings: object) -> Iter
         stack.callback(world.writer.stop)
         until(world.answers, seconds=40, what=lambda: f"all answers: {world.logs()}")
         yield world
-
-
-def seconds_of_outage() -> float:
-    return float(os.environ.get("CHAT_STATS_DRILL_SECONDS", "1.2"))
-
-
-def now() -> float:
-    return time.time()
