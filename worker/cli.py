@@ -13,7 +13,6 @@ from typing import Annotated, Any, NoReturn, TypeVar
 
 import orjson
 import typer
-import uvicorn
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn
@@ -28,6 +27,7 @@ from service.settings import Settings, configure_logging, load_settings
 from service.stats import Stats
 from service.timerange import WINDOWS, parse_window
 from worker import main as worker_main
+from worker import serve as processes
 from worker import status as worker_status
 from worker import tables, tasks
 from worker.cli_rollup import app as rollup_app
@@ -77,23 +77,9 @@ def serve(
     settings = load_settings()
     configure_logging(settings)
     try:
-        _serve(host or settings.host, settings.port if port is None else port, workers)
+        processes.serve(host or settings.host, settings.port if port is None else port, workers)
     except SystemExit as ended:  # uvicorn's own codes mean other things than ours
         raise typer.Exit(1 if ended.code else 0) from None
-
-
-def _serve(host: str, port: int, workers: int) -> None:
-    uvicorn.run(
-        "service.app:create_app",
-        factory=True,
-        host=host,
-        port=port,
-        workers=workers,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=10,
-    )
 
 
 @app.command()
