@@ -88,7 +88,8 @@ class Leases:
     @asynccontextmanager
     async def _held(self, query_key: str, token: str) -> AsyncIterator[None]:
         """Keep the lease until the block ends; tell those who wait when it ends with an error."""
-        renewing = asyncio.create_task(self._keep_renewing(query_key, token))
+        ended = asyncio.Event()
+        renewing = asyncio.create_task(self._keep_renewing(query_key, token, ended))
         try:
             yield
         except ChatStatsError as error:
@@ -97,16 +98,20 @@ class Leases:
             await self._cache.attempt(lambda: self._cache.redis.set(key, told, px=FAILURE_MS))
             raise
         finally:
-            renewing.cancel()
-            await asyncio.gather(renewing, return_exceptions=True)
+            ended.set()
+            await asyncio.wait({renewing})
             lease = self._cache.key("lease", query_key)
             await self._cache.attempt(lambda: self._release([lease], [token]))
 
-    async def _keep_renewing(self, query_key: str, token: str) -> None:
+    async def _keep_renewing(self, query_key: str, token: str, ended: asyncio.Event) -> None:
+        # Told to end, not cancelled: Python 3.11's wait_for, under redis, may swallow that.
         lease = self._cache.key("lease", query_key)
-        while True:
-            await asyncio.sleep(RENEW_SECONDS)
-            await self._cache.attempt(lambda: self._renew([lease], [token, LEASE_MS]))
+        while not ended.is_set():
+            try:
+                async with asyncio.timeout(RENEW_SECONDS):
+                    await ended.wait()
+            except TimeoutError:
+                await self._cache.attempt(lambda: self._renew([lease], [token, LEASE_MS]))
 
     async def _look(self, query_key: str, token: str) -> Look | None:
         """Take the lease if it is free, and see what is stored; None: Redis is away, or does not let us."""

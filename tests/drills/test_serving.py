@@ -5,7 +5,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -43,8 +43,12 @@ def outcomes(replies: list[Reply]) -> Counter[str]:
 
 
 def workers_of(process: Process) -> set[int]:
-    children = psutil.Process(process.popen.pid).children()
-    return {child.pid for child in children if "spawn_main" in " ".join(child.cmdline())}
+    found = set()
+    for child in psutil.Process(process.popen.pid).children():
+        with suppress(psutil.ZombieProcess, psutil.NoSuchProcess):
+            if "spawn_main" in " ".join(child.cmdline()):
+                found.add(child.pid)
+    return found
 
 
 def test_all_processes_are_replaced_one_by_one_without_a_failed_request(world: World, log: Path) -> None:
