@@ -23,6 +23,7 @@ from service.aggregations import AGGREGATIONS
 from service.cache import Cache, connect
 from service.database import Database
 from service.errors import ChatStatsError, InvalidParameter, Unavailable
+from service.http_protocol import BoundedHttpProtocol
 from service.queue import Queue
 from service.settings import Settings, configure_logging, load_settings
 from service.stats import Stats
@@ -77,15 +78,17 @@ def serve(
     settings = load_settings()
     configure_logging(settings)
     try:
-        _serve(host or settings.host, settings.port if port is None else port, workers)
+        _serve(host or settings.host, settings.port if port is None else port, workers, settings)
     except SystemExit as ended:  # uvicorn's own codes mean other things than ours
         raise typer.Exit(1 if ended.code else 0) from None
 
 
-def _serve(host: str, port: int, workers: int) -> None:
+def _serve(host: str, port: int, workers: int, settings: Settings) -> None:
     uvicorn.run(
         "service.app:create_app",
         factory=True,
+        http=BoundedHttpProtocol,
+        forwarded_allow_ips=settings.trusted_proxies,
         host=host,
         port=port,
         workers=workers,
