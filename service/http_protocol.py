@@ -1,4 +1,4 @@
-"""What one connection may ask of a server process: a bounded request head, in bounded time, and no large body.
+"""What one connection may ask of a server process: a bounded head, in bounded time, and no large body.
 
 uvicorn's protocol on httptools has no such bounds: a head that never ends would be kept in memory. The errors
 are problem+json like all others, also where uvicorn by itself would answer in plain text.
@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import Any
 
 import orjson
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 #: Longest request line and headers together, in bytes.
 MAX_HEAD_BYTES = 32 * 1024
@@ -24,7 +24,7 @@ class _Refused(Exception):
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with bounds: 431 for a long head, 413 for a large body, closed when it comes too slowly."""
+    """uvicorn's protocol with bounds: 431 for a long head, 413 for a large body, closed when too slow."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -86,11 +86,12 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """Answer what cannot be served and close; in the midst of another answer, only close."""
         if self.transport.is_closing():
             return
-        if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is None or cycle.response_complete or not cycle.response_started:
             status, detail = self._refusal or (HTTPStatus.BAD_REQUEST, msg)
             self.transport.write(_problem(status, detail))
-        if self.cycle is not None:
-            self.cycle.disconnected = True
+        if cycle is not None:
+            cycle.disconnected = True
         self.transport.close()
 
     def _refuse_head(self) -> None:
@@ -112,7 +113,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def _head_took_too_long(self) -> None:
         self._timer = None
-        if self.cycle is not None and not self.cycle.response_complete:
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and not cycle.response_complete:
             self._start_timer()  # the answer before it is under way still
         elif self._awaiting_head and not self.transport.is_closing():
             self.transport.close()

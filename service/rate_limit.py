@@ -14,6 +14,7 @@ from limits.aio.storage import MemoryStorage, RedisStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from limits.errors import StorageError
 
+from service.cache import connect
 from service.errors import TooManyRequests
 from service.settings import Settings
 
@@ -40,16 +41,16 @@ class RateLimiter:
     def __init__(self, settings: Settings) -> None:
         limits = {work: getattr(settings, f"rate_limit_{work}") for work in Work}
         self._limits: dict[Work, RateLimitItem] = {work: parse(text) for work, text in limits.items() if text}
-        timeout = settings.redis_timeout_seconds
-        self._storage = RedisStorage(
-            f"async+{settings.redis_url.get_secret_value()}".replace("async+unix:", "async+redis+unix:"),
+        url = settings.redis_url.get_secret_value()
+        self._redis = connect(url, timeout_seconds=settings.redis_timeout_seconds)
+        storage = RedisStorage(
+            "async+redis://",  # the connections are given
             wrap_exceptions=True,
             implementation="redispy",
             key_prefix=f"{settings.cache_prefix}:rate",
-            socket_timeout=timeout,
-            socket_connect_timeout=timeout,
+            connection_pool=self._redis.connection_pool,  # type: ignore[arg-type]
         )
-        self._shared = SlidingWindowCounterRateLimiter(self._storage)
+        self._shared = SlidingWindowCounterRateLimiter(storage)
         self._own = SlidingWindowCounterRateLimiter(MemoryStorage())
         self._paused_until = 0.0
 
@@ -72,7 +73,7 @@ class RateLimiter:
         await self._spend(self._own, limit, work, client)
 
     async def close(self) -> None:
-        await self._storage.bridge.get_connection().aclose(close_connection_pool=True)
+        await self._redis.aclose(close_connection_pool=True)
 
     async def _spend(
         self, limiter: SlidingWindowCounterRateLimiter, limit: RateLimitItem, work: Work, client: str

@@ -68,6 +68,11 @@ class Settings(BaseSettings):
         le=60,
         description="Seconds for which a process answers from its own memory before it asks Redis.",
     )
+    on_demand_cache_bytes: int = Field(
+        64 * 2**20,
+        ge=0,
+        description="Bytes in Redis for answers that the worker does not keep computed, such as ranges.",
+    )
     query_timeout_seconds: Wait = Field(
         10, description="Longest time in seconds for the first statement of a live computation."
     )
@@ -89,7 +94,7 @@ class Settings(BaseSettings):
     )
     rate_limit_misses: str = Field(
         "6000/minute",
-        description="Answers that one client may have computed for it, such as `100/minute`. Empty: no limit.",
+        description="Answers that one client may have computed for it, like `100/minute`. Empty: no limit.",
     )
     rate_limit_rows: str = Field(
         "1200/minute",
@@ -101,7 +106,7 @@ class Settings(BaseSettings):
     )
     trusted_proxies: str = Field(
         "127.0.0.1",
-        description="Addresses of proxies whose `X-Forwarded-For` names the client, comma-separated; `*` for any.",
+        description="Proxies whose `X-Forwarded-For` names the client, comma-separated; `*` for any.",
     )
     cors_origins: CommaSeparated = Field(
         (), description="Origins whose pages may read the API from a browser, comma-separated; `*` for any."
