@@ -23,6 +23,7 @@ from redis.exceptions import RedisError, ResponseError, WatchError
 
 from service.entry import VERSION, Entry, Generation, UndecodableEntry, decode, decode_generation, encode
 from service.errors import CacheUnavailable
+from service.on_demand import OnDemandRoom
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ class Cache:
         self.redis = redis
         self._prefix = f"{settings.cache_prefix}:v{VERSION}"
         self._url = settings.redis_url.get_secret_value()
+        self._on_demand = OnDemandRoom(self._prefix, settings.on_demand_cache_bytes)
         self._lifetime = timedelta(seconds=settings.fresh_seconds + settings.stale_seconds)
         self._timeout = settings.redis_timeout_seconds
         self._paused_until = 0.0
@@ -109,11 +111,11 @@ class Cache:
     async def store(self, query_key: str, entry: Entry, *, lifetime_seconds: float | None = None) -> Stored:
         """Keep a live answer, unless a newer one came in between; return which one is kept, and whether.
 
-        It is kept for the fresh and the stale time, or for `lifetime_seconds`.
+        It is kept for the fresh and the stale time; or for `lifetime_seconds`, in the bounded room for what
+        the worker does not keep computed.
         """
         if self.paused:
             return Stored(entry, kept=False)
-        lifetime = self._lifetime if lifetime_seconds is None else timedelta(seconds=lifetime_seconds)
         key = self.entry_key(query_key)
         try:
             async with asyncio.timeout(self._timeout), self.redis.pipeline() as pipe:
@@ -122,7 +124,11 @@ class Cache:
                 if current is not None and entry.computed_at <= current.computed_at <= datetime.now(UTC):
                     return Stored(current, kept=True)
                 pipe.multi()  # type: ignore[no-untyped-call]
-                pipe.set(key, encode(entry), px=lifetime)
+                if lifetime_seconds is None:
+                    pipe.set(key, encode(entry), px=self._lifetime)
+                else:
+                    lifetime_ms = round(lifetime_seconds * 1000)
+                    self._on_demand.store(pipe, key, encode(entry), lifetime_ms=lifetime_ms)
                 await pipe.execute()
         except WatchError:
             return Stored(await self.get(query_key) or entry, kept=True)  # somebody was faster
@@ -167,6 +173,13 @@ class Cache:
         """Return what the last refresh published; `CacheUnavailable` when Redis is not there."""
         try:
             return await self._last_generation(self.redis)
+        except _REDIS_TROUBLE as error:
+            raise _unavailable(error) from error
+
+    async def on_demand_bytes(self) -> int:
+        """Return what answers on demand take, for `status`; `CacheUnavailable` as above."""
+        try:
+            return await self._on_demand.used_bytes(self._redis)
         except _REDIS_TROUBLE as error:
             raise _unavailable(error) from error
 

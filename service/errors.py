@@ -5,6 +5,7 @@
     ├── InvalidParameter           422  exit 2   a value that a caller sent; names the parameter
     ├── NotAuthenticated           401           no key, or a wrong one
     ├── NotFound                   404
+    ├── TooManyRequests            429           one client asked too often
     ├── SchemaError                503  exit 3   the database lacks a table or column that is needed
     └── Unavailable                503  exit 4   an outage: try again after `retry_after` seconds
         ├── DatabaseUnavailable                  Postgres: no connection, or lost
@@ -51,6 +52,15 @@ class NotAuthenticated(ChatStatsError):
 class NotFound(ChatStatsError):
     status = 404
     title = "Not found"
+
+
+class TooManyRequests(ChatStatsError):
+    status = 429
+    title = "Too many requests"
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class SchemaError(ChatStatsError):

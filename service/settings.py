@@ -4,6 +4,7 @@ import logging
 from typing import Annotated, Any
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
+from limits import parse as parse_rate
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from redis.asyncio import ConnectionPool
@@ -67,6 +68,11 @@ class Settings(BaseSettings):
         le=60,
         description="Seconds for which a process answers from its own memory before it asks Redis.",
     )
+    on_demand_cache_bytes: int = Field(
+        64 * 2**20,
+        ge=0,
+        description="Bytes in Redis for answers that the worker does not keep computed, such as ranges.",
+    )
     query_timeout_seconds: Wait = Field(
         10, description="Longest time in seconds for the first statement of a live computation."
     )
@@ -87,6 +93,22 @@ class Settings(BaseSettings):
     )
     admin_token: SecretStr | None = Field(
         None, description="Token for `POST /api/monitoring/refresh`. None: that endpoint is off."
+    )
+    rate_limit_misses: str = Field(
+        "6000/minute",
+        description="Answers that one client may have computed for it, like `100/minute`. Empty: no limit.",
+    )
+    rate_limit_rows: str = Field(
+        "1200/minute",
+        description="Calls by one client of the endpoints that read single requests. Empty: no limit.",
+    )
+    rate_limit_requests: str = Field(
+        "",
+        description="All calls of the API by one client, hits too; each then asks Redis. Empty: no limit.",
+    )
+    trusted_proxies: str = Field(
+        "127.0.0.1",
+        description="Proxies whose `X-Forwarded-For` names the client, comma-separated; `*` for any.",
     )
     cors_origins: CommaSeparated = Field(
         (), description="Origins whose pages may read the API from a browser, comma-separated; `*` for any."
@@ -147,6 +169,15 @@ class Settings(BaseSettings):
             ConnectionPool.from_url(value.get_secret_value()).make_connection()  # type: ignore[no-untyped-call]
         except (ValueError, TypeError):
             raise ValueError("is not a URL that Redis clients understand") from None
+        return value
+
+    @field_validator("rate_limit_misses", "rate_limit_rows", "rate_limit_requests")
+    @classmethod
+    def _known_rate(cls, value: str) -> str:
+        try:
+            _ = value and parse_rate(value)
+        except ValueError:
+            raise ValueError("write it like 100/minute or 5000/hour; empty for no limit") from None
         return value
 
     @field_validator("log_level")

@@ -77,7 +77,7 @@ def serve(
     settings = load_settings()
     configure_logging(settings)
     try:
-        processes.serve(host or settings.host, settings.port if port is None else port, workers)
+        processes.serve(settings, host or settings.host, settings.port if port is None else port, workers)
     except SystemExit as ended:  # uvicorn's own codes mean other things than ours
         raise typer.Exit(1 if ended.code else 0) from None
 

@@ -15,6 +15,9 @@ from socket import socket
 import uvicorn
 from uvicorn.supervisors import multiprocess
 
+from service.http_protocol import BoundedHttpProtocol
+from service.settings import Settings
+
 #: Seconds for which a connection may lie idle. On SIGTERM clients get as long to come back.
 IDLE_SECONDS = 5
 #: Seconds that requests which are under way get after that.
@@ -61,11 +64,13 @@ class Processes(multiprocess.Multiprocess):
         super().terminate_all()
 
 
-def serve(host: str, port: int, workers: int) -> None:
+def serve(settings: Settings, host: str, port: int, workers: int) -> None:
     """Serve until SIGTERM or SIGINT; raises SystemExit with uvicorn's code when that is not possible."""
     config = uvicorn.Config(
         "service.app:create_app",
         factory=True,
+        http=BoundedHttpProtocol,
+        forwarded_allow_ips=settings.trusted_proxies,
         host=host,
         port=port,
         workers=workers,

@@ -41,6 +41,11 @@ class Status:
     #: Whether the last refresh is longer ago than a worker that does its work would let it be.
     late: bool = True
     cached: list[CachedGroup] = field(default_factory=list)
+    #: Of all entries' bodies.
+    cached_bytes: int = 0
+    #: Of the answers on demand among them, and how many they may take.
+    on_demand_bytes: int = 0
+    on_demand_limit_bytes: int = 0
     #: By function: "ok", or what is wrong with it.
     functions: dict[str, str] = field(default_factory=dict)
 
@@ -77,6 +82,7 @@ async def _look_at_cache(settings: Settings, status: Status) -> None:
     try:
         last = await cache.last_generation()
         entries = await cache.entries()
+        status.on_demand_bytes = await cache.on_demand_bytes()
     except Unavailable as error:
         status.redis = str(error)
         return
@@ -100,6 +106,8 @@ async def _look_at_cache(settings: Settings, status: Status) -> None:
             group.state = "stale"
         if entry.method != group.method:
             group.method = "several"
+    status.cached_bytes = sum(len(entry.body) for entry in entries.values())
+    status.on_demand_limit_bytes = settings.on_demand_cache_bytes
     status.cached = sorted(
         groups.values(), key=lambda group: (group.aggregation, [*WINDOWS, "(ranges)"].index(group.window))
     )
