@@ -10,11 +10,14 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import VERSION
 from service.cache import Cache, connect
 from service.database import Database
+from service.envelope import Envelope
 from service.errors import ChatStatsError, InvalidParameter, NotAuthenticated
+from service.fast_path import FastPath
 from service.queue import Queue
 from service.routes import health, refresh, stats
 from service.settings import Settings, configure_logging, load_settings
@@ -25,6 +28,18 @@ logger = logging.getLogger(__name__)
 BASE_PATH = "/api/monitoring"
 
 
+class Application(FastAPI):
+    """FastAPI, and ahead of it what answers without it: `entrance` ends in `FastAPI.__call__`."""
+
+    entrance: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await self.entrance(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Return the application; nothing connects before it is needed.
 
@@ -33,7 +48,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     if settings is None:
         settings = load_settings()
         configure_logging(settings)
-    app = FastAPI(
+    app = Application(
         title="chat-stats",
         version=VERSION,
         description="Cached usage statistics of an LLM gateway. Every answer states in its metadata "
@@ -41,6 +56,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.settings = settings
+    app.state.envelope = Envelope(settings)
+    fast_path = FastPath(super(Application, app).__call__, settings, app.state.envelope)
+    app.state.fast_path = app.entrance = fast_path
     app.include_router(stats.create_router(), prefix=BASE_PATH)
     app.include_router(refresh.create_router(), prefix=BASE_PATH)
     app.include_router(health.router)
@@ -49,8 +67,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _unexpected_error)
     if settings.cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
+        app.entrance = CORSMiddleware(
+            fast_path,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "HEAD", "POST"],
             allow_headers=["Authorization", "X-API-Key", "If-None-Match"],
@@ -71,9 +89,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await database.open()
     app.state.database, app.state.cache, app.state.queue = database, cache, queue
     app.state.stats = Stats(settings, database, cache)
+    app.state.fast_path.open(app.state.stats)
     try:
         yield
     finally:
+        app.state.fast_path.close()
         await app.state.stats.close()
         await database.close()
         await cache.close()

@@ -13,7 +13,9 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from hashlib import blake2b
+from typing import ClassVar
 
 import orjson
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -21,6 +23,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError, WatchError
 
+from service.compression import Beginning, begin
 from service.errors import CacheUnavailable
 from service.settings import Settings
 
@@ -40,9 +43,12 @@ class UndecodableEntry(Exception):
     """What is stored under a key is not an entry of this version, or not a whole one."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Entry:
     """One computed answer: its body, and how, when and in which generation it was computed."""
+
+    #: What every response has in front of the body.
+    OPENING: ClassVar = b'{"success":true,"data":'
 
     #: The JSON of `data`.
     body: bytes
@@ -58,13 +64,18 @@ class Entry:
         """Return the age; 0 when the clock of whoever computed it is ahead of ours."""
         return max(0.0, (now - self.computed_at).total_seconds())
 
-    @property
-    def etag(self) -> str:
+    @cached_property
+    def etag(self) -> bytes:
         """A validator of the numbers: the same from every process and refresh that finds the same ones.
 
         A weak one, since the metadata beside them (age, timestamp) differs from response to response.
         """
-        return f'W/"{blake2b(self.body, digest_size=12).hexdigest()}"'
+        return f'W/"{blake2b(self.body, digest_size=12).hexdigest()}"'.encode()
+
+    @cached_property
+    def compressed(self) -> Beginning:
+        """Opening and body as the beginning of a gzip stream, made for the first who asks for it."""
+        return begin(self.OPENING + self.body)
 
 
 @dataclass(frozen=True, slots=True)

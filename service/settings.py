@@ -67,6 +67,9 @@ class Settings(BaseSettings):
         le=60,
         description="Seconds for which a process answers from its own memory before it asks Redis.",
     )
+    local_cache_megabytes: float = Field(
+        16, gt=0, le=1_000_000, description="Memory in MB that a process gives to its own copies of answers."
+    )
     query_timeout_seconds: Wait = Field(
         10, description="Longest time in seconds for the first statement of a live computation."
     )

@@ -100,7 +100,7 @@ class Stats:
         self._settings = settings
         self._database = database
         self._cache = cache
-        self._local = LocalCache(settings.local_cache_seconds)
+        self._local = LocalCache(settings.local_cache_seconds, settings.local_cache_megabytes * 1_000_000)
         self._looking_up: dict[str, asyncio.Task[Entry | None]] = {}
         self._computing: dict[str, asyncio.Task[Stored]] = {}
         self._retries = Retries()
@@ -112,12 +112,10 @@ class Stats:
         Raises `NotFound` for an unknown model, `SchemaError`, or `Unavailable` when nothing is known and
         nothing can be computed.
         """
+        answer = await self.known(query)
+        if answer is not None:
+            return answer
         key = query.key()
-        entry = self._local.recent(key) or await self._look_up(key) or self._local.last_good(key)
-        if entry is not None and (state := self._state(entry)) is not None:
-            if state is CacheState.STALE:
-                self._compute_in_background(query)
-            return Answer(entry, state)
         try:
             stored = await asyncio.shield(self._compute_once(query))
         except Unavailable:
@@ -127,6 +125,23 @@ class Stats:
             return Answer(entry, CacheState.STALE)
         state = CacheState.MISS if self._cache.reachable else CacheState.BYPASS
         return Answer(stored.entry, state, stored=stored.kept)
+
+    def recent(self, key: str) -> Answer | None:
+        """Answer from this process's own copy, without waiting, while Redis need not be asked."""
+        entry = self._local.recent(key)
+        if entry is not None and self._state(entry) is CacheState.HIT:
+            return Answer(entry, CacheState.HIT)
+        return None
+
+    async def known(self, query: Query) -> Answer | None:
+        """Answer from this process's own copy or from Redis; None when neither has it."""
+        key = query.key()
+        entry = self._local.recent(key) or await self._look_up(key) or self._local.last_good(key)
+        if entry is None or (state := self._state(entry)) is None:
+            return None
+        if state is CacheState.STALE:
+            self._compute_in_background(query)
+        return Answer(entry, state)
 
     async def refresh(
         self,
