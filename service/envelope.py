@@ -7,12 +7,14 @@ Both ways to an answer end here, so that a client cannot tell which one it took:
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from enum import Enum, auto
 from typing import Any, NamedTuple
 
 import orjson
 
 from service import compression
 from service.cache import Entry
+from service.compression import prefers_gzip
 from service.settings import Settings
 from service.stats import Answer, CacheState
 from service.timerange import TimeRange
@@ -23,12 +25,19 @@ CACHE_NAME = "chat-stats"
 #: Headers as ASGI has them: names in lower case.
 Headers = list[tuple[bytes, bytes]]
 
-_READ = frozenset((b"accept-encoding", b"if-none-match"))
 _ENTITY_TAG = re.compile(rb'(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")')
 
 
+class Form(Enum):
+    """What a request gets of an answer."""
+
+    PLAIN = auto()
+    GZIP = auto()
+    NOT_MODIFIED = auto()
+
+
 class Rendered(NamedTuple):
-    """A response, as ASGI sends it."""
+    """A response as ASGI sends it. To HEAD the same headers are sent, and no body."""
 
     status: int
     headers: Headers
@@ -51,25 +60,26 @@ class Envelope:
         self._vary = b"Accept-Encoding, Authorization, X-API-Key" if settings.api_keys else b"Accept-Encoding"
 
     def respond(
-        self, method: str, request_headers: Iterable[tuple[bytes, bytes]], range_: TimeRange, answer: Answer
+        self, request_headers: Iterable[tuple[bytes, bytes]], range_: TimeRange, answer: Answer
     ) -> Rendered:
-        """Return the response to a GET or HEAD, or 304 when the client has these numbers already."""
+        """Return the response to a GET or HEAD with these headers."""
+        return self.render(form_of(request_headers, answer.entry), range_, answer)
+
+    def render(self, form: Form, range_: TimeRange, answer: Answer) -> Rendered:
         entry = answer.entry
         now = datetime.now(UTC)
-        asked = _read(request_headers)
         headers = self._headers(answer, int(entry.age_seconds(now)))
-        if (if_none_match := asked.get(b"if-none-match")) and _matches(if_none_match, entry.etag):
+        if form is Form.NOT_MODIFIED:
             return Rendered(304, headers, b"")
         end = _end(answer, range_, now)
-        accepted = asked.get(b"accept-encoding")
-        if accepted and len(entry.body) >= compression.SMALLEST and compression.prefers_gzip(accepted):
+        if form is Form.GZIP:
             body = entry.compressed.ended_with(end)
             headers.append((b"content-encoding", b"gzip"))
         else:
             body = b"".join((Entry.OPENING, entry.body, end))
         headers.append((b"content-type", b"application/json"))
         headers.append((b"content-length", b"%d" % len(body)))
-        return Rendered(200, headers, b"" if method == "HEAD" else body)
+        return Rendered(200, headers, body)
 
     def _headers(self, answer: Answer, age: int) -> Headers:
         return [
@@ -87,6 +97,22 @@ class Envelope:
         requests but one a second. The limit is for those that ignore `Age`, such as nginx.
         """
         return min(max(self._shortest, age + 1), self._fresh_seconds)
+
+
+def form_of(request_headers: Iterable[tuple[bytes, bytes]], entry: Entry) -> Form:
+    """Read what the client has already and which encodings it accepts."""
+    accept_encoding = if_none_match = b""
+    for name, value in request_headers:
+        # Several headers of one name make one list (RFC 9110, 5.3).
+        if name == b"accept-encoding":
+            accept_encoding = b"%b,%b" % (accept_encoding, value) if accept_encoding else value
+        elif name == b"if-none-match":
+            if_none_match = b"%b,%b" % (if_none_match, value) if if_none_match else value
+    if if_none_match and _matches(if_none_match, entry.etag):
+        return Form.NOT_MODIFIED
+    if accept_encoding and len(entry.body) >= compression.SMALLEST and prefers_gzip(accept_encoding):
+        return Form.GZIP
+    return Form.PLAIN
 
 
 def _end(answer: Answer, range_: TimeRange, now: datetime) -> bytes:
@@ -117,15 +143,6 @@ def _cache_status(answer: Answer, ttl: int) -> bytes:
             return f"{CACHE_NAME}; fwd=bypass".encode()
         case CacheState.HIT | CacheState.STALE:
             return f"{CACHE_NAME}; hit; ttl={ttl}".encode()
-
-
-def _read(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    """Return the headers that a response depends on; several of one name make one list (RFC 9110, 5.3)."""
-    found: dict[bytes, bytes] = {}
-    for name, value in headers:
-        if name in _READ:
-            found[name] = b"%b, %b" % (found[name], value) if name in found else value
-    return found
 
 
 def _matches(if_none_match: bytes, etag: bytes) -> bool:

@@ -126,12 +126,10 @@ class Stats:
         state = CacheState.MISS if self._cache.reachable else CacheState.BYPASS
         return Answer(stored.entry, state, stored=stored.kept)
 
-    def recent(self, key: str) -> Answer | None:
-        """Answer from this process's own copy, without waiting, while Redis need not be asked."""
+    def recent(self, key: str) -> Entry | None:
+        """Return this process's own copy if it is a hit and so recent that Redis need not be asked."""
         entry = self._local.recent(key)
-        if entry is not None and self._state(entry) is CacheState.HIT:
-            return Answer(entry, CacheState.HIT)
-        return None
+        return entry if entry is not None and self._state(entry) is CacheState.HIT else None
 
     async def known(self, query: Query) -> Answer | None:
         """Answer from this process's own copy or from Redis; None when neither has it."""
@@ -312,7 +310,7 @@ def _computed_names(names: Iterable[str]) -> Iterable[str]:
 
 
 def _seconds_since(moment: datetime) -> float:
-    return (datetime.now(UTC) - moment).total_seconds()
+    return time.time() - moment.timestamp()
 
 
 def _entry(

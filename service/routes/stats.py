@@ -51,9 +51,9 @@ Range = Annotated[TimeRange, Depends(time_range)]
 async def _answer(request: Request, query: aggregations.Query) -> Response:
     state, scope = request.app.state, request.scope
     answer = await state.stats.read(query)
-    status, headers, body = state.envelope.respond(scope["method"], scope["headers"], query.range, answer)
+    status, headers, body = state.envelope.respond(scope["headers"], query.range, answer)
     state.fast_path.learn(scope, query)
-    response = Response(body, status)
+    response = Response(b"" if request.method == "HEAD" else body, status)
     response.raw_headers = headers
     return response
 
