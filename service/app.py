@@ -1,5 +1,6 @@
 """Builds the web application: pools, routes, and what an error looks like."""
 
+import gc
 import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -10,11 +11,15 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Match
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import VERSION
 from service.cache import Cache, connect
 from service.database import Database
+from service.envelope import Envelope
 from service.errors import ChatStatsError, InvalidParameter, NotAuthenticated
+from service.fast_path import FastPath
 from service.queue import Queue
 from service.routes import health, refresh, stats
 from service.settings import Settings, configure_logging, load_settings
@@ -25,15 +30,28 @@ logger = logging.getLogger(__name__)
 BASE_PATH = "/api/monitoring"
 
 
+class Application(FastAPI):
+    """FastAPI, and ahead of it what answers without it: `entrance` ends in `FastAPI.__call__`."""
+
+    entrance: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await self.entrance(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Return the application; nothing connects before it is needed.
 
     Without `settings` it is the factory that a server's process calls: it reads them and sets up its log.
     """
+    own_process = settings is None
     if settings is None:
         settings = load_settings()
         configure_logging(settings)
-    app = FastAPI(
+    app = Application(
         title="chat-stats",
         version=VERSION,
         description="Cached usage statistics of an LLM gateway. Every answer states in its metadata "
@@ -41,6 +59,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.settings = settings
+    app.state.own_process = own_process
+    app.state.envelope = Envelope(settings)
+    fast_path = FastPath(super(Application, app).__call__, settings, app.state.envelope)
+    app.state.fast_path = app.entrance = fast_path
     app.include_router(stats.create_router(), prefix=BASE_PATH)
     app.include_router(refresh.create_router(), prefix=BASE_PATH)
     app.include_router(health.router)
@@ -49,8 +71,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _unexpected_error)
     if settings.cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
+        app.entrance = CORSMiddleware(
+            fast_path,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "HEAD", "POST"],
             allow_headers=["Authorization", "X-API-Key", "If-None-Match"],
@@ -71,9 +93,16 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await database.open()
     app.state.database, app.state.cache, app.state.queue = database, cache, queue
     app.state.stats = Stats(settings, database, cache)
+    app.state.fast_path.open(app.state.stats)
+    if app.state.own_process:
+        # What is loaded now stays: the garbage collector need not look through it again and again, which
+        # would hold up requests for tens of milliseconds.
+        gc.collect()
+        gc.freeze()
     try:
         yield
     finally:
+        app.state.fast_path.close()
         await app.state.stats.close()
         await database.close()
         await cache.close()
@@ -124,9 +153,23 @@ async def _validation_error(_request: Request, error: Exception) -> Response:
     return problem(422, InvalidParameter.title, f"{parameter}: {first['msg']}", parameter=parameter)
 
 
-async def _http_error(_request: Request, error: Exception) -> Response:
+async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return problem(error.status_code, str(error.detail), str(error.detail), headers=error.headers)
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(_allowed_methods(request))
+    return problem(error.status_code, str(error.detail), str(error.detail), headers=headers)
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    """Return the methods of all routes of this path: Starlette names those of the first one alone."""
+    methods = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+    app: FastAPI = request.app
+    return [
+        method
+        for method in methods
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in app.routes)
+    ]
 
 
 async def _unexpected_error(request: Request, error: Exception) -> Response:

@@ -3,9 +3,13 @@
 import zlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from hashlib import blake2b
+from typing import ClassVar
 
 import orjson
+
+from service.compression import Beginning, begin
 
 #: Version of the keys and of the entry format. Another version is another set of keys, so that old and new
 #: processes can share a Redis.
@@ -16,9 +20,12 @@ class UndecodableEntry(Exception):
     """What is stored under a key is not an entry of this version, or not a whole one."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Entry:
     """One computed answer: its body, and how, when and in which generation it was computed."""
+
+    #: What every response has in front of the body.
+    OPENING: ClassVar = b'{"success":true,"data":'
 
     #: The JSON of `data`.
     body: bytes
@@ -34,13 +41,18 @@ class Entry:
         """Return the age; 0 when the clock of whoever computed it is ahead of ours."""
         return max(0.0, (now - self.computed_at).total_seconds())
 
-    @property
-    def etag(self) -> str:
+    @cached_property
+    def etag(self) -> bytes:
         """A validator of the numbers: the same from every process and refresh that finds the same ones.
 
         A weak one, since the metadata beside them (age, timestamp) differs from response to response.
         """
-        return f'W/"{blake2b(self.body, digest_size=12).hexdigest()}"'
+        return f'W/"{blake2b(self.body, digest_size=12).hexdigest()}"'.encode()
+
+    @cached_property
+    def compressed(self) -> Beginning:
+        """Opening and body as the beginning of a gzip stream, made for the first who asks for it."""
+        return begin(self.OPENING + self.body)
 
 
 def encode(entry: Entry) -> bytes:

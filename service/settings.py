@@ -73,6 +73,9 @@ class Settings(BaseSettings):
         ge=0,
         description="Bytes in Redis for answers that the worker does not keep computed, such as ranges.",
     )
+    local_cache_megabytes: float = Field(
+        16, gt=0, le=1_000_000, description="Memory in MB that a process gives to its own copies of answers."
+    )
     query_timeout_seconds: Wait = Field(
         10, description="Longest time in seconds for the first statement of a live computation."
     )

@@ -116,7 +116,7 @@ class Stats:
         self._settings = settings
         self._database = database
         self._cache = cache
-        self._local = LocalCache(settings.local_cache_seconds)
+        self._local = LocalCache(settings.local_cache_seconds, settings.local_cache_megabytes * 1_000_000)
         self._leases = Leases(cache)
         self._looking_up: dict[str, LookUp] = {}
         self._computing: dict[str, asyncio.Task[Stored]] = {}
@@ -129,14 +129,12 @@ class Stats:
         Raises `NotFound` for an unknown model, `SchemaError`, or `Unavailable` when nothing is known and
         nothing can be computed.
         """
+        answer = await self.known(query)
+        if answer is not None:
+            return answer
         key = query.key()
-        entry = self._local.recent(key) or await self._look_up(query)
-        if entry is not None and (state := self._state(entry)) is not None:
-            if state is CacheState.STALE:
-                self._compute_in_background(query, entry)
-            return Answer(entry, state)
         try:
-            stored = await self._wait_for(self._compute_once(query, entry))
+            stored = await self._wait_for(self._compute_once(query, self._local.last_good(key)))
         except Unavailable:
             entry = self._local.last_good(key)
             if entry is None:
@@ -144,6 +142,21 @@ class Stats:
             return Answer(entry, CacheState.STALE)
         state = CacheState.MISS if self._cache.reachable else CacheState.BYPASS
         return Answer(stored.entry, state, stored=stored.kept)
+
+    def recent(self, key: str) -> Entry | None:
+        """Return this process's own copy if it is a hit and so recent that Redis need not be asked."""
+        entry = self._local.recent(key)
+        return entry if entry is not None and self._state(entry) is CacheState.HIT else None
+
+    async def known(self, query: Query) -> Answer | None:
+        """Answer from this process's own copy or from Redis; None when neither has it."""
+        key = query.key()
+        entry = self._local.recent(key) or await self._look_up(query)
+        if entry is None or (state := self._state(entry)) is None:
+            return None
+        if state is CacheState.STALE:
+            self._compute_in_background(query, entry)
+        return Answer(entry, state)
 
     async def refresh(
         self,
@@ -364,7 +377,7 @@ def _computed_names(names: Iterable[str]) -> Iterable[str]:
 
 
 def _seconds_since(moment: datetime) -> float:
-    return (datetime.now(UTC) - moment).total_seconds()
+    return time.time() - moment.timestamp()
 
 
 def _entry(

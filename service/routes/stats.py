@@ -8,7 +8,6 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from service import aggregations, schemas
 from service.aggregations import AGGREGATIONS, Aggregation
 from service.auth import check_read_key
-from service.envelope import respond
 from service.timerange import WINDOWS, TimeRange, parse_time_range
 
 _RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -50,8 +49,13 @@ Range = Annotated[TimeRange, Depends(time_range)]
 
 
 async def _answer(request: Request, query: aggregations.Query) -> Response:
-    state = request.app.state
-    return respond(request, state.settings, query, await state.stats.read(query))
+    state, scope = request.app.state, request.scope
+    answer = await state.stats.read(query)
+    status, headers, body = state.envelope.respond(scope["headers"], query.range, answer)
+    state.fast_path.learn(scope, query)
+    response = Response(b"" if request.method == "HEAD" else body, status)
+    response.raw_headers = headers
+    return response
 
 
 def _add_route(router: APIRouter, aggregation: Aggregation) -> None:
@@ -82,9 +86,10 @@ def _add_route(router: APIRouter, aggregation: Aggregation) -> None:
         "provider_id": by_provider,
         "model_id": by_model,
     }
+    endpoint = endpoints[aggregation.narrowed_by]
     router.add_api_route(
         aggregation.path,
-        endpoints[aggregation.narrowed_by],
+        endpoint,
         name=name,
         operation_id=f"get_{name}",
         summary=aggregation.purpose,
@@ -94,6 +99,9 @@ def _add_route(router: APIRouter, aggregation: Aggregation) -> None:
             **(_NOT_FOUND if aggregation.narrowed_by == "model_id" else {}),
             **_RESPONSES,
         },
+    )
+    router.add_api_route(
+        aggregation.path, endpoint, methods=["HEAD"], response_class=Response, include_in_schema=False
     )
 
 

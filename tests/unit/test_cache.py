@@ -202,6 +202,29 @@ def test_a_local_copy_is_never_replaced_by_an_older_one() -> None:
     assert copies.recent("models:all") == newer
 
 
+def test_local_copies_are_bounded_in_bytes_and_the_oldest_make_way() -> None:
+    copies = LocalCache(recent_seconds=10, capacity_bytes=100_000)
+    for number in range(20):
+        copies.put(f"models:{number}", replace(ENTRY, body=b"x" * 10_000))
+    kept = [number for number in range(20) if copies.last_good(f"models:{number}") is not None]
+    assert kept == list(range(15, 20))
+    copies.put("large", replace(ENTRY, body=b"x" * 1_000_000))
+    assert copies.last_good("large") is not None
+    assert copies.last_good("models:19") is None
+    copies.put("small", ENTRY)  # and what the large one took is given back
+    assert copies.last_good("large") is None
+    copies.put("large", replace(ENTRY, body=b"x" * 10_000))
+    assert copies.last_good("small") is not None
+
+
+def test_an_equal_entry_leaves_the_copy_with_what_was_made_of_it() -> None:
+    copies = LocalCache(recent_seconds=10)
+    first = copies.put("models:all", replace(ENTRY))
+    assert copies.put("models:all", decode(encode(ENTRY))) is first
+    refreshed = replace(ENTRY, computed_at=ENTRY.computed_at + timedelta(seconds=1), generation="g2")
+    assert copies.put("models:all", refreshed) is refreshed
+
+
 async def test_without_redis_reading_is_a_miss_and_storing_does_nothing(
     cache_without_redis: Cache, caplog: pytest.LogCaptureFixture
 ) -> None:
