@@ -21,6 +21,7 @@ from service.envelope import Envelope
 from service.errors import ChatStatsError, InvalidParameter, NotAuthenticated
 from service.fast_path import FastPath
 from service.queue import Queue
+from service.rate_limit import RateLimiter, Work
 from service.routes import health, refresh, stats
 from service.settings import Settings, configure_logging, load_settings
 from service.stats import Stats
@@ -93,7 +94,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await database.open()
     app.state.database, app.state.cache, app.state.queue = database, cache, queue
     app.state.stats = Stats(settings, database, cache)
-    app.state.fast_path.open(app.state.stats)
+    app.state.rate_limiter = RateLimiter(settings)
+    if not app.state.rate_limiter.limits(Work.REQUESTS):  # else each request takes the way that counts it
+        app.state.fast_path.open(app.state.stats)
     if app.state.own_process:
         # What is loaded now stays: the garbage collector need not look through it again and again, which
         # would hold up requests for tens of milliseconds.
@@ -107,6 +110,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await database.close()
         await cache.close()
         await queue.close()
+        await app.state.rate_limiter.close()
 
 
 def problem(

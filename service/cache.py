@@ -179,7 +179,7 @@ class Cache:
     async def on_demand_bytes(self) -> int:
         """Return what answers on demand take, for `status`; `CacheUnavailable` as above."""
         try:
-            return await self._on_demand.used_bytes(self._redis)
+            return await self._on_demand.used_bytes(self.redis)
         except _REDIS_TROUBLE as error:
             raise _unavailable(error) from error
 

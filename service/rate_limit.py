@@ -94,6 +94,12 @@ _NAMES = {
 }
 
 
+async def count_request(request: Request) -> None:
+    """Count a call of the API; a dependency of its routes."""
+    limiter: RateLimiter = request.app.state.rate_limiter
+    await limiter.spend(Work.REQUESTS, client_of(request))
+
+
 def client_of(request: Request) -> str:
     """Return who asks: the key it brings where keys are needed, else its address."""
     if request.app.state.settings.api_keys:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -37,6 +37,8 @@ from service.timerange import TimeRange
 
 logger = logging.getLogger(__name__)
 
+#: Asked before an answer is computed for somebody who waits for it; raises when it may not be.
+Admit = Callable[[], Awaitable[None]]
 
 #: Seconds by which the clocks of two machines may differ without anybody noticing.
 CLOCK_SKEW_SECONDS = 5.0
@@ -123,8 +125,8 @@ class Stats:
         self._retries = Retries()
         self._longest_stale = settings.fresh_seconds + settings.stale_seconds
 
-    async def read(self, query: Query) -> Answer:
-        """Answer `query` from the cache, or compute it.
+    async def read(self, query: Query, *, admit: Admit | None = None) -> Answer:
+        """Answer `query` from the cache, or compute it, unless `admit` refuses that by raising.
 
         Raises `NotFound` for an unknown model, `SchemaError`, or `Unavailable` when nothing is known and
         nothing can be computed.
@@ -133,6 +135,8 @@ class Stats:
         if answer is not None:
             return answer
         key = query.key()
+        if admit is not None and key not in self._computing:
+            await admit()
         try:
             stored = await self._wait_for(self._compute_once(query, self._local.last_good(key)))
         except Unavailable:

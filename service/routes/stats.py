@@ -8,12 +8,14 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from service import aggregations, schemas
 from service.aggregations import AGGREGATIONS, Aggregation
 from service.auth import check_read_key
+from service.rate_limit import Work, client_of, count_request
 from service.timerange import WINDOWS, TimeRange, parse_time_range
 
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     304: {"description": "The numbers are still those of the ETag in If-None-Match."},
     401: schemas.problem("No key, or one that is not accepted (where reading needs one)."),
     422: schemas.problem("A parameter is wrong; `parameter` names it."),
+    429: schemas.problem("This client asked too often; see Retry-After."),
     503: schemas.problem("Nothing is cached and nothing can be computed; see Retry-After."),
 }
 _NOT_FOUND: dict[int | str, dict[str, Any]] = {404: schemas.problem("There is no such model.")}
@@ -50,7 +52,11 @@ Range = Annotated[TimeRange, Depends(time_range)]
 
 async def _answer(request: Request, query: aggregations.Query) -> Response:
     state, scope = request.app.state, request.scope
-    answer = await state.stats.read(query)
+
+    async def admit() -> None:
+        await state.rate_limiter.spend(Work.MISSES, client_of(request))
+
+    answer = await state.stats.read(query, admit=admit)
     status, headers, body = state.envelope.respond(scope["headers"], query.range, answer)
     state.fast_path.learn(scope, query)
     response = Response(b"" if request.method == "HEAD" else body, status)
@@ -106,7 +112,7 @@ def _add_route(router: APIRouter, aggregation: Aggregation) -> None:
 
 
 def create_router() -> APIRouter:
-    router = APIRouter(tags=["statistics"], dependencies=[Depends(check_read_key)])
+    router = APIRouter(tags=["statistics"], dependencies=[Depends(check_read_key), Depends(count_request)])
     for aggregation in AGGREGATIONS.values():
         _add_route(router, aggregation)
     return router
