@@ -1,5 +1,6 @@
 """Builds the web application: pools, routes, and what an error looks like."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -12,13 +13,19 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from service import VERSION
+from service.access import Access
 from service.cache import Cache, connect
 from service.database import Database
 from service.errors import ChatStatsError, InvalidParameter, NotAuthenticated
+from service.logs import configure_logging
+from service.metrics import COMPUTATIONS_RUNNING, LOCAL_CACHE_ENTRIES, gauge
 from service.queue import Queue
-from service.routes import health, refresh, stats
-from service.settings import Settings, configure_logging, load_settings
+from service.request_id import HEADER, RequestId, request_id
+from service.routes import health, metrics, refresh, stats
+from service.settings import Settings, load_settings
+from service.shared_counts import SharedCounts
 from service.stats import Stats
+from service.vitals import Vitals
 
 logger = logging.getLogger(__name__)
 
@@ -44,17 +51,20 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(stats.create_router(), prefix=BASE_PATH)
     app.include_router(refresh.create_router(), prefix=BASE_PATH)
     app.include_router(health.router)
+    app.include_router(metrics.router)
     app.add_exception_handler(ChatStatsError, _chat_stats_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _unexpected_error)
+    app.add_middleware(Access, log=settings.access_log)
+    app.add_middleware(RequestId)  # around it: its line has the id
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "HEAD", "POST"],
-            allow_headers=["Authorization", "X-API-Key", "If-None-Match"],
-            expose_headers=["ETag", "Age", "Cache-Status", "Retry-After"],
+            allow_headers=["Authorization", "X-API-Key", "X-Request-ID", "If-None-Match"],
+            expose_headers=["ETag", "Age", "Cache-Status", "Retry-After", "X-Request-ID"],
         )
     return app
 
@@ -71,13 +81,34 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await database.open()
     app.state.database, app.state.cache, app.state.queue = database, cache, queue
     app.state.stats = Stats(settings, database, cache)
+    app.state.vitals = Vitals(settings, database, cache, queue)
+    gauge(COMPUTATIONS_RUNNING, app.state.stats.running)
+    gauge(LOCAL_CACHE_ENTRIES, app.state.stats.local_entries)
     try:
-        yield
+        async with _shared_counts(app):
+            yield
     finally:
+        await app.state.vitals.close()
         await app.state.stats.close()
         await database.close()
         await cache.close()
         await queue.close()
+
+
+@asynccontextmanager
+async def _shared_counts(app: FastAPI) -> AsyncIterator[None]:
+    """Share the counts for /metrics with the other processes of this service, if there are any."""
+    app.state.shared_counts = None
+    if app.state.settings.metrics_folder is None:
+        yield
+        return
+    shared = app.state.shared_counts = SharedCounts(app.state.settings.metrics_folder)
+    writing = asyncio.create_task(shared.keep_writing())
+    try:
+        yield
+    finally:
+        writing.cancel()
+        shared.close()
 
 
 def problem(
@@ -98,6 +129,8 @@ def problem(
     }
     if parameter is not None:
         body["parameter"] = parameter
+    if (identity := request_id.get()) is not None:
+        body["request_id"] = identity
     return Response(
         orjson.dumps(body),
         status_code=status,
@@ -132,4 +165,8 @@ async def _http_error(_request: Request, error: Exception) -> Response:
 async def _unexpected_error(request: Request, error: Exception) -> Response:
     # Starlette raises the error again afterwards, so that the server logs its traceback.
     logger.error("unexpected %s at %s", type(error).__name__, request.url.path)
-    return problem(500, ChatStatsError.title, "an unexpected error; the service's log has the details")
+    detail = "an unexpected error; the service's log has the details"
+    # This is the one answer that is made outside of the middleware that adds the header.
+    identity = request_id.get()
+    headers = None if identity is None else {HEADER.decode(): identity}
+    return problem(500, ChatStatsError.title, detail, headers=headers)

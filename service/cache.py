@@ -10,7 +10,7 @@ a refresh raises, because then nobody has been served.
 import logging
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
@@ -21,6 +21,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError, WatchError
 
+from service import metrics
 from service.errors import CacheUnavailable
 from service.settings import Settings
 
@@ -32,6 +33,9 @@ VERSION = 1
 
 #: After a failure, seconds during which Redis is not asked again: a hung one must not delay every request.
 PAUSE_SECONDS = 1.0
+
+#: Bytes from the start of a stored entry in which its first line ends.
+HEAD_BYTES = 1024
 
 _REDIS_TROUBLE = (RedisError, OSError, TimeoutError)
 
@@ -112,6 +116,27 @@ def decode(stored: bytes) -> Entry:
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UndecodableEntry(f"it is no chat-stats entry ({type(error).__name__})") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """How and when an entry was computed."""
+
+    method: str
+    computed_at: datetime
+
+
+def _head(stored: object) -> Head | None:
+    """Read the first line of the stored form; None when it is not one."""
+    try:
+        line, _, _ = stored.partition(b"\n")  # type: ignore[attr-defined]
+        header = orjson.loads(line)
+        computed_at = datetime.fromisoformat(header["computed_at"])
+        return Head(
+            str(header["method"]), computed_at if computed_at.tzinfo else computed_at.replace(tzinfo=UTC)
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +294,21 @@ class Cache:
             raise _unavailable(error) from error
         return found
 
+    async def heads(self, query_keys: Iterable[str]) -> dict[str, Head]:
+        """Return how and when the entries were computed, without reading their bodies; absent ones are not
+        there. `CacheUnavailable` as above.
+        """
+        keys = list(query_keys)
+        try:
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for key in keys:
+                    pipe.getrange(self.entry_key(key), 0, HEAD_BYTES - 1)
+                found = await pipe.execute(raise_on_error=False)
+        except _REDIS_TROUBLE as error:
+            raise _unavailable(error) from error
+        heads = {key: _head(stored) for key, stored in zip(keys, found, strict=True)}
+        return {key: head for key, head in heads.items() if head is not None}
+
     async def close(self) -> None:
         await self._redis.aclose(close_connection_pool=True)
 
@@ -289,6 +329,7 @@ class Cache:
         try:
             return decode(stored)
         except UndecodableEntry as error:
+            metrics.cache_error("undecodable")
             logger.warning("ignored the cached entry %s: %s", self.entry_key(query_key), error)
             return None
 
@@ -297,6 +338,7 @@ class Cache:
 
     def _trouble(self, error: BaseException) -> None:
         self._pause()
+        metrics.cache_error("unreachable")
         if self.reachable:
             logger.warning("Redis does not answer: going on without it (%s: %s)", type(error).__name__, error)
         self.reachable = False
@@ -308,6 +350,7 @@ class Cache:
         self._paused_until = 0.0
 
     def _refused(self, error: BaseException) -> None:
+        metrics.cache_error("refused")
         # The error's text holds the whole command: the log gets its kind alone.
         if self._accepting:
             logger.warning("Redis refuses to store answers (%s)", type(error).__name__)

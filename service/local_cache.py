@@ -15,6 +15,9 @@ class LocalCache:
         self._recent_seconds = recent_seconds
         self._copies: OrderedDict[str, tuple[float, Entry]] = OrderedDict()
 
+    def __len__(self) -> int:
+        return len(self._copies)
+
     def put(self, key: str, entry: Entry) -> Entry:
         """Keep what was just read or computed, unless a newer one is known; return which one is kept."""
         _, known = self._copies.get(key, (0.0, None))

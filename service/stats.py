@@ -16,6 +16,7 @@ from enum import StrEnum
 
 import orjson
 
+from service import metrics
 from service.aggregations import AGGREGATIONS, MODEL, MODELS, Data, Query, narrowed
 from service.cache import Cache, Entry, Generation, Stored
 from service.compute import Computed, catalogue, compute, provider_ids
@@ -165,6 +166,14 @@ class Stats:
             report.published = await self._cache.publish(entries, generation)
         return report
 
+    def running(self) -> int:
+        """Return how many live computations are under way."""
+        return len(self._computing)
+
+    def local_entries(self) -> int:
+        """Return how many answers are in this process's own memory."""
+        return len(self._local)
+
     async def close(self) -> None:
         """End the computations that are under way."""
         tasks = [*self._computing.values(), *self._looking_up.values()]
@@ -210,6 +219,7 @@ class Stats:
         if error is None:
             self._retries.succeeded(key)
             return
+        metrics.computation_failed(key.partition(":")[0], error)
         if self._local.last_good(key) is not None:  # else nothing is computed behind anybody's back
             self._retries.failed(key)
         # Whoever waits gets the error itself; for a background computation this is the only trace. (That the

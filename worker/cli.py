@@ -23,8 +23,10 @@ from service.aggregations import AGGREGATIONS
 from service.cache import Cache, connect
 from service.database import Database
 from service.errors import ChatStatsError, InvalidParameter, Unavailable
+from service.logs import configure_logging
 from service.queue import Queue
-from service.settings import Settings, configure_logging, load_settings
+from service.settings import Settings, load_settings
+from service.shared_counts import shared_folder
 from service.stats import Stats
 from service.timerange import WINDOWS, parse_window
 from worker import main as worker_main
@@ -77,7 +79,8 @@ def serve(
     settings = load_settings()
     configure_logging(settings)
     try:
-        _serve(host or settings.host, settings.port if port is None else port, workers)
+        with shared_folder(workers):
+            _serve(host or settings.host, settings.port if port is None else port, workers)
     except SystemExit as ended:  # uvicorn's own codes mean other things than ours
         raise typer.Exit(1 if ended.code else 0) from None
 
