@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
-from service import VERSION
+from service import VERSION, tracing
 from service.access import Access
 from service.cache import Cache, connect
 from service.database import Database
@@ -40,6 +40,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     if settings is None:
         settings = load_settings()
         configure_logging(settings)
+        tracing.start("chat-stats service")
     app = FastAPI(
         title="chat-stats",
         version=VERSION,
@@ -93,6 +94,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await database.close()
         await cache.close()
         await queue.close()
+        await asyncio.to_thread(tracing.stop)
 
 
 @asynccontextmanager

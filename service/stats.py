@@ -16,7 +16,7 @@ from enum import StrEnum
 
 import orjson
 
-from service import metrics
+from service import metrics, tracing
 from service.aggregations import AGGREGATIONS, MODEL, MODELS, Data, Query, narrowed
 from service.cache import Cache, Entry, Generation, Stored
 from service.compute import Computed, catalogue, compute, provider_ids
@@ -129,6 +129,7 @@ class Stats:
         state = CacheState.MISS if self._cache.reachable else CacheState.BYPASS
         return Answer(stored.entry, state, stored=stored.kept)
 
+    @tracing.traced("refresh")
     async def refresh(
         self,
         names: Iterable[str] = (),

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn
 
-from service import VERSION, migrations
+from service import VERSION, migrations, tracing
 from service.aggregations import AGGREGATIONS
 from service.cache import Cache, connect
 from service.database import Database
@@ -104,7 +104,9 @@ def worker() -> None:
     """Keep the statistics computed: refresh them at every interval, and when asked to."""
     settings = load_settings()
     configure_logging(settings)
+    tracing.start("chat-stats worker", redis=False)
     asyncio.run(worker_main.run(settings))
+    tracing.stop()
 
 
 @app.command()
