@@ -20,6 +20,7 @@ from typing import IO
 import orjson
 
 from service import metrics
+from service.errors import SettingsError
 from service.metrics import Counts
 from service.settings import PREFIX
 
@@ -92,7 +93,12 @@ def shared_folder(processes: int) -> Iterator[None]:
         yield
         return
     parent = _MEMORY if os.access(_MEMORY, os.W_OK) else None
-    folder = tempfile.mkdtemp(prefix="chat-stats-metrics-", dir=parent)
+    try:
+        folder = tempfile.mkdtemp(prefix="chat-stats-metrics-", dir=parent)
+    except OSError as error:
+        raise SettingsError(
+            f"no folder for the counts of several processes: {error}; name one in {FOLDER_VARIABLE}"
+        ) from None
     os.environ[FOLDER_VARIABLE] = folder
     try:
         yield

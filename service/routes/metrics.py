@@ -11,6 +11,7 @@ router = APIRouter(tags=["health"])
 
 @router.get(
     "/metrics",
+    name="metrics",
     operation_id="metrics",
     summary="What was counted and measured, for Prometheus.",
     response_class=PlainTextResponse,

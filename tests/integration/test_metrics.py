@@ -1,52 +1,25 @@
 """What Prometheus reads at /metrics."""
 
 import asyncio
-import time
-from collections.abc import Iterable
-from contextlib import suppress
 
 import asyncpg
 import httpx
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics_families
-from prometheus_client.parser import text_string_to_metric_families
 
-from service import metrics, vitals
+from service import vitals
 from service.metrics import METRICS
 from service.rollup import open_rollup
 from service.settings import Settings
-from tests.conftest import SettingsFactory, make_settings
+from tests.conftest import SettingsFactory
 from tests.integration.conftest import Flow, OpenClient
+from tests.integration.scrape import Scrape, scrape
 from worker import tasks
 
+#: One Postgres will do: nothing here depends on which.
+pytestmark = pytest.mark.parametrize("postgres", ["embedded"], indirect=True)
+
 MODELS = {"endpoint": "models", "method": "rpc", "status": "200"}
-
-
-class Scrape:
-    """The samples of one answer of /metrics."""
-
-    def __init__(self, text: str) -> None:
-        self.families = {family.name: family for family in text_string_to_metric_families(text)}
-        self.samples = [sample for family in self.families.values() for sample in family.samples]
-
-    def value(self, name: str, **labels: str) -> float | None:
-        """The sum of the samples that have these labels; None when there are none."""
-        found = [
-            sample.value
-            for sample in self.samples
-            if sample.name == f"chat_stats_{name}" and labels.items() <= sample.labels.items()
-        ]
-        return sum(found) if found else None
-
-    def label_values(self, name: str, label: str) -> set[str]:
-        return {sample.labels[label] for sample in self.samples if sample.name == f"chat_stats_{name}"}
-
-
-async def scrape(client: httpx.AsyncClient) -> Scrape:
-    response = await client.get("http://test/metrics")
-    assert response.status_code == 200
-    assert response.headers["content-type"].startswith("text/plain; version=")
-    return Scrape(response.text)
 
 
 def grown(before: Scrape, after: Scrape, name: str, **labels: str) -> float:
@@ -192,43 +165,6 @@ async def test_the_rollup_shows_its_state_its_deltas_and_its_drift(
     assert drifted.value("rollup_state", state="damaged") == 1
 
 
-async def test_what_is_down_is_said_within_the_time_limit(
-    client_of: OpenClient,
-) -> None:
-    nothing = await client_of(make_settings("postgresql://nobody@127.0.0.1:1/none", "redis://127.0.0.1:1/0"))
-    seen = await scrape(nothing)
-    for name in ("redis_up", "postgres_up", "queue_up", "worker_up"):
-        assert seen.value(name) == 0, name
-    assert seen.value("generation_age_seconds") is None
-
-
-async def test_a_scrape_does_not_hang_with_what_it_watches(
-    client_of: OpenClient,
-) -> None:
-    """Servers that accept a connection and never say a word."""
-
-    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(ConnectionError):
-            await reader.read()
-        writer.close()
-
-    server = await asyncio.start_server(silent, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    hanging = await client_of(
-        make_settings(
-            f"postgresql://nobody@127.0.0.1:{port}/none",
-            f"redis://127.0.0.1:{port}/0",
-            connect_timeout_seconds=60,
-            redis_timeout_seconds=60,
-        )
-    )
-    started = time.monotonic()
-    seen = await scrape(hanging)
-    assert time.monotonic() - started < vitals.WAIT_SECONDS + 1
-    assert (seen.value("redis_up"), seen.value("postgres_up")) == (0, 0)
-    server.close()
-
-
 async def test_scrapes_share_one_look(
     client: httpx.AsyncClient, flow: Flow, gateway: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -265,14 +201,3 @@ async def test_metrics_need_no_key(client_of: OpenClient, settings_with: Setting
     client = await client_of(settings_with(api_keys=("secret",)))
     assert (await client.get("/chat-requests/counts")).status_code == 401
     assert (await scrape(client)).value("requests_total", endpoint="counts", status="401") is not None
-
-
-def test_buckets_are_cumulative_and_end_with_all() -> None:
-    def cells(seconds: Iterable[float]) -> list[float]:
-        counts = metrics.Counts()
-        for second in seconds:
-            counts.observe(metrics.REFRESH_DURATION, second)
-        return counts.histograms[metrics.REFRESH_DURATION.name][()]
-
-    one = cells([0.05, 0.051, 301])
-    assert (one[0], one[1], one[-2], one[-1]) == (1, 1, 1, 301.101)
