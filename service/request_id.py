@@ -1,7 +1,7 @@
 """The id of a request: from `X-Request-ID` when it is sane, else made; in the answer and in each log line."""
 
+import random
 import re
-import secrets
 from contextvars import ContextVar
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -25,7 +25,7 @@ class RequestId:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        identity = sent(scope) or secrets.token_hex(8).encode()
+        identity = sent(scope) or b"%016x" % random.getrandbits(64)
         # Never reset: the server's own lines about this request, in the same task, belong to it too.
         request_id.set(identity.decode())
 

@@ -1,5 +1,7 @@
 """GET /metrics, for Prometheus: at the root and open to all, like /health."""
 
+import asyncio
+
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 
@@ -22,7 +24,7 @@ async def show(request: Request) -> Response:
     seen = await state.vitals.look()
     shared = state.shared_counts
     counts = metrics.counts() if shared is None else shared.total()
-    text, content_type = expose(
-        counts, seen, accept=request.headers.get("accept", ""), process=shared is None
-    )
+    accept = request.headers.get("accept", "")
+    # Some milliseconds of work, during which others want answers.
+    text, content_type = await asyncio.to_thread(expose, counts, seen, accept=accept, process=shared is None)
     return Response(text, headers={"Content-Type": content_type, "Cache-Control": "no-store"})
