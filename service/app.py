@@ -18,7 +18,7 @@ from service.cache import Cache, connect
 from service.database import Database
 from service.errors import ChatStatsError, InvalidParameter, NotAuthenticated
 from service.logs import configure_logging
-from service.metrics import COMPUTATIONS_RUNNING, LOCAL_CACHE_ENTRIES, gauge
+from service.metrics import LOCAL_CACHE_ENTRIES, gauge
 from service.queue import Queue
 from service.request_id import HEADER, RequestId, request_id
 from service.routes import health, metrics, refresh, stats
@@ -83,7 +83,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.database, app.state.cache, app.state.queue = database, cache, queue
     app.state.stats = Stats(settings, database, cache)
     app.state.vitals = Vitals(settings, database, cache, queue)
-    gauge(COMPUTATIONS_RUNNING, app.state.stats.running)
     gauge(LOCAL_CACHE_ENTRIES, app.state.stats.local_entries)
     try:
         async with _shared_counts(app):

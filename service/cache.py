@@ -22,6 +22,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError, WatchError
 
 from service import metrics
+from service.entry_head import HEAD_BYTES, Head, decode_head
 from service.errors import CacheUnavailable
 from service.settings import Settings
 
@@ -33,9 +34,6 @@ VERSION = 1
 
 #: After a failure, seconds during which Redis is not asked again: a hung one must not delay every request.
 PAUSE_SECONDS = 1.0
-
-#: Bytes from the start of a stored entry in which its first line ends.
-HEAD_BYTES = 1024
 
 _REDIS_TROUBLE = (RedisError, OSError, TimeoutError)
 
@@ -116,27 +114,6 @@ def decode(stored: bytes) -> Entry:
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UndecodableEntry(f"it is no chat-stats entry ({type(error).__name__})") from None
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """How and when an entry was computed."""
-
-    method: str
-    computed_at: datetime
-
-
-def _head(stored: object) -> Head | None:
-    """Read the first line of the stored form; None when it is not one."""
-    try:
-        line, _, _ = stored.partition(b"\n")  # type: ignore[attr-defined]
-        header = orjson.loads(line)
-        computed_at = datetime.fromisoformat(header["computed_at"])
-        return Head(
-            str(header["method"]), computed_at if computed_at.tzinfo else computed_at.replace(tzinfo=UTC)
-        )
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,7 +283,7 @@ class Cache:
                 found = await pipe.execute(raise_on_error=False)
         except _REDIS_TROUBLE as error:
             raise _unavailable(error) from error
-        heads = {key: _head(stored) for key, stored in zip(keys, found, strict=True)}
+        heads = {key: decode_head(stored) for key, stored in zip(keys, found, strict=True)}
         return {key: head for key, head in heads.items() if head is not None}
 
     async def close(self) -> None:

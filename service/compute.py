@@ -96,6 +96,7 @@ class MethodLog:
 METHOD_LOG = MethodLog()
 
 
+@metrics.running
 async def compute(snapshot: Snapshot, query: Query, *, timeout: float) -> Computed:
     """Compute `query` by the best method that works; its first statement may take `timeout` seconds.
 

@@ -6,7 +6,6 @@ from typing import Any
 import orjson
 from fastapi import Request, Response
 
-from service.access import ANSWER
 from service.aggregations import Query
 from service.settings import Settings
 from service.stats import Answer, CacheState
@@ -19,7 +18,6 @@ CACHE_NAME = "chat-stats"
 def respond(request: Request, settings: Settings, query: Query, answer: Answer) -> Response:
     """Return the response to a GET, or 304 when the client has these numbers already."""
     now = datetime.now(UTC)
-    request.scope[ANSWER] = (answer.state, answer.entry.method)
     headers = _headers(settings, answer, now)
     if _matches(request.headers.get("if-none-match"), answer.entry.etag):
         return Response(status_code=304, headers=headers)

@@ -6,10 +6,14 @@ makes Prometheus' text of them when somebody asks, `service.shared_counts` adds 
 What is looked at only then (ages, what is reachable) comes from `service.vitals`.
 """
 
+import functools
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 Labels = tuple[str, ...]
 
@@ -106,7 +110,7 @@ AUDIT_FAILURES = _declare("counter", "audit_failures_total", "Audits of the roll
 
 # Of the processes that run now, added up.
 PROCESSES = _declare("gauge", "processes", "Processes whose counts these are.")
-COMPUTATIONS_RUNNING = _declare("gauge", "computations_running", "Live computations under way.")
+COMPUTATIONS_RUNNING = _declare("gauge", "computations_running", "Computations under way.")
 LOCAL_CACHE_ENTRIES = _declare("gauge", "local_cache_entries", "Answers in the processes' own memory.")
 BUILD_INFO = _declare("gauge", "build_info", "Always 1.", "version")
 
@@ -203,7 +207,8 @@ class Counts:
 _counts = Counts()
 #: Of each (endpoint, cache, method, status): the counts of the buckets of `REQUEST_DURATION`, then the sum.
 _answers: dict[tuple[str, str, str, int], list[float]] = {}
-_gauges: dict[str, Callable[[], float]] = {}
+_running = [0]
+_gauges: dict[str, Callable[[], float]] = {COMPUTATIONS_RUNNING.name: lambda: _running[0]}
 
 
 def answered(endpoint: str, cache: str, method: str, status: int, seconds: float) -> None:
@@ -217,6 +222,20 @@ def answered(endpoint: str, cache: str, method: str, status: int, seconds: float
         cells = _answers[endpoint, cache, method, status] = [0.0] * (len(REQUEST_BOUNDS) + 2)
     cells[bisect_left(REQUEST_BOUNDS, seconds)] += 1
     cells[-1] += seconds
+
+
+def running(compute: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
+    """Have the runs of a coroutine function that are under way counted as computations."""
+
+    @functools.wraps(compute)
+    async def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        _running[0] += 1
+        try:
+            return await compute(*args, **kwargs)
+        finally:
+            _running[0] -= 1
+
+    return run
 
 
 def computed(aggregation: str, method: str, seconds: float) -> None:

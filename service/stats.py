@@ -167,10 +167,6 @@ class Stats:
             report.published = await self._cache.publish(entries, generation)
         return report
 
-    def running(self) -> int:
-        """Return how many live computations are under way."""
-        return len(self._computing)
-
     def local_entries(self) -> int:
         """Return how many answers are in this process's own memory."""
         return len(self._local)

@@ -21,10 +21,10 @@ from redis.exceptions import RedisError
 from service import metrics
 from service.cache import Cache, connect
 from service.database import Database
-from service.errors import ChatStatsError
+from service.errors import ChatStatsError, SettingsError
 from service.exposition import serve_counts
 from service.queue import REFRESH_JOB, connect_queue, deserialize, health_key, queue_name, serialize
-from service.settings import Settings, load_settings
+from service.settings import PREFIX, Settings, load_settings
 from service.stats import Stats
 from worker import tasks
 
@@ -167,7 +167,7 @@ async def run(settings: Settings) -> None:
     logging.getLogger("arq.worker").setLevel(logging.WARNING)  # our tasks say what they did
     logger.info("refreshing every %g s", settings.refresh_interval_seconds)
     if settings.worker_metrics_port is not None:
-        serve_counts(settings.worker_metrics_host, settings.worker_metrics_port)
+        _serve_counts(settings.worker_metrics_host, settings.worker_metrics_port)
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
@@ -180,6 +180,13 @@ async def run(settings: Settings) -> None:
         with suppress(TimeoutError):
             await asyncio.wait_for(stopping.wait(), pause)
         pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+
+
+def _serve_counts(host: str, port: int) -> None:
+    try:
+        serve_counts(host, port)
+    except OSError as error:
+        raise SettingsError(f"{PREFIX}WORKER_METRICS_PORT: {host}:{port}: {error.strerror}") from None
 
 
 async def _work(settings: Settings, stopping: asyncio.Event) -> None:

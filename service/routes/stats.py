@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from service import aggregations, schemas
+from service.access import ANSWER
 from service.aggregations import AGGREGATIONS, Aggregation
 from service.auth import check_read_key
 from service.envelope import respond
@@ -51,7 +52,9 @@ Range = Annotated[TimeRange, Depends(time_range)]
 
 async def _answer(request: Request, query: aggregations.Query) -> Response:
     state = request.app.state
-    return respond(request, state.settings, query, await state.stats.read(query))
+    answer = await state.stats.read(query)
+    request.scope[ANSWER] = (answer.state, answer.entry.method)
+    return respond(request, state.settings, query, answer)
 
 
 def _add_route(router: APIRouter, aggregation: Aggregation) -> None:

@@ -16,7 +16,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.processes import ROOT, Process, answers, environment, running, until
+from tests.processes import ROOT, Process, answers, chat_stats, environment, running, until
 from worker.local_servers import RedisServer, free_port
 
 #: One Postgres will do: nothing here depends on which.
@@ -69,7 +69,7 @@ def answered(client: httpx.Client) -> float:
 def test_processes_add_up_whichever_answers_and_no_counter_falls_when_one_dies(tmp_path: Path) -> None:
     env = environment(*NOWHERE)
     with serving(env, tmp_path / "log", "--workers", "2") as (client, process):
-        until(lambda: total(client, "processes") == 2, what=process.output)
+        until(lambda: total(client, "processes") == 2, seconds=60, what=process.output)
         ask(client, 30)
         until(lambda: answered(client) == 30, what=lambda: f"30, not {answered(client)}")
         seen = [total(client, "requests_total") for _ in range(10)]
@@ -80,7 +80,11 @@ def test_processes_add_up_whichever_answers_and_no_counter_falls_when_one_dies(t
             if "spawn_main" in " ".join(child.cmdline())
         ]
         killed.kill()
-        until(lambda: answered(client) >= 30 and total(client, "processes") == 2, what=process.output)
+        until(
+            lambda: answered(client) >= 30 and total(client, "processes") == 2,
+            seconds=60,
+            what=process.output,
+        )
         assert answered(client) == 30
 
 
@@ -96,6 +100,9 @@ def test_the_worker_serves_its_own_counts_where_it_has_a_port(
         assert total(url, "refresh_duration_seconds_count") >= 1
         assert total(url, "computations_total", aggregation="models", method="rpc") >= 1
         assert total(url, "refresh_failures_total") == 0
+        second = chat_stats("worker", env=env)
+        assert second.returncode == 2
+        assert "CHAT_STATS_WORKER_METRICS_PORT" in second.stderr
 
 
 def test_every_line_of_the_service_is_json_when_asked_for(tmp_path: Path) -> None:

@@ -107,6 +107,20 @@ def test_prometheus_takes_the_rules_and_they_fire_when_they_should(what: list[st
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
+def test_prometheus_understands_what_the_dashboard_asks_for(tmp_path: Path) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("no promtool on PATH (Debian: apt-get install prometheus): the dashboard is NOT parsed")
+    asked = [
+        {"record": f"panel:{number}", "expr": expression.replace("$__rate_interval", "1m")}
+        for number, expression in enumerate(expressions())
+    ]
+    rules = tmp_path / "rules.yml"
+    rules.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": asked}]}))
+    ran = subprocess.run([promtool, "check", "rules", rules], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
 def test_every_alert_is_seen_to_fire_and_not_to_fire() -> None:
     groups = yaml.safe_load((MONITORING / "alerts_test.yml").read_text())["tests"]
     cases = [case for group in groups for case in group["alert_rule_test"]]
