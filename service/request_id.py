@@ -25,9 +25,7 @@ class RequestId:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        identity = sent(scope) or b"%016x" % random.getrandbits(64)
-        # Never reset: the server's own lines about this request, in the same task, belong to it too.
-        request_id.set(identity.decode())
+        identity = name(scope)
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -37,9 +35,17 @@ class RequestId:
         await self._app(scope, receive, send_with_id)
 
 
+def name(scope: Scope) -> bytes:
+    """Return the id of a request from now on: the client's, else a new one."""
+    identity = sent(scope) or b"%016x" % random.getrandbits(64)
+    # Never reset: the server's own lines about this request, in the same task, belong to it too.
+    request_id.set(identity.decode())
+    return identity
+
+
 def sent(scope: Scope) -> bytes | None:
     """Return the id that the client sent, if it is sane."""
-    for name, value in scope["headers"]:
-        if name == HEADER:
+    for header, value in scope["headers"]:
+        if header == HEADER:
             return value if _SANE.fullmatch(value) else None
     return None
