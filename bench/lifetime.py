@@ -85,7 +85,7 @@ def memory_over(environment: dict[str, str], folder: Path, requests: int) -> str
     start, cached, *along = (f"{size / MEGABYTE:.1f}" for size in sizes)
     return (
         f"memory    {start} MB at the start, {cached} MB with {len(paths):,} answers cached "
-        f"({MODELS} models, {len(WINDOWS)} windows), then {', '.join(along)} MB along {done:,} requests for them"
+        f"({MODELS} models, {len(WINDOWS)} windows), then {', '.join(along)} MB along {done:,} requests"
     )
 
 

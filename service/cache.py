@@ -11,7 +11,7 @@ a refresh raises, because then nobody has been served.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
@@ -21,7 +21,9 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError, WatchError
 
+from service import metrics
 from service.entry import VERSION, Entry, Generation, UndecodableEntry, decode, decode_generation, encode
+from service.entry_head import HEAD_BYTES, Head, decode_head
 from service.errors import CacheUnavailable
 from service.on_demand import OnDemandRoom
 from service.settings import Settings
@@ -198,6 +200,21 @@ class Cache:
             raise _unavailable(error) from error
         return found
 
+    async def heads(self, query_keys: Iterable[str]) -> dict[str, Head]:
+        """Return how and when the entries were computed, without reading their bodies; absent ones are not
+        there. `CacheUnavailable` as above.
+        """
+        keys = list(query_keys)
+        try:
+            async with self.redis.pipeline(transaction=False) as pipe:
+                for key in keys:
+                    pipe.getrange(self.entry_key(key), 0, HEAD_BYTES - 1)
+                found = await pipe.execute(raise_on_error=False)
+        except _REDIS_TROUBLE as error:
+            raise _unavailable(error) from error
+        heads = {key: decode_head(stored) for key, stored in zip(keys, found, strict=True)}
+        return {key: head for key, head in heads.items() if head is not None}
+
     async def close(self) -> None:
         await self.redis.aclose(close_connection_pool=True)
 
@@ -218,6 +235,7 @@ class Cache:
         try:
             return decode(stored)
         except UndecodableEntry as error:
+            metrics.cache_error("undecodable")
             logger.warning("ignored the cached entry %s: %s", self.entry_key(query_key), error)
             return None
 
@@ -226,6 +244,7 @@ class Cache:
 
     def _trouble(self, error: BaseException) -> None:
         self._pause()
+        metrics.cache_error("unreachable")
         if self.reachable:
             logger.warning("Redis does not answer: going on without it (%s: %s)", type(error).__name__, error)
         self.reachable = False
@@ -237,6 +256,7 @@ class Cache:
         self._paused_until = 0.0
 
     def _refused(self, error: BaseException) -> None:
+        metrics.cache_error("refused")
         # The error's text holds the whole command: the log gets its kind alone.
         if self.accepting:
             logger.warning("Redis refuses to store answers (%s)", type(error).__name__)

@@ -19,7 +19,7 @@ from typing import Any
 
 import asyncpg
 
-from service import aggregations, queries
+from service import aggregations, metrics, queries
 from service.aggregations import AGGREGATIONS, Aggregation, Data, ModelUsage, Query
 from service.database import SPARE_CONNECTIONS, Snapshot
 from service.errors import ComputationTimedOut, NotFound, SchemaError
@@ -86,6 +86,7 @@ class MethodLog:
         if self._last.get(aggregation, Method.RPC) is method:
             return
         self._last[aggregation] = method
+        metrics.method_changed(aggregation, method)
         if method is Method.RPC:
             logger.warning("%s is computed by rpc again", aggregation)
         else:
@@ -95,6 +96,7 @@ class MethodLog:
 METHOD_LOG = MethodLog()
 
 
+@metrics.running
 async def compute(snapshot: Snapshot, query: Query, *, timeout: float) -> Computed:
     """Compute `query` by the best method that works; its first statement may take `timeout` seconds.
 
@@ -125,6 +127,7 @@ async def _climb_down(snapshot: Snapshot, query: Query, timeout: float) -> Compu
             reason = f"{method} failed with {type(error).__name__}: {error}"
             continue
         METHOD_LOG.record(aggregation.name, method, reason)
+        metrics.computed(aggregation.name, method, time.perf_counter() - started)
         return Computed(
             data, aggregation.totals(data), method, (time.perf_counter() - started) * 1000, unavailable
         )

@@ -36,6 +36,9 @@ class LocalCache:
         self._copies: OrderedDict[str, Copy] = OrderedDict()
         self._bytes = 0
 
+    def __len__(self) -> int:
+        return len(self._copies)
+
     def put(self, key: str, entry: Entry, *, taken_at: float | None = None) -> Entry:
         """Keep what was read or computed, unless a newer one is known; return which one is kept.
 

@@ -199,6 +199,7 @@ class Problem(BaseModel):
     detail: str
     success: Literal[False] = False
     parameter: str | None = Field(None, description="The parameter that was wrong, if one was.")
+    request_id: str | None = Field(None, description="The request's id, which the log has too.")
 
 
 def problem(description: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Settings, from environment variables with the prefix `CHAT_STATS_` and from `.env`."""
 
-import logging
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, Literal
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from limits import parse as parse_rate
@@ -120,6 +120,19 @@ class Settings(BaseSettings):
         "chat-stats", pattern=r"^[A-Za-z0-9_.\-]+$", description="First part of every Redis key."
     )
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
+    log_format: Literal["text", "json"] = Field(
+        "text", description="`text` for people, or `json`: one object a line."
+    )
+    access_log: bool = Field(False, description="Whether each HTTP answer gets a line in the log.")
+    worker_metrics_port: int | None = Field(
+        None, ge=0, le=65535, description="Port for the worker's own `/metrics`. None: it has no such port."
+    )
+    worker_metrics_host: str = Field("127.0.0.1", description="Address of the worker's own `/metrics`.")
+    metrics_folder: Path | None = Field(
+        None,
+        description="Folder in which the processes of one service share their counts for `/metrics`; "
+        "`serve --workers` makes one.",
+    )
 
     @property
     def late_seconds(self) -> float:
@@ -220,9 +233,3 @@ def load_settings(**overrides: Any) -> Settings:
         raise SettingsError("; ".join(problems)) from None
     except (OSError, UnicodeError) as error:
         raise SettingsError(f".env cannot be read: {type(error).__name__}") from None
-
-
-def configure_logging(settings: Settings) -> None:
-    logging.basicConfig(
-        level=settings.log_level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", force=True
-    )

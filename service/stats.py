@@ -17,6 +17,7 @@ from enum import StrEnum
 
 import orjson
 
+from service import metrics, tracing
 from service.aggregations import AGGREGATIONS, MODEL, MODELS, Data, Query, narrowed
 from service.cache import Cache, Stored
 from service.compute import Computed, catalogue, compute, provider_ids
@@ -162,6 +163,7 @@ class Stats:
             self._compute_in_background(query, entry)
         return Answer(entry, state)
 
+    @tracing.traced("refresh")
     async def refresh(
         self,
         names: Iterable[str] = (),
@@ -198,6 +200,10 @@ class Stats:
             generation = report.summary() if everything else None
             report.published = await self._cache.publish(entries, generation)
         return report
+
+    def local_entries(self) -> int:
+        """Return how many answers are in this process's own memory."""
+        return len(self._local)
 
     async def close(self) -> None:
         """End the computations that are under way."""
@@ -293,6 +299,7 @@ class Stats:
         if error is None:
             self._retries.succeeded(key)
             return
+        metrics.computation_failed(key.partition(":")[0], error)
         if self._local.last_good(key) is not None:  # else nothing is computed behind anybody's back
             self._retries.failed(key)
         # Whoever waits gets the error itself; for a background computation this is the only trace. (That the

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from service import aggregations, schemas
+from service.access import ANSWER
 from service.aggregations import AGGREGATIONS, Aggregation
 from service.auth import check_read_key
 from service.rate_limit import Work, client_of, count_request
@@ -57,6 +58,7 @@ async def _answer(request: Request, query: aggregations.Query) -> Response:
         await state.rate_limiter.spend(Work.MISSES, client_of(request))
 
     answer = await state.stats.read(query, admit=admit)
+    scope[ANSWER] = (answer.state, answer.entry.method)
     status, headers, body = state.envelope.respond(scope["headers"], query.range, answer)
     state.fast_path.learn(scope, query)
     response = Response(b"" if request.method == "HEAD" else body, status)

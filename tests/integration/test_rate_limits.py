@@ -62,9 +62,8 @@ async def test_two_processes_count_together_and_two_caches_apart(
 ) -> None:
     settings = settings_with(rate_limit_misses="3/minute")
     one, two = await client_of(settings), await client_of(settings)
-    statuses = [
-        (await ask(client, day)).status_code for client, day in zip([one, two] * 2, DAYS, strict=False)
-    ]
+    turns = zip([one, two] * 2, DAYS[:4], strict=True)
+    statuses = [(await ask(client, day)).status_code for client, day in turns]
     assert statuses == [200, 200, 200, 429]
     other = await client_of(settings_with(rate_limit_misses="3/minute"))
     assert (await ask(other, DAYS[0])).status_code == 200
