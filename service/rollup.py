@@ -18,7 +18,7 @@ import asyncpg
 
 from service import queries
 from service.database import LOCK_CLASS, connect, outage
-from service.errors import DatabaseBusy, SchemaError
+from service.errors import DatabaseBusy, DatabaseUnavailable, SchemaError
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -350,6 +350,8 @@ async def open_rollup(settings: Settings) -> AsyncIterator[Rollup]:
 def _translated(error: Exception) -> Exception:
     if (trouble := outage(error)) is not None:
         return trouble
+    if isinstance(error, asyncpg.ReadOnlySQLTransactionError):  # a standby, after a failover
+        return DatabaseUnavailable("the database is read-only at present")
     if isinstance(error, asyncpg.UndefinedTableError | asyncpg.UndefinedFunctionError):
         return SchemaError(f"{error}; run: chat-stats migrate")
     if isinstance(error, asyncpg.InsufficientPrivilegeError):

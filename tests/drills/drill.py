@@ -3,10 +3,10 @@
 import os
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from tests.drills.breakages import Breakage
 from tests.drills.load import Reply, load, quantile
 from tests.drills.world import CONTROL, FRESH_SECONDS, KNOWN, REFRESH_SECONDS, World
 
@@ -48,17 +48,15 @@ class Drill:
         return Counter(reply.metadata["cache"] for reply in self.known if reply.status == 200)
 
 
-def run(
-    world: World, name: str, break_: Callable[[], object], mend: Callable[[], object], seconds: float = 0
-) -> Drill:
+def run(world: World, breakage: Breakage, seconds: float = BROKEN_SECONDS) -> Drill:
     """Break something under load, mend it after a while, and go on until all is fresh again."""
-    drill = Drill(name)
+    drill = Drill(breakage.name)
     with load(RATE, world.next_request) as replies:
         drill.replies = replies
         time.sleep(0.3)
-        break_()
-        time.sleep(seconds or BROKEN_SECONDS)
-        mend()
+        breakage.break_(world)
+        time.sleep(seconds)
+        breakage.mend(world)
         drill.mended_at = time.time()
         deadline = time.monotonic() + 20
         while len(recovered(world, drill)) < len(world.ports) * len(KNOWN):

@@ -107,11 +107,6 @@ class World:
         log = (self.postgres.folder / "postgres.log").read_text(errors="replace")
         return sum(wanted in line and "arameters: " in line for line in log.splitlines())
 
-    def connections(self) -> dict[str, int]:
-        """Return how many connections chat-stats has to Postgres, and how many clients Redis has."""
-        ours = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'chat-stats%'"
-        return {"Postgres": self.query(ours), "Redis": len(self.redis.client_list())}
-
     def memory(self) -> list[int]:
         """Return the resident bytes of each service."""
         return [psutil.Process(service.popen.pid).memory_info().rss for service in self.services]

@@ -1,4 +1,4 @@
-"""The lease itself, over a real Redis: taken, kept, given back, lost; and what those who wait learn."""
+"""The lease, over a real Redis: taken, kept, given back, lost; and what those who wait come to know."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
