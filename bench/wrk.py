@@ -28,7 +28,7 @@ def put_under_load(
     url: str,
     server: psutil.Process,
     *,
-    seconds: float,
+    seconds: int,
     headers: Sequence[str] = (),
     script: Path | None = None,
     connections: int = CONNECTIONS,
@@ -41,7 +41,7 @@ def put_under_load(
         "wrk",
         "-t1",
         f"-c{connections}",
-        f"-d{seconds:g}s",
+        f"-d{seconds}s",
         "--latency",
     ]
     for header in headers:
@@ -54,12 +54,14 @@ def put_under_load(
     if "Non-2xx" in output or "Socket errors" in output:
         raise RuntimeError(f"{url} did not always answer:\n{output}")
     requests = int(_find(r"(\d+) requests in", output))
+    if requests == 0:
+        raise RuntimeError(f"{url} gave no answer within {seconds} s: make the runs longer")
     return Load(
         requests,
         float(_find(r"Requests/sec:\s+([\d.]+)", output)),
-        _milliseconds(_find(r"50%\s+(\S+)", output)),
-        _milliseconds(_find(r"99%\s+(\S+)", output)),
-        cpu_seconds / max(requests, 1) * 1e6,
+        _milliseconds(_find(r"(?m)^\s+50%\s+(\S+)", output)),
+        _milliseconds(_find(r"(?m)^\s+99%\s+(\S+)", output)),
+        cpu_seconds / requests * 1e6,
     )
 
 

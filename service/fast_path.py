@@ -74,11 +74,11 @@ class FastPath:
         if rendered is None:
             await self._app(scope, receive, send)
             return
-        status, headers, body = rendered
-        if scope["method"] == "HEAD":
-            body = b""
+        # Every answer of the fast path passes here, and nothing else does.
+        body = b"" if scope["method"] == "HEAD" else rendered.body
         # A copy: who stands before us may add headers of its own.
-        await send({"type": "http.response.start", "status": status, "headers": headers.copy()})
+        headers = rendered.headers.copy()
+        await send({"type": "http.response.start", "status": rendered.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
     def _recent(self, scope: Scope, target: Target) -> Rendered | None:
