@@ -34,16 +34,8 @@ def put_under_load(
     connections: int = CONNECTIONS,
 ) -> Load:
     """Ask for `url` from many connections; RuntimeError when any answer was an error."""
-    command = [
-        "taskset",
-        "-c",
-        str(LOAD_CORE),
-        "wrk",
-        "-t1",
-        f"-c{connections}",
-        f"-d{seconds}s",
-        "--latency",
-    ]
+    command = ["taskset", "-c", str(LOAD_CORE), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s"]
+    command += ["--latency", "--timeout", "30s"]
     for header in headers:
         command += ["-H", header]
     if script is not None:
