@@ -83,9 +83,10 @@ def memory_over(environment: dict[str, str], folder: Path, requests: int) -> str
         popen.terminate()
         popen.wait(20)
     start, cached, *along = (f"{size / MEGABYTE:.1f}" for size in sizes)
+    many = f"{len(paths):,} answers cached ({MODELS} models, {len(WINDOWS)} windows)"
     return (
-        f"memory    {start} MB at the start, {cached} MB with {len(paths):,} answers cached "
-        f"({MODELS} models, {len(WINDOWS)} windows), then {', '.join(along)} MB along {done:,} requests"
+        f"memory    {start} MB at the start, {cached} MB with {many}, "
+        f"then {', '.join(along)} MB along {done:,} requests for them"
     )
 
 

@@ -117,7 +117,7 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.serve", description=__doc__.split("\n")[0])
-    parser.add_argument("--seconds", type=float, default=3, help="length of a run")
+    parser.add_argument("--seconds", type=int, default=3, help="length of a run")
     parser.add_argument("--repeat", type=int, default=3, help="runs of each contender")
     parser.add_argument(
         "--requests", type=int, default=1_000_000, help="requests over which memory is watched"
@@ -206,7 +206,7 @@ def _take_turns(path: str, contenders: list[Contender], options: argparse.Namesp
     for turn in range(options.repeat):
         for contender in contenders:
             console.print(f"{path}, {turn + 1} of {options.repeat}: {contender.name}", highlight=False)
-            for seconds in (0.3, options.seconds):  # the first one warms up
+            for seconds in (1, options.seconds):  # the first one warms up
                 load = put_under_load(
                     contender.url, contender.server, seconds=seconds, headers=contender.headers
                 )

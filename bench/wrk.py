@@ -28,22 +28,14 @@ def put_under_load(
     url: str,
     server: psutil.Process,
     *,
-    seconds: float,
+    seconds: int,
     headers: Sequence[str] = (),
     script: Path | None = None,
     connections: int = CONNECTIONS,
 ) -> Load:
     """Ask for `url` from many connections; RuntimeError when any answer was an error."""
-    command = [
-        "taskset",
-        "-c",
-        str(LOAD_CORE),
-        "wrk",
-        "-t1",
-        f"-c{connections}",
-        f"-d{seconds:g}s",
-        "--latency",
-    ]
+    command = ["taskset", "-c", str(LOAD_CORE), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s"]
+    command += ["--latency", "--timeout", "30s"]
     for header in headers:
         command += ["-H", header]
     if script is not None:
@@ -54,12 +46,14 @@ def put_under_load(
     if "Non-2xx" in output or "Socket errors" in output:
         raise RuntimeError(f"{url} did not always answer:\n{output}")
     requests = int(_find(r"(\d+) requests in", output))
+    if requests == 0:
+        raise RuntimeError(f"{url} gave no answer within {seconds} s: make the runs longer")
     return Load(
         requests,
         float(_find(r"Requests/sec:\s+([\d.]+)", output)),
-        _milliseconds(_find(r"50%\s+(\S+)", output)),
-        _milliseconds(_find(r"99%\s+(\S+)", output)),
-        cpu_seconds / max(requests, 1) * 1e6,
+        _milliseconds(_find(r"(?m)^\s+50%\s+(\S+)", output)),
+        _milliseconds(_find(r"(?m)^\s+99%\s+(\S+)", output)),
+        cpu_seconds / requests * 1e6,
     )
 
 

@@ -42,6 +42,9 @@ class Rendered(NamedTuple):
     status: int
     headers: Headers
     body: bytes
+    #: For whoever counts answers: what the metadata states, in the body or not.
+    state: CacheState
+    method: str
 
 
 class Envelope:
@@ -70,7 +73,7 @@ class Envelope:
         now = datetime.now(UTC)
         headers = self._headers(answer, int(entry.age_seconds(now)))
         if form is Form.NOT_MODIFIED:
-            return Rendered(304, headers, b"")
+            return Rendered(304, headers, b"", answer.state, entry.method)
         end = _end(answer, range_, now)
         if form is Form.GZIP:
             body = entry.compressed.ended_with(end)
@@ -79,7 +82,7 @@ class Envelope:
             body = b"".join((Entry.OPENING, entry.body, end))
         headers.append((b"content-type", b"application/json"))
         headers.append((b"content-length", b"%d" % len(body)))
-        return Rendered(200, headers, body)
+        return Rendered(200, headers, body, answer.state, entry.method)
 
     def _headers(self, answer: Answer, age: int) -> Headers:
         return [

@@ -78,18 +78,19 @@ class FastPath:
         if target is None or found is None:
             await self._app(scope, receive, send)
             return
-        (status, headers, body), answer = found
-        if scope["method"] == "HEAD":
-            body = b""
+        # Every answer of the fast path passes here, and nothing else does.
+        rendered, answer = found
+        body = b"" if scope["method"] == "HEAD" else rendered.body
         identity = name(scope) if self._log else sent(scope) or made()
-        headers = [*headers, (REQUEST_ID, identity)]  # a copy: who stands before us adds headers of its own
-        await send({"type": "http.response.start", "status": status, "headers": headers})
+        # A copy: who stands before us may add headers of its own.
+        headers = [*rendered.headers, (REQUEST_ID, identity)]
+        await send({"type": "http.response.start", "status": rendered.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
         seconds = time.perf_counter() - started
         method = answer.entry.method
-        metrics.answered(target.query.aggregation, answer.state, method, status, seconds)
+        metrics.answered(target.query.aggregation, answer.state, method, rendered.status, seconds)
         if self._log:
-            access.log(scope, answer.state, method, status, seconds)
+            access.log(scope, answer.state, method, rendered.status, seconds)
 
     def _recent(self, scope: Scope, target: Target) -> tuple[Rendered, Answer] | None:
         """Answer from this process's own copy, without waiting; None if it is not recent enough."""

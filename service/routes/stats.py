@@ -59,10 +59,10 @@ async def _answer(request: Request, query: aggregations.Query) -> Response:
 
     answer = await state.stats.read(query, admit=admit)
     scope[ANSWER] = (answer.state, answer.entry.method)
-    status, headers, body = state.envelope.respond(scope["headers"], query.range, answer)
+    rendered = state.envelope.respond(scope["headers"], query.range, answer)
     state.fast_path.learn(scope, query)
-    response = Response(b"" if request.method == "HEAD" else body, status)
-    response.raw_headers = headers
+    response = Response(b"" if request.method == "HEAD" else rendered.body, rendered.status)
+    response.raw_headers = rendered.headers
     return response
 
 

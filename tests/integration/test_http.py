@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from service.aggregations import AGGREGATIONS
+from service.database import Database
 from tests.conftest import SettingsFactory, make_settings
 from tests.integration.conftest import OpenClient
 
@@ -294,6 +295,55 @@ async def test_reading_needs_a_key_where_keys_are_set(
         "basic": 401,
     }
     assert (await client.get("http://test/health")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("POST", "/chat-requests/counts", "GET, HEAD"),
+        ("OPTIONS", "/chat-requests/models/1", "GET, HEAD"),
+        ("GET", "/refresh", "POST"),
+        ("DELETE", "http://test/health", "GET, HEAD"),
+    ],
+)
+async def test_a_method_that_a_path_does_not_take_is_told_those_that_it_takes(
+    client: httpx.AsyncClient, method: str, path: str, allowed: str
+) -> None:
+    response = await client.request(method, path)
+    assert (response.status_code, response.headers["allow"]) == (405, allowed)
+    assert response.headers["content-type"] == "application/problem+json"
+
+
+async def test_head_has_the_headers_of_get_and_no_body(
+    client: httpx.AsyncClient, gateway: asyncpg.Connection
+) -> None:
+    for _ in range(2):  # the ordinary way, then the fast path
+        head = await client.head("/chat-requests/counts")
+        body = await client.get("/chat-requests/counts")
+        assert (head.status_code, head.content) == (200, b"")
+        assert head.headers.keys() == body.headers.keys()
+        assert abs(int(head.headers["content-length"]) - len(body.content)) <= 5
+    assert (await client.head("http://test/health")).status_code == 200
+
+
+async def test_readiness_is_looked_at_once_a_second_however_many_ask(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = []
+    check = Database.check
+
+    async def counted(database: Database) -> None:
+        looks.append(database)
+        await check(database)
+
+    monkeypatch.setattr(Database, "check", counted)
+    url = "http://test/health/ready"
+    answers = await asyncio.gather(*(client.get(url) for _ in range(20)))
+    assert len({answer.text for answer in answers}) == len(looks) == 1
+    monkeypatch.setattr("service.routes.health.LOOK_SECONDS", 0.01)
+    await asyncio.sleep(0.02)
+    await client.get(url)
+    assert len(looks) == 2
 
 
 async def test_refreshing_over_http_is_off_without_a_token(client: httpx.AsyncClient) -> None:

@@ -29,8 +29,8 @@ def envelope(**overrides: object) -> Envelope:
 
 def headers_of(age_seconds: float, state: CacheState = CacheState.HIT, **overrides: object) -> dict[str, str]:
     entry = replace(ENTRY, computed_at=datetime.now(UTC) - timedelta(seconds=age_seconds))
-    _, headers, _ = envelope(**overrides).render(Form.PLAIN, TimeRange(), Answer(entry, state))
-    return {name.decode(): value.decode() for name, value in headers}
+    rendered = envelope(**overrides).render(Form.PLAIN, TimeRange(), Answer(entry, state))
+    return {name.decode(): value.decode() for name, value in rendered.headers}
 
 
 OTHER = b'"600355c2533bb61c277c339c"'
@@ -123,9 +123,9 @@ def test_a_304_has_the_headers_that_the_200_would_have_and_none_that_describe_a_
 
 def test_the_body_is_one_json_object_whose_metadata_states_the_time_of_the_response() -> None:
     answer = Answer(ENTRY, CacheState.STALE)
-    _, headers, body = envelope().render(Form.PLAIN, TimeRange("24h"), answer)
-    assert dict(headers)[b"content-length"] == str(len(body)).encode()
-    response = orjson.loads(body)
+    rendered = envelope().render(Form.PLAIN, TimeRange("24h"), answer)
+    assert dict(rendered.headers)[b"content-length"] == str(len(rendered.body)).encode()
+    response = orjson.loads(rendered.body)
     assert response["data"] == [{"model_id": 1}]
     metadata = response["metadata"]
     assert metadata["total_models"] == 1
