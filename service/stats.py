@@ -29,6 +29,7 @@ from service.errors import (
     DatabaseUnavailable,
     NotFound,
     SchemaError,
+    TooManyRequests,
     Unavailable,
 )
 from service.lease import Leases
@@ -136,10 +137,13 @@ class Stats:
         if answer is not None:
             return answer
         key = query.key()
-        if admit is not None and key not in self._computing:
-            await admit()
+        joins = key in self._computing
         try:
-            stored = await self._wait_for(self._compute_once(query, self._local.last_good(key)))
+            stored = await self._wait_for(self._compute_once(query, self._local.last_good(key), admit))
+        except TooManyRequests:
+            if joins:  # it was refused to somebody else
+                return await self.read(query, admit=admit)
+            raise
         except Unavailable:
             entry = self._local.last_good(key)
             if entry is None:
@@ -258,7 +262,9 @@ class Stats:
         if self._retries.may_try(query.key()):
             self._compute_once(query, known)
 
-    def _compute_once(self, query: Query, known: Entry | None) -> asyncio.Task[Stored]:
+    def _compute_once(
+        self, query: Query, known: Entry | None, admit: Admit | None = None
+    ) -> asyncio.Task[Stored]:
         """Start the computation of `query`, or join the one that is under way, here or elsewhere.
 
         An entry that somebody else stores is taken for it when it is another than the `known` one.
@@ -266,12 +272,15 @@ class Stats:
         key = query.key()
         task = self._computing.get(key)
         if task is None:
-            task = asyncio.create_task(self._compute_over_all(query, known))
+            task = asyncio.create_task(self._compute_over_all(query, known, admit))
             self._computing[key] = task
             task.add_done_callback(lambda done: self._computed(key, done))
         return task
 
-    async def _compute_over_all(self, query: Query, known: Entry | None) -> Stored:
+    async def _compute_over_all(self, query: Query, known: Entry | None, admit: Admit | None) -> Stored:
+        if admit is not None:
+            await admit()
+
         def suffices(entry: Entry) -> bool:
             state = self._state(entry)
             other = known is None or entry.generation != known.generation
@@ -296,6 +305,8 @@ class Stats:
     def _computed(self, key: str, task: asyncio.Task[Stored]) -> None:
         self._computing.pop(key, None)
         error = None if task.cancelled() else task.exception()
+        if isinstance(error, TooManyRequests):
+            return
         if error is None:
             self._retries.succeeded(key)
             return

@@ -120,7 +120,7 @@ def timeless(headers: httpx.Headers) -> list[tuple[str, str]]:
 
 
 def without_time(body: str) -> str:
-    return re.sub(r'"timestamp":"[^"]+"|"cache_age_seconds":[\d.]+', "", body)
+    return re.sub(r'"timestamp":"[^"]+"|"cache_age_seconds":[\d.]+|"request_id":"[^"]+"', "", body)
 
 
 async def open_ways(client_of: OpenClient, settings: Settings) -> Ways:
