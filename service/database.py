@@ -346,7 +346,9 @@ class Database:
             _drop(connection)
         finally:
             if self._pool is not None:
-                await self._pool.release(connection, timeout=GRACE_SECONDS)
+                # One that cannot be given back is ended by the pool; whatever was computed over it stands.
+                with suppress(TimeoutError, asyncpg.PostgresError, *OUTAGES):
+                    await self._pool.release(connection, timeout=GRACE_SECONDS)
 
 
 #: Connections beside those of the computations, on which models are counted side by side.

@@ -23,6 +23,8 @@ from service.errors import ChatStatsError, DatabaseBusy, error_named
 
 #: Milliseconds after which the lease of a holder that died or froze is free.
 LEASE_MS = 3000
+#: The same in seconds, for those who wait.
+LEASE_SECONDS = LEASE_MS / 1000
 RENEW_SECONDS = 1.0
 #: Milliseconds for which a failure is told to those who waited; longer than they pause.
 FAILURE_MS = 2000

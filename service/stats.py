@@ -32,7 +32,7 @@ from service.errors import (
     TooManyRequests,
     Unavailable,
 )
-from service.lease import Leases
+from service.lease import LEASE_SECONDS, Leases
 from service.local_cache import CAPACITY, LocalCache
 from service.settings import Settings
 from service.timerange import TimeRange
@@ -290,7 +290,8 @@ class Stats:
             query.key(),
             lambda: self._compute_and_store(query),
             suffices=suffices,
-            wait_seconds=2 * self._settings.query_timeout_seconds,  # the methods' time-outs add up to that
+            # What the methods' time-outs add up to, and a lease that has to expire first.
+            wait_seconds=2 * self._settings.query_timeout_seconds + LEASE_SECONDS,
         )
         if stored.entry is not self._local.last_good(query.key()):
             self._local.put(query.key(), stored.entry, taken_at=0.0)  # somebody else's, and who knows when

@@ -85,15 +85,16 @@ def check(world: World, drill: Drill) -> None:
     """Assert that nobody saw the breakage, beside older numbers."""
     assert len(drill.replies) > RATE * BROKEN_SECONDS / 2
     assert set(drill.statuses(drill.known)) == {"200"}, drill.statuses(drill.known)
-    noise = max(reply.seconds for reply in drill.control)
+    # A known answer takes some more turns of the scheduler than /health does.
+    noise = 5 * max(reply.seconds for reply in drill.control)
     assert quantile(drill.known, 0.99) < KNOWN_SECONDS + noise
     for reply in drill.unknown:
         assert reply.status in (200, 503), reply
         assert reply.status == 200 or int(reply.headers["retry-after"]) > 0
-        assert reply.seconds < UNKNOWN_SECONDS + 2 * noise, reply
+        assert reply.seconds < UNKNOWN_SECONDS + noise, reply
     assert world.wrong_numbers(drill.replies) == []
-    assert "Traceback" not in world.logs()
-    assert drill.recovered_seconds < RECOVERY_SECONDS + 2 * noise
+    assert world.tracebacks() == []
+    assert drill.recovered_seconds < RECOVERY_SECONDS + noise
 
 
 def report(drill: Drill) -> str:

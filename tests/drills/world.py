@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from worker.local_servers import PostgresServer, RedisServer, free_port, postgre
 SERVICES = 4
 REFRESH_SECONDS = 1.0
 FRESH_SECONDS = 1.5
+#: Time-out of the first method; those of all of them add up to twice that.
+QUERY_SECONDS = 0.8
 BASE = "/api/monitoring/chat-requests"
 #: What everybody asks for; the worker keeps it computed.
 KNOWN = [f"{BASE}/{name}?window={window}" for name in ("counts", "summary") for window in ("24h", "all")]
@@ -49,6 +52,7 @@ class World:
         self.worker: Process | None = None
         self.writer = Writer(postgres.url(), per_second=20)
         self._numbers = itertools.count()
+        self._seen: dict[Path, int] = {}
 
     @property
     def prefix(self) -> str:
@@ -102,10 +106,14 @@ class World:
         os.kill(self.redis_server.process.pid, number)
 
     def computations(self, start_date: str) -> int:
-        """Return how many statements the database ran for ranges from `start_date` on."""
+        """Return how often the counts were computed for the range from `start_date` on."""
         wanted = start_date.replace("T", " ")
-        log = (self.postgres.folder / "postgres.log").read_text(errors="replace")
-        return sum(wanted in line and "arameters: " in line for line in log.splitlines())
+        lines = (self.postgres.folder / "postgres.log").read_text(errors="replace").splitlines()
+        # The parameters of a statement are logged in the line below it.
+        return sum(
+            wanted in parameters and "get_model_request_counts(" in statement
+            for statement, parameters in pairwise(lines)
+        )
 
     def memory(self) -> list[int]:
         """Return the resident bytes of each service."""
@@ -142,6 +150,18 @@ class World:
     def logs(self) -> str:
         return "".join(process.output() for process in (*self.services, self.worker) if process)
 
+    def tracebacks(self) -> list[str]:
+        """Return the tracebacks that were logged since the last call, each with some lines before it."""
+        found = []
+        for process in filter(None, (*self.services, self.worker)):
+            lines = process.output().splitlines()
+            seen = self._seen.get(process.log, 0)
+            self._seen[process.log] = len(lines)
+            for number, line in enumerate(lines[seen:], seen):
+                if line.startswith("Traceback"):
+                    found.append("\n".join(lines[max(0, number - 3) : number + 60]))
+        return found
+
     def answers(self) -> bool:
         """Return whether each service has an answer from the cache to all that everybody asks for."""
         replies = asyncio.run(at_once([(port, target) for port in self.ports for target in KNOWN]))
@@ -168,8 +188,8 @@ def world(folder: Path, *, services: int = SERVICES, **settings: object) -> Iter
                 "refresh_interval_seconds": REFRESH_SECONDS,
                 "fresh_seconds": FRESH_SECONDS,
                 "local_cache_seconds": 0.3,
-                "query_timeout_seconds": 0.6,
-                "refresh_timeout_seconds": 0.6,
+                "query_timeout_seconds": QUERY_SECONDS,
+                "refresh_timeout_seconds": QUERY_SECONDS,
                 "admin_token": "let-me-in",
                 **settings,
             },

@@ -50,7 +50,7 @@ class Writer:
                 if isinstance(error, asyncpg.PostgresConnectionError | asyncpg.OperatorInterventionError):
                     self._begun.append(begun)  # perhaps it did
                     connection = None
-            except (OSError, asyncpg.InterfaceError, TimeoutError):
+            except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError, TimeoutError):
                 if connection is not None:
                     self._begun.append(begun)
                     with suppress(asyncpg.InterfaceError):
