@@ -8,7 +8,7 @@ neither side holds more than a batch of rows.
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -100,22 +100,28 @@ class Reading:
 
     def statement(self, name: str, arguments: list[Any], columns: Sequence[str] = ()) -> str:
         """Return a statement over the requests; what it needs beyond `arguments` is appended to them."""
+        whole, _, branch = queries.load(name).partition("\n-- branch")
+        branch = branch.partition("\n(")[2]
+        status = "true"
+        if self.filters.status is not None:
+            status = f"status = {_STATUS_ARGUMENT[name]}::text::{self.status_type}"
+        columns_text = ", ".join(columns)
+        branches = []
+        for models in self._models_of_branches(arguments):
+            branches.append("(" + branch.format(models=models, status=status, columns=columns_text))
+        return whole.format(columns=columns_text, branches=" UNION ALL ".join(branches))
+
+    def _models_of_branches(self, arguments: list[Any]) -> Iterator[str]:
+        """Yield what each branch says of `model_id`."""
         ids = list(self.models)
-        if len(ids) <= MERGED_MODELS:
-            branches = []
-            for id_ in ids:
-                arguments.append(id_)
-                branches.append(_requests("requests_of_model", model=f"${len(arguments)}"))
-        else:
+        if len(ids) > MERGED_MODELS:
             arguments.append(ids)
-            branches = [_requests("requests_of_models", models=f"${len(arguments)}")]
-        return queries.load(name).format(
-            columns=", ".join(columns),
-            requests=" UNION ALL ".join(branches),
-            status=f"r.status = {_STATUS_ARGUMENT[name]}::text::{self.status_type}"
-            if self.filters.status is not None
-            else "true",
-        )
+            # IS TRUE keeps this a filter: as a join, it would lose the index's order.
+            yield f"(model_id IN (SELECT m.id FROM models AS m WHERE m.id = ANY (${len(arguments)}))) IS TRUE"
+            return
+        for id_ in ids:
+            arguments.append(id_)
+            yield f"model_id = (SELECT m.id FROM models AS m WHERE m.id = ${len(arguments)})"
 
 
 #: Which argument of a statement the status is.
@@ -126,10 +132,6 @@ _STATUS_ARGUMENT = {
     "plot_end": "$3",
     "plot_slots": "$1",
 }
-
-
-def _requests(name: str, **arguments: str) -> str:
-    return queries.load(name).format(**arguments)
 
 
 class Requests:
