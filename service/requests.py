@@ -8,7 +8,7 @@ neither side holds more than a batch of rows.
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -106,22 +106,21 @@ class Reading:
         if self.filters.status is not None:
             status = f"status = {_STATUS_ARGUMENT[name]}::text::{self.status_type}"
         columns_text = ", ".join(columns)
-        branches = []
-        for models in self._models_of_branches(arguments):
-            branches.append("(" + branch.format(models=models, status=status, columns=columns_text))
+        branches = [
+            "(" + branch.format(models=models, status=status, columns=columns_text)
+            for models in self._models_of_branches(arguments)
+        ]
         return whole.format(columns=columns_text, branches=" UNION ALL ".join(branches))
 
-    def _models_of_branches(self, arguments: list[Any]) -> Iterator[str]:
-        """Yield what each branch says of `model_id`."""
+    def _models_of_branches(self, arguments: list[Any]) -> list[str]:
+        """Return what each branch says of `model_id`."""
         ids = list(self.models)
         if len(ids) > MERGED_MODELS:
             arguments.append(ids)
-            # IS TRUE keeps this a filter: as a join, it would lose the index's order.
-            yield f"(model_id IN (SELECT m.id FROM models AS m WHERE m.id = ANY (${len(arguments)}))) IS TRUE"
-            return
-        for id_ in ids:
-            arguments.append(id_)
-            yield f"model_id = (SELECT m.id FROM models AS m WHERE m.id = ${len(arguments)})"
+            return [queries.load("of_many_models").format(models=f"${len(arguments)}")]
+        arguments += ids
+        first = len(arguments) - len(ids) + 1
+        return [queries.load("of_one_model").format(model=f"${first + at}") for at in range(len(ids))]
 
 
 #: Which argument of a statement the status is.

@@ -1,4 +1,4 @@
--- The moment of the last request ({columns} ASC: of the first), of those in the calendar of ISO 8601.
+-- The moment of the first request (DESC: of the last), of those in the calendar of ISO 8601.
 -- $1, $2: start and end of the time range; $3: status. NULL: no limit.
 SELECT b.created_at::timestamptz AS created_at
 FROM ({branches}) AS b

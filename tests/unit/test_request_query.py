@@ -80,7 +80,9 @@ def test_fields_are_those_of_the_format_when_none_are_chosen() -> None:
     assert parse_fields("status, id,status", nested=False) == ("status", "id")
 
 
-@pytest.mark.parametrize(("fields", "nested"), [("", True), ("id,", True), ("password", True), ("models", False)])
+@pytest.mark.parametrize(
+    ("fields", "nested"), [("", True), ("id,", True), ("password", True), ("models", False)]
+)
 def test_an_unknown_field_is_named_with_those_that_there_are(fields: str, nested: bool) -> None:
     with pytest.raises(InvalidParameter, match="known: id, request_id,") as raised:
         parse_fields(fields, nested=nested)
