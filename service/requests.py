@@ -93,8 +93,12 @@ class Reading:
     #: Of the last row returned; None when there are no more rows after it.
     next: Position | None = None
     returned: int = 0
-    #: Rows of the next batch; whoever encodes them makes it smaller when they are long.
+    #: Rows of the next batch: `fit_batches` goes by how long they are.
     batch_rows: int = FIRST_BATCH_ROWS
+
+    def fit_batches(self, rows: int, encoded_bytes: int) -> None:
+        """Choose the size of the next batch by that of the last one."""
+        self.batch_rows = max(1, min(BATCH_ROWS, rows * BATCH_BYTES // max(1, encoded_bytes)))
 
     @property
     def bounds(self) -> tuple[datetime | None, datetime | None]:
@@ -282,8 +286,6 @@ class Requests:
         while True:
             wanted = reading.batch_rows
             records = await fetch(reading.snapshot, f"FETCH {wanted} FROM {name}", timeout=reading.timeout)
-            if reading.batch_rows == FIRST_BATCH_ROWS:
-                reading.batch_rows = BATCH_ROWS
             if records:
                 yield records
             if len(records) < wanted:
