@@ -14,8 +14,8 @@ from service.database import Database
 from service.errors import ComputationTimedOut
 from service.exports import JSON, Format, encode, encoder
 from service.request_query import NESTED_FIELDS, Filters, RequestQuery, encode_cursor
-from service.requests import BATCH_ROWS, Reading, Requests
-from service.requests import fetch as fetch_from
+from service.request_reading import BATCH_ROWS, Reading, fetch
+from service.requests import Requests
 from service.settings import Settings
 
 #: Pages of more rows than this are exports: they take long, and wait for each other instead of for the rest.
@@ -106,7 +106,7 @@ class Explorer:
             yield waiting + writer.end(metadata)
 
     async def _id_types(self, reading: Reading) -> dict[str, type]:
-        records = await fetch_from(
+        records = await fetch(
             reading.snapshot,
             queries.load("requests_types"),
             ["id", "model_id"],
