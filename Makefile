@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-long check format bench bench-rollup bench-serve clean
+.PHONY: demo test test-long check format bench bench-rollup bench-serve bench-explorer clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/chat-stats demo
@@ -37,6 +37,9 @@ bench-rollup: $(VENV)/.installed
 
 bench-serve: $(VENV)/.installed
 	$(BIN)/python -m bench.serve
+
+bench-explorer: $(VENV)/.installed
+	$(BIN)/python -m bench.explorer
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "chat-stats needs Python 3.11, 3.12 or 3.13, and found none on PATH" >&2; exit 1; }

@@ -19,15 +19,17 @@ from service import VERSION, tracing
 from service.access import Access
 from service.cache import Cache, connect
 from service.database import Database
+from service.download import DOWNLOADS_PER_EXPORT, Downloads
 from service.envelope import Envelope
 from service.errors import ChatStatsError, InvalidParameter, NotAuthenticated
+from service.explorer import Explorer
 from service.fast_path import FastPath
 from service.logs import configure_logging
 from service.metrics import LOCAL_CACHE_ENTRIES, gauge
 from service.queue import Queue
 from service.rate_limit import RateLimiter, Work
 from service.request_id import HEADER, RequestId, request_id
-from service.routes import health, metrics, refresh, stats
+from service.routes import health, metrics, refresh, requests, stats
 from service.settings import Settings, load_settings
 from service.shared_counts import SharedCounts
 from service.stats import Stats
@@ -73,6 +75,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     fast_path = FastPath(super(Application, app).__call__, settings, app.state.envelope)
     app.state.fast_path = app.entrance = fast_path
     app.include_router(stats.create_router(), prefix=BASE_PATH)
+    app.include_router(requests.create_router(), prefix=BASE_PATH)
     app.include_router(refresh.create_router(), prefix=BASE_PATH)
     app.include_router(health.router)
     app.include_router(metrics.router)
@@ -108,6 +111,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.rate_limiter = RateLimiter(settings)
     if not app.state.rate_limiter.limits(Work.REQUESTS):  # else each request takes the way that counts it
         app.state.fast_path.open(app.state.stats)
+    app.state.explorer = Explorer(settings, database)
+    app.state.downloads = Downloads(DOWNLOADS_PER_EXPORT * settings.max_exports)
     app.state.vitals = Vitals(settings, database, cache, queue)
     gauge(LOCAL_CACHE_ENTRIES, app.state.stats.local_entries)
     if app.state.own_process:
@@ -121,6 +126,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     finally:
         app.state.fast_path.close()
         await app.state.vitals.close()
+        await app.state.downloads.close()
+        await app.state.explorer.close()
         await app.state.stats.close()
         await database.close()
         await cache.close()

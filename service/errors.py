@@ -5,6 +5,7 @@
     ├── InvalidParameter           422  exit 2   a value that a caller sent; names the parameter
     ├── NotAuthenticated           401           no key, or a wrong one
     ├── NotFound                   404
+    ├── NotAcceptable              406           Accept allows none of the formats
     ├── TooManyRequests            429           one client asked too often
     ├── SchemaError                503  exit 3   the database lacks a table or column that is needed
     └── Unavailable                503  exit 4   an outage: try again after `retry_after` seconds
@@ -52,6 +53,11 @@ class NotAuthenticated(ChatStatsError):
 class NotFound(ChatStatsError):
     status = 404
     title = "Not found"
+
+
+class NotAcceptable(ChatStatsError):
+    status = 406
+    title = "Not acceptable"
 
 
 class TooManyRequests(ChatStatsError):

@@ -100,6 +100,12 @@ async def count_request(request: Request) -> None:
     await limiter.spend(Work.REQUESTS, client_of(request))
 
 
+async def count_rows(request: Request) -> None:
+    """Count a call of an endpoint that reads single requests; a dependency of its route."""
+    limiter: RateLimiter = request.app.state.rate_limiter
+    await limiter.spend(Work.ROWS, client_of(request))
+
+
 def client_of(request: Request) -> str:
     """Return who asks: the key it brings where keys are needed, else its address."""
     if request.app.state.settings.api_keys:

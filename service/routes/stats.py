@@ -109,7 +109,12 @@ def _add_route(router: APIRouter, aggregation: Aggregation) -> None:
         },
     )
     router.add_api_route(
-        aggregation.path, endpoint, methods=["HEAD"], response_class=Response, include_in_schema=False
+        aggregation.path,
+        endpoint,
+        name=name,
+        methods=["HEAD"],
+        response_class=Response,
+        include_in_schema=False,
     )
 
 
