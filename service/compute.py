@@ -19,10 +19,11 @@ from typing import Any
 
 import asyncpg
 
-from service import aggregations, queries
-from service.aggregations import AGGREGATIONS, Aggregation, Data, ModelUsage, Query
+from service import queries
+from service.aggregations import AGGREGATIONS, Aggregation, Query
 from service.database import SPARE_CONNECTIONS, Snapshot
 from service.errors import ComputationTimedOut, NotFound, SchemaError
+from service.rows import COST_FIELDS, Data, ModelUsage, Row, model_row
 
 logger = logging.getLogger(__name__)
 
@@ -167,7 +168,7 @@ async def _run(
         data = await _with_identity(snapshot, query.model_id, data, timeout)
     if "total_cost_usd" in data and data["total_cost_usd"] is None:
         data["total_cost_usd"] = 0.0
-        unavailable = aggregations.COST_FIELDS
+        unavailable = COST_FIELDS
     return data, unavailable
 
 
@@ -188,11 +189,11 @@ async def _has_cost(snapshot: Snapshot, timeout: float) -> bool:
     return bool(records[0]["has_cost"])
 
 
-async def _with_identity(snapshot: Snapshot, model_id: str, stats: aggregations.Row, timeout: float) -> Data:
+async def _with_identity(snapshot: Snapshot, model_id: str, stats: Row, timeout: float) -> Data:
     found = await catalogue(snapshot, timeout=timeout, model_id=model_id)
     if not found:
         raise NotFound(f"no model with id {model_id}")
-    return aggregations.model_row(found[0], stats or None)
+    return model_row(found[0], stats or None)
 
 
 async def _grouped(snapshot: Snapshot, query: Query, timeout: float) -> list[ModelUsage]:

@@ -16,7 +16,7 @@ from enum import StrEnum
 
 import orjson
 
-from service.aggregations import AGGREGATIONS, MODEL, MODELS, Data, Query, narrowed
+from service.aggregations import AGGREGATIONS, MODEL, MODELS, Query, narrowed
 from service.cache import Cache, Entry, Generation, Stored
 from service.compute import Computed, catalogue, compute, provider_ids
 from service.database import Database, Snapshot
@@ -29,6 +29,7 @@ from service.errors import (
     Unavailable,
 )
 from service.local_cache import CAPACITY, LocalCache
+from service.rows import Data
 from service.settings import Settings
 from service.timerange import TimeRange
 

@@ -5,9 +5,10 @@ from decimal import Decimal
 
 import pytest
 
-from service.aggregations import AGGREGATIONS, ModelUsage, Query, parse_id
+from service.aggregations import AGGREGATIONS, Query, parse_id
 from service.errors import InvalidParameter
 from service.migrations import SQL
+from service.rows import ModelUsage
 from service.timerange import TimeRange
 
 
