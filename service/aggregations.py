@@ -12,6 +12,7 @@ from service import schemas
 from service.errors import InvalidParameter
 from service.rows import (
     COST_FIELDS,
+    SERIES_FIELDS,
     SUCCESS_FIELDS,
     TOKEN_AND_TIME_FIELDS,
     Data,
@@ -24,29 +25,46 @@ from service.rows import (
     plain_row,
     plain_rows,
     providers_from_usage,
+    series_points,
     stats_row,
     summary_from_usage,
 )
 from service.timerange import TimeRange
+from service.timeseries import DEFAULT_SERIES, MAX_POINTS, Series
+
+Totals = dict[str, int | str]
+Argument = str | int | None
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What is asked for: one aggregation over one time range, narrowed to a provider or a model."""
+    """What is asked for: one aggregation over one time range, narrowed to a provider and/or a model."""
 
     aggregation: str
     range: TimeRange = TimeRange()
     provider_id: str | None = None
     model_id: str | None = None
+    #: How it is cut, if it is a time series.
+    series: Series = DEFAULT_SERIES
 
     def key(self) -> str:
         """Return the part of the cache key that tells this query from every other."""
         key = f"{self.aggregation}:{self.range.key()}"
+        if AGGREGATIONS[self.aggregation].is_series:
+            key += f":{self.series.key()}"
         if self.provider_id is not None:
             key += f":provider={self.provider_id}"
         if self.model_id is not None:
             key += f":model={self.model_id}"
         return key
+
+    def metadata(self, data: Data) -> "Totals":
+        """Return the answer's metadata beside the common fields."""
+        aggregation = AGGREGATIONS[self.aggregation]
+        if aggregation.is_series:
+            series = self.series
+            return {"bucket": series.bucket, "timezone": series.timezone, "group_by": series.group_by}
+        return aggregation.totals(data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,20 +85,40 @@ class Aggregation:
     narrowed_call: str | None
     #: From the function's rows, with NULL where a number cannot be known.
     from_rpc: Callable[[Sequence[Mapping[str, Any]]], Data]
-    from_usage: Callable[[Sequence[ModelUsage]], Data]
+    #: From usage per model; None: it cannot be made from that, still less from counts.
+    from_usage: Callable[[Sequence[ModelUsage]], Data] | None
     #: Metadata beside the common fields.
-    totals: Callable[[Any], dict[str, int]]
+    totals: Callable[[Any], Totals] = lambda _data: {}
     narrowed_by: Literal["provider_id", "model_id"] | None = None
     #: Fields that a method which only counts requests cannot know.
     unknown_from_counts: tuple[str, ...] = ()
+    #: Whether it has a `bucket`, a grouping and a time zone (`Query.series`); then it may be narrowed by both
+    #: ids, and its rows are made by `service.rows.series_points`.
+    is_series: bool = False
+    #: Whether the worker keeps it computed; else it does so only when asked for it by name.
+    kept_computed: bool = True
 
-    def rpc(self, query: Query) -> tuple[str, tuple[str, ...]]:
+    def rpc(self, query: Query) -> tuple[str, tuple[Argument, ...]]:
         """Return the statement for `query` and its arguments after the time range."""
+        if self.is_series:
+            return self.call, series_arguments(query)
         narrowed = query.model_id if query.provider_id is None else query.provider_id
         if narrowed is None:
             return self.call, ()
         assert self.narrowed_call is not None, f"{self.name} cannot be narrowed"
         return self.narrowed_call, (narrowed,)
+
+    def data(self, query: Query, records: Sequence[Mapping[str, Any]]) -> Data:
+        """Return the answer to `query` that the function's rows hold."""
+        return series_points(records, query.series.zone) if self.is_series else self.from_rpc(records)
+
+
+def series_arguments(query: Query) -> tuple[Argument, ...]:
+    """Return the arguments after the time range of the statements for a time series."""
+    series = query.series
+    # One row more than there may be, to see that there are too many.
+    limit = MAX_POINTS + 1
+    return series.bucket, series.group_by, series.timezone, query.provider_id, query.model_id, limit
 
 
 def parse_id(parameter: str, text: str) -> str:
@@ -155,7 +193,6 @@ SUMMARY = Aggregation(
     narrowed_call=None,
     from_rpc=plain_row,
     from_usage=summary_from_usage,
-    totals=lambda _row: {},
     unknown_from_counts=(*SUCCESS_FIELDS, *TOKEN_AND_TIME_FIELDS, *COST_FIELDS),
 )
 
@@ -173,12 +210,32 @@ MODEL = Aggregation(
     ),
     from_rpc=plain_row,
     from_usage=lambda models: stats_row(models[0]) if models else {},
-    totals=lambda _row: {},
     narrowed_by="model_id",
     unknown_from_counts=TOKEN_AND_TIME_FIELDS,
 )
 
-AGGREGATIONS = {aggregation.name: aggregation for aggregation in (PROVIDERS, MODELS, COUNTS, SUMMARY, MODEL)}
+TIMESERIES = Aggregation(
+    name="timeseries",
+    purpose="Requests, failures, tokens, times and cost by intervals of a time zone's calendar.",
+    path="/chat-requests/timeseries",
+    answer=schemas.TimeseriesAnswer,
+    function="get_chat_request_timeseries",
+    call=(
+        "SELECT * FROM get_chat_request_timeseries(p_start => $1, p_end => $2, p_bucket => $3, "
+        "p_group_by => $4, p_timezone => $5, p_provider_id => $6, p_model_id => $7) LIMIT $8"
+    ),
+    columns=SERIES_FIELDS,
+    narrowed_call=None,
+    from_rpc=plain_rows,
+    from_usage=None,
+    is_series=True,
+    # Which buckets, groups and time zones somebody will look at, nobody knows.
+    kept_computed=False,
+)
+
+AGGREGATIONS = {
+    aggregation.name: aggregation for aggregation in (PROVIDERS, MODELS, COUNTS, SUMMARY, TIMESERIES, MODEL)
+}
 
 
 def narrowed(

@@ -6,6 +6,7 @@ which the same rows are made.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import tzinfo
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 from uuid import UUID
@@ -23,6 +24,15 @@ TOKEN_AND_TIME_FIELDS = (
 )
 SUCCESS_FIELDS = ("successful_requests", "failed_requests", "success_rate")
 COST_FIELDS = ("total_cost_usd",)
+SERIES_FIELDS = (
+    "bucket_start",
+    "group_id",
+    "group_name",
+    "total_requests",
+    "failed_requests",
+    *TOKEN_AND_TIME_FIELDS,
+    *COST_FIELDS,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,3 +186,20 @@ def models_from_rpc(records: Sequence[Mapping[str, Any]]) -> list[Row]:
         row["stats"]["avg_processing_time_ms"] = float(stats["avg_processing_time_ms"])
         rows.append(row)
     return rows
+
+
+def series_points(records: Sequence[Mapping[str, Any]], zone: tzinfo) -> list[Row]:
+    """Return the points of a time series, each with its start in the time of `zone`."""
+    return [
+        {
+            **{name: _plain(record[name]) for name in SERIES_FIELDS},
+            "bucket_start": record["bucket_start"].astimezone(zone).isoformat(),
+            "group_id": _id_of_text(record["group_id"]),
+        }
+        for record in records
+    ]
+
+
+def _id_of_text(text: str | None) -> int | str | None:
+    """Return an id as the other answers show it, whether it is a number or a UUID."""
+    return int(text) if text is not None and text.removeprefix("-").isdecimal() else text
