@@ -108,8 +108,10 @@ class RefreshRunning(Unavailable):
     title = "Refresh running"
 
 
-def error_named(name: str, message: str) -> ChatStatsError:
+def error_named(name: str, message: str, parameter: str | None = None) -> ChatStatsError:
     """Return the error of that class, as another process raised it; an unknown class is `Unavailable`."""
+    if parameter is not None:
+        return InvalidParameter(parameter, message)
     known: dict[str, type[ChatStatsError]] = {
         kind.__name__: kind
         for kind in (NotFound, SchemaError, DatabaseUnavailable, DatabaseBusy, ComputationTimedOut)

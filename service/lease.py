@@ -19,7 +19,7 @@ import orjson
 
 from service.cache import Cache, Stored
 from service.entry import Entry
-from service.errors import ChatStatsError, DatabaseBusy, error_named
+from service.errors import ChatStatsError, DatabaseBusy, InvalidParameter, error_named
 
 #: Milliseconds after which the lease of a holder that died or froze is free.
 LEASE_MS = 3000
@@ -95,7 +95,8 @@ class Leases:
         try:
             yield
         except ChatStatsError as error:
-            told = orjson.dumps([token, type(error).__name__, str(error)])
+            parameter = error.parameter if isinstance(error, InvalidParameter) else None
+            told = orjson.dumps([token, type(error).__name__, str(error), parameter])
             key = self._cache.key("failure", query_key)
             await self._cache.attempt(lambda: self._cache.redis.set(key, told, px=FAILURE_MS))
             raise
@@ -140,7 +141,7 @@ def _failure(told: object) -> tuple[str, ChatStatsError] | None:
     if not isinstance(told, bytes):
         return None
     try:
-        token, name, message = orjson.loads(told)
-        return str(token), error_named(str(name), str(message))
+        token, name, message, parameter = orjson.loads(told)
+        return str(token), error_named(str(name), str(message), parameter)
     except (ValueError, TypeError):
         return None

@@ -27,6 +27,13 @@ class Provider(Schema):
     slug: str | None
 
 
+def _percentile(number: int) -> Any:
+    return Field(
+        description=f"Time that {number} % of the requests with one did not exceed, in milliseconds, within "
+        "2.5 %; 0 when there are none."
+    )
+
+
 class ModelStats(Schema):
     total_requests: int
     total_input_tokens: int
@@ -35,6 +42,10 @@ class ModelStats(Schema):
     avg_processing_time_ms: float = Field(
         description="Mean over the requests that have a time, in milliseconds; 0 when there are none."
     )
+    p50_processing_time_ms: float = _percentile(50)
+    p90_processing_time_ms: float = _percentile(90)
+    p95_processing_time_ms: float = _percentile(95)
+    p99_processing_time_ms: float = _percentile(99)
 
 
 class ModelRow(Schema):
@@ -61,6 +72,25 @@ class Summary(ModelStats):
     )
     failed_requests: int = Field(description="All other requests.")
     success_rate: float = Field(description="Share of successful requests, from 0 to 1; 0 without requests.")
+    total_cost_usd: float
+
+
+class Point(Schema):
+    bucket_start: datetime = Field(description="Start of the bucket, with the offset of the time zone.")
+    group_id: Id | None = Field(description="The provider or model; null without grouping.")
+    group_name: str | None
+    total_requests: int
+    failed_requests: int
+    total_input_tokens: int
+    total_output_tokens: int
+    total_tokens: int = Field(description="Input plus output.")
+    avg_processing_time_ms: float = Field(
+        description="Mean over the requests that have a time, in milliseconds; 0 when there are none."
+    )
+    p50_processing_time_ms: float = _percentile(50)
+    p90_processing_time_ms: float = _percentile(90)
+    p95_processing_time_ms: float = _percentile(95)
+    p99_processing_time_ms: float = _percentile(99)
     total_cost_usd: float
 
 
@@ -94,7 +124,13 @@ class CountsMetadata(ModelsMetadata):
     total_requests: int
 
 
-def _example(data: Any, **totals: int) -> ConfigDict:
+class TimeseriesMetadata(Metadata):
+    bucket: Literal["15m", "1h", "1d", "1w", "1mo"]
+    timezone: str
+    group_by: Literal["none", "provider", "model"]
+
+
+def _example(data: Any, **totals: int | str) -> ConfigDict:
     """Return the configuration of an answer, with an example of it for the documentation."""
     metadata: dict[str, Any] = {
         **totals,
@@ -111,12 +147,19 @@ def _example(data: Any, **totals: int) -> ConfigDict:
     return ConfigDict(json_schema_extra={"examples": [{"success": True, "data": data, "metadata": metadata}]})
 
 
+_PERCENTILES = {
+    "p50_processing_time_ms": 640.98,
+    "p90_processing_time_ms": 1642.71,
+    "p95_processing_time_ms": 2247.91,
+    "p99_processing_time_ms": 4209.91,
+}
 _STATS = {
     "total_requests": 1204,
     "total_input_tokens": 2465000,
     "total_output_tokens": 188300,
     "total_tokens": 2653300,
     "avg_processing_time_ms": 812.45,
+    **_PERCENTILES,
 }
 _MODEL = {
     "model_id": 7,
@@ -146,6 +189,21 @@ _SUMMARY = {
     "successful_requests": 1180,
     "failed_requests": 24,
     "success_rate": 0.9801,
+    "total_cost_usd": 4.83,
+}
+
+
+_POINT = {
+    "bucket_start": "2026-01-04T00:00:00+01:00",
+    "group_id": 7,
+    "group_name": "GPT-4o mini",
+    "total_requests": 1204,
+    "failed_requests": 24,
+    "total_input_tokens": 2465000,
+    "total_output_tokens": 188300,
+    "total_tokens": 2653300,
+    "avg_processing_time_ms": 812.45,
+    **_PERCENTILES,
     "total_cost_usd": 4.83,
 }
 
@@ -188,6 +246,14 @@ class SummaryAnswer(Schema):
     success: Literal[True]
     data: Summary
     metadata: Metadata
+
+
+class TimeseriesAnswer(Schema):
+    model_config = _example([_POINT], bucket="1d", timezone="Europe/Berlin", group_by="model")
+
+    success: Literal[True]
+    data: list[Point]
+    metadata: TimeseriesMetadata
 
 
 class Problem(BaseModel):
