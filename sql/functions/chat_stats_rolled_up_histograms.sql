@@ -59,7 +59,7 @@ BEGIN
                     )
                  THEN chat_stats_interval_start(p_interval, t.day::timestamp AT TIME ZONE 'UTC', p_timezone)
             END AS interval_start
-        FROM chat_stats_rollup_days AS t
+        FROM chat_stats_rollup_slots AS t
         WHERE NOT all_time
           AND t.day >= chat_stats_day(first_bucket) AND t.day <= end_day AND t.day <> chat_stats_day(NULL)
           AND (first_month >= end_month OR t.day < first_month OR t.day >= end_month)
