@@ -48,6 +48,8 @@ TRIGGERS = {
 }
 TABLE = "chat_completion_requests"
 STATE_TABLE = "chat_stats_rollup_state"
+#: What is kept of requests that were purged. Not a part of the rollup, which is made from it too.
+PURGED_TABLE = "chat_stats_purged"
 ROLLUP_TABLES = (
     "chat_stats_deltas",
     "chat_stats_rollup_days",
@@ -68,6 +70,10 @@ class RollupStatus:
     folded_at: datetime | None
     audited_at: datetime | None
     drift: int
+    #: Requests that are older were purged, and how many; their sums take so many bytes.
+    purged_before: datetime | None
+    purged_requests: int = 0
+    purged_bytes: int = 0
 
 
 class Rollup:
@@ -80,7 +86,7 @@ class Rollup:
         found = await self._fetchrow(
             queries.load("rollup_catalogue"),
             TABLE,
-            [STATE_TABLE, *ROLLUP_TABLES],
+            [STATE_TABLE, PURGED_TABLE, *ROLLUP_TABLES],
             list(ROLLUP_TABLES),
             list(TRIGGERS),
         )
@@ -104,7 +110,12 @@ class Rollup:
             kept.get("folded_at"),
             kept.get("audited_at"),
             kept.get("drift", 0),
+            kept.get("purged_before"),
+            **await self._purged(missing),
         )
+
+    async def _purged(self, missing: list[str]) -> dict[str, int]:
+        return {} if PURGED_TABLE in missing else dict(await self._fetchrow(queries.load("rollup_purged")))
 
     async def has_triggers(self) -> bool:
         """Return whether there is anything to keep up: the rollup is on, or on its way there."""
