@@ -53,6 +53,7 @@ class Entry:
     compute_ms: float
     generation: str
     unavailable: tuple[str, ...] = ()
+    precision: str | None = None
 
     def age_seconds(self, now: datetime) -> float:
         """Return the age; 0 when the clock of whoever computed it is ahead of ours."""
@@ -87,6 +88,7 @@ def encode(entry: Entry) -> bytes:
         "generation": entry.generation,
         "totals": entry.totals,
         "unavailable": entry.unavailable,
+        "precision": entry.precision,
     }
     return orjson.dumps(header) + b"\n" + entry.body
 
@@ -109,6 +111,7 @@ def decode(stored: bytes) -> Entry:
             compute_ms=float(header["compute_ms"]),
             generation=str(header["generation"]),
             unavailable=tuple(header["unavailable"]),
+            precision=header.get("precision"),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UndecodableEntry(f"it is no chat-stats entry ({type(error).__name__})") from None

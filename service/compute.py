@@ -13,13 +13,14 @@ import asyncio
 import logging
 import time
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
 import asyncpg
 
-from service import aggregations, queries
+from service import aggregations, purged, queries
 from service.aggregations import AGGREGATIONS, Aggregation, Data, ModelUsage, Query
 from service.database import SPARE_CONNECTIONS, Snapshot
 from service.errors import ComputationTimedOut, NotFound, SchemaError
@@ -39,6 +40,10 @@ class Method(StrEnum):
 
 #: The ladder, cheapest last.
 LADDER = tuple(Method)
+
+
+#: Counts the requests that are in the table.
+Counting = Callable[[Snapshot, Query, float], Awaitable[list[ModelUsage]]]
 
 
 class WrongColumns(Exception):
@@ -71,6 +76,8 @@ class Computed:
     compute_ms: float
     #: Fields that the method cannot know; they are 0 in `data`.
     unavailable: tuple[str, ...] = ()
+    #: "15m": an edge of the range lies where requests were purged, and is no more exact than that.
+    precision: str | None = None
 
 
 class MethodLog:
@@ -125,9 +132,10 @@ async def _climb_down(snapshot: Snapshot, query: Query, timeout: float) -> Compu
             reason = f"{method} failed with {type(error).__name__}: {error}"
             continue
         METHOD_LOG.record(aggregation.name, method, reason)
-        return Computed(
-            data, aggregation.totals(data), method, (time.perf_counter() - started) * 1000, unavailable
-        )
+        bounds = query.range.bounds(snapshot.now)
+        precision = await purged.precision(snapshot, bounds, timeout=timeout)
+        elapsed_ms = (time.perf_counter() - started) * 1000
+        return Computed(data, aggregation.totals(data), method, elapsed_ms, unavailable, precision)
     raise AssertionError("the last method has no next one")  # pragma: no cover
 
 
@@ -153,12 +161,12 @@ async def _run(
     if method is Method.RPC:
         data = await _call(snapshot, query, aggregation, timeout)
     elif method is Method.OPTIMIZED:
-        data = aggregation.from_usage(await _grouped(snapshot, query, timeout))
+        data = aggregation.from_usage(await _with_purged(_grouped, snapshot, query, timeout))
         if "total_cost_usd" in data and not await _has_cost(snapshot, timeout):
             data["total_cost_usd"] = None
     else:
         count = _count_models if method is Method.WITH_COUNTS else _count_slices
-        data = aggregation.from_usage(await count(snapshot, query, timeout))
+        data = aggregation.from_usage(await _with_purged(count, snapshot, query, timeout))
         unavailable = aggregation.unknown_from_counts
         if isinstance(data, dict):
             # What is derived from numbers that are not known is not known either.
@@ -193,6 +201,17 @@ async def _with_identity(snapshot: Snapshot, model_id: str, stats: aggregations.
     if not found:
         raise NotFound(f"no model with id {model_id}")
     return aggregations.model_row(found[0], stats or None)
+
+
+async def _with_purged(count: Counting, snapshot: Snapshot, query: Query, timeout: float) -> list[ModelUsage]:
+    usage = await count(snapshot, query, timeout)
+    if not await purged.has_purged(snapshot, timeout=timeout):
+        return usage
+    models = await catalogue(
+        snapshot, timeout=timeout, provider_id=query.provider_id, model_id=query.model_id
+    )
+    bounds = query.range.bounds(snapshot.now)
+    return await purged.add_purged(snapshot, bounds, usage, models, timeout=timeout)
 
 
 async def _grouped(snapshot: Snapshot, query: Query, timeout: float) -> list[ModelUsage]:

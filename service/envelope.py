@@ -41,6 +41,8 @@ def render(answer: Answer, range_: TimeRange, now: datetime) -> bytes:
     }
     if range_.window is None:
         metadata |= {"start_date": range_.start, "end_date": range_.end}
+    if entry.precision is not None:
+        metadata["precision"] = entry.precision
     encoded = orjson.dumps(metadata, option=orjson.OPT_UTC_Z)
     return b"".join((b'{"success":true,"data":', entry.body, b',"metadata":', encoded, b"}"))
 

@@ -18,11 +18,14 @@ import orjson
 
 from service import queries
 from service.errors import DatabaseBusy, InvalidParameter, SchemaError
+from service.partitions import keep_detached
 from service.rollup import TABLE, Rollup, _translated, open_rollup
 from service.settings import Settings
 
 #: Requests that one transaction deletes, about: it ends at the end of a bucket.
 BATCH_REQUESTS = 10_000
+#: UTC days that it covers at most: where only late requests are left, verifying costs more than deleting.
+BATCH_DAYS = 1
 #: Pause after a transaction, as a share of the time that it took: the rest of the time is the gateway's.
 PAUSE = 1.0
 #: Longest time in milliseconds to wait for a request that somebody else has locked. Shorter than Postgres's
@@ -83,6 +86,7 @@ class Retention:
                     f"the rollup must be on, since it keeps the statistics; it is {status.state}: {status.reason}"
                 )
             await self._require_rights()
+            await keep_detached(self._rollup._fetch)
             end = await self._rollup._fetchval("SELECT chat_stats_bucket($1)::text", before)
             purge = Purge(end, dry_run)
             async for chunk in self._chunks(end):
@@ -100,7 +104,7 @@ class Retention:
     async def _chunks(self, end: str) -> AsyncIterator[tuple[str, str]]:
         place = "-infinity"
         while found := await self._rollup._fetch(
-            queries.load("retention_next_chunk"), place, BATCH_REQUESTS - 1, end
+            queries.load("retention_next_chunk"), place, BATCH_REQUESTS - 1, end, BATCH_DAYS
         ):
             yield found[0]["start"], found[0]["end"]
             place = found[0]["end"]

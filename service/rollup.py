@@ -19,6 +19,7 @@ import asyncpg
 from service import queries
 from service.database import LOCK_CLASS, connect, outage
 from service.errors import DatabaseBusy, SchemaError
+from service.partitions import forget_partitions, keep_detached
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ class RollupStatus:
     audited_at: datetime | None
     drift: int
     #: Requests that are older were purged, and how many; their sums take so many bytes.
-    purged_before: datetime | None
+    purged_before: datetime | None = None
     purged_requests: int = 0
     purged_bytes: int = 0
 
@@ -110,11 +111,10 @@ class Rollup:
             kept.get("folded_at"),
             kept.get("audited_at"),
             kept.get("drift", 0),
-            kept.get("purged_before"),
             **await self._purged(missing),
         )
 
-    async def _purged(self, missing: list[str]) -> dict[str, int]:
+    async def _purged(self, missing: list[str]) -> dict[str, Any]:
         return {} if PURGED_TABLE in missing else dict(await self._fetchrow(queries.load("rollup_purged")))
 
     async def has_triggers(self) -> bool:
@@ -140,7 +140,11 @@ class Rollup:
             await self._require_rights()
             await self._execute("INSERT INTO chat_stats_rollup_state DEFAULT VALUES ON CONFLICT DO NOTHING")
             if fresh := await self._triggers(firing=True) != len(TRIGGERS):
+                await self._require_purged()
                 await self._start_over()
+                await forget_partitions(self._fetch)
+            else:
+                await self._keep_purged()
             place = await self._fetchval("SELECT backfilled_to::text FROM chat_stats_rollup_state")
             await self._repair(place or "-infinity", progress)
             if not fresh:  # else folds alone made the months and the lifetime
@@ -161,6 +165,7 @@ class Rollup:
             if status.state in ("off", "backfilling"):
                 raise SchemaError(f"the rollup is {status.state}: {status.reason}")
             drift = 0
+            await keep_detached(self._fetch)
             async for start, end in self._chunks("-infinity"):
                 drift += await self._in_snapshot(queries.load("rollup_differences"), start, end)
                 progress(CHUNK_REQUESTS)
@@ -173,6 +178,7 @@ class Rollup:
         async with self._lock():
             if await self._triggers(firing=True) != len(TRIGGERS):
                 raise SchemaError("the rollup is not enabled; run: chat-stats rollup enable")
+            await self._keep_purged()
             repaired = await self._repair("-infinity", progress) + await self._rebuild_tiers()
             await self._record_done()
             return repaired
@@ -190,6 +196,7 @@ class Rollup:
         drift = 0
         with suppress(DatabaseBusy):
             async with self._lock():
+                await keep_detached(self._fetch)
                 for row in await self._fetch(queries.load("rollup_audited"), AUDITED_HOURS):
                     drift += await self._in_snapshot(
                         queries.load("rollup_differences"), row["start"], row["end"]
@@ -259,6 +266,19 @@ class Rollup:
             raise SchemaError(
                 f"the role {row['role']} lacks {' and '.join(lacking)} on {TABLE}; "
                 f"its owner can say: GRANT {', '.join(lacking)} ON {TABLE} TO {row['role']}"
+            )
+
+    async def _keep_purged(self) -> None:
+        """Before a repair: what the rollup alone knows of requests that are gone, it must not take away."""
+        await keep_detached(self._fetch)
+        await self._require_purged()
+
+    async def _require_purged(self) -> None:
+        """Refuse to make the rollup anew without the sums of the requests that were purged."""
+        if before := await self._fetchval(queries.load("rollup_purged_lost")):
+            raise SchemaError(
+                f"{PURGED_TABLE} has lost the sums of the requests that were purged before {before}: restore it "
+                f"from a backup, or give them up: UPDATE {STATE_TABLE} SET purged_before = NULL"
             )
 
     async def _start_over(self) -> None:

@@ -311,4 +311,5 @@ def _entry(
         compute_ms=round(computed.compute_ms, 3),
         generation=generation,
         unavailable=computed.unavailable,
+        precision=computed.precision,
     )

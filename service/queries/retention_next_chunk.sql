@@ -1,11 +1,10 @@
--- The next chunk of requests from $1 on and before $3: whole buckets of one UTC day, with about $2 requests. No row
--- when there are no more. (A day at most: where only late requests are left, verifying more would cost more than it
--- deletes. The earliest moment is 4714-11-24 BC, but for -infinity.)
+-- The next chunk of requests from $1 on and before $3: whole buckets of at most $4 UTC days, with about $2 requests.
+-- No row when there are no more. (The earliest moment is 4714-11-24 BC, but for -infinity.)
 SELECT
     f.start::text,
     CASE WHEN isfinite(f.start) THEN LEAST(
         $3::text::timestamptz,
-        date_trunc('day', f.start, 'UTC') + interval '1 day',
+        date_trunc('day', f.start, 'UTC') + $4::int * interval '1 day',
         (
             SELECT chat_stats_bucket(r.created_at) + interval '15 minutes'
             FROM chat_completion_requests AS r

@@ -9,6 +9,7 @@ DECLARE
         FROM pg_attribute AS a
         WHERE a.attrelid = 'chat_completion_requests'::regclass AND a.attname = 'model_id'
     );
+    reader text;
 BEGIN
     ALTER TABLE chat_stats_rollup_state ADD COLUMN IF NOT EXISTS purged_before timestamptz;
 
@@ -33,5 +34,24 @@ BEGIN
         )
     $table$, model_id_type);
     CREATE INDEX IF NOT EXISTS chat_stats_purged_day_idx ON chat_stats_purged (day);
+
+    -- The partitions of the requests, as upkeep last saw them: of one that is gone since, the statistics are kept.
+    CREATE TABLE IF NOT EXISTS chat_stats_partitions (
+        partition oid PRIMARY KEY,
+        starts timestamptz NOT NULL,
+        ends timestamptz NOT NULL,
+        attached boolean NOT NULL
+    );
+
+    -- Whoever may read all requests may read the sums of those that are gone: else their statistics would end.
+    FOR reader IN
+        SELECT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END
+        FROM pg_class AS c
+        CROSS JOIN LATERAL aclexplode(c.relacl) AS a
+        WHERE c.oid = 'chat_completion_requests'::regclass AND a.privilege_type = 'SELECT'
+          AND NOT c.relrowsecurity
+    LOOP
+        EXECUTE format('GRANT SELECT ON chat_stats_purged TO %s', reader);
+    END LOOP;
 END
 $migration$;

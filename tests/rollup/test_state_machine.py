@@ -308,7 +308,8 @@ def test_after_every_step_the_rollup_gives_what_a_scan_gives(
     monkeypatch.setattr(purging, "PAUSE", 0)
     monkeypatch.setattr(purging, "LOCK_MS", 5)
     monkeypatch.setattr(purging, "ATTEMPTS", 1)
-    monkeypatch.setattr(purging, "BATCH_REQUESTS", 10)
+    monkeypatch.setattr(purging, "BATCH_REQUESTS", 20)
+    monkeypatch.setattr(purging, "BATCH_DAYS", 4_000_000)
     database = Database(database_url)
     try:
         run_state_machine_as_test(
