@@ -1,7 +1,8 @@
-"""Partitions of the requests that were detached or dropped: their rows go without a trigger, the statistics stay.
+"""Partitions that were detached or dropped: their rows went without a trigger, their statistics stay.
 
-A rollup that has more than the requests is a damaged one, but for the time of a partition that is gone: there, what
-it has more is kept like what was purged. When the same partition is attached again, that is given back.
+A rollup that has more than the requests is a damaged one, but for the time of a partition that is gone:
+there, what it has more is kept like what was purged. When the same partition is attached again, that is
+given back.
 """
 
 from collections.abc import Awaitable, Callable

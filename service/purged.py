@@ -1,4 +1,4 @@
-"""Requests that were purged: their sums for the methods that count the requests, and where they make edges coarse."""
+"""What is left of requests that were purged: their sums, for the methods that count the others."""
 
 from collections.abc import Sequence
 from dataclasses import replace

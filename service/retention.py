@@ -1,8 +1,8 @@
 """Purging: requests that are old are deleted, and the statistics keep their numbers.
 
-What was deleted is kept as sums of 15-minute buckets (`chat_stats_purged`), from which, and from the requests that
-are left, the rollup can be verified and made anew at any time. `chat_stats_purge()` deletes a chunk exactly; here is
-what goes around it: chunks, pauses, and what to tell whoever asked for it.
+What was deleted is kept as sums of 15-minute buckets (`chat_stats_purged`). From these, and from the requests
+that are left, the rollup can be verified and made anew at any time. `chat_stats_purge()` deletes a chunk
+exactly; here is what goes around it: chunks, pauses, and what to tell whoever asked for it.
 """
 
 import asyncio
@@ -53,7 +53,7 @@ class Purge:
     buckets: int = 0
     oldest: str | None = None
     newest: str | None = None
-    #: Models' buckets in which the rollup differs from the requests. From their chunk on, nothing was deleted.
+    #: Models' buckets in which the rollup differs. From their chunk on, nothing was deleted.
     differing: int = 0
 
 
@@ -83,7 +83,7 @@ class Retention:
             status = await self._rollup.status()
             if status.state != "on":
                 raise SchemaError(
-                    f"the rollup must be on, since it keeps the statistics; it is {status.state}: {status.reason}"
+                    f"the rollup must be on, to keep the statistics; it is {status.state}: {status.reason}"
                 )
             await self._require_rights()
             await keep_detached(self._rollup._fetch)
@@ -153,7 +153,12 @@ class Retention:
                 f"other tables refer to requests that are to be deleted, so that these were kept: {error}"
             ) from error
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-            raise _translated(error) from error
+            known = _translated(error)
+            if known is error and isinstance(
+                error, asyncpg.PostgresError
+            ):  # a rule, or a trigger of somebody's
+                known = SchemaError(f"requests could not be deleted, so that these were kept: {error}")
+            raise known from error
 
     async def _require_rights(self) -> None:
         row = await self._rollup._fetchrow(queries.load("retention_rights"), TABLE)

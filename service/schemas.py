@@ -82,8 +82,8 @@ class Metadata(Schema):
     unavailable: list[str] = Field(description="Fields that this method cannot know; they are 0.")
     precision: Literal["15m"] | None = Field(
         None,
-        description="15m, when an edge of the range lies within 15 minutes (of the clock, in UTC) of which requests "
-        "were purged: these count as a whole if they begin in the range. Absent: exact to the microsecond.",
+        description="15m: an edge of the range lies within 15 minutes (by the clock, in UTC) of which "
+        "requests were purged; these count as a whole if they begin in the range. Absent: it is exact.",
     )
 
 

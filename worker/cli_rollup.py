@@ -100,8 +100,8 @@ def purge(
 ) -> None:
     """Delete the requests that are older than DATE, and keep their statistics.
 
-    In small transactions, and only where the rollup was just verified against the requests. Exits with 1 when it
-    differs from them somewhere: nothing more is deleted then.
+    In small transactions, and only where the rollup was just verified against the requests. Exits with 1
+    when it differs from them somewhere: nothing more is deleted then.
     """
     moment = parse_moment("before", before)
 

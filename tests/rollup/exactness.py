@@ -40,8 +40,9 @@ CREATE VIEW all_requests AS
 
 CREATE FUNCTION scan_all_requests(p_start timestamptz, p_end timestamptz, p_provider_id text, p_model_id text)
 RETURNS TABLE (
-    model_id bigint, total_requests bigint, successful_requests bigint, total_input_tokens numeric,
-    total_output_tokens numeric, timed_requests bigint, total_processing_time_ms numeric, total_cost_usd numeric
+    model_id bigint, total_requests bigint, successful_requests bigint,
+    total_input_tokens numeric, total_output_tokens numeric,
+    timed_requests bigint, total_processing_time_ms numeric, total_cost_usd numeric
 )
 LANGUAGE sql STABLE AS $$
     SELECT
@@ -69,6 +70,7 @@ COMPARISON_WITH_MODEL = (
     + COMPARISON.replace("chat_stats_rolled_up", "scan_all_requests").replace(
         "compare_with_scan", "compare_scan_with_model"
     )
+    + ";"
 )
 
 #: Buckets that differ from the requests, and places where months and lifetime differ from the days.
