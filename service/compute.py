@@ -211,7 +211,8 @@ async def _with_purged(count: Counting, snapshot: Snapshot, query: Query, timeou
         snapshot, timeout=timeout, provider_id=query.provider_id, model_id=query.model_id
     )
     bounds = query.range.bounds(snapshot.now)
-    return await purged.add_purged(snapshot, bounds, usage, models, timeout=timeout)
+    fields = purged.TOTALS if count is _grouped else purged.COUNTS
+    return await purged.add_purged(snapshot, bounds, usage, models, fields=fields, timeout=timeout)
 
 
 async def _grouped(snapshot: Snapshot, query: Query, timeout: float) -> list[ModelUsage]:

@@ -15,8 +15,9 @@ Bounds = tuple[datetime | None, datetime | None]
 #: To what the edges of a range are exact within a bucket of which requests were purged.
 BUCKET = "15m"
 
-_TOTALS = (
-    "total_requests",
+COUNTS = ("total_requests",)
+TOTALS = (
+    *COUNTS,
     "successful_requests",
     "total_input_tokens",
     "total_output_tokens",
@@ -48,14 +49,15 @@ async def add_purged(
     usage: Sequence[ModelUsage],
     models: Sequence[ModelUsage],
     *,
+    fields: Sequence[str],
     timeout: float,
 ) -> list[ModelUsage]:
-    """Add the purged requests of `models` to what was counted."""
+    """Add the purged requests of `models` to what was counted, in those fields."""
     records = await snapshot.fetch(queries.load("purged_by_model"), *bounds, timeout=timeout)
     purged = {record["model_id"]: record for record in records}
     known = {model.model_id: model for model in (*models, *usage)}
     return [
-        replace(model, **{name: getattr(model, name) + found[name] for name in _TOTALS})
+        replace(model, **{name: getattr(model, name) + found[name] for name in fields})
         if (found := purged.get(str(model.model_id)))
         else model
         for model in known.values()

@@ -277,8 +277,8 @@ class Rollup:
         """Refuse to make the rollup anew without the sums of the requests that were purged."""
         if before := await self._fetchval(queries.load("rollup_purged_lost")):
             raise SchemaError(
-                f"{PURGED_TABLE} has lost the sums of the requests that were purged before {before}. Restore "
-                f"it from a backup, or give these numbers up: UPDATE {STATE_TABLE} SET purged_before = NULL"
+                f"{PURGED_TABLE} has lost the sums of the requests that were purged before {before}; restore "
+                f"it from a backup, or set purged_before of {STATE_TABLE} to NULL, to do without them"
             )
 
     async def _start_over(self) -> None:
