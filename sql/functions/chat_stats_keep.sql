@@ -15,32 +15,27 @@ BEGIN
     RETURN chat_stats_purged_add(
         format(
             $changes$
-                differences AS MATERIALIZED (
-                    SELECT
-                        c.model_id, c.bucket, c.bin, sum(c.requests) AS requests, sum(c.successful) AS successful,
-                        sum(c.input_tokens) AS input_tokens, sum(c.output_tokens) AS output_tokens,
-                        sum(c.timed) AS timed, sum(c.time_ms) AS time_ms, sum(c.cost_usd) AS cost_usd, sum(c.n) AS n
-                    FROM (%s) AS c
-                    GROUP BY c.model_id, c.bucket, c.bin
-                ), concerned AS MATERIALIZED (
-                    SELECT d.model_id, d.bucket
-                    FROM differences AS d
-                    GROUP BY d.model_id, d.bucket
-                    HAVING CASE WHEN %L THEN sum(d.requests) < 0 ELSE sum(d.requests) > 0 AND sum(d.requests) <= (
+                concerned AS MATERIALIZED (
+                    SELECT *
+                    FROM chat_stats_rollup_differences(%L, %L) AS d
+                    WHERE CASE WHEN %L THEN d.requests < 0 ELSE d.requests > 0 AND d.requests <= (
                         SELECT sum(k.requests)
                         FROM chat_stats_purged_slots(d.bucket, d.bucket + interval '1 microsecond') AS k
                         WHERE k.model_id = d.model_id
                     ) END
                 ), changes AS (
                     SELECT
-                        d.model_id, d.bucket, d.bin, -d.requests AS requests, -d.successful AS successful,
-                        -d.input_tokens AS input_tokens, -d.output_tokens AS output_tokens, -d.timed AS timed,
-                        -d.time_ms AS time_ms, -d.cost_usd AS cost_usd, -d.n AS n
-                    FROM differences AS d
-                    JOIN concerned AS c USING (model_id, bucket)
+                        c.model_id, c.bucket, NULL::smallint AS bin, -c.requests AS requests,
+                        -c.successful AS successful, -c.input_tokens AS input_tokens,
+                        -c.output_tokens AS output_tokens, -c.timed AS timed, -c.time_ms AS time_ms,
+                        -c.cost_usd AS cost_usd, 0 AS n
+                    FROM concerned AS c
+                    UNION ALL
+                    SELECT c.model_id, c.bucket, u.bin, 0, 0, 0, 0, 0, 0, 0, -u.n
+                    FROM concerned AS c CROSS JOIN LATERAL unnest(c.bins, c.counts) AS u (bin, n)
                 )
             $changes$,
-            chat_stats_rollup_changes(p_start, p_end), p_gone
+            p_start, p_end, p_gone
         ),
         'concerned'
     );
