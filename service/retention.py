@@ -19,7 +19,8 @@ import orjson
 from service import queries
 from service.errors import DatabaseBusy, InvalidParameter, SchemaError
 from service.partitions import keep_detached
-from service.rollup import TABLE, Rollup, _translated, open_rollup
+from service.rollup import Rollup, open_rollup
+from service.rollup_connection import ERRORS, TABLE, UpkeepConnection, translated
 from service.settings import Settings
 
 #: Requests that one transaction deletes, about: it ends at the end of a bucket.
@@ -61,12 +62,12 @@ class Retention:
     """Purging, over one connection of its own."""
 
     def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
-        self._connection = connection
+        self._connection = UpkeepConnection(connection)
         self._rollup = Rollup(connection)
 
     async def estimate_requests(self, before: datetime) -> int:
         """Return about how many requests are older, from the table's statistics."""
-        plan = await self._rollup._fetchval(
+        plan = await self._connection.fetchval(
             f"EXPLAIN (FORMAT JSON) SELECT FROM {TABLE} WHERE created_at < '{before.isoformat()}'"
         )
         return int(orjson.loads(plan)[0]["Plan"]["Plan Rows"])
@@ -79,15 +80,15 @@ class Retention:
         """
         if before > datetime.now(UTC):
             raise InvalidParameter("before", f"{before:%Y-%m-%d %H:%M:%S} UTC lies in the future")
-        async with self._rollup._lock():
+        async with self._connection.lock():
             status = await self._rollup.status()
             if status.state != "on":
                 raise SchemaError(
                     f"the rollup must be on, to keep the statistics; it is {status.state}: {status.reason}"
                 )
             await self._require_rights()
-            await keep_detached(self._rollup._fetch)
-            end = await self._rollup._fetchval("SELECT chat_stats_bucket($1)::text", before)
+            await keep_detached(self._connection.fetch)
+            end = await self._connection.fetchval("SELECT chat_stats_bucket($1)::text", before)
             purge = Purge(end, dry_run)
             async for chunk in self._chunks(end):
                 started = time.monotonic()
@@ -103,7 +104,7 @@ class Retention:
 
     async def _chunks(self, end: str) -> AsyncIterator[tuple[str, str]]:
         place = "-infinity"
-        while found := await self._rollup._fetch(
+        while found := await self._connection.fetch(
             queries.load("retention_next_chunk"), place, BATCH_REQUESTS - 1, end, BATCH_DAYS
         ):
             yield found[0]["start"], found[0]["end"]
@@ -111,15 +112,17 @@ class Retention:
 
     async def _look_at(self, start: str, end: str, purge: Purge) -> None:
         async with self._snapshot("ACCESS SHARE"):
-            _add(purge, await self._connection.fetchrow(queries.load("retention_chunk"), start, end))
-            purge.differing += await self._connection.fetchval(queries.load("rollup_differences"), start, end)
+            _add(purge, await self._connection.raw.fetchrow(queries.load("retention_chunk"), start, end))
+            purge.differing += await self._connection.raw.fetchval(
+                queries.load("rollup_differences"), start, end
+            )
 
     async def _delete(self, start: str, end: str, purge: Purge) -> None:
         for _attempt in range(ATTEMPTS):
             try:
                 async with self._snapshot("ROW EXCLUSIVE"):
-                    found = await self._connection.fetchrow(queries.load("retention_chunk"), start, end)
-                    done = await self._connection.fetchrow(queries.load("retention_purge"), start, end)
+                    found = await self._connection.raw.fetchrow(queries.load("retention_chunk"), start, end)
+                    done = await self._connection.raw.fetchrow(queries.load("retention_purge"), start, end)
                 break
             except _IN_THE_WAY:
                 await asyncio.sleep(RETRY_SECONDS)
@@ -131,7 +134,7 @@ class Retention:
         purge.differing = done["differing"]
         if done["deleted"]:
             _add(purge, found)
-            await self._rollup._execute(
+            await self._connection.execute(
                 "UPDATE chat_stats_rollup_state "
                 "SET purged_before = GREATEST(purged_before, $1::text::timestamptz)",
                 end,
@@ -141,8 +144,8 @@ class Retention:
     async def _snapshot(self, lock: str) -> AsyncIterator[None]:
         """Open a transaction with one snapshot of requests and rollup, which no TRUNCATE comes in between."""
         try:
-            async with self._connection.transaction(isolation="repeatable_read"):
-                await self._connection.execute(
+            async with self._connection.raw.transaction(isolation="repeatable_read"):
+                await self._connection.raw.execute(
                     f"SET LOCAL lock_timeout = {LOCK_MS}; LOCK TABLE {TABLE} IN {lock} MODE"
                 )
                 yield
@@ -152,8 +155,8 @@ class Retention:
             raise SchemaError(
                 f"other tables refer to requests that are to be deleted, so that these were kept: {error}"
             ) from error
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-            known = _translated(error)
+        except ERRORS as error:
+            known = translated(error)
             if known is error and isinstance(
                 error, asyncpg.PostgresError
             ):  # a rule, or a trigger of somebody's
@@ -161,7 +164,7 @@ class Retention:
             raise known from error
 
     async def _require_rights(self) -> None:
-        row = await self._rollup._fetchrow(queries.load("retention_rights"), TABLE)
+        row = await self._connection.fetchrow(queries.load("retention_rights"), TABLE)
         if lacking := row["lacking"]:
             raise SchemaError(
                 f"the role {row['role']} lacks {' and '.join(lacking)} on {TABLE}; "
@@ -173,7 +176,7 @@ class Retention:
 async def open_retention(settings: Settings) -> AsyncIterator[Retention]:
     """Connect for purging, without a time-out for the whole."""
     async with open_rollup(settings) as rollup:
-        yield Retention(rollup._connection)
+        yield Retention(rollup._connection.raw)
 
 
 def _add(purge: Purge, found: Any) -> None:

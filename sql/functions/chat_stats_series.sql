@@ -59,10 +59,11 @@ BEGIN
         SELECT
             chat_stats_interval_start(p_interval, chat_stats_bucket_at(t.day, s.slot), p_timezone), t.model_id,
             s.requests, s.successful, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
-        FROM days AS t
+        FROM days AS d
+        JOIN chat_stats_rollup_slots AS t ON t.model_id = d.model_id AND t.day = d.day
         CROSS JOIN LATERAL unnest(t.slots, t.slot_requests, t.slot_successful, t.slot_input_tokens, t.slot_output_tokens, t.slot_timed, t.slot_time_ms, t.slot_cost_usd)
             AS s (slot, requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd)
-        WHERE NOT t.whole
+        WHERE NOT d.whole
           AND chat_stats_bucket_at(t.day, s.slot) >= first_bucket
           AND chat_stats_bucket_at(t.day, s.slot) < end_bucket
         UNION ALL

@@ -56,7 +56,7 @@ ANSWERS = (
 
 #: The histograms of all tiers, in any order.
 HISTOGRAMS = (
-    "SELECT t.model_id, t.day, u.* FROM chat_stats_rollup_days AS t, unnest(bin_slots, bins, counts) AS u "
+    "SELECT t.model_id, t.day, u.* FROM chat_stats_rollup_slots AS t, unnest(bin_slots, bins, counts) AS u "
     "ORDER BY 1, 2, 3, 4",
     "SELECT t.model_id, t.month, u.* FROM chat_stats_rollup_months AS t, unnest(bins, counts) AS u "
     "ORDER BY 1, 2, 3",

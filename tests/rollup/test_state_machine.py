@@ -31,8 +31,9 @@ pytestmark = pytest.mark.timeout(400 + STEPS / 10)  # shrinking a failure takes 
 
 RESET = """
 SET session_replication_role = replica;
-TRUNCATE chat_completion_requests, models, providers, chat_stats_deltas, chat_stats_rollup_days,
-    chat_stats_rollup_months, chat_stats_rollup_lifetime, chat_stats_purged, purged_requests RESTART IDENTITY;
+TRUNCATE chat_completion_requests, models, providers, chat_stats_deltas, chat_stats_rollup_slots,
+    chat_stats_rollup_days, chat_stats_rollup_months, chat_stats_rollup_lifetime, chat_stats_purged,
+    purged_requests RESTART IDENTITY;
 SET session_replication_role = origin;
 """
 
