@@ -12,7 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from service.retention import Purge, open_retention
-from service.rollup import Rollup, RollupStatus, open_rollup
+from service.rollup import Rollup, open_rollup
+from service.rollup_state import RollupStatus
 from service.settings import Settings, load_settings
 from service.timerange import parse_moment
 
