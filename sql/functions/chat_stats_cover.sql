@@ -7,6 +7,8 @@
 --   slots          those of the day first_day, [first_slot, end_slot)
 --   deltas         of buckets in [starts, ends); no ends: no limit
 --   requests       created in [starts, ends): the ragged edges, less than a bucket each
+--
+-- The columns that a tier does not name mean nothing.
 CREATE OR REPLACE FUNCTION chat_stats_cover(p_start timestamptz, p_end timestamptz)
 RETURNS TABLE (
     tier text,
@@ -44,26 +46,41 @@ DECLARE
     next_month date;
     today date := chat_stats_day(chat_stats_bucket(now()));
     -- Slots of the first and of the last day in which there may be something.
-    filled_from integer := CASE WHEN day_from < today THEN 96 WHEN day_from = today THEN chat_stats_slot(now()) + 1 ELSE 0 END;
-    filled_to integer := CASE WHEN day_to < today THEN 96 WHEN day_to = today THEN chat_stats_slot(now()) + 1 ELSE 0 END;
+    filled_from integer := CASE
+        WHEN day_from < today THEN 96 WHEN day_from = today THEN chat_stats_slot(now()) + 1 ELSE 0 END;
+    filled_to integer := CASE
+        WHEN day_to < today THEN 96 WHEN day_to = today THEN chat_stats_slot(now()) + 1 ELSE 0 END;
 BEGIN
     IF p_start >= p_end THEN
         RETURN;
-    ELSIF first_bucket >= end_bucket AND p_end IS NOT NULL THEN  -- no whole bucket lies in the range
-        RETURN QUERY SELECT 'requests', 1, NULL::date, NULL::date, NULL::smallint, NULL::smallint, p_start, p_end;
+    END IF;
+    sign := 1;
+    tier := 'requests';
+    IF first_bucket >= end_bucket AND p_end IS NOT NULL THEN  -- no whole bucket lies in the range
+        starts := p_start;
+        ends := p_end;
+        RETURN NEXT;
         RETURN;
     END IF;
     IF p_start < first_bucket THEN
-        RETURN QUERY SELECT 'requests', 1, NULL::date, NULL::date, NULL::smallint, NULL::smallint, p_start, first_bucket;
+        starts := p_start;
+        ends := first_bucket;
+        RETURN NEXT;
     END IF;
     IF end_bucket < p_end THEN
-        RETURN QUERY SELECT 'requests', 1, NULL::date, NULL::date, NULL::smallint, NULL::smallint, end_bucket, p_end;
+        starts := end_bucket;
+        ends := p_end;
+        RETURN NEXT;
     END IF;
-    RETURN QUERY SELECT 'deltas', 1, NULL::date, NULL::date, NULL::smallint, NULL::smallint, first_bucket,
-        CASE WHEN p_end IS NOT NULL THEN end_bucket END;
+    tier := 'deltas';
+    starts := first_bucket;
+    ends := CASE WHEN p_end IS NOT NULL THEN end_bucket END;
+    RETURN NEXT;
     IF p_end IS NULL THEN  -- then requests of an infinite time are in the range, too
-        RETURN QUERY SELECT 'months', 1, 'infinity'::date, NULL::date, NULL::smallint, NULL::smallint,
-            NULL::timestamptz, NULL::timestamptz;
+        tier := 'months';
+        first_day := 'infinity';
+        end_day := NULL;
+        RETURN NEXT;
     END IF;
 
     IF slot_from > 0 AND 2 * slot_from >= filled_from THEN
@@ -72,21 +89,39 @@ BEGIN
     IF slot_to > 0 AND 2 * slot_to > filled_to THEN
         days_to := day_to + 1;
     END IF;
+    tier := 'slots';
     IF day_from = day_to AND days_from >= days_to THEN
-        RETURN QUERY SELECT 'slots', 1, day_from, NULL::date, slot_from, slot_to, NULL::timestamptz, NULL::timestamptz;
+        first_day := day_from;
+        first_slot := slot_from;
+        end_slot := slot_to;
+        RETURN NEXT;
         RETURN;
     END IF;
     IF slot_from > 0 THEN
-        RETURN QUERY SELECT 'slots', CASE WHEN days_from > day_from THEN 1 ELSE -1 END, day_from, NULL::date,
-            CASE WHEN days_from > day_from THEN slot_from ELSE 0 END::smallint,
-            CASE WHEN days_from > day_from THEN 96 ELSE slot_from END::smallint,
-            NULL::timestamptz, NULL::timestamptz;
+        first_day := day_from;
+        IF days_from > day_from THEN
+            first_slot := slot_from;
+            end_slot := 96;
+        ELSE
+            sign := -1;
+            first_slot := 0;
+            end_slot := slot_from;
+        END IF;
+        RETURN NEXT;
+        sign := 1;
     END IF;
     IF slot_to > 0 THEN
-        RETURN QUERY SELECT 'slots', CASE WHEN days_to > day_to THEN -1 ELSE 1 END, day_to, NULL::date,
-            CASE WHEN days_to > day_to THEN slot_to ELSE 0 END::smallint,
-            CASE WHEN days_to > day_to THEN 96 ELSE slot_to END::smallint,
-            NULL::timestamptz, NULL::timestamptz;
+        first_day := day_to;
+        IF days_to > day_to THEN
+            sign := -1;
+            first_slot := slot_to;
+            end_slot := 96;
+        ELSE
+            first_slot := 0;
+            end_slot := slot_to;
+        END IF;
+        RETURN NEXT;
+        sign := 1;
     END IF;
 
     months_from := chat_stats_month(days_from);
@@ -103,21 +138,26 @@ BEGIN
             months_to := next_month;
         END IF;
     END IF;
+    tier := 'days';
     IF months_from >= months_to THEN
-        RETURN QUERY SELECT 'days', 1, days_from, days_to, NULL::smallint, NULL::smallint,
-            NULL::timestamptz, NULL::timestamptz
-        WHERE days_from < days_to;
-        RETURN;
+        first_day := days_from;
+        end_day := days_to;
+        RETURN NEXT;
+    ELSE
+        FOR sign, first_day, end_day IN VALUES
+            (-1, months_from, days_from), (1, days_from, months_from),
+            (-1, days_to, months_to), (1, months_to, days_to)
+        LOOP
+            IF first_day < end_day THEN
+                RETURN NEXT;
+            END IF;
+        END LOOP;
+        tier := 'months';
+        sign := 1;
+        first_day := months_from;
+        end_day := LEAST(months_to, chat_stats_day(NULL));
+        RETURN NEXT;
     END IF;
-    RETURN QUERY SELECT 'months', 1, months_from, LEAST(months_to, chat_stats_day(NULL)), NULL::smallint, NULL::smallint,
-        NULL::timestamptz, NULL::timestamptz;
-    RETURN QUERY
-    SELECT 'days', d.sign, d.first_day, d.end_day, NULL::smallint, NULL::smallint, NULL::timestamptz, NULL::timestamptz
-    FROM (VALUES
-        (-1, months_from, days_from), (1, days_from, months_from),
-        (-1, days_to, months_to), (1, months_to, days_to)
-    ) AS d (sign, first_day, end_day)
-    WHERE d.first_day < d.end_day;
 END
 $function$;
 

@@ -39,3 +39,8 @@ END
 $function$;
 
 SELECT chat_stats_adopt_function('chat_stats_rollup_differences');
+
+-- As chat_stats_rollup_repair(), and for the same reasons.
+ALTER FUNCTION chat_stats_rollup_differences(timestamptz, timestamptz) SET work_mem = '64MB';
+ALTER FUNCTION chat_stats_rollup_differences(timestamptz, timestamptz) SET enable_hashagg = off;
+ALTER FUNCTION chat_stats_rollup_differences(timestamptz, timestamptz) SET jit = off;
