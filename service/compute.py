@@ -15,6 +15,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -22,7 +23,7 @@ from typing import Any
 
 import asyncpg
 
-from service import metrics, queries
+from service import metrics, purged, queries
 from service.aggregations import AGGREGATIONS, Aggregation, Query, Totals, series_arguments
 from service.database import SPARE_CONNECTIONS, Snapshot
 from service.errors import ComputationTimedOut, NotFound, SchemaError
@@ -56,6 +57,10 @@ class Method(StrEnum):
 LADDER = tuple(Method)
 
 
+#: Counts the requests that are in the table.
+Counting = Callable[[Snapshot, Query, float], Awaitable[list[ModelUsage]]]
+
+
 class WrongColumns(Exception):
     """A function of the right name returned other columns or values: it is not the one that we install."""
 
@@ -86,6 +91,8 @@ class Computed:
     compute_ms: float
     #: Fields that the method cannot know; they are 0 in `data`.
     unavailable: tuple[str, ...] = ()
+    #: "15m": an edge of the range lies where requests were purged, and is no more exact than that.
+    precision: str | None = None
 
 
 class MethodLog:
@@ -153,10 +160,11 @@ async def _climb_down(snapshot: Snapshot, query: Query, timeout: float) -> Compu
         if aggregation.is_series and len(data) > MAX_POINTS:
             raise too_many_points(query.series)
         METHOD_LOG.record(aggregation.name, method, reason)
-        metrics.computed(aggregation.name, method, time.perf_counter() - started)
-        return Computed(
-            data, query.metadata(data), method, (time.perf_counter() - started) * 1000, unavailable
-        )
+        bounds = query.range.bounds(snapshot.now)
+        precision = await purged.precision(snapshot, bounds, timeout=timeout)
+        seconds = time.perf_counter() - started
+        metrics.computed(aggregation.name, method, seconds)
+        return Computed(data, query.metadata(data), method, seconds * 1000, unavailable, precision)
     raise AssertionError("the last method has no next one")  # pragma: no cover
 
 
@@ -184,12 +192,12 @@ async def _run(
     elif aggregation.from_usage is None:
         data = await _plain_series(snapshot, query, aggregation, timeout)
     elif method is Method.OPTIMIZED:
-        data = aggregation.from_usage(await _grouped(snapshot, query, timeout))
+        data = aggregation.from_usage(await _with_purged(_grouped, snapshot, query, timeout))
         if "total_cost_usd" in data and not await _has_cost(snapshot, timeout):
             data["total_cost_usd"] = None
     else:
         count = _count_models if method is Method.WITH_COUNTS else _count_slices
-        data = aggregation.from_usage(await count(snapshot, query, timeout))
+        data = aggregation.from_usage(await _with_purged(count, snapshot, query, timeout))
         unavailable = aggregation.unknown_from_counts
         if isinstance(data, dict):
             # What is derived from numbers that are not known is not known either.
@@ -225,6 +233,10 @@ async def _call(snapshot: Snapshot, query: Query, aggregation: Aggregation, time
 
 
 async def _plain_series(snapshot: Snapshot, query: Query, aggregation: Aggregation, timeout: float) -> Data:
+    if await purged.has_purged(snapshot, timeout=timeout):
+        raise SchemaError(
+            f"requests were purged, and only {aggregation.function} still counts them; run: chat-stats migrate"
+        )
     bounds = query.range.bounds(snapshot.now)
     arguments = series_arguments(query)
     records = await snapshot.fetch(queries.load("timeseries"), *bounds, *arguments, timeout=timeout)
@@ -268,6 +280,18 @@ async def _with_identity(snapshot: Snapshot, model_id: str, stats: Row, timeout:
     if not found:
         raise NotFound(f"no model with id {model_id}")
     return model_row(found[0], stats or None)
+
+
+async def _with_purged(count: Counting, snapshot: Snapshot, query: Query, timeout: float) -> list[ModelUsage]:
+    usage = await count(snapshot, query, timeout)
+    if not await purged.has_purged(snapshot, timeout=timeout):
+        return usage
+    models = await catalogue(
+        snapshot, timeout=timeout, provider_id=query.provider_id, model_id=query.model_id
+    )
+    bounds = query.range.bounds(snapshot.now)
+    fields = purged.TOTALS if count is _grouped else purged.COUNTS
+    return await purged.add_purged(snapshot, bounds, usage, models, fields=fields, timeout=timeout)
 
 
 async def _grouped(snapshot: Snapshot, query: Query, timeout: float) -> list[ModelUsage]:

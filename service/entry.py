@@ -36,6 +36,8 @@ class Entry:
     compute_ms: float
     generation: str
     unavailable: tuple[str, ...] = ()
+    #: "15m": an edge of its range lies where requests were purged, and is no more exact than that.
+    precision: str | None = None
 
     def age_seconds(self, now: datetime) -> float:
         """Return the age; 0 when the clock of whoever computed it is ahead of ours."""
@@ -67,6 +69,7 @@ def encode(entry: Entry) -> bytes:
         "generation": entry.generation,
         "totals": entry.totals,
         "unavailable": entry.unavailable,
+        "precision": entry.precision,
     }
     return orjson.dumps(header) + b"\n" + entry.body
 
@@ -89,6 +92,7 @@ def decode(stored: bytes) -> Entry:
             compute_ms=float(header["compute_ms"]),
             generation=str(header["generation"]),
             unavailable=tuple(header["unavailable"]),
+            precision=header.get("precision"),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UndecodableEntry(f"it is no chat-stats entry ({type(error).__name__})") from None

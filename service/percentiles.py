@@ -4,7 +4,7 @@
     one plain statement              beside `fallback_optimized`, and where the function is at fault
 
 Both give the same row for each group. When neither can, the answer keeps its method, and the percentiles are
-0 and named as unavailable.
+0 and named as unavailable. (Also where only the plain one would do, once requests were purged.)
 """
 
 import logging
@@ -13,7 +13,7 @@ from typing import Any
 
 import asyncpg
 
-from service import queries
+from service import purged, queries
 from service.aggregations import Aggregation, Query
 from service.database import Snapshot
 from service.rows import PERCENTILE_FIELDS, Data, Row, add_percentiles
@@ -54,6 +54,9 @@ async def _groups(
     arguments = (group_by, *query.range.bounds(snapshot.now), query.provider_id, query.model_id)
     trouble = None
     for statement in (queries.load("percentiles"),) if plain else (CALL, queries.load("percentiles")):
+        if statement is not CALL and await purged.has_purged(snapshot, timeout=timeout):
+            trouble = trouble or "only their function knows of requests that were purged"
+            break
         try:
             records = await snapshot.fetch(statement, *arguments, timeout=timeout)
             groups = {record["group_id"]: _row(dict(record)) for record in records}

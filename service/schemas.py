@@ -110,6 +110,11 @@ class Metadata(Schema):
     start_date: datetime | None = Field(None, description="Start of the range, when one was given.")
     end_date: datetime | None = Field(None, description="End of the range (exclusive), when one was given.")
     unavailable: list[str] = Field(description="Fields that this method cannot know; they are 0.")
+    precision: Literal["15m"] | None = Field(
+        None,
+        description="15m: an edge of the range lies within 15 minutes (by the clock, in UTC) of which "
+        "requests were purged; these count as a whole if they begin in the range. Absent: it is exact.",
+    )
 
 
 class ProvidersMetadata(Metadata):

@@ -417,4 +417,5 @@ def _entry(computed: Computed, data: Data, totals: Totals, generation: str, comp
         compute_ms=round(computed.compute_ms, 3),
         generation=generation,
         unavailable=computed.unavailable,
+        precision=computed.precision,
     )

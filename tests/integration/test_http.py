@@ -10,6 +10,8 @@ import pytest
 
 from service.aggregations import AGGREGATIONS
 from service.database import Database
+from service.retention import Retention
+from service.rollup import Rollup
 from tests.conftest import SettingsFactory, make_settings
 from tests.integration.conftest import OpenClient
 
@@ -434,3 +436,24 @@ async def test_an_unexpected_error_shows_nothing_of_the_inside(
     assert response.status_code == 500
     assert response.headers["content-type"] == "application/problem+json"
     assert "NoneType" not in response.text
+
+
+async def test_an_edge_where_requests_were_purged_is_exact_to_15_minutes_and_says_so(
+    client: httpx.AsyncClient, gateway: asyncpg.Connection
+) -> None:
+    await Rollup(gateway).enable(lambda _done: None)
+    path = "/chat-requests/summary?start_date=2020-01-01T00:00:00&end_date=2020-01-01T00:07:00"
+    assert "precision" not in (await get(client, path))["metadata"]
+    await Retention(gateway).purge(datetime(2020, 1, 2, tzinfo=UTC), lambda _done: None)
+    path = path.replace("00:07", "00:05")
+    for method in ("rpc", "fallback_optimized"):
+        body = await get(client, path)
+        assert (body["metadata"]["method"], body["metadata"]["precision"]) == (method, "15m")
+        assert body["data"]["total_requests"] == 1
+        assert (await get(client, path))["metadata"]["precision"] == "15m"  # from the cache
+        for exact in ("?window=all", "?start_date=2020-01-01&end_date=2020-01-02", "?window=1h"):
+            body = await get(client, f"/chat-requests/counts{exact}")
+            assert "precision" not in body["metadata"]
+            assert body["metadata"]["total_requests"] == {"?window=all": 6, "?window=1h": 5}.get(exact, 1)
+        await gateway.execute("DROP FUNCTION IF EXISTS get_chat_request_summary")
+        path = path.replace("00:05", "00:06")
