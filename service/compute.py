@@ -235,7 +235,7 @@ async def _call(snapshot: Snapshot, query: Query, aggregation: Aggregation, time
 async def _plain_series(snapshot: Snapshot, query: Query, aggregation: Aggregation, timeout: float) -> Data:
     if await purged.has_purged(snapshot, timeout=timeout):
         raise SchemaError(
-            f"requests were purged, and only {aggregation.function} still counts them; run: chat-stats migrate"
+            f"only {aggregation.function} still counts requests that were purged; run: chat-stats migrate"
         )
     bounds = query.range.bounds(snapshot.now)
     arguments = series_arguments(query)

@@ -43,6 +43,9 @@ class RollupStatus:
     purged_bytes: int = 0
 
 
+_KEPT = "SELECT ready, folded_at, audited_at, drift FROM chat_stats_rollup_state"
+
+
 async def read_status(connection: UpkeepConnection) -> RollupStatus:
     found = await connection.fetchrow(
         queries.load("rollup_catalogue"),
@@ -54,7 +57,7 @@ async def read_status(connection: UpkeepConnection) -> RollupStatus:
     missing = found["missing"]
     if len(missing) > len(ROLLUP_TABLES) and not found["triggers"]:
         raise SchemaError("the rollup has no tables; run: chat-stats migrate")
-    rows = [] if STATE_TABLE in missing else await connection.fetch("SELECT * FROM chat_stats_rollup_state")
+    rows = [] if STATE_TABLE in missing else await connection.fetch(_KEPT)
     kept = dict(rows[0]) if rows else {}
     unfolded = (
         0

@@ -74,7 +74,8 @@ LANGUAGE sql STABLE AS $$
 $$;
 
 CREATE FUNCTION scan_all_requests_histograms(
-    p_interval text, p_timezone text, p_start timestamptz, p_end timestamptz, p_provider_id text, p_model_id text
+    p_interval text, p_timezone text, p_start timestamptz, p_end timestamptz,
+    p_provider_id text, p_model_id text
 )
 RETURNS TABLE (interval_start timestamptz, model_id bigint, bin smallint, n bigint)
 LANGUAGE sql STABLE AS $$
