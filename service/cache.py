@@ -115,9 +115,8 @@ class Cache:
         """
         if self.paused:
             return Stored(entry, kept=False)
-        lifetime = self._lifetime if lifetime_seconds is None else timedelta(seconds=lifetime_seconds)
         try:
-            newer = await self._in_time(lambda: self._replace_older(query_key, entry, lifetime))
+            newer = await self._in_time(lambda: self._replace_older(query_key, entry, lifetime_seconds))
             if newer is not None:
                 return Stored(newer, kept=True)
         except WatchError:
@@ -132,8 +131,11 @@ class Cache:
         self._accepts()
         return Stored(entry, kept=True)
 
-    async def _replace_older(self, query_key: str, entry: Entry, lifetime: timedelta) -> Entry | None:
+    async def _replace_older(
+        self, query_key: str, entry: Entry, lifetime_seconds: float | None
+    ) -> Entry | None:
         """Store the entry, or return the newer one that is there."""
+        lifetime = self._lifetime if lifetime_seconds is None else timedelta(seconds=lifetime_seconds)
         key = self.entry_key(query_key)
         async with self.redis.pipeline() as pipe:
             await pipe.watch(key)
