@@ -33,6 +33,9 @@ logger = logging.getLogger(__name__)
 #: After a failure, seconds during which Redis is not asked again: a hung one must not delay every request.
 PAUSE_SECONDS = 1.0
 
+#: Seconds by which a time-out comes too late in a process that is too busy to tell whether Redis answered.
+LATE_SECONDS = 0.05
+
 _REDIS_TROUBLE = (RedisError, OSError, TimeoutError)
 
 Answer = TypeVar("Answer")
@@ -95,8 +98,7 @@ class Cache:
         if not self.reachable:
             self._pause()  # one request looks whether Redis is back, the others go on without it
         try:
-            async with asyncio.timeout(self._timeout):
-                answer = await command()
+            answer = await self._in_time(command)
         except ResponseError as error:
             if not str(error).startswith("WRONGTYPE"):
                 self._trouble(error)
@@ -118,20 +120,10 @@ class Cache:
         """
         if self.paused:
             return Stored(entry, kept=False)
-        key = self.entry_key(query_key)
         try:
-            async with asyncio.timeout(self._timeout), self.redis.pipeline() as pipe:
-                await pipe.watch(key)
-                current = await self._current(pipe, query_key)
-                if current is not None and entry.computed_at <= current.computed_at <= datetime.now(UTC):
-                    return Stored(current, kept=True)
-                pipe.multi()  # type: ignore[no-untyped-call]
-                if lifetime_seconds is None:
-                    pipe.set(key, encode(entry), px=self._lifetime)
-                else:
-                    lifetime_ms = round(lifetime_seconds * 1000)
-                    self._on_demand.store(pipe, key, encode(entry), lifetime_ms=lifetime_ms)
-                await pipe.execute()
+            newer = await self._in_time(lambda: self._replace_older(query_key, entry, lifetime_seconds))
+            if newer is not None:
+                return Stored(newer, kept=True)
         except WatchError:
             return Stored(await self.get(query_key) or entry, kept=True)  # somebody was faster
         except ResponseError as error:  # reachable, but it refuses to write: full, or read-only
@@ -143,6 +135,42 @@ class Cache:
         self._works()
         self._accepts()
         return Stored(entry, kept=True)
+
+    async def _replace_older(
+        self, query_key: str, entry: Entry, lifetime_seconds: float | None
+    ) -> Entry | None:
+        """Store the entry, or return the newer one that is there."""
+        key = self.entry_key(query_key)
+        async with self.redis.pipeline() as pipe:
+            await pipe.watch(key)
+            current = await self._current(pipe, query_key)
+            if current is not None and entry.computed_at <= current.computed_at <= datetime.now(UTC):
+                return current
+            pipe.multi()  # type: ignore[no-untyped-call]
+            if lifetime_seconds is None:
+                pipe.set(key, encode(entry), px=self._lifetime)
+            else:
+                lifetime_ms = round(lifetime_seconds * 1000)
+                self._on_demand.store(pipe, key, encode(entry), lifetime_ms=lifetime_ms)
+            await pipe.execute()
+        return None
+
+    async def _in_time(self, command: Callable[[], Awaitable[Answer]]) -> Answer:
+        """Run a command within the time-out: once more when it was this process that was late, not Redis.
+
+        In a burst of requests the event loop may see neither the reply nor the time for so long.
+        """
+        began_at = time.monotonic()
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await command()
+        except ResponseError:
+            raise
+        except _REDIS_TROUBLE:
+            if time.monotonic() - began_at < self._timeout + LATE_SECONDS:
+                raise
+        async with asyncio.timeout(self._timeout):
+            return await command()
 
     async def publish(self, entries: Mapping[str, Entry], generation: Generation | None) -> bool:
         """Make all entries of one refresh appear together, and say so if it was of everything.

@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import orjson
 
@@ -119,13 +120,17 @@ class Leases:
     async def _look(self, query_key: str, token: str) -> Look | None:
         """Take the lease if it is free, and see what is stored; None: Redis is away, or does not let us."""
         lease = self._cache.key("lease", query_key)
-        async with self._cache.redis.pipeline(transaction=False) as pipe:
-            # In this order: whoever has the lease sees what its last holder stored.
-            pipe.set(lease, token, nx=True, px=LEASE_MS)
-            pipe.get(lease)
-            pipe.get(self._cache.key("entry", query_key))
-            pipe.get(self._cache.key("failure", query_key))
-            answers = await self._cache.attempt(lambda: pipe.execute(raise_on_error=False))
+
+        async def ask() -> list[Any]:
+            async with self._cache.redis.pipeline(transaction=False) as pipe:
+                # In this order: whoever has the lease sees what its last holder stored.
+                pipe.set(lease, token, nx=True, px=LEASE_MS)
+                pipe.get(lease)
+                pipe.get(self._cache.key("entry", query_key))
+                pipe.get(self._cache.key("failure", query_key))
+                return await pipe.execute(raise_on_error=False)
+
+        answers = await self._cache.attempt(ask)
         if answers is None or any(isinstance(answer, Exception) for answer in answers[:2]):
             return None  # away, or it refuses to write: full, or read-only
         _, holder, stored, failure = answers

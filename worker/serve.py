@@ -33,6 +33,7 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
     async def _drain(self, sockets: list[socket]) -> None:
+        await asyncio.sleep(0)  # one more turn of the loop takes the connections that wait already
         for server in self.servers:
             server.close()
         for listening in sockets:

@@ -57,8 +57,8 @@ async def refresh_when_asked(
         return {"error": str(error), "exit_code": error.exit_code}
     assert report is not None, "it was asked for, however new the last one is"
     log(report)
-    # Until no process has an older copy in use, nor waits for an older reply.
-    await asyncio.sleep(max(settings.local_cache_seconds, settings.redis_timeout_seconds))
+    # Until no process has an older copy in use, nor waits for an older reply (asked for twice at most).
+    await asyncio.sleep(max(settings.local_cache_seconds, 2 * settings.redis_timeout_seconds))
     return {**asdict(report), "computed_at": report.computed_at.isoformat()}
 
 

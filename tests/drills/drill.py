@@ -12,7 +12,7 @@ from tests.drills.world import CONTROL, FRESH_SECONDS, KNOWN, REFRESH_SECONDS, W
 
 RATE = 200.0
 #: Seconds that something stays broken. Longer than answers are fresh, so that they are served as stale.
-BROKEN_SECONDS = float(os.environ.get("CHAT_STATS_DRILL_SECONDS", "2"))
+BROKEN_SECONDS = float(os.environ.get("CHAT_STATS_DRILL_SECONDS", "1.7"))
 #: Bounds in seconds, beside what the machine takes for a request that needs nothing. `python -m bench.drills`
 #: measures what they are.
 KNOWN_SECONDS = 0.5

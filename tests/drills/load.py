@@ -37,6 +37,8 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
     error: str = ""
+    #: Sent over a connection that had to be opened for it.
+    first: bool = False
 
     @property
     def json(self) -> dict[str, Any]:
@@ -54,7 +56,6 @@ class Client:
 
     def __init__(self) -> None:
         self._idle: dict[int, list[tuple[float, Connection]]] = {}
-        self.opened = 0
 
     async def get(self, port: int, target: str) -> Reply:
         reply = Reply(port, target, time.time())
@@ -73,7 +74,7 @@ class Client:
         await asyncio.sleep(0)
 
     async def _exchange(self, reply: Reply) -> None:
-        reader, writer = await self._connection(reply.port)
+        reader, writer = await self._connection(reply)
         kept = False
         try:
             writer.write(f"GET {reply.target} HTTP/1.1\r\nHost: drill\r\n\r\n".encode())
@@ -90,16 +91,16 @@ class Client:
             else:
                 writer.close()
 
-    async def _connection(self, port: int) -> Connection:
-        idle = self._idle.setdefault(port, [])
+    async def _connection(self, reply: Reply) -> Connection:
+        idle = self._idle.setdefault(reply.port, [])
         while idle:
             since, (reader, writer) = idle.pop()
             fresh = time.monotonic() - since < IDLE_SECONDS
             if fresh and not (reader.at_eof() or writer.is_closing()):
                 return reader, writer
             writer.close()
-        self.opened += 1
-        return await asyncio.open_connection("127.0.0.1", port)
+        reply.first = True
+        return await asyncio.open_connection("127.0.0.1", reply.port)
 
 
 class Load:

@@ -70,9 +70,11 @@ def test_sigterm_fails_no_request_that_was_taken(world: World, log: Path, worker
             time.sleep(0.5)
             process.send(signal.SIGTERM)
             process.wait(20)
-        counted = outcomes(replies)
-        assert counted["200"] > 50
-        assert set(counted) <= {"200", "ConnectionRefusedError"}, counted
+        assert outcomes(replies)["200"] > 50
+        assert set(outcomes([reply for reply in replies if not reply.first])) == {"200"}
+        # Nobody took the others: the port was closed, or was being closed while they queued.
+        not_taken = {"ConnectionRefusedError", "ConnectionResetError"}
+        assert set(outcomes([reply for reply in replies if reply.first])) <= {"200", *not_taken}
         assert "Traceback" not in process.output()
 
 
