@@ -111,7 +111,7 @@ def form_of(request_headers: Iterable[tuple[bytes, bytes]], entry: Entry) -> For
             accept_encoding = b"%b,%b" % (accept_encoding, value) if accept_encoding else value
         elif name == b"if-none-match":
             if_none_match = b"%b,%b" % (if_none_match, value) if if_none_match else value
-    if if_none_match and _matches(if_none_match, entry.etag):
+    if if_none_match and matches(if_none_match, entry.etag):
         return Form.NOT_MODIFIED
     if accept_encoding and len(entry.body) >= compression.SMALLEST and prefers_gzip(accept_encoding):
         return Form.GZIP
@@ -148,8 +148,8 @@ def _cache_status(answer: Answer, ttl: int) -> bytes:
             return f"{CACHE_NAME}; hit; ttl={ttl}".encode()
 
 
-def _matches(if_none_match: bytes, etag: bytes) -> bool:
-    """Compare weakly, as RFC 9110, 13.1.2 asks for If-None-Match."""
+def matches(if_none_match: bytes, etag: bytes) -> bool:
+    """Return whether the list has the tag or is `*`; compared weakly (RFC 9110, 13.1.2)."""
     if if_none_match == etag or if_none_match.strip() == b"*":
         return True
     return etag.removeprefix(b"W/") in _ENTITY_TAG.findall(if_none_match)
