@@ -206,10 +206,12 @@ def _take_turns(path: str, contenders: list[Contender], options: argparse.Namesp
     for turn in range(options.repeat):
         for contender in contenders:
             console.print(f"{path}, {turn + 1} of {options.repeat}: {contender.name}", highlight=False)
-            for seconds in (1, options.seconds):  # the first one warms up
+            for seconds in (1, options.seconds):  # the first run warms up
                 load = put_under_load(
                     contender.url, contender.server, seconds=seconds, headers=contender.headers
                 )
+            if load.requests == 0:
+                raise RuntimeError(f"{contender.name} gave no answer: make the runs longer")
             loads[contender.name].append(load)
     return [Row(name, of_contender) for name, of_contender in loads.items()]
 

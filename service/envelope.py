@@ -151,7 +151,7 @@ def _cache_status(answer: Answer, ttl: int) -> bytes:
 
 
 def matches(if_none_match: bytes, etag: bytes) -> bool:
-    """Compare weakly, as RFC 9110, 13.1.2 asks for If-None-Match."""
+    """Return whether the list has the tag or is `*`; compared weakly (RFC 9110, 13.1.2)."""
     if if_none_match == etag or if_none_match.strip() == b"*":
         return True
     return etag.removeprefix(b"W/") in _ENTITY_TAG.findall(if_none_match)

@@ -3,7 +3,9 @@
 import asyncio
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
 
 import asyncpg
 import httpx
@@ -11,7 +13,7 @@ import pytest
 from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
-from service.fast_path import LONGEST_QUERY_STRING
+from service.fast_path import LONGEST_QUERY_STRING, RENDERED_SECONDS
 from service.settings import Settings
 from tests.conftest import SettingsFactory
 from tests.integration.conftest import OpenClient
@@ -241,6 +243,29 @@ async def test_what_is_learned_is_bounded(
     for number in range(8):
         await client.get(f"{BASE}/counts?x={number}")
     assert [query_string for _, query_string in targets] == [b"x=3", b"x=4", b"x=5", b"x=6", b"x=7"]
+
+
+async def test_no_age_stands_still_and_a_newer_answer_is_served_at_once(
+    client_of: OpenClient, settings_with: SettingsFactory, gateway: asyncpg.Connection
+) -> None:
+    client = await client_of(settings_with(local_cache_seconds=60))
+
+    async def metadata() -> dict[str, Any]:
+        answer: dict[str, Any] = (await client.get(f"{BASE}/counts")).json()["metadata"]
+        return answer
+
+    await metadata()
+    earlier = await metadata()
+    await asyncio.sleep(2 * RENDERED_SECONDS)
+    later = await metadata()
+    assert earlier["cache"] == later["cache"] == "hit"
+    assert later["cache_age_seconds"] > earlier["cache_age_seconds"]
+    assert later["timestamp"] > earlier["timestamp"]
+
+    stats = app_of(client).state.stats
+    entry = stats.recent("counts:all")
+    stats._local.put("counts:all", replace(entry, generation="newer", computed_at=datetime.now(UTC)))
+    assert (await metadata())["generation"] == "newer"
 
 
 async def test_the_fast_path_serves_stale_numbers_and_has_them_computed_anew(
