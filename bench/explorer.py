@@ -66,8 +66,9 @@ def _measure(url: str, runs: int) -> None:
     process = psutil.Process().children()[-1]
     table = Table("what", "first byte, ms", "whole, ms", "bytes", "memory grew by, MB", "total_count")
     with httpx.Client(timeout=120) as client:
-        cursor = _far_cursor(client, url)
         last = client.get(url, params={"limit": 1}).json()["data"][0]
+        before = process.memory_info().rss  # of all that follows: memory once taken is not given back
+        cursor = _far_cursor(client, url)
         cases: dict[str, dict[str, object]] = {
             f"page 1 of {PAGE}": {"limit": PAGE},
             f"page {FAR_PAGE:,} by cursor": {"limit": PAGE, "cursor": cursor},
@@ -85,7 +86,13 @@ def _measure(url: str, runs: int) -> None:
         for name, parameters in cases.items():
             path = url if "plot" not in name else f"{url}/plot-data"
             taken = [
-                _get(client, path, parameters | ({"points": 2000 + run} if "plot" in name else {}), process)
+                _get(
+                    client,
+                    path,
+                    parameters | ({"points": 2000 + run} if "plot" in name else {}),
+                    process,
+                    before,
+                )
                 for run in range(runs)
             ]
             table.add_row(
@@ -110,8 +117,10 @@ def _far_cursor(client: httpx.Client, url: str) -> str:
 Taken = tuple[float, float, int, float, int | None]
 
 
-def _get(client: httpx.Client, url: str, parameters: dict[str, object], process: psutil.Process) -> Taken:
-    clear, rss = Path(f"/proc/{process.pid}/clear_refs"), process.memory_info().rss
+def _get(
+    client: httpx.Client, url: str, parameters: dict[str, object], process: psutil.Process, before: int
+) -> Taken:
+    clear = Path(f"/proc/{process.pid}/clear_refs")
     clear.write_text("5")  # the highest resident size starts again from the present one
     started = time.perf_counter()
     first, body = 0.0, bytearray()
@@ -125,7 +134,7 @@ def _get(client: httpx.Client, url: str, parameters: dict[str, object], process:
     peak = next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM:"))
     end = bytes(body[-2000:])
     total = int(end.partition(b'"total_count":')[2].partition(b",")[0]) if b'"total_count":' in end else None
-    return first * 1000, whole * 1000, len(body), (peak - rss) / 1e6, total
+    return first * 1000, whole * 1000, len(body), (peak - before) / 1e6, total
 
 
 def _median(taken: list[Taken], at: int) -> float:
