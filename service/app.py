@@ -16,7 +16,7 @@ from service.cache import Cache, connect
 from service.database import Database
 from service.errors import ChatStatsError, InvalidParameter, NotAuthenticated
 from service.queue import Queue
-from service.routes import health, refresh, stats
+from service.routes import health, pages, refresh, stats
 from service.settings import Settings, configure_logging, load_settings
 from service.stats import Stats
 
@@ -44,6 +44,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(stats.create_router(), prefix=BASE_PATH)
     app.include_router(refresh.create_router(), prefix=BASE_PATH)
     app.include_router(health.router)
+    if settings.web_page:
+        app.include_router(pages.create_router())
     app.add_exception_handler(ChatStatsError, _chat_stats_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)

@@ -89,6 +89,9 @@ class Settings(BaseSettings):
     cors_origins: CommaSeparated = Field(
         (), description="Origins whose pages may read the API from a browser, comma-separated; `*` for any."
     )
+    web_page: bool = Field(
+        True, description="Serve the web page at `/`. It is public; what it shows needs a key where reading does."
+    )
     cache_prefix: str = Field(
         "chat-stats", pattern=r"^[A-Za-z0-9_.\-]+$", description="First part of every Redis key."
     )
