@@ -87,7 +87,7 @@ export class Resource {
     }
     const body = await json(response);
     if (!response.ok || body?.success === false || body?.data === undefined) {
-      throw new Failure(body?.detail || `The service answered with status ${response.status}.`, {
+      throw new Failure(response.status === 404 && body?.detail === "Not Found" ? "This service does not offer it." : body?.detail || `The service answered with status ${response.status}.`, {
         status: response.status,
         parameter: body?.parameter ?? null,
         retryAfter: Number(response.headers.get("Retry-After")) || 0,

@@ -36,10 +36,10 @@ export function chart({ title, note = null, series, spec, empty = "No requests i
   const frame = h("div", { class: "chart-frame" }, canvas, message);
   const rows = h("div", { class: "chart-table" });
   const details = h("details", { class: "chart-data", ontoggle: () => tabulate() }, h("summary", {}, "Show as a table"), rows);
-  const legend = h("ul", { class: "legend" }, series.map((one) =>
+  const legend = series.length > 1 && h("ul", { class: "legend" }, series.map((one) =>
     h("li", {}, h("span", { class: `swatch swatch-${one.colour}`, "aria-hidden": "true" }), one.label)));
   const element = h("figure", { class: "panel chart", "data-state": "loading" },
-    h("figcaption", {}, h("h2", {}, title), note && h("p", { class: "note" }, note), legend), frame, details);
+    h("figcaption", {}, h("h2", {}, title), note && h("p", { class: "note" }, note), legend || null), frame, details);
   const self = { element, update, fail, redraw, destroy };
   let instance = null;
   let current = null;
@@ -125,7 +125,8 @@ function configuration({ type, stacked, x, y, tooltip, head }) {
   const font = { family: getComputedStyle(document.body).fontFamily, size: 11 };
   const axis = ({ kind = "linear", unit = null, title = null, format = null, grid, ...rest }) => ({
     type: kind,
-    ...(kind === "time" ? { time: { unit, tooltipFormat: "PPp" }, offset: type === "bar" } : {}),
+    ...(kind === "time" ? { time: { unit, displayFormats: { hour: "HH:mm", day: "MMM d", week: "MMM d", month: "MMM yyyy" } }, offset: false } : {}),
+    ...(kind === "logarithmic" ? { afterBuildTicks: decades } : {}),
     title: { display: Boolean(title), text: title ?? "", color: faint, font },
     grid: { display: grid, color: colour("grid"), drawTicks: false, offset: false },
     border: { display: false },
@@ -151,4 +152,9 @@ function configuration({ type, stacked, x, y, tooltip, head }) {
       },
     },
   };
+}
+
+/** Leave a logarithmic axis the powers of ten alone. */
+function decades(scale) {
+  scale.ticks = scale.ticks.filter(({ value }) => Math.abs(Math.log10(value) % 1) < 1e-9);
 }

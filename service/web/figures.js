@@ -6,20 +6,21 @@ import * as format from "./format.js";
 const UNITS = { "15m": "hour", "1h": "hour", "1d": "day", "1w": "week", "1mo": "month" };
 
 /** Points of the series over time; `of` returns null where a bucket has nothing to say. */
-function overTime({ title, note, type, stacked = false, lines, y, show, text }) {
+function overTime({ title, note, type, stacked = false, lines, y, show, mark = show, text }) {
   const series = lines.map(({ label, colour }) => ({ label, colour }));
   return (bucket) => chart({
     title, note, series,
     spec(points) {
       const counted = points.filter((point) => point.total_requests > 0);
       if (counted.length === 0) return null;
-      const span = Date.parse(points.at(-1).bucket_start) - Date.parse(points[0].bucket_start);
+      const [from, to] = [points[0], points.at(-1)].map((point) => Date.parse(point.bucket_start));
+      const margin = type === "bar" ? (to - from) / Math.max(1, points.length - 1) / 2 || 43_200_000 : 0;
       return {
         type, stacked,
         label: text(counted, (point) => format.bucket(point.bucket_start, bucket)),
         series: lines.map((line) => ({ ...line, points: points.map((point) => ({ x: Date.parse(point.bucket_start), y: line.of(point) })) })),
-        x: { kind: "time", unit: bucket === "1h" && span > 3 * 86_400_000 ? "day" : UNITS[bucket] },
-        y: { ...y, format: (value) => show(value) },
+        x: { kind: "time", unit: bucket === "1h" && to - from > 3 * 86_400_000 ? "day" : UNITS[bucket], min: from - margin, max: to + margin },
+        y: { ...y, format: (value) => mark(value) },
         head: (items) => (items.length ? format.bucket(items[0].parsed.x, bucket) : ""),
         tooltip: (item) => ` ${item.dataset.label}: ${show(item.parsed.y)}`,
         table: {
@@ -82,6 +83,7 @@ export const latency = overTime({
   ],
   y: {},
   show: format.duration,
+  mark: format.tick,
   text(points, when) {
     const last = points.at(-1);
     const top = peak(points, (point) => point.p99_processing_time_ms ?? 0);
@@ -116,13 +118,14 @@ export function scatter() {
         if (x > 0 && y > 0) points.push({ x, y, at: plot.timestamps[index] });
       }
       if (points.length === 0) return null;
+      points.sort((one, other) => one.x - other.x); // Chart.js takes points that it need not parse for sorted
       const decades = byDecade(points);
       return {
         type: "scatter",
         label: `${format.exact(points.length)} requests. ${decades.map(([range, , median]) => `${range} tokens: half took at most ${median}`).join("; ")}.`,
         series: [{ label: "A request", colour: "blue", points }],
-        x: { kind: "logarithmic", title: "Tokens", format: decade(format.count) },
-        y: { kind: "logarithmic", format: decade(format.duration) },
+        x: { kind: "logarithmic", title: "Tokens", format: (value) => format.count(value) },
+        y: { kind: "logarithmic", format: (value) => format.tick(value) },
         head: () => "",
         tooltip: (item) => ` ${format.exact(item.raw.x)} tokens, ${format.duration(item.raw.y)} (${format.moment(item.raw.at)})`,
         table: { columns: ["Tokens", "Requests shown", "Median latency"], rows: () => decades },
@@ -130,9 +133,6 @@ export function scatter() {
     },
   });
 }
-
-/** Label the powers of ten alone. */
-const decade = (show) => (value) => (Math.abs(Math.log10(value) % 1) < 1e-9 ? show(value) : "");
 
 function byDecade(points) {
   const groups = new Map();

@@ -20,13 +20,27 @@ export function count(value) {
   return Math.abs(value) < 10_000 ? whole.format(value) : compact.format(value);
 }
 
-/** 812 ms, 1.24 s, 3.2 min. */
+/** 345,678, then 1.24M: for a figure that has room. */
+export function total(value) {
+  return missing(value) || Math.abs(value) >= 1_000_000 ? count(value) : whole.format(value);
+}
+
+/** 8.2 ms, 812 ms, 1.24 s, 12.4 s, 3.2 min. */
 export function duration(ms) {
   if (missing(ms)) return NONE;
   const value = Number(ms);
-  if (value < 999.5) return `${value < 10 && value > 0 ? short.format(value) : whole.format(value)} ms`;
-  if (value < 60_000) return `${short.format(value / 1000)} s`;
-  return `${short.format(value / 60_000)} min`;
+  if (value === 0) return "0 ms";
+  if (value < 999.5) return `${value.toFixed(value < 9.95 ? 1 : 0)} ms`;
+  const seconds = value / 1000;
+  if (seconds < 99.95) return `${seconds.toFixed(seconds < 9.995 ? 2 : 1)} s`;
+  return seconds < 600 ? `${Math.round(seconds)} s` : `${(seconds / 60).toFixed(1)} min`;
+}
+
+/** The same without needless zeros, for an axis: 200 ms, 10 s. */
+export function tick(ms) {
+  const value = Number(ms);
+  if (value < 1000) return `${short.format(value)} ms`;
+  return value < 6_000_000 ? `${short.format(value / 1000)} s` : `${short.format(value / 60_000)} min`;
 }
 
 /** $0.00042, $4.83, $1,204, $1.2M. */
@@ -60,12 +74,19 @@ export function age(seconds) {
 
 const MOMENT = { year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit" };
 const moments = new Intl.DateTimeFormat(LOCALE, { ...MOMENT, hourCycle: "h23" });
+const recents = new Intl.DateTimeFormat(LOCALE, { ...MOMENT, year: undefined, hourCycle: "h23" });
 const clock = new Intl.DateTimeFormat(LOCALE, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 
 /** Jan 4, 2026, 12:00:00, in the browser's time zone. */
 export function moment(value) {
   const date = new Date(value);
   return Number.isNaN(date.getTime()) ? NONE : moments.format(date);
+}
+
+/** The same without the year, if it is this year. */
+export function recent(value) {
+  const date = new Date(value);
+  return date.getFullYear() === new Date().getFullYear() ? recents.format(date) : moment(value);
 }
 
 /** 12:00:00 */

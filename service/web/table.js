@@ -3,15 +3,15 @@
 import { h } from "./dom.js";
 import { exact } from "./format.js";
 
-const SHOWN = 50;
 let tables = 0;
 
 /**
  * columns: {label, value(row): what it sorts by, cell(row): node or text, numeric, optional: hidden on a phone}
  * options: caption (for screen readers), rowId(row), text(row): what the search looks at (none: no search),
- *          sort: index of the column sorted by at first (none: the order of the rows), empty: said without rows
+ *          sort: index of the column sorted by at first (none: the order of the rows), empty: said without rows,
+ *          first: how many rows are shown until all are asked for
  */
-export function table({ caption, columns, rowId, text = null, sort = null, empty = "Nothing in this range." }) {
+export function table({ caption, columns, rowId, text = null, sort = null, empty = "Nothing in this range.", first = 50 }) {
   tables += 1;
   const state = { rows: [], sort, descending: sort !== null && Boolean(columns[sort].numeric), search: "", all: false };
   const body = h("tbody");
@@ -30,15 +30,14 @@ export function table({ caption, columns, rowId, text = null, sort = null, empty
     more);
 
   function sortBy(index) {
-    const first = Boolean(columns[index].numeric);
-    show({ sort: index, descending: state.sort === index ? !state.descending : first });
+    show({ sort: index, descending: state.sort === index ? !state.descending : Boolean(columns[index].numeric) });
   }
 
   function show(changes) {
     Object.assign(state, changes);
     const focus = focused(body);
     const found = matching();
-    const shown = state.all ? found : found.slice(0, SHOWN);
+    const shown = state.all ? found : found.slice(0, first);
     body.replaceChildren(...(shown.length ? shown.map(line) : [nothing()]));
     refocus(body, focus);
     headers.forEach((cell, index) => {

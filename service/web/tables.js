@@ -5,20 +5,21 @@ import * as format from "./format.js";
 import { href } from "./route.js";
 import { table } from "./table.js";
 
-/** A number with its share of the whole as a bar behind it. */
-function share(value, whole) {
+/** A number, with a bar that compares it to the largest. */
+function share(value, largest) {
   const bar = h("span", { class: "share", "aria-hidden": "true" }, h("span", { class: "share-fill" }));
-  bar.firstChild.style.width = `${whole > 0 ? Math.max(0.5, (100 * value) / whole) : 0}%`;
-  return [bar, format.exact(value)];
+  bar.firstChild.style.width = `${largest > 0 ? (100 * value) / largest : 0}%`;
+  return [bar, h("span", { class: "compared" }, format.exact(value))];
 }
 
 export function providers(range) {
-  let whole = 0;
+  let [whole, largest] = [0, 0];
   const shown = table({
     caption: "Providers",
     rowId: (row) => row.provider_id,
     text: (row) => `${row.name ?? ""} ${row.slug ?? ""}`,
     sort: 2,
+    first: 12,
     empty: "No requests in this range.",
     columns: [
       {
@@ -26,7 +27,7 @@ export function providers(range) {
         cell: (row) => h("a", { href: href({ view: "provider", id: row.provider_id, range }) }, name(row.name ?? row.slug)),
       },
       { label: "Models", numeric: true, value: (row) => row.models_with_requests, cell: (row) => format.exact(row.models_with_requests) },
-      { label: "Requests", numeric: true, value: (row) => row.total_requests, cell: (row) => share(row.total_requests, whole) },
+      { label: "Requests", numeric: true, value: (row) => row.total_requests, cell: (row) => share(row.total_requests, largest) },
       {
         label: "Share", numeric: true, optional: true, value: (row) => row.total_requests,
         cell: (row) => format.percent(whole ? row.total_requests / whole : null),
@@ -37,6 +38,7 @@ export function providers(range) {
     element: shown.element,
     update(rows) {
       whole = rows.reduce((sum, row) => sum + row.total_requests, 0);
+      largest = rows.reduce((most, row) => Math.max(most, row.total_requests), 0);
       shown.update(rows);
     },
   };
@@ -44,15 +46,14 @@ export function providers(range) {
 
 export const modelName = (row) => row.model_name || row.model_identifier || row.provider_model_id;
 
-export function models(range, { withProvider }) {
-  let whole = 0;
+export function models(range, { withProvider, first }) {
+  let largest = 0;
   let known = () => true;
   const number = (label, field, show, extra = {}) => ({
     label, numeric: true, ...extra,
     value: (row) => (known(field) ? row.stats[field] ?? null : null),
-    cell: (row) => format_(row, field, show),
+    cell: (row) => (known(field) ? show(row.stats[field]) : format.NONE),
   });
-  const format_ = (row, field, show) => (known(field) ? show(row.stats[field]) : format.NONE);
   const columns = [
     {
       label: "Model", wide: true, value: modelName,
@@ -62,7 +63,7 @@ export function models(range, { withProvider }) {
       label: "Provider", optional: true, value: (row) => row.provider.name ?? row.provider.slug,
       cell: (row) => name(row.provider.name ?? row.provider.slug),
     },
-    { label: "Requests", numeric: true, value: (row) => row.stats.total_requests, cell: (row) => share(row.stats.total_requests, whole) },
+    { label: "Requests", numeric: true, value: (row) => row.stats.total_requests, cell: (row) => share(row.stats.total_requests, largest) },
     number("Tokens", "total_tokens", format.count),
     number("Average", "avg_processing_time_ms", format.duration, { optional: true }),
     number("p95", "p95_processing_time_ms", format.duration, { optional: true }),
@@ -72,13 +73,14 @@ export function models(range, { withProvider }) {
     rowId: (row) => row.model_id,
     text: (row) => [row.model_name, row.model_identifier, row.provider_model_id, row.provider.name, row.provider.slug].filter(Boolean).join(" "),
     sort: columns.findIndex((column) => column.label === "Requests"),
+    first,
     empty: "No requests in this range.",
     columns,
   });
   return {
     element: shown.element,
     update(rows, metadata) {
-      whole = rows.reduce((sum, row) => sum + row.stats.total_requests, 0);
+      largest = rows.reduce((most, row) => Math.max(most, row.stats.total_requests), 0);
       known = (field) => !(metadata?.unavailable ?? []).includes(field);
       shown.update(rows);
     },
@@ -95,7 +97,7 @@ export function requests(range, { withModel }) {
     columns: [
       {
         label: "Time", value: (row) => Date.parse(row.created_at),
-        cell: (row) => h("time", { datetime: row.created_at }, format.moment(row.created_at)),
+        cell: (row) => h("time", { datetime: row.created_at, title: format.moment(row.created_at) }, format.recent(row.created_at)),
       },
       withModel && {
         label: "Model", wide: true, value: (row) => row.models && modelName(row.models),

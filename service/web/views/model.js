@@ -33,7 +33,7 @@ export function model({ id, range }, zone) {
   function show(data, metadata) {
     const { stats } = data;
     const known = (field, shown) => (knows(metadata, field) ? shown(stats[field]) : format.NONE);
-    totals.set("Requests", format.count(stats.total_requests), { title: format.exact(stats.total_requests) });
+    totals.set("Requests", format.total(stats.total_requests), { title: format.exact(stats.total_requests) });
     totals.set("Tokens", known("total_tokens", format.count), {
       title: known("total_tokens", format.exact),
       note: `${known("total_input_tokens", format.count)} in, ${known("total_output_tokens", format.count)} out`,

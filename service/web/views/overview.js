@@ -19,7 +19,7 @@ export function overview({ range }, zone) {
   const parts = [
     part(null, summary, { update: (data, metadata) => showTotals(totals, data, metadata), fail: () => {} }),
     panel("Providers", providers, tables.providers(range)),
-    panel("Top models", models, tables.models(range, { withProvider: true })),
+    panel("Top models", models, tables.models(range, { withProvider: true, first: 12 })),
     figure(figures.requests(bucket), series),
     figure(figures.latency(bucket), series),
     figure(figures.tokens(bucket), series),
@@ -42,7 +42,7 @@ export function overview({ range }, zone) {
 
 export function showTotals(totals, data, metadata) {
   const known = (field, shown) => (knows(metadata, field) ? shown(data[field]) : format.NONE);
-  totals.set("Requests", format.count(data.total_requests), { title: format.exact(data.total_requests) });
+  totals.set("Requests", format.total(data.total_requests), { title: format.exact(data.total_requests) });
   totals.set("Success rate", data.total_requests ? known("success_rate", format.percent) : format.NONE, {
     note: knows(metadata, "failed_requests") ? `${format.count(data.failed_requests)} failed` : "",
   });

@@ -20,7 +20,7 @@ export function provider({ id, range }, zone) {
   const parts = [
     part(null, models, { update: (rows, metadata) => showModels(totals, rows, metadata), fail: () => {} }),
     part(null, series, { update: (points, metadata) => showSeriesTotals(totals, points, metadata), fail: () => {} }),
-    panel("Models", models, tables.models(range, { withProvider: false })),
+    panel("Models", models, tables.models(range, { withProvider: false, first: 25 })),
     figure(figures.requests(bucket), series),
     figure(figures.latency(bucket), series),
     figure(figures.tokens(bucket), series),
@@ -44,7 +44,7 @@ export function provider({ id, range }, zone) {
 function showModels(totals, rows, metadata) {
   const sum = (field) => rows.reduce((all, row) => all + row.stats[field], 0);
   const known = (field, shown) => (knows(metadata, field) ? shown(sum(field)) : format.NONE);
-  totals.set("Requests", format.count(sum("total_requests")), { title: format.exact(sum("total_requests")) });
+  totals.set("Requests", format.total(sum("total_requests")), { title: format.exact(sum("total_requests")) });
   totals.set("Models", format.exact(rows.length), { note: "with requests" });
   totals.set("Tokens", known("total_tokens", format.count), {
     title: known("total_tokens", format.exact),
