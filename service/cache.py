@@ -47,7 +47,7 @@ class Entry:
     #: The JSON of `data`.
     body: bytes
     #: Metadata beside the common fields, such as `total_models`.
-    totals: dict[str, int]
+    totals: dict[str, int | str]
     method: str
     computed_at: datetime
     compute_ms: float

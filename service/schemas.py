@@ -64,6 +64,21 @@ class Summary(ModelStats):
     total_cost_usd: float
 
 
+class Point(Schema):
+    bucket_start: datetime = Field(description="Start of the bucket, with the offset of the time zone.")
+    group_id: Id | None = Field(description="The provider or model; null without grouping.")
+    group_name: str | None
+    total_requests: int
+    failed_requests: int
+    total_input_tokens: int
+    total_output_tokens: int
+    total_tokens: int = Field(description="Input plus output.")
+    avg_processing_time_ms: float = Field(
+        description="Mean over the requests that have a time, in milliseconds; 0 when there are none."
+    )
+    total_cost_usd: float
+
+
 class Metadata(Schema):
     timestamp: datetime = Field(description="When this response was made.")
     computed_at: datetime = Field(description="When its numbers were computed.")
@@ -94,7 +109,13 @@ class CountsMetadata(ModelsMetadata):
     total_requests: int
 
 
-def _example(data: Any, **totals: int) -> ConfigDict:
+class TimeseriesMetadata(Metadata):
+    bucket: Literal["15m", "1h", "1d", "1w", "1mo"]
+    timezone: str
+    group_by: Literal["none", "provider", "model"]
+
+
+def _example(data: Any, **totals: int | str) -> ConfigDict:
     """Return the configuration of an answer, with an example of it for the documentation."""
     metadata: dict[str, Any] = {
         **totals,
@@ -150,6 +171,20 @@ _SUMMARY = {
 }
 
 
+_POINT = {
+    "bucket_start": "2026-01-04T00:00:00+01:00",
+    "group_id": 7,
+    "group_name": "GPT-4o mini",
+    "total_requests": 1204,
+    "failed_requests": 24,
+    "total_input_tokens": 2465000,
+    "total_output_tokens": 188300,
+    "total_tokens": 2653300,
+    "avg_processing_time_ms": 812.45,
+    "total_cost_usd": 4.83,
+}
+
+
 class ProvidersAnswer(Schema):
     model_config = _example([_PROVIDER], total_providers=1)
 
@@ -188,6 +223,14 @@ class SummaryAnswer(Schema):
     success: Literal[True]
     data: Summary
     metadata: Metadata
+
+
+class TimeseriesAnswer(Schema):
+    model_config = _example([_POINT], bucket="1d", timezone="Europe/Berlin", group_by="model")
+
+    success: Literal[True]
+    data: list[Point]
+    metadata: TimeseriesMetadata
 
 
 class Problem(BaseModel):

@@ -16,7 +16,7 @@ from enum import StrEnum
 
 import orjson
 
-from service.aggregations import AGGREGATIONS, MODEL, MODELS, Data, Query, narrowed
+from service.aggregations import AGGREGATIONS, MODEL, MODELS, Query, Totals, narrowed
 from service.cache import Cache, Entry, Generation, Stored
 from service.compute import Computed, catalogue, compute, provider_ids
 from service.database import Database, Snapshot
@@ -24,11 +24,13 @@ from service.errors import (
     ChatStatsError,
     ComputationTimedOut,
     DatabaseUnavailable,
+    InvalidParameter,
     NotFound,
     SchemaError,
     Unavailable,
 )
 from service.local_cache import CAPACITY, LocalCache
+from service.rows import Data
 from service.settings import Settings
 from service.timerange import TimeRange
 
@@ -109,7 +111,8 @@ class Stats:
     async def read(self, query: Query) -> Answer:
         """Answer `query` from the cache, or compute it.
 
-        Raises `NotFound` for an unknown model, `SchemaError`, or `Unavailable` when nothing is known and
+        Raises `NotFound` for an unknown model, `InvalidParameter` for a time series of too many points or in
+        a time zone that the database lacks, `SchemaError`, or `Unavailable` when nothing is known and
         nothing can be computed.
         """
         key = query.key()
@@ -135,16 +138,17 @@ class Stats:
         *,
         unless_newer_than_seconds: float = 0,
     ) -> RefreshReport | None:
-        """Compute the named aggregations (all if none) over the windows (the configured ones if none).
+        """Compute the named aggregations over the windows.
 
-        All come from one snapshot and are published together as one generation. One that cannot be computed
-        is reported, and its older entry stays. Returns None when a refresh of everything took place within
-        the last `unless_newer_than_seconds`. Raises `RefreshRunning` when another refresh of this cache is
-        under way, and `Unavailable` when the database or Redis is not there.
+        Without names those that are kept computed, without windows the configured ones. All come from one
+        snapshot and are published together as one generation. One that cannot be computed is reported, and
+        its older entry stays. Returns None when a refresh of everything took place within the last
+        `unless_newer_than_seconds`. Raises `RefreshRunning` when another refresh of this cache is under way,
+        and `Unavailable` when the database or Redis is not there.
         """
         names, windows = tuple(names), tuple(windows)
         everything = not names and not windows
-        names = names or tuple(AGGREGATIONS)
+        names = names or tuple(name for name, each in AGGREGATIONS.items() if each.kept_computed)
         windows = windows or self._settings.windows
         async with self._database.lock(self._cache.name) as lock:
             last = await self._cache.last_generation()
@@ -216,7 +220,7 @@ class Stats:
         # database is away has a log line of its own.)
         if not isinstance(error, ChatStatsError):
             logger.error("could not compute %s", key, exc_info=error)
-        elif not isinstance(error, NotFound | DatabaseUnavailable):
+        elif not isinstance(error, NotFound | InvalidParameter | DatabaseUnavailable):
             logger.warning("could not compute %s: %s: %s", key, type(error).__name__, error)
 
     async def _compute_and_store(self, query: Query) -> Stored:
@@ -234,7 +238,8 @@ class Stats:
         Anybody may ask for any range and any id: those answers are kept briefly, lest they fill Redis.
         """
         unknown_provider = query.provider_id is not None and entry.body == b"[]"
-        if query.range.window in self._settings.windows and not unknown_provider:
+        kept_computed = AGGREGATIONS[query.aggregation].kept_computed
+        if kept_computed and query.range.window in self._settings.windows and not unknown_provider:
             return None
         return self._settings.fresh_seconds + min(UNPLANNED_STALE_SECONDS, self._settings.stale_seconds)
 
@@ -244,7 +249,7 @@ class Stats:
         window = str(query.range.window)
         try:
             computed = await compute(snapshot, query, timeout=timeout)
-        except (ComputationTimedOut, SchemaError) as error:
+        except (ComputationTimedOut, SchemaError, InvalidParameter) as error:
             report.results.append(Refreshed(query.aggregation, window, None, 0, 0.0, str(error)))
             return {}
         rows = computed.data if isinstance(computed.data, list) else [computed.data]
@@ -259,7 +264,7 @@ class Stats:
             each.key(): _entry(
                 computed,
                 data,
-                AGGREGATIONS[each.aggregation].totals(data),
+                each.metadata(data),
                 report.generation,
                 report.computed_at,
             )
@@ -300,9 +305,7 @@ def _seconds_since(moment: datetime) -> float:
     return (datetime.now(UTC) - moment).total_seconds()
 
 
-def _entry(
-    computed: Computed, data: Data, totals: dict[str, int], generation: str, computed_at: datetime
-) -> Entry:
+def _entry(computed: Computed, data: Data, totals: Totals, generation: str, computed_at: datetime) -> Entry:
     return Entry(
         body=orjson.dumps(data),
         totals=totals,

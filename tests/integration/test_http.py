@@ -19,6 +19,7 @@ STATISTICS = [
     "/chat-requests/models/1",
     "/chat-requests/counts",
     "/chat-requests/summary",
+    "/chat-requests/timeseries?bucket=1mo&group_by=model&timezone=Asia/Kathmandu",
 ]
 
 
@@ -217,6 +218,10 @@ async def test_a_database_without_the_tables_is_named_as_the_trouble(
         ("models/99999999999999999999", "model_id"),
         ("models/abc", "model_id"),
         ("models/%00", "model_id"),
+        ("timeseries?window=1y", "window"),
+        ("timeseries?model_id=abc", "model_id"),
+        ("timeseries?provider_id=-1", "provider_id"),
+        ("timeseries?start_date=2026-02-01&end_date=2026-01-01", "start_date"),
     ],
 )
 async def test_a_wrong_parameter_is_named(client: httpx.AsyncClient, query: str, parameter: str) -> None:

@@ -7,8 +7,9 @@ import orjson
 import pytest
 
 from service import compute as ladder
-from service.aggregations import AGGREGATIONS, TOKEN_AND_TIME_FIELDS, Query
+from service.aggregations import AGGREGATIONS, Query
 from service.compute import Computed, Method
+from service.rows import TOKEN_AND_TIME_FIELDS
 from tests.sql import sample
 from tests.sql.conftest import Ask, BuildGateway, Role
 from tests.sql.schemas import PLAIN

@@ -7,10 +7,11 @@ from typing import Any
 import orjson
 import pytest
 
-from service.aggregations import AGGREGATIONS, COST_FIELDS, SUCCESS_FIELDS, TOKEN_AND_TIME_FIELDS, Query
+from service.aggregations import AGGREGATIONS, Query
 from service.compute import Method, _run
 from service.database import Database, Snapshot
 from service.errors import NotFound
+from service.rows import COST_FIELDS, SUCCESS_FIELDS, TOKEN_AND_TIME_FIELDS
 from service.timerange import TimeRange
 from tests.sql import sample
 from tests.sql.conftest import MigratedGateway
