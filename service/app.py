@@ -14,9 +14,11 @@ from starlette.middleware.cors import CORSMiddleware
 from service import VERSION
 from service.cache import Cache, connect
 from service.database import Database
+from service.download import DOWNLOADS_PER_EXPORT, Downloads
 from service.errors import ChatStatsError, InvalidParameter, NotAuthenticated
+from service.explorer import Explorer
 from service.queue import Queue
-from service.routes import health, pages, refresh, stats
+from service.routes import health, pages, refresh, requests, stats
 from service.settings import Settings, configure_logging, load_settings
 from service.stats import Stats
 
@@ -42,6 +44,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.settings = settings
     app.include_router(stats.create_router(), prefix=BASE_PATH)
+    app.include_router(requests.create_router(), prefix=BASE_PATH)
     app.include_router(refresh.create_router(), prefix=BASE_PATH)
     app.include_router(health.router)
     if settings.web_page:
@@ -73,9 +76,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await database.open()
     app.state.database, app.state.cache, app.state.queue = database, cache, queue
     app.state.stats = Stats(settings, database, cache)
+    app.state.explorer = Explorer(settings, database)
+    app.state.downloads = Downloads(DOWNLOADS_PER_EXPORT * settings.max_exports)
     try:
         yield
     finally:
+        await app.state.downloads.close()
+        await app.state.explorer.close()
         await app.state.stats.close()
         await database.close()
         await cache.close()

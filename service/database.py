@@ -171,6 +171,7 @@ class Database:
         self._application_name = application_name
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._slots = asyncio.Semaphore(settings.max_live_computations)
+        self._export_slots = asyncio.Semaphore(settings.max_exports)
         self._spare = SPARE_CONNECTIONS
         self._reachable = True
 
@@ -179,8 +180,8 @@ class Database:
         self._pool = await asyncpg.create_pool(
             settings.database_url.get_secret_value(),
             min_size=0,
-            # One connection per computation, those to spare, one for a lock and one for health checks.
-            max_size=settings.max_live_computations + SPARE_CONNECTIONS + 2,
+            # One per computation and export, those to spare, one for a lock and one for health checks.
+            max_size=settings.max_live_computations + settings.max_exports + SPARE_CONNECTIONS + 2,
             max_inactive_connection_lifetime=60,
             timeout=settings.connect_timeout_seconds,
             statement_cache_size=0,  # so that it also works through a transaction-pooling proxy
@@ -210,17 +211,22 @@ class Database:
             raise SchemaError(f"the database lacks the table(s) {missing}; run: chat-stats migrate")
 
     @asynccontextmanager
-    async def snapshot(self, *, wait_seconds: float) -> AsyncIterator[Snapshot]:
-        """Open a snapshot, waiting at most `wait_seconds` for one of the slots for live computations."""
+    async def snapshot(self, *, wait_seconds: float, export: bool = False) -> AsyncIterator[Snapshot]:
+        """Open a snapshot, waiting at most `wait_seconds` for one of the slots for live computations.
+
+        An `export`, which takes long, waits for one of its own instead, and takes none from them.
+        """
+        slots = self._export_slots if export else self._slots
         try:
-            await asyncio.wait_for(self._slots.acquire(), wait_seconds)
+            await asyncio.wait_for(slots.acquire(), wait_seconds)
         except TimeoutError:
-            raise DatabaseBusy("too many live computations are under way") from None
+            kind = "exports" if export else "live computations"
+            raise DatabaseBusy(f"too many {kind} are under way") from None
         try:
             async with self.transaction() as snapshot:
                 yield snapshot
         finally:
-            self._slots.release()
+            slots.release()
 
     @asynccontextmanager
     async def lock(self, name: str) -> AsyncIterator[Lock]:

@@ -5,6 +5,7 @@
     ├── InvalidParameter           422  exit 2   a value that a caller sent; names the parameter
     ├── NotAuthenticated           401           no key, or a wrong one
     ├── NotFound                   404
+    ├── NotAcceptable              406           Accept allows none of the formats
     ├── SchemaError                503  exit 3   the database lacks a table or column that is needed
     └── Unavailable                503  exit 4   an outage: try again after `retry_after` seconds
         ├── DatabaseUnavailable                  Postgres: no connection, or lost
@@ -51,6 +52,11 @@ class NotAuthenticated(ChatStatsError):
 class NotFound(ChatStatsError):
     status = 404
     title = "Not found"
+
+
+class NotAcceptable(ChatStatsError):
+    status = 406
+    title = "Not acceptable"
 
 
 class SchemaError(ChatStatsError):

@@ -80,6 +80,15 @@ class Settings(BaseSettings):
     max_live_computations: int = Field(
         4, ge=1, le=1000, description="Live computations that one process runs at a time; further ones wait."
     )
+    max_exports: int = Field(
+        2,
+        ge=1,
+        le=1000,
+        description="Exports and large pages of requests that one process reads at a time; further ones wait.",
+    )
+    download_seconds: Duration = Field(
+        600, description="Seconds after which a client that has not read its download is cut off."
+    )
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (), description="Keys that may read, comma-separated. None: reading is open."
     )
