@@ -1,4 +1,4 @@
-"""The web page and its files: public, since they hold no data; the page reads the API like any other client."""
+"""The web page and its files: public, since they hold no data; the page reads the API as any client does."""
 
 from fastapi import APIRouter, Request, Response
 

@@ -1,4 +1,4 @@
-"""The files of the web page, prepared once: each with its compressed form, its validator and how long it keeps.
+"""The files of the web page, prepared once: each with its compressed form, validator and time to keep it.
 
     /                                  index.html: revalidated each time, it names all others
     /static/<digest>/...               our modules, style sheet and icon; the digest is that of all of them
@@ -56,7 +56,7 @@ def load_assets() -> dict[str, Asset]:
     for placeholder, value in {
         "{{assets}}": folder,
         "{{chart-library}}": library,
-        # Named here, they all load at once; else each import would be found only when its importer has arrived.
+        # Named here, they load at once; else each would be found only when one that imports it has arrived.
         "{{modules}}": "\n".join(f'<link rel="modulepreload" href="{folder}/{name}">' for name in modules),
     }.items():
         page = page.replace(placeholder, value)

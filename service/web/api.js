@@ -127,7 +127,7 @@ function freshness(headers) {
   let cache = "hit";
   if (status.includes("fwd=bypass")) cache = "bypass";
   else if (status.includes("fwd=")) cache = "miss";
-  else if (ttl && Number(ttl[1]) < 0) cache = "stale";
+  else if (ttl && Number(ttl[1]) <= 0) cache = "stale";
   return { cache, cache_age_seconds: Number(headers.get("Age")) || 0 };
 }
 

@@ -30,16 +30,15 @@ const colour = (name) => getComputedStyle(document.documentElement).getPropertyV
  *    table: {columns: [text], rows: () => [[text]]}}
  * or null when there is nothing to draw.
  */
-export function chart({ title, note = null, series, spec, empty = "No requests in this range." }) {
+export function chart({ title, note = null, spec, empty = "No requests in this range." }) {
   const canvas = h("canvas", { role: "img", "aria-label": title });
   const message = h("p", { class: "chart-message" }, "Loading");
   const frame = h("div", { class: "chart-frame" }, canvas, message);
   const rows = h("div", { class: "chart-table" });
   const details = h("details", { class: "chart-data", ontoggle: () => tabulate() }, h("summary", {}, "Show as a table"), rows);
-  const legend = series.length > 1 && h("ul", { class: "legend" }, series.map((one) =>
-    h("li", {}, h("span", { class: `swatch swatch-${one.colour}`, "aria-hidden": "true" }), one.label)));
+  const legend = h("ul", { class: "legend" });
   const element = h("figure", { class: "panel chart", "data-state": "loading" },
-    h("figcaption", {}, h("h2", {}, title), note && h("p", { class: "note" }, note), legend || null), frame, details);
+    h("figcaption", {}, h("h2", {}, title), note && h("p", { class: "note" }, note), legend), frame, details);
   const self = { element, update, fail, redraw, destroy };
   let instance = null;
   let current = null;
@@ -53,6 +52,7 @@ export function chart({ title, note = null, series, spec, empty = "No requests i
 
   async function update(data) {
     current = spec(data);
+    legend.replaceChildren(...entries(current));
     if (current === null) return say("empty", empty);
     canvas.setAttribute("aria-label", `${title}: ${current.label}`);
     tabulate();
@@ -106,6 +106,13 @@ export function chart({ title, note = null, series, spec, empty = "No requests i
   }
 
   return self;
+}
+
+/** The legend; a single series needs none, the title says what it is. */
+function entries(current) {
+  if (current === null || current.series.length === 1) return [];
+  return current.series.map(({ label, colour: ink }) =>
+    h("li", {}, h("span", { class: `swatch swatch-${ink}`, "aria-hidden": "true" }), label));
 }
 
 function datasets({ type, series, stacked }) {

@@ -6,11 +6,11 @@ import * as format from "./format.js";
 const UNITS = { "15m": "hour", "1h": "hour", "1d": "day", "1w": "week", "1mo": "month" };
 
 /** Points of the series over time; `of` returns null where a bucket has nothing to say. */
-function overTime({ title, note, type, stacked = false, lines, y, show, mark = show, text }) {
-  const series = lines.map(({ label, colour }) => ({ label, colour }));
+function overTime({ title, type, stacked = false, lines: all, linesOf = () => all, y, show, mark = show, cell = show, text }) {
   return (bucket) => chart({
-    title, note, series,
+    title,
     spec(points) {
+      const lines = linesOf(points);
       const counted = points.filter((point) => point.total_requests > 0);
       if (counted.length === 0) return null;
       const [from, to] = [points[0], points.at(-1)].map((point) => Date.parse(point.bucket_start));
@@ -25,7 +25,7 @@ function overTime({ title, note, type, stacked = false, lines, y, show, mark = s
         tooltip: (item) => ` ${item.dataset.label}: ${show(item.parsed.y)}`,
         table: {
           columns: ["From", ...lines.map((line) => line.label)],
-          rows: () => points.map((point) => [format.bucket(point.bucket_start, bucket), ...lines.map((line) => show(line.of(point)))]).reverse(),
+          rows: () => points.map((point) => [format.bucket(point.bucket_start, bucket), ...lines.map((line) => cell(line.of(point)))]).reverse(),
         },
       };
     },
@@ -45,6 +45,7 @@ export const requests = overTime({
   ],
   y: { precision: 0 },
   show: format.count,
+  cell: format.exact,
   text(points, when) {
     const top = peak(points, (point) => point.total_requests);
     return `${format.exact(total(points, (point) => point.total_requests))} in all, `
@@ -62,6 +63,7 @@ export const tokens = overTime({
   ],
   y: { precision: 0 },
   show: format.count,
+  cell: format.exact,
   text(points, when) {
     const top = peak(points, (point) => point.total_tokens);
     return `${format.count(total(points, (point) => point.total_input_tokens))} input and `
@@ -72,20 +74,25 @@ export const tokens = overTime({
 // Nothing was measured in an empty bucket: its line has a gap there, not a zero.
 const timed = (field) => (point) => (point.total_requests > 0 ? point[field] ?? null : null);
 
+const AVERAGE = [{ label: "Average", colour: "blue", of: timed("avg_processing_time_ms") }];
+const PERCENTILES = [
+  { label: "p50", colour: "blue", of: timed("p50_processing_time_ms") },
+  { label: "p90", colour: "teal", of: timed("p90_processing_time_ms") },
+  { label: "p95", colour: "amber", of: timed("p95_processing_time_ms") },
+  { label: "p99", colour: "violet", of: timed("p99_processing_time_ms") },
+];
+const hasPercentiles = (points) => points.some((point) => point.p50_processing_time_ms > 0);
+
 export const latency = overTime({
   title: "Latency",
   type: "line",
-  lines: [
-    { label: "p50", colour: "blue", of: timed("p50_processing_time_ms") },
-    { label: "p90", colour: "teal", of: timed("p90_processing_time_ms") },
-    { label: "p95", colour: "amber", of: timed("p95_processing_time_ms") },
-    { label: "p99", colour: "violet", of: timed("p99_processing_time_ms") },
-  ],
+  linesOf: (points) => (hasPercentiles(points) ? PERCENTILES : AVERAGE),
   y: {},
   show: format.duration,
   mark: format.tick,
   text(points, when) {
     const last = points.at(-1);
+    if (!hasPercentiles(points)) return `on ${when(last)} a request took ${format.duration(last.avg_processing_time_ms)} on average.`;
     const top = peak(points, (point) => point.p99_processing_time_ms ?? 0);
     return `on ${when(last)} half of the requests took at most ${format.duration(last.p50_processing_time_ms)}, `
       + `95% at most ${format.duration(last.p95_processing_time_ms)}; highest p99 on ${when(top)}: ${format.duration(top.p99_processing_time_ms)}.`;
@@ -109,7 +116,6 @@ export function scatter() {
   return chart({
     title: "Latency against tokens",
     note: "A sample of single requests, on logarithmic axes",
-    series: [{ label: "A request", colour: "blue" }],
     empty: "No requests with tokens and a time in this range.",
     spec({ plot_data: plot }) {
       const points = [];

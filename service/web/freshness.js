@@ -5,6 +5,7 @@ import { age, exact, moment, NONE, time } from "./format.js";
 
 const METHODS = {
   rpc: "database function",
+  query: "query of the requests",
   fallback_optimized: "fallback: one grouped query",
   fallback_with_counts: "fallback: counts only",
   fallback: "fallback: counts in slices",
@@ -29,7 +30,7 @@ function assess(resources) {
   const ages = answered.filter(({ metadata }) => metadata.computed_at).map(({ ageSeconds }) => ageSeconds);
   const oldest = ages.length ? Math.max(...ages) : null;
   const stale = answered.filter(({ metadata }) => metadata.cache === "stale");
-  const fallback = answered.filter(({ metadata }) => metadata.method && metadata.method !== "rpc");
+  const fallback = answered.filter(({ metadata }) => metadata.method?.startsWith("fallback"));
   const since = answered.length ? Math.min(...answered.map(({ receivedAt }) => receivedAt)) : null;
   const of = (some) => [...new Set(some.map(({ label }) => label))].join(", ");
 
@@ -54,7 +55,8 @@ function assess(resources) {
   if (silent.length) return { state: "partial", word: "Incomplete", age: oldest, text: `Not available now: ${of(silent)}.` };
   if (!answered.length && !failed.length) return { state: "loading", word: "Loading", age: null };
   if (document.hidden) return { state: "paused", word: "Paused", age: oldest };
-  if (answered.some(({ metadata }) => metadata.cache === "bypass")) {
+  // Single requests never come from the cache; statistics do, unless Redis is gone.
+  if (answered.some(({ metadata }) => metadata.cache === "bypass" && metadata.method === "rpc")) {
     return { state: "live", word: "Live, without cache", age: oldest };
   }
   return { state: "live", word: "Live", age: oldest };
@@ -84,7 +86,7 @@ function table(resources) {
       const { metadata, error } = one;
       const cells = metadata
         ? [
-          METHODS[metadata.method] ?? metadata.method ?? "query of the requests",
+          METHODS[metadata.method] ?? metadata.method ?? NONE,
           metadata.computed_at ? moment(metadata.computed_at) : moment(one.receivedAt),
           age(one.ageSeconds),
           error ? `${metadata.cache ?? ""} (${error.message})` : metadata.cache ?? NONE,

@@ -20,7 +20,7 @@ let failures = 0;
 
 function show(route, { focus }) {
   current?.abort.abort();
-  current?.view.parts.forEach(({ destroy }) => destroy?.());
+  current?.view?.parts.forEach(({ destroy }) => destroy?.());
   const create = VIEWS[route.view];
   if (!create) return missing("There is no such page.");
   const view = create(route, ZONE);

@@ -5,6 +5,18 @@ import * as format from "./format.js";
 import { href } from "./route.js";
 import { table } from "./table.js";
 
+const names = new Map();
+
+/** A link to a provider or model; its name is remembered, so that the view has its title at once. */
+function link(view, id, range, text) {
+  const address = href({ view, id, range });
+  names.set(`${view}/${id}`, text);
+  return h("a", { href: address }, name(text));
+}
+
+/** The name under which the provider or model was last linked to, if it was. */
+export const lastName = (view, id) => names.get(`${view}/${id}`) || null;
+
 /** A number, with a bar that compares it to the largest. */
 function share(value, largest) {
   const bar = h("span", { class: "share", "aria-hidden": "true" }, h("span", { class: "share-fill" }));
@@ -24,7 +36,7 @@ export function providers(range) {
     columns: [
       {
         label: "Provider", wide: true, value: (row) => row.name ?? row.slug,
-        cell: (row) => h("a", { href: href({ view: "provider", id: row.provider_id, range }) }, name(row.name ?? row.slug)),
+        cell: (row) => link("provider", row.provider_id, range, row.name ?? row.slug),
       },
       { label: "Models", numeric: true, value: (row) => row.models_with_requests, cell: (row) => format.exact(row.models_with_requests) },
       { label: "Requests", numeric: true, value: (row) => row.total_requests, cell: (row) => share(row.total_requests, largest) },
@@ -57,7 +69,7 @@ export function models(range, { withProvider, first }) {
   const columns = [
     {
       label: "Model", wide: true, value: modelName,
-      cell: (row) => h("a", { href: href({ view: "model", id: row.model_id, range }) }, name(modelName(row))),
+      cell: (row) => link("model", row.model_id, range, modelName(row)),
     },
     withProvider && {
       label: "Provider", optional: true, value: (row) => row.provider.name ?? row.provider.slug,
@@ -101,9 +113,7 @@ export function requests(range, { withModel }) {
       },
       withModel && {
         label: "Model", wide: true, value: (row) => row.models && modelName(row.models),
-        cell: (row) => (row.models
-          ? h("a", { href: href({ view: "model", id: row.models.id ?? row.model_id, range }) }, name(modelName(row.models)))
-          : format.NONE),
+        cell: (row) => (row.models ? link("model", row.models.id, range, modelName(row.models)) : format.NONE),
       },
       { label: "Status", value: (row) => row.status, cell: status },
       { label: "Input", numeric: true, optional: true, value: (row) => row.input_tokens, cell: (row) => format.exact(row.input_tokens) },

@@ -109,7 +109,9 @@ class Service:
         """Make its database refuse all connections, as in an outage."""
         admin = await asyncpg.connect(self.postgres.url())
         await admin.execute(f"ALTER DATABASE {self.database} ALLOW_CONNECTIONS false")
-        await admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", self.database)
+        await admin.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", self.database
+        )
         await admin.close()
 
 
@@ -124,7 +126,9 @@ async def _copy(postgres: PostgresServer, template: str) -> str:
     return name
 
 
-def _service(postgres: PostgresServer, redis: RedisServer, database: str, log: Path, **settings: object) -> Service:
+def _service(
+    postgres: PostgresServer, redis: RedisServer, database: str, log: Path, **settings: object
+) -> Service:
     settings = {"cache_prefix": database, "local_cache_seconds": 0, **settings}
     env = environment(postgres.url(database), redis.url, **settings)
     return Service(postgres, database, free_port(), env, log)
@@ -177,7 +181,9 @@ async def chromium() -> AsyncIterator[Browser]:
 # Listens from the very start for what the security policy refuses, and lets a test hide the tab.
 _WATCH = """
 window.refused = [];
-addEventListener("securitypolicyviolation", (event) => refused.push(`${event.violatedDirective} ${event.blockedURI}`));
+addEventListener("securitypolicyviolation", (event) => {
+  refused.push(`${event.violatedDirective} ${event.blockedURI}`);
+});
 window.setHidden = (hidden) => {
   Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
   document.dispatchEvent(new Event("visibilitychange"));

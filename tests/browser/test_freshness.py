@@ -27,7 +27,9 @@ async def test_it_says_by_which_method_each_part_was_computed(service: Service, 
     table = page.get_by_role("table", name="Where these numbers come from")
     totals = table.get_by_role("row", name="Totals")
     await expect(totals).to_contain_text("database function")
-    await expect(totals).to_contain_text(service.get("chat-requests/summary", window="7d")["metadata"]["generation"])
+    await expect(totals).to_contain_text(
+        service.get("chat-requests/summary", window="7d")["metadata"]["generation"]
+    )
 
 
 async def test_it_polls_with_the_validator_and_not_while_hidden(service: Service, tab: OpenTab) -> None:
@@ -62,7 +64,9 @@ async def test_stale_numbers_are_shown_and_said_to_be_stale(own_service: Service
     await page.wait_for_timeout(1500)
     await page.evaluate("dispatchEvent(new Event('online'))")
     await expect(page.locator("#freshness-state")).to_have_text("Stale")
-    await expect(page.get_by_role("alert")).to_contain_text("Older than they should be: Totals, Providers, Models")
+    await expect(page.get_by_role("alert")).to_contain_text(
+        "Older than they should be: Totals, Providers, Models"
+    )
     assert await providers_shown(page) == before
 
 
@@ -77,7 +81,9 @@ async def test_a_fallback_is_named(own_service: Service, tab: OpenTab) -> None:
     assert len(await providers_shown(page)) > 10
 
 
-async def test_the_last_good_numbers_stay_when_the_service_is_gone(own_service: Service, tab: OpenTab) -> None:
+async def test_the_last_good_numbers_stay_when_the_service_is_gone(
+    own_service: Service, tab: OpenTab
+) -> None:
     service = await own_service()
     service.start()
     page = (await tab()).page
@@ -88,7 +94,9 @@ async def test_the_last_good_numbers_stay_when_the_service_is_gone(own_service: 
     await page.evaluate("dispatchEvent(new Event('online'))")
     await expect(page.locator("#freshness-state")).to_have_text("No answer")
     banner = page.get_by_role("alert")
-    await expect(banner).to_contain_text("The service cannot be reached. The numbers below are the last good ones")
+    await expect(banner).to_contain_text(
+        "The service cannot be reached. The numbers below are the last good ones"
+    )
     assert await providers_shown(page) == before
     service.start()
     await banner.get_by_role("button", name="Try again").click()

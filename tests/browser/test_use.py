@@ -13,7 +13,9 @@ async def test_a_table_is_sorted_from_the_keyboard(service: Service, tab: OpenTa
     await page.goto(f"{service.url}#/?range=all")
     table = page.get_by_role("table", name="Providers")
     header, names = table.get_by_role("columnheader", name="Provider"), table.locator("tbody th")
-    await expect(table.get_by_role("columnheader", name="Requests")).to_have_attribute("aria-sort", "descending")
+    await expect(table.get_by_role("columnheader", name="Requests")).to_have_attribute(
+        "aria-sort", "descending"
+    )
     await header.get_by_role("button").focus()
     await page.keyboard.press("Enter")
     await expect(header).to_have_attribute("aria-sort", "ascending")
@@ -40,7 +42,9 @@ async def test_a_search_narrows_a_table_and_survives_new_numbers(service: Servic
     await expect(panel.get_by_text("Nothing matches the search.")).to_be_visible()
 
 
-async def test_the_skip_link_leads_past_the_header_and_leaves_the_view(service: Service, tab: OpenTab) -> None:
+async def test_the_skip_link_leads_past_the_header_and_leaves_the_view(
+    service: Service, tab: OpenTab
+) -> None:
     page = (await tab()).page
     await page.goto(f"{service.url}#/?range=30d")
     await expect(page.get_by_role("table", name="Providers")).to_be_visible()
@@ -52,7 +56,9 @@ async def test_the_skip_link_leads_past_the_header_and_leaves_the_view(service: 
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_a_phone_shows_it_without_sideways_scrolling(service: Service, tab: OpenTab, scheme: str) -> None:
+async def test_a_phone_shows_it_without_sideways_scrolling(
+    service: Service, tab: OpenTab, scheme: str
+) -> None:
     page = (await tab(viewport={"width": 360, "height": 740}, color_scheme=scheme)).page
     model = service.get("chat-requests/models")["data"][0]["model_id"]
     for address in ("#/?range=all", f"#/models/{model}?range=all"):
@@ -92,6 +98,7 @@ async def test_names_from_the_database_are_nothing_but_text(own_service: Service
         await page.goto(service.url)
         await table.get_by_role("link", name=name, exact=True).click()
         await expect(page.get_by_role("heading", level=1)).to_have_text(name)
+        await expect(page.locator(".panel[data-state=loading]")).to_have_count(0)
         assert await page.evaluate("document.documentElement.scrollWidth") == 1000
         await page.get_by_role("table", name="Models").get_by_role("link").first.click()
         await expect(page.get_by_role("navigation", name="Path").get_by_role("link").last).to_have_text(name)

@@ -115,7 +115,9 @@ async def test_a_head_request_gets_the_headers_alone() -> None:
         assert head.headers["etag"] == (await client.get("/")).headers["etag"]
 
 
-@pytest.mark.parametrize("path", ["/static/main.js", "/static/../settings.py", "/static/%2e%2e/app.py", "/static/"])
+@pytest.mark.parametrize(
+    "path", ["/static/main.js", "/static/../settings.py", "/static/%2e%2e/app.py", "/static/"]
+)
 async def test_nothing_else_is_served(path: str) -> None:
     async with browser() as client:
         answer = await client.get(path)

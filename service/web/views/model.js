@@ -46,7 +46,7 @@ export function model({ id, range }, zone) {
 
   const [requests, latency, scatter, tokens, cost, table] = parts.slice(2).map(({ element }) => element);
   return {
-    title: () => (row.data && tables.modelName(row.data)) || `Model ${id}`,
+    title: () => (row.data && tables.modelName(row.data)) || tables.lastName("model", id) || `Model ${id}`,
     crumbs() {
       const owner = row.data?.provider;
       return owner ? [{ text: owner.name ?? owner.slug, href: href({ view: "provider", id: owner.id, range }) }] : [];

@@ -32,7 +32,7 @@ export function provider({ id, range }, zone) {
     title() {
       const listed = providers.data?.find((row) => String(row.provider_id) === String(id));
       const found = models.data?.[0]?.provider ?? listed;
-      return found?.name ?? found?.slug ?? `Provider ${id}`;
+      return found?.name || found?.slug || tables.lastName("provider", id) || `Provider ${id}`;
     },
     crumbs: () => [],
     resources: [models, series, recent, providers],
