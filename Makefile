@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-long screenshots check format bench bench-rollup clean
+.PHONY: demo test test-long screenshots check format bench bench-rollup bench-explorer clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/chat-stats demo
@@ -38,6 +38,9 @@ bench: $(VENV)/.installed
 
 bench-rollup: $(VENV)/.installed
 	$(BIN)/python -m bench.rollup
+
+bench-explorer: $(VENV)/.installed
+	$(BIN)/python -m bench.explorer
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "chat-stats needs Python 3.11, 3.12 or 3.13, and found none on PATH" >&2; exit 1; }

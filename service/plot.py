@@ -92,7 +92,7 @@ def _cut(slot: Slot, parts: int) -> list[Slot]:
 
 async def _end(reading: Reading, direction: str) -> datetime | None:
     arguments: list[Any] = [*reading.bounds, reading.filters.status]
-    statement = reading.statement("plot_end", arguments, [f"r.created_at {direction}"])
+    statement = reading.statement("plot_end", arguments, [direction])
     records = await fetch(reading.snapshot, statement, *arguments, timeout=reading.timeout)
     return records[0]["created_at"] if records else None
 

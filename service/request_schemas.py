@@ -171,7 +171,11 @@ _COMMON: dict[str, Any] = {
     "window": "all",
     "unavailable": [],
 }
-_ARRAYS: dict[str, Any] = {"tokens": [1340], "latency": [812.45], "timestamps": ["2026-01-04T11:59:58.120000Z"]}
+_ARRAYS: dict[str, Any] = {
+    "tokens": [1340],
+    "latency": [812.45],
+    "timestamps": ["2026-01-04T11:59:58.120000Z"],
+}
 
 
 class RequestsAnswer(Schema):

@@ -100,22 +100,27 @@ class Reading:
 
     def statement(self, name: str, arguments: list[Any], columns: Sequence[str] = ()) -> str:
         """Return a statement over the requests; what it needs beyond `arguments` is appended to them."""
+        whole, _, branch = queries.load(name).partition("\n-- branch")
+        branch = branch.partition("\n(")[2]
+        status = "true"
+        if self.filters.status is not None:
+            status = f"status = {_STATUS_ARGUMENT[name]}::text::{self.status_type}"
+        columns_text = ", ".join(columns)
+        branches = [
+            "(" + branch.format(models=models, status=status, columns=columns_text)
+            for models in self._models_of_branches(arguments)
+        ]
+        return whole.format(columns=columns_text, branches=" UNION ALL ".join(branches))
+
+    def _models_of_branches(self, arguments: list[Any]) -> list[str]:
+        """Return what each branch says of `model_id`."""
         ids = list(self.models)
-        if len(ids) <= MERGED_MODELS:
-            branches = []
-            for id_ in ids:
-                arguments.append(id_)
-                branches.append(_requests("requests_of_model", model=f"${len(arguments)}"))
-        else:
+        if len(ids) > MERGED_MODELS:
             arguments.append(ids)
-            branches = [_requests("requests_of_models", models=f"${len(arguments)}")]
-        return queries.load(name).format(
-            columns=", ".join(columns),
-            requests=" UNION ALL ".join(branches),
-            status=f"r.status = {_STATUS_ARGUMENT[name]}::text::{self.status_type}"
-            if self.filters.status is not None
-            else "true",
-        )
+            return [queries.load("of_many_models").format(models=f"${len(arguments)}")]
+        arguments += ids
+        first = len(arguments) - len(ids) + 1
+        return [queries.load("of_one_model").format(model=f"${first + at}") for at in range(len(ids))]
 
 
 #: Which argument of a statement the status is.
@@ -126,10 +131,6 @@ _STATUS_ARGUMENT = {
     "plot_end": "$3",
     "plot_slots": "$1",
 }
-
-
-def _requests(name: str, **arguments: str) -> str:
-    return queries.load(name).format(**arguments)
 
 
 class Requests:

@@ -84,7 +84,7 @@ class Settings(BaseSettings):
         2,
         ge=1,
         le=1000,
-        description="Exports and large pages of requests that one process reads at a time; further ones wait.",
+        description="Exports and large pages that one process reads at a time; further ones wait.",
     )
     download_seconds: Duration = Field(
         600, description="Seconds after which a client that has not read its download is cut off."

@@ -147,7 +147,7 @@ function configuration({ type, stacked, x, y, tooltip, head }) {
     interaction: type === "scatter" ? { mode: "nearest", intersect: true } : { mode: "index", intersect: false },
     scales: {
       x: axis({ ...x, grid: type === "scatter", stacked }),
-      y: axis({ ...y, grid: true, stacked, beginAtZero: y.kind !== "logarithmic" }),
+      y: axis({ ...y, grid: true, stacked, ...(y.kind === "logarithmic" ? {} : { beginAtZero: true, grace: "4%" }) }),
     },
     plugins: {
       legend: { display: false },

@@ -105,6 +105,7 @@ export const cost = overTime({
   lines: [{ label: "US dollars", colour: "violet", of: (point) => Number(point.total_cost_usd) }],
   y: {},
   show: format.dollars,
+  mark: format.dollarTick,
   text(points, when) {
     const top = peak(points, (point) => Number(point.total_cost_usd));
     return `${format.dollars(total(points, (point) => point.total_cost_usd))} in all; most on ${when(top)}: ${format.dollars(top.total_cost_usd)}.`;

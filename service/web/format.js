@@ -53,6 +53,11 @@ export function dollars(value) {
   return amount < 100_000 ? `$${whole.format(amount)}` : `$${compact.format(amount)}`;
 }
 
+/** The same for an axis: $16. */
+export function dollarTick(value) {
+  return Number.isInteger(value) && value < 1000 ? `$${value}` : dollars(value);
+}
+
 /** 98.01 %; never 100 % where anything failed. */
 export function percent(share) {
   if (missing(share)) return NONE;

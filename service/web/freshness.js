@@ -16,6 +16,7 @@ const part = (id) => document.getElementById(id);
 /** Show the state of all resources together: the worst of them. Called each second; speaks only of changes. */
 export function show(resources, retry) {
   const found = assess(resources);
+  part("freshness").hidden = resources.length === 0; // the page asks for a key, or says that there is no such thing
   part("freshness").dataset.state = found.state;
   say(part("freshness-state"), found.word);
   part("freshness-age").textContent = found.age === null ? "" : `computed ${age(found.age)} ago`;

@@ -27,7 +27,7 @@ function show(route, { focus }) {
   const heading = h("h1", { tabindex: "-1" });
   const crumbs = h("nav", { class: "crumbs", "aria-label": "Path" });
   current = { route, view, heading, crumbs, abort: new AbortController() };
-  main.replaceChildren(h("div", { class: "view-head" }, h("div", {}, crumbs, heading), ranges(route)), view.element);
+  main.replaceChildren(h("div", { class: "view-head" }, h("div", {}, crumbs, heading, view.subtitle ?? null), ranges(route)), view.element);
   render();
   if (focus === "heading") heading.focus({ preventScroll: true });
   if (focus === "range") main.querySelector(".ranges [aria-pressed=true]").focus({ preventScroll: true });

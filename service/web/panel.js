@@ -49,17 +49,20 @@ export function part(element, resource, { update, fail }) {
   };
 }
 
-/** The row of key figures; `set(name, value, {note, title})` fills one of them. */
+/** The row of key figures; `set(label, value, {note, title})` fills one of them, `note(label, text)` its note. */
 export function cards(names) {
   const parts = new Map(names.map((label) => [label, { value: h("dd", { class: "value" }, NONE), note: h("dd", { class: "note" }) }]));
   const element = h("dl", { class: "cards" }, [...parts].map(([label, { value, note }]) =>
     h("div", { class: "card" }, h("dt", {}, label), value, note)));
   return {
     element,
-    set(label, shown, { note = "", title = null } = {}) {
+    note(label, text) {
+      parts.get(label).note.textContent = text;
+    },
+    set(label, shown, { note = null, title = null } = {}) {
       const found = parts.get(label);
       found.value.textContent = shown;
-      found.note.textContent = note;
+      if (note !== null) found.note.textContent = note;
       if (title) found.value.title = title;
       else found.value.removeAttribute("title");
     },

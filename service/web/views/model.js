@@ -54,7 +54,8 @@ export function model({ id, range }, zone) {
     missing: () => row.error?.status === 404 || row.error?.parameter === "model_id",
     resources: [row, series, plot, recent],
     parts,
-    element: h("div", { class: "view" }, identifiers, totals.element,
+    subtitle: identifiers,
+    element: h("div", { class: "view" }, totals.element,
       h("div", { class: "grid" }, requests, latency, scatter, tokens), cost, table),
   };
 }

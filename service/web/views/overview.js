@@ -18,6 +18,7 @@ export function overview({ range }, zone) {
   const totals = cards(["Requests", "Success rate", "Tokens", "Latency", "Cost"]);
   const parts = [
     part(null, summary, { update: (data, metadata) => showTotals(totals, data, metadata), fail: () => {} }),
+    part(null, models, { update: (rows) => totals.note("Requests", `${format.exact(rows.length)} models`), fail: () => {} }),
     panel("Providers", providers, tables.providers(range)),
     panel("Top models", models, tables.models(range, { withProvider: true, first: 12 })),
     figure(figures.requests(bucket), series),
@@ -26,7 +27,7 @@ export function overview({ range }, zone) {
     figure(figures.cost(bucket), series),
     panel("Recent requests", recent, tables.requests(range, { withModel: true })),
   ];
-  const [, providerTable, modelTable, ...rest] = parts.map(({ element }) => element);
+  const [, , providerTable, modelTable, ...rest] = parts.map(({ element }) => element);
   return {
     title: () => "All providers",
     crumbs: () => [],
@@ -60,7 +61,7 @@ export function showTotals(totals, data, metadata) {
 export function showLatency(totals, data, metadata) {
   const known = (field) => data[field] !== undefined && knows(metadata, field);
   const average = known("avg_processing_time_ms") ? format.duration(data.avg_processing_time_ms) : format.NONE;
-  if (!data.total_requests) totals.set("Latency", format.NONE);
+  if (!data.total_requests) totals.set("Latency", format.NONE, { note: "" });
   else if (known("p50_processing_time_ms")) {
     totals.set("Latency", format.duration(data.p50_processing_time_ms), {
       note: `median; p95 ${format.duration(data.p95_processing_time_ms)}, average ${average}`,
