@@ -52,10 +52,15 @@ export class Resource {
 
   /** Ask for newer numbers; never throws, see `error`. Two calls at a time are one request. */
   refresh(signal) {
-    this.#running ??= this.#load(signal).finally(() => {
-      this.#running = null;
-    });
-    return this.#running;
+    // One that the last view began, and gave up when it was left, is no answer for this one.
+    if (this.#running === null || this.#running.signal.aborted) {
+      const running = { signal };
+      running.done = this.#load(signal).finally(() => {
+        if (this.#running === running) this.#running = null;
+      });
+      this.#running = running;
+    }
+    return this.#running.done;
   }
 
   async #load(signal) {

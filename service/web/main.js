@@ -11,6 +11,7 @@ import { provider } from "./views/provider.js";
 const VIEWS = { overview, provider, model };
 const POLL_SECONDS = 15;
 const LONGEST_PAUSE_SECONDS = 120;
+const FEW_MONTHS = 7;
 const ZONE = Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC";
 
 const main = document.getElementById("main");
@@ -61,10 +62,19 @@ function render() {
     crumbs.dataset.trail = trail;
     crumbs.replaceChildren(...(trail ? [h("ol", {}, path.map((step) => h("li", {}, h("a", { href: step.href }, name(step.text)))))] : []));
   }
+  if (route.range.bucket === "1mo" && view.series.data?.length > 0 && view.series.data.length <= FEW_MONTHS) return refine();
   view.parts.forEach((part) => part.render());
   document.getElementById("forget-key").hidden = !key.get();
   tick();
   return undefined;
+}
+
+/** Show all time by days: over a short history, months are but a handful of bars. */
+function refine() {
+  const { route, heading } = current;
+  const active = document.activeElement;
+  const focus = active === heading ? "heading" : active?.closest(".ranges") ? "range" : null;
+  show({ ...route, range: { ...route.range, bucket: "1d" } }, { focus });
 }
 
 function tick() {

@@ -1,8 +1,10 @@
 """From all providers to one model, with the numbers of the API."""
 
+import asyncio
 import re
+from contextlib import suppress
 
-from playwright.async_api import Page, expect
+from playwright.async_api import Error, Page, Route, expect
 
 from tests.browser.conftest import OpenTab, Service
 
@@ -95,7 +97,7 @@ async def test_a_chart_has_its_points_as_a_table(service: Service, tab: OpenTab)
     image = chart.get_by_role("img")
     await expect(image).to_have_attribute("aria-label", re.compile("^Requests: 20,000 in all, "))
     await chart.get_by_text("Show as a table").click()
-    points = service.get("chat-requests/timeseries", bucket="1mo", timezone="Asia/Kolkata")["data"]
+    points = service.get("chat-requests/timeseries", bucket="1d", timezone="Asia/Kolkata")["data"]
     assert [row[1:] for row in await rows_of(page, "Requests")] == [
         [grouped(point["total_requests"] - point["failed_requests"]), grouped(point["failed_requests"])]
         for point in reversed(points)
@@ -142,6 +144,24 @@ async def test_a_deep_link_survives_a_reload(service: Service, tab: OpenTab) -> 
     await expect(heading).to_have_text(title)
     assert page.url == address
     await expect(page.get_by_role("button", name="1M")).to_have_attribute("aria-pressed", "true")
+
+
+async def test_a_request_that_a_view_gave_up_is_made_again_for_the_next(
+    service: Service, tab: OpenTab
+) -> None:
+    """All time is shown by months, and again by days when those are few; both ask for the same models."""
+    watched = await tab()
+    page = watched.page
+
+    async def slowly(route: Route) -> None:
+        await asyncio.sleep(1)
+        with suppress(Error):  # it was given up
+            await route.continue_()
+
+    await page.route("**/chat-requests/models?*", slowly)
+    await page.goto(f"{service.url}#/?range=all")
+    await expect(page.get_by_role("table", name="Models").locator("tbody tr").first).to_be_visible()
+    assert len(watched.api_requests("chat-requests/models")) == 2
 
 
 async def test_a_model_that_does_not_exist_is_said_to_be_missing(service: Service, tab: OpenTab) -> None:

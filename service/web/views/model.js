@@ -52,6 +52,7 @@ export function model({ id, range }, zone) {
       return owner ? [{ text: owner.name ?? owner.slug, href: href({ view: "provider", id: owner.id, range }) }] : [];
     },
     missing: () => row.error?.status === 404 || row.error?.parameter === "model_id",
+    series,
     resources: [row, series, plot, recent],
     parts,
     subtitle: identifiers,

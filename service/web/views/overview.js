@@ -31,6 +31,7 @@ export function overview({ range }, zone) {
   return {
     title: () => "All providers",
     crumbs: () => [],
+    series,
     resources: [summary, providers, models, series, recent],
     parts,
     element: h("div", { class: "view" },

@@ -35,6 +35,7 @@ export function provider({ id, range }, zone) {
       return found?.name || found?.slug || tables.lastName("provider", id) || `Provider ${id}`;
     },
     crumbs: () => [],
+    series,
     resources: [models, series, recent, providers],
     parts,
     element: h("div", { class: "view" }, totals.element, h("div", { class: "grid" }, rest.slice(0, 4)), modelTable, rest[4]),
