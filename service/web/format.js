@@ -79,7 +79,8 @@ export function age(seconds) {
 
 const MOMENT = { year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit" };
 const moments = new Intl.DateTimeFormat(LOCALE, { ...MOMENT, hourCycle: "h23" });
-const recents = new Intl.DateTimeFormat(LOCALE, { ...MOMENT, year: undefined, hourCycle: "h23" });
+const days = new Intl.DateTimeFormat(LOCALE, { month: "short", day: "numeric" });
+const daysOfYears = new Intl.DateTimeFormat(LOCALE, { month: "short", day: "numeric", year: "numeric" });
 const clock = new Intl.DateTimeFormat(LOCALE, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 
 /** Jan 4, 2026, 12:00:00, in the browser's time zone. */
@@ -88,10 +89,10 @@ export function moment(value) {
   return Number.isNaN(date.getTime()) ? NONE : moments.format(date);
 }
 
-/** The same without the year, if it is this year. */
-export function recent(value) {
+/** The day alone, without the year if it is this year: Jan 4. */
+export function day(value) {
   const date = new Date(value);
-  return date.getFullYear() === new Date().getFullYear() ? recents.format(date) : moment(value);
+  return (date.getFullYear() === new Date().getFullYear() ? days : daysOfYears).format(date);
 }
 
 /** 12:00:00 */

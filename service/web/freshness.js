@@ -42,7 +42,7 @@ function assess(resources) {
   if (stale.length) {
     return {
       state: "stale", word: "Stale", age: oldest,
-      text: `Older than they should be: ${of(stale)}. The service goes on serving them while it cannot compute newer ones.`,
+      text: `Older than they should be: ${of(stale)}. The service serves what it has until it can compute newer numbers.`,
     };
   }
   if (fallback.length) {

@@ -11,6 +11,9 @@ import { provider } from "./views/provider.js";
 const VIEWS = { overview, provider, model };
 const POLL_SECONDS = 15;
 const LONGEST_PAUSE_SECONDS = 120;
+// Stale numbers are being computed anew when they are served: they are asked for again soon, some times.
+const STALE_SECONDS = 3;
+const STALE_TIMES = 4;
 const FEW_MONTHS = 7;
 const ZONE = Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC";
 
@@ -18,6 +21,7 @@ const main = document.getElementById("main");
 let current = null; // {route, view, heading, crumbs, abort}
 let timer = null;
 let failures = 0;
+let stale = 0;
 
 function show(route, { focus }) {
   current?.abort.abort();
@@ -92,8 +96,10 @@ async function poll() {
   if (abort.signal.aborted || document.hidden) return;
   const errors = view.resources.map(({ error }) => error).filter((error) => error && (error.status === 0 || error.status >= 500));
   failures = errors.length === view.resources.length ? failures + 1 : 0;
+  stale = view.resources.some(({ metadata }) => metadata?.cache === "stale") ? stale + 1 : 0;
+  const interval = stale > 0 && stale <= STALE_TIMES ? STALE_SECONDS : POLL_SECONDS;
   const asked = failures ? Math.max(...errors.map(({ retryAfter }) => retryAfter)) : 0;
-  const pause = Math.min(LONGEST_PAUSE_SECONDS, Math.max(asked, POLL_SECONDS * 2 ** Math.max(0, failures - 1)));
+  const pause = Math.min(LONGEST_PAUSE_SECONDS, Math.max(asked, interval * 2 ** Math.max(0, failures - 1)));
   clearTimeout(timer);
   timer = setTimeout(poll, pause * 1000);
 }

@@ -109,7 +109,8 @@ export function requests(range, { withModel }) {
     columns: [
       {
         label: "Time", value: (row) => Date.parse(row.created_at),
-        cell: (row) => h("time", { datetime: row.created_at, title: format.moment(row.created_at) }, format.recent(row.created_at)),
+        cell: (row) => h("time", { datetime: row.created_at, title: format.moment(row.created_at) }, 
+          h("span", { class: "optional" }, `${format.day(row.created_at)}, `), format.time(row.created_at)),
       },
       withModel && {
         label: "Model", wide: true, value: (row) => row.models && modelName(row.models),
@@ -119,7 +120,7 @@ export function requests(range, { withModel }) {
       { label: "Input", numeric: true, optional: true, value: (row) => row.input_tokens, cell: (row) => format.exact(row.input_tokens) },
       { label: "Output", numeric: true, optional: true, value: (row) => row.output_tokens, cell: (row) => format.exact(row.output_tokens) },
       {
-        label: "Time taken", numeric: true, value: (row) => row.processing_time_ms === null ? null : Number(row.processing_time_ms),
+        label: "Took", numeric: true, value: (row) => row.processing_time_ms === null ? null : Number(row.processing_time_ms),
         cell: (row) => format.duration(row.processing_time_ms),
       },
       { label: "Cost", numeric: true, optional: true, value: (row) => row.cost_usd === null ? null : Number(row.cost_usd), cell: (row) => format.dollars(row.cost_usd) },
