@@ -12,12 +12,13 @@ from service import schemas
 from service.errors import InvalidParameter
 from service.rows import (
     COST_FIELDS,
-    SERIES_FIELDS,
+    SERIES_COLUMNS,
     SUCCESS_FIELDS,
     TOKEN_AND_TIME_FIELDS,
     Data,
     ModelUsage,
     Row,
+    add_percentiles,
     counts_from_usage,
     model_row,
     models_from_rpc,
@@ -90,6 +91,8 @@ class Aggregation:
     #: Metadata beside the common fields.
     totals: Callable[[Any], Totals] = lambda _data: {}
     narrowed_by: Literal["provider_id", "model_id"] | None = None
+    #: What its percentiles are grouped by; None: it has none, or its function returns them itself.
+    percentiles_by: Literal["none", "model"] | None = None
     #: Fields that a method which only counts requests cannot know.
     unknown_from_counts: tuple[str, ...] = ()
     #: Whether it has a `bucket`, a grouping and a time zone (`Query.series`); then it may be narrowed by both
@@ -162,6 +165,7 @@ MODELS = Aggregation(
     from_usage=models_from_usage,
     totals=lambda rows: {"total_models": len(rows)},
     narrowed_by="provider_id",
+    percentiles_by="model",
     unknown_from_counts=TOKEN_AND_TIME_FIELDS,
 )
 
@@ -184,7 +188,7 @@ COUNTS = Aggregation(
 
 SUMMARY = Aggregation(
     name="summary",
-    purpose="Totals over all models: requests, success rate, tokens, average time, cost.",
+    purpose="Totals over all models: requests, success rate, tokens, times with percentiles, cost.",
     path="/chat-requests/summary",
     answer=schemas.SummaryAnswer,
     function="get_chat_request_summary",
@@ -193,6 +197,7 @@ SUMMARY = Aggregation(
     narrowed_call=None,
     from_rpc=plain_row,
     from_usage=summary_from_usage,
+    percentiles_by="none",
     unknown_from_counts=(*SUCCESS_FIELDS, *TOKEN_AND_TIME_FIELDS, *COST_FIELDS),
 )
 
@@ -211,6 +216,7 @@ MODEL = Aggregation(
     from_rpc=plain_row,
     from_usage=lambda models: stats_row(models[0]) if models else {},
     narrowed_by="model_id",
+    percentiles_by="model",
     unknown_from_counts=TOKEN_AND_TIME_FIELDS,
 )
 
@@ -224,7 +230,7 @@ TIMESERIES = Aggregation(
         "SELECT * FROM get_chat_request_timeseries(p_start => $1, p_end => $2, p_bucket => $3, "
         "p_group_by => $4, p_timezone => $5, p_provider_id => $6, p_model_id => $7) LIMIT $8"
     ),
-    columns=SERIES_FIELDS,
+    columns=SERIES_COLUMNS,
     narrowed_call=None,
     from_rpc=plain_rows,
     from_usage=None,
@@ -249,6 +255,6 @@ def narrowed(
         ]
     by_model = {row["model_id"]: row for row in rows}
     for model in known:
-        row = by_model.get(model.model_id) or model_row(model)
+        row = by_model.get(model.model_id) or add_percentiles(model_row(model), {})
         derived[Query(MODEL.name, range_, model_id=str(model.model_id))] = row
     return derived

@@ -26,7 +26,16 @@ from service import queries
 from service.aggregations import AGGREGATIONS, Aggregation, Query, Totals, series_arguments
 from service.database import SPARE_CONNECTIONS, Snapshot
 from service.errors import ComputationTimedOut, NotFound, SchemaError
-from service.rows import COST_FIELDS, Data, ModelUsage, Row, model_row
+from service.percentiles import with_percentiles
+from service.rows import (
+    COST_FIELDS,
+    PERCENTILE_FIELDS,
+    Data,
+    ModelUsage,
+    Row,
+    add_percentiles,
+    model_row,
+)
 from service.timerange import TimeRange
 from service.timeseries import MAX_POINTS, check_bounds, too_many_points, unknown_timezone
 
@@ -136,6 +145,9 @@ async def _climb_down(snapshot: Snapshot, query: Query, timeout: float) -> Compu
             if method is ladder[-1]:
                 raise
             continue
+        if aggregation.percentiles_by is not None:
+            data, unknown = await _percentiles(method, snapshot, query, aggregation, data, timeout / 2**step)
+            unavailable = (*unavailable, *unknown)
         if aggregation.is_series and len(data) > MAX_POINTS:
             raise too_many_points(query.series)
         METHOD_LOG.record(aggregation.name, method, reason)
@@ -186,6 +198,15 @@ async def _run(
             row["total_cost_usd"] = 0.0
             unavailable = COST_FIELDS
     return data, unavailable
+
+
+async def _percentiles(
+    method: Method, snapshot: Snapshot, query: Query, aggregation: Aggregation, data: Data, timeout: float
+) -> tuple[Data, tuple[str, ...]]:
+    if method in (Method.RPC, Method.OPTIMIZED):
+        plain = method is Method.OPTIMIZED
+        return await with_percentiles(snapshot, query, aggregation, data, plain=plain, timeout=timeout)
+    return add_percentiles(data, {}), PERCENTILE_FIELDS
 
 
 async def _call(snapshot: Snapshot, query: Query, aggregation: Aggregation, timeout: float) -> Data:

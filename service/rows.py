@@ -22,8 +22,24 @@ TOKEN_AND_TIME_FIELDS = (
     "total_tokens",
     "avg_processing_time_ms",
 )
+PERCENTILE_FIELDS = (
+    "p50_processing_time_ms",
+    "p90_processing_time_ms",
+    "p95_processing_time_ms",
+    "p99_processing_time_ms",
+)
 SUCCESS_FIELDS = ("successful_requests", "failed_requests", "success_rate")
 COST_FIELDS = ("total_cost_usd",)
+SERIES_COLUMNS = (
+    "bucket_start",
+    "group_id",
+    "group_name",
+    "total_requests",
+    "failed_requests",
+    *TOKEN_AND_TIME_FIELDS,
+    *COST_FIELDS,
+    *PERCENTILE_FIELDS,
+)
 SERIES_FIELDS = (
     "bucket_start",
     "group_id",
@@ -31,6 +47,7 @@ SERIES_FIELDS = (
     "total_requests",
     "failed_requests",
     *TOKEN_AND_TIME_FIELDS,
+    *PERCENTILE_FIELDS,
     *COST_FIELDS,
 )
 
@@ -186,6 +203,31 @@ def models_from_rpc(records: Sequence[Mapping[str, Any]]) -> list[Row]:
         row["stats"]["avg_processing_time_ms"] = float(stats["avg_processing_time_ms"])
         rows.append(row)
     return rows
+
+
+def add_percentiles(data: Data, groups: Mapping[str | None, Row]) -> Data:
+    """Return `data` with the percentiles of each group, by id as text (None: of all), 0 for groups without.
+
+    `data` is the rows of models, the row of one, or a summary.
+    """
+    if isinstance(data, list):
+        return [
+            {**row, "stats": _percentiles_after_mean(row["stats"], groups.get(str(row["model_id"])))}
+            for row in data
+        ]
+    if "stats" in data:
+        return {**data, "stats": _percentiles_after_mean(data["stats"], groups.get(str(data["model_id"])))}
+    return _percentiles_after_mean(data, groups.get(None))
+
+
+def _percentiles_after_mean(stats: Row, percentiles: Row | None) -> Row:
+    added = dict.fromkeys(PERCENTILE_FIELDS, 0.0) if percentiles is None else percentiles
+    row: Row = {}
+    for name, value in stats.items():
+        row[name] = value
+        if name == "avg_processing_time_ms":
+            row |= added
+    return row
 
 
 def series_points(records: Sequence[Mapping[str, Any]], zone: tzinfo) -> list[Row]:

@@ -27,6 +27,13 @@ class Provider(Schema):
     slug: str | None
 
 
+def _percentile(number: int) -> Any:
+    return Field(
+        description=f"Time that {number} % of the requests with one did not exceed, in milliseconds, within "
+        "2.5 %; 0 when there are none."
+    )
+
+
 class ModelStats(Schema):
     total_requests: int
     total_input_tokens: int
@@ -35,6 +42,10 @@ class ModelStats(Schema):
     avg_processing_time_ms: float = Field(
         description="Mean over the requests that have a time, in milliseconds; 0 when there are none."
     )
+    p50_processing_time_ms: float = _percentile(50)
+    p90_processing_time_ms: float = _percentile(90)
+    p95_processing_time_ms: float = _percentile(95)
+    p99_processing_time_ms: float = _percentile(99)
 
 
 class ModelRow(Schema):
@@ -76,6 +87,10 @@ class Point(Schema):
     avg_processing_time_ms: float = Field(
         description="Mean over the requests that have a time, in milliseconds; 0 when there are none."
     )
+    p50_processing_time_ms: float = _percentile(50)
+    p90_processing_time_ms: float = _percentile(90)
+    p95_processing_time_ms: float = _percentile(95)
+    p99_processing_time_ms: float = _percentile(99)
     total_cost_usd: float
 
 
@@ -132,12 +147,19 @@ def _example(data: Any, **totals: int | str) -> ConfigDict:
     return ConfigDict(json_schema_extra={"examples": [{"success": True, "data": data, "metadata": metadata}]})
 
 
+_PERCENTILES = {
+    "p50_processing_time_ms": 640.98,
+    "p90_processing_time_ms": 1642.71,
+    "p95_processing_time_ms": 2247.91,
+    "p99_processing_time_ms": 4209.91,
+}
 _STATS = {
     "total_requests": 1204,
     "total_input_tokens": 2465000,
     "total_output_tokens": 188300,
     "total_tokens": 2653300,
     "avg_processing_time_ms": 812.45,
+    **_PERCENTILES,
 }
 _MODEL = {
     "model_id": 7,
@@ -181,6 +203,7 @@ _POINT = {
     "total_output_tokens": 188300,
     "total_tokens": 2653300,
     "avg_processing_time_ms": 812.45,
+    **_PERCENTILES,
     "total_cost_usd": 4.83,
 }
 

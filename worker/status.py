@@ -6,6 +6,7 @@ from typing import Any
 
 import asyncpg
 
+from service import percentiles
 from service.aggregations import AGGREGATIONS, Query
 from service.cache import Cache, connect
 from service.database import Database, Snapshot
@@ -115,6 +116,9 @@ async def _look_at_database(settings: Settings, status: Status) -> None:
                 status.functions[aggregation.function] = await _function_state(snapshot, aggregation.name)
             by_provider = Query("models", _NO_TIME, provider_id="0")
             status.functions["get_models_with_requests_by_provider"] = await _call(snapshot, by_provider)
+            status.functions["get_chat_request_percentiles"] = await _run(
+                snapshot, percentiles.CALL, "none", *_NO_TIME.bounds(snapshot.now), None, None
+            )
     except ChatStatsError as error:
         status.database = str(error)
     finally:
@@ -122,14 +126,17 @@ async def _look_at_database(settings: Settings, status: Status) -> None:
 
 
 async def _function_state(snapshot: Snapshot, name: str) -> str:
-    narrowed = {"model_id": "0"} if name == "model" else {}
-    return await _call(snapshot, Query(name, _NO_TIME, **narrowed))
+    return await _call(snapshot, Query(name, _NO_TIME, model_id="0" if name == "model" else None))
 
 
 async def _call(snapshot: Snapshot, query: Query) -> str:
     statement, narrowed = AGGREGATIONS[query.aggregation].rpc(query)
+    return await _run(snapshot, statement, *query.range.bounds(snapshot.now), *narrowed)
+
+
+async def _run(snapshot: Snapshot, statement: str, *arguments: Any) -> str:
     try:
-        await snapshot.fetch(statement, *query.range.bounds(snapshot.now), *narrowed, timeout=_CHECK_SECONDS)
+        await snapshot.fetch(statement, *arguments, timeout=_CHECK_SECONDS)
     except asyncpg.UndefinedFunctionError:
         return "missing; run: chat-stats migrate"
     except asyncpg.PostgresError as error:

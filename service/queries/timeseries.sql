@@ -63,6 +63,54 @@ WITH catalogue AS (
     FROM usage AS u
     JOIN catalogue AS c ON c.model_id = u.model_id
     GROUP BY u.interval_start, c.group_id, c.group_name
+), histograms AS (
+    -- The bins of chat_stats_bin().
+    SELECT
+        CASE $3::text
+            WHEN '15m' THEN date_bin('15 minutes', r.created_at, '2000-01-01T00:00:00Z'::timestamptz)
+            WHEN '1h' THEN date_trunc('hour', r.created_at, $5::text)
+            WHEN '1d' THEN date_trunc('day', r.created_at, $5::text)
+            WHEN '1w' THEN date_trunc('week', r.created_at, $5::text)
+            WHEN '1mo' THEN date_trunc('month', r.created_at, $5::text)
+        END AS interval_start,
+        r.model_id,
+        CASE WHEN r.time_ms <= 0.001 THEN -32768
+             ELSE ceil(ln(r.time_ms::double precision) / ln(1.04::double precision)) END::smallint AS bin,
+        count(*) AS n
+    FROM (
+        SELECT model_id, created_at::timestamptz AS created_at, processing_time_ms::numeric AS time_ms
+        FROM chat_completion_requests
+        WHERE created_at >= $1::timestamptz AND created_at < $2::timestamptz
+          AND ($6::text IS NULL AND $7::text IS NULL
+               OR model_id = ANY (ARRAY(SELECT c.model_id FROM catalogue AS c)))
+          AND processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
+    ) AS r
+    GROUP BY 1, 2, 3
+), merged AS (
+    SELECT h.interval_start, c.group_id, h.bin, sum(h.n)::double precision AS n
+    FROM histograms AS h
+    JOIN catalogue AS c ON c.model_id = h.model_id
+    GROUP BY 1, 2, 3
+), ranked AS (
+    SELECT
+        interval_start,
+        group_id,
+        sum(n) OVER (PARTITION BY interval_start, group_id ORDER BY bin ROWS UNBOUNDED PRECEDING) AS up_to,
+        sum(n) OVER (PARTITION BY interval_start, group_id) AS total,
+        CASE WHEN bin = -32768 THEN 0
+             ELSE round((2 * power(1.04::double precision, bin) / 2.04)::numeric, CASE WHEN bin > 0 THEN 2 ELSE 5 END)
+        END AS time_ms
+    FROM merged
+), percentiles AS (
+    SELECT
+        interval_start,
+        group_id,
+        min(time_ms) FILTER (WHERE up_to * 100 >= total * 50) AS p50,
+        min(time_ms) FILTER (WHERE up_to * 100 >= total * 90) AS p90,
+        min(time_ms) FILTER (WHERE up_to * 100 >= total * 95) AS p95,
+        min(time_ms) FILTER (WHERE up_to * 100 >= total * 99) AS p99
+    FROM ranked
+    GROUP BY interval_start, group_id
 ), groups AS (
     SELECT group_id, group_name, sum(requests) AS total FROM points GROUP BY group_id, group_name
     UNION ALL
@@ -104,10 +152,16 @@ SELECT
     CASE WHEN EXISTS (
         SELECT FROM pg_attribute AS a
         WHERE a.attrelid = 'chat_completion_requests'::regclass AND a.attname = 'cost_usd' AND NOT a.attisdropped
-    ) THEN COALESCE(p.cost_usd, 0) END AS total_cost_usd
+    ) THEN COALESCE(p.cost_usd, 0) END AS total_cost_usd,
+    COALESCE(q.p50, 0) AS p50_processing_time_ms,
+    COALESCE(q.p90, 0) AS p90_processing_time_ms,
+    COALESCE(q.p95, 0) AS p95_processing_time_ms,
+    COALESCE(q.p99, 0) AS p99_processing_time_ms
 FROM intervals AS i
 CROSS JOIN groups AS g
 LEFT JOIN points AS p
     ON p.interval_start = i.interval_start AND COALESCE(p.group_id, '') = COALESCE(g.group_id, '')
+LEFT JOIN percentiles AS q
+    ON q.interval_start = i.interval_start AND COALESCE(q.group_id, '') = COALESCE(g.group_id, '')
 ORDER BY g.total DESC, g.group_id, i.interval_start
 LIMIT $8

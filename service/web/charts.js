@@ -161,7 +161,9 @@ function configuration({ type, stacked, x, y, tooltip, head }) {
   };
 }
 
-/** Leave a logarithmic axis the powers of ten alone. */
+/** Leave a logarithmic axis the powers of ten, and where they are few their doubles and halves. */
 function decades(scale) {
-  scale.ticks = scale.ticks.filter(({ value }) => Math.abs(Math.log10(value) % 1) < 1e-9);
+  const few = scale.max / scale.min < 1e3;
+  const leading = (value) => Math.round(value / 10 ** Math.floor(Math.log10(value) + 1e-9));
+  scale.ticks = scale.ticks.filter(({ value }) => (few ? [1, 2, 5] : [1]).includes(leading(value)));
 }

@@ -20,7 +20,7 @@ function overTime({ title, type, stacked = false, lines: all, linesOf = () => al
         label: text(counted, (point) => format.bucket(point.bucket_start, bucket)),
         series: lines.map((line) => ({ ...line, points: points.map((point) => ({ x: Date.parse(point.bucket_start), y: line.of(point) })) })),
         x: { kind: "time", unit: bucket === "1h" && to - from > 3 * 86_400_000 ? "day" : UNITS[bucket], min: from - margin, max: to + margin },
-        y: { ...y, format: (value) => mark(value) },
+        y: { ...(typeof y === "function" ? y(points) : y), format: (value) => mark(value) },
         head: (items) => (items.length ? format.bucket(items[0].parsed.x, bucket) : ""),
         tooltip: (item) => ` ${item.dataset.label}: ${show(item.parsed.y)}`,
         table: {
@@ -87,7 +87,8 @@ export const latency = overTime({
   title: "Latency",
   type: "line",
   linesOf: (points) => (hasPercentiles(points) ? PERCENTILES : AVERAGE),
-  y: {},
+  // Tails are long: on a linear axis one slow hour would flatten all that is usual.
+  y: (points) => (hasPercentiles(points) ? { kind: "logarithmic" } : {}),
   show: format.duration,
   mark: format.tick,
   text(points, when) {

@@ -3,6 +3,7 @@
 const LOCALE = "en-US";
 const whole = new Intl.NumberFormat(LOCALE, { maximumFractionDigits: 0 });
 const compact = new Intl.NumberFormat(LOCALE, { notation: "compact", maximumSignificantDigits: 3 });
+const cents = new Intl.NumberFormat(LOCALE, { minimumSignificantDigits: 2, maximumSignificantDigits: 2 });
 const short = new Intl.NumberFormat(LOCALE, { maximumSignificantDigits: 3 });
 
 export const NONE = "–";
@@ -48,14 +49,14 @@ export function dollars(value) {
   if (missing(value)) return NONE;
   const amount = Number(value);
   if (amount === 0) return "$0";
-  if (amount < 0.01) return `$${new Intl.NumberFormat(LOCALE, { maximumSignificantDigits: 2 }).format(amount)}`;
+  if (amount < 0.1) return `$${cents.format(amount)}`;
   if (amount < 1000) return `$${amount.toFixed(2)}`;
   return amount < 100_000 ? `$${whole.format(amount)}` : `$${compact.format(amount)}`;
 }
 
 /** The same for an axis: $16. */
 export function dollarTick(value) {
-  return Number.isInteger(value) && value < 1000 ? `$${value}` : dollars(value);
+  return value < 1000 ? `$${short.format(value)}` : dollars(value);
 }
 
 /** 98.01 %; never 100 % where anything failed. */

@@ -54,6 +54,11 @@ async def test_models(client: httpx.AsyncClient, gateway: asyncpg.Connection) ->
             "total_output_tokens": 6,
             "total_tokens": 66,
             "avg_processing_time_ms": 200.33,
+            # 200 is in bin 136, 301 in bin 146: 1.04^136 / 1.02, 1.04^146 / 1.02
+            "p50_processing_time_ms": 203.2,
+            "p90_processing_time_ms": 300.79,
+            "p95_processing_time_ms": 300.79,
+            "p99_processing_time_ms": 300.79,
         },
     }
     assert body["metadata"]["total_models"] == 3
@@ -81,6 +86,10 @@ async def test_one_model(client: httpx.AsyncClient, gateway: asyncpg.Connection)
         "total_output_tokens": 0,
         "total_tokens": 5,
         "avg_processing_time_ms": 50.0,
+        "p50_processing_time_ms": 49.51,  # 1.04^100 / 1.02
+        "p90_processing_time_ms": 49.51,
+        "p95_processing_time_ms": 49.51,
+        "p99_processing_time_ms": 49.51,
     }
 
 
@@ -125,6 +134,10 @@ async def test_summary(client: httpx.AsyncClient, gateway: asyncpg.Connection) -
         "total_output_tokens": 14,
         "total_tokens": 86,
         "avg_processing_time_ms": 132.2,  # (100 + 200 + 301 + 50 + 10) / 5
+        "p50_processing_time_ms": 100.31,  # that of 100: 1.04^118 / 1.02
+        "p90_processing_time_ms": 300.79,
+        "p95_processing_time_ms": 300.79,
+        "p99_processing_time_ms": 300.79,
         "total_cost_usd": 1.75,
     }
     assert body["metadata"]["unavailable"] == []

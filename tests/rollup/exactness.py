@@ -19,6 +19,17 @@ BEGIN
         FULL JOIN chat_stats_rolled_up(starts[i]::timestamptz, ends[i]::timestamptz, providers[i], models[i])
             AS r ON r.model_id = s.model_id
         WHERE s IS DISTINCT FROM r;
+        CONTINUE WHEN i > 2;  -- histograms cost more: those of all time and of one range
+        RETURN QUERY
+        SELECT format('[%s, %s) provider %s model %s: histogram of a scan %s, of the rollup %s',
+                      starts[i], ends[i], providers[i], models[i], s, r)
+        FROM chat_stats_scan_histograms(
+            NULL, NULL, starts[i]::timestamptz, ends[i]::timestamptz, providers[i], models[i]
+        ) AS s
+        FULL JOIN chat_stats_rolled_up_histograms(
+            NULL, NULL, starts[i]::timestamptz, ends[i]::timestamptz, providers[i], models[i]
+        ) AS r ON r.model_id = s.model_id AND r.bin = s.bin
+        WHERE s.n IS DISTINCT FROM r.n;
     END LOOP;
 END $$
 """

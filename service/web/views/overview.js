@@ -65,7 +65,8 @@ export function showLatency(totals, data, metadata) {
   if (!data.total_requests) totals.set("Latency", format.NONE, { note: "" });
   else if (known("p50_processing_time_ms")) {
     totals.set("Latency", format.duration(data.p50_processing_time_ms), {
-      note: `median; p95 ${format.duration(data.p95_processing_time_ms)}, average ${average}`,
+      note: `median, p95 ${format.duration(data.p95_processing_time_ms)}`,
+      title: `average ${average}`,
     });
   } else totals.set("Latency", average, { note: "average" });
 }
