@@ -137,7 +137,7 @@ function configuration({ type, stacked, x, y, tooltip, head }) {
     title: { display: Boolean(title), text: title ?? "", color: faint, font },
     grid: { display: grid, color: colour("grid"), drawTicks: false, offset: false },
     border: { display: false },
-    ticks: { color: faint, font, padding: 6, maxRotation: 0, autoSkipPadding: 18, ...(format ? { callback: format } : {}) },
+    ticks: { color: faint, font, padding: 6, maxRotation: 0, autoSkip: kind !== "logarithmic", autoSkipPadding: 18, ...(format ? { callback: format } : {}) },
     ...rest,
   });
   return {
@@ -161,9 +161,10 @@ function configuration({ type, stacked, x, y, tooltip, head }) {
   };
 }
 
-/** Leave a logarithmic axis the powers of ten, and where they are few their doubles and halves. */
+/** Leave a logarithmic axis the powers of ten, and where those are few, two and five times them. */
 function decades(scale) {
   const few = scale.max / scale.min < 1e3;
-  const leading = (value) => Math.round(value / 10 ** Math.floor(Math.log10(value) + 1e-9));
-  scale.ticks = scale.ticks.filter(({ value }) => (few ? [1, 2, 5] : [1]).includes(leading(value)));
+  const shown = few ? [1, 2, 5] : [1];
+  const leading = (value) => Number((value / 10 ** Math.floor(Math.log10(value) + 1e-9)).toPrecision(6));
+  scale.ticks = scale.ticks.filter(({ value }) => shown.includes(leading(value)));
 }

@@ -106,12 +106,15 @@ async def test_a_chart_has_its_points_as_a_table(service: Service, tab: OpenTab)
     assert len(await image.screenshot()) > 2000
 
 
+# Milliseconds from the start of loading until a frame with rows and links in it has been drawn.
 USABLE = """
-new MutationObserver((_changes, observer) => {
-  if (!document.querySelector("tbody a")) return;
-  observer.disconnect();
-  requestAnimationFrame(() => { window.usableAfter = performance.now(); });
-}).observe(document, { childList: true, subtree: true });
+window.usable = new Promise((done) => {
+  new MutationObserver((_changes, observer) => {
+    if (!document.querySelector("tbody a")) return;
+    observer.disconnect();
+    requestAnimationFrame(() => setTimeout(() => done(performance.now())));
+  }).observe(document, { childList: true, subtree: true });
+});
 """
 
 
@@ -124,8 +127,7 @@ async def test_the_first_view_is_usable_within_a_second(service: Service, tab: O
         page = (await tab()).page
         await page.add_init_script(USABLE)
         await page.goto(service.url)
-        await page.wait_for_function("window.usableAfter")
-        milliseconds.append(await page.evaluate("window.usableAfter"))
+        milliseconds.append(await page.evaluate("window.usable"))
     assert min(milliseconds) < 1000, milliseconds
 
 
