@@ -6,13 +6,22 @@ let library = null;
 
 /** Load Chart.js once; as a module, since a script element's address is guarded by trusted types. */
 function load() {
-  library ??= import(new URL(document.documentElement.dataset.chartLibrary, document.baseURI).href)
+  library ??= leisure()
+    .then(() => import(new URL(document.documentElement.dataset.chartLibrary, document.baseURI).href))
     .then(() => globalThis.Chart)
     .catch((error) => {
       library = null; // tried again with the next numbers
       throw error;
     });
   return library;
+}
+
+/** Wait until the figures and tables, which matter more and take less, are drawn. */
+function leisure() {
+  return new Promise((done) => {
+    if (globalThis.requestIdleCallback) requestIdleCallback(done, { timeout: 500 });
+    else setTimeout(done, 50);
+  });
 }
 
 const dark = matchMedia("(prefers-color-scheme: dark)");
