@@ -50,19 +50,21 @@ async def sample(reading: Reading, most: int) -> Points:
     first, last = await _end(reading, "ASC"), await _end(reading, "DESC")
     taken: dict[Slot, list[asyncpg.Record]] = {}
     if first is not None and last is not None:
-        waiting = _slots(_micros(first), _micros(last) + 1, most // PER_SLOT - 1)
+        waiting = _slots(_micros(first), _micros(last) + 1, max(2, most // PER_SLOT - 1))
         for _ in range(MAX_PASSES):
-            taken |= await _read(reading, waiting)
-            full = [slot for slot, records in taken.items() if len(records) == PER_SLOT]
-            left = most - sum(len(records) for records in taken.values())
+            taken |= await _read(reading, waiting, PER_SLOT)
+            full, left = _state(taken, most)
             parts = 1 + left // (len(full) * PER_SLOT) if full else 1
             parts = 1 << (parts.bit_length() - 1)  # slots stay powers of two wide
-            waiting = [part for slot in full if slot[1] - slot[0] >= parts > 1 for part in _cut(slot, parts)]
-            if not waiting:
+            cut = [slot for slot in full if _width(slot) >= parts > 1]
+            if not cut:
                 break
-            for slot in full:
-                if slot[1] - slot[0] >= parts:
-                    del taken[slot]
+            waiting = [part for slot in cut for part in _cut(slot, parts)]
+            for slot in cut:
+                del taken[slot]
+        full, left = _state(taken, most)
+        if full and left >= len(full):  # many requests at one moment, which cannot be cut
+            taken |= await _read(reading, full, PER_SLOT + left // len(full))
     points = [
         (record["created_at"], record["total_tokens"], record["processing_time_ms"])
         for slot in sorted(taken)
@@ -78,15 +80,28 @@ def whole(rows: Sequence[tuple[datetime | None, int, float | None]], most: int) 
 
 
 def _slots(first: int, end: int, most: int) -> list[Slot]:
-    """Cut [first, end) into at most `most` slots, each as wide as a power of two and at a multiple of it."""
+    """Cut [first, end) into at most `most` slots, each as wide as a power of two and at a multiple of it.
+
+    At least 2 of them, since 1970 always lies between two.
+    """
     width = 1
     while (end - 1) // width - first // width + 1 > most:
         width *= 2
     return [(at * width, (at + 1) * width) for at in range(first // width, (end - 1) // width + 1)]
 
 
+def _state(taken: dict[Slot, list[asyncpg.Record]], most: int) -> tuple[list[Slot], int]:
+    """Return the slots that may have more requests than were taken, and how many points are left over."""
+    full = [slot for slot, records in taken.items() if len(records) >= PER_SLOT]
+    return full, most - sum(len(records) for records in taken.values())
+
+
+def _width(slot: Slot) -> int:
+    return slot[1] - slot[0]
+
+
 def _cut(slot: Slot, parts: int) -> list[Slot]:
-    width = (slot[1] - slot[0]) // parts
+    width = _width(slot) // parts
     return [(slot[0] + at * width, slot[0] + (at + 1) * width) for at in range(parts)]
 
 
@@ -97,7 +112,7 @@ async def _end(reading: Reading, direction: str) -> datetime | None:
     return records[0]["created_at"] if records else None
 
 
-async def _read(reading: Reading, slots: list[Slot]) -> dict[Slot, list[asyncpg.Record]]:
+async def _read(reading: Reading, slots: list[Slot], per_slot: int) -> dict[Slot, list[asyncpg.Record]]:
     start, end = reading.bounds
     lowest = None if start is None else _micros(start)
     highest = None if end is None else _micros(end)
@@ -105,7 +120,7 @@ async def _read(reading: Reading, slots: list[Slot]) -> dict[Slot, list[asyncpg.
         reading.filters.status,
         [slot[0] if lowest is None else max(slot[0], lowest) for slot in slots],
         [slot[1] if highest is None else min(slot[1], highest) for slot in slots],
-        PER_SLOT,
+        per_slot,
     ]
     statement = reading.statement("plot_slots", arguments, _COLUMNS)
     records = await fetch(reading.snapshot, statement, *arguments, timeout=reading.timeout)

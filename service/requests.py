@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import count
 from typing import Any
 from uuid import UUID
 
@@ -58,6 +59,8 @@ STATUSES_TIMEOUT_SECONDS = 1.0
 
 Row = tuple[Any, ...]
 
+_cursor_numbers = count(1)
+
 
 @dataclass(frozen=True, slots=True)
 class Model:
@@ -92,7 +95,6 @@ class Reading:
     returned: int = 0
     #: Rows of the next batch; whoever encodes them makes it smaller when they are long.
     batch_rows: int = FIRST_BATCH_ROWS
-    cursors: int = 0
 
     @property
     def bounds(self) -> tuple[datetime | None, datetime | None]:
@@ -270,8 +272,7 @@ class Requests:
     async def _cursor(
         self, reading: Reading, name: str, statement: str, arguments: list[Any]
     ) -> AsyncIterator[list[asyncpg.Record]]:
-        reading.cursors += 1
-        name = f"{name}_{reading.cursors}"
+        name = f"{name}_{next(_cursor_numbers)}"
         await fetch(
             reading.snapshot,
             f"DECLARE {name} NO SCROLL CURSOR FOR {statement}",
