@@ -132,7 +132,7 @@ function datasets({ type, series, stacked }) {
       return { ...common, stack: stacked ? "all" : undefined, borderRadius: 1, barPercentage: 0.92, categoryPercentage: 0.92, maxBarThickness: 36, minBarLength: 0 };
     }
     if (type === "scatter") return { ...common, backgroundColor: `${ink}66`, borderWidth: 0, radius: 2.5, hoverRadius: 5 };
-    return { ...common, borderWidth: 1.75, pointRadius: one.points.length > 45 ? 0 : 2, pointHoverRadius: 4, tension: 0.25, cubicInterpolationMode: "monotone", spanGaps: false };
+    return { ...common, clip: 8, borderWidth: 1.75, pointRadius: one.points.length > 45 ? 0 : 2, pointHoverRadius: 4, tension: 0.25, cubicInterpolationMode: "monotone", spanGaps: false };
   });
 }
 

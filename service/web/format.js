@@ -56,7 +56,7 @@ export function dollars(value) {
 
 /** The same for an axis: $16. */
 export function dollarTick(value) {
-  return value < 1000 ? `$${short.format(value)}` : dollars(value);
+  return Number.isInteger(value) && value < 1000 ? `$${value}` : dollars(value);
 }
 
 /** 98.01 %; never 100 % where anything failed. */

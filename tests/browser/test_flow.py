@@ -63,6 +63,9 @@ async def test_the_numbers_are_those_of_the_api(service: Service, tab: OpenTab) 
     assert await figure(page, "Tokens") == grouped(summary["total_tokens"])
     assert await figure(page, "Cost") == f"${summary['total_cost_usd']:.2f}"
     assert await figure(page, "Success rate") == f"{100 * summary['success_rate']:.1f}%"
+    latency = page.locator(".card").filter(has_text="Latency")
+    await expect(latency).to_contain_text(f"{summary['p50_processing_time_ms'] / 1000:.2f} s")
+    await expect(latency).to_contain_text(f"p95 {summary['p95_processing_time_ms'] / 1000:.1f} s")
     await page.get_by_role("button", name="Show all").first.click()
     providers = service.get("chat-requests/providers")["data"]
     assert [row[:3] for row in await rows_of(page, "Providers")] == [

@@ -17,8 +17,8 @@ pytestmark = pytest.mark.skipif(FOLDER is None, reason="pictures are taken by ma
 @pytest.mark.parametrize(
     ("name", "view", "width", "height", "scheme"),
     [
-        ("overview", "#/", 1280, 1180, "light"),
-        ("model-dark", "#/models/{model}?range=30d", 1280, 1180, "dark"),
+        ("overview", "#/?range=30d", 1280, 1120, "light"),
+        ("model-dark", "#/models/{model}?range=30d", 1280, 940, "dark"),
         ("phone", "#/models/{model}?range=30d", 390, 844, "light"),
     ],
 )
