@@ -44,7 +44,7 @@ BEGIN
     END IF;
 
     RETURN QUERY
-    WITH wanted AS (
+    WITH wanted AS (  -- used as an array: a condition on it then finds the index, also where it follows an OR
         SELECT m.id AS model_id
         FROM models AS m
         WHERE (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
@@ -63,12 +63,12 @@ BEGIN
         WHERE NOT all_time
           AND t.day >= chat_stats_day(first_bucket) AND t.day <= end_day AND t.day <> chat_stats_day(NULL)
           AND (first_month >= end_month OR t.day < first_month OR t.day >= end_month)
-          AND (all_models OR t.model_id IN (SELECT w.model_id FROM wanted AS w))
+          AND (all_models OR t.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
     ), parts (interval_start, model_id, bin, n) AS (
         SELECT NULL::timestamptz, l.model_id, h.bin, h.n
         FROM chat_stats_rollup_lifetime AS l
         CROSS JOIN LATERAL unnest(l.bins, l.counts) AS h (bin, n)
-        WHERE all_time AND (all_models OR l.model_id IN (SELECT w.model_id FROM wanted AS w))
+        WHERE all_time AND (all_models OR l.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
         UNION ALL
         SELECT NULL, t.model_id, h.bin, h.n
         FROM chat_stats_rollup_months AS t
@@ -76,7 +76,7 @@ BEGIN
         WHERE NOT all_time AND p_interval IS NULL
           AND t.month >= first_month AND (t.month < end_month OR p_end IS NULL AND t.month = 'infinity')
           AND t.month <> chat_stats_day(NULL)
-          AND (all_models OR t.model_id IN (SELECT w.model_id FROM wanted AS w))
+          AND (all_models OR t.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
         UNION ALL
         SELECT
             CASE WHEN p_interval IS NOT NULL THEN COALESCE(
@@ -97,7 +97,7 @@ BEGIN
         FROM chat_stats_deltas AS d
         WHERE d.times IS NULL AND d.timed <> 0
           AND (all_time OR d.bucket >= first_bucket AND (d.bucket < end_bucket OR p_end IS NULL))
-          AND (all_models OR d.model_id IN (SELECT w.model_id FROM wanted AS w))
+          AND (all_models OR d.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
         UNION ALL
         SELECT
             chat_stats_interval_start(p_interval, d.bucket, p_timezone), d.model_id,
@@ -106,7 +106,7 @@ BEGIN
         CROSS JOIN LATERAL unnest(d.times) AS u (time_ms)
         WHERE d.times IS NOT NULL
           AND (all_time OR d.bucket >= first_bucket AND (d.bucket < end_bucket OR p_end IS NULL))
-          AND (all_models OR d.model_id IN (SELECT w.model_id FROM wanted AS w))
+          AND (all_models OR d.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
         UNION ALL
         SELECT e.*
         FROM chat_stats_scan_histograms(p_interval, p_timezone, p_start, first_bucket, p_provider_id, p_model_id) AS e
