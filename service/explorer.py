@@ -11,10 +11,11 @@ from typing import Any
 
 from service import plot, queries
 from service.database import Database
+from service.errors import ComputationTimedOut
 from service.exports import JSON, Format, encode, encoder
 from service.request_query import NESTED_FIELDS, Filters, RequestQuery, encode_cursor
-from service.requests import BATCH_BYTES, Reading, Requests
-from service.requests import fetch as fetch_from
+from service.request_reading import BATCH_ROWS, Reading, fetch
+from service.requests import Requests
 from service.settings import Settings
 
 #: Pages of more rows than this are exports: they take long, and wait for each other instead of for the rest.
@@ -75,21 +76,27 @@ class Explorer:
 
     async def page(self, query: RequestQuery, fields: Sequence[str], format_: Format) -> AsyncIterator[bytes]:
         """Yield a page in that format, in pieces. Nothing comes before the first rows have been read."""
+        try:
+            async with asyncio.timeout(self._settings.download_seconds):
+                async for piece in self._page(query, fields, format_):
+                    yield piece
+        except TimeoutError:
+            raise ComputationTimedOut("the requests could not be read in time") from None
+
+    async def _page(
+        self, query: RequestQuery, fields: Sequence[str], format_: Format
+    ) -> AsyncIterator[bytes]:
         started = time.perf_counter()
         timeout = self._settings.query_timeout_seconds
         large = query.limit > LARGE_PAGE or format_ is not JSON
-        async with (
-            asyncio.timeout(self._settings.download_seconds),
-            self._database.snapshot(wait_seconds=timeout, export=large) as snapshot,
-        ):
+        async with self._database.snapshot(wait_seconds=timeout, export=large) as snapshot:
             reading = await self._requests.open(snapshot, query.filters, query.after)
             id_types = await self._id_types(reading) if format_.name == "parquet" else {}
             writer = encoder(format_, fields, id_types)
             waiting = writer.start()
             async for rows in self._requests.batches(reading, query, fields):
                 piece = writer.rows(rows)
-                if len(piece) > BATCH_BYTES:
-                    reading.batch_rows = max(1, reading.batch_rows // 2)
+                reading.fit_batches(len(rows), len(piece))
                 if waiting or piece:
                     yield waiting + piece
                 waiting = b""
@@ -99,7 +106,7 @@ class Explorer:
             yield waiting + writer.end(metadata)
 
     async def _id_types(self, reading: Reading) -> dict[str, type]:
-        records = await fetch_from(
+        records = await fetch(
             reading.snapshot,
             queries.load("requests_types"),
             ["id", "model_id"],
@@ -184,6 +191,7 @@ class Explorer:
 
     async def _rows(self, reading: Reading, limit: int, fields: Sequence[str]) -> list[tuple[Any, ...]]:
         query = RequestQuery(reading.filters, limit)
+        reading.batch_rows = BATCH_ROWS
         return [row async for rows in self._requests.batches(reading, query, fields) for row in rows]
 
 

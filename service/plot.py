@@ -17,7 +17,7 @@ from typing import Any
 import asyncpg
 
 from service.request_query import REQUEST_COLUMNS
-from service.requests import Reading, fetch
+from service.request_reading import Reading, fetch
 
 DEFAULT_POINTS = 2000
 MAX_POINTS = 5000

@@ -56,8 +56,10 @@ Chosen = Annotated[Filters, Depends(filters)]
 
 def _whole_number(description: str, default: int, least: int, most: int) -> Any:
     return Query(
-        description=description,
-        json_schema_extra={"type": "integer", "default": default, "minimum": least, "maximum": most},
+        description=f"{description} {default:,} when not given.",
+        json_schema_extra={
+            "anyOf": [{"type": "integer", "minimum": least, "maximum": most}, {"type": "null"}]
+        },
     )
 
 

@@ -12,7 +12,7 @@ import pyarrow.parquet
 import pytest
 from pydantic import SecretStr
 
-from service.requests import MERGED_MODELS
+from service.request_reading import MERGED_MODELS
 from service.rollup import open_rollup
 from service.settings import Settings
 from tests.conftest import SettingsFactory, _create_database, make_settings, run_migrations
