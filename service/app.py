@@ -29,7 +29,7 @@ from service.metrics import LOCAL_CACHE_ENTRIES, gauge
 from service.queue import Queue
 from service.rate_limit import RateLimiter, Work
 from service.request_id import HEADER, RequestId, request_id
-from service.routes import health, metrics, refresh, requests, stats
+from service.routes import health, metrics, pages, refresh, requests, stats
 from service.settings import Settings, load_settings
 from service.shared_counts import SharedCounts
 from service.stats import Stats
@@ -79,6 +79,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(refresh.create_router(), prefix=BASE_PATH)
     app.include_router(health.router)
     app.include_router(metrics.router)
+    if settings.web_page:
+        app.include_router(pages.create_router())
     app.add_exception_handler(ChatStatsError, _chat_stats_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)

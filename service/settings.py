@@ -125,6 +125,10 @@ class Settings(BaseSettings):
     cors_origins: CommaSeparated = Field(
         (), description="Origins whose pages may read the API from a browser, comma-separated; `*` for any."
     )
+    web_page: bool = Field(
+        True,
+        description="Serve the web page at `/`. The page is public, what it shows is not where keys are set.",
+    )
     cache_prefix: str = Field(
         "chat-stats", pattern=r"^[A-Za-z0-9_.\-]+$", description="First part of every Redis key."
     )
