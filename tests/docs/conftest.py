@@ -31,21 +31,30 @@ async def _fill(server: PostgresServer, name: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def run(postgres: PostgresServer, redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+def run(
+    postgres: PostgresServer, redis: RedisServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Run]:
     """Runs a shell command of the documentation against a service of this test; returns its output."""
     folder = tmp_path_factory.mktemp("documentation")
     database = f"documentation_{os.getpid()}"
     asyncio.run(_fill(postgres, database))
     env = environment(
-        postgres.url(database), redis.url, cache_prefix=database, admin_token="let-me-in", worker_metrics_port=0
+        postgres.url(database),
+        redis.url,
+        cache_prefix=database,
+        admin_token="let-me-in",
+        worker_metrics_port=0,
     )
-    with running("worker", env=env, log=folder / "worker.log"), serving(env, folder / "service.log") as client:
+    with (
+        running("worker", env=env, log=folder / "worker.log"),
+        serving(env, folder / "service.log") as client,
+    ):
         address = f"{client.base_url.host}:{client.base_url.port}"
 
         def run(command: str) -> str:
             done = subprocess.run(
                 command.replace("localhost:8000", address).replace("curl ", "curl --fail-with-body "),
-                shell=True,
+                shell=True,  # noqa: S602  the commands are our own
                 cwd=folder,
                 env={**env, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": "200"},
                 capture_output=True,

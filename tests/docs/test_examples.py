@@ -1,8 +1,5 @@
 """Every example of the documentation runs, and gives what the documentation shows."""
 
-import asyncio
-from pathlib import Path
-
 import asyncpg
 import orjson
 import pytest
@@ -20,7 +17,9 @@ def test_there_are_examples() -> None:
     assert len(GATEWAYS) == 3
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: f"{example.document}: {example.command[:60]}")
+@pytest.mark.parametrize(
+    "example", EXAMPLES, ids=lambda example: f"{example.document}: {example.command[:60]}"
+)
 def test_an_example_gives_what_it_shows(run: Run, example: Example) -> None:
     output = run(example.command)
     if example.shown is not None:
@@ -51,8 +50,9 @@ async def test_a_documented_gateway_works_as_it_stands(empty_database: str, ddl:
         has_identifier = "model_id text NOT NULL" in ddl
         await connection.execute("INSERT INTO providers (name, slug) VALUES ('One', 'one')")
         await connection.execute(
-            f"INSERT INTO models (provider_id, {'model_id,' if has_identifier else ''} model_name, provider_model_id) "
-            f"SELECT id, {repr('alpha') + ',' if has_identifier else ''} 'Alpha', 'one/alpha' FROM providers"
+            f"INSERT INTO models ({'model_id,' if has_identifier else ''} provider_id, model_name, "
+            f"provider_model_id) SELECT {repr('alpha') + ',' if has_identifier else ''} id, 'Alpha', 'one/alpha' "
+            "FROM providers"
         )
         await connection.execute(
             "INSERT INTO chat_completion_requests "
@@ -72,7 +72,9 @@ async def test_views_stand_in_for_tables_of_other_names(empty_database: str) -> 
         await connection.execute("""
             CREATE TABLE vendor (id int PRIMARY KEY, label text);
             CREATE TABLE llm (id int PRIMARY KEY, vendor int, label text);
-            CREATE TABLE call (id int, llm int, prompt int, completion int, ms int, outcome text, at timestamptz);
+            CREATE TABLE call (
+                id int, llm int, prompt int, completion int, ms int, outcome text, at timestamptz
+            );
             CREATE SCHEMA chat_stats;
             CREATE VIEW chat_stats.providers AS SELECT id, label AS name, lower(label) AS slug FROM vendor;
             CREATE VIEW chat_stats.models AS
