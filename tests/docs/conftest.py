@@ -52,9 +52,9 @@ def run(
         address = f"{client.base_url.host}:{client.base_url.port}"
 
         def run(command: str) -> str:
-            done = subprocess.run(
+            done = subprocess.run(  # noqa: S602  the commands are our own
                 command.replace("localhost:8000", address).replace("curl ", "curl --fail-with-body "),
-                shell=True,  # noqa: S602  the commands are our own
+                shell=True,
                 cwd=folder,
                 env={**env, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": "200"},
                 capture_output=True,

@@ -51,8 +51,8 @@ async def test_a_documented_gateway_works_as_it_stands(empty_database: str, ddl:
         await connection.execute("INSERT INTO providers (name, slug) VALUES ('One', 'one')")
         await connection.execute(
             f"INSERT INTO models ({'model_id,' if has_identifier else ''} provider_id, model_name, "
-            f"provider_model_id) SELECT {repr('alpha') + ',' if has_identifier else ''} id, 'Alpha', 'one/alpha' "
-            "FROM providers"
+            f"provider_model_id) SELECT {repr('alpha') + ',' if has_identifier else ''} id, 'Alpha', "
+            "'one/alpha' FROM providers"
         )
         await connection.execute(
             "INSERT INTO chat_completion_requests "
