@@ -11,6 +11,9 @@ from pydantic import SecretStr
 from service.errors import NotAuthenticated, NotFound
 from service.settings import Settings
 
+#: As ASGI has them: names in lower case.
+Headers = Iterable[tuple[bytes, bytes]]
+
 # They tell the OpenAPI document how to send a key; what was sent is checked below.
 _Bearer = Annotated[object, Security(HTTPBearer(auto_error=False))]
 _Header = Annotated[object, Security(APIKeyHeader(name="X-API-Key", auto_error=False))]
@@ -31,18 +34,35 @@ def check_admin_token(request: Request, _bearer: _Bearer, _header: _Header) -> N
     _check(request, (settings.admin_token,))
 
 
-def _check(request: Request, accepted: Iterable[SecretStr]) -> None:
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    given = [token.strip()] if scheme.lower() == "bearer" else []
-    given += request.headers.getlist("x-api-key")
-    if not any(given):
-        raise NotAuthenticated("send a key as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'")
+def brings_key(headers: Headers, accepted: Iterable[SecretStr]) -> bool:
+    """Return whether a request with these headers brings one of the accepted keys."""
+    given = _given(headers)
     # Every accepted key is compared, in constant time: the time taken tells nothing about them.
     matches = [
-        # Header values arrive as Latin-1, whatever the client meant: this gives back its bytes.
-        secrets.compare_digest(key.encode("latin-1"), secret.get_secret_value().encode())
+        secrets.compare_digest(key, secret.get_secret_value().encode())
         for key in given
         for secret in accepted
     ]
-    if not any(matches):
+    return any(matches)
+
+
+def _check(request: Request, accepted: Iterable[SecretStr]) -> None:
+    headers = request.scope["headers"]
+    if brings_key(headers, accepted):
+        return
+    if _given(headers):
         raise NotAuthenticated("the key in Authorization or X-API-Key is not accepted")
+    raise NotAuthenticated("send a key as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'")
+
+
+def _given(headers: Headers) -> list[bytes]:
+    """Return the keys that are in the headers, as the bytes that were sent."""
+    given = []
+    for name, value in headers:
+        if name == b"x-api-key":
+            given.append(value)
+        elif name == b"authorization":
+            scheme, _, token = value.partition(b" ")
+            if scheme.lower() == b"bearer":
+                given.append(token.strip())
+    return [key for key in given if key]

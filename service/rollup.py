@@ -17,8 +17,9 @@ import asyncpg
 from service import queries
 from service.database import LOCK_CLASS, connect
 from service.errors import DatabaseBusy, DatabaseUnavailable, SchemaError
+from service.partitions import forget_partitions, keep_detached
 from service.rollup_connection import ERRORS, FOLD_LOCK, TABLE, UpkeepConnection
-from service.rollup_state import ROLLUP_TABLES, RollupStatus, read_status
+from service.rollup_state import PURGED_TABLE, ROLLUP_TABLES, STATE_TABLE, RollupStatus, read_status
 from service.rollup_triggers import TRIGGERS, count_triggers, create_triggers, drop_triggers, require_rights
 from service.settings import Settings
 
@@ -81,7 +82,11 @@ class Rollup:
                 "INSERT INTO chat_stats_rollup_state DEFAULT VALUES ON CONFLICT DO NOTHING"
             )
             if fresh := await count_triggers(self._connection, firing=True) != len(TRIGGERS):
+                await self._require_purged()
                 await self._start_over()
+                await forget_partitions(self._connection.fetch)
+            else:
+                await self._keep_purged()
             place = await self._connection.fetchval("SELECT backfilled_to::text FROM chat_stats_rollup_state")
             await self._repair(place or "-infinity", progress)
             if not fresh:  # else folds alone made the months and the lifetime
@@ -102,6 +107,7 @@ class Rollup:
             if status.state in ("off", "backfilling"):
                 raise SchemaError(f"the rollup is {status.state}: {status.reason}")
             drift = 0
+            await keep_detached(self._connection.fetch)
             async for start, end, _ in self._chunks("-infinity"):
                 drift += await self._connection.in_snapshot(queries.load("rollup_differences"), start, end)
                 progress(CHUNK_REQUESTS)
@@ -114,6 +120,7 @@ class Rollup:
         async with self._connection.lock():
             if await count_triggers(self._connection, firing=True) != len(TRIGGERS):
                 raise SchemaError("the rollup is not enabled; run: chat-stats rollup enable")
+            await self._keep_purged()
             repaired = await self._repair("-infinity", progress) + await self._rebuild_tiers()
             await self._record_done()
             return repaired
@@ -131,6 +138,7 @@ class Rollup:
         drift = 0
         with suppress(DatabaseBusy):
             async with self._connection.lock():
+                await keep_detached(self._connection.fetch)
                 for row in await self._connection.fetch(queries.load("rollup_audited"), AUDITED_HOURS):
                     drift += await self._connection.in_snapshot(
                         queries.load("rollup_differences"), row["start"], row["end"]
@@ -213,6 +221,19 @@ class Rollup:
             yield Chunk(place, row["place"], row["ends_day"])
             place = row["place"]
         yield Chunk(None, None, True)
+
+    async def _keep_purged(self) -> None:
+        """Before a repair: what the rollup alone knows of requests that are gone, it must not take away."""
+        await keep_detached(self._connection.fetch)
+        await self._require_purged()
+
+    async def _require_purged(self) -> None:
+        """Refuse to make the rollup anew without the sums of the requests that were purged."""
+        if before := await self._connection.fetchval(queries.load("rollup_purged_lost")):
+            raise SchemaError(
+                f"{PURGED_TABLE} has lost the sums of the requests that were purged before {before}; restore "
+                f"it from a backup, or set purged_before of {STATE_TABLE} to NULL, to do without them"
+            )
 
     async def _start_over(self) -> None:
         await self._connection.execute(

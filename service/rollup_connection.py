@@ -7,7 +7,7 @@ from typing import Any
 import asyncpg
 
 from service.database import LOCK_CLASS, outage
-from service.errors import DatabaseBusy, SchemaError
+from service.errors import DatabaseBusy, DatabaseUnavailable, SchemaError
 
 #: The table that the rollup sums up.
 TABLE = "chat_completion_requests"
@@ -77,6 +77,8 @@ def translated(error: Exception) -> Exception:
     """Return what an error of a statement means to whoever runs the upkeep."""
     if (trouble := outage(error)) is not None:
         return trouble
+    if isinstance(error, asyncpg.ReadOnlySQLTransactionError):  # a standby, after a failover
+        return DatabaseUnavailable("the database is read-only at present")
     if isinstance(error, asyncpg.UndefinedTableError | asyncpg.UndefinedFunctionError):
         return SchemaError(f"{error}; run: chat-stats migrate")
     if isinstance(error, asyncpg.InsufficientPrivilegeError):

@@ -13,6 +13,8 @@ from service.rollup_connection import TABLE, UpkeepConnection
 from service.rollup_triggers import TRIGGERS
 
 STATE_TABLE = "chat_stats_rollup_state"
+#: What is kept of requests that were purged. Not a part of the rollup, which is made from it too.
+PURGED_TABLE = "chat_stats_purged"
 #: The tables that hold numbers.
 ROLLUP_TABLES = (
     "chat_stats_deltas",
@@ -35,26 +37,34 @@ class RollupStatus:
     folded_at: datetime | None
     audited_at: datetime | None
     drift: int
+    #: Requests that are older were purged, and how many; their sums take so many bytes.
+    purged_before: datetime | None = None
+    purged_requests: int = 0
+    purged_bytes: int = 0
+
+
+_KEPT = "SELECT ready, folded_at, audited_at, drift FROM chat_stats_rollup_state"
 
 
 async def read_status(connection: UpkeepConnection) -> RollupStatus:
     found = await connection.fetchrow(
         queries.load("rollup_catalogue"),
         TABLE,
-        [STATE_TABLE, *ROLLUP_TABLES],
+        [STATE_TABLE, PURGED_TABLE, *ROLLUP_TABLES],
         list(ROLLUP_TABLES),
         list(TRIGGERS),
     )
     missing = found["missing"]
     if len(missing) > len(ROLLUP_TABLES) and not found["triggers"]:
         raise SchemaError("the rollup has no tables; run: chat-stats migrate")
-    rows = [] if STATE_TABLE in missing else await connection.fetch("SELECT * FROM chat_stats_rollup_state")
+    rows = [] if STATE_TABLE in missing else await connection.fetch(_KEPT)
     kept = dict(rows[0]) if rows else {}
     unfolded = (
         0
         if "chat_stats_deltas" in missing
         else await connection.fetchval("SELECT count(*) FROM chat_stats_deltas")
     )
+    purged = {} if PURGED_TABLE in missing else dict(await connection.fetchrow(queries.load("rollup_purged")))
     state, reason = _state(found, kept)
     return RollupStatus(
         state,
@@ -65,6 +75,7 @@ async def read_status(connection: UpkeepConnection) -> RollupStatus:
         kept.get("folded_at"),
         kept.get("audited_at"),
         kept.get("drift", 0),
+        **purged,
     )
 
 

@@ -1,6 +1,7 @@
 """Liveness and readiness, at the root and open to all."""
 
 import asyncio
+import time
 from dataclasses import asdict
 from datetime import UTC, datetime
 
@@ -10,14 +11,19 @@ from service import schemas
 from service.errors import ChatStatsError, Unavailable
 from service.settings import Settings
 
+#: Seconds for which one look at everything answers all who ask.
+LOOK_SECONDS = 1.0
+
 router = APIRouter(tags=["health"])
 
 
+@router.head("/health", include_in_schema=False)
 @router.get("/health", operation_id="health", summary="The process is up.")
 async def health() -> schemas.Health:
     return schemas.Health(status="ok")
 
 
+@router.head("/health/ready", include_in_schema=False)
 @router.get(
     "/health/ready",
     operation_id="ready",
@@ -26,6 +32,23 @@ async def health() -> schemas.Health:
 )
 async def ready(request: Request, response: Response) -> schemas.Readiness:
     """Ready or degraded: 200. 503 when neither the cache nor the database could answer."""
+    readiness = await _shared(request)
+    if readiness.status == "unavailable":
+        response.status_code = 503
+    return readiness
+
+
+async def _shared(request: Request) -> schemas.Readiness:
+    """Look once a second at most, and once for all who ask meanwhile: each look is a transaction."""
+    state = request.app.state
+    look: asyncio.Task[schemas.Readiness] | None = getattr(state, "readiness", None)
+    if look is None or (look.done() and time.monotonic() - state.looked_at >= LOOK_SECONDS):
+        state.looked_at = time.monotonic()
+        look = state.readiness = asyncio.create_task(_look(request))
+    return await asyncio.shield(look)
+
+
+async def _look(request: Request) -> schemas.Readiness:
     state = request.app.state
     settings: Settings = state.settings
     postgres, (redis, last), worker = await asyncio.gather(
@@ -36,7 +59,6 @@ async def ready(request: Request, response: Response) -> schemas.Readiness:
         worker = schemas.Component(ok=False, detail="it runs, but its last refresh is too long ago")
     if not postgres.ok and last is None:
         status = "unavailable"
-        response.status_code = 503
     elif postgres.ok and redis.ok and worker.ok:
         status = "ready"
     else:

@@ -109,6 +109,13 @@ BEGIN
               AND model_id IS NOT NULL
               AND (all_models OR model_id IN (SELECT w.model_id FROM wanted AS w))
         ) AS r
+        UNION ALL
+        -- A bucket that was purged counts as a whole where it begins.
+        SELECT c.sign, t.model_id, t.requests, t.successful, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+        FROM pieces AS c
+        CROSS JOIN LATERAL chat_stats_purged_slots(c.starts, c.ends) AS t
+        WHERE c.tier = 'requests'
+          AND (all_models OR t.model_id IN (SELECT w.model_id FROM wanted AS w))
     ), signed AS (
         SELECT
             p.sign, p.model_id, sum(p.requests) AS requests, sum(p.successful) AS successful,

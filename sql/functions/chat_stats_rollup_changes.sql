@@ -1,6 +1,6 @@
 -- The changes that would make the rollup equal to the requests, as chat_stats_rollup_add() takes them, for the
 -- buckets in [p_start, p_end) (the end 'infinity' is included; NULL and NULL: the requests without created_at):
--- what is in the requests, less what is in the rollup and in the deltas.
+-- what is in the requests and was purged of them, less what is in the rollup and in the deltas.
 --
 -- A text: as rows of a function, hundreds of thousands of requests would pass through a temporary file. The
 -- requests are summed up first, by themselves and in their own types, since that is where nearly all rows are.
@@ -67,6 +67,16 @@ BEGIN
                 WHERE t.day BETWEEN %3$L AND %4$L AND %2$s
                 UNION ALL
                 SELECT
+                    t.model_id, t.day, s.slot, -s.requests, -s.successful, -s.input_tokens, -s.output_tokens, -s.timed,
+                    -s.time_ms, -s.cost_usd
+                FROM chat_stats_purged AS t
+                CROSS JOIN LATERAL unnest(
+                    t.slots, t.slot_requests, t.slot_successful, t.slot_input_tokens, t.slot_output_tokens,
+                    t.slot_timed, t.slot_time_ms, t.slot_cost_usd
+                ) AS s (slot, requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd)
+                WHERE t.day BETWEEN %3$L AND %4$L AND %2$s
+                UNION ALL
+                SELECT
                     d.model_id, chat_stats_day(d.bucket), chat_stats_slot(d.bucket), d.requests, d.successful,
                     d.input_tokens, d.output_tokens, d.timed, d.time_ms, d.cost_usd
                 FROM chat_stats_deltas AS d
@@ -105,6 +115,11 @@ BEGIN
                     FROM (
                         SELECT t.model_id, t.day, s.slot, s.bin, s.n
                         FROM chat_stats_rollup_slots AS t
+                        CROSS JOIN LATERAL unnest(t.bin_slots, t.bins, t.counts) AS s (slot, bin, n)
+                        WHERE t.day BETWEEN %3$L AND %4$L AND %2$s
+                        UNION ALL
+                        SELECT t.model_id, t.day, s.slot, s.bin, -s.n
+                        FROM chat_stats_purged AS t
                         CROSS JOIN LATERAL unnest(t.bin_slots, t.bins, t.counts) AS s (slot, bin, n)
                         WHERE t.day BETWEEN %3$L AND %4$L AND %2$s
                         UNION ALL

@@ -94,6 +94,19 @@ BEGIN
             ) AS edges
             WHERE model_id IN (SELECT w.model_id FROM wanted AS w)
         ) AS r
+        UNION ALL
+        -- A bucket that was purged counts as a whole where it begins.
+        SELECT
+            chat_stats_interval_start(p_interval, s.bucket, p_timezone), s.model_id,
+            s.requests, s.successful, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
+        FROM chat_stats_purged_slots(end_bucket, p_end) AS s
+        WHERE s.model_id IN (SELECT w.model_id FROM wanted AS w)
+        UNION ALL
+        SELECT
+            chat_stats_interval_start(p_interval, s.bucket, p_timezone), s.model_id,
+            s.requests, s.successful, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
+        FROM chat_stats_purged_slots(p_start, first_bucket) AS s
+        WHERE s.model_id IN (SELECT w.model_id FROM wanted AS w)
     )
     SELECT
         p.interval_start, p.model_id, sum(p.requests)::bigint, sum(p.successful)::bigint, sum(p.input_tokens),

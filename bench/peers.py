@@ -1,0 +1,241 @@
+"""What chat-stats' cached answers are compared with: ASGI applications that answer the same two bodies.
+
+Each is the factory of an application for uvicorn, in a process of its own. They take from the environment
+`BENCH_FOLDER` (with the bodies in files), `CHAT_STATS_REDIS_URL` and `CHAT_STATS_DATABASE_URL`. The cache
+libraries are used as the first example of their documentation does it, and again with the fastest that it
+offers: rendered bytes in the cache, so that nothing is serialised for an answer.
+"""
+
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import orjson
+from fastapi import FastAPI, Response
+from redis.asyncio import Redis
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service.aggregations import MODELS, PROVIDERS
+
+#: Path of each body, and the file that holds it.
+BODIES = {"/models": "models.json", "/providers": "providers.json"}
+SECONDS = 3600
+
+Answer = Callable[[str], Awaitable[Any]]
+
+
+def body(path: str) -> bytes:
+    return (Path(os.environ["BENCH_FOLDER"]) / BODIES[path]).read_bytes()
+
+
+def redis_url() -> str:
+    return os.environ["CHAT_STATS_REDIS_URL"]
+
+
+def bare() -> ASGIApp:
+    """The limit: no framework, the bytes at hand, and no header more than needed."""
+    return _bare(lambda text: [(b"content-type", b"application/json"), (b"content-length", _length(text))])
+
+
+def bare_with_headers() -> ASGIApp:
+    """The same with as many headers as chat-stats sends: the server's cost grows with each."""
+    return _bare(
+        lambda text: [
+            (b"etag", b'W/"600355c2533bb61c277c339c"'),
+            (b"age", b"10"),
+            (b"cache-control", b"public, max-age=30, stale-while-revalidate=90, stale-if-error=604800"),
+            (b"cache-status", b"chat-stats; hit; ttl=80"),
+            (b"vary", b"Accept-Encoding"),
+            (b"content-type", b"application/json"),
+            (b"content-length", _length(text)),
+        ]
+    )
+
+
+def _length(text: bytes) -> bytes:
+    return str(len(text)).encode()
+
+
+def _bare(headers_of: Callable[[bytes], list[tuple[bytes, bytes]]]) -> ASGIApp:
+    responses = {path: (headers_of(body(path)), body(path)) for path in BODIES}
+
+    async def app(scope: Scope, _receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            headers, text = responses[scope["path"]]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": text})
+
+    return app
+
+
+def fastapi_cache_objects() -> FastAPI:
+    from fastapi_cache.decorator import cache
+
+    app = FastAPI(lifespan=_fastapi_cache)
+
+    @app.get("/models")
+    @cache(expire=SECONDS)
+    async def models() -> Any:
+        return orjson.loads(body("/models"))
+
+    @app.get("/providers")
+    @cache(expire=SECONDS)
+    async def providers() -> Any:
+        return orjson.loads(body("/providers"))
+
+    return app
+
+
+def fastapi_cache_bytes() -> FastAPI:
+    """With a coder of its own, for which the documentation has a chapter."""
+    from fastapi_cache.coder import Coder
+    from fastapi_cache.decorator import cache
+
+    class Rendered(Coder):
+        @classmethod
+        def encode(cls, value: Response) -> bytes:
+            return bytes(value.body)
+
+        @classmethod
+        def decode(cls, value: bytes) -> Response:
+            return Response(value, media_type="application/json")
+
+    app = FastAPI(lifespan=_fastapi_cache)
+
+    @app.get("/models", response_class=Response)
+    @cache(expire=SECONDS, coder=Rendered)
+    async def models() -> Any:
+        return Response(body("/models"), media_type="application/json")
+
+    @app.get("/providers", response_class=Response)
+    @cache(expire=SECONDS, coder=Rendered)
+    async def providers() -> Any:
+        return Response(body("/providers"), media_type="application/json")
+
+    return app
+
+
+@asynccontextmanager
+async def _fastapi_cache(_app: FastAPI) -> AsyncIterator[None]:
+    from fastapi_cache import FastAPICache
+    from fastapi_cache.backends.redis import RedisBackend
+
+    redis = Redis.from_url(redis_url())
+    FastAPICache.init(RedisBackend(redis), prefix=f"fastapi-cache-{os.getpid()}")
+    yield
+    await redis.aclose()
+
+
+def cashews_objects() -> FastAPI:
+    from cashews import cache
+
+    cache.setup(redis_url())
+
+    @cache(ttl=SECONDS, key="objects:{path}")
+    async def answer(path: str) -> Any:
+        return orjson.loads(body(path))
+
+    return _objects(answer)
+
+
+def cashews_bytes() -> FastAPI:
+    """With client-side caching, its fastest: copies in memory, invalidated by Redis."""
+    from cashews import cache
+
+    cache.setup(redis_url(), client_side=True)
+
+    @cache(ttl=SECONDS, key="bytes:{path}")
+    async def answer(path: str) -> bytes:
+        return body(path)
+
+    return _rendered(answer)
+
+
+def aiocache_objects() -> FastAPI:
+    from aiocache.serializers import PickleSerializer
+
+    return _objects(_aiocached("objects", PickleSerializer(), lambda path: orjson.loads(body(path))))
+
+
+def aiocache_bytes() -> FastAPI:
+    from aiocache.serializers import NullSerializer
+
+    return _rendered(_aiocached("bytes", NullSerializer(encoding=None), body))
+
+
+def _aiocached(namespace: str, serializer: Any, compute: Callable[[str], Any]) -> Answer:
+    from aiocache import Cache, cached
+
+    connection = Redis.from_url(redis_url()).connection_pool.connection_kwargs
+
+    @cached(  # type: ignore[untyped-decorator]
+        ttl=SECONDS,
+        cache=Cache.REDIS,
+        serializer=serializer,
+        endpoint=connection["host"],
+        port=connection["port"],
+        namespace=namespace,
+        key_builder=lambda _function, path: path,
+    )
+    async def answer(path: str) -> Any:
+        return compute(path)
+
+    return answer  # type: ignore[no-any-return]
+
+
+def sql() -> FastAPI:
+    """No cache at all: the same function of the database, each time."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with asyncpg.create_pool(
+            os.environ["CHAT_STATS_DATABASE_URL"], min_size=4, max_size=4, init=_read_json
+        ) as pool:
+            app.state.pool = pool
+            yield
+
+    async def answer(path: str) -> Any:
+        function = (MODELS if path == "/models" else PROVIDERS).function
+        rows = await app.state.pool.fetch(f"SELECT * FROM {function}()")
+        return {"success": True, "data": [dict(row) for row in rows]}
+
+    app = _objects(answer)
+    app.router.lifespan_context = lifespan
+    return app
+
+
+async def _read_json(connection: asyncpg.Connection) -> None:
+    await connection.set_type_codec("jsonb", schema="pg_catalog", encoder=str, decoder=orjson.loads)
+
+
+def _objects(answer: Answer) -> FastAPI:
+    """Return an application whose handlers return objects, as most do."""
+    app = FastAPI()
+
+    @app.get("/models")
+    async def models() -> Any:
+        return await answer("/models")
+
+    @app.get("/providers")
+    async def providers() -> Any:
+        return await answer("/providers")
+
+    return app
+
+
+def _rendered(answer: Answer) -> FastAPI:
+    """Return an application whose handlers return bytes that are rendered already."""
+    app = FastAPI()
+
+    @app.get("/models", response_class=Response)
+    async def models() -> Response:
+        return Response(await answer("/models"), media_type="application/json")
+
+    @app.get("/providers", response_class=Response)
+    async def providers() -> Response:
+        return Response(await answer("/providers"), media_type="application/json")
+
+    return app

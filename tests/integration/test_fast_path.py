@@ -1,0 +1,298 @@
+"""The fast path and the ordinary way: no client can tell them apart."""
+
+import asyncio
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+from fastapi import FastAPI
+from starlette.types import Receive, Scope, Send
+
+from service.fast_path import LONGEST_QUERY_STRING, RENDERED_SECONDS
+from service.settings import Settings
+from tests.conftest import SettingsFactory
+from tests.integration.conftest import OpenClient
+
+#: Nothing here depends on the version of Postgres.
+pytestmark = pytest.mark.parametrize("postgres", ["embedded"], indirect=True)
+
+Headers = list[tuple[str, str]]
+
+BASE = "/chat-requests"
+PATHS = [
+    *("/providers", "/models", "/counts", "/summary", "/models/1", "/models/%31", "/models/01"),
+    *("/models?", "/models?&", "/models?window=24h", "/models?window=all", "/models?%77indow=24h"),
+    *("/models?window=7d&window=24h", "/models?window=24h&window=1y", "/models?window=24h&unknown=1"),
+    *("/models?WINDOW=1y", "/models?window=24h#window=1y", "/models?window=24h;x", "/models?window=24h%00"),
+    *("/models?provider_id=1", "/models?provider_id=1&provider_id=2", "/models?provider_id=%31"),
+    *("/models?provider_id=424242", "/models?provider_id=-1", "/models?provider_id=", "/models?provider_id"),
+    *("/summary?start_date=2020-01-01", "/summary?start_date=2020-01-01&end_date=2020-01-01"),
+    *("/summary?start_date=2020-01-01T00:00:00%2B01:00", "/summary?start_date=2020-01-01T00:00:00+01:00"),
+    *("/summary?start_date=yesterday", "/summary?window=24h&start_date=2020-01-01", "/counts?window="),
+    *(
+        "/models/4",
+        "/models/424242",
+        "/models/abc",
+        "/models/1/",
+        "/Models",
+        "//models",
+        "/nothing",
+        "/%6dodels",
+    ),
+    *("/counts?window=1y", "/counts?%ff=%fe", "/counts?window=%ff", "/counts?a=" + "x" * 500),
+]
+ENCODINGS = [
+    "",
+    "gzip",
+    "identity",
+    "gzip;q=0",
+    "*",
+    "*;q=0",
+    "br, gzip;q=0.5",
+    "gzip;q=0.5, identity",
+    "x, y;q=z",
+]
+TAGS = [
+    "{etag}",
+    "{strong}",
+    "*",
+    '"other", {etag}',
+    '"a, b" , {strong}',
+    '"other"',
+    "",
+    "{bare}",
+    '"*"',
+    "{etag}x",
+]
+KEYS: list[Headers] = [
+    [],
+    [("X-API-Key", "first")],
+    [("X-API-Key", "First")],
+    [("X-API-Key", "")],
+    [("X-API-Key", "wrong"), ("X-API-Key", "second")],
+    [("Authorization", "Bearer second")],
+    [("Authorization", "bearer   first ")],
+    [("Authorization", "Bearer")],
+    [("Authorization", "Basic first")],
+    [("Authorization", "Bearer wrong"), ("X-API-Key", "first")],
+    [("Authorization", "Bearer first, second")],
+]
+
+
+@dataclass
+class Ways:
+    """Two services on the same cache: one with the fast path, one without."""
+
+    fast: httpx.AsyncClient
+    ordinary: httpx.AsyncClient
+    #: Requests that the fast path handed on.
+    handed_on: list[str] = field(default_factory=list)
+
+    async def compare(self, method: str, path: str, headers: Headers = ()) -> httpx.Response:  # type: ignore[assignment]
+        """Send the request to both, after it has been taught to the fast one; return its answer."""
+        await self.fast.get(BASE + path, headers=[("X-API-Key", "first")])
+        answers = []
+        for client in (self.fast, self.ordinary):
+            request = client.build_request(method, BASE + path, headers=headers)
+            if all(name.lower() != "accept-encoding" for name, _ in headers):
+                del request.headers["accept-encoding"]
+            answers.append(await client.send(request))
+        fast, ordinary = answers
+        asked = f"{method} {path} {headers}"
+        assert fast.status_code == ordinary.status_code, asked
+        assert timeless(fast.headers) == timeless(ordinary.headers), asked
+        assert without_time(fast.text) == without_time(ordinary.text), asked
+        lengths = [int(answer.headers.get("content-length", 0)) for answer in answers]
+        assert abs(lengths[0] - lengths[1]) <= 5, asked  # the age has more digits at times
+        return fast
+
+
+def timeless(headers: httpx.Headers) -> list[tuple[str, str]]:
+    """Return all headers, in order, without what depends on the moment."""
+    return [
+        (name, re.sub(r"\d+", "N", value) if name in ("age", "cache-status", "content-length") else value)
+        for name, value in headers.multi_items()
+        if name != "x-request-id"
+    ]
+
+
+def without_time(body: str) -> str:
+    return re.sub(r'"timestamp":"[^"]+"|"cache_age_seconds":[\d.]+|"request_id":"[^"]+"', "", body)
+
+
+async def open_ways(client_of: OpenClient, settings: Settings) -> Ways:
+    ways = Ways(await client_of(settings), await client_of(settings))
+    app_of(ways.ordinary).state.fast_path.close()
+    fast_path = app_of(ways.fast).state.fast_path
+    ordinary_way = fast_path._app
+
+    async def counted(scope: Scope, receive: Receive, send: Send) -> None:
+        ways.handed_on.append(scope["path"])
+        await ordinary_way(scope, receive, send)
+
+    fast_path._app = counted
+    # Both find everything in Redis, and then in their own memory.
+    for client in (ways.fast, ways.ordinary):
+        for path in PATHS * 2:
+            await client.get(BASE + path, headers=[("X-API-Key", "first")])
+    return ways
+
+
+def app_of(client: httpx.AsyncClient) -> FastAPI:
+    return client._transport.app  # type: ignore[attr-defined, no-any-return]
+
+
+@pytest.fixture
+async def many_models(gateway: asyncpg.Connection) -> None:
+    """As many as it takes for a body that is worth compressing."""
+    await gateway.execute("""
+        INSERT INTO models (id, provider_id, model_name, provider_model_id)
+        SELECT n, 1, 'Model ' || n, 'one/' || n FROM generate_series(5, 30) AS n;
+        INSERT INTO chat_completion_requests (model_id, created_at)
+        SELECT n, now() FROM generate_series(5, 30) AS n;
+    """)
+
+
+@pytest.fixture(params=[60, 0], ids=["own copies", "asking Redis each time"])
+def local_cache_seconds(request: pytest.FixtureRequest) -> Iterator[int]:
+    return request.param
+
+
+@pytest.mark.usefixtures("many_models")
+async def test_both_ways_answer_every_request_alike(
+    client_of: OpenClient, settings_with: SettingsFactory, local_cache_seconds: int
+) -> None:
+    ways = await open_ways(client_of, settings_with(local_cache_seconds=local_cache_seconds))
+    statuses = set()
+    for path in PATHS:
+        for method in ("GET", "HEAD", "POST", "OPTIONS") if local_cache_seconds else ("GET",):
+            statuses.add((await ways.compare(method, path)).status_code)
+    assert statuses == {200, 307, 404, 422} | ({405} if local_cache_seconds else set())
+    for path in ("/models", "/counts?window=24h", "/models/1", "/models/abc"):
+        etag = (await ways.fast.get(BASE + path)).headers.get("etag", 'W/"none"')
+        strong = etag.removeprefix("W/")
+        for method in ("GET", "HEAD"):
+            for encoding in ENCODINGS:
+                await ways.compare(method, path, [("Accept-Encoding", encoding)])
+            for tag in TAGS:
+                value = tag.format(etag=etag, strong=strong, bare=strong.strip('"'))
+                await ways.compare(method, path, [("If-None-Match", value), ("Accept-Encoding", "gzip")])
+
+
+@pytest.mark.usefixtures("many_models")
+async def test_hits_take_the_fast_path(client_of: OpenClient, settings_with: SettingsFactory) -> None:
+    ways = await open_ways(client_of, settings_with(local_cache_seconds=60))
+    ways.handed_on.clear()
+    for path in ("/models", "/models?window=7d&window=24h", "/models/%31", "/summary?start_date=2020-01-01"):
+        for method in ("GET", "HEAD"):
+            response = await ways.fast.request(method, BASE + path)
+            assert response.status_code == 200
+            assert response.headers["cache-status"].startswith("chat-stats; hit")
+    assert ways.handed_on == []
+    await ways.fast.post(f"{BASE}/models")
+    await ways.fast.get(f"{BASE}/models?window=1y")
+    await ways.fast.get(f"{BASE}/models?window=30d&window=24h")  # new, though it asks for what is known
+    assert len(ways.handed_on) == 3
+
+
+@pytest.mark.usefixtures("many_models")
+async def test_both_ways_ask_for_the_same_keys(client_of: OpenClient, settings_with: SettingsFactory) -> None:
+    ways = await open_ways(client_of, settings_with(api_keys="first, second", local_cache_seconds=60))
+    statuses = [
+        (await ways.compare(method, "/models?window=24h", headers)).status_code
+        for headers in KEYS
+        for method in ("GET", "HEAD")
+    ]
+    assert statuses[::2] == statuses[1::2] == [401, 200, 401, 401, 200, 200, 200, 401, 401, 200, 401]
+
+
+@pytest.mark.usefixtures("many_models")
+@pytest.mark.parametrize("origins", ["https://dashboard.example", "*"])
+async def test_both_ways_tell_browsers_the_same(
+    client_of: OpenClient, settings_with: SettingsFactory, origins: str
+) -> None:
+    ways = await open_ways(client_of, settings_with(cors_origins=origins, local_cache_seconds=60))
+    ways.handed_on.clear()
+    for origin in ("https://dashboard.example", "https://elsewhere.example"):
+        response = await ways.compare("GET", "/models", [("Origin", origin)])
+        allowed = origins == "*" or origin == origins
+        assert ("access-control-allow-origin" in response.headers) is allowed
+        assert "Origin" in response.headers["vary"]
+        preflight = [("Origin", origin), ("Access-Control-Request-Method", "GET")]
+        assert (await ways.compare("OPTIONS", "/models", preflight)).status_code == (200 if allowed else 400)
+    assert "Origin" in (await ways.compare("GET", "/models")).headers["vary"]
+    assert ways.handed_on == []
+
+
+async def test_what_is_learned_is_bounded(
+    client_of: OpenClient,
+    settings_with: SettingsFactory,
+    gateway: asyncpg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("service.fast_path.CAPACITY", 5)
+    client = await client_of(settings_with(local_cache_seconds=60))
+    targets = app_of(client).state.fast_path._targets
+    await client.get(f"{BASE}/counts?x={'y' * LONGEST_QUERY_STRING}")
+    assert len(targets) == 0
+    for number in range(8):
+        await client.get(f"{BASE}/counts?x={number}")
+    assert [query_string for _, query_string in targets] == [b"x=3", b"x=4", b"x=5", b"x=6", b"x=7"]
+
+
+async def test_no_age_stands_still_and_a_newer_answer_is_served_at_once(
+    client_of: OpenClient, settings_with: SettingsFactory, gateway: asyncpg.Connection
+) -> None:
+    client = await client_of(settings_with(local_cache_seconds=60))
+
+    async def metadata() -> dict[str, Any]:
+        answer: dict[str, Any] = (await client.get(f"{BASE}/counts")).json()["metadata"]
+        return answer
+
+    await metadata()
+    earlier = await metadata()
+    await asyncio.sleep(2 * RENDERED_SECONDS)
+    later = await metadata()
+    assert earlier["cache"] == later["cache"] == "hit"
+    assert later["cache_age_seconds"] > earlier["cache_age_seconds"]
+    assert later["timestamp"] > earlier["timestamp"]
+
+    stats = app_of(client).state.stats
+    entry = stats.recent("counts:all")
+    stats._local.put("counts:all", replace(entry, generation="newer", computed_at=datetime.now(UTC)))
+    assert (await metadata())["generation"] == "newer"
+
+
+async def test_the_fast_path_serves_stale_numbers_and_has_them_computed_anew(
+    client_of: OpenClient, settings_with: SettingsFactory, gateway: asyncpg.Connection
+) -> None:
+    client = await client_of(settings_with(fresh_seconds=0.2, local_cache_seconds=0.1))
+    states = []
+    for _ in range(100):
+        states.append((await client.get(f"{BASE}/counts")).json()["metadata"]["cache"])
+        if "stale" in states and states[-1] == "hit":
+            break
+        await asyncio.sleep(0.01)
+    assert states[:2] == ["miss", "hit"]
+    assert "stale" in states
+    assert states[-1] == "hit"
+
+
+async def test_a_model_that_was_deleted_is_not_found_on_either_way(
+    client_of: OpenClient, settings_with: SettingsFactory, gateway: asyncpg.Connection
+) -> None:
+    """Once its answer is gone from all caches: the fast path remembers targets, not answers."""
+    settings = settings_with(fresh_seconds=0.05, stale_seconds=0.05)
+    client = await client_of(settings)
+    assert (await client.get(f"{BASE}/models/4")).status_code == 200
+    await gateway.execute("DELETE FROM models WHERE id = 4")
+    statuses = []
+    while len(statuses) < 200 and statuses[-1:] != [404]:
+        statuses.append((await client.get(f"{BASE}/models/4")).status_code)
+        await asyncio.sleep(0.01)
+    assert statuses[-1] == 404

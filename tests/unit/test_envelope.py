@@ -1,0 +1,135 @@
+"""Headers of an answer: what they promise to clients and caches."""
+
+import re
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import orjson
+import pytest
+
+from service.entry import Entry
+from service.envelope import Envelope, Form, form_of
+from service.settings import Settings
+from service.stats import Answer, CacheState
+from service.timerange import TimeRange
+
+ENTRY = Entry(
+    body=b'[{"model_id":1}]',
+    totals={"total_models": 1},
+    method="rpc",
+    computed_at=datetime(2026, 1, 1, tzinfo=UTC),
+    compute_ms=1.5,
+    generation="g1",
+)
+
+
+def envelope(**overrides: object) -> Envelope:
+    return Envelope(Settings(database_url="postgresql://nobody@localhost/none", _env_file=None, **overrides))
+
+
+def headers_of(age_seconds: float, state: CacheState = CacheState.HIT, **overrides: object) -> dict[str, str]:
+    entry = replace(ENTRY, computed_at=datetime.now(UTC) - timedelta(seconds=age_seconds))
+    rendered = envelope(**overrides).render(Form.PLAIN, TimeRange(), Answer(entry, state))
+    return {name.decode(): value.decode() for name, value in rendered.headers}
+
+
+OTHER = b'"600355c2533bb61c277c339c"'
+ETAG = ENTRY.etag
+STRONG = ETAG.removeprefix(b"W/")
+
+
+@pytest.mark.parametrize(
+    ("if_none_match", "matches"),
+    [
+        ([ETAG], True),
+        ([STRONG], True),
+        ([b"*"], True),
+        ([b" * "], True),
+        ([OTHER + b", " + ETAG], True),
+        ([OTHER + b"," + STRONG + b",W/" + OTHER], True),
+        ([OTHER, ETAG], True),
+        ([b'"a, b", ' + ETAG], True),
+        ([b""], False),
+        ([OTHER], False),
+        ([STRONG.strip(b'"')], False),
+        ([b'"a, ' + STRONG.strip(b'"') + b', b"'], False),
+        ([b'"*"'], False),
+        ([b'"x' + STRONG.strip(b'"') + b'"'], False),
+        ([ETAG.upper()], False),
+    ],
+)
+def test_who_has_one_of_these_tags_has_the_numbers(if_none_match: list[bytes], matches: bool) -> None:
+    headers = [(b"host", b"x"), *((b"if-none-match", value) for value in if_none_match)]
+    assert (form_of(headers, ENTRY) is Form.NOT_MODIFIED) is matches
+
+
+def test_large_bodies_are_compressed_and_small_ones_are_not() -> None:
+    large = replace(ENTRY, body=b"[" + b"1," * 1000 + b"1]")
+    asked = [(b"accept-encoding", b"gzip")]
+    assert form_of(asked, large) is Form.GZIP
+    assert form_of(asked, ENTRY) is Form.PLAIN
+    assert form_of([], large) is Form.PLAIN
+    # Several headers are one list.
+    assert form_of([(b"accept-encoding", b"br"), (b"accept-encoding", b"gzip")], large) is Form.GZIP
+
+
+@pytest.mark.parametrize(
+    ("age_seconds", "max_age"),
+    [
+        (0, 30),  # until the next refresh is due
+        (29, 30),
+        (31, 32),  # late: one second, since caches subtract the age
+        (60, 61),
+        (90, 90),
+        (100_000, 90),  # stale: nothing is left, and caches that ignore Age keep it no longer than this
+    ],
+)
+def test_caches_may_use_an_answer_until_the_next_refresh_is_due(age_seconds: int, max_age: int) -> None:
+    headers = headers_of(age_seconds + 0.5)
+    assert headers["age"] == str(age_seconds)
+    assert headers["cache-control"] == (
+        f"public, max-age={max_age}, stale-while-revalidate=90, stale-if-error=604800"
+    )
+
+
+def test_shared_caches_keep_nothing_that_needs_a_key() -> None:
+    headers = headers_of(0, api_keys="key")
+    assert headers["cache-control"].startswith("private, ")
+    assert headers["vary"] == "Accept-Encoding, Authorization, X-API-Key"
+    assert headers_of(0)["vary"] == "Accept-Encoding"
+
+
+@pytest.mark.parametrize(
+    ("state", "age_seconds", "expected"),
+    [
+        (CacheState.HIT, 10.5, "chat-stats; hit; ttl=80"),
+        (CacheState.STALE, 100.5, "chat-stats; hit; ttl=-10"),
+        (CacheState.MISS, 0, "chat-stats; fwd=miss; stored"),
+        (CacheState.BYPASS, 0, "chat-stats; fwd=bypass"),
+    ],
+)
+def test_cache_status_says_where_the_answer_came_from(
+    state: CacheState, age_seconds: float, expected: str
+) -> None:
+    assert headers_of(age_seconds, state)["cache-status"] == expected
+
+
+def test_a_304_has_the_headers_that_the_200_would_have_and_none_that_describe_a_body() -> None:
+    answer = Answer(replace(ENTRY, computed_at=datetime.now(UTC)), CacheState.HIT)
+    full, none = (envelope().render(form, TimeRange(), answer) for form in (Form.PLAIN, Form.NOT_MODIFIED))
+    assert (none.status, none.body) == (304, b"")
+    assert dict(none.headers).keys() == dict(full.headers).keys() - {b"content-type", b"content-length"}
+
+
+def test_the_body_is_one_json_object_whose_metadata_states_the_time_of_the_response() -> None:
+    answer = Answer(ENTRY, CacheState.STALE)
+    rendered = envelope().render(Form.PLAIN, TimeRange("24h"), answer)
+    assert dict(rendered.headers)[b"content-length"] == str(len(rendered.body)).encode()
+    response = orjson.loads(rendered.body)
+    assert response["data"] == [{"model_id": 1}]
+    metadata = response["metadata"]
+    assert metadata["total_models"] == 1
+    assert (metadata["cache"], metadata["window"]) == ("stale", "24h")
+    moments = [datetime.fromisoformat(metadata[name]) for name in ("timestamp", "computed_at")]
+    assert abs((moments[0] - moments[1]).total_seconds() - metadata["cache_age_seconds"]) < 0.002
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", metadata["timestamp"])
