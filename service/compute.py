@@ -25,7 +25,7 @@ import asyncpg
 
 from service import metrics, purged, queries
 from service.aggregations import AGGREGATIONS, Aggregation, Query, Totals, series_arguments
-from service.database import SPARE_CONNECTIONS, Snapshot
+from service.database import SPARE_CONNECTIONS
 from service.errors import ComputationTimedOut, NotFound, SchemaError
 from service.percentiles import with_percentiles
 from service.rows import (
@@ -37,6 +37,7 @@ from service.rows import (
     add_percentiles,
     model_row,
 )
+from service.snapshot import Snapshot
 from service.timerange import TimeRange
 from service.timeseries import MAX_POINTS, check_bounds, too_many_points, unknown_timezone
 

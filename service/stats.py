@@ -21,7 +21,7 @@ from service import metrics, tracing
 from service.aggregations import AGGREGATIONS, MODEL, MODELS, Query, Totals, narrowed
 from service.cache import Cache, Stored
 from service.compute import Computed, catalogue, compute, provider_ids
-from service.database import Database, Snapshot
+from service.database import Database
 from service.entry import Entry, Generation
 from service.errors import (
     ChatStatsError,
@@ -37,6 +37,7 @@ from service.lease import LEASE_SECONDS, Leases
 from service.local_cache import CAPACITY, LocalCache
 from service.rows import Data
 from service.settings import Settings
+from service.snapshot import Snapshot
 from service.timerange import TimeRange
 
 logger = logging.getLogger(__name__)
