@@ -20,7 +20,7 @@ import orjson
 from service import metrics, tracing
 from service.aggregations import AGGREGATIONS, MODEL, MODELS, Query, Totals, narrowed
 from service.cache import Cache, Stored
-from service.compute import Computed, catalogue, compute, provider_ids
+from service.compute import Computed, compute
 from service.database import Database
 from service.entry import Entry, Generation
 from service.errors import (
@@ -39,6 +39,7 @@ from service.rows import Data
 from service.settings import Settings
 from service.snapshot import Snapshot
 from service.timerange import TimeRange
+from service.usage import catalogue, provider_ids
 
 logger = logging.getLogger(__name__)
 
