@@ -14,8 +14,6 @@ from tests.rollup.conftest import ignored
 from tests.rollup.exactness import assert_exact
 from worker import tasks
 
-pytestmark = pytest.mark.parametrize("postgres", ["embedded"], indirect=True)
-
 READY = "SELECT chat_stats_rollup_ready()"
 COUNTS = "SELECT * FROM get_model_request_counts()"
 

@@ -10,6 +10,8 @@ import pytest
 from service import queries
 from service.rollup import Rollup
 
+pytestmark = pytest.mark.every_postgres
+
 SERIES = "SELECT * FROM get_chat_request_timeseries($1, $2, $3, $4, $5)"
 
 #: 5,000 requests of 6 models over 120 days, the same each time, some without time, tokens or cost.
