@@ -1,14 +1,11 @@
 """A rollup that an earlier version made, or one over tables that have changed since."""
 
-from collections.abc import AsyncIterator
-
-import asyncpg
 import pytest
 
 from service.rollup import Rollup
 from tests.conftest import Connection, run_migrations
 from tests.rollup.conftest import ignored
-from tests.rollup.exactness import COMPARISON, assert_exact
+from tests.rollup.exactness import assert_exact
 from tests.rollup.workload import ORDINARY
 
 pytestmark = pytest.mark.parametrize("postgres", ["embedded"], indirect=True)
