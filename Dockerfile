@@ -7,9 +7,12 @@ RUN python -m venv --without-pip /opt/chat-stats
 WORKDIR /build
 
 # The dependencies are a layer of their own, so that a change of the code does not install them again.
+# EXTRAS names optional ones, such as otel.
+ARG EXTRAS=""
 COPY pyproject.toml constraints.txt ./
 RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-        print(*project['dependencies'], sep='\n')" > requirements.txt \
+        extras = [project['optional-dependencies'][name] for name in '$EXTRAS'.split()]; \
+        print(*sum(extras, project['dependencies']), sep='\n')" > requirements.txt \
     && pip --python /opt/chat-stats/bin/python install --no-cache-dir -r requirements.txt -c constraints.txt
 
 COPY README.md LICENSE ./

@@ -1,5 +1,6 @@
 # make demo   a local stack with sample data: embedded Postgres and Redis, worker, service
 # make test   format, types, import contracts, all tests
+# make screenshots   the pictures of the page in docs/screenshots, with the Chromium on PATH
 # make test-long   the rollup's random tests, for about half an hour
 
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
@@ -7,7 +8,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-long check format bench bench-rollup bench-serve clean
+.PHONY: demo test test-long screenshots check format bench bench-rollup bench-serve bench-explorer clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/chat-stats demo
@@ -18,6 +19,9 @@ test: $(VENV)/.installed check
 test-long: $(VENV)/.installed
 	CHAT_STATS_STATE_MACHINE_STEPS=50000 CHAT_STATS_CONCURRENCY_SECONDS=60 \
 		$(BIN)/pytest tests/rollup/test_state_machine.py tests/rollup/test_concurrency.py
+
+screenshots: $(VENV)/.installed
+	CHAT_STATS_SCREENSHOTS=docs/screenshots $(BIN)/pytest tests/browser/test_screenshots.py
 
 check: $(VENV)/.installed
 	$(BIN)/ruff format --check .
@@ -37,6 +41,9 @@ bench-rollup: $(VENV)/.installed
 
 bench-serve: $(VENV)/.installed
 	$(BIN)/python -m bench.serve
+
+bench-explorer: $(VENV)/.installed
+	$(BIN)/python -m bench.explorer
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "chat-stats needs Python 3.11, 3.12 or 3.13, and found none on PATH" >&2; exit 1; }

@@ -1,5 +1,6 @@
 """Builds the web application: pools, routes, and what an error looks like."""
 
+import asyncio
 import gc
 import logging
 from collections.abc import AsyncIterator, Mapping
@@ -14,16 +15,25 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service import VERSION
+from service import VERSION, tracing
+from service.access import Access
 from service.cache import Cache, connect
 from service.database import Database
+from service.download import DOWNLOADS_PER_EXPORT, Downloads
 from service.envelope import Envelope
 from service.errors import ChatStatsError, InvalidParameter, NotAuthenticated
+from service.explorer import Explorer
 from service.fast_path import FastPath
+from service.logs import configure_logging
+from service.metrics import LOCAL_CACHE_ENTRIES, gauge
 from service.queue import Queue
-from service.routes import health, refresh, stats
-from service.settings import Settings, configure_logging, load_settings
+from service.rate_limit import RateLimiter, Work
+from service.request_id import HEADER, RequestId, request_id
+from service.routes import health, metrics, pages, refresh, requests, stats
+from service.settings import Settings, load_settings
+from service.shared_counts import SharedCounts
 from service.stats import Stats
+from service.vitals import Vitals
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +61,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     if settings is None:
         settings = load_settings()
         configure_logging(settings)
+        tracing.start("chat-stats service")
     app = Application(
         title="chat-stats",
         version=VERSION,
@@ -64,19 +75,25 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     fast_path = FastPath(super(Application, app).__call__, settings, app.state.envelope)
     app.state.fast_path = app.entrance = fast_path
     app.include_router(stats.create_router(), prefix=BASE_PATH)
+    app.include_router(requests.create_router(), prefix=BASE_PATH)
     app.include_router(refresh.create_router(), prefix=BASE_PATH)
     app.include_router(health.router)
+    app.include_router(metrics.router)
+    if settings.web_page:
+        app.include_router(pages.create_router())
     app.add_exception_handler(ChatStatsError, _chat_stats_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _unexpected_error)
+    app.add_middleware(Access, log=settings.access_log)
+    app.add_middleware(RequestId)  # around it: its line has the id
     if settings.cors_origins:
         app.entrance = CORSMiddleware(
             fast_path,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "HEAD", "POST"],
-            allow_headers=["Authorization", "X-API-Key", "If-None-Match"],
-            expose_headers=["ETag", "Age", "Cache-Status", "Retry-After"],
+            allow_headers=["Authorization", "X-API-Key", "X-Request-ID", "If-None-Match"],
+            expose_headers=["ETag", "Age", "Cache-Status", "Retry-After", "X-Request-ID"],
         )
     return app
 
@@ -93,20 +110,48 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await database.open()
     app.state.database, app.state.cache, app.state.queue = database, cache, queue
     app.state.stats = Stats(settings, database, cache)
-    app.state.fast_path.open(app.state.stats)
+    app.state.rate_limiter = RateLimiter(settings)
+    if not app.state.rate_limiter.limits(Work.REQUESTS):  # else each request takes the way that counts it
+        app.state.fast_path.open(app.state.stats)
+    app.state.explorer = Explorer(settings, database)
+    app.state.downloads = Downloads(DOWNLOADS_PER_EXPORT * settings.max_exports)
+    app.state.vitals = Vitals(settings, database, cache, queue)
+    gauge(LOCAL_CACHE_ENTRIES, app.state.stats.local_entries)
     if app.state.own_process:
         # What is loaded now stays: the garbage collector need not look through it again and again, which
         # would hold up requests for tens of milliseconds.
         gc.collect()
         gc.freeze()
     try:
-        yield
+        async with _shared_counts(app):
+            yield
     finally:
         app.state.fast_path.close()
+        await app.state.vitals.close()
+        await app.state.downloads.close()
+        await app.state.explorer.close()
         await app.state.stats.close()
         await database.close()
         await cache.close()
         await queue.close()
+        await app.state.rate_limiter.close()
+        await asyncio.to_thread(tracing.stop)
+
+
+@asynccontextmanager
+async def _shared_counts(app: FastAPI) -> AsyncIterator[None]:
+    """Share the counts for /metrics with the other processes of this service, if there are any."""
+    app.state.shared_counts = None
+    if app.state.settings.metrics_folder is None:
+        yield
+        return
+    shared = app.state.shared_counts = SharedCounts(app.state.settings.metrics_folder)
+    writing = asyncio.create_task(shared.keep_writing())
+    try:
+        yield
+    finally:
+        writing.cancel()
+        shared.close()
 
 
 def problem(
@@ -127,6 +172,8 @@ def problem(
     }
     if parameter is not None:
         body["parameter"] = parameter
+    if (identity := request_id.get()) is not None:
+        body["request_id"] = identity
     return Response(
         orjson.dumps(body),
         status_code=status,
@@ -175,4 +222,8 @@ def _allowed_methods(request: Request) -> list[str]:
 async def _unexpected_error(request: Request, error: Exception) -> Response:
     # Starlette raises the error again afterwards, so that the server logs its traceback.
     logger.error("unexpected %s at %s", type(error).__name__, request.url.path)
-    return problem(500, ChatStatsError.title, "an unexpected error; the service's log has the details")
+    detail = "an unexpected error; the service's log has the details"
+    # This is the one answer that is made outside of the middleware that adds the header.
+    identity = request_id.get()
+    headers = None if identity is None else {HEADER.decode(): identity}
+    return problem(500, ChatStatsError.title, detail, headers=headers)

@@ -1,81 +1,44 @@
-"""The cache in Redis: keys, the format of an entry, and publication.
+"""The cache in Redis: keys, reading, storing, publication.
 
 Reading and storing answers never fails: Redis trouble is a miss, logged once per change. Only publishing
 a refresh raises, because then nobody has been served.
 
     chat-stats:v1:entry:models:24h:provider=3   one entry
     chat-stats:v1:generation                    what the last refresh of everything published (JSON)
+    chat-stats:v1:lease:..., failure:...        who computes an entry now (`service.lease`)
 """
 
+import asyncio
 import logging
 import time
-import zlib
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
-from hashlib import blake2b
-from typing import ClassVar
+from typing import TypeVar
 
-import orjson
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError, WatchError
 
-from service.compression import Beginning, begin
+from service import metrics
+from service.entry import VERSION, Entry, Generation, UndecodableEntry, decode, decode_generation, encode
+from service.entry_head import HEAD_BYTES, Head, decode_head
 from service.errors import CacheUnavailable
+from service.on_demand import OnDemandRoom
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-#: Version of the keys and of the entry format. Another version is another set of keys, so that old and new
-#: processes can share a Redis.
-VERSION = 1
-
 #: After a failure, seconds during which Redis is not asked again: a hung one must not delay every request.
 PAUSE_SECONDS = 1.0
 
+#: Seconds by which a time-out comes too late in a process that is too busy to tell whether Redis answered.
+LATE_SECONDS = 0.05
+
 _REDIS_TROUBLE = (RedisError, OSError, TimeoutError)
 
-
-class UndecodableEntry(Exception):
-    """What is stored under a key is not an entry of this version, or not a whole one."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One computed answer: its body, and how, when and in which generation it was computed."""
-
-    #: What every response has in front of the body.
-    OPENING: ClassVar = b'{"success":true,"data":'
-
-    #: The JSON of `data`.
-    body: bytes
-    #: Metadata beside the common fields, such as `total_models`.
-    totals: dict[str, int]
-    method: str
-    computed_at: datetime
-    compute_ms: float
-    generation: str
-    unavailable: tuple[str, ...] = ()
-
-    def age_seconds(self, now: datetime) -> float:
-        """Return the age; 0 when the clock of whoever computed it is ahead of ours."""
-        return max(0.0, (now - self.computed_at).total_seconds())
-
-    @cached_property
-    def etag(self) -> bytes:
-        """A validator of the numbers: the same from every process and refresh that finds the same ones.
-
-        A weak one, since the metadata beside them (age, timestamp) differs from response to response.
-        """
-        return f'W/"{blake2b(self.body, digest_size=12).hexdigest()}"'.encode()
-
-    @cached_property
-    def compressed(self) -> Beginning:
-        """Opening and body as the beginning of a gzip stream, made for the first who asks for it."""
-        return begin(self.OPENING + self.body)
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,93 +49,25 @@ class Stored:
     kept: bool
 
 
-def encode(entry: Entry) -> bytes:
-    """Return the stored form: one line of JSON that describes the entry, then its body."""
-    header = {
-        "format": f"chat-stats/{VERSION}",
-        "length": len(entry.body),
-        "crc32": zlib.crc32(entry.body),
-        "method": entry.method,
-        "computed_at": entry.computed_at.isoformat(),
-        "compute_ms": entry.compute_ms,
-        "generation": entry.generation,
-        "totals": entry.totals,
-        "unavailable": entry.unavailable,
-    }
-    return orjson.dumps(header) + b"\n" + entry.body
-
-
-def decode(stored: bytes) -> Entry:
-    """Read the stored form; `UndecodableEntry` says what is wrong with it."""
-    line, _, body = stored.partition(b"\n")
-    try:
-        header = orjson.loads(line)
-        if header["format"] != f"chat-stats/{VERSION}":
-            raise UndecodableEntry("it has another format")
-        if (header["length"], header["crc32"]) != (len(body), zlib.crc32(body)):
-            raise UndecodableEntry("it is truncated or damaged")
-        computed_at = datetime.fromisoformat(header["computed_at"])
-        return Entry(
-            body=body,
-            totals=dict(header["totals"]),
-            method=str(header["method"]),
-            computed_at=computed_at if computed_at.tzinfo else computed_at.replace(tzinfo=UTC),
-            compute_ms=float(header["compute_ms"]),
-            generation=str(header["generation"]),
-            unavailable=tuple(header["unavailable"]),
-        )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UndecodableEntry(f"it is no chat-stats entry ({type(error).__name__})") from None
-
-
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """What the last refresh of everything published."""
-
-    generation: str
-    computed_at: datetime
-    duration_ms: float
-    entries: int
-    #: Aggregations that could not be computed in time.
-    failed: int
-
-    def age_seconds(self, now: datetime) -> float:
-        return max(0.0, (now - self.computed_at).total_seconds())
-
-    def encode(self) -> bytes:
-        return orjson.dumps(self)
-
-
-def decode_generation(stored: bytes | None) -> Generation | None:
-    """Read what `Generation.encode` wrote; None when there is nothing, or something else."""
-    try:
-        fields = orjson.loads(stored or b"")
-        computed_at = datetime.fromisoformat(fields["computed_at"])
-        return Generation(
-            str(fields["generation"]),
-            computed_at if computed_at.tzinfo else computed_at.replace(tzinfo=UTC),
-            float(fields["duration_ms"]),
-            int(fields["entries"]),
-            int(fields["failed"]),
-        )
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
 class Cache:
     """Answers in Redis."""
 
     def __init__(self, settings: Settings, redis: Redis) -> None:
-        self._redis = redis
+        self.redis = redis
         self._prefix = f"{settings.cache_prefix}:v{VERSION}"
         self._url = settings.redis_url.get_secret_value()
+        self._on_demand = OnDemandRoom(self._prefix, settings.on_demand_cache_bytes)
         self._lifetime = timedelta(seconds=settings.fresh_seconds + settings.stale_seconds)
+        self._timeout = settings.redis_timeout_seconds
         self._paused_until = 0.0
         self.reachable = True
-        self._accepting = True
+        self.accepting = True
+
+    def key(self, kind: str, query_key: str) -> str:
+        return f"{self._prefix}:{kind}:{query_key}"
 
     def entry_key(self, query_key: str) -> str:
-        return f"{self._prefix}:entry:{query_key}"
+        return self.key("entry", query_key)
 
     @property
     def generation_key(self) -> str:
@@ -183,42 +78,52 @@ class Cache:
         """What tells this cache from every other that is computed from the same database."""
         return f"{self._url}|{self._prefix}"
 
+    @property
+    def paused(self) -> bool:
+        """Whether Redis did not answer a moment ago, and is not asked now."""
+        return time.monotonic() < self._paused_until
+
     async def get(self, query_key: str) -> Entry | None:
         """Return the entry, or None: absent, undecodable, or (`reachable` is False) Redis is not there."""
-        if time.monotonic() < self._paused_until:
+        stored = await self.attempt(lambda: self.redis.get(self.entry_key(query_key)))
+        return None if stored is None else self.decoded(query_key, stored)
+
+    async def attempt(self, command: Callable[[], Awaitable[Answer]]) -> Answer | None:
+        """Return Redis' answer to a command of a request; None when it has none, or is not there.
+
+        It is waited for as long as settings allow, however many connections and replies that takes.
+        """
+        if self.paused:
             return None
         if not self.reachable:
             self._pause()  # one request looks whether Redis is back, the others go on without it
         try:
-            stored = await self._redis.get(self.entry_key(query_key))
+            answer = await self._in_time(command)
         except ResponseError as error:
+            if not str(error).startswith("WRONGTYPE"):
+                self._trouble(error)
+                return None
             # Redis is there, but what lies under the key is no string: foreign.
-            logger.warning("ignored what lies under %s: %s", self.entry_key(query_key), type(error).__name__)
-            stored = None
+            logger.warning("ignored what lies under a key: %s", error)
+            answer = None
         except _REDIS_TROUBLE as error:
             self._trouble(error)
             return None
         self._works()
-        return None if stored is None else self._decoded(query_key, stored)
+        return answer
 
     async def store(self, query_key: str, entry: Entry, *, lifetime_seconds: float | None = None) -> Stored:
         """Keep a live answer, unless a newer one came in between; return which one is kept, and whether.
 
-        It is kept for the fresh and the stale time, or for `lifetime_seconds`.
+        It is kept for the fresh and the stale time; or for `lifetime_seconds`, in the bounded room for what
+        the worker does not keep computed.
         """
-        if time.monotonic() < self._paused_until:
+        if self.paused:
             return Stored(entry, kept=False)
-        lifetime = self._lifetime if lifetime_seconds is None else timedelta(seconds=lifetime_seconds)
-        key = self.entry_key(query_key)
         try:
-            async with self._redis.pipeline() as pipe:
-                await pipe.watch(key)
-                current = await self._current(pipe, query_key)
-                if current is not None and entry.computed_at <= current.computed_at <= datetime.now(UTC):
-                    return Stored(current, kept=True)
-                pipe.multi()  # type: ignore[no-untyped-call]
-                pipe.set(key, encode(entry), px=lifetime)
-                await pipe.execute()
+            newer = await self._in_time(lambda: self._replace_older(query_key, entry, lifetime_seconds))
+            if newer is not None:
+                return Stored(newer, kept=True)
         except WatchError:
             return Stored(await self.get(query_key) or entry, kept=True)  # somebody was faster
         except ResponseError as error:  # reachable, but it refuses to write: full, or read-only
@@ -231,6 +136,42 @@ class Cache:
         self._accepts()
         return Stored(entry, kept=True)
 
+    async def _replace_older(
+        self, query_key: str, entry: Entry, lifetime_seconds: float | None
+    ) -> Entry | None:
+        """Store the entry, or return the newer one that is there."""
+        key = self.entry_key(query_key)
+        async with self.redis.pipeline() as pipe:
+            await pipe.watch(key)
+            current = await self._current(pipe, query_key)
+            if current is not None and entry.computed_at <= current.computed_at <= datetime.now(UTC):
+                return current
+            pipe.multi()  # type: ignore[no-untyped-call]
+            if lifetime_seconds is None:
+                pipe.set(key, encode(entry), px=self._lifetime)
+            else:
+                lifetime_ms = round(lifetime_seconds * 1000)
+                self._on_demand.store(pipe, key, encode(entry), lifetime_ms=lifetime_ms)
+            await pipe.execute()
+        return None
+
+    async def _in_time(self, command: Callable[[], Awaitable[Answer]]) -> Answer:
+        """Run a command within the time-out: once more when it was this process that was late, not Redis.
+
+        In a burst of requests the event loop may see neither the reply nor the time for so long.
+        """
+        began_at = time.monotonic()
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await command()
+        except ResponseError:
+            raise
+        except _REDIS_TROUBLE:
+            if time.monotonic() - began_at < self._timeout + LATE_SECONDS:
+                raise
+        async with asyncio.timeout(self._timeout):
+            return await command()
+
     async def publish(self, entries: Mapping[str, Entry], generation: Generation | None) -> bool:
         """Make all entries of one refresh appear together, and say so if it was of everything.
 
@@ -240,7 +181,7 @@ class Cache:
         """
         computed_at = max((entry.computed_at for entry in entries.values()), default=datetime.now(UTC))
         try:
-            async with self._redis.pipeline() as pipe:
+            async with self.redis.pipeline() as pipe:
                 await pipe.watch(self.generation_key)
                 last = await self._last_generation(pipe)
                 if last is not None and computed_at < last.computed_at <= datetime.now(UTC):
@@ -261,7 +202,14 @@ class Cache:
     async def last_generation(self) -> Generation | None:
         """Return what the last refresh published; `CacheUnavailable` when Redis is not there."""
         try:
-            return await self._last_generation(self._redis)
+            return await self._last_generation(self.redis)
+        except _REDIS_TROUBLE as error:
+            raise _unavailable(error) from error
+
+    async def on_demand_bytes(self) -> int:
+        """Return what answers on demand take, for `status`; `CacheUnavailable` as above."""
+        try:
+            return await self._on_demand.used_bytes(self.redis)
         except _REDIS_TROUBLE as error:
             raise _unavailable(error) from error
 
@@ -270,25 +218,40 @@ class Cache:
         found: dict[str, Entry] = {}
         start = self.entry_key("")
         try:
-            keys = [key async for key in self._redis.scan_iter(match=f"{start}*", count=1000)]
+            keys = [key async for key in self.redis.scan_iter(match=f"{start}*", count=1000)]
             for batch in (keys[i : i + 500] for i in range(0, len(keys), 500)):
-                for key, stored in zip(batch, await self._redis.mget(batch), strict=True):
+                for key, stored in zip(batch, await self.redis.mget(batch), strict=True):
                     query_key = key.decode().removeprefix(start)
-                    if stored is not None and (entry := self._decoded(query_key, stored)) is not None:
+                    if stored is not None and (entry := self.decoded(query_key, stored)) is not None:
                         found[query_key] = entry
         except _REDIS_TROUBLE as error:
             raise _unavailable(error) from error
         return found
 
+    async def heads(self, query_keys: Iterable[str]) -> dict[str, Head]:
+        """Return how and when the entries were computed, without reading their bodies; absent ones are not
+        there. `CacheUnavailable` as above.
+        """
+        keys = list(query_keys)
+        try:
+            async with self.redis.pipeline(transaction=False) as pipe:
+                for key in keys:
+                    pipe.getrange(self.entry_key(key), 0, HEAD_BYTES - 1)
+                found = await pipe.execute(raise_on_error=False)
+        except _REDIS_TROUBLE as error:
+            raise _unavailable(error) from error
+        heads = {key: decode_head(stored) for key, stored in zip(keys, found, strict=True)}
+        return {key: head for key, head in heads.items() if head is not None}
+
     async def close(self) -> None:
-        await self._redis.aclose(close_connection_pool=True)
+        await self.redis.aclose(close_connection_pool=True)
 
     async def _current(self, redis: Redis, query_key: str) -> Entry | None:
         try:
             stored = await redis.get(self.entry_key(query_key))
         except ResponseError:
             return None  # no string: about to be replaced
-        return None if stored is None else self._decoded(query_key, stored)
+        return None if stored is None else self.decoded(query_key, stored)
 
     async def _last_generation(self, redis: Redis) -> Generation | None:
         try:
@@ -296,10 +259,11 @@ class Cache:
         except ResponseError:
             return None
 
-    def _decoded(self, query_key: str, stored: bytes) -> Entry | None:
+    def decoded(self, query_key: str, stored: bytes) -> Entry | None:
         try:
             return decode(stored)
         except UndecodableEntry as error:
+            metrics.cache_error("undecodable")
             logger.warning("ignored the cached entry %s: %s", self.entry_key(query_key), error)
             return None
 
@@ -308,6 +272,7 @@ class Cache:
 
     def _trouble(self, error: BaseException) -> None:
         self._pause()
+        metrics.cache_error("unreachable")
         if self.reachable:
             logger.warning("Redis does not answer: going on without it (%s: %s)", type(error).__name__, error)
         self.reachable = False
@@ -319,15 +284,16 @@ class Cache:
         self._paused_until = 0.0
 
     def _refused(self, error: BaseException) -> None:
+        metrics.cache_error("refused")
         # The error's text holds the whole command: the log gets its kind alone.
-        if self._accepting:
+        if self.accepting:
             logger.warning("Redis refuses to store answers (%s)", type(error).__name__)
-        self._accepting = False
+        self.accepting = False
 
     def _accepts(self) -> None:
-        if not self._accepting:
+        if not self.accepting:
             logger.warning("Redis stores answers again")
-        self._accepting = True
+        self.accepting = True
 
 
 def connect(url: str, *, timeout_seconds: float, max_connections: int = 32) -> Redis:

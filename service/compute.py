@@ -5,6 +5,8 @@
     fallback_with_counts   one COUNT per model                when the GROUP BY timed out or was refused
     fallback               counts over slices of the key      when the COUNTs timed out too
 
+A time series has the first two alone: nobody counts requests by model, day and zone one at a time.
+
 An outage of the database is none of these: it ends the computation (`Unavailable`). Each method gets at
 most half of the time of the one before, so that a fallback never costs more than what timed out.
 """
@@ -13,16 +15,30 @@ import asyncio
 import logging
 import time
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 import asyncpg
 
-from service import aggregations, queries
-from service.aggregations import AGGREGATIONS, Aggregation, Data, ModelUsage, Query
+from service import metrics, purged, queries
+from service.aggregations import AGGREGATIONS, Aggregation, Query, Totals, series_arguments
 from service.database import SPARE_CONNECTIONS, Snapshot
 from service.errors import ComputationTimedOut, NotFound, SchemaError
+from service.percentiles import with_percentiles
+from service.rows import (
+    COST_FIELDS,
+    PERCENTILE_FIELDS,
+    Data,
+    ModelUsage,
+    Row,
+    add_percentiles,
+    model_row,
+)
+from service.timerange import TimeRange
+from service.timeseries import MAX_POINTS, check_bounds, too_many_points, unknown_timezone
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +55,10 @@ class Method(StrEnum):
 
 #: The ladder, cheapest last.
 LADDER = tuple(Method)
+
+
+#: Counts the requests that are in the table.
+Counting = Callable[[Snapshot, Query, float], Awaitable[list[ModelUsage]]]
 
 
 class WrongColumns(Exception):
@@ -66,11 +86,13 @@ class Computed:
     """The numbers of one query, and how they came about."""
 
     data: Data
-    totals: dict[str, int]
+    totals: Totals
     method: Method
     compute_ms: float
     #: Fields that the method cannot know; they are 0 in `data`.
     unavailable: tuple[str, ...] = ()
+    #: "15m": an edge of the range lies where requests were purged, and is no more exact than that.
+    precision: str | None = None
 
 
 class MethodLog:
@@ -86,6 +108,7 @@ class MethodLog:
         if self._last.get(aggregation, Method.RPC) is method:
             return
         self._last[aggregation] = method
+        metrics.method_changed(aggregation, method)
         if method is Method.RPC:
             logger.warning("%s is computed by rpc again", aggregation)
         else:
@@ -95,10 +118,12 @@ class MethodLog:
 METHOD_LOG = MethodLog()
 
 
+@metrics.running
 async def compute(snapshot: Snapshot, query: Query, *, timeout: float) -> Computed:
     """Compute `query` by the best method that works; its first statement may take `timeout` seconds.
 
-    Raises `NotFound` for an unknown model, `SchemaError`, `ComputationTimedOut`, or `Unavailable`.
+    Raises `NotFound` for an unknown model, `InvalidParameter` for a time series that is too long or in a
+    time zone that the database lacks, `SchemaError`, `ComputationTimedOut`, or `Unavailable`.
     """
     try:
         async with asyncio.timeout(timeout * len(LADDER)):
@@ -116,18 +141,30 @@ async def compute(snapshot: Snapshot, query: Query, *, timeout: float) -> Comput
 async def _climb_down(snapshot: Snapshot, query: Query, timeout: float) -> Computed:
     started = time.perf_counter()
     aggregation = AGGREGATIONS[query.aggregation]
+    if aggregation.is_series:
+        query = await _with_bounds(snapshot, query, timeout)
+    ladder = LADDER if aggregation.from_usage is not None else LADDER[:2]
     reason = None
-    for step, method in enumerate(LADDER):
+    for step, method in enumerate(ladder):
         try:
             data, unavailable = await _run(method, snapshot, query, aggregation, timeout / 2**step)
         except STEP_DOWN[method] as error:
             # The text of an error in the statement may quote data; the log is for operators.
             reason = f"{method} failed with {type(error).__name__}: {error}"
+            if method is ladder[-1]:
+                raise
             continue
+        if aggregation.percentiles_by is not None:
+            data, unknown = await _percentiles(method, snapshot, query, aggregation, data, timeout / 2**step)
+            unavailable = (*unavailable, *unknown)
+        if aggregation.is_series and len(data) > MAX_POINTS:
+            raise too_many_points(query.series)
         METHOD_LOG.record(aggregation.name, method, reason)
-        return Computed(
-            data, aggregation.totals(data), method, (time.perf_counter() - started) * 1000, unavailable
-        )
+        bounds = query.range.bounds(snapshot.now)
+        precision = await purged.precision(snapshot, bounds, timeout=timeout)
+        seconds = time.perf_counter() - started
+        metrics.computed(aggregation.name, method, seconds)
+        return Computed(data, query.metadata(data), method, seconds * 1000, unavailable, precision)
     raise AssertionError("the last method has no next one")  # pragma: no cover
 
 
@@ -152,23 +189,35 @@ async def _run(
     unavailable: tuple[str, ...] = ()
     if method is Method.RPC:
         data = await _call(snapshot, query, aggregation, timeout)
+    elif aggregation.from_usage is None:
+        data = await _plain_series(snapshot, query, aggregation, timeout)
     elif method is Method.OPTIMIZED:
-        data = aggregation.from_usage(await _grouped(snapshot, query, timeout))
+        data = aggregation.from_usage(await _with_purged(_grouped, snapshot, query, timeout))
         if "total_cost_usd" in data and not await _has_cost(snapshot, timeout):
             data["total_cost_usd"] = None
     else:
         count = _count_models if method is Method.WITH_COUNTS else _count_slices
-        data = aggregation.from_usage(await count(snapshot, query, timeout))
+        data = aggregation.from_usage(await _with_purged(count, snapshot, query, timeout))
         unavailable = aggregation.unknown_from_counts
         if isinstance(data, dict):
             # What is derived from numbers that are not known is not known either.
             data |= {name: 0 for name in unavailable if name in data}
-    if query.model_id is not None:
+    if aggregation.narrowed_by == "model_id" and query.model_id is not None:
         data = await _with_identity(snapshot, query.model_id, data, timeout)
-    if "total_cost_usd" in data and data["total_cost_usd"] is None:
-        data["total_cost_usd"] = 0.0
-        unavailable = aggregations.COST_FIELDS
+    for row in data if isinstance(data, list) else [data]:
+        if "total_cost_usd" in row and row["total_cost_usd"] is None:
+            row["total_cost_usd"] = 0.0
+            unavailable = COST_FIELDS
     return data, unavailable
+
+
+async def _percentiles(
+    method: Method, snapshot: Snapshot, query: Query, aggregation: Aggregation, data: Data, timeout: float
+) -> tuple[Data, tuple[str, ...]]:
+    if method in (Method.RPC, Method.OPTIMIZED):
+        plain = method is Method.OPTIMIZED
+        return await with_percentiles(snapshot, query, aggregation, data, plain=plain, timeout=timeout)
+    return add_percentiles(data, {}), PERCENTILE_FIELDS
 
 
 async def _call(snapshot: Snapshot, query: Query, aggregation: Aggregation, timeout: float) -> Data:
@@ -178,9 +227,47 @@ async def _call(snapshot: Snapshot, query: Query, aggregation: Aggregation, time
     if records and tuple(records[0].keys()) != aggregation.columns:
         raise WrongColumns(f"{aggregation.function} returned {', '.join(records[0].keys())}")
     try:
-        return aggregation.from_rpc([dict(record) for record in records])
+        return aggregation.data(query, [dict(record) for record in records])
     except (TypeError, ValueError, KeyError) as error:
         raise WrongColumns(f"{aggregation.function} returned rows that cannot be read: {error}") from error
+
+
+async def _plain_series(snapshot: Snapshot, query: Query, aggregation: Aggregation, timeout: float) -> Data:
+    if await purged.has_purged(snapshot, timeout=timeout):
+        raise SchemaError(
+            f"only {aggregation.function} still counts requests that were purged; run: chat-stats migrate"
+        )
+    bounds = query.range.bounds(snapshot.now)
+    arguments = series_arguments(query)
+    records = await snapshot.fetch(queries.load("timeseries"), *bounds, *arguments, timeout=timeout)
+    return aggregation.data(query, [dict(record) for record in records])
+
+
+async def _with_bounds(snapshot: Snapshot, query: Query, timeout: float) -> Query:
+    """Return the query with both bounds of its series: without a start it begins with the first request.
+
+    Raises `InvalidParameter`.
+    """
+    try:
+        await snapshot.fetch("SELECT now() AT TIME ZONE $1", query.series.timezone, timeout=timeout)
+    except asyncpg.InvalidParameterValueError as error:
+        raise unknown_timezone(query.series.timezone) from error
+    start, end = query.range.bounds(snapshot.now)
+    end = snapshot.now if end is None else end
+    if start is None:
+        start = await _first_moment(snapshot, timeout)
+    start = end if start is None else start
+    check_bounds(query.series, start, end)
+    return replace(query, range=TimeRange(None, start, max(start, end)))
+
+
+async def _first_moment(snapshot: Snapshot, timeout: float) -> datetime | None:
+    """Return when the first request was; None: there are none."""
+    try:
+        records = await snapshot.fetch(queries.load("first_moment_rpc"), timeout=timeout)
+    except STEP_DOWN[Method.RPC]:  # that it is missing, its aggregation's method says
+        records = await snapshot.fetch(queries.load("first_moment"), timeout=timeout / 2)
+    return records[0]["first_moment"] if records else None
 
 
 async def _has_cost(snapshot: Snapshot, timeout: float) -> bool:
@@ -188,11 +275,23 @@ async def _has_cost(snapshot: Snapshot, timeout: float) -> bool:
     return bool(records[0]["has_cost"])
 
 
-async def _with_identity(snapshot: Snapshot, model_id: str, stats: aggregations.Row, timeout: float) -> Data:
+async def _with_identity(snapshot: Snapshot, model_id: str, stats: Row, timeout: float) -> Data:
     found = await catalogue(snapshot, timeout=timeout, model_id=model_id)
     if not found:
         raise NotFound(f"no model with id {model_id}")
-    return aggregations.model_row(found[0], stats or None)
+    return model_row(found[0], stats or None)
+
+
+async def _with_purged(count: Counting, snapshot: Snapshot, query: Query, timeout: float) -> list[ModelUsage]:
+    usage = await count(snapshot, query, timeout)
+    if not await purged.has_purged(snapshot, timeout=timeout):
+        return usage
+    models = await catalogue(
+        snapshot, timeout=timeout, provider_id=query.provider_id, model_id=query.model_id
+    )
+    bounds = query.range.bounds(snapshot.now)
+    fields = purged.TOTALS if count is _grouped else purged.COUNTS
+    return await purged.add_purged(snapshot, bounds, usage, models, fields=fields, timeout=timeout)
 
 
 async def _grouped(snapshot: Snapshot, query: Query, timeout: float) -> list[ModelUsage]:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+import time
 import zlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
@@ -35,8 +36,15 @@ TABLES = ("providers", "models", "chat_completion_requests")
 #: First half of the key of our advisory locks: "csts" in ASCII.
 LOCK_CLASS = 0x63737473
 
+#: Seconds after a failure to connect during which nobody else tries: a server that hangs must not make every
+#: request wait. One request at a time looks whether it is back.
+PAUSE_SECONDS = 1.0
+
 #: Seconds that this process waits longer than the server for a statement, before it drops the connection.
 GRACE_SECONDS = 1.0
+
+#: Seconds that a connection gets at least for its first replies, however long it took to open it.
+BEGIN_SECONDS = 0.3
 
 
 def outage(error: BaseException) -> DatabaseUnavailable | DatabaseBusy | None:
@@ -171,16 +179,19 @@ class Database:
         self._application_name = application_name
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._slots = asyncio.Semaphore(settings.max_live_computations)
+        self._export_slots = asyncio.Semaphore(settings.max_exports)
         self._spare = SPARE_CONNECTIONS
-        self._reachable = True
+        self._outage: DatabaseUnavailable | None = None
+        self._paused_until = 0.0
+        self._probe: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         settings = self._settings
         self._pool = await asyncpg.create_pool(
             settings.database_url.get_secret_value(),
             min_size=0,
-            # One connection per computation, those to spare, one for a lock and one for health checks.
-            max_size=settings.max_live_computations + SPARE_CONNECTIONS + 2,
+            # One per computation and export, those to spare, one each for a lock, health checks and probes.
+            max_size=settings.max_live_computations + settings.max_exports + SPARE_CONNECTIONS + 3,
             max_inactive_connection_lifetime=60,
             timeout=settings.connect_timeout_seconds,
             statement_cache_size=0,  # so that it also works through a transaction-pooling proxy
@@ -209,18 +220,39 @@ class Database:
             missing = ", ".join(record["name"] for record in records)
             raise SchemaError(f"the database lacks the table(s) {missing}; run: chat-stats migrate")
 
+    async def probe(self) -> None:
+        """Raise `DatabaseUnavailable` when the database does not answer; one look for all who ask at once."""
+        if self._probe is None:
+            self._probe = asyncio.create_task(self._look())
+            self._probe.add_done_callback(self._looked)
+        await asyncio.shield(self._probe)
+
+    async def _look(self) -> None:
+        async with self.transaction():
+            pass
+
+    def _looked(self, probe: asyncio.Task[None]) -> None:
+        self._probe = None
+        if not probe.cancelled():
+            probe.exception()  # whoever asked has it, if he is still there
+
     @asynccontextmanager
-    async def snapshot(self, *, wait_seconds: float) -> AsyncIterator[Snapshot]:
-        """Open a snapshot, waiting at most `wait_seconds` for one of the slots for live computations."""
+    async def snapshot(self, *, wait_seconds: float, export: bool = False) -> AsyncIterator[Snapshot]:
+        """Open a snapshot, waiting at most `wait_seconds` for one of the slots for live computations.
+
+        An `export`, which takes long, waits for one of its own instead, and takes none from them.
+        """
+        slots = self._export_slots if export else self._slots
         try:
-            await asyncio.wait_for(self._slots.acquire(), wait_seconds)
+            await asyncio.wait_for(slots.acquire(), wait_seconds)
         except TimeoutError:
-            raise DatabaseBusy("too many live computations are under way") from None
+            kind = "exports" if export else "live computations"
+            raise DatabaseBusy(f"too many {kind} are under way") from None
         try:
             async with self.transaction() as snapshot:
                 yield snapshot
         finally:
-            self._slots.release()
+            slots.release()
 
     @asynccontextmanager
     async def lock(self, name: str) -> AsyncIterator[Lock]:
@@ -246,47 +278,71 @@ class Database:
     @asynccontextmanager
     async def transaction(self, *, from_snapshot: str | None = None) -> AsyncIterator[Snapshot]:
         """Open a REPEATABLE READ, READ ONLY transaction; of another connection's snapshot when given."""
+        self._check_outage()
+        # Whoever waits for an answer waits for both together, the connection and its first reply.
+        deadline = asyncio.get_running_loop().time() + self._settings.connect_timeout_seconds
         connection = await self._acquire()
         try:
             opened_at = datetime.now(UTC)
-            now = await self._begin(connection, from_snapshot)
+            now = await self._begin(connection, from_snapshot, deadline)
             yield Snapshot(connection, now, opened_at, self)
         finally:
             await self._end(connection)
+
+    def _check_outage(self) -> None:
+        """Raise the outage that is known, unless it is time to look again."""
+        if self._outage is None:
+            return
+        if time.monotonic() < self._paused_until:
+            raise DatabaseUnavailable(str(self._outage))
+        self._paused_until = time.monotonic() + PAUSE_SECONDS
+
+    def _failed(self, error: BaseException) -> DatabaseUnavailable:
+        trouble = unreachable(error)
+        if isinstance(error, asyncpg.TooManyConnectionsError):
+            return trouble  # the connections that we have are as good as before
+        if self._outage is None:
+            logger.warning("%s (%s)", trouble, type(error).__name__)
+        self._outage = trouble
+        self._paused_until = time.monotonic() + PAUSE_SECONDS
+        return trouble
+
+    def _works(self) -> None:
+        if self._outage is not None:
+            logger.warning("the database answers again")
+        self._outage = None
 
     async def _acquire(self) -> "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]":
         if self._pool is None:
             raise DatabaseUnavailable("the connection pool is closed")
         try:
-            connection = await self._pool.acquire(timeout=self._settings.connect_timeout_seconds)
+            return await self._pool.acquire(timeout=self._settings.connect_timeout_seconds)
         except (TimeoutError, ValueError, asyncpg.PostgresError, *OUTAGES) as error:
-            trouble = unreachable(error)
-            if self._reachable:
-                logger.warning("%s (%s)", trouble, type(error).__name__)
-            self._reachable = False
-            raise trouble from error
-        if not self._reachable:
-            logger.warning("the database answers again")
-        self._reachable = True
-        return connection
+            raise self._failed(error) from error
 
     async def _begin(
-        self, connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]", from_snapshot: str | None
+        self,
+        connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
+        from_snapshot: str | None,
+        deadline: float,
     ) -> datetime:
         lock_timeout_ms = round(self._settings.connect_timeout_seconds * 1000)
         try:
-            async with asyncio.timeout(self._settings.connect_timeout_seconds + GRACE_SECONDS):
+            async with asyncio.timeout_at(max(deadline, asyncio.get_running_loop().time() + BEGIN_SECONDS)):
                 await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
                 if from_snapshot is not None:
                     await connection.execute(f"SET TRANSACTION SNAPSHOT '{from_snapshot}'")
                 now: datetime = await connection.fetchval(_BEGIN, str(lock_timeout_ms))
                 await connection.execute("SAVEPOINT statement")
-                return now
-        except TimeoutError:
+        except TimeoutError as error:
             _drop(connection)
-            raise DatabaseUnavailable("the database does not answer") from None
+            raise self._failed(error) from None
         except (asyncpg.PostgresError, *OUTAGES) as error:
-            raise unreachable(error) from error
+            if from_snapshot is not None:  # the snapshot may be gone; that says nothing about the server
+                raise unreachable(error) from error
+            raise self._failed(error) from error
+        self._works()
+        return now
 
     async def _end(self, connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]") -> None:
         try:
@@ -296,7 +352,9 @@ class Database:
             _drop(connection)
         finally:
             if self._pool is not None:
-                await self._pool.release(connection, timeout=GRACE_SECONDS)
+                # One that cannot be given back is ended by the pool; whatever was computed over it stands.
+                with suppress(TimeoutError, asyncpg.PostgresError, *OUTAGES):
+                    await self._pool.release(connection, timeout=GRACE_SECONDS)
 
 
 #: Connections beside those of the computations, on which models are counted side by side.

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import orjson
 
 from service import compression
-from service.cache import Entry
 from service.compression import prefers_gzip
+from service.entry import Entry
 from service.settings import Settings
 from service.stats import Answer, CacheState
 from service.timerange import TimeRange
@@ -135,6 +135,8 @@ def _end(answer: Answer, range_: TimeRange, now: datetime) -> bytes:
     }
     if range_.window is None:
         metadata |= {"start_date": range_.start, "end_date": range_.end}
+    if entry.precision is not None:
+        metadata["precision"] = entry.precision
     return b',"metadata":%b}' % orjson.dumps(metadata, option=orjson.OPT_UTC_Z)
 
 

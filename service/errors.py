@@ -5,6 +5,8 @@
     ├── InvalidParameter           422  exit 2   a value that a caller sent; names the parameter
     ├── NotAuthenticated           401           no key, or a wrong one
     ├── NotFound                   404
+    ├── NotAcceptable              406           Accept allows none of the formats
+    ├── TooManyRequests            429           one client asked too often
     ├── SchemaError                503  exit 3   the database lacks a table or column that is needed
     └── Unavailable                503  exit 4   an outage: try again after `retry_after` seconds
         ├── DatabaseUnavailable                  Postgres: no connection, or lost
@@ -53,6 +55,20 @@ class NotFound(ChatStatsError):
     title = "Not found"
 
 
+class NotAcceptable(ChatStatsError):
+    status = 406
+    title = "Not acceptable"
+
+
+class TooManyRequests(ChatStatsError):
+    status = 429
+    title = "Too many requests"
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class SchemaError(ChatStatsError):
     status = 503
     title = "Database schema incomplete"
@@ -90,3 +106,14 @@ class CacheUnavailable(Unavailable):
 
 class RefreshRunning(Unavailable):
     title = "Refresh running"
+
+
+def error_named(name: str, message: str, parameter: str | None = None) -> ChatStatsError:
+    """Return the error of that class, as another process raised it; an unknown class is `Unavailable`."""
+    if parameter is not None:
+        return InvalidParameter(parameter, message)
+    known: dict[str, type[ChatStatsError]] = {
+        kind.__name__: kind
+        for kind in (NotFound, SchemaError, DatabaseUnavailable, DatabaseBusy, ComputationTimedOut)
+    }
+    return known.get(name, Unavailable)(message)

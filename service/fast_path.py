@@ -11,10 +11,12 @@ from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service import access, metrics
 from service.aggregations import Query
 from service.auth import brings_key
-from service.cache import Entry
 from service.envelope import Envelope, Form, Rendered, form_of
+from service.request_id import HEADER as REQUEST_ID
+from service.request_id import made, name, sent
 from service.settings import Settings
 from service.stats import Answer, CacheState, Stats
 
@@ -45,9 +47,10 @@ class FastPath:
         self._app = app
         self._api_keys = settings.api_keys
         self._envelope = envelope
+        self._log = settings.access_log
         self._stats: Stats | None = None
         self._targets: dict[tuple[str, bytes], Target] = {}
-        self._rendered: dict[tuple[str, Form], tuple[Entry, Rendered]] = {}
+        self._rendered: dict[tuple[str, Form], tuple[Rendered, Answer]] = {}
         self._rendered_until = 0.0
 
     def open(self, stats: Stats) -> None:
@@ -66,22 +69,30 @@ class FastPath:
             del self._targets[next(iter(self._targets))]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        rendered = None
+        started = time.perf_counter()
+        target, found = None, None
         if scope["type"] == "http" and scope["method"] in _METHODS:
             target = self._targets.get((scope["path"], scope["query_string"]))
             if target is not None and (not self._api_keys or brings_key(scope["headers"], self._api_keys)):
-                rendered = self._recent(scope, target) or await self._known(scope, target)
-        if rendered is None:
+                found = self._recent(scope, target) or await self._known(scope, target)
+        if target is None or found is None:
             await self._app(scope, receive, send)
             return
         # Every answer of the fast path passes here, and nothing else does.
+        rendered, answer = found
         body = b"" if scope["method"] == "HEAD" else rendered.body
+        identity = name(scope) if self._log else sent(scope) or made()
         # A copy: who stands before us may add headers of its own.
-        headers = rendered.headers.copy()
+        headers = [*rendered.headers, (REQUEST_ID, identity)]
         await send({"type": "http.response.start", "status": rendered.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+        seconds = time.perf_counter() - started
+        method = answer.entry.method
+        metrics.answered(target.query.aggregation, answer.state, method, rendered.status, seconds)
+        if self._log:
+            access.log(scope, answer.state, method, rendered.status, seconds)
 
-    def _recent(self, scope: Scope, target: Target) -> Rendered | None:
+    def _recent(self, scope: Scope, target: Target) -> tuple[Rendered, Answer] | None:
         """Answer from this process's own copy, without waiting; None if it is not recent enough."""
         assert self._stats is not None
         entry = self._stats.recent(target.key)
@@ -93,16 +104,17 @@ class FastPath:
             self._rendered.clear()
             self._rendered_until = now + RENDERED_SECONDS
         known = self._rendered.get((target.key, form))
-        if known is not None and known[0] is entry:
-            return known[1]
-        rendered = self._envelope.render(form, target.query.range, Answer(entry, CacheState.HIT))
-        self._rendered[target.key, form] = entry, rendered
-        return rendered
+        if known is not None and known[1].entry is entry:
+            return known
+        answer = Answer(entry, CacheState.HIT)
+        found = self._envelope.render(form, target.query.range, answer), answer
+        self._rendered[target.key, form] = found
+        return found
 
-    async def _known(self, scope: Scope, target: Target) -> Rendered | None:
+    async def _known(self, scope: Scope, target: Target) -> tuple[Rendered, Answer] | None:
         """Look into Redis, once for all who ask at the same time; None if it is not there either."""
         assert self._stats is not None
         answer = await self._stats.known(target.query)
         if answer is None:
             return None
-        return self._envelope.respond(scope["headers"], target.query.range, answer)
+        return self._envelope.respond(scope["headers"], target.query.range, answer), answer

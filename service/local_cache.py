@@ -5,7 +5,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from service.cache import Entry
+from service.entry import Entry
 
 #: Entries kept; the one not asked for the longest makes way.
 CAPACITY = 4096
@@ -36,8 +36,15 @@ class LocalCache:
         self._copies: OrderedDict[str, Copy] = OrderedDict()
         self._bytes = 0
 
-    def put(self, key: str, entry: Entry) -> Entry:
-        """Keep what was just read or computed, unless a newer one is known; return which one is kept."""
+    def __len__(self) -> int:
+        return len(self._copies)
+
+    def put(self, key: str, entry: Entry, *, taken_at: float | None = None) -> Entry:
+        """Keep what was read or computed, unless a newer one is known; return which one is kept.
+
+        It is as recent as `taken_at` (monotonic seconds; now, when not given): of a reply that took its
+        time, when it was asked for, since anything may have been published meanwhile.
+        """
         known = self._copies.pop(key, None)
         if known is not None:
             self._bytes -= size(known.entry)
@@ -45,7 +52,7 @@ class LocalCache:
             # Of two that are equal, the one whose ETag and compressed form are made already.
             if newer or entry == known.entry:
                 entry = known.entry
-        self._copies[key] = Copy(entry, time.monotonic())
+        self._copies[key] = Copy(entry, time.monotonic() if taken_at is None else taken_at)
         self._bytes += size(entry)
         while len(self._copies) > CAPACITY or (self._bytes > self._capacity_bytes and len(self._copies) > 1):
             _, oldest = self._copies.popitem(last=False)

@@ -102,5 +102,12 @@ class Queue:
         except (RedisError, OSError, TimeoutError) as error:
             raise QueueUnavailable(f"the queue's Redis does not answer ({type(error).__name__})") from error
 
+    async def jobs(self) -> int:
+        """Return how many jobs wait or run; `QueueUnavailable` when nobody can tell."""
+        try:
+            return int(await self._redis.zcard(queue_name(self._settings)))
+        except (RedisError, OSError, TimeoutError) as error:
+            raise QueueUnavailable(f"the queue's Redis does not answer ({type(error).__name__})") from error
+
     async def close(self) -> None:
         await self._redis.aclose(close_connection_pool=True)

@@ -27,6 +27,13 @@ class Provider(Schema):
     slug: str | None
 
 
+def _percentile(number: int) -> Any:
+    return Field(
+        description=f"Time that {number} % of the requests with one did not exceed, in milliseconds, within "
+        "2.5 %; 0 when there are none."
+    )
+
+
 class ModelStats(Schema):
     total_requests: int
     total_input_tokens: int
@@ -35,6 +42,10 @@ class ModelStats(Schema):
     avg_processing_time_ms: float = Field(
         description="Mean over the requests that have a time, in milliseconds; 0 when there are none."
     )
+    p50_processing_time_ms: float = _percentile(50)
+    p90_processing_time_ms: float = _percentile(90)
+    p95_processing_time_ms: float = _percentile(95)
+    p99_processing_time_ms: float = _percentile(99)
 
 
 class ModelRow(Schema):
@@ -64,6 +75,25 @@ class Summary(ModelStats):
     total_cost_usd: float
 
 
+class Point(Schema):
+    bucket_start: datetime = Field(description="Start of the bucket, with the offset of the time zone.")
+    group_id: Id | None = Field(description="The provider or model; null without grouping.")
+    group_name: str | None
+    total_requests: int
+    failed_requests: int
+    total_input_tokens: int
+    total_output_tokens: int
+    total_tokens: int = Field(description="Input plus output.")
+    avg_processing_time_ms: float = Field(
+        description="Mean over the requests that have a time, in milliseconds; 0 when there are none."
+    )
+    p50_processing_time_ms: float = _percentile(50)
+    p90_processing_time_ms: float = _percentile(90)
+    p95_processing_time_ms: float = _percentile(95)
+    p99_processing_time_ms: float = _percentile(99)
+    total_cost_usd: float
+
+
 class Metadata(Schema):
     timestamp: datetime = Field(description="When this response was made.")
     computed_at: datetime = Field(description="When its numbers were computed.")
@@ -80,6 +110,11 @@ class Metadata(Schema):
     start_date: datetime | None = Field(None, description="Start of the range, when one was given.")
     end_date: datetime | None = Field(None, description="End of the range (exclusive), when one was given.")
     unavailable: list[str] = Field(description="Fields that this method cannot know; they are 0.")
+    precision: Literal["15m"] | None = Field(
+        None,
+        description="15m: an edge of the range lies within 15 minutes (by the clock, in UTC) of which "
+        "requests were purged; these count as a whole if they begin in the range. Absent: it is exact.",
+    )
 
 
 class ProvidersMetadata(Metadata):
@@ -94,7 +129,13 @@ class CountsMetadata(ModelsMetadata):
     total_requests: int
 
 
-def _example(data: Any, **totals: int) -> ConfigDict:
+class TimeseriesMetadata(Metadata):
+    bucket: Literal["15m", "1h", "1d", "1w", "1mo"]
+    timezone: str
+    group_by: Literal["none", "provider", "model"]
+
+
+def _example(data: Any, **totals: int | str) -> ConfigDict:
     """Return the configuration of an answer, with an example of it for the documentation."""
     metadata: dict[str, Any] = {
         **totals,
@@ -111,12 +152,19 @@ def _example(data: Any, **totals: int) -> ConfigDict:
     return ConfigDict(json_schema_extra={"examples": [{"success": True, "data": data, "metadata": metadata}]})
 
 
+_PERCENTILES = {
+    "p50_processing_time_ms": 640.98,
+    "p90_processing_time_ms": 1642.71,
+    "p95_processing_time_ms": 2247.91,
+    "p99_processing_time_ms": 4209.91,
+}
 _STATS = {
     "total_requests": 1204,
     "total_input_tokens": 2465000,
     "total_output_tokens": 188300,
     "total_tokens": 2653300,
     "avg_processing_time_ms": 812.45,
+    **_PERCENTILES,
 }
 _MODEL = {
     "model_id": 7,
@@ -146,6 +194,21 @@ _SUMMARY = {
     "successful_requests": 1180,
     "failed_requests": 24,
     "success_rate": 0.9801,
+    "total_cost_usd": 4.83,
+}
+
+
+_POINT = {
+    "bucket_start": "2026-01-04T00:00:00+01:00",
+    "group_id": 7,
+    "group_name": "GPT-4o mini",
+    "total_requests": 1204,
+    "failed_requests": 24,
+    "total_input_tokens": 2465000,
+    "total_output_tokens": 188300,
+    "total_tokens": 2653300,
+    "avg_processing_time_ms": 812.45,
+    **_PERCENTILES,
     "total_cost_usd": 4.83,
 }
 
@@ -190,6 +253,14 @@ class SummaryAnswer(Schema):
     metadata: Metadata
 
 
+class TimeseriesAnswer(Schema):
+    model_config = _example([_POINT], bucket="1d", timezone="Europe/Berlin", group_by="model")
+
+    success: Literal[True]
+    data: list[Point]
+    metadata: TimeseriesMetadata
+
+
 class Problem(BaseModel):
     """An error, as application/problem+json (RFC 9457)."""
 
@@ -199,6 +270,7 @@ class Problem(BaseModel):
     detail: str
     success: Literal[False] = False
     parameter: str | None = Field(None, description="The parameter that was wrong, if one was.")
+    request_id: str | None = Field(None, description="The request's id, which the log has too.")
 
 
 def problem(description: str) -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """Settings, from environment variables with the prefix `CHAT_STATS_` and from `.env`."""
 
-import logging
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, Literal
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
+from limits import parse as parse_rate
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from redis.asyncio import ConnectionPool
@@ -67,6 +68,11 @@ class Settings(BaseSettings):
         le=60,
         description="Seconds for which a process answers from its own memory before it asks Redis.",
     )
+    on_demand_cache_bytes: int = Field(
+        64 * 2**20,
+        ge=0,
+        description="Bytes in Redis for answers that the worker does not keep computed, such as ranges.",
+    )
     local_cache_megabytes: float = Field(
         16, gt=0, le=1_000_000, description="Memory in MB that a process gives to its own copies of answers."
     )
@@ -76,12 +82,23 @@ class Settings(BaseSettings):
     refresh_timeout_seconds: Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)] = Field(
         120, description="The same for the worker, for which nobody waits."
     )
-    connect_timeout_seconds: Wait = Field(2, description="Seconds to wait for a new connection to Postgres.")
+    connect_timeout_seconds: Wait = Field(
+        1, description="Seconds to wait for a connection to Postgres and its first reply."
+    )
     redis_timeout_seconds: Wait = Field(
         0.5, description="Seconds to wait for Redis before an answer goes on without it."
     )
     max_live_computations: int = Field(
         4, ge=1, le=1000, description="Live computations that one process runs at a time; further ones wait."
+    )
+    max_exports: int = Field(
+        2,
+        ge=1,
+        le=1000,
+        description="Exports and large pages that one process reads at a time; further ones wait.",
+    )
+    download_seconds: Duration = Field(
+        600, description="Seconds after which a client that has not read its download is cut off."
     )
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (), description="Keys that may read, comma-separated. None: reading is open."
@@ -89,13 +106,46 @@ class Settings(BaseSettings):
     admin_token: SecretStr | None = Field(
         None, description="Token for `POST /api/monitoring/refresh`. None: that endpoint is off."
     )
+    rate_limit_misses: str = Field(
+        "6000/minute",
+        description="Answers that one client may have computed for it, like `100/minute`. Empty: no limit.",
+    )
+    rate_limit_rows: str = Field(
+        "1200/minute",
+        description="Calls by one client of the endpoints that read single requests. Empty: no limit.",
+    )
+    rate_limit_requests: str = Field(
+        "",
+        description="All calls of the API by one client, hits too; each then asks Redis. Empty: no limit.",
+    )
+    trusted_proxies: str = Field(
+        "127.0.0.1",
+        description="Proxies whose `X-Forwarded-For` names the client, comma-separated; `*` for any.",
+    )
     cors_origins: CommaSeparated = Field(
         (), description="Origins whose pages may read the API from a browser, comma-separated; `*` for any."
+    )
+    web_page: bool = Field(
+        True,
+        description="Serve the web page at `/`. The page is public, what it shows is not where keys are set.",
     )
     cache_prefix: str = Field(
         "chat-stats", pattern=r"^[A-Za-z0-9_.\-]+$", description="First part of every Redis key."
     )
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
+    log_format: Literal["text", "json"] = Field(
+        "text", description="`text` for people, or `json`: one object a line."
+    )
+    access_log: bool = Field(False, description="Whether each HTTP answer gets a line in the log.")
+    worker_metrics_port: int | None = Field(
+        None, ge=0, le=65535, description="Port for the worker's own `/metrics`. None: it has no such port."
+    )
+    worker_metrics_host: str = Field("127.0.0.1", description="Address of the worker's own `/metrics`.")
+    metrics_folder: Path | None = Field(
+        None,
+        description="Folder in which the processes of one service share their counts for `/metrics`; "
+        "`serve --workers` makes one.",
+    )
 
     @property
     def late_seconds(self) -> float:
@@ -150,6 +200,15 @@ class Settings(BaseSettings):
             raise ValueError("is not a URL that Redis clients understand") from None
         return value
 
+    @field_validator("rate_limit_misses", "rate_limit_rows", "rate_limit_requests")
+    @classmethod
+    def _known_rate(cls, value: str) -> str:
+        try:
+            _ = value and parse_rate(value)
+        except ValueError:
+            raise ValueError("write it like 100/minute or 5000/hour; empty for no limit") from None
+        return value
+
     @field_validator("log_level")
     @classmethod
     def _known_level(cls, value: str) -> str:
@@ -187,9 +246,3 @@ def load_settings(**overrides: Any) -> Settings:
         raise SettingsError("; ".join(problems)) from None
     except (OSError, UnicodeError) as error:
         raise SettingsError(f".env cannot be read: {type(error).__name__}") from None
-
-
-def configure_logging(settings: Settings) -> None:
-    logging.basicConfig(
-        level=settings.log_level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", force=True
-    )

@@ -2,6 +2,7 @@
 
 read     local copy -> Redis -> (absent) one computation, for which everybody who asks waits
                              -> (too old) served as stale, one computation in the background
+         one over all processes (`service.lease`), and no wait for a Redis that hangs where a copy is known
 refresh  one database snapshot -> every aggregation x window -> one generation in Redis
 """
 
@@ -9,36 +10,48 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 
 import orjson
 
-from service.aggregations import AGGREGATIONS, MODEL, MODELS, Data, Query, narrowed
-from service.cache import Cache, Entry, Generation, Stored
+from service import metrics, tracing
+from service.aggregations import AGGREGATIONS, MODEL, MODELS, Query, Totals, narrowed
+from service.cache import Cache, Stored
 from service.compute import Computed, catalogue, compute, provider_ids
 from service.database import Database, Snapshot
+from service.entry import Entry, Generation
 from service.errors import (
     ChatStatsError,
     ComputationTimedOut,
     DatabaseUnavailable,
+    InvalidParameter,
     NotFound,
     SchemaError,
+    TooManyRequests,
     Unavailable,
 )
+from service.lease import LEASE_SECONDS, Leases
 from service.local_cache import CAPACITY, LocalCache
+from service.rows import Data
 from service.settings import Settings
 from service.timerange import TimeRange
 
 logger = logging.getLogger(__name__)
 
+#: Asked before an answer is computed for somebody who waits for it; raises when it may not be.
+Admit = Callable[[], Awaitable[None]]
 
 #: Seconds by which the clocks of two machines may differ without anybody noticing.
 CLOCK_SKEW_SECONDS = 5.0
 #: Seconds for which answers that the worker does not keep computed are kept as stale.
 UNPLANNED_STALE_SECONDS = 600.0
+#: Seconds to wait for Redis where a copy is known that can be served instead.
+REDIS_PATIENCE_SECONDS = 0.1
+#: Seconds of waiting for a computation after which it is looked whether the database still answers.
+PROBE_SECONDS = 0.7
 
 
 class CacheState(StrEnum):
@@ -93,6 +106,15 @@ class RefreshReport:
         return [result for result in self.results if result.error is not None]
 
 
+@dataclass(frozen=True, slots=True)
+class LookUp:
+    """A question to Redis that is not answered yet."""
+
+    task: asyncio.Task[None]
+    #: In monotonic seconds.
+    began_at: float
+
+
 class Stats:
     """Reads and refreshes. One per process."""
 
@@ -101,23 +123,30 @@ class Stats:
         self._database = database
         self._cache = cache
         self._local = LocalCache(settings.local_cache_seconds, settings.local_cache_megabytes * 1_000_000)
-        self._looking_up: dict[str, asyncio.Task[Entry | None]] = {}
+        self._leases = Leases(cache)
+        self._looking_up: dict[str, LookUp] = {}
         self._computing: dict[str, asyncio.Task[Stored]] = {}
         self._retries = Retries()
         self._longest_stale = settings.fresh_seconds + settings.stale_seconds
 
-    async def read(self, query: Query) -> Answer:
-        """Answer `query` from the cache, or compute it.
+    async def read(self, query: Query, *, admit: Admit | None = None) -> Answer:
+        """Answer `query` from the cache, or compute it, unless `admit` refuses that by raising.
 
-        Raises `NotFound` for an unknown model, `SchemaError`, or `Unavailable` when nothing is known and
+        Raises `NotFound` for an unknown model, `InvalidParameter` for a time series of too many points or in
+        a time zone that the database lacks, `SchemaError`, or `Unavailable` when nothing is known and
         nothing can be computed.
         """
         answer = await self.known(query)
         if answer is not None:
             return answer
         key = query.key()
+        joins = key in self._computing
         try:
-            stored = await asyncio.shield(self._compute_once(query))
+            stored = await self._wait_for(self._compute_once(query, self._local.last_good(key), admit))
+        except TooManyRequests:
+            if joins:  # it was refused to somebody else
+                return await self.read(query, admit=admit)
+            raise
         except Unavailable:
             entry = self._local.last_good(key)
             if entry is None:
@@ -134,13 +163,14 @@ class Stats:
     async def known(self, query: Query) -> Answer | None:
         """Answer from this process's own copy or from Redis; None when neither has it."""
         key = query.key()
-        entry = self._local.recent(key) or await self._look_up(key) or self._local.last_good(key)
+        entry = self._local.recent(key) or await self._look_up(query)
         if entry is None or (state := self._state(entry)) is None:
             return None
         if state is CacheState.STALE:
-            self._compute_in_background(query)
+            self._compute_in_background(query, entry)
         return Answer(entry, state)
 
+    @tracing.traced("refresh")
     async def refresh(
         self,
         names: Iterable[str] = (),
@@ -148,16 +178,17 @@ class Stats:
         *,
         unless_newer_than_seconds: float = 0,
     ) -> RefreshReport | None:
-        """Compute the named aggregations (all if none) over the windows (the configured ones if none).
+        """Compute the named aggregations over the windows.
 
-        All come from one snapshot and are published together as one generation. One that cannot be computed
-        is reported, and its older entry stays. Returns None when a refresh of everything took place within
-        the last `unless_newer_than_seconds`. Raises `RefreshRunning` when another refresh of this cache is
-        under way, and `Unavailable` when the database or Redis is not there.
+        Without names those that are kept computed, without windows the configured ones. All come from one
+        snapshot and are published together as one generation. One that cannot be computed is reported, and
+        its older entry stays. Returns None when a refresh of everything took place within the last
+        `unless_newer_than_seconds`. Raises `RefreshRunning` when another refresh of this cache is under way,
+        and `Unavailable` when the database or Redis is not there.
         """
         names, windows = tuple(names), tuple(windows)
         everything = not names and not windows
-        names = names or tuple(AGGREGATIONS)
+        names = names or tuple(name for name, each in AGGREGATIONS.items() if each.kept_computed)
         windows = windows or self._settings.windows
         async with self._database.lock(self._cache.name) as lock:
             last = await self._cache.last_generation()
@@ -178,9 +209,13 @@ class Stats:
             report.published = await self._cache.publish(entries, generation)
         return report
 
+    def local_entries(self) -> int:
+        """Return how many answers are in this process's own memory."""
+        return len(self._local)
+
     async def close(self) -> None:
         """End the computations that are under way."""
-        tasks = [*self._computing.values(), *self._looking_up.values()]
+        tasks = [*self._computing.values(), *(look_up.task for look_up in self._looking_up.values())]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -193,43 +228,101 @@ class Stats:
         # From the future, beyond what two clocks differ by: nobody knows how old it really is.
         return CacheState.STALE if seconds <= self._longest_stale else None
 
-    async def _look_up(self, key: str) -> Entry | None:
-        """Ask Redis, once for all who ask at the same time."""
-        task = self._looking_up.get(key)
-        if task is None:
-            task = asyncio.create_task(self._cache.get(key))
-            self._looking_up[key] = task
-            task.add_done_callback(lambda _: self._looking_up.pop(key, None))
-        entry = await asyncio.shield(task)
-        return None if entry is None else self._local.put(key, entry)
+    async def _look_up(self, query: Query) -> Entry | None:
+        """Ask Redis, once for all who ask at the same time; return what is known then.
 
-    def _compute_in_background(self, query: Query) -> None:
+        Who has a copy waits for a moment only: from a Redis that hangs, the others may learn it later.
+        """
+        key = query.key()
+        copy = self._local.last_good(key)
+        if copy is not None and self._cache.paused:
+            return copy
+        look_up = self._looking_up.get(key)
+        if look_up is None:
+            look_up = LookUp(asyncio.create_task(self._ask_redis(query)), time.monotonic())
+            self._looking_up[key] = look_up
+            look_up.task.add_done_callback(lambda _: self._looking_up.pop(key, None))
+        if copy is None or self._state(copy) is None:
+            await asyncio.shield(look_up.task)
+        elif self._cache.reachable:
+            patience = look_up.began_at + REDIS_PATIENCE_SECONDS - time.monotonic()
+            await asyncio.wait({look_up.task}, timeout=max(0, patience))
+        return self._local.last_good(key)
+
+    async def _ask_redis(self, query: Query) -> None:
+        key = query.key()
+        began_at = time.monotonic()
+        entry = await self._cache.get(key)
+        if entry is not None:
+            self._local.put(key, entry, taken_at=began_at)
+        elif self._cache.reachable and (copy := self._local.last_good(key)) is not None:
+            # Redis lost what it held: give it back what is known here, for the other processes.
+            if self._cache.accepting and self._state(copy) is not None:
+                lifetime = self._lifetime(query, copy)
+                copy = (await self._cache.store(key, copy, lifetime_seconds=lifetime)).entry
+            self._local.put(key, copy, taken_at=began_at)
+
+    def _compute_in_background(self, query: Query, known: Entry) -> None:
         if self._retries.may_try(query.key()):
-            self._compute_once(query)
+            self._compute_once(query, known)
 
-    def _compute_once(self, query: Query) -> asyncio.Task[Stored]:
-        """Start the computation of `query`, or join the one that is under way in this process."""
+    def _compute_once(
+        self, query: Query, known: Entry | None, admit: Admit | None = None
+    ) -> asyncio.Task[Stored]:
+        """Start the computation of `query`, or join the one that is under way, here or elsewhere.
+
+        An entry that somebody else stores is taken for it when it is another than the `known` one.
+        """
         key = query.key()
         task = self._computing.get(key)
         if task is None:
-            task = asyncio.create_task(self._compute_and_store(query))
+            task = asyncio.create_task(self._compute_over_all(query, known, admit))
             self._computing[key] = task
             task.add_done_callback(lambda done: self._computed(key, done))
         return task
 
+    async def _compute_over_all(self, query: Query, known: Entry | None, admit: Admit | None) -> Stored:
+        if admit is not None:
+            await admit()
+
+        def suffices(entry: Entry) -> bool:
+            state = self._state(entry)
+            other = known is None or entry.generation != known.generation
+            return state is CacheState.HIT or (state is CacheState.STALE and other)
+
+        stored = await self._leases.once(
+            query.key(),
+            lambda: self._compute_and_store(query),
+            suffices=suffices,
+            # What the methods' time-outs add up to, and a lease that has to expire first.
+            wait_seconds=2 * self._settings.query_timeout_seconds + LEASE_SECONDS,
+        )
+        if stored.entry is not self._local.last_good(query.key()):
+            self._local.put(query.key(), stored.entry, taken_at=0.0)  # somebody else's, and who knows when
+        return stored
+
+    async def _wait_for(self, computation: asyncio.Task[Stored]) -> Stored:
+        """Wait for a computation as long as the database answers: not for one that hangs."""
+        while not (await asyncio.wait({computation}, timeout=PROBE_SECONDS))[0]:
+            await self._database.probe()
+        return computation.result()
+
     def _computed(self, key: str, task: asyncio.Task[Stored]) -> None:
         self._computing.pop(key, None)
         error = None if task.cancelled() else task.exception()
+        if isinstance(error, TooManyRequests):
+            return
         if error is None:
             self._retries.succeeded(key)
             return
+        metrics.computation_failed(key.partition(":")[0], error)
         if self._local.last_good(key) is not None:  # else nothing is computed behind anybody's back
             self._retries.failed(key)
         # Whoever waits gets the error itself; for a background computation this is the only trace. (That the
         # database is away has a log line of its own.)
         if not isinstance(error, ChatStatsError):
             logger.error("could not compute %s", key, exc_info=error)
-        elif not isinstance(error, NotFound | DatabaseUnavailable):
+        elif not isinstance(error, NotFound | InvalidParameter | DatabaseUnavailable):
             logger.warning("could not compute %s: %s: %s", key, type(error).__name__, error)
 
     async def _compute_and_store(self, query: Query) -> Stored:
@@ -237,8 +330,9 @@ class Stats:
         async with self._database.snapshot(wait_seconds=timeout) as snapshot:
             computed = await compute(snapshot, query, timeout=timeout)
         entry = _entry(computed, computed.data, computed.totals, new_generation(), snapshot.opened_at)
+        began_at = time.monotonic()
         stored = await self._cache.store(query.key(), entry, lifetime_seconds=self._lifetime(query, entry))
-        self._local.put(query.key(), stored.entry)
+        self._local.put(query.key(), stored.entry, taken_at=began_at)
         return stored
 
     def _lifetime(self, query: Query, entry: Entry) -> float | None:
@@ -247,7 +341,8 @@ class Stats:
         Anybody may ask for any range and any id: those answers are kept briefly, lest they fill Redis.
         """
         unknown_provider = query.provider_id is not None and entry.body == b"[]"
-        if query.range.window in self._settings.windows and not unknown_provider:
+        kept_computed = AGGREGATIONS[query.aggregation].kept_computed
+        if kept_computed and query.range.window in self._settings.windows and not unknown_provider:
             return None
         return self._settings.fresh_seconds + min(UNPLANNED_STALE_SECONDS, self._settings.stale_seconds)
 
@@ -257,7 +352,7 @@ class Stats:
         window = str(query.range.window)
         try:
             computed = await compute(snapshot, query, timeout=timeout)
-        except (ComputationTimedOut, SchemaError) as error:
+        except (ComputationTimedOut, SchemaError, InvalidParameter) as error:
             report.results.append(Refreshed(query.aggregation, window, None, 0, 0.0, str(error)))
             return {}
         rows = computed.data if isinstance(computed.data, list) else [computed.data]
@@ -272,7 +367,7 @@ class Stats:
             each.key(): _entry(
                 computed,
                 data,
-                AGGREGATIONS[each.aggregation].totals(data),
+                each.metadata(data),
                 report.generation,
                 report.computed_at,
             )
@@ -313,9 +408,7 @@ def _seconds_since(moment: datetime) -> float:
     return time.time() - moment.timestamp()
 
 
-def _entry(
-    computed: Computed, data: Data, totals: dict[str, int], generation: str, computed_at: datetime
-) -> Entry:
+def _entry(computed: Computed, data: Data, totals: Totals, generation: str, computed_at: datetime) -> Entry:
     return Entry(
         body=orjson.dumps(data),
         totals=totals,
@@ -324,4 +417,5 @@ def _entry(
         compute_ms=round(computed.compute_ms, 3),
         generation=generation,
         unavailable=computed.unavailable,
+        precision=computed.precision,
     )

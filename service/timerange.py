@@ -56,8 +56,8 @@ def parse_time_range(window: str | None, start_date: str | None, end_date: str |
         return TimeRange(parse_window(ALL if window is None else window))
     if window is not None:
         raise InvalidParameter("window", "give either window, or start_date and/or end_date, not both")
-    start = None if start_date is None else _parse_moment("start_date", start_date)
-    end = None if end_date is None else _parse_moment("end_date", end_date)
+    start = None if start_date is None else parse_moment("start_date", start_date)
+    end = None if end_date is None else parse_moment("end_date", end_date)
     whole_day = end_date is not None and _is_date(end_date)
     if end is not None and whole_day:
         end = end + timedelta(days=1) if end < _LAST_DAY else datetime.max.replace(tzinfo=UTC)
@@ -72,7 +72,7 @@ def parse_window(window: str) -> str:
     return window
 
 
-def _parse_moment(parameter: str, text: str) -> datetime:
+def parse_moment(parameter: str, text: str) -> datetime:
     """Read an ISO 8601 date (its midnight) or datetime; without an offset it means UTC."""
     # In a query string a plus sign that was not escaped arrives as a space.
     text = re.sub(r" (\d\d:?\d\d)$", r"+\1", text) if "T" in text else text

@@ -13,21 +13,23 @@ from typing import Annotated, Any, NoReturn, TypeVar
 
 import orjson
 import typer
-import uvicorn
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn
 
-from service import VERSION, migrations
+from service import VERSION, migrations, tracing
 from service.aggregations import AGGREGATIONS
 from service.cache import Cache, connect
 from service.database import Database
 from service.errors import ChatStatsError, InvalidParameter, Unavailable
+from service.logs import configure_logging
 from service.queue import Queue
-from service.settings import Settings, configure_logging, load_settings
+from service.settings import Settings, load_settings
+from service.shared_counts import shared_folder
 from service.stats import Stats
 from service.timerange import WINDOWS, parse_window
 from worker import main as worker_main
+from worker import serve as processes
 from worker import status as worker_status
 from worker import tables, tasks
 from worker.cli_rollup import app as rollup_app
@@ -77,23 +79,10 @@ def serve(
     settings = load_settings()
     configure_logging(settings)
     try:
-        _serve(host or settings.host, settings.port if port is None else port, workers)
+        with shared_folder(workers):
+            processes.serve(settings, host or settings.host, settings.port if port is None else port, workers)
     except SystemExit as ended:  # uvicorn's own codes mean other things than ours
         raise typer.Exit(1 if ended.code else 0) from None
-
-
-def _serve(host: str, port: int, workers: int) -> None:
-    uvicorn.run(
-        "service.app:create_app",
-        factory=True,
-        host=host,
-        port=port,
-        workers=workers,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=10,
-    )
 
 
 @app.command()
@@ -101,7 +90,9 @@ def worker() -> None:
     """Keep the statistics computed: refresh them at every interval, and when asked to."""
     settings = load_settings()
     configure_logging(settings)
+    tracing.start("chat-stats worker", redis=False)
     asyncio.run(worker_main.run(settings))
+    tracing.stop()
 
 
 @app.command()

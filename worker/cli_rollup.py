@@ -11,8 +11,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from service.retention import Purge, open_retention
 from service.rollup import Rollup, open_rollup
+from service.rollup_state import RollupStatus
 from service.settings import Settings, load_settings
+from service.timerange import parse_moment
 
 app = typer.Typer(
     help="The rollup: totals kept up to date by triggers, so that answers do not grow with the table.",
@@ -66,6 +69,7 @@ def status(
         table.add_row("last fold", _moment(found.folded_at))
         table.add_row("last audit", _moment(found.audited_at))
         table.add_row("drift", f"{found.drift} buckets")
+        table.add_row("purged", _purged(found))
         out.print(table)
     raise typer.Exit(1 if found.state == "damaged" else 0)
 
@@ -85,22 +89,82 @@ def repair() -> None:
     out.print(f"{repaired:,} buckets were repaired", highlight=False)
 
 
+@app.command()
+def purge(
+    before: Annotated[
+        str, typer.Option(help="Date or datetime, ISO 8601, UTC unless an offset is given.", metavar="DATE")
+    ],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be deleted, and verify it.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Delete the requests that are older than DATE, and keep their statistics.
+
+    In small transactions, and only where the rollup was just verified against the requests. Exits with 1
+    when it differs from them somewhere: nothing more is deleted then.
+    """
+    moment = parse_moment("before", before)
+
+    async def work(settings: Settings) -> Purge:
+        async with open_retention(settings) as retention:
+            with _progress() as progress:
+                requests = await retention.estimate_requests(moment)
+                task = progress.add_task("verifying" if dry_run else "purging", total=requests or None)
+                return await retention.purge(
+                    moment, lambda done: progress.update(task, completed=done), dry_run=dry_run
+                )
+
+    done = asyncio.run(work(load_settings()))
+    if as_json:
+        out.out(orjson.dumps(asdict(done), option=orjson.OPT_INDENT_2).decode(), highlight=False)
+    else:
+        table = Table("would be purged" if dry_run else "purged", "")
+        table.add_row("requests", f"{done.requests:,}")
+        table.add_row("buckets of 15 minutes", f"{done.buckets:,}")
+        table.add_row("older than", done.before)
+        table.add_row("oldest", done.oldest or "none")
+        table.add_row("newest", done.newest or "none")
+        table.add_row("verified", _verified(done))
+        out.print(table)
+    raise typer.Exit(1 if done.differing else 0)
+
+
+def _verified(done: Purge) -> str:
+    if not done.differing:
+        return "the rollup equals the requests"
+    return f"{done.differing:,} buckets differ from the requests; run: chat-stats rollup repair"
+
+
 def _with_progress(description: str, work: Callable[[Rollup, Callable[[int], None]], Awaitable[Any]]) -> Any:
     async def run(settings: Settings) -> Any:
         async with open_rollup(settings) as rollup:
-            with Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                console=err,
-                disable=not err.is_terminal,
-            ) as progress:
+            with _progress() as progress:
                 requests = await rollup.estimate_requests()
                 task = progress.add_task(description, total=requests or None)
                 return await work(rollup, lambda done: progress.advance(task, done))
 
     return asyncio.run(run(load_settings()))
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=err,
+        disable=not err.is_terminal,
+    )
+
+
+def _purged(found: RollupStatus) -> str:
+    if found.purged_before is None:
+        return "nothing"
+    return (
+        f"{found.purged_requests:,} requests before {_moment(found.purged_before)}, "
+        f"kept as sums in {found.purged_bytes / 1e6:,.1f} MB"
+    )
 
 
 def _moment(moment: Any) -> str:

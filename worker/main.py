@@ -18,11 +18,13 @@ from arq.cron import CronJob, cron
 from arq.worker import Worker, create_worker, func
 from redis.exceptions import RedisError
 
+from service import metrics
 from service.cache import Cache, connect
 from service.database import Database
-from service.errors import ChatStatsError
+from service.errors import ChatStatsError, SettingsError
+from service.exposition import serve_counts
 from service.queue import REFRESH_JOB, connect_queue, deserialize, health_key, queue_name, serialize
-from service.settings import Settings, load_settings
+from service.settings import PREFIX, Settings, load_settings
 from service.stats import Stats
 from worker import tasks
 
@@ -86,6 +88,7 @@ async def scheduled_refresh(ctx: dict[str, Any]) -> None:
         try:
             await tasks.refresh_when_due(ctx["settings"], ctx["stats"])
         except ChatStatsError as error:
+            metrics.refresh_failed(error)
             logger.warning("the refresh that was due failed: %s", error)
 
 
@@ -93,6 +96,7 @@ async def scheduled_fold(ctx: dict[str, Any]) -> None:
     try:
         await tasks.fold(ctx["settings"])
     except ChatStatsError as error:
+        metrics.fold_failed(error)
         logger.warning("could not fold the rollup: %s", error)
 
 
@@ -100,6 +104,7 @@ async def scheduled_audit(ctx: dict[str, Any]) -> None:
     try:
         await tasks.audit(ctx["settings"])
     except ChatStatsError as error:
+        metrics.audit_failed(error)
         logger.warning("could not audit the rollup: %s", error)
 
 
@@ -161,6 +166,8 @@ async def run(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT; when Redis goes away, wait for it."""
     logging.getLogger("arq.worker").setLevel(logging.WARNING)  # our tasks say what they did
     logger.info("refreshing every %g s", settings.refresh_interval_seconds)
+    if settings.worker_metrics_port is not None:
+        _serve_counts(settings.worker_metrics_host, settings.worker_metrics_port)
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
@@ -172,7 +179,14 @@ async def run(settings: Settings) -> None:
             pause = 0.5
         with suppress(TimeoutError):
             await asyncio.wait_for(stopping.wait(), pause)
-        pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+        pause = min(pause * 2, LONGEST_PAUSE_SECONDS, settings.refresh_interval_seconds)
+
+
+def _serve_counts(host: str, port: int) -> None:
+    try:
+        serve_counts(host, port)
+    except OSError as error:
+        raise SettingsError(f"{PREFIX}WORKER_METRICS_PORT: {host}:{port}: {error.strerror}") from None
 
 
 async def _work(settings: Settings, stopping: asyncio.Event) -> None:

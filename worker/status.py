@@ -6,6 +6,7 @@ from typing import Any
 
 import asyncpg
 
+from service import percentiles
 from service.aggregations import AGGREGATIONS, Query
 from service.cache import Cache, connect
 from service.database import Database, Snapshot
@@ -41,6 +42,11 @@ class Status:
     #: Whether the last refresh is longer ago than a worker that does its work would let it be.
     late: bool = True
     cached: list[CachedGroup] = field(default_factory=list)
+    #: Of all entries' bodies.
+    cached_bytes: int = 0
+    #: Of the answers on demand among them, and how many they may take.
+    on_demand_bytes: int = 0
+    on_demand_limit_bytes: int = 0
     #: By function: "ok", or what is wrong with it.
     functions: dict[str, str] = field(default_factory=dict)
 
@@ -77,6 +83,7 @@ async def _look_at_cache(settings: Settings, status: Status) -> None:
     try:
         last = await cache.last_generation()
         entries = await cache.entries()
+        status.on_demand_bytes = await cache.on_demand_bytes()
     except Unavailable as error:
         status.redis = str(error)
         return
@@ -100,6 +107,8 @@ async def _look_at_cache(settings: Settings, status: Status) -> None:
             group.state = "stale"
         if entry.method != group.method:
             group.method = "several"
+    status.cached_bytes = sum(len(entry.body) for entry in entries.values())
+    status.on_demand_limit_bytes = settings.on_demand_cache_bytes
     status.cached = sorted(
         groups.values(), key=lambda group: (group.aggregation, [*WINDOWS, "(ranges)"].index(group.window))
     )
@@ -115,6 +124,9 @@ async def _look_at_database(settings: Settings, status: Status) -> None:
                 status.functions[aggregation.function] = await _function_state(snapshot, aggregation.name)
             by_provider = Query("models", _NO_TIME, provider_id="0")
             status.functions["get_models_with_requests_by_provider"] = await _call(snapshot, by_provider)
+            status.functions["get_chat_request_percentiles"] = await _run(
+                snapshot, percentiles.CALL, "none", *_NO_TIME.bounds(snapshot.now), None, None
+            )
     except ChatStatsError as error:
         status.database = str(error)
     finally:
@@ -122,14 +134,17 @@ async def _look_at_database(settings: Settings, status: Status) -> None:
 
 
 async def _function_state(snapshot: Snapshot, name: str) -> str:
-    narrowed = {"model_id": "0"} if name == "model" else {}
-    return await _call(snapshot, Query(name, _NO_TIME, **narrowed))
+    return await _call(snapshot, Query(name, _NO_TIME, model_id="0" if name == "model" else None))
 
 
 async def _call(snapshot: Snapshot, query: Query) -> str:
     statement, narrowed = AGGREGATIONS[query.aggregation].rpc(query)
+    return await _run(snapshot, statement, *query.range.bounds(snapshot.now), *narrowed)
+
+
+async def _run(snapshot: Snapshot, statement: str, *arguments: Any) -> str:
     try:
-        await snapshot.fetch(statement, *query.range.bounds(snapshot.now), *narrowed, timeout=_CHECK_SECONDS)
+        await snapshot.fetch(statement, *arguments, timeout=_CHECK_SECONDS)
     except asyncpg.UndefinedFunctionError:
         return "missing; run: chat-stats migrate"
     except asyncpg.PostgresError as error:

@@ -76,6 +76,15 @@ def print_status(console: Console, status: Status) -> None:
             group.method if group.method == "rpc" else f"[yellow]{group.method}[/]",
         )
     console.print(cached if status.cached else "nothing is cached")
+    megabytes = [
+        f"{size / 2**20:.1f} MB"
+        for size in (status.cached_bytes, status.on_demand_bytes, status.on_demand_limit_bytes)
+    ]
+    console.print(
+        f"{megabytes[0]} of answers, {megabytes[1]} of them on demand (at most {megabytes[2]})",
+        highlight=False,
+        soft_wrap=True,
+    )
     if status.last_refresh is not None:
         late = ": too long" if status.late else ""
         console.print(

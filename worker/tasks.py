@@ -8,6 +8,7 @@ from typing import Any
 
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
+from service import metrics
 from service.errors import ChatStatsError, Unavailable
 from service.rollup import open_rollup
 from service.settings import Settings
@@ -51,27 +52,30 @@ async def refresh_when_asked(
             with attempt:
                 report = await stats.refresh(names, windows)
     except ChatStatsError as error:
+        metrics.refresh_failed(error)
         logger.warning("refresh failed: %s", error)
         return {"error": str(error), "exit_code": error.exit_code}
     assert report is not None, "it was asked for, however new the last one is"
     log(report)
-    await asyncio.sleep(settings.local_cache_seconds)
+    # Until no process has an older copy in use, nor waits for an older reply (asked for twice at most).
+    await asyncio.sleep(max(settings.local_cache_seconds, 2 * settings.redis_timeout_seconds))
     return {**asdict(report), "computed_at": report.computed_at.isoformat()}
 
 
 async def fold(settings: Settings) -> int:
     """Fold the rollup's deltas, if it is on; return how many there were."""
     async with open_rollup(settings) as rollup:
-        return await rollup.fold() if await rollup.has_triggers() else 0
+        return metrics.folded(await rollup.fold()) if await rollup.has_triggers() else 0
 
 
 async def audit(settings: Settings) -> int:
     """Audit the rollup, if it is read; return the drift that was found."""
     async with open_rollup(settings) as rollup:
-        return await rollup.audit() if (await rollup.status()).state == "on" else 0
+        return metrics.audited(await rollup.audit()) if (await rollup.status()).state == "on" else 0
 
 
 def log(report: RefreshReport) -> None:
+    metrics.refreshed(report.duration_ms / 1000, [result.aggregation for result in report.failed])
     logger.info(
         "refreshed %d entries in %.0f ms, generation %s",
         report.entries,

@@ -1,19 +1,33 @@
 """The statistics: one GET route for each aggregation of the catalogue."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from service import aggregations, schemas
+from service.access import ANSWER
 from service.aggregations import AGGREGATIONS, Aggregation
 from service.auth import check_read_key
+from service.rate_limit import Work, client_of, count_request
 from service.timerange import WINDOWS, TimeRange, parse_time_range
+from service.timeseries import (
+    BUCKETS,
+    DEFAULT_SERIES,
+    GROUPINGS,
+    MAX_BUCKETS,
+    MAX_POINTS,
+    Series,
+    check_bounds,
+    parse_series,
+)
 
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     304: {"description": "The numbers are still those of the ETag in If-None-Match."},
     401: schemas.problem("No key, or one that is not accepted (where reading needs one)."),
     422: schemas.problem("A parameter is wrong; `parameter` names it."),
+    429: schemas.problem("This client asked too often; see Retry-After."),
     503: schemas.problem("Nothing is cached and nothing can be computed; see Retry-After."),
 }
 _NOT_FOUND: dict[int | str, dict[str, Any]] = {404: schemas.problem("There is no such model.")}
@@ -48,9 +62,40 @@ def time_range(
 Range = Annotated[TimeRange, Depends(time_range)]
 
 
+def series(
+    bucket: Annotated[
+        str | None,
+        Query(
+            description=f"Length of the intervals; {DEFAULT_SERIES.bucket} when not given. Those from a day "
+            "up follow the calendar of the time zone, weeks begin on Monday. "
+            f"At most {MAX_BUCKETS:,} in one answer.",
+            json_schema_extra={"enum": list(BUCKETS)},
+        ),
+    ] = None,
+    group_by: Annotated[
+        str | None,
+        Query(
+            description=f"A series for each provider or model, those with most requests first; not more than "
+            f"{MAX_POINTS:,} points in all. One series when not given.",
+            json_schema_extra={"enum": list(GROUPINGS)},
+        ),
+    ] = None,
+    timezone: Annotated[
+        str | None,
+        Query(description="Name of an IANA time zone; UTC when not given.", examples=["Europe/Berlin"]),
+    ] = None,
+) -> Series:
+    return parse_series(bucket, group_by, timezone)
+
+
 async def _answer(request: Request, query: aggregations.Query) -> Response:
     state, scope = request.app.state, request.scope
-    answer = await state.stats.read(query)
+
+    async def admit() -> None:
+        await state.rate_limiter.spend(Work.MISSES, client_of(request))
+
+    answer = await state.stats.read(query, admit=admit)
+    scope[ANSWER] = (answer.state, answer.entry.method)
     rendered = state.envelope.respond(scope["headers"], query.range, answer)
     state.fast_path.learn(scope, query)
     response = Response(b"" if request.method == "HEAD" else rendered.body, rendered.status)
@@ -81,12 +126,29 @@ def _add_route(router: APIRouter, aggregation: Aggregation) -> None:
         model_id = aggregations.parse_id("model_id", model_id)
         return await _answer(request, aggregations.Query(name, time_range, model_id=model_id))
 
+    async def by_both(
+        request: Request,
+        time_range: Range,
+        series: Annotated[Series, Depends(series)],
+        provider_id: Annotated[str | None, Query(description="Only the models of this provider.")] = None,
+        model_id: Annotated[str | None, Query(description="Only this model.")] = None,
+    ) -> Response:
+        if provider_id is not None:
+            provider_id = aggregations.parse_id("provider_id", provider_id)
+        if model_id is not None:
+            model_id = aggregations.parse_id("model_id", model_id)
+        now = datetime.now(UTC)
+        start, end = time_range.bounds(now)
+        if start is not None:  # else that is known only when the first request is
+            check_bounds(series, start, end or now)
+        return await _answer(request, aggregations.Query(name, time_range, provider_id, model_id, series))
+
     endpoints: dict[str | None, Callable[..., Any]] = {
         None: plain,
         "provider_id": by_provider,
         "model_id": by_model,
     }
-    endpoint = endpoints[aggregation.narrowed_by]
+    endpoint = by_both if aggregation.is_series else endpoints[aggregation.narrowed_by]
     router.add_api_route(
         aggregation.path,
         endpoint,
@@ -101,12 +163,17 @@ def _add_route(router: APIRouter, aggregation: Aggregation) -> None:
         },
     )
     router.add_api_route(
-        aggregation.path, endpoint, methods=["HEAD"], response_class=Response, include_in_schema=False
+        aggregation.path,
+        endpoint,
+        name=name,
+        methods=["HEAD"],
+        response_class=Response,
+        include_in_schema=False,
     )
 
 
 def create_router() -> APIRouter:
-    router = APIRouter(tags=["statistics"], dependencies=[Depends(check_read_key)])
+    router = APIRouter(tags=["statistics"], dependencies=[Depends(check_read_key), Depends(count_request)])
     for aggregation in AGGREGATIONS.values():
         _add_route(router, aggregation)
     return router

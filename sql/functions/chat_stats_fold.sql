@@ -14,22 +14,34 @@ BEGIN
     folded := chat_stats_rollup_add($changes$
         moved AS (
             DELETE FROM chat_stats_deltas RETURNING *
-        ), changes AS (
+        ), slot_sums AS MATERIALIZED (
             SELECT
-                d.model_id, d.bucket,
-                CASE WHEN d.times IS NULL AND d.timed <> 0
-                     THEN chat_stats_bin(CASE WHEN d.timed > 0 THEN d.time_ms ELSE -d.time_ms END) END AS bin,
-                d.requests, d.successful, d.input_tokens, d.output_tokens, d.timed, d.time_ms, d.cost_usd,
-                CASE WHEN d.times IS NULL THEN d.timed ELSE 0 END AS n
+                d.model_id, chat_stats_day(d.bucket) AS day, chat_stats_slot(d.bucket) AS slot,
+                sum(d.requests)::bigint AS requests, sum(d.successful)::bigint AS successful,
+                sum(d.input_tokens) AS input_tokens, sum(d.output_tokens) AS output_tokens,
+                sum(d.timed)::bigint AS timed, sum(d.time_ms) AS time_ms, sum(d.cost_usd) AS cost_usd
             FROM moved AS d
-            UNION ALL
+            GROUP BY d.model_id, d.bucket
+            HAVING (sum(d.requests), sum(d.successful), sum(d.input_tokens), sum(d.output_tokens),
+                    sum(d.timed), sum(d.time_ms), sum(d.cost_usd)) <> (0, 0, 0, 0, 0, 0, 0)
+        ), cells AS MATERIALIZED (
             SELECT
-                d.model_id, d.bucket, chat_stats_bin(u.time_ms),
-                0::bigint, 0::bigint, 0::numeric, 0::numeric, 0::bigint, 0::numeric, 0::numeric,
-                sign(d.timed)::bigint
-            FROM moved AS d
-            CROSS JOIN LATERAL unnest(d.times) AS u (time_ms)
-            WHERE d.times IS NOT NULL
+                b.model_id, chat_stats_day(b.bucket) AS day, chat_stats_slot(b.bucket) AS slot, b.bin,
+                sum(b.n)::bigint AS n
+            FROM (
+                SELECT
+                    d.model_id, d.bucket,
+                    chat_stats_bin(CASE WHEN d.timed > 0 THEN d.time_ms ELSE -d.time_ms END) AS bin, d.timed AS n
+                FROM moved AS d
+                WHERE d.times IS NULL AND d.timed <> 0
+                UNION ALL
+                SELECT d.model_id, d.bucket, chat_stats_bin(u.time_ms), sign(d.timed)::bigint
+                FROM moved AS d
+                CROSS JOIN LATERAL unnest(d.times) AS u (time_ms)
+                WHERE d.times IS NOT NULL
+            ) AS b
+            GROUP BY b.model_id, b.bucket, b.bin
+            HAVING sum(b.n) <> 0
         )
     $changes$, 'moved');
     UPDATE chat_stats_rollup_state SET folded_at = clock_timestamp();

@@ -21,7 +21,8 @@ BEGIN
     ELSE
         -- By the calendar, not by the clock: some days have 23 or 25 hours.
         RETURN QUERY
-        SELECT chat_stats_interval_start(p_interval, d.local_start AT TIME ZONE p_timezone, p_timezone)
+        -- (DISTINCT: a day that a zone left out, when it changed sides of the date line, is the next one.)
+        SELECT DISTINCT chat_stats_interval_start(p_interval, d.local_start AT TIME ZONE p_timezone, p_timezone)
         FROM generate_series(
             chat_stats_interval_start(p_interval, p_start, p_timezone) AT TIME ZONE p_timezone,
             (p_end - interval '1 microsecond') AT TIME ZONE p_timezone,

@@ -1,4 +1,4 @@
--- What chat_stats_rollup_months must hold: the sums of the days.
+-- What chat_stats_rollup_months must hold: the sums of the days, and the histograms of their slots.
 SELECT chat_stats_claim_function('chat_stats_months_of_days');
 
 CREATE OR REPLACE FUNCTION chat_stats_months_of_days()
@@ -33,7 +33,7 @@ BEGIN
         SELECT b.model_id, b.month, array_agg(b.bin ORDER BY b.bin) AS bins, array_agg(b.n ORDER BY b.bin) AS counts
         FROM (
             SELECT t.model_id, chat_stats_month(t.day) AS month, u.bin, sum(u.n)::bigint AS n
-            FROM chat_stats_rollup_days AS t CROSS JOIN LATERAL unnest(t.bins, t.counts) AS u (bin, n)
+            FROM chat_stats_rollup_slots AS t CROSS JOIN LATERAL unnest(t.bins, t.counts) AS u (bin, n)
             GROUP BY 1, 2, 3
             HAVING sum(u.n) <> 0
         ) AS b

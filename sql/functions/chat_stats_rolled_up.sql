@@ -1,4 +1,4 @@
--- The numbers of chat_stats_scan(), from the rollup: whole months, days and 15-minute slots, the deltas that
+-- The numbers of chat_stats_scan(), from the rollup: the pieces that chat_stats_cover() finds, with the deltas that
 -- are not folded yet, and from the requests themselves only the ragged edges of the range.
 SELECT chat_stats_claim_function('chat_stats_rolled_up');
 
@@ -21,28 +21,28 @@ SET search_path FROM CURRENT
 AS $function$
 #variable_conflict use_column
 DECLARE
-    -- The whole buckets: [first_bucket, end_bucket).
-    -- In the last bucket that a timestamp reaches there is none: it has no end.
-    first_bucket timestamptz := CASE
-        WHEN p_start > '294276-12-31T23:45:00Z'::timestamptz THEN 'infinity'
-        WHEN p_start > chat_stats_bucket(p_start) THEN chat_stats_bucket(p_start) + interval '15 minutes'
-        ELSE COALESCE(p_start, '-infinity')
-    END;
-    end_bucket timestamptz := COALESCE(chat_stats_bucket(p_end), 'infinity');
-    -- The whole days in them: [first_day, end_day); and the whole months in those: [first_month, end_month).
-    first_day date := CASE WHEN chat_stats_slot(first_bucket) > 0
-        THEN chat_stats_day(first_bucket) + 1 ELSE chat_stats_day(first_bucket) END;
-    end_day date := chat_stats_day(end_bucket);
-    first_month date := CASE WHEN first_day > chat_stats_month(first_day)
-        THEN (chat_stats_month(first_day) + interval '1 month')::date ELSE first_day END;
-    end_month date := chat_stats_month(end_day);
     all_models boolean := p_provider_id IS NULL AND p_model_id IS NULL;
 BEGIN
-    IF p_start >= p_end THEN
-        RETURN;
-    END IF;
-    IF first_bucket >= end_bucket AND p_end IS NOT NULL THEN  -- no whole bucket lies in the range
-        RETURN QUERY SELECT * FROM chat_stats_scan(p_start, p_end, p_provider_id, p_model_id);
+    IF p_start IS NULL AND p_end IS NULL THEN
+        RETURN QUERY
+        SELECT
+            p.model_id, sum(p.requests)::bigint, sum(p.successful)::bigint, sum(p.input_tokens),
+            sum(p.output_tokens), sum(p.timed)::bigint, sum(p.time_ms), sum(p.cost_usd)
+        FROM (
+            SELECT t.model_id, t.requests, t.successful, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+            FROM chat_stats_rollup_lifetime AS t
+            UNION ALL
+            SELECT t.model_id, t.requests, t.successful, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+            FROM chat_stats_deltas AS t
+        ) AS p
+        WHERE all_models OR p.model_id IN (
+            SELECT m.id
+            FROM models AS m
+            WHERE (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
+              AND (p_model_id IS NULL OR m.id::text = p_model_id)
+        )
+        GROUP BY p.model_id
+        HAVING sum(p.requests) <> 0;
         RETURN;
     END IF;
 
@@ -52,59 +52,91 @@ BEGIN
         FROM models AS m
         WHERE (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
           AND (p_model_id IS NULL OR m.id::text = p_model_id)
+    ), pieces AS MATERIALIZED (
+        SELECT * FROM chat_stats_cover(p_start, p_end)
     ), parts AS (
-        SELECT l.model_id, l.requests, l.successful, l.input_tokens, l.output_tokens, l.timed, l.time_ms, l.cost_usd
-        FROM chat_stats_rollup_lifetime AS l
-        WHERE p_start IS NULL AND p_end IS NULL
-          AND (all_models OR l.model_id IN (SELECT w.model_id FROM wanted AS w))
-        UNION ALL
-        SELECT t.model_id, t.requests, t.successful, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
-        FROM chat_stats_rollup_months AS t
-        WHERE (p_start IS NOT NULL OR p_end IS NOT NULL)
-          AND t.month >= first_month AND (t.month < end_month OR p_end IS NULL AND t.month = 'infinity')
-          AND t.month <> chat_stats_day(NULL)
+        SELECT c.sign, t.model_id, t.requests, t.successful, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+        FROM pieces AS c
+        JOIN chat_stats_rollup_months AS t ON t.month >= c.first_day AND (t.month < c.end_day OR c.end_day IS NULL)
+        WHERE c.tier = 'months'
           AND (all_models OR t.model_id IN (SELECT w.model_id FROM wanted AS w))
         UNION ALL
-        SELECT t.model_id, t.requests, t.successful, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
-        FROM chat_stats_rollup_days AS t
-        WHERE (p_start IS NOT NULL OR p_end IS NOT NULL)
-          AND t.day >= first_day AND t.day < end_day AND t.day <> chat_stats_day(NULL)
-          AND (first_month >= end_month OR t.day < first_month OR t.day >= end_month)
+        SELECT c.sign, t.model_id, t.requests, t.successful, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+        FROM pieces AS c
+        JOIN chat_stats_rollup_days AS t ON t.day >= c.first_day AND t.day < c.end_day
+        WHERE c.tier = 'days'
           AND (all_models OR t.model_id IN (SELECT w.model_id FROM wanted AS w))
         UNION ALL
-        SELECT t.model_id, s.requests, s.successful, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
-        FROM chat_stats_rollup_days AS t
-        CROSS JOIN LATERAL unnest(t.slots, t.slot_requests, t.slot_successful, t.slot_input_tokens, t.slot_output_tokens, t.slot_timed, t.slot_time_ms, t.slot_cost_usd)
-            AS s (slot, requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd)
-        WHERE (p_start IS NOT NULL OR p_end IS NOT NULL)
-          -- The days that are only partly in the range: the one before first_day, and end_day itself.
-          AND (t.day = chat_stats_day(first_bucket) AND t.day < first_day OR t.day = end_day AND end_day >= first_day)
-          AND isfinite(t.day)
+        -- Of the arrays, only the part that lies between; taken apart by SELECT, since FROM would put each aside first.
+        SELECT
+            t.sign, t.model_id, unnest(t.slot_requests[t.first:t.last]), unnest(t.slot_successful[t.first:t.last]),
+            unnest(t.slot_input_tokens[t.first:t.last]), unnest(t.slot_output_tokens[t.first:t.last]),
+            unnest(t.slot_timed[t.first:t.last]), unnest(t.slot_time_ms[t.first:t.last]),
+            unnest(t.slot_cost_usd[t.first:t.last])
+        FROM (
+            SELECT
+                c.sign, t.*,
+                width_bucket((c.first_slot - 1)::smallint, t.slots) + 1 AS first,
+                width_bucket((c.end_slot - 1)::smallint, t.slots) AS last
+            FROM pieces AS c
+            JOIN chat_stats_rollup_slots AS t ON t.day = c.first_day
+            WHERE c.tier = 'slots'
+              AND (all_models OR t.model_id IN (SELECT w.model_id FROM wanted AS w))
+            OFFSET 0
+        ) AS t
+        UNION ALL
+        SELECT c.sign, t.model_id, t.requests, t.successful, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+        FROM pieces AS c
+        JOIN chat_stats_deltas AS t ON t.bucket >= c.starts AND (t.bucket < c.ends OR c.ends IS NULL)
+        WHERE c.tier = 'deltas'
           AND (all_models OR t.model_id IN (SELECT w.model_id FROM wanted AS w))
-          AND t.day + s.slot * interval '15 minutes' >= first_bucket AT TIME ZONE 'UTC'
-          AND t.day + s.slot * interval '15 minutes' < end_bucket AT TIME ZONE 'UTC'
         UNION ALL
-        SELECT d.model_id, d.requests, d.successful, d.input_tokens, d.output_tokens, d.timed, d.time_ms, d.cost_usd
-        FROM chat_stats_deltas AS d
-        WHERE (p_start IS NULL AND p_end IS NULL
-               OR d.bucket >= first_bucket AND (d.bucket < end_bucket OR p_end IS NULL))
-          AND (all_models OR d.model_id IN (SELECT w.model_id FROM wanted AS w))
+        SELECT
+            r.sign, r.model_id, 1, CASE WHEN chat_stats_is_success(r.status::text) THEN 1 ELSE 0 END,
+            COALESCE(r.input_tokens, 0), COALESCE(r.output_tokens, 0),
+            CASE WHEN r.time_ms IS NULL THEN 0 ELSE 1 END, COALESCE(r.time_ms, 0), COALESCE(r.cost_usd, 0)
+        FROM pieces AS c
+        CROSS JOIN (SELECT NULL::numeric AS cost_usd) AS absent  -- stands in for the column where it is missing
+        CROSS JOIN LATERAL (
+            SELECT
+                c.sign, model_id, status, input_tokens, output_tokens,
+                CASE WHEN processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
+                     THEN processing_time_ms END::numeric AS time_ms,
+                CASE WHEN cost_usd BETWEEN -1000000000000000 AND 1000000000000000
+                     THEN cost_usd END::numeric AS cost_usd
+            FROM chat_completion_requests
+            WHERE c.tier = 'requests' AND created_at >= c.starts AND created_at < c.ends
+              AND model_id IS NOT NULL
+              AND (all_models OR model_id IN (SELECT w.model_id FROM wanted AS w))
+        ) AS r
         UNION ALL
-        SELECT e.*
-        FROM chat_stats_scan(p_start, first_bucket, p_provider_id, p_model_id) AS e
-        WHERE p_start < first_bucket
-        UNION ALL
-        SELECT e.*
-        FROM chat_stats_scan(end_bucket, p_end, p_provider_id, p_model_id) AS e
-        WHERE end_bucket < p_end
+        -- A bucket that was purged counts as a whole where it begins.
+        SELECT c.sign, t.model_id, t.requests, t.successful, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+        FROM pieces AS c
+        CROSS JOIN LATERAL chat_stats_purged_slots(c.starts, c.ends) AS t
+        WHERE c.tier = 'requests'
+          AND (all_models OR t.model_id IN (SELECT w.model_id FROM wanted AS w))
+    ), signed AS (
+        SELECT
+            p.sign, p.model_id, sum(p.requests) AS requests, sum(p.successful) AS successful,
+            sum(p.input_tokens) AS input_tokens, sum(p.output_tokens) AS output_tokens, sum(p.timed) AS timed,
+            sum(p.time_ms) AS time_ms, sum(p.cost_usd) AS cost_usd
+        FROM parts AS p (sign, model_id, requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd)
+        GROUP BY p.sign, p.model_id
     )
     SELECT
-        p.model_id, sum(p.requests)::bigint, sum(p.successful)::bigint, sum(p.input_tokens),
-        sum(p.output_tokens), sum(p.timed)::bigint, sum(p.time_ms), sum(p.cost_usd)
-    FROM parts AS p (model_id, requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd)
+        p.model_id, sum(p.sign * p.requests)::bigint, sum(p.sign * p.successful)::bigint,
+        sum(p.sign * p.input_tokens), sum(p.sign * p.output_tokens), sum(p.sign * p.timed)::bigint,
+        sum(p.sign * p.time_ms), sum(p.sign * p.cost_usd)
+    FROM signed AS p
     GROUP BY p.model_id
-    HAVING sum(p.requests) <> 0;
+    HAVING sum(p.sign * p.requests) <> 0;
 END
 $function$;
 
 SELECT chat_stats_adopt_function('chat_stats_rolled_up');
+
+-- The planner does not know that ragged edges are short: it takes them for a ninth of the table, for which it would
+-- compile code, and where rows are not in the order of their time even read all of it.
+ALTER FUNCTION chat_stats_rolled_up(timestamptz, timestamptz, text, text) SET jit = off;
+ALTER FUNCTION chat_stats_rolled_up(timestamptz, timestamptz, text, text) SET enable_seqscan = off;

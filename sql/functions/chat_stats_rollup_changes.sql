@@ -1,9 +1,9 @@
--- The query for the changes that would make the rollup equal to the requests, as chat_stats_rollup_add() takes
--- them, for the buckets in [p_start, p_end) (the end 'infinity' is included; NULL and NULL: the requests without
--- created_at): what is in the requests, less what is in the rollup and in the deltas.
+-- The changes that would make the rollup equal to the requests, as chat_stats_rollup_add() takes them, for the
+-- buckets in [p_start, p_end) (the end 'infinity' is included; NULL and NULL: the requests without created_at):
+-- what is in the requests and was purged of them, less what is in the rollup and in the deltas.
 --
--- A text: as rows of a function, hundreds of thousands of requests would pass through a temporary file. All
--- parts of the UNION have the same types to the letter: only then are they appended without another pass.
+-- A text: as rows of a function, hundreds of thousands of requests would pass through a temporary file. The
+-- requests are summed up first, by themselves and in their own types, since that is where nearly all rows are.
 CREATE OR REPLACE FUNCTION chat_stats_rollup_changes(p_start timestamptz, p_end timestamptz)
 RETURNS text
 LANGUAGE plpgsql
@@ -19,19 +19,16 @@ DECLARE
 BEGIN
     RETURN format(
         $changes$
+        sorted AS MATERIALIZED (  -- once, in an order that serves the sums and the histograms
             SELECT
-                r.model_id, chat_stats_bucket(r.created_at) AS bucket, chat_stats_bin(r.time_ms) AS bin,
-                1::bigint AS requests,
-                CASE WHEN chat_stats_is_success(r.status::text) THEN 1::bigint ELSE 0 END AS successful,
-                COALESCE(r.input_tokens, 0)::numeric AS input_tokens,
-                COALESCE(r.output_tokens, 0)::numeric AS output_tokens,
-                CASE WHEN r.time_ms IS NULL THEN 0::bigint ELSE 1 END AS timed,
-                COALESCE(r.time_ms, 0) AS time_ms, COALESCE(r.cost_usd, 0) AS cost_usd,
-                CASE WHEN r.time_ms IS NULL THEN 0::bigint ELSE 1 END AS n
+                r.model_id, chat_stats_day(r.bucket) AS day, chat_stats_slot(r.bucket) AS slot,
+                chat_stats_bin(r.time_ms) AS bin,
+                chat_stats_is_success(r.status::text) AS successful,
+                r.input_tokens, r.output_tokens, r.time_ms, r.cost_usd
             FROM (SELECT NULL::numeric AS cost_usd) AS absent  -- where the column is missing
             CROSS JOIN LATERAL (
                 SELECT
-                    model_id, created_at, status, input_tokens, output_tokens,
+                    model_id, chat_stats_bucket(created_at) AS bucket, status, input_tokens, output_tokens,
                     CASE WHEN processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
                          THEN processing_time_ms END::numeric AS time_ms,
                     CASE WHEN cost_usd BETWEEN -1000000000000000 AND 1000000000000000
@@ -39,40 +36,123 @@ BEGIN
                 FROM chat_completion_requests
                 WHERE model_id IS NOT NULL AND %1$s
             ) AS r
-            UNION ALL
+            ORDER BY 1, 2, 3, 4
+        ), counted AS (
             SELECT
-                t.model_id, chat_stats_bucket_at(t.day, s.slot), NULL::smallint,
-                -s.requests, -s.successful, -s.input_tokens, -s.output_tokens, -s.timed, -s.time_ms,
-                -s.cost_usd, 0::bigint
-            FROM chat_stats_rollup_days AS t
-            CROSS JOIN LATERAL unnest(
-                t.slots, t.slot_requests, t.slot_successful, t.slot_input_tokens, t.slot_output_tokens,
-                t.slot_timed, t.slot_time_ms, t.slot_cost_usd
-            ) AS s (slot, requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd)
-            WHERE t.day BETWEEN %3$L AND %4$L AND %2$s
-            UNION ALL
-            SELECT t.model_id, chat_stats_bucket_at(t.day, s.slot), s.bin,
-                0::bigint, 0::bigint, 0::numeric, 0::numeric, 0::bigint, 0::numeric, 0::numeric, -s.n
-            FROM chat_stats_rollup_days AS t
-            CROSS JOIN LATERAL unnest(t.bin_slots, t.bins, t.counts) AS s (slot, bin, n)
-            WHERE t.day BETWEEN %3$L AND %4$L AND %2$s
-            UNION ALL
+                r.model_id, r.day, r.slot,
+                count(*) AS requests,
+                count(*) FILTER (WHERE r.successful) AS successful,
+                COALESCE(sum(r.input_tokens), 0)::numeric AS input_tokens,
+                COALESCE(sum(r.output_tokens), 0)::numeric AS output_tokens,
+                count(r.bin) AS timed,
+                COALESCE(sum(r.time_ms), 0) AS time_ms,
+                COALESCE(sum(r.cost_usd), 0) AS cost_usd
+            FROM sorted AS r
+            GROUP BY r.model_id, r.day, r.slot
+        ), kept AS (
             SELECT
-                d.model_id, d.bucket,
-                CASE WHEN d.times IS NULL AND d.timed <> 0
-                     THEN chat_stats_bin(CASE WHEN d.timed > 0 THEN d.time_ms ELSE -d.time_ms END) END,
-                -d.requests, -d.successful, -d.input_tokens, -d.output_tokens, -d.timed, -d.time_ms, -d.cost_usd,
-                CASE WHEN d.times IS NULL THEN -d.timed ELSE 0 END
-            FROM chat_stats_deltas AS d
-            WHERE %5$s
+                k.model_id, k.day, k.slot,
+                sum(k.requests)::bigint AS requests, sum(k.successful)::bigint AS successful,
+                sum(k.input_tokens) AS input_tokens, sum(k.output_tokens) AS output_tokens,
+                sum(k.timed)::bigint AS timed, sum(k.time_ms) AS time_ms, sum(k.cost_usd) AS cost_usd
+            FROM (
+                SELECT
+                    t.model_id, t.day, s.slot, s.requests, s.successful, s.input_tokens, s.output_tokens, s.timed,
+                    s.time_ms, s.cost_usd
+                FROM chat_stats_rollup_slots AS t
+                CROSS JOIN LATERAL unnest(
+                    t.slots, t.slot_requests, t.slot_successful, t.slot_input_tokens, t.slot_output_tokens,
+                    t.slot_timed, t.slot_time_ms, t.slot_cost_usd
+                ) AS s (slot, requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd)
+                WHERE t.day BETWEEN %3$L AND %4$L AND %2$s
+                UNION ALL
+                SELECT
+                    t.model_id, t.day, s.slot, -s.requests, -s.successful, -s.input_tokens, -s.output_tokens, -s.timed,
+                    -s.time_ms, -s.cost_usd
+                FROM chat_stats_purged AS t
+                CROSS JOIN LATERAL unnest(
+                    t.slots, t.slot_requests, t.slot_successful, t.slot_input_tokens, t.slot_output_tokens,
+                    t.slot_timed, t.slot_time_ms, t.slot_cost_usd
+                ) AS s (slot, requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd)
+                WHERE t.day BETWEEN %3$L AND %4$L AND %2$s
+                UNION ALL
+                SELECT
+                    d.model_id, chat_stats_day(d.bucket), chat_stats_slot(d.bucket), d.requests, d.successful,
+                    d.input_tokens, d.output_tokens, d.timed, d.time_ms, d.cost_usd
+                FROM chat_stats_deltas AS d
+                WHERE %5$s
+            ) AS k
+            GROUP BY 1, 2, 3
+        ), slot_sums AS MATERIALIZED (
+            SELECT *
+            FROM (
+                SELECT
+                    model_id, day, slot,
+                    COALESCE(c.requests, 0) - COALESCE(k.requests, 0) AS requests,
+                    COALESCE(c.successful, 0) - COALESCE(k.successful, 0) AS successful,
+                    COALESCE(c.input_tokens, 0) - COALESCE(k.input_tokens, 0) AS input_tokens,
+                    COALESCE(c.output_tokens, 0) - COALESCE(k.output_tokens, 0) AS output_tokens,
+                    COALESCE(c.timed, 0) - COALESCE(k.timed, 0) AS timed,
+                    COALESCE(c.time_ms, 0) - COALESCE(k.time_ms, 0) AS time_ms,
+                    COALESCE(c.cost_usd, 0) - COALESCE(k.cost_usd, 0) AS cost_usd
+                FROM counted AS c
+                FULL JOIN kept AS k USING (model_id, day, slot)
+            ) AS s
+            WHERE (requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd)
+                <> (0, 0, 0, 0, 0, 0, 0)
+        ), cells AS MATERIALIZED (
+            SELECT *
+            FROM (
+                SELECT model_id, day, slot, bin, COALESCE(c.n, 0) - COALESCE(k.n, 0) AS n
+                FROM (
+                    SELECT r.model_id, r.day, r.slot, r.bin, count(*) AS n
+                    FROM sorted AS r
+                    WHERE r.bin IS NOT NULL
+                    GROUP BY r.model_id, r.day, r.slot, r.bin
+                ) AS c
+                FULL JOIN (
+                    SELECT b.model_id, b.day, b.slot, b.bin, sum(b.n)::bigint AS n
+                    FROM (
+                        SELECT t.model_id, t.day, s.slot, s.bin, s.n
+                        FROM chat_stats_rollup_slots AS t
+                        CROSS JOIN LATERAL unnest(t.bin_slots, t.bins, t.counts) AS s (slot, bin, n)
+                        WHERE t.day BETWEEN %3$L AND %4$L AND %2$s
+                        UNION ALL
+                        SELECT t.model_id, t.day, s.slot, s.bin, -s.n
+                        FROM chat_stats_purged AS t
+                        CROSS JOIN LATERAL unnest(t.bin_slots, t.bins, t.counts) AS s (slot, bin, n)
+                        WHERE t.day BETWEEN %3$L AND %4$L AND %2$s
+                        UNION ALL
+                        SELECT
+                            d.model_id, chat_stats_day(d.bucket), chat_stats_slot(d.bucket),
+                            chat_stats_bin(CASE WHEN d.timed > 0 THEN d.time_ms ELSE -d.time_ms END), d.timed
+                        FROM chat_stats_deltas AS d
+                        WHERE d.times IS NULL AND d.timed <> 0 AND %5$s
+                        UNION ALL
+                        SELECT
+                            d.model_id, chat_stats_day(d.bucket), chat_stats_slot(d.bucket),
+                            chat_stats_bin(u.time_ms), sign(d.timed)::bigint
+                        FROM chat_stats_deltas AS d
+                        CROSS JOIN LATERAL unnest(d.times) AS u (time_ms)
+                        WHERE d.times IS NOT NULL AND %5$s
+                    ) AS b
+                    GROUP BY b.model_id, b.day, b.slot, b.bin
+                ) AS k USING (model_id, day, slot, bin)
+            ) AS b
+            WHERE b.n <> 0
+        ), differing AS (
+            SELECT 1 FROM slot_sums
             UNION ALL
-            SELECT
-                d.model_id, d.bucket, chat_stats_bin(u.time_ms),
-                0::bigint, 0::bigint, 0::numeric, 0::numeric, 0::bigint, 0::numeric, 0::numeric,
-                -sign(d.timed)::bigint
-            FROM chat_stats_deltas AS d
-            CROSS JOIN LATERAL unnest(d.times) AS u (time_ms)
-            WHERE d.times IS NOT NULL AND %5$s
+            SELECT 1
+            FROM (
+                SELECT DISTINCT c.model_id, c.day, c.slot
+                FROM cells AS c
+                WHERE NOT EXISTS (
+                    SELECT FROM slot_sums AS s
+                    WHERE s.model_id = c.model_id AND s.day = c.day AND s.slot = c.slot
+                )
+            ) AS only_in_the_histogram
+        )
         $changes$,
         format(in_range, 'created_at'), format(in_range, 'chat_stats_bucket_at(t.day, s.slot)'),
         chat_stats_day(p_start), chat_stats_day(p_end), format(in_range, 'd.bucket')

@@ -22,29 +22,25 @@ STABLE
 SET search_path FROM CURRENT
 AS $function$
 BEGIN
-    RETURN QUERY EXECUTE format(
-        $differences$
-            SELECT
-                c.model_id, c.bucket, sum(c.requests)::bigint, sum(c.successful)::bigint,
-                sum(c.input_tokens), sum(c.output_tokens), sum(c.timed)::bigint, sum(c.time_ms), sum(c.cost_usd),
-                array_agg(c.bin) FILTER (WHERE c.n <> 0), array_agg(c.n) FILTER (WHERE c.n <> 0)
-            FROM (
-                SELECT
-                    model_id, bucket, bin, sum(requests) AS requests, sum(successful) AS successful,
-                    sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens,
-                    sum(timed) AS timed, sum(time_ms) AS time_ms, sum(cost_usd) AS cost_usd,
-                    sum(n)::bigint AS n
-                FROM (%s) AS changes
-                GROUP BY model_id, bucket, bin
-            ) AS c
-            GROUP BY c.model_id, c.bucket
-            HAVING (sum(c.requests), sum(c.successful), sum(c.input_tokens), sum(c.output_tokens),
-                    sum(c.timed), sum(c.time_ms), sum(c.cost_usd)) <> (0, 0, 0, 0, 0, 0, 0)
-                OR bool_or(c.n <> 0)
-        $differences$,
-        chat_stats_rollup_changes(p_start, p_end)
-    );
+    RETURN QUERY EXECUTE 'WITH ' || chat_stats_rollup_changes(p_start, p_end) || $differences$
+        SELECT
+            model_id, chat_stats_bucket_at(day, slot),
+            COALESCE(s.requests, 0), COALESCE(s.successful, 0), COALESCE(s.input_tokens, 0),
+            COALESCE(s.output_tokens, 0), COALESCE(s.timed, 0), COALESCE(s.time_ms, 0), COALESCE(s.cost_usd, 0),
+            h.bins, h.counts
+        FROM slot_sums AS s
+        FULL JOIN (
+            SELECT c.model_id, c.day, c.slot, array_agg(c.bin) AS bins, array_agg(c.n) AS counts
+            FROM cells AS c
+            GROUP BY 1, 2, 3
+        ) AS h USING (model_id, day, slot)
+    $differences$;
 END
 $function$;
 
 SELECT chat_stats_adopt_function('chat_stats_rollup_differences');
+
+-- As chat_stats_rollup_repair(), and for the same reasons.
+ALTER FUNCTION chat_stats_rollup_differences(timestamptz, timestamptz) SET work_mem = '64MB';
+ALTER FUNCTION chat_stats_rollup_differences(timestamptz, timestamptz) SET enable_hashagg = off;
+ALTER FUNCTION chat_stats_rollup_differences(timestamptz, timestamptz) SET jit = off;

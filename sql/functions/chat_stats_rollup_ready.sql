@@ -10,8 +10,9 @@ BEGIN
     -- One after the other: the statement further down names a table that this one looks for.
     IF row_security_active('chat_completion_requests') OR EXISTS (
         SELECT FROM unnest(ARRAY[
-            'chat_stats_rollup_state', 'chat_stats_deltas',
-            'chat_stats_rollup_days', 'chat_stats_rollup_months', 'chat_stats_rollup_lifetime'
+            'chat_stats_rollup_state', 'chat_stats_deltas', 'chat_stats_purged',
+            'chat_stats_rollup_slots', 'chat_stats_rollup_days', 'chat_stats_rollup_months',
+            'chat_stats_rollup_lifetime'
         ]) AS t (name)
         WHERE NOT COALESCE(has_table_privilege(to_regclass(t.name), 'SELECT'), false)
     ) THEN

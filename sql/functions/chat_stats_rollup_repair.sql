@@ -6,17 +6,26 @@
 -- what they write later adds to both sides. What must not come between snapshot and addition is waited for
 -- first: a fold or a second repair (their lock), and TRUNCATE (the table's lock). In a transaction that had its
 -- snapshot before (REPEATABLE READ) these locks come too late: a fold in between is then a serialization failure.
-CREATE OR REPLACE FUNCTION chat_stats_rollup_repair(p_start timestamptz, p_end timestamptz)
+--
+-- With p_beside, repairs of other days may run at the same time, on other connections: each changes slots and days
+-- of its own only, and what they share, months and lifetimes, it adds to in the same order.
+DROP FUNCTION IF EXISTS chat_stats_rollup_repair(timestamptz, timestamptz);
+
+CREATE OR REPLACE FUNCTION chat_stats_rollup_repair(
+    p_start timestamptz, p_end timestamptz, p_beside boolean DEFAULT false
+)
 RETURNS bigint
 LANGUAGE plpgsql
 SET search_path FROM CURRENT
 AS $function$
 BEGIN
-    PERFORM pg_advisory_xact_lock(1668510835, 3);  -- that of chat_stats_fold()
+    IF p_beside THEN
+        PERFORM pg_advisory_xact_lock_shared(1668510835, 3);  -- that of chat_stats_fold()
+    ELSE
+        PERFORM pg_advisory_xact_lock(1668510835, 3);
+    END IF;
     LOCK TABLE chat_completion_requests IN ACCESS SHARE MODE;
-    RETURN chat_stats_rollup_add(
-        format('changes AS (%s)', chat_stats_rollup_changes(p_start, p_end)), 'slot_sums'
-    );
+    RETURN chat_stats_rollup_add(chat_stats_rollup_changes(p_start, p_end), 'differing');
 END
 $function$;
 
@@ -24,6 +33,6 @@ SELECT chat_stats_adopt_function('chat_stats_rollup_repair');
 
 -- It handles hundreds of thousands of rows at once, in nearly as many groups: sorting them takes less memory
 -- and time than hashing, and neither may spill to disk.
-ALTER FUNCTION chat_stats_rollup_repair(timestamptz, timestamptz) SET work_mem = '64MB';
-ALTER FUNCTION chat_stats_rollup_repair(timestamptz, timestamptz) SET enable_hashagg = off;
-ALTER FUNCTION chat_stats_rollup_repair(timestamptz, timestamptz) SET jit = off;
+ALTER FUNCTION chat_stats_rollup_repair(timestamptz, timestamptz, boolean) SET work_mem = '64MB';
+ALTER FUNCTION chat_stats_rollup_repair(timestamptz, timestamptz, boolean) SET enable_hashagg = off;
+ALTER FUNCTION chat_stats_rollup_repair(timestamptz, timestamptz, boolean) SET jit = off;

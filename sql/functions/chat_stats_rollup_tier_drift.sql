@@ -9,21 +9,13 @@ AS $function$
 BEGIN
     RETURN (
         SELECT count(*)
-        FROM chat_stats_rollup_days AS d
-        CROSS JOIN LATERAL (
-            SELECT
-                COALESCE(sum(u.requests), 0) AS requests, COALESCE(sum(u.successful), 0) AS successful,
-                COALESCE(sum(u.input_tokens), 0) AS input_tokens,
-                COALESCE(sum(u.output_tokens), 0) AS output_tokens, COALESCE(sum(u.timed), 0) AS timed,
-                COALESCE(sum(u.time_ms), 0) AS time_ms, COALESCE(sum(u.cost_usd), 0) AS cost_usd
-            FROM unnest(
-                d.slot_requests, d.slot_successful, d.slot_input_tokens, d.slot_output_tokens,
-                d.slot_timed, d.slot_time_ms, d.slot_cost_usd
-            ) AS u (requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd)
-        ) AS s
-        WHERE (d.requests, d.successful, d.input_tokens, d.output_tokens, d.timed, d.time_ms, d.cost_usd)
-            IS DISTINCT FROM
-            (s.requests, s.successful, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd)
+        FROM (
+            SELECT t.model_id, t.day, t.requests, t.successful, t.input_tokens, t.output_tokens, t.timed, t.time_ms,
+                t.cost_usd
+            FROM chat_stats_rollup_days AS t
+        ) AS kept
+        FULL JOIN chat_stats_days_of_slots() AS expected ON expected.model_id = kept.model_id AND expected.day = kept.day
+        WHERE kept IS DISTINCT FROM expected
     ) + (
         SELECT count(*)
         FROM (

@@ -59,10 +59,11 @@ BEGIN
         SELECT
             chat_stats_interval_start(p_interval, chat_stats_bucket_at(t.day, s.slot), p_timezone), t.model_id,
             s.requests, s.successful, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
-        FROM days AS t
+        FROM days AS d
+        JOIN chat_stats_rollup_slots AS t ON t.model_id = d.model_id AND t.day = d.day
         CROSS JOIN LATERAL unnest(t.slots, t.slot_requests, t.slot_successful, t.slot_input_tokens, t.slot_output_tokens, t.slot_timed, t.slot_time_ms, t.slot_cost_usd)
             AS s (slot, requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd)
-        WHERE NOT t.whole
+        WHERE NOT d.whole
           AND chat_stats_bucket_at(t.day, s.slot) >= first_bucket
           AND chat_stats_bucket_at(t.day, s.slot) < end_bucket
         UNION ALL
@@ -86,11 +87,26 @@ BEGIN
                      THEN processing_time_ms END::numeric AS time_ms,
                 CASE WHEN cost_usd BETWEEN -1000000000000000 AND 1000000000000000
                      THEN cost_usd END::numeric AS cost_usd
-            FROM chat_completion_requests
-            WHERE (created_at >= p_start AND created_at < first_bucket
-                   OR created_at >= end_bucket AND created_at < p_end)
-              AND model_id IN (SELECT w.model_id FROM wanted AS w)
+            FROM (  -- apart: with OR, an index on model and time would be read for all times of the model
+                SELECT * FROM chat_completion_requests WHERE created_at >= p_start AND created_at < first_bucket
+                UNION ALL
+                SELECT * FROM chat_completion_requests WHERE created_at >= end_bucket AND created_at < p_end
+            ) AS edges
+            WHERE model_id IN (SELECT w.model_id FROM wanted AS w)
         ) AS r
+        UNION ALL
+        -- A bucket that was purged counts as a whole where it begins.
+        SELECT
+            chat_stats_interval_start(p_interval, s.bucket, p_timezone), s.model_id,
+            s.requests, s.successful, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
+        FROM chat_stats_purged_slots(end_bucket, p_end) AS s
+        WHERE s.model_id IN (SELECT w.model_id FROM wanted AS w)
+        UNION ALL
+        SELECT
+            chat_stats_interval_start(p_interval, s.bucket, p_timezone), s.model_id,
+            s.requests, s.successful, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
+        FROM chat_stats_purged_slots(p_start, first_bucket) AS s
+        WHERE s.model_id IN (SELECT w.model_id FROM wanted AS w)
     )
     SELECT
         p.interval_start, p.model_id, sum(p.requests)::bigint, sum(p.successful)::bigint, sum(p.input_tokens),

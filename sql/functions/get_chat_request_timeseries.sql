@@ -5,6 +5,20 @@
 -- the requests have no cost_usd column.
 SELECT chat_stats_claim_function('get_chat_request_timeseries');
 
+-- CREATE OR REPLACE cannot add columns, and the first version had no percentiles.
+DO $drop$
+BEGIN
+    IF EXISTS (
+        SELECT FROM pg_proc AS p
+        WHERE p.proname = 'get_chat_request_timeseries'
+          AND p.pronamespace = quote_ident(current_schema())::regnamespace
+          AND 'p50_processing_time_ms' <> ALL (p.proargnames)
+    ) THEN
+        DROP FUNCTION get_chat_request_timeseries;
+    END IF;
+END
+$drop$;
+
 CREATE OR REPLACE FUNCTION get_chat_request_timeseries(
     p_bucket text,
     p_group_by text DEFAULT 'none',
@@ -24,7 +38,11 @@ RETURNS TABLE (
     total_output_tokens bigint,
     total_tokens bigint,
     avg_processing_time_ms numeric,
-    total_cost_usd numeric
+    total_cost_usd numeric,
+    p50_processing_time_ms numeric,
+    p90_processing_time_ms numeric,
+    p95_processing_time_ms numeric,
+    p99_processing_time_ms numeric
 )
 LANGUAGE plpgsql
 STABLE
@@ -70,11 +88,16 @@ BEGIN
         chat_stats_saturate(p.input_tokens), chat_stats_saturate(p.output_tokens),
         chat_stats_saturate(p.input_tokens + p.output_tokens),
         chat_stats_mean(p.time_ms, p.timed),
-        CASE WHEN (SELECT chat_stats_has_cost()) THEN COALESCE(p.cost_usd, 0) END
+        CASE WHEN (SELECT chat_stats_has_cost()) THEN COALESCE(p.cost_usd, 0) END,
+        COALESCE(q.p50_processing_time_ms, 0), COALESCE(q.p90_processing_time_ms, 0),
+        COALESCE(q.p95_processing_time_ms, 0), COALESCE(q.p99_processing_time_ms, 0)
     FROM chat_stats_intervals(p_bucket, p_timezone, range_start, range_end) AS i
     CROSS JOIN groups AS g
     LEFT JOIN points AS p
         ON p.interval_start = i.interval_start AND COALESCE(p.group_id, '') = COALESCE(g.group_id, '')
+    LEFT JOIN chat_stats_percentiles(
+        p_bucket, p_timezone, p_group_by, range_start, range_end, p_provider_id, p_model_id
+    ) AS q ON q.interval_start = i.interval_start AND COALESCE(q.group_id, '') = COALESCE(g.group_id, '')
     ORDER BY g.total DESC, g.group_id, i.interval_start;
 END
 $function$;

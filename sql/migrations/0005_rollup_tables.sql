@@ -11,7 +11,8 @@ DECLARE
     );
     incomplete boolean := EXISTS (
         SELECT FROM unnest(ARRAY[
-            'chat_stats_deltas', 'chat_stats_rollup_days', 'chat_stats_rollup_months', 'chat_stats_rollup_lifetime'
+            'chat_stats_deltas', 'chat_stats_rollup_slots', 'chat_stats_rollup_days', 'chat_stats_rollup_months',
+            'chat_stats_rollup_lifetime'
         ]) AS t (name)
         WHERE to_regclass(name) IS NULL
     );
@@ -34,19 +35,12 @@ BEGIN
         )
     $table$, model_id_type);
 
-    -- Totals of a UTC day, and of its 15-minute slots (0 to 95; those without any change are left out) as
-    -- parallel arrays: one row where there would be up to 96. Likewise the histogram of each slot.
+    -- The 15-minute slots (0 to 95) of a UTC day, in order, as parallel arrays: one row where there would be up to
+    -- 96. Those without any change are left out. Likewise the histogram of each slot.
     EXECUTE format($table$
-        CREATE TABLE IF NOT EXISTS chat_stats_rollup_days (
+        CREATE TABLE IF NOT EXISTS chat_stats_rollup_slots (
             model_id %1$s NOT NULL,
             day date NOT NULL,
-            requests bigint NOT NULL,
-            successful bigint NOT NULL,
-            input_tokens numeric NOT NULL,
-            output_tokens numeric NOT NULL,
-            timed bigint NOT NULL,
-            time_ms numeric NOT NULL,
-            cost_usd numeric NOT NULL,
             slots smallint[] NOT NULL,
             slot_requests bigint[] NOT NULL,
             slot_successful bigint[] NOT NULL,
@@ -62,7 +56,25 @@ BEGIN
         )
     $table$, model_id_type);
 
-    -- For ranges over all models: without it, they read the whole of the other index.
+    -- Totals of a UTC day, apart from its slots: ranges of weeks read many of these rows, and of the slots only
+    -- those of the two days at their ends.
+    EXECUTE format($table$
+        CREATE TABLE IF NOT EXISTS chat_stats_rollup_days (
+            model_id %1$s NOT NULL,
+            day date NOT NULL,
+            requests bigint NOT NULL,
+            successful bigint NOT NULL,
+            input_tokens numeric NOT NULL,
+            output_tokens numeric NOT NULL,
+            timed bigint NOT NULL,
+            time_ms numeric NOT NULL,
+            cost_usd numeric NOT NULL,
+            PRIMARY KEY (model_id, day)
+        )
+    $table$, model_id_type);
+
+    -- For ranges over all models: without them, they read the whole of the other index.
+    CREATE INDEX IF NOT EXISTS chat_stats_rollup_slots_day_idx ON chat_stats_rollup_slots (day);
     CREATE INDEX IF NOT EXISTS chat_stats_rollup_days_day_idx ON chat_stats_rollup_days (day);
 
     EXECUTE format($table$
@@ -96,6 +108,10 @@ BEGIN
             counts bigint[] NOT NULL
         )
     $table$, model_id_type);
+
+    -- Whoever adds up totals passes over the histograms: out of line, they are not in the way.
+    ALTER TABLE chat_stats_rollup_months SET (toast_tuple_target = 128);
+    ALTER TABLE chat_stats_rollup_lifetime SET (toast_tuple_target = 128);
 
     -- One row. `ready` since the backfill is done: only then are the rollups read.
     CREATE TABLE IF NOT EXISTS chat_stats_rollup_state (

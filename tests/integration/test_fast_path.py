@@ -117,11 +117,12 @@ def timeless(headers: httpx.Headers) -> list[tuple[str, str]]:
     return [
         (name, re.sub(r"\d+", "N", value) if name in ("age", "cache-status", "content-length") else value)
         for name, value in headers.multi_items()
+        if name != "x-request-id"
     ]
 
 
 def without_time(body: str) -> str:
-    return re.sub(r'"timestamp":"[^"]+"|"cache_age_seconds":[\d.]+', "", body)
+    return re.sub(r'"timestamp":"[^"]+"|"cache_age_seconds":[\d.]+|"request_id":"[^"]+"', "", body)
 
 
 async def open_ways(client_of: OpenClient, settings: Settings) -> Ways:

@@ -10,6 +10,8 @@ import pytest
 
 from service.aggregations import AGGREGATIONS
 from service.database import Database
+from service.retention import Retention
+from service.rollup import Rollup
 from tests.conftest import SettingsFactory, make_settings
 from tests.integration.conftest import OpenClient
 
@@ -20,6 +22,7 @@ STATISTICS = [
     "/chat-requests/models/1",
     "/chat-requests/counts",
     "/chat-requests/summary",
+    "/chat-requests/timeseries?bucket=1mo&group_by=model&timezone=Asia/Kathmandu",
 ]
 
 
@@ -54,6 +57,11 @@ async def test_models(client: httpx.AsyncClient, gateway: asyncpg.Connection) ->
             "total_output_tokens": 6,
             "total_tokens": 66,
             "avg_processing_time_ms": 200.33,
+            # 200 is in bin 136, 301 in bin 146: 1.04^136 / 1.02, 1.04^146 / 1.02
+            "p50_processing_time_ms": 203.2,
+            "p90_processing_time_ms": 300.79,
+            "p95_processing_time_ms": 300.79,
+            "p99_processing_time_ms": 300.79,
         },
     }
     assert body["metadata"]["total_models"] == 3
@@ -81,6 +89,10 @@ async def test_one_model(client: httpx.AsyncClient, gateway: asyncpg.Connection)
         "total_output_tokens": 0,
         "total_tokens": 5,
         "avg_processing_time_ms": 50.0,
+        "p50_processing_time_ms": 49.51,  # 1.04^100 / 1.02
+        "p90_processing_time_ms": 49.51,
+        "p95_processing_time_ms": 49.51,
+        "p99_processing_time_ms": 49.51,
     }
 
 
@@ -125,6 +137,10 @@ async def test_summary(client: httpx.AsyncClient, gateway: asyncpg.Connection) -
         "total_output_tokens": 14,
         "total_tokens": 86,
         "avg_processing_time_ms": 132.2,  # (100 + 200 + 301 + 50 + 10) / 5
+        "p50_processing_time_ms": 100.31,  # that of 100: 1.04^118 / 1.02
+        "p90_processing_time_ms": 300.79,
+        "p95_processing_time_ms": 300.79,
+        "p99_processing_time_ms": 300.79,
         "total_cost_usd": 1.75,
     }
     assert body["metadata"]["unavailable"] == []
@@ -218,6 +234,10 @@ async def test_a_database_without_the_tables_is_named_as_the_trouble(
         ("models/99999999999999999999", "model_id"),
         ("models/abc", "model_id"),
         ("models/%00", "model_id"),
+        ("timeseries?window=1y", "window"),
+        ("timeseries?model_id=abc", "model_id"),
+        ("timeseries?provider_id=-1", "provider_id"),
+        ("timeseries?start_date=2026-02-01&end_date=2026-01-01", "start_date"),
     ],
 )
 async def test_a_wrong_parameter_is_named(client: httpx.AsyncClient, query: str, parameter: str) -> None:
@@ -416,3 +436,24 @@ async def test_an_unexpected_error_shows_nothing_of_the_inside(
     assert response.status_code == 500
     assert response.headers["content-type"] == "application/problem+json"
     assert "NoneType" not in response.text
+
+
+async def test_an_edge_where_requests_were_purged_is_exact_to_15_minutes_and_says_so(
+    client: httpx.AsyncClient, gateway: asyncpg.Connection
+) -> None:
+    await Rollup(gateway).enable(lambda _done: None)
+    path = "/chat-requests/summary?start_date=2020-01-01T00:00:00&end_date=2020-01-01T00:07:00"
+    assert "precision" not in (await get(client, path))["metadata"]
+    await Retention(gateway).purge(datetime(2020, 1, 2, tzinfo=UTC), lambda _done: None)
+    path = path.replace("00:07", "00:05")
+    for method in ("rpc", "fallback_optimized"):
+        body = await get(client, path)
+        assert (body["metadata"]["method"], body["metadata"]["precision"]) == (method, "15m")
+        assert body["data"]["total_requests"] == 1
+        assert (await get(client, path))["metadata"]["precision"] == "15m"  # from the cache
+        for exact in ("?window=all", "?start_date=2020-01-01&end_date=2020-01-02", "?window=1h"):
+            body = await get(client, f"/chat-requests/counts{exact}")
+            assert "precision" not in body["metadata"]
+            assert body["metadata"]["total_requests"] == {"?window=all": 6, "?window=1h": 5}.get(exact, 1)
+        await gateway.execute("DROP FUNCTION IF EXISTS get_chat_request_summary")
+        path = path.replace("00:05", "00:06")

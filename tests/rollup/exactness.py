@@ -19,9 +19,88 @@ BEGIN
         FULL JOIN chat_stats_rolled_up(starts[i]::timestamptz, ends[i]::timestamptz, providers[i], models[i])
             AS r ON r.model_id = s.model_id
         WHERE s IS DISTINCT FROM r;
+        CONTINUE WHEN i > 2;  -- histograms cost more: those of all time and of one range
+        RETURN QUERY
+        SELECT format('[%s, %s) provider %s model %s: histogram of a scan %s, of the rollup %s',
+                      starts[i], ends[i], providers[i], models[i], s, r)
+        FROM chat_stats_scan_histograms(
+            NULL, NULL, starts[i]::timestamptz, ends[i]::timestamptz, providers[i], models[i]
+        ) AS s
+        FULL JOIN chat_stats_rolled_up_histograms(
+            NULL, NULL, starts[i]::timestamptz, ends[i]::timestamptz, providers[i], models[i]
+        ) AS r ON r.model_id = s.model_id AND r.bin = s.bin
+        WHERE s.n IS DISTINCT FROM r.n;
     END LOOP;
 END $$
 """
+
+#: Requests that were purged are moved aside into purged_requests, and scanned with those that are left. Of a
+#: purged one no more is to be known than its bucket, so it counts where that begins.
+MODEL = """
+CREATE TABLE purged_requests (LIKE chat_completion_requests);
+CREATE VIEW all_requests AS
+    SELECT * FROM (
+        SELECT model_id, input_tokens, output_tokens, processing_time_ms, status, cost_usd, created_at
+        FROM chat_completion_requests
+    ) AS r
+    UNION ALL
+    SELECT
+        model_id, input_tokens, output_tokens, processing_time_ms, status, cost_usd,
+        date_bin('15 minutes', created_at, '2000-01-01T00:00:00Z')
+    FROM purged_requests;
+
+CREATE FUNCTION scan_all_requests(p_start timestamptz, p_end timestamptz, p_provider_id text, p_model_id text)
+RETURNS TABLE (
+    model_id bigint, total_requests bigint, successful_requests bigint,
+    total_input_tokens numeric, total_output_tokens numeric,
+    timed_requests bigint, total_processing_time_ms numeric, total_cost_usd numeric
+)
+LANGUAGE sql STABLE AS $$
+    SELECT
+        r.model_id, count(*), count(*) FILTER (WHERE lower(r.status) IN ('completed', 'ok')),
+        COALESCE(sum(r.input_tokens), 0), COALESCE(sum(r.output_tokens), 0),
+        count(*) FILTER (WHERE abs(r.processing_time_ms) <= 1e15),
+        COALESCE(sum(r.processing_time_ms) FILTER (WHERE abs(r.processing_time_ms) <= 1e15), 0),
+        COALESCE(sum(r.cost_usd) FILTER (WHERE abs(r.cost_usd) <= 1e15), 0)
+    FROM all_requests AS r
+    WHERE (p_start IS NULL OR r.created_at >= p_start) AND (p_end IS NULL OR r.created_at < p_end)
+      AND r.model_id IS NOT NULL
+      AND (p_model_id IS NULL AND p_provider_id IS NULL OR r.model_id IN (
+          SELECT m.id FROM models AS m
+          WHERE (p_model_id IS NULL OR m.id::text = p_model_id)
+            AND (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
+      ))
+    GROUP BY r.model_id
+$$;
+
+CREATE FUNCTION scan_all_requests_histograms(
+    p_interval text, p_timezone text, p_start timestamptz, p_end timestamptz,
+    p_provider_id text, p_model_id text
+)
+RETURNS TABLE (interval_start timestamptz, model_id bigint, bin smallint, n bigint)
+LANGUAGE sql STABLE AS $$
+    SELECT NULL::timestamptz, r.model_id, chat_stats_bin(r.processing_time_ms), count(*)
+    FROM all_requests AS r
+    WHERE (p_start IS NULL OR r.created_at >= p_start) AND (p_end IS NULL OR r.created_at < p_end)
+      AND r.model_id IS NOT NULL AND abs(r.processing_time_ms) <= 1e15
+      AND (p_model_id IS NULL AND p_provider_id IS NULL OR r.model_id IN (
+          SELECT m.id FROM models AS m
+          WHERE (p_model_id IS NULL OR m.id::text = p_model_id)
+            AND (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
+      ))
+    GROUP BY r.model_id, chat_stats_bin(r.processing_time_ms)
+$$;
+"""
+
+#: Compares the rollup, and then what the functions scan without it, with all requests.
+COMPARISON_WITH_MODEL = (
+    COMPARISON.replace("chat_stats_scan", "scan_all_requests")
+    + ";"
+    + COMPARISON.replace("chat_stats_rolled_up", "scan_all_requests").replace(
+        "compare_with_scan", "compare_scan_with_model"
+    )
+    + ";"
+)
 
 #: Buckets that differ from the requests, and places where months and lifetime differ from the days.
 DRIFT = """
@@ -64,6 +143,10 @@ MOMENTS = (
     "2024-03-31 23:45:00+00",
     "2024-04-01 00:00:00+00",
     "2024-04-02 03:04:05.678901+00",
+    "yesterday",
+    "today",
+    "now",
+    "tomorrow",
     "2200-01-01 00:00:00+00",
     "250000-06-15 00:00:01+00",
     "294276-12-31 23:44:59.999999+00",

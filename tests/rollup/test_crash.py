@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import asyncpg
 import psutil
 import pytest
 
+from service import retention
 from service import rollup as upkeep
 from service.errors import DatabaseUnavailable
+from service.retention import Retention
 from service.rollup import Rollup
 from tests.conftest import run_migrations
 from tests.rollup.conftest import ignored
@@ -157,4 +160,35 @@ async def test_killed_in_the_middle_of_a_backfill_which_then_goes_on(
     await connection.execute(ORDINARY, 100)
     await Rollup(connection).enable(ignored)
     assert await connection.fetchval("SELECT chat_stats_rollup_ready()")
+    await assert_exact(connection)
+
+
+async def test_killed_in_the_middle_of_a_purge_which_can_be_run_again(
+    server: PostgresServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "BATCH_REQUESTS", 2000)
+    monkeypatch.setattr(retention, "BATCH_DAYS", 100)
+    connection, observer = await connect(), await connect()
+    await connection.execute(ORDINARY, 5_000)
+    await Rollup(connection).enable(ignored)
+    expected = await connection.fetch("SELECT * FROM get_models_with_requests()")
+    requests = await connection.fetchval("SELECT count(*) FROM chat_completion_requests")
+    before = datetime.now(UTC) - timedelta(days=20)
+    purging = asyncio.create_task(Retention(connection).purge(before, ignored))
+    kept = "SELECT count(*) FROM chat_stats_purged"
+    while not await observer.fetchval(kept):  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+    await active(observer, "%chat_stats_purge(%")
+    kill(server)
+    with pytest.raises(DatabaseUnavailable):
+        await purging
+    await restart(server)
+    connection = await connect()
+    left = await connection.fetchval("SELECT count(*) FROM chat_completion_requests")
+    assert 0 < left < requests
+    assert await connection.fetch("SELECT * FROM get_models_with_requests()") == expected
+    await assert_exact(connection)
+    assert await Rollup(connection).verify(ignored) == 0
+    assert (await Retention(connection).purge(before, ignored)).requests > 0
+    assert await connection.fetch("SELECT * FROM get_models_with_requests()") == expected
     await assert_exact(connection)

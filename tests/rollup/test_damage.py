@@ -7,7 +7,10 @@ import asyncpg
 import pytest
 
 from service import rollup as upkeep
-from service.rollup import ROLLUP_TABLES, Rollup
+from service.database import LOCK_CLASS
+from service.rollup import Rollup
+from service.rollup_connection import UPKEEP_LOCK
+from service.rollup_state import ROLLUP_TABLES
 from tests.conftest import Connection, run_migrations
 from tests.processes import chat_stats
 from tests.rollup.conftest import ignored
@@ -147,9 +150,10 @@ async def test_an_audit_finds_what_the_rollup_has_and_the_requests_have_not(
         "DELETE FROM chat_stats_rollup_lifetime",
         "INSERT INTO chat_stats_rollup_lifetime SELECT 99, 1, 1, 1, 1, 1, 1, 1, '{}', '{}'",
         "UPDATE chat_stats_rollup_days SET requests = requests + 1, timed = 0 WHERE model_id = 1",
-        "UPDATE chat_stats_rollup_days SET slot_input_tokens[1] = -7 WHERE model_id = 1",
-        "UPDATE chat_stats_rollup_days SET counts[1] = 12 WHERE model_id = 1",
+        "UPDATE chat_stats_rollup_slots SET slot_input_tokens[1] = -7 WHERE model_id = 1",
+        "UPDATE chat_stats_rollup_slots SET counts[1] = 12 WHERE model_id = 1",
         "DELETE FROM chat_stats_rollup_days WHERE model_id = 4",
+        "DELETE FROM chat_stats_rollup_slots WHERE model_id = 4",
     ],
 )
 async def test_totals_that_somebody_tampered_with_are_found_and_made_anew(
@@ -175,8 +179,8 @@ async def test_after_drift_was_found_enable_mends_as_much_as_repair(
 
 async def test_an_audit_leaves_alone_what_is_being_repaired(rolled_up: Connection, connect: object) -> None:
     other = await connect()
-    await other.execute(f"SELECT pg_advisory_lock({upkeep.LOCK_CLASS}, {upkeep._LOCK})")
-    await rolled_up.execute("UPDATE chat_stats_rollup_days SET slots = '{}', slot_requests = '{}'")
+    await other.execute(f"SELECT pg_advisory_lock({LOCK_CLASS}, {UPKEEP_LOCK})")
+    await rolled_up.execute("UPDATE chat_stats_rollup_slots SET slots = '{}', slot_requests = '{}'")
     assert await Rollup(rolled_up).audit() == 0
     assert (await Rollup(rolled_up).status()).audited_at is None
 

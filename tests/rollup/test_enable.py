@@ -5,13 +5,15 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from service import rollup as upkeep
 from service.errors import DatabaseBusy
-from service.rollup import Rollup
+from service.rollup import Rollup, open_rollup
+from service.rollup_state import ROLLUP_TABLES
 from service.settings import Settings
 from tests.conftest import Connection
 from tests.processes import ROOT, chat_stats
@@ -44,6 +46,27 @@ async def test_it_is_exact_over_a_table_that_is_written_to_and_keeps_no_writer_w
         await asyncio.sleep(0.3)
     print(f"slowest statement of a writer: {usual * 1000:.0f} ms before, {slowest * 1000:.0f} ms during")  # noqa: T201
     assert slowest < max(0.2, usual) + 0.5  # 200 ms, and what else runs on this machine
+    await assert_exact(requests)
+
+
+async def test_two_connections_backfill_days_of_their_own_at_the_same_time_and_it_is_exact(
+    requests: Connection, database_url: str, env: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "CHUNK_REQUESTS", 1000)
+    settings = Settings(database_url=env["CHAT_STATS_DATABASE_URL"], redis_url="redis://x", _env_file=None)
+    await requests.execute(ORDINARY, 20_000)
+    sizes = []
+    async with writing(database_url, 2), open_rollup(settings) as rollup:
+        together = rollup._together
+
+        async def heard(place: str, count: int) -> AsyncIterator[list[upkeep.Chunk]]:
+            async for chunks in together(place, count):
+                sizes.append(len(chunks))
+                yield chunks
+
+        rollup._together = heard
+        await rollup.enable(ignored)
+    assert sizes.count(2) >= 5
     await assert_exact(requests)
 
 
@@ -113,7 +136,7 @@ async def test_disable_drops_the_triggers_empties_the_rollup_and_scans_again(
     await rollup.disable()
     assert await rolled_up.fetchval(TRIGGERS) == 0
     assert not await rolled_up.fetchval(READY)
-    for table in upkeep.ROLLUP_TABLES:
+    for table in ROLLUP_TABLES:
         assert await rolled_up.fetchval(f"SELECT count(*) FROM {table}") == 0
     assert (await rollup.status()).state == "off"
     await rollup.enable(ignored)

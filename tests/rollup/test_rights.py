@@ -6,11 +6,13 @@ from itertools import count
 import asyncpg
 import pytest
 
-from service.errors import SchemaError
+from service.errors import DatabaseUnavailable, SchemaError
 from service.rollup import Rollup
+from service.settings import Settings
 from tests.conftest import Connection, run_migrations
 from tests.rollup.conftest import ignored
 from tests.rollup.exactness import assert_exact
+from worker import tasks
 
 pytestmark = pytest.mark.parametrize("postgres", ["embedded"], indirect=True)
 
@@ -136,11 +138,24 @@ async def test_without_migrations_every_command_says_to_run_them(empty_database:
     connection = await asyncpg.connect(empty_database)
     try:
         await connection.execute(
-            "DROP TABLE chat_stats_rollup_state, chat_stats_deltas, chat_stats_rollup_days, "
-            "chat_stats_rollup_months, chat_stats_rollup_lifetime"
+            "DROP TABLE chat_stats_rollup_state, chat_stats_deltas, chat_stats_rollup_slots, "
+            "chat_stats_rollup_days, chat_stats_rollup_months, chat_stats_rollup_lifetime"
         )
         for command in (Rollup.status, lambda rollup: rollup.enable(ignored), Rollup.disable):
             with pytest.raises(SchemaError, match="run: chat-stats migrate"):
                 await command(Rollup(connection))
     finally:
         await connection.close()
+
+
+async def test_on_a_read_only_server_folding_says_so_as_an_outage(
+    rolled_up: asyncpg.Connection, database_url: str
+) -> None:
+    """A failover to a standby is over when it is promoted: the worker tries again, and logs no traceback."""
+    await rolled_up.execute("INSERT INTO chat_completion_requests (model_id) VALUES (1)")
+    await rolled_up.execute(
+        "DO $$ BEGIN EXECUTE format("
+        "'ALTER DATABASE %I SET default_transaction_read_only = on', current_database()); END $$"
+    )
+    with pytest.raises(DatabaseUnavailable, match="read-only"):
+        await tasks.fold(Settings(database_url=database_url, _env_file=None))

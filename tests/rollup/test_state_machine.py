@@ -5,6 +5,7 @@ import os
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from random import Random
 from typing import Any
 
@@ -14,11 +15,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
+from service import retention as purging
 from service.errors import DatabaseBusy
+from service.retention import Retention
 from service.rollup import Rollup
 from tests.rollup import workload
 from tests.rollup.conftest import ignored
-from tests.rollup.exactness import COMPARISON, MOMENTS, differences, some_questions
+from tests.rollup.exactness import COMPARISON_WITH_MODEL, MODEL, MOMENTS, differences, some_questions
 from worker.local_servers import PostgresServer
 
 STEPS = int(os.environ.get("CHAT_STATS_STATE_MACHINE_STEPS", "2000"))
@@ -28,10 +31,25 @@ pytestmark = pytest.mark.timeout(400 + STEPS / 10)  # shrinking a failure takes 
 
 RESET = """
 SET session_replication_role = replica;
-TRUNCATE chat_completion_requests, models, providers, chat_stats_deltas, chat_stats_rollup_days,
-    chat_stats_rollup_months, chat_stats_rollup_lifetime RESTART IDENTITY;
+TRUNCATE chat_completion_requests, models, providers, chat_stats_deltas, chat_stats_rollup_slots,
+    chat_stats_rollup_days, chat_stats_rollup_months, chat_stats_rollup_lifetime, chat_stats_purged,
+    purged_requests RESTART IDENTITY;
+UPDATE chat_stats_rollup_state SET purged_before = NULL;
 SET session_replication_role = origin;
 """
+
+#: Until when requests are purged: edges of buckets, and moments within.
+PURGED_BEFORE = [
+    datetime.fromisoformat(moment)
+    for moment in (
+        "0001-01-01T00:00:00+00:00",
+        "2024-01-01T00:00:00+00:00",
+        "2024-02-28T11:15:00+00:00",
+        "2024-02-29T23:50:00+00:00",
+        "2024-03-01T00:07:30+00:00",
+        "2024-04-02T03:04:05.678901+00:00",
+    )
+]
 
 writers = st.integers(0, 2)
 model_ids = st.sampled_from([*range(1, 8), None])
@@ -83,7 +101,7 @@ class Database:
         connections = [self.wait(asyncpg.connect(url)) for _ in range(5)]
         self.writers = [Writer(connection) for connection in connections[:3]]
         self.reader, self.repairer = connections[3:]
-        self.wait(self.reader.execute(COMPARISON))
+        self.wait(self.reader.execute(MODEL + COMPARISON_WITH_MODEL))
         self.wait(Rollup(self.repairer).enable(ignored))
         for connection in connections[:3]:
             self.wait(connection.execute("SET lock_timeout = '5ms'"))
@@ -223,6 +241,26 @@ class RollupMachine(RuleBasedStateMachine):
         with suppress(DatabaseBusy):
             assert self.database.wait(Rollup(self.database.repairer).repair(ignored)) == 0
 
+    @rule(before=st.sampled_from(PURGED_BEFORE))
+    def purge(self, before: datetime) -> None:
+        with suppress(DatabaseBusy):  # another writer has changed such a request, and not committed yet
+            self.database.wait(self.purge_and_remember(before))
+
+    async def purge_and_remember(self, before: datetime) -> None:
+        """Remember the requests that are gone afterwards. No other connection does anything meanwhile."""
+        repairer = self.database.repairer
+        if any(writer.truncated for writer in self.database.writers):
+            return
+        await repairer.execute(
+            "INSERT INTO purged_requests SELECT * FROM chat_completion_requests WHERE created_at < $1", before
+        )
+        try:
+            await Retention(repairer).purge(before, ignored)
+        finally:
+            await repairer.execute(
+                "DELETE FROM purged_requests WHERE id IN (SELECT id FROM chat_completion_requests)"
+            )
+
     @rule(rows=rows)
     def bypass_and_repair(self, rows: list[workload.Row]) -> None:
         if not any(writer.is_open for writer in self.database.writers):
@@ -266,9 +304,14 @@ class RollupMachine(RuleBasedStateMachine):
 
 
 def test_after_every_step_the_rollup_gives_what_a_scan_gives(
-    database_url: str, postgres: PostgresServer
+    database_url: str, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps = STEPS if "embedded" in str(postgres.folder) else STEPS // 4
+    monkeypatch.setattr(purging, "PAUSE", 0)
+    monkeypatch.setattr(purging, "LOCK_MS", 5)
+    monkeypatch.setattr(purging, "ATTEMPTS", 1)
+    monkeypatch.setattr(purging, "BATCH_REQUESTS", 20)
+    monkeypatch.setattr(purging, "BATCH_DAYS", 4_000_000)
     database = Database(database_url)
     try:
         run_state_machine_as_test(

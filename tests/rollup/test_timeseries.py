@@ -1,11 +1,13 @@
 """get_chat_request_timeseries(): intervals by a time zone's calendar, the same from rollup and scan."""
 
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 import asyncpg
 import pytest
 
+from service import queries
 from service.rollup import Rollup
 
 SERIES = "SELECT * FROM get_chat_request_timeseries($1, $2, $3, $4, $5)"
@@ -35,12 +37,15 @@ async def filled(connection: asyncpg.Connection) -> asyncpg.Connection:
 async def series(
     connection: asyncpg.Connection, interval: str, group_by: str, zone: str, start: datetime, end: datetime
 ) -> list[asyncpg.Record]:
-    """Return the series, the same from the rollup and from a scan."""
+    """Return the series, the same from the rollup, from a scan and by the plain statement."""
     rolled_up = await connection.fetch(SERIES, interval, group_by, zone, start, end)
     await connection.execute("UPDATE chat_stats_rollup_state SET ready = false")
     scanned = await connection.fetch(SERIES, interval, group_by, zone, start, end)
     await connection.execute("UPDATE chat_stats_rollup_state SET ready = true")
-    assert rolled_up == scanned
+    plain = await connection.fetch(
+        queries.load("timeseries"), start, end, interval, group_by, zone, None, None, 100_000
+    )
+    assert rolled_up == scanned == plain
     return rolled_up
 
 
@@ -120,14 +125,24 @@ async def test_the_numbers_of_a_bucket_are_those_of_its_requests(connection: asy
     await Rollup(connection).enable(lambda _done: None)
     start = datetime(2026, 1, 1, tzinfo=UTC)
     rows = await series(connection, "1h", "model", "UTC", start, start + timedelta(hours=3))
-    values = [tuple(row.values())[1:] for row in rows]
+    values = [tuple(row.values())[1:-4] for row in rows]
     assert values == [
         ("1", "Alpha", 1, 0, 10, 1, 11, 100, 0.5),
         ("1", "Alpha", 2, 1, 25, 5, 30, 50, 0.25),
         ("1", "Alpha", 0, 0, 0, 0, 0, 0, 0),
     ]
+    percentiles = [list(row.values())[-4:] for row in rows]
+    assert percentiles == [[Decimal("100.31")] * 4, [Decimal("49.51")] * 4, [0] * 4]
 
 
 async def test_without_a_start_it_begins_with_the_first_request(filled: asyncpg.Connection) -> None:
     rows = await filled.fetch(SERIES, "1mo", "none", "UTC", None, datetime(2026, 4, 15, tzinfo=UTC))
     assert [row["bucket_start"] for row in rows] == [datetime(2026, month, 1, tzinfo=UTC) for month in (3, 4)]
+
+
+async def test_a_day_that_a_zone_left_out_is_no_interval_of_its_own(filled: asyncpg.Connection) -> None:
+    # Samoa went from one side of the date line to the other, without a 30 December.
+    zone = ZoneInfo("Pacific/Apia")
+    start, end = datetime(2011, 12, 28, tzinfo=zone), datetime(2012, 1, 2, tzinfo=zone)
+    days = await series(filled, "1d", "none", "Pacific/Apia", start, end)
+    assert [row["bucket_start"].astimezone(zone).day for row in days] == [28, 29, 31, 1]

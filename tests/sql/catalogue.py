@@ -56,7 +56,12 @@ ORDER BY 1, 2, 3
 
 
 #: Our functions that are not named chat_stats_*.
-_OURS = [*FUNCTIONS, "get_chat_request_summary", "get_chat_request_timeseries"]
+_OURS = [
+    *FUNCTIONS,
+    "get_chat_request_summary",
+    "get_chat_request_timeseries",
+    "get_chat_request_percentiles",
+]
 
 
 async def foreign_objects(connection: Any) -> list[str]:

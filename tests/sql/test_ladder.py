@@ -7,8 +7,10 @@ import orjson
 import pytest
 
 from service import compute as ladder
-from service.aggregations import AGGREGATIONS, TOKEN_AND_TIME_FIELDS, Query
+from service import percentiles
+from service.aggregations import AGGREGATIONS, Query
 from service.compute import Computed, Method
+from service.rows import PERCENTILE_FIELDS, TOKEN_AND_TIME_FIELDS
 from tests.sql import sample
 from tests.sql.conftest import Ask, BuildGateway, Role
 from tests.sql.schemas import PLAIN
@@ -20,9 +22,16 @@ pytestmark = pytest.mark.parametrize("postgres", ["embedded"], indirect=True)
 Connection = asyncpg.Connection
 
 MODELS = Query("models")
-MODEL_ROWS = sample.model_rows(PLAIN, sample.STATS_OF_ALL)
+MODEL_ROWS = sample.model_rows(
+    PLAIN,
+    {
+        model: sample.with_percentiles(stats, sample.PERCENTILES_OF_ALL[model])
+        for model, stats in sample.STATS_OF_ALL.items()
+    },
+)
+UNKNOWN_FROM_COUNTS = (*TOKEN_AND_TIME_FIELDS, *PERCENTILE_FIELDS)
 COUNTED_MODEL_ROWS = [
-    {**row, "stats": {**row["stats"], **dict.fromkeys(TOKEN_AND_TIME_FIELDS, 0)}} for row in MODEL_ROWS
+    {**row, "stats": {**row["stats"], **dict.fromkeys(UNKNOWN_FROM_COUNTS, 0)}} for row in MODEL_ROWS
 ]
 
 
@@ -96,7 +105,7 @@ async def test_counts_answer_when_the_role_may_not_read_the_columns_of_the_group
         f"TO {reading_role.name}"
     )
     computed = await ask(MODELS, url=reading_role.url)
-    assert (computed.method, computed.unavailable) == (Method.WITH_COUNTS, TOKEN_AND_TIME_FIELDS)
+    assert (computed.method, computed.unavailable) == (Method.WITH_COUNTS, UNKNOWN_FROM_COUNTS)
     assert as_json(computed) == COUNTED_MODEL_ROWS
 
 
@@ -104,15 +113,53 @@ async def test_counts_answer_when_the_grouped_statement_takes_too_long(owner: Co
     await owner.execute("DROP FUNCTION get_models_with_requests")
     await owner.execute(slow_requests("fallback_optimized"))
     computed = await ask(MODELS, timeout=1)
-    assert (computed.method, computed.unavailable) == (Method.WITH_COUNTS, TOKEN_AND_TIME_FIELDS)
+    assert (computed.method, computed.unavailable) == (Method.WITH_COUNTS, UNKNOWN_FROM_COUNTS)
     assert as_json(computed) == COUNTED_MODEL_ROWS
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        "DROP FUNCTION get_chat_request_percentiles",
+        "DROP FUNCTION chat_stats_histograms",
+        "REVOKE EXECUTE ON FUNCTION get_chat_request_percentiles FROM PUBLIC, CURRENT_USER",
+        "DROP FUNCTION get_chat_request_percentiles;"
+        "CREATE FUNCTION get_chat_request_percentiles(text, timestamptz, timestamptz, text, text) "
+        "RETURNS TABLE (group_id text, percentile int) LANGUAGE sql AS $$ SELECT 'a', 1 $$",
+    ],
+    ids=["missing", "broken", "refused", "somebody else's"],
+)
+async def test_the_percentiles_have_a_plain_statement_of_their_own(
+    owner: Connection,
+    ask: Ask,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    trouble: str,
+) -> None:
+    monkeypatch.setattr(percentiles, "_last_trouble", {})
+    await owner.execute(trouble)
+    for _ in range(2):
+        computed = await ask(MODELS)
+        assert (computed.method, computed.unavailable) == (Method.RPC, ())
+        assert as_json(computed) == MODEL_ROWS
+    said = [message for message in caplog.messages if "percentiles" in message]
+    assert len(said) == 1
+    assert said[0].startswith("the percentiles of models are computed without their function: ")
+
+
+async def test_percentiles_that_take_too_long_are_0_and_named(owner: Connection, ask: Ask) -> None:
+    await owner.execute(slow_requests("get_chat_request_percentiles"))
+    computed = await ask(MODELS, timeout=1)
+    assert (computed.method, computed.unavailable) == (Method.RPC, PERCENTILE_FIELDS)
+    unknown = dict.fromkeys(PERCENTILE_FIELDS, 0)
+    assert as_json(computed) == [{**row, "stats": {**row["stats"], **unknown}} for row in MODEL_ROWS]
 
 
 async def test_slices_answer_when_the_counts_take_too_long(owner: Connection, ask: Ask) -> None:
     await owner.execute("DROP FUNCTION get_models_with_requests")
     await owner.execute(slow_requests("fallback_optimized|fallback_with_counts"))
     computed = await ask(MODELS, timeout=2)
-    assert (computed.method, computed.unavailable) == (Method.SLICES, TOKEN_AND_TIME_FIELDS)
+    assert (computed.method, computed.unavailable) == (Method.SLICES, UNKNOWN_FROM_COUNTS)
     assert as_json(computed) == COUNTED_MODEL_ROWS
 
 
@@ -170,6 +217,7 @@ async def test_the_step_down_is_logged_once_and_so_is_the_way_back(
     owner: Connection, ask: Ask, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ladder, "METHOD_LOG", log := ladder.MethodLog())
+    monkeypatch.setattr(percentiles, "_last_trouble", {})
     await owner.execute("ALTER FUNCTION get_models_with_requests RENAME TO hidden")
     await ask(MODELS)
     await ask(MODELS)

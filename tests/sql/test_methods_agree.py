@@ -1,17 +1,21 @@
 """Every method of the ladder gives the hand-computed rows; what it cannot know is 0 and named."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
 from itertools import product
 from typing import Any
 
 import orjson
 import pytest
 
-from service.aggregations import AGGREGATIONS, COST_FIELDS, SUCCESS_FIELDS, TOKEN_AND_TIME_FIELDS, Query
+from service.aggregations import AGGREGATIONS, Query
 from service.compute import Method, _run
 from service.database import Database, Snapshot
 from service.errors import NotFound
+from service.percentiles import with_percentiles
+from service.rows import COST_FIELDS, SUCCESS_FIELDS, TOKEN_AND_TIME_FIELDS
 from service.timerange import TimeRange
+from service.timeseries import Series
 from tests.sql import sample
 from tests.sql.conftest import MigratedGateway
 from tests.sql.sample import END, MICROSECOND, START, Row
@@ -21,6 +25,8 @@ EXPECTED = (
     (TimeRange(), sample.STATS_OF_ALL, sample.PROVIDERS_OF_ALL, sample.SUMMARY_OF_ALL),
     (TimeRange(None, START, END), sample.STATS_OF_RANGE, sample.PROVIDERS_OF_RANGE, sample.SUMMARY_OF_RANGE),
 )
+
+MEAN = {"avg_processing_time_ms": 0}
 
 ONLY_COUNTS = (Method.WITH_COUNTS, Method.SLICES)
 
@@ -77,6 +83,51 @@ async def test_all_methods_give_the_expected_rows(snapshot: Snapshot, variant: V
         assert await answer(method, snapshot, Query("summary", range_)) == known_summary(
             method, variant, summary
         )
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+async def test_function_and_plain_statement_give_the_expected_percentiles(
+    snapshot: Snapshot, variant: Variant
+) -> None:
+    of_all = (TimeRange(), sample.PERCENTILES_OF_ALL, sample.SUMMARY_PERCENTILES_OF_ALL)
+    of_range = (
+        TimeRange(None, START, END),
+        sample.PERCENTILES_OF_RANGE,
+        sample.SUMMARY_PERCENTILES_OF_RANGE,
+    )
+    for plain, (range_, of_models, of_summary) in product((False, True), (of_all, of_range)):
+
+        async def percentiles(query: Query, data: Any, plain: bool = plain) -> Any:
+            aggregation = AGGREGATIONS[query.aggregation]
+            data, unknown = await with_percentiles(
+                snapshot, query, aggregation, data, plain=plain, timeout=20
+            )
+            assert unknown == ()
+            return data
+
+        rows = [{"model_id": variant.id("models", model), "stats": MEAN} for model in of_models]
+        for row, expected in zip(
+            await percentiles(Query("models", range_), rows), of_models.values(), strict=True
+        ):
+            assert row["stats"] == sample.with_percentiles(MEAN, expected)
+        assert await percentiles(Query("summary", range_), MEAN) == sample.with_percentiles(MEAN, of_summary)
+        one = Query("model", range_, model_id=str(variant.id("models", 4)))
+        row = await percentiles(one, rows[3])
+        assert row["stats"] == sample.with_percentiles(MEAN, of_models[4])
+
+
+@pytest.mark.parametrize("variant", [*PRODUCT[::5], *SPECIAL], ids=str)
+async def test_function_and_plain_statement_give_the_same_time_series(
+    snapshot: Snapshot, variant: Variant
+) -> None:
+    range_ = TimeRange(None, START - timedelta(days=2), END + MICROSECOND)
+    for series in (Series("1d"), Series("1h", "provider", "Asia/Kathmandu"), Series("1d", "model")):
+        query = Query("timeseries", range_, series=series)
+        points, unknown = await answer(Method.RPC, snapshot, query)
+        assert (points, unknown) == await answer(Method.OPTIMIZED, snapshot, query)
+        assert sum(point["total_requests"] for point in points) == 11  # all but request 4
+    assert [point["p50_processing_time_ms"] for point in points[:4]] == [0, 0, 1014.61, 0]  # of model 1
+    assert {point["group_id"] for point in points} == {variant.id("models", model) for model in range(1, 5)}
 
 
 @pytest.mark.parametrize("variant", [*PRODUCT[::5], *SPECIAL], ids=str)

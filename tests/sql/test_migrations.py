@@ -68,6 +68,7 @@ async def test_an_empty_database_gets_tables_indexes_and_functions(empty_databas
         assert set(await our_indexes(connection)) == {
             "chat_stats_requests_created_at_idx",
             "chat_stats_requests_model_id_created_at_idx",
+            "chat_stats_requests_status_created_at_idx",
         }
         for name in FUNCTIONS:
             argument = "NULL" if name.endswith(("_by_provider", "get_model_request_stats")) else ""

@@ -44,9 +44,11 @@ async def assert_all_is_there(connection: asyncpg.Connection, variant: Variant) 
     assert await rows_of(connection, "get_provider_request_stats()") == sample.provider_rows(
         variant, sample.PROVIDERS_OF_ALL
     )
-    assert {"chat_stats_requests_created_at_idx", "chat_stats_requests_model_id_created_at_idx"} <= set(
-        await our_indexes(connection)
-    )
+    assert {
+        "chat_stats_requests_created_at_idx",
+        "chat_stats_requests_model_id_created_at_idx",
+        "chat_stats_requests_status_created_at_idx",
+    } <= set(await our_indexes(connection))
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)

@@ -1,13 +1,15 @@
 """The format of an entry, and what Redis trouble means. Real servers: tests/integration."""
 
 import logging
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import fakeredis
 import pytest
 
-from service.cache import Cache, Entry, Generation, Stored, UndecodableEntry, connect, decode, encode
+from service.cache import Cache, Stored, connect
+from service.entry import Entry, Generation, UndecodableEntry, decode, encode
 from service.errors import CacheUnavailable
 from service.local_cache import LocalCache
 from service.settings import Settings
@@ -165,6 +167,31 @@ async def test_whoever_stores_an_older_answer_learns_the_newer_one(cache: Cache)
     newer = replace(ENTRY, computed_at=ENTRY.computed_at + timedelta(seconds=1), generation="g2")
     await cache.store("models:all", newer)
     assert await cache.store("models:all", ENTRY) == Stored(newer, kept=True)
+
+
+async def test_old_and_new_versions_of_the_format_share_a_redis_and_do_not_see_each_other(
+    redis: fakeredis.FakeAsyncRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = Cache(SETTINGS, redis)
+    await old.publish({"models:all": ENTRY}, generation_of(ENTRY))
+    for module in ("service.cache", "service.entry"):
+        monkeypatch.setattr(f"{module}.VERSION", 2)
+    new = Cache(SETTINGS, redis)
+    newer = replace(ENTRY, generation="g2")
+    assert await new.get("models:all") is None
+    assert await new.last_generation() is None
+    assert await new.publish({"models:all": newer}, generation_of(newer))
+    assert await new.get("models:all") == newer
+    monkeypatch.undo()
+    assert await old.get("models:all") == ENTRY
+    assert await old.last_generation() == generation_of(ENTRY)
+
+
+def test_a_copy_is_as_recent_as_the_question_and_not_as_the_reply() -> None:
+    copies = LocalCache(recent_seconds=10)
+    copies.put("models:all", ENTRY, taken_at=time.monotonic() - 11)
+    assert copies.recent("models:all") is None
+    assert copies.last_good("models:all") == ENTRY
 
 
 def test_a_local_copy_is_never_replaced_by_an_older_one() -> None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import orjson
 import pytest
 
-from service.cache import Entry
+from service.entry import Entry
 from service.envelope import Envelope, Form, form_of
 from service.settings import Settings
 from service.stats import Answer, CacheState

@@ -234,6 +234,7 @@ class _Demo:
         key = ' -H "X-API-Key: $KEY"' if self.settings.api_keys else ""
         api = f"{url}/api/monitoring"
         lines = [
+            f"Page      {url}/" if self.settings.web_page else "",
             f"API       {api}",
             f"Docs      {url}/docs",
             f"Health    {url}/health/ready",

@@ -1,0 +1,221 @@
+"""Answers about single requests: pages and exports of them, and points for plots."""
+
+import asyncio
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from service import plot, queries
+from service.database import Database
+from service.errors import ComputationTimedOut
+from service.exports import JSON, Format, encode, encoder
+from service.request_query import NESTED_FIELDS, Filters, RequestQuery, encode_cursor
+from service.request_reading import BATCH_ROWS, Reading, fetch
+from service.requests import Requests
+from service.settings import Settings
+
+#: Pages of more rows than this are exports: they take long, and wait for each other instead of for the rest.
+LARGE_PAGE = 1000
+
+RECENT_REQUESTS = 10
+
+#: Seconds for which a plot is answered from memory, and how many plots are kept.
+PLOT_SECONDS = 5.0
+PLOTS_KEPT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """A computed plot; its parts are JSON."""
+
+    recent: bytes
+    points: bytes
+    metadata: dict[str, Any]
+    computed_at: datetime
+    #: By this process's monotonic clock.
+    taken_at: float
+    etag: str
+
+    def seconds_left(self) -> int:
+        """Return for how many seconds it will be answered from memory."""
+        return max(0, int(self.taken_at + PLOT_SECONDS - time.monotonic()))
+
+    def render(self, *, kept: bool) -> bytes:
+        """Return the body; its two parts stand beside `data` too, where older clients read them."""
+        now = datetime.now(UTC)
+        age = max(0.0, round((now - self.computed_at).total_seconds(), 3))
+        metadata = {
+            **self.metadata,
+            "timestamp": now,
+            "cache": "hit" if kept else "miss",
+            "cache_age_seconds": age,
+        }
+        parts = b'"recent_requests":' + self.recent + b',"plot_data":' + self.points
+        return b'{"success":true,"data":{' + parts + b"}," + parts + b',"metadata":' + encode(metadata) + b"}"
+
+
+class Explorer:
+    """One per process."""
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self._settings = settings
+        self._database = database
+        self._requests = Requests(timeout=settings.query_timeout_seconds)
+        self._plots: OrderedDict[str, Plot] = OrderedDict()
+        self._plotting: dict[str, asyncio.Task[Plot]] = {}
+
+    async def close(self) -> None:
+        tasks = list(self._plotting.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def page(self, query: RequestQuery, fields: Sequence[str], format_: Format) -> AsyncIterator[bytes]:
+        """Yield a page in that format, in pieces. Nothing comes before the first rows have been read."""
+        try:
+            async with asyncio.timeout(self._settings.download_seconds):
+                async for piece in self._page(query, fields, format_):
+                    yield piece
+        except TimeoutError:
+            raise ComputationTimedOut("the requests could not be read in time") from None
+
+    async def _page(
+        self, query: RequestQuery, fields: Sequence[str], format_: Format
+    ) -> AsyncIterator[bytes]:
+        started = time.perf_counter()
+        timeout = self._settings.query_timeout_seconds
+        large = query.limit > LARGE_PAGE or format_ is not JSON
+        async with self._database.snapshot(wait_seconds=timeout, export=large) as snapshot:
+            reading = await self._requests.open(snapshot, query.filters, query.after)
+            id_types = await self._id_types(reading) if format_.name == "parquet" else {}
+            writer = encoder(format_, fields, id_types)
+            waiting = writer.start()
+            async for rows in self._requests.batches(reading, query, fields):
+                piece = writer.rows(rows)
+                reading.fit_batches(len(rows), len(piece))
+                if waiting or piece:
+                    yield waiting + piece
+                waiting = b""
+            metadata: dict[str, Any] = {}
+            if format_ is JSON:
+                metadata = await self._metadata(reading, query, snapshot.opened_at, started)
+            yield waiting + writer.end(metadata)
+
+    async def _id_types(self, reading: Reading) -> dict[str, type]:
+        records = await fetch(
+            reading.snapshot,
+            queries.load("requests_types"),
+            ["id", "model_id"],
+            timeout=self._settings.query_timeout_seconds,
+        )
+        whole_numbers = ("smallint", "integer", "bigint")
+        types = {record["name"]: int if record["type"] in whole_numbers else str for record in records}
+        providers = [model.columns["provider_id"] for model in reading.models.values()]
+        return {**types, "provider_id": int if not providers or isinstance(providers[0], int) else str}
+
+    async def _metadata(
+        self, reading: Reading, query: RequestQuery, computed_at: datetime, started: float
+    ) -> dict[str, Any]:
+        total, method = await self._requests.total(reading)
+        filters = query.filters
+        return {
+            "total_count": total,
+            "returned_count": reading.returned,
+            "limit": query.limit,
+            "offset": query.offset,
+            "filters": filters.given(),
+            "next_cursor": None if reading.next is None else encode_cursor(reading.next, filters),
+            **_common(filters, method, total, computed_at, (time.perf_counter() - started) * 1000),
+        }
+
+    async def plot(self, filters: Filters, points: int) -> tuple[Plot, bool]:
+        """Return the plot, and whether it came from memory."""
+        key = f"{points}:{filters.key()}"
+        kept = self._plots.get(key)
+        if kept is not None and time.monotonic() - kept.taken_at < PLOT_SECONDS:
+            return kept, True
+        task = self._plotting.get(key)
+        if task is None:
+            task = asyncio.create_task(self._compute_plot(filters, points))
+            self._plotting[key] = task
+            task.add_done_callback(lambda _: self._plotting.pop(key, None))
+        computed = await asyncio.shield(task)
+        self._plots[key] = computed
+        self._plots.move_to_end(key)
+        if len(self._plots) > PLOTS_KEPT:
+            self._plots.popitem(last=False)
+        return computed, False
+
+    async def _compute_plot(self, filters: Filters, points: int) -> Plot:
+        started = time.perf_counter()
+        timeout = self._settings.query_timeout_seconds
+        async with self._database.snapshot(wait_seconds=timeout) as snapshot:
+            reading = await self._requests.open(snapshot, filters)
+            recent = await self._rows(reading, RECENT_REQUESTS, NESTED_FIELDS)
+            few = await self._rows(reading, points + 1, ("created_at", "total_tokens", "processing_time_ms"))
+            if len(few) <= points:
+                chosen = plot.whole(few[::-1], points)
+            else:
+                chosen = await plot.sample(reading, points)
+            total, method = await self._requests.total(reading)
+        compute_ms = (time.perf_counter() - started) * 1000
+        recent_json = encode([dict(zip(NESTED_FIELDS, row, strict=True)) for row in recent])
+        points_json = encode(
+            {
+                "tokens": [tokens for _, tokens, _ in chosen.points],
+                "latency": [latency for _, _, latency in chosen.points],
+                "timestamps": [moment for moment, _, _ in chosen.points],
+            }
+        )
+        return Plot(
+            recent_json,
+            points_json,
+            {
+                "recent_count": len(recent),
+                "total_count": total,
+                "returned_count": len(chosen.points),
+                "filters": filters.given(),
+                "compression": "arrays",
+                "format_version": "1.0",
+                "sampling": chosen.sampling,
+                **_common(filters, method, total, snapshot.opened_at, compute_ms),
+            },
+            snapshot.opened_at,
+            time.monotonic(),
+            etag(recent_json, points_json, str(total).encode()),
+        )
+
+    async def _rows(self, reading: Reading, limit: int, fields: Sequence[str]) -> list[tuple[Any, ...]]:
+        query = RequestQuery(reading.filters, limit)
+        reading.batch_rows = BATCH_ROWS
+        return [row async for rows in self._requests.batches(reading, query, fields) for row in rows]
+
+
+def etag(*parts: bytes) -> str:
+    """Return an ETag of what these parts hold."""
+    digest = hashlib.blake2b(digest_size=12)
+    for part in parts:
+        digest.update(part)
+    return f'W/"{digest.hexdigest()}"'
+
+
+def _common(
+    filters: Filters, method: str, total: int | None, computed_at: datetime, compute_ms: float
+) -> dict[str, Any]:
+    range_ = filters.range
+    bounds = {} if range_.window is not None else {"start_date": range_.start, "end_date": range_.end}
+    return {
+        "timestamp": datetime.now(UTC),
+        "method": method,
+        "cache": "bypass",
+        "cache_age_seconds": 0.0,
+        "computed_at": computed_at,
+        "compute_ms": round(compute_ms, 3),
+        "window": range_.window,
+        **bounds,
+        "unavailable": ["total_count"] if total is None else [],
+    }

@@ -1,0 +1,282 @@
+"""The forms in which requests leave: JSON, CSV, NDJSON, Parquet. Each writes a page batch by batch."""
+
+import csv
+import importlib.util
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+import orjson
+
+from service.errors import InvalidParameter, NotAcceptable
+from service.requests import Row
+
+_JSON_OPTIONS = orjson.OPT_UTC_Z
+
+#: Rows of one row group of a Parquet file: enough to compress well, few enough to hold.
+ROW_GROUP_ROWS = 10_000
+
+#: What a spreadsheet would take for the start of a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    name: str
+    media_type: str
+    #: As the Content-Type header says it.
+    content_type: str
+    #: Whether rows may hold the nested object `models`.
+    nested: bool
+
+
+FORMATS = {
+    format_.name: format_
+    for format_ in (
+        Format("json", "application/json", "application/json", nested=True),
+        Format("csv", "text/csv", "text/csv; charset=utf-8; header=present", nested=False),
+        Format("ndjson", "application/x-ndjson", "application/x-ndjson", nested=True),
+        Format("parquet", "application/vnd.apache.parquet", "application/vnd.apache.parquet", nested=False),
+    )
+}
+JSON = FORMATS["json"]
+
+#: Other names of the same media types.
+_ALIASES = {"application/ndjson": "ndjson", "application/jsonl": "ndjson", "application/x-parquet": "parquet"}
+_BY_MEDIA_TYPE = {format_.media_type: format_ for format_ in FORMATS.values()} | {
+    alias: FORMATS[name] for alias, name in _ALIASES.items()
+}
+
+
+def choose_format(name: str | None, accept: str | None) -> Format:
+    """Return the format that the parameter `format` names, else the one that Accept prefers (RFC 9110).
+
+    Raises `InvalidParameter` for an unknown name, `NotAcceptable` when Accept allows none of them.
+    """
+    if name is not None:
+        if name not in FORMATS:
+            raise InvalidParameter("format", f"unknown format {name[:40]!r}; known: {', '.join(FORMATS)}")
+        return FORMATS[name]
+    if accept is None or not accept.strip():
+        return JSON
+    ranges = _accepted(accept)
+    # The order of FORMATS decides between equals, so JSON comes first.
+    quality, _, best = max(
+        (_quality(media_type, ranges), -place, format_)
+        for place, (media_type, format_) in enumerate(
+            sorted(_BY_MEDIA_TYPE.items(), key=lambda item: list(FORMATS).index(item[1].name))
+        )
+    )
+    if quality <= 0:
+        raise NotAcceptable(
+            f"Accept allows none of: {', '.join(known.media_type for known in FORMATS.values())}"
+        )
+    return best
+
+
+def _accepted(accept: str) -> dict[str, float]:
+    """Return the quality of each media range of an Accept header; one that cannot be read is 0."""
+    ranges: dict[str, float] = {}
+    for part in accept.split(","):
+        media_range, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        quality = next((p.removeprefix("q=") for p in parameters if p.startswith("q=")), "1")
+        known = re.fullmatch(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?", quality)
+        ranges[media_range] = max(ranges.get(media_range, 0.0), float(quality) if known else 0.0)
+    return ranges
+
+
+def _quality(media_type: str, ranges: dict[str, float]) -> float:
+    """Return the quality by the most specific range that fits."""
+    for candidate in (media_type, f"{media_type.partition('/')[0]}/*", "*/*"):
+        if candidate in ranges:
+            return ranges[candidate]
+    return 0.0
+
+
+class Encoder(Protocol):
+    """Writes rows; what it returns, in this order and one after the other, is the body."""
+
+    def start(self) -> bytes: ...
+    def rows(self, rows: Sequence[Row]) -> bytes: ...
+    def end(self, metadata: dict[str, Any]) -> bytes: ...
+
+
+class JsonEncoder:
+    """`{"success": true, "data": [...], "metadata": {...}}`; what is known only at the end stands there."""
+
+    def __init__(self, fields: Sequence[str]) -> None:
+        self._fields = fields
+        self._first = True
+
+    def start(self) -> bytes:
+        return b'{"success":true,"data":['
+
+    def rows(self, rows: Sequence[Row]) -> bytes:
+        encoded = encode([dict(zip(self._fields, row, strict=True)) for row in rows])[1:-1]
+        if self._first or not encoded:
+            self._first = self._first and not encoded
+            return encoded
+        return b"," + encoded
+
+    def end(self, metadata: dict[str, Any]) -> bytes:
+        return b'],"metadata":' + encode(metadata) + b"}"
+
+
+class NdjsonEncoder:
+    """One object a line."""
+
+    def __init__(self, fields: Sequence[str]) -> None:
+        self._fields = fields
+
+    def start(self) -> bytes:
+        return b""
+
+    def rows(self, rows: Sequence[Row]) -> bytes:
+        return b"".join(encode(dict(zip(self._fields, row, strict=True))) + b"\n" for row in rows)
+
+    def end(self, metadata: dict[str, Any]) -> bytes:
+        return b""
+
+
+class CsvEncoder:
+    """RFC 4180, with a header line. Null is an empty cell.
+
+    Text that a spreadsheet would take for a formula gets an apostrophe in front: names and error messages
+    come from strangers, and these files are made for spreadsheets. Numbers stay as they are.
+    """
+
+    def __init__(self, fields: Sequence[str]) -> None:
+        self._fields = fields
+        self._buffer = io.StringIO(newline="")
+        self._writer = csv.writer(self._buffer)
+
+    def start(self) -> bytes:
+        self._writer.writerow(self._fields)
+        return self._drain()
+
+    def rows(self, rows: Sequence[Row]) -> bytes:
+        self._writer.writerows([_cell(value) for value in row] for row in rows)
+        return self._drain()
+
+    def end(self, metadata: dict[str, Any]) -> bytes:
+        return b""
+
+    def _drain(self) -> bytes:
+        text = self._buffer.getvalue()
+        self._buffer.seek(0)
+        self._buffer.truncate()
+        return text.encode()
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, str):
+        return f"'{value}" if value.startswith(_FORMULA) else value
+    return iso(value) if isinstance(value, datetime) else value
+
+
+class ParquetEncoder:
+    """Parquet, zstd-compressed; ids are int64, or text where they are UUIDs."""
+
+    def __init__(self, fields: Sequence[str], id_types: dict[str, type]) -> None:
+        if importlib.util.find_spec("pyarrow") is None:
+            raise InvalidParameter(
+                "format",
+                "this service has no Parquet: its optional part is missing; "
+                "pip install 'chat-stats[parquet]'",
+            )
+        import pyarrow
+        import pyarrow.parquet
+
+        self._pyarrow = pyarrow
+        kinds = {int: pyarrow.int64(), str: pyarrow.string()}
+        types = {
+            **{name: kinds[id_types[name]] for name in ("id", "model_id", "provider_id")},
+            **dict.fromkeys(("input_tokens", "output_tokens", "total_tokens"), pyarrow.int64()),
+            **dict.fromkeys(("processing_time_ms", "cost_usd"), pyarrow.float64()),
+            "created_at": pyarrow.timestamp("us", tz="UTC"),
+        }
+        self._schema = pyarrow.schema([(name, types.get(name, pyarrow.string())) for name in fields])
+        self._text = {at for at, name in enumerate(fields) if self._schema.field(at).type == pyarrow.string()}
+        self._buffer = _Sink()
+        self._writer = pyarrow.parquet.ParquetWriter(
+            pyarrow.PythonFile(self._buffer, mode="w"), self._schema, compression="zstd"
+        )
+        self._waiting: list[Row] = []
+
+    def start(self) -> bytes:
+        return self._buffer.drain()
+
+    def rows(self, rows: Sequence[Row]) -> bytes:
+        self._waiting += rows
+        if len(self._waiting) >= ROW_GROUP_ROWS:
+            self._write()
+        return self._buffer.drain()
+
+    def end(self, metadata: dict[str, Any]) -> bytes:
+        self._write()
+        self._writer.close()
+        return self._buffer.drain()
+
+    def _write(self) -> None:
+        if self._waiting:
+            columns = [
+                [None if value is None else str(value) for value in column] if at in self._text else column
+                for at, column in enumerate(zip(*self._waiting, strict=True))
+            ]
+            arrays = [
+                self._pyarrow.array(column, field.type)
+                for column, field in zip(columns, self._schema, strict=True)
+            ]
+            self._writer.write_batch(self._pyarrow.record_batch(arrays, schema=self._schema))
+            self._waiting = []
+
+
+class _Sink(io.RawIOBase):
+    """A file that hands on what is written to it."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._position = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def write(self, data: Any, /) -> int:
+        part = bytes(data)
+        self._parts.append(part)
+        self._position += len(part)
+        return len(part)
+
+    def drain(self) -> bytes:
+        drained = b"".join(self._parts)
+        self._parts.clear()
+        return drained
+
+
+def encoder(format_: Format, fields: Sequence[str], id_types: dict[str, type]) -> Encoder:
+    """Return what writes `fields` in that format; `id_types` are those of id, model_id, provider_id."""
+    match format_.name:
+        case "csv":
+            return CsvEncoder(fields)
+        case "ndjson":
+            return NdjsonEncoder(fields)
+        case "parquet":
+            return ParquetEncoder(fields, id_types)
+        case _:
+            return JsonEncoder(fields)
+
+
+def encode(value: Any) -> bytes:
+    """Return JSON; ids that are UUIDs become text."""
+    return orjson.dumps(value, default=str, option=_JSON_OPTIONS)
+
+
+def iso(moment: datetime) -> str:
+    """Return a moment as it stands in JSON."""
+    return orjson.dumps(moment, option=_JSON_OPTIONS).decode()[1:-1]

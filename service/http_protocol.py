@@ -1,0 +1,141 @@
+"""What one connection may ask of a server process: a bounded head, in bounded time, and no large body.
+
+uvicorn's protocol on httptools has no such bounds: a head that never ends would be kept in memory. The errors
+are problem+json like all others, also where uvicorn by itself would answer in plain text.
+"""
+
+import asyncio
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+#: Longest request line and headers together, in bytes.
+MAX_HEAD_BYTES = 32 * 1024
+#: Longest body in bytes: no endpoint takes one, clients may send an empty JSON document all the same.
+MAX_BODY_BYTES = 64 * 1024
+#: Seconds that a client may take for the head of a request.
+HEAD_SECONDS = 10.0
+
+
+class _Refused(Exception):
+    """The request is out of bounds; the parser reports it like a request that cannot be parsed."""
+
+
+class BoundedHttpProtocol(HttpToolsProtocol):
+    """uvicorn's protocol with bounds: 431 for a long head, 413 for a large body, closed when too slow."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._awaiting_head = True
+        self._head_bytes = 0
+        self._body_bytes = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._refusal: tuple[HTTPStatus, str] | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._start_timer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._awaiting_head:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if not self._awaiting_head:
+            self._stop_timer()
+        elif self._head_bytes > MAX_HEAD_BYTES:
+            self._refuse_head()
+            self.send_400_response("")
+        elif self._head_bytes and self._timer is None:
+            self._start_timer()
+
+    def on_message_begin(self) -> None:
+        self._awaiting_head = True
+        self._body_bytes = 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        # What arrived together with the head may be a body: only a large arrival is worth a look.
+        if self._head_bytes > MAX_HEAD_BYTES and self._head_size() > MAX_HEAD_BYTES:
+            self._refuse_head()
+            raise _Refused
+        self._awaiting_head = False
+        self._head_bytes = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._body_bytes += len(body)
+        if self._body_bytes > MAX_BODY_BYTES:
+            self._refusal = (
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                f"the body is longer than {MAX_BODY_BYTES} bytes; no endpoint takes one",
+            )
+            raise _Refused
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._awaiting_head = True
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what cannot be served and close; in the midst of another answer, only close."""
+        if self.transport.is_closing():
+            return
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is None or cycle.response_complete or not cycle.response_started:
+            status, detail = self._refusal or (HTTPStatus.BAD_REQUEST, msg)
+            self.transport.write(_problem(status, detail))
+        if cycle is not None:
+            cycle.disconnected = True
+        self.transport.close()
+
+    def _refuse_head(self) -> None:
+        self._refusal = (
+            HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+            f"the request line and headers are longer than {MAX_HEAD_BYTES} bytes together",
+        )
+
+    def _head_size(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+    def _start_timer(self) -> None:
+        self._timer = self.loop.call_later(HEAD_SECONDS, self._head_took_too_long)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _head_took_too_long(self) -> None:
+        self._timer = None
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            self._start_timer()  # the answer before it is under way still
+        elif self._awaiting_head and not self.transport.is_closing():
+            self.transport.close()
+
+
+def _problem(status: HTTPStatus, detail: str) -> bytes:
+    body = orjson.dumps(
+        {
+            "type": "about:blank",
+            "title": status.phrase,
+            "status": status.value,
+            "detail": detail,
+            "success": False,
+        }
+    )
+    head = (
+        f"HTTP/1.1 {status.value} {status.phrase}\r\n"
+        "content-type: application/problem+json\r\n"
+        f"content-length: {len(body)}\r\n"
+        "cache-control: no-store\r\n"
+        "connection: close\r\n"
+        "\r\n"
+    )
+    return head.encode() + body

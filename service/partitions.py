@@ -1,0 +1,47 @@
+"""Partitions that were detached or dropped: their rows went without a trigger, their statistics stay.
+
+A rollup that has more than the requests is a damaged one, but for the time of a partition that is gone:
+there, what it has more is kept like what was purged. When the same partition is attached again, that is
+given back.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import asyncpg
+
+from service import queries
+
+#: Runs a statement with its arguments, and translates its errors.
+Fetch = Callable[..., Awaitable[list[asyncpg.Record]]]
+
+
+async def keep_detached(fetch: Fetch) -> int:
+    """Keep the statistics of partitions that are gone; return of how many models' buckets.
+
+    The caller holds the lock of the rollup's upkeep, and the rollup was not wrong when they went.
+    """
+    kept = 0
+    for partition in await fetch(queries.load("partitions_changed")):
+        for day in await fetch(queries.load("rollup_days_between"), partition["starts"], partition["ends"]):
+            kept += await _keep(fetch, day["start"], day["end"], gone=partition["gone"])
+        await fetch(
+            "UPDATE chat_stats_partitions SET attached = $2 WHERE partition = $1",
+            partition["partition"],
+            not partition["gone"],
+        )
+    await fetch(queries.load("partitions_seen"))
+    return kept
+
+
+async def forget_partitions(fetch: Fetch) -> None:
+    """Forget partitions that are gone: the rollup is about to be made from what there is."""
+    await fetch("DELETE FROM chat_stats_partitions WHERE attached")
+    await fetch(queries.load("partitions_seen"))
+
+
+async def _keep(fetch: Fetch, *bounds: Any, gone: bool) -> int:
+    records = await fetch(
+        "SELECT chat_stats_keep($1::text::timestamptz, $2::text::timestamptz, $3)", *bounds, gone
+    )
+    return int(records[0][0])

@@ -1,0 +1,33 @@
+-- Requests that have a time, newest first, after the place ($4, $5) where the last page ended.
+-- $1, $2: start and end of the time range; $3: status. NULL: no limit. $6: rows to skip, $7: rows to return.
+SELECT {columns}
+FROM (
+    SELECT b.*
+    FROM (
+        -- An optional column that the requests lack is found one scope out, here.
+        SELECT
+            NULL::text AS request_id, NULL::text AS error_message, NULL::text AS user_id,
+            NULL::numeric AS cost_usd
+    ) AS absent
+    CROSS JOIN LATERAL ({branches}) AS b
+    ORDER BY b.created_at DESC, b.id DESC
+    OFFSET $6 LIMIT $7
+) AS r
+ORDER BY r.created_at DESC, r.id DESC
+
+-- branch: one for each model, or one for many. Not NULLS LAST, which no index has: requests without a time are
+-- read apart, afterwards.
+(
+    SELECT
+        id, model_id, input_tokens, output_tokens, processing_time_ms, status, created_at,
+        request_id, error_message, user_id, cost_usd
+    FROM chat_completion_requests
+    WHERE {models}
+      AND created_at IS NOT NULL
+      AND ($1::timestamptz IS NULL OR created_at >= $1)
+      AND ($2::timestamptz IS NULL OR created_at < $2)
+      AND ($3::text IS NULL OR {status})
+      AND ($4::text IS NULL OR (created_at, id) < ($4::text::timestamptz, $5))
+    ORDER BY created_at DESC, id DESC
+    LIMIT $6::bigint + $7::bigint
+)

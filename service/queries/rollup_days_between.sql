@@ -1,0 +1,12 @@
+-- The UTC days of which the rollup has numbers and that [$1, $2) touches.
+SELECT
+    GREATEST(chat_stats_bucket_at(d.day, 0::smallint), chat_stats_bucket($1::text::timestamptz))::text AS start,
+    LEAST(chat_stats_bucket_at(d.day, 0::smallint) + interval '1 day', $2::text::timestamptz)::text AS end
+FROM (
+    SELECT t.day FROM chat_stats_rollup_days AS t
+    UNION
+    SELECT chat_stats_day(t.bucket) FROM chat_stats_deltas AS t
+) AS d
+WHERE isfinite(d.day) AND d.day < '294277-01-01'
+  AND d.day BETWEEN chat_stats_day($1::text::timestamptz) AND chat_stats_day($2::text::timestamptz)
+ORDER BY d.day

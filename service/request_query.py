@@ -1,0 +1,213 @@
+"""What `/chat-requests` may be asked: filters, the place in the order at which a page begins, columns."""
+
+import base64
+import binascii
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from service.aggregations import parse_id
+from service.errors import InvalidParameter
+from service.timerange import TimeRange
+
+MAX_LIMIT = 100_000
+MAX_OFFSET = 2**62
+
+#: Longest `model_name` and `status` that can be meant.
+_MAX_TEXT = 500
+
+#: The columns of the requests and how they are read, so that each has one type whatever the table's.
+#: NaN, infinities and what is beyond reason are no times and no costs, as in the statistics; a moment that
+#: JSON's readers do not know (infinite, before year 1, after 9999) is null.
+_IN_CALENDAR = "r.created_at BETWEEN '0001-01-01' AND '9999-12-31T23:59:59.999999'"
+_MEASURED = "CASE WHEN r.{0} BETWEEN -1000000000000000 AND 1000000000000000 THEN r.{0}::float8 END AS {0}"
+REQUEST_COLUMNS = {
+    "id": "r.id",
+    "request_id": "r.request_id::text AS request_id",
+    "model_id": "r.model_id",
+    "input_tokens": "r.input_tokens::bigint AS input_tokens",
+    "output_tokens": "r.output_tokens::bigint AS output_tokens",
+    "total_tokens": (
+        "LEAST(GREATEST(COALESCE(r.input_tokens, 0)::numeric + COALESCE(r.output_tokens, 0), "
+        "-9223372036854775808), 9223372036854775807)::bigint AS total_tokens"
+    ),
+    "processing_time_ms": _MEASURED.format("processing_time_ms"),
+    "status": "r.status::text AS status",
+    "error_message": "r.error_message::text AS error_message",
+    "user_id": "r.user_id::text AS user_id",
+    "cost_usd": _MEASURED.format("cost_usd"),
+    "created_at": f"CASE WHEN {_IN_CALENDAR} THEN r.created_at::timestamptz END AS created_at",
+}
+#: The place of a row whose `created_at` reads as null though it has one.
+ODD_MOMENT = f"CASE WHEN {_IN_CALENDAR} THEN NULL ELSE r.created_at::timestamptz::text END AS odd_moment"
+
+#: What a row says of its model and provider, beside the nested `models`.
+MODEL_COLUMNS = (
+    "model_name",
+    "model_identifier",
+    "provider_model_id",
+    "provider_id",
+    "provider_name",
+    "provider_slug",
+)
+NESTED = "models"
+
+#: Columns when none are chosen: of JSON and NDJSON, and of formats whose rows are flat.
+NESTED_FIELDS = (*REQUEST_COLUMNS, NESTED)
+FLAT_FIELDS = (*REQUEST_COLUMNS, *MODEL_COLUMNS)
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Which requests are meant; the same for the rows and for `total_count`."""
+
+    range: TimeRange = TimeRange()
+    model_id: str | None = None
+    provider_id: str | None = None
+    model_name: str | None = None
+    status: str | None = None
+
+    def given(self) -> dict[str, Any]:
+        """Return the filters for `metadata.filters`: null where there is none."""
+        return {
+            "model_id": self.model_id,
+            "provider_id": self.provider_id,
+            "model_name": self.model_name,
+            "status": self.status,
+            "window": self.range.window,
+            "start_date": self.range.start,
+            "end_date": self.range.end,
+        }
+
+    def key(self) -> str:
+        """Return what tells these filters from all others."""
+        return orjson.dumps(self.given()).decode()
+
+    @property
+    def has_bounds(self) -> bool:
+        start, end = self.range.bounds(datetime.now(UTC))
+        return start is not None or end is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """The last row of a page: where the next one begins."""
+
+    #: As Postgres writes and reads it, infinities too; None: the row has no time.
+    moment: str | None
+    id: int | UUID
+    #: When the first page was read: a window ends then on all pages.
+    as_of: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RequestQuery:
+    filters: Filters = Filters()
+    limit: int = 100
+    offset: int = 0
+    after: Position | None = None
+
+
+def parse_filters(
+    range_: TimeRange,
+    *,
+    model_id: str | None = None,
+    provider_id: str | None = None,
+    model_name: str | None = None,
+    status: str | None = None,
+) -> Filters:
+    """Read the filters; `InvalidParameter` names the one that is wrong. An empty model_name is none."""
+    return Filters(
+        range_,
+        None if model_id is None else parse_id("model_id", model_id),
+        None if provider_id is None else parse_id("provider_id", provider_id),
+        _text("model_name", model_name) or None,
+        _text("status", status),
+    )
+
+
+def _text(parameter: str, value: str | None) -> str | None:
+    if value is not None and ("\0" in value or len(value) > _MAX_TEXT):
+        raise InvalidParameter(
+            parameter, f"{parameter} must be at most {_MAX_TEXT} characters, none of them NUL"
+        )
+    return value
+
+
+def parse_number(parameter: str, text: str | None, *, default: int, least: int, most: int) -> int:
+    """Read a whole number; `InvalidParameter` says which ones are allowed."""
+    if text is None:
+        return default
+    if re.fullmatch(r"[0-9]{1,25}", text) and least <= int(text) <= most:
+        return int(text)
+    raise InvalidParameter(
+        parameter, f"{parameter} {text[:40]!r} is not a whole number from {least} to {most}"
+    )
+
+
+def parse_fields(text: str | None, *, nested: bool) -> tuple[str, ...]:
+    """Read the comma-separated `fields`; all that the format shows by itself when none are given."""
+    default = NESTED_FIELDS if nested else FLAT_FIELDS
+    if text is None:
+        return default
+    known = (*FLAT_FIELDS, NESTED) if nested else FLAT_FIELDS
+    fields = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+    for name in fields:
+        if name not in known:
+            raise InvalidParameter("fields", f"unknown field {name[:40]!r}; known: {', '.join(known)}")
+    return fields
+
+
+def encode_cursor(position: Position, filters: Filters) -> str:
+    """Return the cursor for the page after `position`: opaque, and good for these filters alone."""
+    of_uuid = isinstance(position.id, UUID)
+    payload = orjson.dumps(
+        [position.moment, str(position.id) if of_uuid else position.id, of_uuid, position.as_of]
+    )
+    return _text_of(_checksum(payload, filters) + payload)
+
+
+def parse_cursor(text: str, filters: Filters) -> Position:
+    """Read a cursor; one that was changed, or belongs to other filters, is an `InvalidParameter`."""
+    try:
+        raw = base64.b64decode(text.encode("ascii") + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        checksum, payload = raw[:_CHECKSUM_BYTES], raw[_CHECKSUM_BYTES:]
+        if checksum != _checksum(payload, filters) or _text_of(raw) != text:
+            raise ValueError
+        moment, id_, of_uuid, as_of = orjson.loads(payload)
+        return Position(moment, UUID(id_) if of_uuid else int(id_), datetime.fromisoformat(as_of))
+    except (ValueError, TypeError, binascii.Error):
+        raise InvalidParameter(
+            "cursor",
+            "cursor must be the next_cursor of an answer, unchanged, with the filters of that answer",
+        ) from None
+
+
+_CHECKSUM_BYTES = 9
+
+
+def _text_of(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def _checksum(payload: bytes, filters: Filters) -> bytes:
+    # Against mistakes, not against attacks: a forged cursor shows nothing that the filters would not.
+    key = filters.key().encode()
+    return hashlib.blake2b(payload + key, digest_size=_CHECKSUM_BYTES, person=b"chat-stats page").digest()
+
+
+def check_start(cursor: str | None, offset: str | None) -> None:
+    if cursor is not None and offset is not None:
+        raise InvalidParameter("cursor", "give either cursor or offset, not both")
+
+
+def row_columns(fields: Sequence[str]) -> list[str]:
+    """Return the columns to read for `fields`: id, model and time too, by which the order goes on."""
+    names = dict.fromkeys(("id", "model_id", "created_at", *fields))
+    return [name for name in names if name in REQUEST_COLUMNS]

@@ -1,0 +1,278 @@
+"""Reads single requests: pages of them, newest first, and how many there are.
+
+The models and providers are read first, as they are few; the statement over the requests then needs no join,
+and goes down an index in the order of the answer. It runs as a cursor in a read-only transaction, so that
+neither side holds more than a batch of rows.
+"""
+
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import count
+from typing import Any
+
+import asyncpg
+
+from service import queries
+from service.database import Snapshot
+from service.errors import ComputationTimedOut, InvalidParameter
+from service.request_query import (
+    NESTED,
+    ODD_MOMENT,
+    REQUEST_COLUMNS,
+    Filters,
+    Position,
+    RequestQuery,
+    row_columns,
+)
+from service.request_reading import Model, Reading, fetch, model_of
+
+logger = logging.getLogger(__name__)
+
+#: A count that took t seconds is kept for t times this many, so that counting takes at most 5 % of the time.
+COUNT_KEPT_TIMES = 20
+COUNT_KEPT_SECONDS = 60.0
+#: Counts quicker than this are made each time.
+QUICK_COUNT_SECONDS = 0.02
+COUNTS_KEPT = 1000
+
+#: More statuses than this are no list to choose from.
+MAX_STATUSES = 100
+STATUSES_KEPT_SECONDS = 60.0
+#: Seconds after which an unknown status is looked up again: it may have come into use.
+STATUSES_ASKED_SECONDS = 1.0
+STATUSES_TIMEOUT_SECONDS = 1.0
+
+Row = tuple[Any, ...]
+
+_cursor_numbers = count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Statuses:
+    """Those in use; `names` is None where they are too many, or cannot be listed quickly."""
+
+    type: str
+    names: tuple[str, ...] | None
+    read_at: float
+
+
+class Requests:
+    """Single requests. One per process; it keeps counts that were costly, and the statuses in use."""
+
+    def __init__(self, *, timeout: float) -> None:
+        self._timeout = timeout
+        self._counts: OrderedDict[str, tuple[float, int | None]] = OrderedDict()
+        self._statuses: Statuses | None = None
+
+    async def open(self, snapshot: Snapshot, filters: Filters, after: Position | None = None) -> Reading:
+        """Look up what the filters mean; `InvalidParameter` for a status that is not in use."""
+        as_of = snapshot.now if after is None else after.as_of
+        status_type = "text"
+        if filters.status is not None:
+            status_type = await self._status_type(snapshot, filters.status)
+        records = await fetch(
+            snapshot,
+            queries.load("requests_models"),
+            filters.provider_id,
+            filters.model_id,
+            timeout=self._timeout,
+        )
+        needle = None if filters.model_name is None else filters.model_name.lower()
+        models = {
+            record["id"]: model_of(record)
+            for record in records
+            if needle is None or needle in (record["model_name"] or "").lower()
+        }
+        return Reading(snapshot, filters, as_of, models, status_type, self._timeout)
+
+    async def _status_type(self, snapshot: Snapshot, status: str) -> str:
+        now = time.monotonic()
+        known = self._statuses
+        if (
+            known is None
+            or now - known.read_at > STATUSES_KEPT_SECONDS
+            or (
+                known.names is not None
+                and status not in known.names
+                and now - known.read_at > STATUSES_ASKED_SECONDS
+            )
+        ):
+            known = self._statuses = await self._read_statuses(snapshot)
+        if known.names is not None and status not in known.names:
+            raise InvalidParameter(
+                "status",
+                f"no request has the status {status[:40]!r}; in use: {', '.join(known.names) or 'none'}",
+            )
+        return known.type
+
+    async def _read_statuses(self, snapshot: Snapshot) -> Statuses:
+        types = await fetch(snapshot, queries.load("requests_types"), ["status"], timeout=self._timeout)
+        type_ = types[0]["type"] if types else "text"
+        try:
+            records = await fetch(
+                snapshot,
+                queries.load("requests_statuses"),
+                MAX_STATUSES + 1,
+                timeout=min(STATUSES_TIMEOUT_SECONDS, self._timeout),
+            )
+        except ComputationTimedOut:
+            logger.warning("the statuses in use cannot be listed quickly: is there an index on status?")
+            return Statuses(type_, None, time.monotonic())
+        names = tuple(record["status"] for record in records) if len(records) <= MAX_STATUSES else None
+        return Statuses(type_, names, time.monotonic())
+
+    async def batches(
+        self, reading: Reading, query: RequestQuery, fields: Sequence[str]
+    ) -> AsyncIterator[list[Row]]:
+        """Yield the page's rows as tuples of `fields`; `reading.next` is known when it is over."""
+        if not reading.models:
+            return
+        columns = row_columns(fields)
+        cells = [columns.index(name) if name in REQUEST_COLUMNS else name for name in fields]
+        model_at, moment_at = columns.index("model_id"), columns.index("created_at")
+        last: asyncpg.Record | None = None
+        async for records, more in self._pages(reading, query, columns):
+            last = records[-1]
+            reading.returned += len(records)
+            reading.next = Position(_moment(last, moment_at), last["id"], reading.as_of) if more else None
+            yield [
+                tuple(
+                    record[cell]
+                    if isinstance(cell, int)
+                    else _of_model(reading.models[record[model_at]], cell)
+                    for cell in cells
+                )
+                for record in records
+            ]
+
+    async def _pages(
+        self, reading: Reading, query: RequestQuery, columns: list[str]
+    ) -> AsyncIterator[tuple[list[asyncpg.Record], bool]]:
+        """Yield batches of records, each with whether there are more rows after it; one row more is read."""
+        left, offset, after = query.limit, query.offset, query.after
+        sql_columns = [*(REQUEST_COLUMNS[name] for name in columns), ODD_MOMENT]
+        held: list[asyncpg.Record] = []
+        filters = reading.filters
+        parts = []
+        if after is None or after.moment is not None:
+            parts.append("requests_timed")
+        if reading.bounds == (None, None):
+            parts.append("requests_untimed")
+        for part in parts:
+            arguments: list[Any]
+            if part == "requests_timed":
+                place = (None, None) if after is None else (after.moment, after.id)
+                arguments = [*reading.bounds, filters.status, *place, offset, left + 1 - len(held)]
+            else:
+                if offset and not held and left == query.limit and parts[0] == "requests_timed":
+                    offset = max(0, offset - await self._count(reading, timed=True))
+                elif left != query.limit or held:
+                    offset = 0
+                among = after is not None and after.moment is None
+                arguments = [
+                    filters.status,
+                    among,
+                    after.id if among and after else None,
+                    offset,
+                    left + 1 - len(held),
+                ]
+            statement = reading.statement(part, arguments, sql_columns)
+            async for records in self._cursor(reading, part, statement, arguments):
+                held += records
+                # The last row is held back until it is known whether another one follows.
+                if len(held) > left:
+                    yield held[:left], True
+                    return
+                if len(held) > 1:
+                    left -= len(held) - 1
+                    yield held[:-1], True
+                    held = held[-1:]
+        if held:
+            yield held, False
+
+    async def _cursor(
+        self, reading: Reading, name: str, statement: str, arguments: list[Any]
+    ) -> AsyncIterator[list[asyncpg.Record]]:
+        name = f"{name}_{next(_cursor_numbers)}"
+        await fetch(
+            reading.snapshot,
+            f"DECLARE {name} NO SCROLL CURSOR FOR {statement}",
+            *arguments,
+            timeout=reading.timeout,
+        )
+        while True:
+            wanted = reading.batch_rows
+            records = await fetch(reading.snapshot, f"FETCH {wanted} FROM {name}", timeout=reading.timeout)
+            if records:
+                yield records
+            if len(records) < wanted:
+                return
+
+    async def total(self, reading: Reading) -> tuple[int | None, str]:
+        """Return how many requests there are, None if that takes too long, and the method that counted.
+
+        Costly counts are kept for a while, in proportion to their cost.
+        """
+        if not reading.models:
+            return 0, "query"
+        filters = reading.filters
+        if filters.status is None:
+            count = await self._rolled_up(reading)
+            if count is not None:
+                return count, "rpc"
+        key = filters.key()
+        kept_until, kept = self._counts.get(key, (0.0, None))
+        if time.monotonic() < kept_until:
+            return kept, "query"
+        started = time.monotonic()
+        total: int | None
+        try:
+            total = await self._count(reading)
+        except ComputationTimedOut:
+            total = None
+        took = time.monotonic() - started
+        if took >= QUICK_COUNT_SECONDS:
+            self._counts[key] = (time.monotonic() + min(COUNT_KEPT_SECONDS, took * COUNT_KEPT_TIMES), total)
+            self._counts.move_to_end(key)
+            if len(self._counts) > COUNTS_KEPT:
+                self._counts.popitem(last=False)
+        return total, "query"
+
+    async def _rolled_up(self, reading: Reading) -> int | None:
+        filters = reading.filters
+        names = None if filters.model_name is None else [str(id_) for id_ in reading.models]
+        try:
+            records = await reading.snapshot.fetch(
+                queries.load("requests_rolled_up"),
+                *reading.bounds,
+                filters.provider_id,
+                filters.model_id,
+                names,
+                timeout=reading.timeout,
+            )
+        except asyncpg.PostgresError as error:
+            # The functions are not there, or not for us: the requests themselves are counted.
+            logger.debug("the rollup cannot say how many requests there are: %s", error)
+            return None
+        count: int | None = records[0]["count"]
+        return count
+
+    async def _count(self, reading: Reading, *, timed: bool = False) -> int:
+        arguments: list[Any] = [*reading.bounds, reading.filters.status, timed]
+        statement = reading.statement("requests_count", arguments)
+        records = await fetch(reading.snapshot, statement, *arguments, timeout=reading.timeout / 2)
+        count: int = records[0]["count"]
+        return count
+
+
+def _of_model(model: Model, name: str) -> Any:
+    return model.nested if name == NESTED else model.columns[name]
+
+
+def _moment(record: asyncpg.Record, at: int) -> str | None:
+    moment: datetime | None = record[at]
+    return record["odd_moment"] if moment is None else moment.astimezone(UTC).isoformat()

@@ -1,0 +1,186 @@
+"""Purging: requests that are old are deleted, and the statistics keep their numbers.
+
+What was deleted is kept as sums of 15-minute buckets (`chat_stats_purged`). From these, and from the requests
+that are left, the rollup can be verified and made anew at any time. `chat_stats_purge()` deletes a chunk
+exactly; here is what goes around it: chunks, pauses, and what to tell whoever asked for it.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import asyncpg
+import orjson
+
+from service import queries
+from service.errors import DatabaseBusy, InvalidParameter, SchemaError
+from service.partitions import keep_detached
+from service.rollup import Rollup, open_rollup
+from service.rollup_connection import ERRORS, TABLE, UpkeepConnection, translated
+from service.settings import Settings
+
+#: Requests that one transaction deletes, about: it ends at the end of a bucket.
+BATCH_REQUESTS = 10_000
+#: UTC days that it covers at most: where only late requests are left, verifying costs more than deleting.
+BATCH_DAYS = 1
+#: Pause after a transaction, as a share of the time that it took: the rest of the time is the gateway's.
+PAUSE = 1.0
+#: Longest time in milliseconds to wait for a request that somebody else has locked. Shorter than Postgres's
+#: deadlock_timeout, so that it is never the gateway that has to give way.
+LOCK_MS = 200
+#: Attempts at a chunk in which somebody changes requests meanwhile, and seconds between them.
+ATTEMPTS = 20
+RETRY_SECONDS = 0.25
+
+#: Hears how many more requests were deleted.
+Progress = Callable[[int], None]
+
+_IN_THE_WAY = (asyncpg.LockNotAvailableError, asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+
+
+@dataclass(slots=True)
+class Purge:
+    """What was deleted, or would be. Moments are texts: Postgres has some that Python has not."""
+
+    #: The start of a bucket.
+    before: str
+    dry_run: bool
+    requests: int = 0
+    #: 15-minute buckets that had requests.
+    buckets: int = 0
+    oldest: str | None = None
+    newest: str | None = None
+    #: Models' buckets in which the rollup differs. From their chunk on, nothing was deleted.
+    differing: int = 0
+
+
+class Retention:
+    """Purging, over one connection of its own."""
+
+    def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+        self._connection = UpkeepConnection(connection)
+        self._rollup = Rollup(connection)
+
+    async def estimate_requests(self, before: datetime) -> int:
+        """Return about how many requests are older, from the table's statistics."""
+        plan = await self._connection.fetchval(
+            f"EXPLAIN (FORMAT JSON) SELECT FROM {TABLE} WHERE created_at < '{before.isoformat()}'"
+        )
+        return int(orjson.loads(plan)[0]["Plan"]["Plan Rows"])
+
+    async def purge(self, before: datetime, progress: Progress, *, dry_run: bool = False) -> Purge:
+        """Delete the requests before the bucket in which `before` lies, and keep their sums.
+
+        Ends at a chunk in which the rollup differs from the requests. One that was interrupted is simply
+        started again. With `dry_run` nothing is changed, and the differences of all chunks are counted.
+        """
+        if before > datetime.now(UTC):
+            raise InvalidParameter("before", f"{before:%Y-%m-%d %H:%M:%S} UTC lies in the future")
+        async with self._connection.lock():
+            status = await self._rollup.status()
+            if status.state != "on":
+                raise SchemaError(
+                    f"the rollup must be on, to keep the statistics; it is {status.state}: {status.reason}"
+                )
+            await self._require_rights()
+            await keep_detached(self._connection.fetch)
+            end = await self._connection.fetchval("SELECT chat_stats_bucket($1)::text", before)
+            purge = Purge(end, dry_run)
+            async for chunk in self._chunks(end):
+                started = time.monotonic()
+                await (self._look_at(*chunk, purge) if dry_run else self._delete(*chunk, purge))
+                progress(purge.requests)
+                if not dry_run:
+                    if purge.differing:
+                        await self._rollup._record_audit(purge.differing)
+                        break
+                    await self._rollup.fold()
+                    await asyncio.sleep((time.monotonic() - started) * PAUSE)
+            return purge
+
+    async def _chunks(self, end: str) -> AsyncIterator[tuple[str, str]]:
+        place = "-infinity"
+        while found := await self._connection.fetch(
+            queries.load("retention_next_chunk"), place, BATCH_REQUESTS - 1, end, BATCH_DAYS
+        ):
+            yield found[0]["start"], found[0]["end"]
+            place = found[0]["end"]
+
+    async def _look_at(self, start: str, end: str, purge: Purge) -> None:
+        async with self._snapshot("ACCESS SHARE"):
+            _add(purge, await self._connection.raw.fetchrow(queries.load("retention_chunk"), start, end))
+            purge.differing += await self._connection.raw.fetchval(
+                queries.load("rollup_differences"), start, end
+            )
+
+    async def _delete(self, start: str, end: str, purge: Purge) -> None:
+        for _attempt in range(ATTEMPTS):
+            try:
+                async with self._snapshot("ROW EXCLUSIVE"):
+                    found = await self._connection.raw.fetchrow(queries.load("retention_chunk"), start, end)
+                    done = await self._connection.raw.fetchrow(queries.load("retention_purge"), start, end)
+                break
+            except _IN_THE_WAY:
+                await asyncio.sleep(RETRY_SECONDS)
+        else:
+            raise DatabaseBusy(
+                f"requests between {start} and {end} are being changed all the time; those before were purged"
+            )
+        assert done is not None
+        purge.differing = done["differing"]
+        if done["deleted"]:
+            _add(purge, found)
+            await self._connection.execute(
+                "UPDATE chat_stats_rollup_state "
+                "SET purged_before = GREATEST(purged_before, $1::text::timestamptz)",
+                end,
+            )
+
+    @asynccontextmanager
+    async def _snapshot(self, lock: str) -> AsyncIterator[None]:
+        """Open a transaction with one snapshot of requests and rollup, which no TRUNCATE comes in between."""
+        try:
+            async with self._connection.raw.transaction(isolation="repeatable_read"):
+                await self._connection.raw.execute(
+                    f"SET LOCAL lock_timeout = {LOCK_MS}; LOCK TABLE {TABLE} IN {lock} MODE"
+                )
+                yield
+        except _IN_THE_WAY:
+            raise
+        except asyncpg.ForeignKeyViolationError as error:
+            raise SchemaError(
+                f"other tables refer to requests that are to be deleted, so that these were kept: {error}"
+            ) from error
+        except ERRORS as error:
+            known = translated(error)
+            if known is error and isinstance(
+                error, asyncpg.PostgresError
+            ):  # a rule, or a trigger of somebody's
+                known = SchemaError(f"requests could not be deleted, so that these were kept: {error}")
+            raise known from error
+
+    async def _require_rights(self) -> None:
+        row = await self._connection.fetchrow(queries.load("retention_rights"), TABLE)
+        if lacking := row["lacking"]:
+            raise SchemaError(
+                f"the role {row['role']} lacks {' and '.join(lacking)} on {TABLE}; "
+                f"its owner can say: GRANT {', '.join(lacking)} ON {TABLE} TO {row['role']}"
+            )
+
+
+@asynccontextmanager
+async def open_retention(settings: Settings) -> AsyncIterator[Retention]:
+    """Connect for purging, without a time-out for the whole."""
+    async with open_rollup(settings) as rollup:
+        yield Retention(rollup._connection.raw)
+
+
+def _add(purge: Purge, found: Any) -> None:
+    purge.requests += found["requests"]
+    purge.buckets += found["buckets"]
+    purge.oldest = purge.oldest or found["oldest"]
+    purge.newest = found["newest"] or purge.newest

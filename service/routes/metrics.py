@@ -1,0 +1,30 @@
+"""GET /metrics, for Prometheus: at the root and open to all, like /health."""
+
+import asyncio
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import PlainTextResponse
+
+from service import metrics
+from service.exposition import expose
+
+router = APIRouter(tags=["health"])
+
+
+@router.get(
+    "/metrics",
+    name="metrics",
+    operation_id="metrics",
+    summary="What was counted and measured, for Prometheus.",
+    response_class=PlainTextResponse,
+)
+async def show(request: Request) -> Response:
+    """Text of Prometheus, or OpenMetrics where it is asked for. Several processes of one service add up."""
+    state = request.app.state
+    seen = await state.vitals.look()
+    shared = state.shared_counts
+    counts = metrics.counts() if shared is None else shared.total()
+    accept = request.headers.get("accept", "")
+    # Some milliseconds of work, during which others want answers.
+    text, content_type = await asyncio.to_thread(expose, counts, seen, accept=accept, process=shared is None)
+    return Response(text, headers={"Content-Type": content_type, "Cache-Control": "no-store"})

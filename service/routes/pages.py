@@ -1,0 +1,71 @@
+"""The web page and its files: public, since they hold no data; the page reads the API as any client does."""
+
+from fastapi import APIRouter, Request, Response
+
+from service.errors import NotFound
+from service.web import Asset, load_assets
+
+#: Nothing from elsewhere, nothing inline, no eval, no frames; and no script may turn text into HTML
+#: (trusted types), so that a name in the database can be nothing but text.
+CONTENT_SECURITY_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self'",
+        "connect-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+        "require-trusted-types-for 'script'",
+        "trusted-types 'none'",
+    )
+)
+
+_HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Vary": "Accept-Encoding",
+}
+
+
+def create_router() -> APIRouter:
+    """Return the routes of `/` and `/static/...`; the files are read and compressed here, once."""
+    assets = load_assets()
+    router = APIRouter(include_in_schema=False)
+
+    async def page(request: Request) -> Response:
+        return _send(request, assets[""])
+
+    async def static(request: Request, path: str) -> Response:
+        asset = assets.get(f"static/{path}")
+        if asset is None:
+            raise NotFound("there is no such file")
+        return _send(request, asset)
+
+    router.add_api_route("/", page, methods=["GET", "HEAD"], name="page")
+    router.add_api_route("/static/{path:path}", static, methods=["GET", "HEAD"], name="static")
+    return router
+
+
+def _send(request: Request, asset: Asset) -> Response:
+    headers = {**_HEADERS, "ETag": asset.etag, "Cache-Control": asset.cache_control}
+    known = [tag.strip() for tag in request.headers.get("if-none-match", "").split(",")]
+    if asset.etag in known or "*" in known:
+        return Response(status_code=304, headers=headers)
+    body = asset.body
+    if _accepts_gzip(request.headers.get("accept-encoding", "")):
+        body, headers["Content-Encoding"] = asset.compressed, "gzip"
+    return Response(body, media_type=asset.media_type, headers=headers)
+
+
+def _accepts_gzip(accept_encoding: str) -> bool:
+    for offer in accept_encoding.lower().split(","):
+        coding, _, weight = offer.strip().partition(";")
+        if coding.strip() == "gzip":
+            return weight.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
+    return False

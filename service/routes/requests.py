@@ -1,0 +1,234 @@
+"""Single requests: pages and downloads of them, and points for plots."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+
+from service import schemas
+from service.auth import check_read_key
+from service.download import DownloadResponse, unless_disconnected
+from service.envelope import matches
+from service.explorer import LARGE_PAGE, Explorer, etag
+from service.exports import FORMATS, JSON, choose_format
+from service.plot import DEFAULT_POINTS, MAX_POINTS, MIN_POINTS
+from service.rate_limit import count_request, count_rows
+from service.request_query import (
+    FLAT_FIELDS,
+    MAX_LIMIT,
+    MAX_OFFSET,
+    NESTED,
+    Filters,
+    RequestQuery,
+    check_start,
+    parse_cursor,
+    parse_fields,
+    parse_filters,
+    parse_number,
+)
+from service.request_schemas import PlotAnswer, RequestsAnswer
+from service.routes.stats import Range
+from service.settings import Settings
+
+
+def filters(
+    time_range: Range,
+    model_id: Annotated[str | None, Query(description="Only this model's requests: its id.")] = None,
+    provider_id: Annotated[
+        str | None, Query(description="Only requests of this provider's models: its id.")
+    ] = None,
+    model_name: Annotated[
+        str | None,
+        Query(
+            description="Only models whose name contains this, whatever the case; `%` and `_` are literal."
+        ),
+    ] = None,
+    status: Annotated[str | None, Query(description="Only requests with exactly this status.")] = None,
+) -> Filters:
+    return parse_filters(
+        time_range, model_id=model_id, provider_id=provider_id, model_name=model_name, status=status
+    )
+
+
+Chosen = Annotated[Filters, Depends(filters)]
+
+
+def _whole_number(description: str, default: int, least: int, most: int) -> Any:
+    return Query(
+        description=f"{description} {default:,} when not given.",
+        json_schema_extra={
+            "anyOf": [{"type": "integer", "minimum": least, "maximum": most}, {"type": "null"}]
+        },
+    )
+
+
+async def list_requests(
+    request: Request,
+    chosen: Chosen,
+    limit: Annotated[str | None, _whole_number("Most rows to return.", 100, 1, MAX_LIMIT)] = None,
+    offset: Annotated[
+        str | None, _whole_number("Rows to skip; a cursor is quicker on deep pages.", 0, 0, MAX_OFFSET)
+    ] = None,
+    cursor: Annotated[
+        str | None,
+        Query(
+            description="`next_cursor` of the page before, with the same filters. Any page then takes as "
+            "long as the first. Not together with `offset`."
+        ),
+    ] = None,
+    fields: Annotated[
+        str | None,
+        Query(
+            description=f"Columns, comma-separated: {', '.join(FLAT_FIELDS)}; in JSON and NDJSON also "
+            f"`{NESTED}`, the nested model and provider.",
+            examples=["id,created_at,model_name,total_tokens"],
+        ),
+    ] = None,
+    format: Annotated[
+        str | None,
+        Query(
+            description="Format of the answer, whatever Accept says.",
+            json_schema_extra={"enum": list(FORMATS)},
+        ),
+    ] = None,
+    accept: Annotated[str | None, Header(include_in_schema=False)] = None,
+) -> Response:
+    format_ = choose_format(format, accept)
+    names = parse_fields(fields, nested=format_.nested)
+    check_start(cursor, offset)
+    query = RequestQuery(
+        chosen,
+        parse_number("limit", limit, default=100, least=1, most=MAX_LIMIT),
+        parse_number("offset", offset, default=0, least=0, most=MAX_OFFSET),
+        None if cursor is None else parse_cursor(cursor, chosen),
+    )
+    state = request.app.state
+    explorer: Explorer = state.explorer
+    pieces = explorer.page(query, names, format_)
+    if format_ is JSON and query.limit <= LARGE_PAGE:
+        body = await unless_disconnected(request.receive, _joined(pieces))
+        return _GONE if body is None else _small_page(request, body)
+    download = state.downloads.start(pieces)
+    begun = False
+    try:
+        begun = await unless_disconnected(request.receive, download.started()) or False
+    finally:
+        if not begun:
+            await download.close()
+    if not begun:
+        return _GONE
+    name = f"chat-requests-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.{format_.name}"
+    return DownloadResponse(
+        download,
+        content_type=format_.content_type,
+        headers={
+            **_headers(state.settings),
+            **({} if format_ is JSON else {"Content-Disposition": f'attachment; filename="{name}"'}),
+        },
+        seconds=state.settings.download_seconds,
+    )
+
+
+#: Nobody is there to receive it.
+_GONE = Response(status_code=499)
+
+
+async def _joined(pieces: AsyncIterator[bytes]) -> bytes:
+    return b"".join([piece async for piece in pieces])
+
+
+def _small_page(request: Request, body: bytes) -> Response:
+    # No text within the rows looks like this: there, quotation marks are escaped.
+    data, _, metadata = body.rpartition(b'],"metadata":')
+    total = str(orjson.loads(metadata[:-1])["total_count"]).encode()
+    return _answer(request, body, etag(data, total), no_newer_than=0)
+
+
+async def plot_data(
+    request: Request,
+    chosen: Chosen,
+    points: Annotated[
+        str | None, _whole_number("Most points to return.", DEFAULT_POINTS, MIN_POINTS, MAX_POINTS)
+    ] = None,
+) -> Response:
+    most = parse_number("points", points, default=DEFAULT_POINTS, least=MIN_POINTS, most=MAX_POINTS)
+    explorer: Explorer = request.app.state.explorer
+    plot, kept = await explorer.plot(chosen, most)
+    return _answer(request, plot.render(kept=kept), plot.etag, no_newer_than=plot.seconds_left())
+
+
+def _headers(settings: Settings, *, seconds: int = 0) -> dict[str, str]:
+    visibility = "private" if settings.api_keys else "public"
+    cached = f"{visibility}, max-age={seconds}" if seconds else f"{visibility}, no-cache"
+    return {"Cache-Control": cached, "Vary": "Accept, Authorization, X-API-Key, Origin"}
+
+
+def _answer(request: Request, body: bytes, tag: str, *, no_newer_than: int) -> Response:
+    headers = {"ETag": tag, **_headers(request.app.state.settings, seconds=no_newer_than)}
+    known = ",".join(request.headers.getlist("if-none-match"))
+    if known and matches(known.encode("latin-1"), tag.encode()):
+        return Response(status_code=304, headers=headers)
+    return Response(body, media_type="application/json", headers=headers)
+
+
+_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    401: schemas.problem("No key, or one that is not accepted (where reading needs one)."),
+    429: schemas.problem("This client asked too often; see Retry-After."),
+    422: schemas.problem("A parameter is wrong; `parameter` names it."),
+    503: schemas.problem("The database does not answer, or is busy; see Retry-After."),
+}
+_NOT_MODIFIED: dict[int | str, dict[str, Any]] = {
+    304: {"description": "The rows are still those of the ETag in If-None-Match."}
+}
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_DOWNLOADS = {
+    "text/csv": {
+        "schema": {"type": "string"},
+        "example": "id,model_name,total_tokens\r\n4711,GPT-4o mini,1340\r\n",
+    },
+    "application/x-ndjson": {
+        "schema": {"type": "string"},
+        "example": '{"id":4711,"model_name":"GPT-4o mini","total_tokens":1340}\n',
+    },
+    "application/vnd.apache.parquet": _BINARY,
+}
+
+
+def create_router() -> APIRouter:
+    router = APIRouter(
+        tags=["requests"], dependencies=[Depends(check_read_key), Depends(count_request), Depends(count_rows)]
+    )
+    router.add_api_route(
+        "/chat-requests",
+        list_requests,
+        name="requests",
+        operation_id="list_requests",
+        summary="Single requests, newest first; as JSON, or as a download in other formats.",
+        description="Only requests whose model and provider exist; those without a time come last. Up to "
+        "100,000 rows, streamed. An answer that breaks off ends without the end that HTTP asks for.",
+        response_class=Response,
+        responses={
+            200: {"model": RequestsAnswer, "description": "A page of requests.", "content": _DOWNLOADS},
+            406: schemas.problem("Accept allows none of the formats."),
+            **_NOT_MODIFIED,
+            **_PROBLEMS,
+        },
+    )
+    router.add_api_route(
+        "/chat-requests/plot-data",
+        plot_data,
+        name="plot_data",
+        operation_id="get_plot_data",
+        summary="Points for scatter plots, and the last 10 requests.",
+        description="At most `points` requests stand for all: the first ones of slots of time, narrower "
+        "where more happened. `metadata.sampling` says whether they are all of them.",
+        response_class=Response,
+        responses={
+            200: {"model": PlotAnswer, "description": "Points, oldest first."},
+            **_NOT_MODIFIED,
+            **_PROBLEMS,
+        },
+    )
+    return router

@@ -1,0 +1,162 @@
+// Reads the API: each answer is kept with its validator, its age and what went wrong last.
+
+const BASE = new URL("api/monitoring/", document.baseURI);
+const KEY = "chat-stats-api-key";
+const TIMEOUT_MS = 20_000;
+const KEPT = 60;
+// A 304 says how old the numbers are and whether they are stale, but not by which method they were
+// computed this time: now and then the whole answer is asked for.
+const FULL_EVERY = 4;
+
+export const key = {
+  get: () => sessionStorage.getItem(KEY),
+  set: (value) => sessionStorage.setItem(KEY, value),
+  forget: () => sessionStorage.removeItem(KEY),
+};
+
+export class Failure extends Error {
+  /** `status`: of the HTTP answer, 0 when there was none. */
+  constructor(message, { status = 0, parameter = null, retryAfter = 0 } = {}) {
+    super(message);
+    Object.assign(this, { status, parameter, retryAfter });
+  }
+}
+
+/** One address of the API, with the last good answer. */
+export class Resource {
+  data = null;
+  metadata = null;
+  error = null;
+  receivedAt = 0;
+  version = 0;
+  #etag = null;
+  #polls = 0;
+  #running = null;
+
+  constructor(label, path, parameters) {
+    this.label = label;
+    this.url = new URL(path, BASE);
+    for (const [name, value] of Object.entries(parameters)) {
+      if (value !== null && value !== undefined) this.url.searchParams.set(name, value);
+    }
+  }
+
+  get settled() {
+    return this.data !== null || this.error !== null;
+  }
+
+  /** Age of the numbers in seconds, by the server's clock at receipt and ours since then. */
+  get ageSeconds() {
+    return (this.metadata?.cache_age_seconds ?? 0) + (Date.now() - this.receivedAt) / 1000;
+  }
+
+  /** Ask for newer numbers; never throws, see `error`. Two calls at a time are one request. */
+  refresh(signal) {
+    // One that the last view began, and gave up when it was left, is no answer for this one.
+    if (this.#running === null || this.#running.signal.aborted) {
+      const running = { signal };
+      running.done = this.#load(signal).finally(() => {
+        if (this.#running === running) this.#running = null;
+      });
+      this.#running = running;
+    }
+    return this.#running.done;
+  }
+
+  async #load(signal) {
+    try {
+      await this.#request(AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]));
+      this.error = null;
+    } catch (error) {
+      if (signal.aborted) return;
+      if (error instanceof Failure && error.parameter === "timezone" && this.url.searchParams.has("timezone")) {
+        this.url.searchParams.set("timezone", "UTC"); // a zone that the browser knows and Postgres does not
+        return this.#load(signal);
+      }
+      this.error = error instanceof Failure ? error : new Failure(said(error));
+    }
+  }
+
+  async #request(signal) {
+    const headers = new Headers({ Accept: "application/json" });
+    const secret = key.get();
+    if (secret) headers.set("X-API-Key", latin1(secret));
+    this.#polls += 1;
+    if (this.#etag && this.#polls % FULL_EVERY !== 0) headers.set("If-None-Match", this.#etag);
+    // no-store: the browser's own cache would answer for half a minute, and not say that it did.
+    const response = await fetch(this.url, { headers, signal, cache: "no-store", credentials: "same-origin" });
+    if (response.status === 304 && this.data !== null) {
+      this.metadata = { ...this.metadata, ...freshness(response.headers) };
+      this.receivedAt = Date.now();
+      return;
+    }
+    const body = await json(response);
+    if (!response.ok || body?.success === false || body?.data === undefined) {
+      throw new Failure(response.status === 404 && body?.detail === "Not Found" ? "This service does not offer it." : body?.detail || `The service answered with status ${response.status}.`, {
+        status: response.status,
+        parameter: body?.parameter ?? null,
+        retryAfter: Number(response.headers.get("Retry-After")) || 0,
+      });
+    }
+    const etag = response.headers.get("ETag");
+    if (this.data === null || etag === null || etag !== this.#etag) this.version += 1;
+    this.data = body.data;
+    this.metadata = body.metadata ?? {};
+    this.#etag = etag;
+    this.receivedAt = Date.now();
+  }
+}
+
+const known = new Map();
+
+/** Return the resource of this address: the one from before, with its numbers, if there is one. */
+export function resource(label, path, parameters = {}) {
+  const fresh = new Resource(label, path, parameters);
+  const address = fresh.url.href;
+  const found = known.get(address) ?? fresh;
+  known.delete(address);
+  known.set(address, found); // the last used is the last to go
+  if (known.size > KEPT) known.delete(known.keys().next().value);
+  return found;
+}
+
+/** Forget all numbers, as when the key changes. */
+export function forgetAll() {
+  known.clear();
+}
+
+/** Age and cache state from the headers of a 304 (Age, and RFC 9211's Cache-Status). */
+function freshness(headers) {
+  const status = headers.get("Cache-Status") ?? "";
+  const ttl = /ttl=(-?\d+)/.exec(status);
+  let cache = "hit";
+  if (status.includes("fwd=bypass")) cache = "bypass";
+  else if (status.includes("fwd=")) cache = "miss";
+  else if (ttl && Number(ttl[1]) <= 0) cache = "stale";
+  return { cache, cache_age_seconds: Number(headers.get("Age")) || 0 };
+}
+
+/** Parse; ids beyond 2^53 stay exact, as text, where the browser shows us their digits. */
+async function json(response) {
+  const text = await response.text();
+  try {
+    if (!/\d{16}/.test(text)) return JSON.parse(text);
+    return JSON.parse(text, (name, value, context) =>
+      name.endsWith("id") && typeof value === "number" && !Number.isSafeInteger(value) && context?.source
+        ? context.source
+        : value,
+    );
+  } catch {
+    return null;
+  }
+}
+
+/** Header values are bytes: the key's UTF-8, each byte as a character. */
+function latin1(text) {
+  return String.fromCharCode(...new TextEncoder().encode(text));
+}
+
+function said(error) {
+  if (error?.name === "TimeoutError") return "The service did not answer in time.";
+  return "The service cannot be reached.";
+}

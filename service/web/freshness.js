@@ -1,0 +1,100 @@
+// Says how old what is shown is, how it was computed, and whether something is wrong with it.
+
+import { h } from "./dom.js";
+import { age, exact, moment, NONE, time } from "./format.js";
+
+const METHODS = {
+  rpc: "database function",
+  query: "query of the requests",
+  fallback_optimized: "fallback: one grouped query",
+  fallback_with_counts: "fallback: counts only",
+  fallback: "fallback: counts in slices",
+};
+
+const part = (id) => document.getElementById(id);
+
+/** Show the state of all resources together: the worst of them. Called each second; speaks only of changes. */
+export function show(resources, retry) {
+  const found = assess(resources);
+  part("freshness").hidden = resources.length === 0; // the page asks for a key, or says that there is no such thing
+  part("freshness").dataset.state = found.state;
+  say(part("freshness-state"), found.word);
+  part("freshness-age").textContent = found.age === null ? "" : `computed ${age(found.age)} ago`;
+  banner(found, retry);
+  if (part("sources").open) part("sources-table").replaceChildren(table(resources));
+}
+
+function assess(resources) {
+  const answered = resources.filter(({ data }) => data !== null);
+  const failed = resources.filter(({ error }) => error !== null);
+  const silent = failed.filter(({ error }) => error.status === 0 || error.status >= 500);
+  const ages = answered.filter(({ metadata }) => metadata.computed_at).map(({ ageSeconds }) => ageSeconds);
+  const oldest = ages.length ? Math.max(...ages) : null;
+  const stale = answered.filter(({ metadata }) => metadata.cache === "stale");
+  const fallback = answered.filter(({ metadata }) => metadata.method?.startsWith("fallback"));
+  const since = answered.length ? Math.min(...answered.map(({ receivedAt }) => receivedAt)) : null;
+  const of = (some) => [...new Set(some.map(({ label }) => label))].join(", ");
+
+  if (silent.length && silent.length === resources.filter(({ settled }) => settled).length) {
+    const kept = since === null ? "" : ` The numbers below are the last good ones, from ${time(since)}.`;
+    return { state: "error", word: "No answer", age: oldest, text: `${silent[0].error.message}${kept}` };
+  }
+  if (stale.length) {
+    return {
+      state: "stale", word: "Stale", age: oldest,
+      text: `Older than they should be: ${of(stale)}. The service serves what it has until it can compute newer numbers.`,
+    };
+  }
+  if (fallback.length) {
+    const unknown = [...new Set(fallback.flatMap(({ metadata }) => metadata.unavailable ?? []))];
+    return {
+      state: "fallback", word: "Fallback", age: oldest,
+      text: `Computed by a fallback: ${of(fallback)} (${fallback[0].metadata.method}).`
+        + (unknown.length ? ` Not known this way: ${unknown.join(", ")}.` : " The numbers are the same; computing them costs more."),
+    };
+  }
+  if (silent.length) return { state: "partial", word: "Incomplete", age: oldest, text: `Not available now: ${of(silent)}.` };
+  if (!answered.length && !failed.length) return { state: "loading", word: "Loading", age: null };
+  if (document.hidden) return { state: "paused", word: "Paused", age: oldest };
+  // Single requests never come from the cache; statistics do, unless Redis is gone.
+  if (answered.some(({ metadata }) => metadata.cache === "bypass" && metadata.method === "rpc")) {
+    return { state: "live", word: "Live, without cache", age: oldest };
+  }
+  return { state: "live", word: "Live", age: oldest };
+}
+
+function banner({ state, text }, retry) {
+  const element = part("banner");
+  element.dataset.state = state;
+  element.hidden = !text;
+  if (element.dataset.text === (text ?? "")) return;
+  element.dataset.text = text ?? "";
+  element.replaceChildren(
+    ...(text ? [h("p", {}, text), h("button", { type: "button", onclick: retry }, "Try again")] : []),
+  );
+}
+
+function say(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+function table(resources) {
+  return h("div", { class: "scroll", role: "region", "aria-label": "Where these numbers come from", tabindex: "0" }, h("table", {},
+    h("caption", { class: "hidden" }, "Where these numbers come from"),
+    h("thead", {}, h("tr", {}, ["Part", "Method", "Computed at", "Age", "Cache", "Computing took", "Generation"].map((label) =>
+      h("th", { scope: "col" }, label)))),
+    h("tbody", {}, resources.map((one) => {
+      const { metadata, error } = one;
+      const cells = metadata
+        ? [
+          METHODS[metadata.method] ?? metadata.method ?? NONE,
+          metadata.computed_at ? moment(metadata.computed_at) : moment(one.receivedAt),
+          age(one.ageSeconds),
+          error ? `${metadata.cache ?? ""} (${error.message})` : metadata.cache ?? NONE,
+          metadata.compute_ms === undefined ? NONE : `${exact(metadata.compute_ms)} ms`,
+          h("code", {}, metadata.generation ?? NONE),
+        ]
+        : [error ? error.message : "loading", ...Array(5).fill(NONE)];
+      return h("tr", {}, h("th", { scope: "row" }, one.label), cells.map((cell) => h("td", {}, cell)));
+    }))));
+}

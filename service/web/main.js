@@ -1,0 +1,168 @@
+// Shows the view that the address names, and keeps its numbers new while somebody can see them.
+
+import { forgetAll, key } from "./api.js";
+import { h, name } from "./dom.js";
+import * as freshness from "./freshness.js";
+import { href, parse, RANGES } from "./route.js";
+import { model } from "./views/model.js";
+import { overview } from "./views/overview.js";
+import { provider } from "./views/provider.js";
+
+const VIEWS = { overview, provider, model };
+const POLL_SECONDS = 15;
+const LONGEST_PAUSE_SECONDS = 120;
+// Stale numbers are being computed anew when they are served: they are asked for again soon, some times.
+const STALE_SECONDS = 3;
+const STALE_TIMES = 4;
+const FEW_MONTHS = 7;
+const ZONE = Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC";
+
+const main = document.getElementById("main");
+let current = null; // {route, view, heading, crumbs, abort}
+let timer = null;
+let failures = 0;
+let stale = 0;
+
+function show(route, { focus }) {
+  current?.abort.abort();
+  current?.view?.parts.forEach(({ destroy }) => destroy?.());
+  const create = VIEWS[route.view];
+  if (!create) return missing("There is no such page.");
+  const view = create(route, ZONE);
+  const heading = h("h1", { tabindex: "-1" });
+  const crumbs = h("nav", { class: "crumbs", "aria-label": "Path" });
+  current = { route, view, heading, crumbs, abort: new AbortController() };
+  main.replaceChildren(h("div", { class: "view-head" }, h("div", {}, crumbs, heading, view.subtitle ?? null), ranges(route)), view.element);
+  render();
+  if (focus === "heading") heading.focus({ preventScroll: true });
+  if (focus === "range") main.querySelector(".ranges [aria-pressed=true]").focus({ preventScroll: true });
+  if (focus === "heading") scrollTo(0, 0);
+  poll();
+  return undefined;
+}
+
+function ranges(route) {
+  return h("div", { class: "ranges", role: "group", "aria-label": "Time range" }, RANGES.map((range) =>
+    h("button", {
+      type: "button", title: range.name, "aria-label": `${range.label}: ${range.name}`,
+      "aria-pressed": String(range.window === route.range.window),
+      onclick: () => {
+        location.hash = href({ ...route, range });
+      },
+    }, range.label)));
+}
+
+function render() {
+  if (!current?.view) return;
+  const { view, route, heading, crumbs } = current;
+  if (view.resources.some(({ error }) => error?.status === 401)) return askForKey();
+  if (view.missing?.()) return missing(view.resources[0].error.message);
+  const title = view.title();
+  if (heading.textContent !== title) heading.replaceChildren(name(title));
+  document.title = route.view === "overview" ? "chat-stats" : `${title} · chat-stats`;
+  const path = [{ text: "All providers", href: href({ view: "overview", range: route.range }) }, ...view.crumbs()];
+  const trail = route.view === "overview" ? "" : path.map(({ text }) => text).join("\n");
+  if (crumbs.dataset.trail !== trail) {
+    crumbs.dataset.trail = trail;
+    crumbs.replaceChildren(...(trail ? [h("ol", {}, path.map((step) => h("li", {}, h("a", { href: step.href }, name(step.text)))))] : []));
+  }
+  if (route.range.bucket === "1mo" && view.series.data?.length > 0 && view.series.data.length <= FEW_MONTHS) return refine();
+  view.parts.forEach((part) => part.render());
+  document.getElementById("forget-key").hidden = !key.get();
+  tick();
+  return undefined;
+}
+
+/** Show all time by days: over a short history, months are but a handful of bars. */
+function refine() {
+  const { route, heading } = current;
+  const active = document.activeElement;
+  const focus = active === heading ? "heading" : active?.closest(".ranges") ? "range" : null;
+  show({ ...route, range: { ...route.range, bucket: "1d" } }, { focus });
+}
+
+function tick() {
+  if (current?.view) freshness.show(current.view.resources, poll);
+}
+
+/** Ask for everything that the view shows, then plan the next time: later and later while nothing answers. */
+async function poll() {
+  clearTimeout(timer);
+  if (document.hidden || !current?.view) return;
+  const { view, abort } = current;
+  await Promise.all(view.resources.map((one) => one.refresh(abort.signal).then(() => {
+    if (!abort.signal.aborted) render();
+  })));
+  if (abort.signal.aborted || document.hidden) return;
+  const errors = view.resources.map(({ error }) => error).filter((error) => error && (error.status === 0 || error.status >= 500));
+  failures = errors.length === view.resources.length ? failures + 1 : 0;
+  stale = view.resources.some(({ metadata }) => metadata?.cache === "stale") ? stale + 1 : 0;
+  const interval = stale > 0 && stale <= STALE_TIMES ? STALE_SECONDS : POLL_SECONDS;
+  const asked = failures ? Math.max(...errors.map(({ retryAfter }) => retryAfter)) : 0;
+  const pause = Math.min(LONGEST_PAUSE_SECONDS, Math.max(asked, interval * 2 ** Math.max(0, failures - 1)));
+  clearTimeout(timer);
+  timer = setTimeout(poll, pause * 1000);
+}
+
+function missing(text) {
+  leave();
+  main.replaceChildren(h("div", { class: "notice" }, h("h1", { tabindex: "-1" }, "Not found"), h("p", {}, text),
+    h("p", {}, h("a", { href: "#/" }, "All providers"))));
+}
+
+/** Reading needs a key: ask for one, and keep it for this tab alone. */
+function askForKey() {
+  const refused = Boolean(key.get());
+  const route = current.route;
+  leave();
+  key.forget();
+  forgetAll();
+  const input = h("input", { type: "password", id: "key", autocomplete: "off", required: true, "aria-describedby": "key-note" });
+  const form = h("form", {
+    class: "notice",
+    onsubmit: (event) => {
+      event.preventDefault();
+      key.set(input.value.trim());
+      show(route, { focus: "heading" });
+    },
+  },
+  h("h1", {}, "An API key is needed"),
+  h("p", { id: "key-note", role: refused ? "alert" : null },
+    refused ? "This key is not accepted. Check it and try again." : "This service shows its statistics to those who have a key. It is kept in this tab alone."),
+  h("label", { for: "key" }, "API key"), h("div", { class: "row" }, input, h("button", { type: "submit" }, "Show the statistics")));
+  main.replaceChildren(form);
+  input.focus();
+}
+
+function leave() {
+  current?.abort.abort();
+  current?.view?.parts.forEach(({ destroy }) => destroy?.());
+  clearTimeout(timer);
+  current = { route: current?.route ?? null, view: null, abort: new AbortController() };
+  freshness.show([], poll);
+}
+
+addEventListener("hashchange", () => {
+  const route = parse(location.hash);
+  if (route === null) return;
+  const before = current?.route;
+  const same = before?.view === route.view && before?.id === route.id;
+  show(route, { focus: same && main.querySelector(".ranges")?.contains(document.activeElement) ? "range" : same ? null : "heading" });
+});
+document.addEventListener("visibilitychange", () => {
+  tick();
+  if (document.hidden) clearTimeout(timer);
+  else poll();
+});
+addEventListener("online", poll);
+document.getElementById("skip").addEventListener("click", (event) => {
+  event.preventDefault(); // its address would otherwise replace the view's
+  main.focus();
+});
+document.getElementById("sources").addEventListener("toggle", tick);
+document.getElementById("forget-key").addEventListener("click", () => {
+  key.forget();
+  location.reload();
+});
+setInterval(tick, 1000);
+show(parse(location.hash) ?? parse(""), { focus: null });

@@ -1,0 +1,75 @@
+// The frame around a part of a view: waiting, shown, not available, or kept from before.
+
+import { h } from "./dom.js";
+import { moment, NONE } from "./format.js";
+
+/** A section with a heading whose content comes from one resource; `content` is {element, update(data)}. */
+export function panel(title, resource, content, note = null) {
+  const message = h("p", { class: "panel-message" }, "Loading");
+  const element = h("section", { class: "panel", "data-state": "loading" },
+    h("div", { class: "panel-head" }, h("h2", {}, title), note && h("p", { class: "note" }, note)),
+    message, content.element);
+  content.element.hidden = true;
+  return part(element, resource, {
+    update(data, metadata) {
+      content.update(data, metadata);
+      content.element.hidden = false;
+      message.hidden = true;
+      element.dataset.state = "ready";
+    },
+    fail(text) {
+      message.textContent = text;
+      element.dataset.state = "unavailable";
+    },
+  });
+}
+
+/** A figure of charts.js over one resource. */
+export function figure(chart, resource) {
+  return { ...part(chart.element, resource, { update: chart.update, fail: chart.fail }), destroy: chart.destroy };
+}
+
+/** What is drawn again when, and only when, its resource has other numbers. */
+export function part(element, resource, { update, fail }) {
+  const kept = h("p", { class: "kept", hidden: true });
+  if (element) element.append(kept);
+  let shown = -1;
+  return {
+    element,
+    render() {
+      const { data, error, metadata, version } = resource;
+      if (data !== null && version !== shown) {
+        shown = version;
+        update(data, metadata);
+      }
+      if (error && data === null) fail(`Not available. ${error.message}`);
+      kept.hidden = !(error && data !== null);
+      if (!kept.hidden) kept.textContent = `Not renewed since ${moment(resource.receivedAt)}. ${error.message}`;
+    },
+  };
+}
+
+/** The row of key figures; `set(label, value, {note, title})` fills one of them, `note(label, text)` its note. */
+export function cards(names) {
+  const parts = new Map(names.map((label) => [label, { value: h("dd", { class: "value" }, NONE), note: h("dd", { class: "note" }) }]));
+  const element = h("dl", { class: "cards" }, [...parts].map(([label, { value, note }]) =>
+    h("div", { class: "card" }, h("dt", {}, label), value, note)));
+  return {
+    element,
+    note(label, text) {
+      parts.get(label).note.textContent = text;
+    },
+    set(label, shown, { note = null, title = null } = {}) {
+      const found = parts.get(label);
+      found.value.textContent = shown;
+      if (note !== null) found.note.textContent = note;
+      if (title) found.value.title = title;
+      else found.value.removeAttribute("title");
+    },
+  };
+}
+
+/** Whether these numbers can say what the field is: a fallback method that only counts says 0, which is not it. */
+export function knows(metadata, field) {
+  return !(metadata?.unavailable ?? []).some((unknown) => unknown === field || unknown.endsWith(`.${field}`));
+}

@@ -1,0 +1,137 @@
+// The tables of providers, models and requests.
+
+import { h, name } from "./dom.js";
+import * as format from "./format.js";
+import { href } from "./route.js";
+import { table } from "./table.js";
+
+const names = new Map();
+
+/** A link to a provider or model; its name is remembered, so that the view has its title at once. */
+function link(view, id, range, text) {
+  const address = href({ view, id, range });
+  names.set(`${view}/${id}`, text);
+  return h("a", { href: address }, name(text));
+}
+
+/** The name under which the provider or model was last linked to, if it was. */
+export const lastName = (view, id) => names.get(`${view}/${id}`) || null;
+
+/** A number, with a bar that compares it to the largest. */
+function share(value, largest) {
+  const bar = h("span", { class: "share", "aria-hidden": "true" }, h("span", { class: "share-fill" }));
+  bar.firstChild.style.width = `${largest > 0 ? (100 * value) / largest : 0}%`;
+  return [bar, h("span", { class: "compared" }, format.exact(value))];
+}
+
+export function providers(range) {
+  let [whole, largest] = [0, 0];
+  const shown = table({
+    caption: "Providers",
+    rowId: (row) => row.provider_id,
+    text: (row) => `${row.name ?? ""} ${row.slug ?? ""}`,
+    sort: 2,
+    first: 12,
+    empty: "No requests in this range.",
+    columns: [
+      {
+        label: "Provider", wide: true, value: (row) => row.name ?? row.slug,
+        cell: (row) => link("provider", row.provider_id, range, row.name ?? row.slug),
+      },
+      { label: "Models", numeric: true, value: (row) => row.models_with_requests, cell: (row) => format.exact(row.models_with_requests) },
+      { label: "Requests", numeric: true, value: (row) => row.total_requests, cell: (row) => share(row.total_requests, largest) },
+      {
+        label: "Share", numeric: true, optional: true, value: (row) => row.total_requests,
+        cell: (row) => format.percent(whole ? row.total_requests / whole : null),
+      },
+    ],
+  });
+  return {
+    element: shown.element,
+    update(rows) {
+      whole = rows.reduce((sum, row) => sum + row.total_requests, 0);
+      largest = rows.reduce((most, row) => Math.max(most, row.total_requests), 0);
+      shown.update(rows);
+    },
+  };
+}
+
+export const modelName = (row) => row.model_name || row.model_identifier || row.provider_model_id;
+
+export function models(range, { withProvider, first }) {
+  let largest = 0;
+  let known = () => true;
+  const number = (label, field, show, extra = {}) => ({
+    label, numeric: true, ...extra,
+    value: (row) => (known(field) ? row.stats[field] ?? null : null),
+    cell: (row) => (known(field) ? show(row.stats[field]) : format.NONE),
+  });
+  const columns = [
+    {
+      label: "Model", wide: true, value: modelName,
+      cell: (row) => link("model", row.model_id, range, modelName(row)),
+    },
+    withProvider && {
+      label: "Provider", optional: true, value: (row) => row.provider.name ?? row.provider.slug,
+      cell: (row) => name(row.provider.name ?? row.provider.slug),
+    },
+    { label: "Requests", numeric: true, value: (row) => row.stats.total_requests, cell: (row) => share(row.stats.total_requests, largest) },
+    number("Tokens", "total_tokens", format.count),
+    number("Average", "avg_processing_time_ms", format.duration, { optional: true }),
+    number("p95", "p95_processing_time_ms", format.duration, { optional: true }),
+  ].filter(Boolean);
+  const shown = table({
+    caption: "Models",
+    rowId: (row) => row.model_id,
+    text: (row) => [row.model_name, row.model_identifier, row.provider_model_id, row.provider.name, row.provider.slug].filter(Boolean).join(" "),
+    sort: columns.findIndex((column) => column.label === "Requests"),
+    first,
+    empty: "No requests in this range.",
+    columns,
+  });
+  return {
+    element: shown.element,
+    update(rows, metadata) {
+      largest = rows.reduce((most, row) => Math.max(most, row.stats.total_requests), 0);
+      known = (field) => !(metadata?.unavailable ?? []).includes(field);
+      shown.update(rows);
+    },
+  };
+}
+
+const SUCCESS = new Set(["completed", "complete", "success", "successful", "succeeded", "ok", "200"]);
+
+export function requests(range, { withModel }) {
+  const shown = table({
+    caption: "Recent requests",
+    rowId: (row) => row.id,
+    empty: "No requests in this range.",
+    columns: [
+      {
+        label: "Time", value: (row) => Date.parse(row.created_at),
+        cell: (row) => h("time", { datetime: row.created_at, title: format.moment(row.created_at) }, 
+          h("span", { class: "optional" }, `${format.day(row.created_at)}, `), format.time(row.created_at)),
+      },
+      withModel && {
+        label: "Model", wide: true, value: (row) => row.models && modelName(row.models),
+        cell: (row) => (row.models ? link("model", row.models.id, range, modelName(row.models)) : format.NONE),
+      },
+      { label: "Status", value: (row) => row.status, cell: status },
+      { label: "Input", numeric: true, optional: true, value: (row) => row.input_tokens, cell: (row) => format.exact(row.input_tokens) },
+      { label: "Output", numeric: true, optional: true, value: (row) => row.output_tokens, cell: (row) => format.exact(row.output_tokens) },
+      {
+        label: "Took", numeric: true, value: (row) => row.processing_time_ms === null ? null : Number(row.processing_time_ms),
+        cell: (row) => format.duration(row.processing_time_ms),
+      },
+      { label: "Cost", numeric: true, optional: true, value: (row) => row.cost_usd === null ? null : Number(row.cost_usd), cell: (row) => format.dollars(row.cost_usd) },
+    ].filter(Boolean),
+  });
+  return shown;
+}
+
+function status(row) {
+  const good = SUCCESS.has(String(row.status ?? "").trim().toLowerCase());
+  return h("span", { class: `status ${good ? "good" : "bad"}`, title: row.error_message },
+    h("bdi", {}, row.status ?? "unknown"),
+    row.error_message && h("span", { class: "hidden" }, `: ${row.error_message}`));
+}

@@ -1,0 +1,164 @@
+-- The pieces of the rollup and of the requests that [p_start, p_end) is made of; at least one of both is given. Each
+-- is added, or with the sign -1 taken away again: of a month, a day that lies in the range for the most part, the
+-- whole counts, less what is outside, since that is less to read. (The part that lies in the future counts as
+-- nothing: there is hardly ever anything in it.) By tier:
+--
+--   months, days   those that begin in [first_day, end_day); no end_day: no limit
+--   slots          those of the day first_day, [first_slot, end_slot)
+--   deltas         of buckets in [starts, ends); no ends: no limit
+--   requests       created in [starts, ends): the ragged edges, less than a bucket each
+--
+-- The columns that a tier does not name mean nothing.
+CREATE OR REPLACE FUNCTION chat_stats_cover(p_start timestamptz, p_end timestamptz)
+RETURNS TABLE (
+    tier text,
+    sign integer,
+    first_day date,
+    end_day date,
+    first_slot smallint,
+    end_slot smallint,
+    starts timestamptz,
+    ends timestamptz
+)
+LANGUAGE plpgsql
+STABLE
+ROWS 8
+SET search_path FROM CURRENT
+AS $function$
+DECLARE
+    -- The whole buckets: [first_bucket, end_bucket).
+    -- In the last bucket that a timestamp reaches there is none: it has no end.
+    first_bucket timestamptz := CASE
+        WHEN p_start > '294276-12-31T23:45:00Z'::timestamptz THEN 'infinity'
+        WHEN p_start > chat_stats_bucket(p_start) THEN chat_stats_bucket(p_start) + interval '15 minutes'
+        ELSE COALESCE(p_start, '-infinity')
+    END;
+    end_bucket timestamptz := COALESCE(chat_stats_bucket(p_end), 'infinity');
+    -- Where they begin and end: a day and a slot in it, then whole days, then whole months.
+    day_from date := chat_stats_day(first_bucket);
+    day_to date := chat_stats_day(end_bucket);
+    slot_from smallint := chat_stats_slot(first_bucket);
+    slot_to smallint := chat_stats_slot(end_bucket);
+    days_from date := day_from;
+    days_to date := day_to;
+    months_from date;
+    months_to date;
+    next_month date;
+    today date := chat_stats_day(chat_stats_bucket(now()));
+    -- Slots of the first and of the last day in which there may be something.
+    filled_from integer := CASE
+        WHEN day_from < today THEN 96 WHEN day_from = today THEN chat_stats_slot(now()) + 1 ELSE 0 END;
+    filled_to integer := CASE
+        WHEN day_to < today THEN 96 WHEN day_to = today THEN chat_stats_slot(now()) + 1 ELSE 0 END;
+BEGIN
+    IF p_start >= p_end THEN
+        RETURN;
+    END IF;
+    sign := 1;
+    tier := 'requests';
+    IF first_bucket >= end_bucket AND p_end IS NOT NULL THEN  -- no whole bucket lies in the range
+        starts := p_start;
+        ends := p_end;
+        RETURN NEXT;
+        RETURN;
+    END IF;
+    IF p_start < first_bucket THEN
+        starts := p_start;
+        ends := first_bucket;
+        RETURN NEXT;
+    END IF;
+    IF end_bucket < p_end THEN
+        starts := end_bucket;
+        ends := p_end;
+        RETURN NEXT;
+    END IF;
+    tier := 'deltas';
+    starts := first_bucket;
+    ends := CASE WHEN p_end IS NOT NULL THEN end_bucket END;
+    RETURN NEXT;
+    IF p_end IS NULL THEN  -- then requests of an infinite time are in the range, too
+        tier := 'months';
+        first_day := 'infinity';
+        end_day := NULL;
+        RETURN NEXT;
+    END IF;
+
+    IF slot_from > 0 AND 2 * slot_from >= filled_from THEN
+        days_from := day_from + 1;
+    END IF;
+    IF slot_to > 0 AND 2 * slot_to > filled_to THEN
+        days_to := day_to + 1;
+    END IF;
+    tier := 'slots';
+    IF day_from = day_to AND days_from >= days_to THEN
+        first_day := day_from;
+        first_slot := slot_from;
+        end_slot := slot_to;
+        RETURN NEXT;
+        RETURN;
+    END IF;
+    IF slot_from > 0 THEN
+        first_day := day_from;
+        IF days_from > day_from THEN
+            first_slot := slot_from;
+            end_slot := 96;
+        ELSE
+            sign := -1;
+            first_slot := 0;
+            end_slot := slot_from;
+        END IF;
+        RETURN NEXT;
+        sign := 1;
+    END IF;
+    IF slot_to > 0 THEN
+        first_day := day_to;
+        IF days_to > day_to THEN
+            sign := -1;
+            first_slot := slot_to;
+            end_slot := 96;
+        ELSE
+            first_slot := 0;
+            end_slot := slot_to;
+        END IF;
+        RETURN NEXT;
+        sign := 1;
+    END IF;
+
+    months_from := chat_stats_month(days_from);
+    IF days_from > months_from THEN
+        next_month := (months_from + interval '1 month')::date;
+        IF 2 * (days_from - months_from) >= LEAST(next_month, today + 1) - months_from THEN
+            months_from := next_month;
+        END IF;
+    END IF;
+    months_to := chat_stats_month(days_to);
+    IF days_to > months_to THEN
+        next_month := (months_to + interval '1 month')::date;
+        IF 2 * (days_to - months_to) > LEAST(next_month, today + 1) - months_to THEN
+            months_to := next_month;
+        END IF;
+    END IF;
+    tier := 'days';
+    IF months_from >= months_to THEN
+        first_day := days_from;
+        end_day := days_to;
+        RETURN NEXT;
+    ELSE
+        FOR sign, first_day, end_day IN VALUES
+            (-1, months_from, days_from), (1, days_from, months_from),
+            (-1, days_to, months_to), (1, months_to, days_to)
+        LOOP
+            IF first_day < end_day THEN
+                RETURN NEXT;
+            END IF;
+        END LOOP;
+        tier := 'months';
+        sign := 1;
+        first_day := months_from;
+        end_day := LEAST(months_to, chat_stats_day(NULL));
+        RETURN NEXT;
+    END IF;
+END
+$function$;
+
+SELECT chat_stats_adopt_function('chat_stats_cover');

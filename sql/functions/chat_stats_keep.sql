@@ -1,0 +1,48 @@
+-- Makes what is kept of purged requests such that the rollup is right in [p_start, p_end), where requests went
+-- without being deleted one by one, with a partition that was detached or dropped (p_gone), or came back with one.
+-- Where the other way round the requests have more, or less, that is for chat_stats_rollup_repair(). Returns how
+-- many models' buckets it kept or gave back. Exact beside writers, as chat_stats_rollup_repair() is.
+SELECT chat_stats_claim_function('chat_stats_keep');
+
+CREATE OR REPLACE FUNCTION chat_stats_keep(p_start timestamptz, p_end timestamptz, p_gone boolean)
+RETURNS bigint
+LANGUAGE plpgsql
+SET search_path FROM CURRENT
+AS $function$
+BEGIN
+    PERFORM pg_advisory_xact_lock(1668510835, 3);  -- that of chat_stats_fold()
+    LOCK TABLE chat_completion_requests IN ACCESS SHARE MODE;
+    RETURN chat_stats_purged_add(
+        format(
+            $changes$
+                concerned AS MATERIALIZED (
+                    SELECT *
+                    FROM chat_stats_rollup_differences(%L, %L) AS d
+                    WHERE CASE WHEN %L THEN d.requests < 0 ELSE d.requests > 0 AND d.requests <= (
+                        SELECT sum(k.requests)
+                        FROM chat_stats_purged_slots(d.bucket, d.bucket + interval '1 microsecond') AS k
+                        WHERE k.model_id = d.model_id
+                    ) END
+                ), changes AS (
+                    SELECT
+                        c.model_id, c.bucket, NULL::smallint AS bin, -c.requests AS requests,
+                        -c.successful AS successful, -c.input_tokens AS input_tokens,
+                        -c.output_tokens AS output_tokens, -c.timed AS timed, -c.time_ms AS time_ms,
+                        -c.cost_usd AS cost_usd, 0 AS n
+                    FROM concerned AS c
+                    UNION ALL
+                    SELECT c.model_id, c.bucket, u.bin, 0, 0, 0, 0, 0, 0, 0, -u.n
+                    FROM concerned AS c CROSS JOIN LATERAL unnest(c.bins, c.counts) AS u (bin, n)
+                )
+            $changes$,
+            p_start, p_end, p_gone
+        ),
+        'concerned'
+    );
+END
+$function$;
+
+SELECT chat_stats_adopt_function('chat_stats_keep');
+
+ALTER FUNCTION chat_stats_keep(timestamptz, timestamptz, boolean) SET work_mem = '64MB';
+ALTER FUNCTION chat_stats_keep(timestamptz, timestamptz, boolean) SET jit = off;

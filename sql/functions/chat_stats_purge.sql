@@ -1,0 +1,88 @@
+-- Deletes the requests in [p_start, p_end), which must be edges of buckets, and keeps their sums: no statistic
+-- changes. Returns how many it deleted; or how many models' buckets differ from the requests, and has then deleted
+-- nothing.
+--
+-- Nobody need tell the trigger that this is no ordinary DELETE, so nobody else can tell it either: it subtracts
+-- these requests as ever, and they are added again here, in the same statement that keeps their sums. What is kept
+-- is made from the rows that were deleted, one by one: whatever others write meanwhile is neither lost nor counted
+-- twice. Verified and deleted is in one snapshot, hence REPEATABLE READ.
+SELECT chat_stats_claim_function('chat_stats_purge');
+
+CREATE OR REPLACE FUNCTION chat_stats_purge(
+    p_start timestamptz, p_end timestamptz, OUT deleted bigint, OUT differing bigint
+)
+LANGUAGE plpgsql
+SET search_path FROM CURRENT
+AS $function$
+BEGIN
+    IF current_setting('transaction_isolation') = 'read committed' THEN
+        RAISE EXCEPTION 'chat_stats_purge() needs a transaction that is REPEATABLE READ';
+    ELSIF (p_start, p_end) IS DISTINCT FROM (chat_stats_bucket(p_start), chat_stats_bucket(p_end)) THEN
+        RAISE EXCEPTION 'chat_stats_purge() needs edges of 15-minute buckets';
+    ELSIF p_end > now() THEN
+        RAISE EXCEPTION 'chat_stats_purge() needs buckets that are over';
+    ELSIF NOT chat_stats_rollup_ready() THEN
+        RAISE EXCEPTION 'the rollup is not on, and so nothing would keep the statistics';
+    END IF;
+    deleted := 0;
+    differing := (SELECT count(*) FROM chat_stats_rollup_differences(p_start, p_end));
+    IF differing > 0 THEN
+        RETURN;
+    END IF;
+    deleted := chat_stats_purged_add(
+        format(
+            $changes$
+                gone AS (
+                    DELETE FROM chat_completion_requests
+                    WHERE created_at >= %1$L::timestamptz AND created_at < %2$L::timestamptz
+                    RETURNING *
+                ), changes AS MATERIALIZED (
+                    SELECT
+                        r.model_id, chat_stats_bucket(r.created_at) AS bucket, chat_stats_bin(r.time_ms) AS bin,
+                        1 AS requests,
+                        CASE WHEN chat_stats_is_success(r.status::text) THEN 1 ELSE 0 END AS successful,
+                        COALESCE(r.input_tokens, 0)::numeric AS input_tokens,
+                        COALESCE(r.output_tokens, 0)::numeric AS output_tokens,
+                        CASE WHEN r.time_ms IS NULL THEN 0 ELSE 1 END AS timed,
+                        r.time_ms, r.cost_usd,
+                        CASE WHEN r.time_ms IS NULL THEN 0 ELSE 1 END AS n
+                    FROM (SELECT NULL::numeric AS cost_usd) AS absent  -- where the column is missing
+                    CROSS JOIN LATERAL (
+                        SELECT
+                            model_id, created_at, status, input_tokens, output_tokens,
+                            CASE WHEN processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
+                                 THEN processing_time_ms END::numeric AS time_ms,
+                            COALESCE(CASE WHEN cost_usd BETWEEN -1000000000000000 AND 1000000000000000
+                                          THEN cost_usd END, 0)::numeric AS cost_usd
+                        FROM gone
+                        WHERE model_id IS NOT NULL
+                    ) AS r
+                ), added_again AS (
+                    INSERT INTO chat_stats_deltas (
+                        model_id, bucket, requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd,
+                        times
+                    )
+                    SELECT
+                        c.model_id, c.bucket, count(*), sum(c.successful), sum(c.input_tokens), sum(c.output_tokens),
+                        sum(c.timed), COALESCE(sum(c.time_ms), 0), sum(c.cost_usd),
+                        CASE WHEN sum(c.timed) > 1 THEN array_agg(c.time_ms) FILTER (WHERE c.timed = 1) END
+                    FROM changes AS c
+                    GROUP BY c.model_id, c.bucket
+                )
+            $changes$,
+            p_start, p_end
+        ),
+        'gone'
+    );
+    -- Each row has been subtracted and added, unless somebody's own trigger or rule was in the way.
+    IF EXISTS (SELECT FROM chat_stats_rollup_differences(p_start, p_end)) THEN
+        RAISE EXCEPTION 'deleting the requests of [%, %) would have changed the statistics: nothing was deleted',
+            p_start, p_end;
+    END IF;
+END
+$function$;
+
+SELECT chat_stats_adopt_function('chat_stats_purge');
+
+ALTER FUNCTION chat_stats_purge(timestamptz, timestamptz) SET work_mem = '64MB';
+ALTER FUNCTION chat_stats_purge(timestamptz, timestamptz) SET jit = off;

@@ -1,0 +1,32 @@
+-- The histograms of chat_stats_bin() of purged requests: how many are in which bin, by model and 15-minute bucket,
+-- for the buckets that begin in [p_start, p_end).
+SELECT chat_stats_claim_function('chat_stats_purged_bins');
+
+CREATE OR REPLACE FUNCTION chat_stats_purged_bins(p_start timestamptz, p_end timestamptz)
+RETURNS TABLE (
+    model_id chat_completion_requests.model_id%TYPE,
+    bucket timestamptz,
+    bin smallint,
+    n bigint
+)
+LANGUAGE plpgsql
+STABLE
+PARALLEL SAFE
+ROWS 10
+SET search_path FROM CURRENT
+AS $function$
+#variable_conflict use_column
+BEGIN
+    IF NOT chat_stats_has_purged() THEN
+        RETURN;
+    END IF;
+    RETURN QUERY
+    SELECT t.model_id, chat_stats_bucket_at(t.day, s.slot), s.bin, s.n
+    FROM chat_stats_purged AS t
+    CROSS JOIN LATERAL unnest(t.bin_slots, t.bins, t.counts) AS s (slot, bin, n)
+    WHERE (p_start IS NULL OR t.day >= chat_stats_day(p_start) AND chat_stats_bucket_at(t.day, s.slot) >= p_start)
+      AND (p_end IS NULL OR t.day <= chat_stats_day(p_end) AND chat_stats_bucket_at(t.day, s.slot) < p_end);
+END
+$function$;
+
+SELECT chat_stats_adopt_function('chat_stats_purged_bins');

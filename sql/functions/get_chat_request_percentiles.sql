@@ -1,0 +1,38 @@
+-- Percentiles of processing_time_ms over [p_start, p_end) by nearest rank, within 2.5 % of the exact ones, of all
+-- requests (p_group_by none: always one row, of zeros without times), or of each provider or model that has times.
+-- Up to a microsecond, and below 0, a time counts as 0.
+SELECT chat_stats_claim_function('get_chat_request_percentiles');
+
+CREATE OR REPLACE FUNCTION get_chat_request_percentiles(
+    p_group_by text DEFAULT 'none',
+    p_start timestamptz DEFAULT NULL,
+    p_end timestamptz DEFAULT NULL,
+    p_provider_id text DEFAULT NULL,
+    p_model_id text DEFAULT NULL
+)
+RETURNS TABLE (
+    group_id text,
+    p50_processing_time_ms numeric,
+    p90_processing_time_ms numeric,
+    p95_processing_time_ms numeric,
+    p99_processing_time_ms numeric
+)
+LANGUAGE plpgsql
+STABLE
+SET search_path FROM CURRENT
+AS $function$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    SELECT
+        p.group_id, p.p50_processing_time_ms, p.p90_processing_time_ms, p.p95_processing_time_ms,
+        p.p99_processing_time_ms
+    FROM chat_stats_percentiles(NULL, NULL, p_group_by, p_start, p_end, p_provider_id, p_model_id) AS p
+    ORDER BY p.group_id;
+    IF NOT FOUND AND p_group_by = 'none' THEN
+        RETURN QUERY SELECT NULL::text, 0::numeric, 0::numeric, 0::numeric, 0::numeric;
+    END IF;
+END
+$function$;
+
+SELECT chat_stats_adopt_function('get_chat_request_percentiles');

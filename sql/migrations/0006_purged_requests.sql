@@ -1,0 +1,57 @@
+-- What is kept of requests that chat-stats rollup purge deleted: their sums, in 15-minute buckets.
+--
+-- The rollup is derived data: it equals what is in the requests plus what is in here, and can be made anew from
+-- both. So it goes on being audited, repaired, switched off and on, with no exception for times that were purged.
+DO $migration$
+DECLARE
+    model_id_type text := (
+        SELECT format_type(a.atttypid, a.atttypmod)
+        FROM pg_attribute AS a
+        WHERE a.attrelid = 'chat_completion_requests'::regclass AND a.attname = 'model_id'
+    );
+    reader text;
+BEGIN
+    ALTER TABLE chat_stats_rollup_state ADD COLUMN IF NOT EXISTS purged_before timestamptz;
+
+    -- A row for each model and UTC day; its 15-minute slots (0 to 95) as parallel arrays, those without any
+    -- request left out; and the histogram of each slot.
+    EXECUTE format($table$
+        CREATE TABLE IF NOT EXISTS chat_stats_purged (
+            model_id %1$s NOT NULL,
+            day date NOT NULL,
+            slots smallint[] NOT NULL,
+            slot_requests bigint[] NOT NULL,
+            slot_successful bigint[] NOT NULL,
+            slot_input_tokens numeric[] NOT NULL,
+            slot_output_tokens numeric[] NOT NULL,
+            slot_timed bigint[] NOT NULL,
+            slot_time_ms numeric[] NOT NULL,
+            slot_cost_usd numeric[] NOT NULL,
+            bin_slots smallint[] NOT NULL,
+            bins smallint[] NOT NULL,
+            counts bigint[] NOT NULL,
+            PRIMARY KEY (model_id, day)
+        )
+    $table$, model_id_type);
+    CREATE INDEX IF NOT EXISTS chat_stats_purged_day_idx ON chat_stats_purged (day);
+
+    -- The partitions of the requests, as upkeep last saw them: of one that is gone since, the statistics are kept.
+    CREATE TABLE IF NOT EXISTS chat_stats_partitions (
+        partition oid PRIMARY KEY,
+        starts timestamptz NOT NULL,
+        ends timestamptz NOT NULL,
+        attached boolean NOT NULL
+    );
+
+    -- Whoever may read all requests may read the sums of those that are gone: else their statistics would end.
+    FOR reader IN
+        SELECT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END
+        FROM pg_class AS c
+        CROSS JOIN LATERAL aclexplode(c.relacl) AS a
+        WHERE c.oid = 'chat_completion_requests'::regclass AND a.privilege_type = 'SELECT'
+          AND NOT c.relrowsecurity
+    LOOP
+        EXECUTE format('GRANT SELECT ON chat_stats_purged TO %s', reader);
+    END LOOP;
+END
+$migration$;

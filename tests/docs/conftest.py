@@ -1,0 +1,68 @@
+"""A service with the demo's data, for the examples of the documentation."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from tests.conftest import run_migrations
+from tests.processes import environment, running, serving
+from worker.demo import sample
+from worker.local_servers import PostgresServer, RedisServer
+
+REQUESTS = 2_000
+Run = Callable[[str], str]
+
+
+async def _fill(server: PostgresServer, name: str) -> None:
+    admin = await asyncpg.connect(server.url())
+    await admin.execute(f"CREATE DATABASE {name}")
+    await admin.close()
+    await run_migrations(server.url(name), create_tables=True)
+    connection = await asyncpg.connect(server.url(name))
+    await sample.load(connection, count=REQUESTS, end=datetime.now(UTC), loaded=lambda _done: None)
+    await connection.close()
+
+
+@pytest.fixture(scope="module")
+def run(
+    postgres: PostgresServer, redis: RedisServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Run]:
+    """Runs a shell command of the documentation against a service of this test; returns its output."""
+    folder = tmp_path_factory.mktemp("documentation")
+    database = f"documentation_{os.getpid()}"
+    asyncio.run(_fill(postgres, database))
+    env = environment(
+        postgres.url(database),
+        redis.url,
+        cache_prefix=database,
+        admin_token="let-me-in",
+        worker_metrics_port=0,
+    )
+    with (
+        running("worker", env=env, log=folder / "worker.log"),
+        serving(env, folder / "service.log") as client,
+    ):
+        address = f"{client.base_url.host}:{client.base_url.port}"
+
+        def run(command: str) -> str:
+            done = subprocess.run(  # noqa: S602  the commands are our own
+                command.replace("localhost:8000", address).replace("curl ", "curl --fail-with-body "),
+                shell=True,
+                cwd=folder,
+                env={**env, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": "200"},
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+            return done.stdout
+
+        yield run

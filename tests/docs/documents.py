@@ -1,0 +1,47 @@
+"""Reads the documentation: its blocks, its commands, and the output that it shows for them."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+_BLOCK = re.compile(r"^(?P<indent> *)```(?P<language>\w+)\n(?P<text>.*?)^ *```$", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Example:
+    """A command of a console block, and the JSON that is shown as its output, if any."""
+
+    document: str
+    command: str
+    shown: object | None
+
+
+def blocks(document: Path, language: str) -> list[str]:
+    return [
+        re.sub(rf"^{match['indent']}", "", match["text"], flags=re.MULTILINE)
+        for match in _BLOCK.finditer(document.read_text())
+        if match["language"] == language
+    ]
+
+
+def examples(document: Path) -> Iterator[Example]:
+    for block in blocks(document, "console"):
+        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            lines = part.replace("\\\n", " ").split("\n", 1)
+            yield Example(document.name, lines[0].strip(), _json(lines[1] if len(lines) > 1 else ""))
+
+
+def text() -> str:
+    return "\n".join(document.read_text() for document in DOCUMENTS)
+
+
+def _json(shown: str) -> object | None:
+    """Return the JSON that is shown; a trailing `, ...` in it stands for more of the same."""
+    shown = shown.replace(", ...", "").strip()
+    return orjson.loads(shown) if shown.startswith(("{", "[")) else None

@@ -1,0 +1,99 @@
+"""Every example of the documentation runs, and gives what the documentation shows."""
+
+import asyncpg
+import orjson
+import pytest
+
+from tests.conftest import run_migrations
+from tests.docs.conftest import Run
+from tests.docs.documents import DOCUMENTS, ROOT, Example, blocks, examples
+
+EXAMPLES = [example for document in DOCUMENTS for example in examples(document)]
+GATEWAYS = blocks(ROOT / "docs" / "existing-gateway.md", "sql")
+
+
+def test_there_are_examples() -> None:
+    assert len(EXAMPLES) > 10
+    assert len(GATEWAYS) == 3
+
+
+@pytest.mark.parametrize(
+    "example", EXAMPLES, ids=lambda example: f"{example.document}: {example.command[:60]}"
+)
+def test_an_example_gives_what_it_shows(run: Run, example: Example) -> None:
+    output = run(example.command)
+    if example.shown is not None:
+        assert_alike(example.shown, orjson.loads(output))
+
+
+def assert_alike(shown: object, given: object, place: str = "answer") -> None:
+    """Compare names and kinds of values: the numbers of the documentation are others."""
+    if isinstance(shown, dict):
+        assert isinstance(given, dict), place
+        assert list(given) == list(shown), place
+        for name, value in shown.items():
+            assert_alike(value, given[name], f"{place}.{name}")
+    elif isinstance(shown, list) and shown:
+        assert isinstance(given, list), place
+        assert given, place
+        assert_alike(shown[0], given[0], f"{place}[0]")
+    elif isinstance(shown, int | float) and not isinstance(shown, bool):
+        assert isinstance(given, int | float), place
+
+
+@pytest.mark.parametrize("ddl", GATEWAYS, ids=["integer ids", "no models.model_id", "uuids, partitions"])
+async def test_a_documented_gateway_works_as_it_stands(empty_database: str, ddl: str) -> None:
+    connection = await asyncpg.connect(empty_database)
+    try:
+        await connection.execute(ddl)
+        await run_migrations(empty_database)
+        has_identifier = "model_id text NOT NULL" in ddl
+        await connection.execute("INSERT INTO providers (name, slug) VALUES ('One', 'one')")
+        await connection.execute(
+            f"INSERT INTO models ({'model_id,' if has_identifier else ''} provider_id, model_name, "
+            f"provider_model_id) SELECT {repr('alpha') + ',' if has_identifier else ''} id, 'Alpha', "
+            "'one/alpha' FROM providers"
+        )
+        await connection.execute(
+            "INSERT INTO chat_completion_requests "
+            f"({'request_id,' if has_identifier else ''} model_id, input_tokens, output_tokens, status) "
+            f"SELECT {repr('r-1') + ',' if has_identifier else ''} id, 10, 5, 'completed' FROM models"
+        )
+        (row,) = await connection.fetch("SELECT * FROM get_models_with_requests()")
+        assert row["model_identifier"] == ("alpha" if has_identifier else "one/alpha")
+        assert orjson.loads(row["stats"])["total_tokens"] == 15
+    finally:
+        await connection.close()
+
+
+async def test_views_stand_in_for_tables_of_other_names(empty_database: str) -> None:
+    connection = await asyncpg.connect(empty_database)
+    try:
+        await connection.execute("""
+            CREATE TABLE vendor (id int PRIMARY KEY, label text);
+            CREATE TABLE llm (id int PRIMARY KEY, vendor int, label text);
+            CREATE TABLE call (
+                id int, llm int, prompt int, completion int, ms int, outcome text, at timestamptz
+            );
+            CREATE SCHEMA chat_stats;
+            CREATE VIEW chat_stats.providers AS SELECT id, label AS name, lower(label) AS slug FROM vendor;
+            CREATE VIEW chat_stats.models AS
+                SELECT id, vendor AS provider_id, label AS model_name, label AS provider_model_id FROM llm;
+            CREATE VIEW chat_stats.chat_completion_requests AS
+                SELECT id, llm AS model_id, prompt AS input_tokens, completion AS output_tokens,
+                       ms AS processing_time_ms, outcome AS status, at AS created_at
+                FROM call;
+            INSERT INTO vendor VALUES (1, 'One');
+            INSERT INTO llm VALUES (1, 1, 'Alpha');
+            INSERT INTO call VALUES (1, 1, 10, 5, 100, 'ok', now());
+        """)
+    finally:
+        await connection.close()
+    url = f"{empty_database}?options=-csearch_path%3Dchat_stats,public"
+    await run_migrations(url)
+    connection = await asyncpg.connect(url)
+    try:
+        (row,) = await connection.fetch("SELECT * FROM get_provider_request_stats()")
+        assert (row["slug"], row["total_requests"]) == ("one", 1)
+    finally:
+        await connection.close()

@@ -1,0 +1,159 @@
+"""Large answers of a running service: slow clients, clients that leave, errors half-way, many at once."""
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator
+from http.client import HTTPResponse, IncompleteRead
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import asyncpg
+import httpx
+import pytest
+
+from tests.processes import environment, serving
+from worker.local_servers import RedisServer
+
+#: Some 27 MB: more than the buffers on the way to a client hold.
+ROWS = 30_000
+DOWNLOAD_SECONDS = 4
+
+pytestmark = pytest.mark.parametrize("postgres", ["embedded"], indirect=True)
+
+#: A view in place of the requests, whose rows take their time or fail.
+VIEW = """
+CREATE OR REPLACE VIEW chat_completion_requests AS
+SELECT
+    r.id, r.request_id, r.model_id, r.input_tokens, r.output_tokens, r.processing_time_ms, r.status,
+    {error_message} AS error_message, r.user_id, r.cost_usd, r.created_at
+FROM requests AS r
+"""
+FAST = "r.error_message"
+SLOW = "slowly(r.error_message)"
+FAILING = f"CASE WHEN 1 / (r.id - {ROWS // 2}) = 0 THEN r.error_message END"
+
+
+@pytest.fixture
+async def view(connection: asyncpg.Connection) -> asyncpg.Connection:
+    await connection.execute(f"""
+        INSERT INTO providers (id, name, slug) VALUES (1, 'One', 'one');
+        INSERT INTO models (id, provider_id, model_name) VALUES (1, 1, 'Alpha');
+        INSERT INTO chat_completion_requests (id, model_id, error_message, created_at)
+        SELECT n, 1, repeat(md5(n::text), 20), now() - n * interval '1 second'
+        FROM generate_series(1, {ROWS}) AS n;
+        ALTER TABLE chat_completion_requests RENAME TO requests;
+        CREATE FUNCTION slowly(text) RETURNS text LANGUAGE plpgsql STABLE AS
+            'BEGIN PERFORM pg_sleep(0.02); RETURN $1; END';
+        {VIEW.format(error_message=FAST)};
+        ANALYZE;
+    """)
+    return connection
+
+
+@pytest.fixture
+async def url(
+    view: asyncpg.Connection, database_url: str, redis: RedisServer, tmp_path: Path
+) -> AsyncIterator[str]:
+    env = environment(
+        database_url, redis.url, max_exports=1, query_timeout_seconds=3, download_seconds=DOWNLOAD_SECONDS
+    )
+    with serving(env, tmp_path / "log") as client:
+        yield str(client.base_url).rstrip("/")
+
+
+async def busy(connection: asyncpg.Connection) -> int:
+    """Return how many of the service's connections are in a transaction."""
+    count: int = await connection.fetchval(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+        "AND pid <> pg_backend_pid() AND state <> 'idle'"
+    )
+    return count
+
+
+async def until_idle(connection: asyncpg.Connection, *, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while await busy(connection):
+        assert time.monotonic() < deadline, f"a connection is still busy after {seconds} s"
+        await asyncio.sleep(0.05)
+
+
+def ask(url: str, query: str) -> socket.socket:
+    """Send a request and read nothing of its answer."""
+    parts = urlsplit(url)
+    client = socket.create_connection((str(parts.hostname), parts.port or 80), timeout=20)
+    client.sendall(f"GET {parts.path}?{query} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n".encode())
+    return client
+
+
+def lines(client: socket.socket) -> int:
+    """Read the answer; return how many lines it has. `IncompleteRead` when it breaks off."""
+    with client, HTTPResponse(client) as response:
+        response.begin()
+        return response.read().count(b"\n")
+
+
+async def test_what_a_running_service_does_with_its_downloads(view: asyncpg.Connection, url: str) -> None:
+    # One after the other in one test, since starting a service takes longer than any of them.
+    await _a_client_that_does_not_read_holds_no_connection(view, url)
+    await _one_that_never_reads_is_cut_off(view, url)
+    await _an_error_half_way_does_not_look_like_the_end(view, url)
+    await _a_client_that_leaves_stops_the_query(view, url)
+    await _exports_wait_for_each_other_and_keep_nobody_else_waiting(view, url)
+
+
+async def _a_client_that_does_not_read_holds_no_connection(view: asyncpg.Connection, url: str) -> None:
+    client = ask(url, f"format=ndjson&limit={ROWS}")
+    await asyncio.to_thread(client.recv, 1, socket.MSG_PEEK)
+    await until_idle(view, seconds=3)
+    assert await asyncio.to_thread(lines, client) == ROWS
+
+
+async def _one_that_never_reads_is_cut_off(view: asyncpg.Connection, url: str) -> None:
+    client = ask(url, f"format=ndjson&limit={ROWS}")
+    await asyncio.sleep(DOWNLOAD_SECONDS + 1)
+    with pytest.raises(IncompleteRead):
+        await asyncio.to_thread(lines, client)
+
+
+async def _an_error_half_way_does_not_look_like_the_end(view: asyncpg.Connection, url: str) -> None:
+    await view.execute(VIEW.format(error_message=FAILING))
+    async with httpx.AsyncClient() as client:
+        for parameters in ({"format": "csv"}, {}):
+            with pytest.raises(httpx.RemoteProtocolError, match="incomplete"):
+                await client.get(url, params={"limit": ROWS, **parameters})
+        small = await client.get(url, params={"limit": 10, "offset": ROWS // 2 - 5})
+        assert small.status_code == 503, "before the first byte it is an ordinary error"
+        assert "division" in small.json()["detail"]
+
+
+async def _a_client_that_leaves_stops_the_query(view: asyncpg.Connection, url: str) -> None:
+    await view.execute(VIEW.format(error_message=SLOW))
+    async with httpx.AsyncClient() as client:
+        # In the midst of the rows, and before the first of them: 1,000 rows take 20 s, and are one answer.
+        for parameters in ({"limit": ROWS, "fields": "id,error_message", "format": "csv"}, {"limit": 1000}):
+            asking = asyncio.create_task(client.get(url, params=parameters))
+            await asyncio.sleep(0.7)
+            assert await busy(view) == 1
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+            await until_idle(view, seconds=1.5)
+
+
+async def _exports_wait_for_each_other_and_keep_nobody_else_waiting(
+    view: asyncpg.Connection, url: str
+) -> None:
+    await view.execute(VIEW.format(error_message=SLOW))
+    async with httpx.AsyncClient(timeout=20) as client:
+        export = asyncio.create_task(client.get(url, params={"format": "csv", "limit": 400}))
+        await asyncio.sleep(0.3)
+        waiting = asyncio.create_task(client.get(url, params={"format": "csv", "limit": 1}))
+        started = time.monotonic()
+        page = await client.get(url, params={"limit": 1, "fields": "id"})
+        assert (page.status_code, time.monotonic() - started < 1.5) == (200, True)
+        assert not waiting.done()
+        refused = await waiting
+        assert refused.status_code == 503
+        assert "too many exports" in refused.json()["detail"]
+        assert refused.headers["retry-after"]
+        export.cancel()

@@ -1,0 +1,185 @@
+"""The lease, over a real Redis: taken, kept, given back, lost; and what those who wait come to know."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from service import lease as leases
+from service.cache import Cache, Stored, connect
+from service.entry import Entry
+from service.errors import (
+    ChatStatsError,
+    DatabaseBusy,
+    DatabaseUnavailable,
+    NotFound,
+    Unavailable,
+    error_named,
+)
+from service.lease import Leases
+from tests.conftest import make_settings
+from worker.local_servers import RedisServer, redis_server
+
+KEY = "counts:all"
+ENTRY = Entry(b"[]", {}, "rpc", datetime(2026, 1, 1, tzinfo=UTC), 1.0, "g1")
+NO_POSTGRES = "postgresql://nobody@127.0.0.1:1/none"
+
+Compute = Callable[[], Awaitable[Stored]]
+
+
+class Process:
+    """What one process has: a cache of its own over the same Redis; and it counts its computations."""
+
+    def __init__(self, cache: Cache) -> None:
+        self.cache = cache
+        self.leases = Leases(cache)
+        self.computed = 0
+
+    async def once(self, seconds: float = 0.0, error: ChatStatsError | None = None, wait: float = 5) -> Entry:
+        async def compute() -> Stored:
+            self.computed += 1
+            await asyncio.sleep(seconds)
+            if error is not None:
+                raise error
+            return await self.cache.store(KEY, ENTRY)
+
+        stored = await self.leases.once(KEY, compute, suffices=lambda _: True, wait_seconds=wait)
+        return stored.entry
+
+
+@pytest.fixture
+async def processes(redis: RedisServer) -> AsyncIterator[list[Process]]:
+    settings = make_settings(NO_POSTGRES, redis.url)
+    async with AsyncExitStack() as stack:
+        caches = [Cache(settings, connect(redis.url, timeout_seconds=2)) for _ in range(4)]
+        for cache in caches:
+            stack.push_async_callback(cache.close)
+        yield [Process(cache) for cache in caches]
+
+
+def computed(processes: list[Process]) -> int:
+    return sum(process.computed for process in processes)
+
+
+async def test_one_of_four_computes_and_all_get_its_entry(processes: list[Process]) -> None:
+    entries = await asyncio.gather(*(process.once(0.2) for process in processes))
+    assert entries == [ENTRY] * 4
+    assert computed(processes) == 1
+    assert await processes[0].cache.redis.exists(processes[0].cache.key("lease", KEY)) == 0
+
+
+async def test_an_entry_that_was_stored_just_before_the_lease_was_taken_is_not_computed_again(
+    processes: list[Process],
+) -> None:
+    await processes[0].once()
+    await processes[1].once()
+    assert computed(processes) == 1
+
+
+@pytest.mark.parametrize("error", [NotFound("no model"), DatabaseUnavailable("it is away")])
+async def test_a_failure_is_told_to_those_who_waited_and_to_nobody_else(
+    processes: list[Process], error: ChatStatsError
+) -> None:
+    outcomes = await asyncio.gather(
+        *(process.once(0.2, error) for process in processes), return_exceptions=True
+    )
+    assert {(type(outcome), str(outcome)) for outcome in outcomes} == {(type(error), str(error))}
+    assert computed(processes) == 1
+    assert await processes[1].once() == ENTRY
+
+
+async def test_the_lease_outlasts_its_time_while_its_holder_lives(
+    processes: list[Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "LEASE_MS", 500)
+    monkeypatch.setattr(leases, "RENEW_SECONDS", 0.1)
+    await asyncio.gather(*(process.once(1.5) for process in processes))
+    assert computed(processes) == 1
+
+
+async def test_when_the_holder_dies_one_other_computes(
+    processes: list[Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that died neither renews its lease nor gives it back: here, somebody else's token."""
+    monkeypatch.setattr(leases, "LEASE_MS", 500)
+    await processes[0].cache.redis.set(processes[0].cache.key("lease", KEY), "dead", px=500)
+    await asyncio.gather(*(process.once(0.1) for process in processes))
+    assert computed(processes) == 1
+
+
+async def test_a_holder_that_is_cancelled_gives_the_lease_back_at_once(processes: list[Process]) -> None:
+    first = asyncio.create_task(processes[0].once(30))
+    await asyncio.sleep(0.1)
+    second = asyncio.create_task(processes[1].once())
+    await asyncio.sleep(0.1)
+    first.cancel()
+    async with asyncio.timeout(1):
+        assert await second == ENTRY
+
+
+async def test_who_lost_the_lease_does_not_give_back_that_of_another(processes: list[Process]) -> None:
+    redis, lease = processes[0].cache.redis, processes[0].cache.key("lease", KEY)
+    holder = asyncio.create_task(processes[0].once(0.3))
+    await asyncio.sleep(0.1)
+    await redis.set(lease, "another")
+    await holder
+    assert await redis.get(lease) == b"another"
+    await redis.delete(lease)
+
+
+async def test_nobody_waits_for_ever(processes: list[Process]) -> None:
+    holder = asyncio.create_task(processes[0].once(1.5))
+    await asyncio.sleep(0.1)
+    with pytest.raises(DatabaseBusy):
+        await processes[1].once(wait=0.3)
+    await holder
+
+
+async def test_an_entry_that_does_not_suffice_is_replaced(processes: list[Process]) -> None:
+    old = replace(ENTRY, generation="g0", computed_at=datetime(2025, 1, 1, tzinfo=UTC))
+    await processes[0].cache.store(KEY, old)
+
+    async def compute() -> Stored:
+        return await processes[0].cache.store(KEY, ENTRY)
+
+    stored = await processes[0].leases.once(
+        KEY, compute, suffices=lambda entry: entry.generation != "g0", wait_seconds=5
+    )
+    assert stored.entry == ENTRY
+
+
+async def test_without_redis_each_computes(tmp_path: Path) -> None:
+    cache = Cache(
+        make_settings(NO_POSTGRES, "redis://127.0.0.1:1/0"),
+        connect("redis://127.0.0.1:1/0", timeout_seconds=0.2),
+    )
+    processes = [Process(cache), Process(cache)]
+    assert await asyncio.gather(*(process.once() for process in processes)) == [ENTRY] * 2
+    assert computed(processes) == 2
+    await cache.close()
+
+
+async def test_when_redis_refuses_to_write_each_computes(tmp_path: Path) -> None:
+    full = redis_server(tmp_path / "redis")
+    full.options.update({"maxmemory": "1", "maxmemory-policy": "noeviction"})
+    full.start()
+    try:
+        cache = Cache(make_settings(NO_POSTGRES, full.url), connect(full.url, timeout_seconds=2))
+        process = Process(cache)
+        async with asyncio.timeout(1):
+            assert await process.once() == ENTRY
+        assert process.computed == 1
+        assert cache.reachable
+        await cache.close()
+    finally:
+        full.stop()
+
+
+def test_an_error_comes_back_as_the_class_that_it_was() -> None:
+    for kind in (NotFound, DatabaseUnavailable, DatabaseBusy):
+        assert type(error_named(kind.__name__, "why")) is kind
+    assert type(error_named("OfALaterVersion", "why")) is Unavailable

@@ -1,0 +1,91 @@
+"""Answers on demand take no more room in Redis than they are given."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+
+import pytest
+from redis.asyncio import Redis
+
+from service.cache import Cache, Entry
+from service.on_demand import OVERHEAD_BYTES
+from tests.conftest import SettingsFactory
+from worker.local_servers import RedisServer
+
+ROOM = 20_000
+MakeCache = Callable[..., Cache]
+
+
+def entry(size: int = 1000) -> Entry:
+    return Entry(
+        body=b"[" + b" " * (size - 2) + b"]",
+        totals={},
+        method="rpc",
+        computed_at=datetime.now(UTC),
+        compute_ms=1.0,
+        generation="g",
+    )
+
+
+@pytest.fixture
+async def client(redis: RedisServer) -> AsyncIterator[Redis]:
+    client = Redis.from_url(redis.url)
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+def cache(settings_with: SettingsFactory, client: Redis) -> Cache:
+    return Cache(settings_with(on_demand_cache_bytes=ROOM), client)
+
+
+async def stored(cache: Cache) -> set[str]:
+    return set(await cache.entries())
+
+
+async def test_the_oldest_make_way_for_new_ones(cache: Cache) -> None:
+    for n in range(100):
+        assert (await cache.store(f"range-{n}", entry(), lifetime_seconds=60)).kept
+    kept = await stored(cache)
+    assert 5 < len(kept) <= ROOM // (1000 + OVERHEAD_BYTES)
+    assert kept == {f"range-{n}" for n in range(100 - len(kept), 100)}
+    assert await cache.on_demand_bytes() <= ROOM
+
+
+async def test_what_the_worker_keeps_computed_never_makes_way(cache: Cache) -> None:
+    await cache.store("planned", entry(ROOM))
+    for n in range(50):
+        await cache.store(f"range-{n}", entry(), lifetime_seconds=60)
+    assert "planned" in await stored(cache)
+
+
+async def test_an_answer_that_is_larger_than_the_room_is_not_kept(cache: Cache) -> None:
+    await cache.store("small", entry(), lifetime_seconds=60)
+    await cache.store("huge", entry(ROOM), lifetime_seconds=60)
+    assert await stored(cache) == {"small"}
+
+
+async def test_an_answer_that_is_computed_again_counts_once(cache: Cache) -> None:
+    for _ in range(100):
+        await cache.store("range", entry(), lifetime_seconds=60)
+    assert await stored(cache) == {"range"}
+    assert await cache.on_demand_bytes() < 2 * (1000 + OVERHEAD_BYTES)
+
+
+async def test_what_expired_gives_its_room_back(cache: Cache) -> None:
+    for n in range(10):
+        await cache.store(f"brief-{n}", entry(), lifetime_seconds=0.001)
+    await asyncio.sleep(0.05)
+    await cache.store("range", entry(), lifetime_seconds=60)
+    assert await stored(cache) == {"range"}
+    assert await cache.on_demand_bytes() < 3 * (1000 + OVERHEAD_BYTES)
+
+
+async def test_damaged_accounts_are_begun_anew(cache: Cache, client: Redis) -> None:
+    await cache.store("range-1", entry(), lifetime_seconds=60)
+    sizes = cache.entry_key("").replace(":entry:", ":on-demand:bytes")
+    assert await client.hexists(sizes, "total")
+    await client.hset(sizes, "total", 10**9)
+    await cache.store("range-2", entry(), lifetime_seconds=60)
+    assert "range-2" in await stored(cache)
+    assert await cache.on_demand_bytes() < ROOM

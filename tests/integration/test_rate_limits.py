@@ -1,0 +1,103 @@
+"""How often one client may make the service work."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+import httpx
+import pytest
+
+from tests.conftest import SettingsFactory
+from tests.integration.conftest import OpenClient
+
+DAYS = [f"{datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=day):%Y-%m-%d}" for day in range(10)]
+
+
+async def ask(client: httpx.AsyncClient, day: str, **headers: str) -> httpx.Response:
+    return await client.get("/chat-requests/counts", params={"start_date": day}, headers=headers)
+
+
+async def test_a_client_that_has_too_much_computed_is_told_when_to_come_back(
+    settings_with: SettingsFactory, gateway: asyncpg.Connection, client_of: OpenClient
+) -> None:
+    client = await client_of(settings_with(rate_limit_misses="3/minute", local_cache_seconds=5))
+    statuses = [(await ask(client, day)).status_code for day in DAYS[:4]]
+    assert statuses == [200, 200, 200, 429]
+    refused = await ask(client, DAYS[4])
+    problem = refused.json()
+    assert (problem["status"], problem["success"], problem["title"]) == (429, False, "Too many requests")
+    assert "3 per 1 minute" in problem["detail"]
+    assert 1 <= int(refused.headers["Retry-After"]) <= 60
+
+
+async def test_hits_are_not_counted(
+    settings_with: SettingsFactory, gateway: asyncpg.Connection, client_of: OpenClient
+) -> None:
+    client = await client_of(settings_with(rate_limit_misses="3/minute", local_cache_seconds=5))
+    answers = [await ask(client, DAYS[0]) for _ in range(10)]
+    assert [answer.status_code for answer in answers] == [200] * 10
+
+
+async def test_who_waits_for_the_same_answer_is_counted_once(
+    settings_with: SettingsFactory, gateway: asyncpg.Connection, client_of: OpenClient
+) -> None:
+    settings = settings_with(rate_limit_misses="3/minute")
+    client = await client_of(settings)
+    answers = await asyncio.gather(*(ask(client, DAYS[0]) for _ in range(20)))
+    assert {answer.status_code for answer in answers} == {200}
+
+
+async def test_a_refusal_is_only_for_the_client_that_asked_too_often(
+    settings_with: SettingsFactory, gateway: asyncpg.Connection, client_of: OpenClient
+) -> None:
+    client = await client_of(settings_with(rate_limit_misses="1/minute", api_keys="often,seldom"))
+    assert (await ask(client, DAYS[0], **{"X-API-Key": "often"})).status_code == 200
+    keys = ["often"] * 5 + ["seldom"] * 5
+    answers = await asyncio.gather(*(ask(client, DAYS[1], **{"X-API-Key": key}) for key in keys))
+    assert [answer.status_code for answer in answers[5:]] == [200] * 5
+
+
+async def test_two_processes_count_together_and_two_caches_apart(
+    settings_with: SettingsFactory, gateway: asyncpg.Connection, client_of: OpenClient
+) -> None:
+    settings = settings_with(rate_limit_misses="3/minute")
+    one, two = await client_of(settings), await client_of(settings)
+    turns = zip([one, two] * 2, DAYS[:4], strict=True)
+    statuses = [(await ask(client, day)).status_code for client, day in turns]
+    assert statuses == [200, 200, 200, 429]
+    other = await client_of(settings_with(rate_limit_misses="3/minute"))
+    assert (await ask(other, DAYS[0])).status_code == 200
+
+
+async def test_each_key_has_a_share_of_its_own(
+    settings_with: SettingsFactory, gateway: asyncpg.Connection, client_of: OpenClient
+) -> None:
+    client = await client_of(settings_with(rate_limit_misses="1/minute", api_keys="one,two"))
+    statuses = [(await ask(client, day, **{"X-API-Key": "one"})).status_code for day in DAYS[:2]]
+    assert statuses == [200, 429]
+    assert (await ask(client, DAYS[2], **{"X-API-Key": "two"})).status_code == 200
+
+
+async def test_without_redis_each_process_counts_by_itself(
+    settings_with: SettingsFactory, gateway: asyncpg.Connection, client_of: OpenClient
+) -> None:
+    settings = settings_with(rate_limit_misses="3/minute").model_copy(
+        update={"redis_url": type(settings_with().redis_url)("redis://127.0.0.1:1/0")}
+    )
+    client = await client_of(settings)
+    assert [(await ask(client, day)).status_code for day in DAYS[:4]] == [200, 200, 200, 429]
+
+
+async def test_all_calls_are_counted_where_that_is_asked_for(
+    settings_with: SettingsFactory, gateway: asyncpg.Connection, client_of: OpenClient
+) -> None:
+    client = await client_of(settings_with(rate_limit_requests="5/minute", local_cache_seconds=5))
+    assert [(await ask(client, DAYS[0])).status_code for _ in range(6)] == [200] * 5 + [429]
+
+
+@pytest.mark.parametrize("rate", ["often", "5", "-1/minute", "5/fortnight"])
+def test_a_rate_that_cannot_be_read_is_refused_at_the_start(
+    settings_with: SettingsFactory, rate: str
+) -> None:
+    with pytest.raises(ValueError, match="write it like 100/minute"):
+        settings_with(rate_limit_misses=rate)

@@ -1,0 +1,117 @@
+"""Partitions come and go: what goes with one is kept in the statistics, and comes back with it."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import asyncpg
+import pytest
+
+from service import retention as purging
+from service.retention import Retention
+from service.rollup import Rollup
+from tests.conftest import run_migrations
+from tests.rollup.conftest import ignored
+from tests.rollup.exactness import COMPARISON, assert_exact
+from tests.rollup.test_schemas import INSERT, Gateway, tables
+
+pytestmark = pytest.mark.parametrize("postgres", ["embedded"], indirect=True)
+
+COUNTS = "SELECT * FROM get_model_request_counts()"
+SUMMARY = "SELECT * FROM get_chat_request_summary($1, $2)"
+JANUARY = datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 2, 1, tzinfo=UTC)
+DETACH = "ALTER TABLE chat_completion_requests DETACH PARTITION requests_early"
+DROP = "DROP TABLE requests_early"
+ATTACH = (
+    "ALTER TABLE chat_completion_requests ATTACH PARTITION requests_early "
+    "FOR VALUES FROM (MINVALUE) TO ('2024-02-01')"
+)
+
+
+@pytest.fixture
+def moment() -> str:
+    """The type of created_at."""
+    return "timestamptz"
+
+
+@pytest.fixture
+async def partitioned(moment: str, empty_database: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection to requests in partitions by time, with the rollup on."""
+    connection = await asyncpg.connect(empty_database)
+    await connection.execute(tables(Gateway(moment=moment, partitions="PARTITION BY RANGE (created_at)")))
+    await run_migrations(empty_database)
+    await connection.execute(COMPARISON)
+    await connection.execute(INSERT, 1000)
+    await Rollup(connection).enable(ignored)
+    yield connection
+    await connection.close()
+
+
+@pytest.mark.parametrize(
+    ("goes", "notices"),
+    [(DETACH, "audit"), (DROP, "verify"), (DETACH, "repair"), (DROP, "purge")],
+)
+async def test_what_goes_with_a_partition_is_kept(
+    partitioned: asyncpg.Connection, goes: str, notices: str
+) -> None:
+    rollup = Rollup(partitioned)
+    counts, january = await partitioned.fetch(COUNTS), await partitioned.fetchrow(SUMMARY, *JANUARY)
+    await partitioned.execute(goes)
+    assert await partitioned.fetch(COUNTS) == counts
+    if notices == "purge":
+        await Retention(partitioned).purge(JANUARY[0], ignored)
+    else:
+        assert await getattr(rollup, notices)(*([] if notices == "audit" else [ignored])) == 0
+    assert (await rollup.status()).state == "on"
+    assert await partitioned.fetch(COUNTS) == counts
+    assert await partitioned.fetchrow(SUMMARY, *JANUARY) == january
+    await assert_exact(partitioned)
+    assert await rollup.verify(ignored) == 0
+
+    await rollup.disable()
+    assert await partitioned.fetch(COUNTS) == counts
+    await rollup.enable(ignored)
+    assert await partitioned.fetch(COUNTS) == counts
+    await assert_exact(partitioned)
+
+
+@pytest.mark.parametrize("moment", ["timestamptz", "timestamp"])
+async def test_a_partition_that_is_attached_again_counts_once(partitioned: asyncpg.Connection) -> None:
+    rollup = Rollup(partitioned)
+    counts = await partitioned.fetch(COUNTS)
+    for _ in range(2):
+        await partitioned.execute(DETACH)
+        assert await rollup.verify(ignored) == 0
+        assert (await rollup.status()).purged_requests > 0
+        await partitioned.execute(ATTACH)
+        assert await rollup.verify(ignored) == 0
+        assert (await rollup.status()).purged_requests == 0
+        assert await partitioned.fetch(COUNTS) == counts
+        await assert_exact(partitioned)
+
+
+async def test_a_partition_can_be_purged_in_part_and_then_go(
+    partitioned: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(purging, "PAUSE", 0)
+    counts = await partitioned.fetch(COUNTS)
+    purged = await Retention(partitioned).purge(datetime(2024, 1, 15, tzinfo=UTC), ignored)
+    assert purged.requests > 100
+    await partitioned.execute(DROP)
+    assert await Rollup(partitioned).verify(ignored) == 0
+    assert await partitioned.fetch(COUNTS) == counts
+    await assert_exact(partitioned)
+
+
+async def test_rows_that_went_past_the_triggers_elsewhere_are_still_drift(
+    partitioned: asyncpg.Connection,
+) -> None:
+    await partitioned.execute(DETACH)
+    await partitioned.execute(
+        "DELETE FROM requests_late WHERE id % 2 = 0; SET session_replication_role = replica"
+    )
+    await partitioned.execute("DELETE FROM chat_completion_requests WHERE id % 2 = 1")
+    await partitioned.execute("SET session_replication_role = origin")
+    assert await Rollup(partitioned).verify(ignored) > 0
+    assert (await Rollup(partitioned).status()).state == "damaged"
+    assert await Rollup(partitioned).repair(ignored) > 0
+    await assert_exact(partitioned)

@@ -1,0 +1,479 @@
+"""Purging old requests: they are gone, and no statistic has changed."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any
+
+import asyncpg
+import pytest
+
+from service import retention as purging
+from service.aggregations import AGGREGATIONS, Query
+from service.compute import Method, _run
+from service.database import Database
+from service.errors import DatabaseBusy, InvalidParameter, SchemaError
+from service.retention import Retention
+from service.rollup import Rollup
+from service.settings import Settings
+from service.timerange import TimeRange
+from tests.conftest import Connection, run_migrations
+from tests.processes import chat_stats
+from tests.rollup.conftest import ignored
+from tests.rollup.exactness import (
+    COMPARISON_WITH_MODEL,
+    DRIFT,
+    MODEL,
+    assert_exact,
+    differences,
+    some_questions,
+)
+from tests.rollup.workload import CATALOGUE, INSERT, TIMES, TOKENS, insert_arguments
+from tests.rollup.writers import writing
+
+pytestmark = pytest.mark.parametrize("postgres", ["embedded"], indirect=True)
+
+REQUESTS = "SELECT count(*) FROM chat_completion_requests"
+OLD = "SELECT count(*) FROM chat_completion_requests WHERE created_at < $1"
+PURGED = "chat_stats_purged_slots(NULL, NULL)"
+READY = "SELECT chat_stats_rollup_ready()"
+
+#: What the functions say of all time, of ranges of whole days, and by intervals; $1 and $2 are days.
+ANSWERS = (
+    "SELECT * FROM get_models_with_requests()",
+    "SELECT * FROM get_models_with_requests($1::date, $2::date)",
+    "SELECT * FROM get_provider_request_stats($1::date, $2::date)",
+    "SELECT * FROM get_model_request_counts(NULL, $2::date)",
+    "SELECT * FROM get_model_request_stats(3, $1::date, $2::date)",
+    "SELECT * FROM get_chat_request_summary($1::date, NULL)",
+    "SELECT * FROM get_chat_request_summary(NULL, $2::date)",
+    "SELECT * FROM get_chat_request_timeseries('1d', 'model', 'Asia/Kathmandu', $1::date, $2::date)",
+    "SELECT * FROM get_chat_request_timeseries('1h', 'none', 'UTC', $1::date, $2::date)",
+    "SELECT * FROM get_chat_request_percentiles('model')",
+    "SELECT * FROM get_chat_request_percentiles('none', $1::date, $2::date)",
+)
+
+#: The histograms of all tiers, in any order.
+HISTOGRAMS = (
+    "SELECT t.model_id, t.day, u.* FROM chat_stats_rollup_slots AS t, unnest(bin_slots, bins, counts) AS u "
+    "ORDER BY 1, 2, 3, 4",
+    "SELECT t.model_id, t.month, u.* FROM chat_stats_rollup_months AS t, unnest(bins, counts) AS u "
+    "ORDER BY 1, 2, 3",
+    "SELECT t.model_id, u.* FROM chat_stats_rollup_lifetime AS t, unnest(bins, counts) AS u ORDER BY 1, 2",
+)
+
+MIDNIGHT = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+#: Requests are of the last 100 days.
+THEN = MIDNIGHT - timedelta(days=50)
+
+
+@pytest.fixture(autouse=True)
+def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several chunks even for a few requests, and no pauses."""
+    monkeypatch.setattr(purging, "BATCH_REQUESTS", 300)
+    monkeypatch.setattr(purging, "BATCH_DAYS", 10)
+    monkeypatch.setattr(purging, "PAUSE", 0)
+
+
+async def answers(connection: Connection, statements: Sequence[str] = ANSWERS) -> list[list[asyncpg.Record]]:
+    days = (MIDNIGHT - timedelta(days=90)).date(), (MIDNIGHT - timedelta(days=20)).date()
+    found = []
+    for statement in statements:
+        used = [day for number, day in enumerate(days, 1) if f"${number}" in statement]
+        numbered = statement if len(used) == 2 else statement.replace("$2", "$1")
+        found.append(await connection.fetch(numbered, *used))
+    return found
+
+
+async def histograms(connection: Connection) -> list[list[asyncpg.Record]]:
+    return [await connection.fetch(statement) for statement in HISTOGRAMS]
+
+
+async def purge(connection: Connection, before: datetime = THEN, **how: Any) -> purging.Purge:
+    return await Retention(connection).purge(before, ignored, **how)
+
+
+async def test_the_requests_are_gone_and_every_statistic_has_stayed(rolled_up: Connection) -> None:
+    rollup = Rollup(rolled_up)
+    await rollup.fold()
+    counted, old = await rolled_up.fetchval(REQUESTS), await rolled_up.fetchval(OLD, THEN)
+    expected, distribution = await answers(rolled_up), await histograms(rolled_up)
+
+    purged = await purge(rolled_up)
+    assert (purged.requests, purged.differing) == (old, 0)
+    assert old > 1000
+    assert await rolled_up.fetchval(REQUESTS) == counted - old
+    assert await rolled_up.fetchval(OLD, THEN) == 0
+    assert await answers(rolled_up) == expected
+    while await rollup.fold():
+        pass
+    assert await histograms(rolled_up) == distribution
+    assert (await rollup.verify(ignored), await rollup.audit(), await rollup.repair(ignored)) == (0, 0, 0)
+    status = await rollup.status()
+    assert (status.state, status.purged_requests) == ("on", old)
+    assert status.purged_before is not None
+    assert THEN - timedelta(days=1) < status.purged_before <= THEN
+
+
+async def test_no_statistic_changes_either_where_the_rollup_is_off_or_made_anew(
+    rolled_up: Connection, rollup: Rollup
+) -> None:
+    expected = await answers(rolled_up)
+    await purge(rolled_up)
+    await rollup.disable()
+    assert await answers(rolled_up) == expected
+    await rollup.enable(ignored)
+    assert await rolled_up.fetchval(READY)
+    assert await answers(rolled_up) == expected
+    await assert_exact(rolled_up)
+
+    await rolled_up.execute("DROP TRIGGER chat_stats_delete ON chat_completion_requests")
+    assert await answers(rolled_up) == expected
+    await rollup.enable(ignored)
+    assert await rolled_up.fetchval(READY)
+    assert await answers(rolled_up) == expected
+    await rolled_up.execute("DELETE FROM chat_stats_rollup_days")
+    assert await rollup.repair(ignored) > 0
+    assert await answers(rolled_up) == expected
+
+
+async def test_rows_of_every_kind_are_kept_as_the_rollup_counted_them(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await connection.execute(MODEL + COMPARISON_WITH_MODEL + CATALOGUE)
+    moments = (
+        "-infinity",
+        "4714-11-24 00:00:00+00 BC",
+        "0044-03-15 12:34:56+00 BC",
+        "2024-01-31 23:59:59.999999+00",
+        "2024-02-28 11:14:59.999999+00",
+        "2024-02-28 11:15:00+00",
+        None,
+        "2200-01-01 00:00:00+00",
+    )
+    random = Random(1)  # noqa: S311
+    rows = [
+        (str(model), tokens, None, time, "ok", "17.5", moment)
+        for moment in moments
+        for model in (1, 2, 99)
+        for time in random.sample(TIMES, 8)
+        for tokens in random.sample(TOKENS, 2)
+    ]
+    await Rollup(connection).enable(ignored)
+    await connection.execute(INSERT, *insert_arguments(rows))
+    before = datetime(2024, 2, 28, 11, 29, tzinfo=UTC)  # cut down to 11:15
+    await connection.execute("INSERT INTO purged_requests SELECT * FROM chat_completion_requests")
+    monkeypatch.setattr(purging, "BATCH_REQUESTS", 20)
+    purged = await purge(connection, before)
+    assert purged.requests == 5 * 48
+    await connection.execute(
+        "DELETE FROM purged_requests WHERE id IN (SELECT id FROM chat_completion_requests)"
+    )
+    for seed in range(5):
+        assert await differences(connection, some_questions(Random(seed), 20)) == []  # noqa: S311
+    assert await connection.fetchval(DRIFT) == 0
+    await Rollup(connection).disable()
+    questions = some_questions(Random(7), 50)  # noqa: S311
+    fields = zip(*((each.start, each.end, each.provider, each.model) for each in questions), strict=True)
+    assert await connection.fetch("SELECT compare_scan_with_model($1, $2, $3, $4)", *map(list, fields)) == []
+
+
+async def test_a_range_counts_a_purged_bucket_as_a_whole_if_it_begins_in_it_and_says_so(
+    rolled_up: Connection,
+) -> None:
+    await rolled_up.execute("TRUNCATE chat_completion_requests")
+    await rolled_up.execute(
+        "INSERT INTO chat_completion_requests (model_id, created_at) SELECT 1, $1::timestamptz + i * "
+        "interval '1 minute' FROM generate_series(0, 44) AS i",
+        THEN,
+    )
+    await purge(rolled_up, THEN + timedelta(minutes=44))  # the first two of three buckets
+
+    async def counted(start: int, end: int) -> tuple[int, bool]:
+        bounds = THEN + timedelta(minutes=start), THEN + timedelta(minutes=end)
+        summary = await rolled_up.fetchrow("SELECT * FROM get_chat_request_summary($1, $2)", *bounds)
+        series = await rolled_up.fetch(
+            "SELECT * FROM get_chat_request_timeseries('15m', 'none', 'UTC', $1, $2)", *bounds
+        )
+        assert sum(point["total_requests"] for point in series) == summary["total_requests"]
+        exact = await rolled_up.fetchval("SELECT chat_stats_range_is_exact($1, $2)", *bounds)
+        return summary["total_requests"], exact
+
+    assert await counted(0, 15) == (15, True)
+    assert await counted(0, 30) == (30, True)
+    assert await counted(15, 45) == (30, True)
+    assert await counted(1, 30) == (15, False)
+    assert await counted(0, 16) == (30, False)
+    assert await counted(3, 9) == (0, False)
+    assert await counted(0, 1) == (15, False)
+    assert await counted(30, 37) == (7, True)
+    assert await counted(-7, 30) == (30, True)
+    assert [await counted(*edges) for edges in ((-60, 7), (7, 21), (21, 60))] == [
+        (15, False),
+        (15, False),
+        (15, False),
+    ]
+
+
+async def test_a_series_without_a_start_begins_with_what_was_purged(rolled_up: Connection) -> None:
+    first = "SELECT min(bucket_start) FROM get_chat_request_timeseries('1d')"
+    expected = await rolled_up.fetchval(first)
+    await purge(rolled_up)
+    assert await rolled_up.fetchval(first) == expected
+
+
+async def test_a_dry_run_changes_nothing_and_says_what_a_run_then_does(rolled_up: Connection) -> None:
+    counted = await rolled_up.fetchval(REQUESTS)
+    planned = await purge(rolled_up, dry_run=True)
+    assert await rolled_up.fetchval(REQUESTS) == counted
+    assert (await Rollup(rolled_up).status()).purged_before is None
+    done = await purge(rolled_up)
+    assert (planned.requests, planned.buckets, planned.oldest, planned.newest) == (
+        done.requests,
+        done.buckets,
+        done.oldest,
+        done.newest,
+    )
+
+
+async def test_where_the_rollup_differs_nothing_is_deleted_and_it_is_not_read_any_more(
+    rolled_up: Connection,
+) -> None:
+    await rolled_up.execute("SET session_replication_role = replica")
+    await rolled_up.execute(
+        "INSERT INTO chat_completion_requests (model_id, created_at) VALUES (1, $1)",
+        THEN - timedelta(days=30),
+    )
+    await rolled_up.execute("SET session_replication_role = origin")
+    planned = await purge(rolled_up, dry_run=True)
+    assert planned.differing == 1
+    assert await rolled_up.fetchval(READY)
+    done = await purge(rolled_up)
+    assert done.differing == 1
+    assert await rolled_up.fetchval(OLD, THEN - timedelta(days=29)) > 0
+    assert (await Rollup(rolled_up).status()).state == "damaged"
+    with pytest.raises(SchemaError, match="the rollup must be on"):
+        await purge(rolled_up)
+    assert await Rollup(rolled_up).repair(ignored) == 1
+    assert (await purge(rolled_up)).differing == 0
+    assert await rolled_up.fetchval(OLD, THEN) == 0
+    await assert_exact(rolled_up)
+
+
+@pytest.mark.parametrize("method", list(Method))
+async def test_every_method_counts_what_was_purged(
+    rolled_up: Connection, database_url: str, method: Method
+) -> None:
+    bounds = TimeRange(None, MIDNIGHT - timedelta(days=70), MIDNIGHT - timedelta(days=30))
+    queries = [
+        Query(name, range_, **narrowed)
+        for range_ in (TimeRange(), bounds)
+        for name, narrowed in (
+            ("providers", {}),
+            ("models", {}),
+            ("models", {"provider_id": "2"}),
+            ("model", {"model_id": "3"}),
+            ("counts", {}),
+            ("summary", {}),
+        )
+    ]
+    database = Database(Settings(database_url=database_url, _env_file=None), application_name="tests")
+    await database.open()
+    try:
+
+        async def ask() -> list[Any]:
+            async with database.snapshot(wait_seconds=5) as snapshot:
+                return [
+                    await _run(method, snapshot, query, AGGREGATIONS[query.aggregation], 20)
+                    for query in queries
+                ]
+
+        expected = await ask()
+        await purge(rolled_up)
+        assert await ask() == expected
+    finally:
+        await database.close()
+
+
+async def test_requests_that_come_late_count_and_are_purged_in_their_turn(rolled_up: Connection) -> None:
+    await purge(rolled_up)
+    (total,) = await rolled_up.fetchrow("SELECT total_requests FROM get_chat_request_summary()")
+    late = (
+        "INSERT INTO chat_completion_requests (model_id, created_at) SELECT 1, $1 FROM generate_series(1, 9)"
+    )
+    await rolled_up.execute(late, THEN - timedelta(days=20))
+    await rolled_up.execute("UPDATE chat_completion_requests SET model_id = 2 WHERE created_at < $1", THEN)
+    await assert_exact(rolled_up)
+    assert (await purge(rolled_up)).requests == 9
+    assert await rolled_up.fetchval("SELECT total_requests FROM get_chat_request_summary()") == total + 9
+    await assert_exact(rolled_up)
+
+
+async def test_deleting_and_truncating_by_hand_subtract_what_is_there_and_no_more(
+    rolled_up: Connection,
+) -> None:
+    summary = "SELECT total_requests FROM get_chat_request_summary()"
+    purged = (await purge(rolled_up)).requests
+    lost = await rolled_up.fetchval(
+        f"SELECT sum(requests) FROM {PURGED} WHERE model_id NOT IN (SELECT id FROM models)"
+    )
+    await rolled_up.execute("DELETE FROM chat_completion_requests WHERE id % 2 = 0")
+    await assert_exact(rolled_up)
+    await rolled_up.execute("TRUNCATE chat_completion_requests")
+    assert await rolled_up.fetchval(summary) == purged - lost
+    await assert_exact(rolled_up)
+
+
+async def test_what_others_write_meanwhile_is_neither_lost_nor_counted_twice(
+    rolled_up: Connection, database_url: str, connect: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The writers move requests into the past, too, and change and delete those that are being purged."""
+    monkeypatch.setattr(purging, "RETRY_SECONDS", 0.02)
+    monkeypatch.setattr(purging, "LOCK_MS", 20)
+    reader = await connect()
+    async with writing(database_url, 2) as written:
+        for day in (80, 50):
+            task = asyncio.create_task(purge(rolled_up, MIDNIGHT - timedelta(days=day)))
+            while not task.done():
+                assert await differences(reader, some_questions(Random(day), 3)) == []  # noqa: S311
+            with suppress(DatabaseBusy):
+                await task
+        assert written.statements > 0
+    assert await rolled_up.fetchval(f"SELECT sum(requests) FROM {PURGED}") > 500
+    await assert_exact(rolled_up)
+    assert await Rollup(rolled_up).verify(ignored) == 0
+
+
+async def test_a_request_that_somebody_has_locked_is_waited_for_or_left(
+    rolled_up: Connection, connect: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(purging, "LOCK_MS", 20)
+    monkeypatch.setattr(purging, "RETRY_SECONDS", 0.02)
+    monkeypatch.setattr(purging, "ATTEMPTS", 3)
+    (old,) = await rolled_up.fetchrow(
+        "SELECT min(id) FROM chat_completion_requests WHERE created_at < $1", THEN
+    )
+    other = await connect()
+    async with other.transaction():
+        await other.execute("UPDATE chat_completion_requests SET input_tokens = 7 WHERE id = $1", old)
+        with pytest.raises(DatabaseBusy, match="are being changed"):
+            await purge(rolled_up)
+        await assert_exact(rolled_up)
+    await purge(rolled_up)
+    await assert_exact(rolled_up)
+
+
+async def test_requests_that_other_tables_refer_to_stay_with_all_of_their_chunk(
+    rolled_up: Connection,
+) -> None:
+    (old,) = await rolled_up.fetchrow(
+        "SELECT min(id) FROM chat_completion_requests WHERE created_at < $1", THEN
+    )
+    await rolled_up.execute("CREATE TABLE bills (request_id bigint REFERENCES chat_completion_requests)")
+    await rolled_up.execute("INSERT INTO bills VALUES ($1)", old)
+    expected = await answers(rolled_up)
+    with pytest.raises(SchemaError, match=r"other tables refer to requests.*bills"):
+        await purge(rolled_up)
+    assert await rolled_up.fetchval("SELECT count(*) FROM chat_completion_requests WHERE id = $1", old) == 1
+    assert await answers(rolled_up) == expected
+    await assert_exact(rolled_up)
+
+
+@pytest.mark.parametrize(
+    "obstacle",
+    [
+        "CREATE RULE keep AS ON DELETE TO chat_completion_requests DO INSTEAD NOTHING",
+        "SET session_replication_role = replica",
+    ],
+)
+async def test_nothing_is_deleted_where_that_would_change_statistics(
+    rolled_up: Connection, obstacle: str
+) -> None:
+    expected, counted = await answers(rolled_up), await rolled_up.fetchval(REQUESTS)
+    await rolled_up.execute(obstacle)
+    with pytest.raises(SchemaError, match="could not be deleted"):
+        await purge(rolled_up)
+    assert await rolled_up.fetchval(REQUESTS) == counted
+    assert await answers(rolled_up) == expected
+
+
+async def test_requests_that_a_trigger_keeps_are_not_said_to_be_purged(rolled_up: Connection) -> None:
+    await rolled_up.execute(
+        "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';"
+        "CREATE TRIGGER keep BEFORE DELETE ON chat_completion_requests FOR EACH ROW EXECUTE FUNCTION keep()"
+    )
+    assert (await purge(rolled_up)).requests == 0
+    await assert_exact(rolled_up)
+
+
+@pytest.mark.parametrize("loss", ["DELETE FROM chat_stats_purged", "DROP TABLE chat_stats_purged"])
+@pytest.mark.parametrize("command", ["enable", "repair"])
+async def test_a_rollup_is_not_made_anew_without_the_sums_of_what_was_purged(
+    rolled_up: Connection, database_url: str, loss: str, command: str
+) -> None:
+    await purge(rolled_up)
+    kept = await rolled_up.fetch("SELECT * FROM chat_stats_rollup_days ORDER BY model_id, day")
+    await rolled_up.execute(loss + "; UPDATE chat_stats_rollup_state SET ready = false")
+    await run_migrations(database_url)
+    with pytest.raises(SchemaError, match="has lost the sums of the requests that were purged before"):
+        await getattr(Rollup(rolled_up), command)(ignored)
+    assert await rolled_up.fetch("SELECT * FROM chat_stats_rollup_days ORDER BY model_id, day") == kept
+    await rolled_up.execute("UPDATE chat_stats_rollup_state SET purged_before = NULL")
+    await getattr(Rollup(rolled_up), command)(ignored)
+    await assert_exact(rolled_up)
+
+
+async def test_one_that_may_not_delete_is_told_the_grant(rolled_up: Connection) -> None:
+    await rolled_up.execute(
+        "CREATE ROLE keeper; GRANT SELECT ON ALL TABLES IN SCHEMA public TO keeper;"
+        "GRANT UPDATE ON chat_stats_rollup_state TO keeper; SET ROLE keeper"
+    )
+    try:
+        with pytest.raises(SchemaError) as refused:
+            await purge(rolled_up)
+        assert (
+            "the role keeper lacks DELETE on chat_completion_requests; its owner can say: "
+            "GRANT DELETE ON chat_completion_requests TO keeper"
+        ) in str(refused.value)
+    finally:
+        await rolled_up.execute("RESET ROLE; DROP OWNED BY keeper; DROP ROLE keeper")
+
+
+async def test_who_may_read_the_requests_may_read_the_sums_of_those_that_are_gone(
+    rolled_up: Connection, database_url: str
+) -> None:
+    await rolled_up.execute(
+        "CREATE ROLE reader; GRANT SELECT ON chat_completion_requests, models, providers TO reader"
+    )
+    try:
+        await run_migrations(database_url)
+        expected = await answers(rolled_up, ANSWERS[:7])
+        await purge(rolled_up)
+        await rolled_up.execute("SET ROLE reader")
+        assert not await rolled_up.fetchval(READY)
+        assert await answers(rolled_up, ANSWERS[:7]) == expected
+        await rolled_up.execute("RESET ROLE; REVOKE SELECT ON chat_stats_purged FROM reader; SET ROLE reader")
+        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="chat_stats_purged"):
+            await answers(rolled_up, ANSWERS[:7])
+    finally:
+        await rolled_up.execute("RESET ROLE; DROP OWNED BY reader; DROP ROLE reader")
+
+
+async def test_the_command_says_what_it_did_and_refuses_what_makes_no_sense(
+    rolled_up: Connection, env: dict[str, str]
+) -> None:
+    old = await rolled_up.fetchval(OLD, THEN)
+    before = f"--before={THEN:%Y-%m-%d}"
+    planned = chat_stats("rollup", "purge", before, "--dry-run", "--json", env=env)
+    assert (planned.returncode, json.loads(planned.stdout)["requests"]) == (0, old), planned
+    done = chat_stats("rollup", "purge", before, env=env)
+    assert (done.returncode, f"{old:,}" in done.stdout) == (0, True), done
+    status = chat_stats("rollup", "status", env=env)
+    assert f"{old:,} requests before" in status.stdout
+    refused = chat_stats("rollup", "purge", "--before", "yesterday", env=env)
+    assert (refused.returncode, "not an ISO 8601 date" in refused.stderr) == (2, True), refused
+    with pytest.raises(InvalidParameter):
+        await purge(rolled_up, datetime.now(UTC) + timedelta(minutes=1))

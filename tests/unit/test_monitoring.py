@@ -1,0 +1,129 @@
+"""The documentation of the metrics, the alerts and the dashboard name what there is."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from service.metrics import METRICS
+
+ROOT = Path(__file__).parents[2]
+DOCS = (ROOT / "docs/metrics.md").read_text()
+MONITORING = ROOT / "monitoring"
+ALERTS = yaml.safe_load((MONITORING / "alerts.yml").read_text())["groups"][0]["rules"]
+PANELS = json.loads((MONITORING / "grafana/dashboards/chat-stats.json").read_text())["panels"]
+
+#: Of the client itself.
+FOREIGN = {"up", "process_resident_memory_bytes", "process_cpu_seconds_total"}
+
+
+def expressions() -> list[str]:
+    targets = [target for panel in PANELS for target in panel.get("targets", ())]
+    return [rule["expr"] for rule in ALERTS] + [target["expr"] for target in targets]
+
+
+def sample_names() -> set[str]:
+    """The names of the series that Prometheus gets."""
+    suffixes = {"histogram": ("_bucket", "_count", "_sum")}
+    return {
+        f"{metric.name}{suffix}" for metric in METRICS.values() for suffix in suffixes.get(metric.kind, ("",))
+    }
+
+
+def selectors(expression: str) -> list[tuple[str, list[str]]]:
+    """Each series of the expression, with the labels that it is selected by."""
+    found = re.findall(r"\b((?:chat_stats|process)_\w+|up\b)(?:\{([^}]*)\})?", expression)
+    return [(name, re.findall(r"(\w+)\s*[=!]~?=?\s*\"", inner)) for name, inner in found]
+
+
+def test_every_metric_is_documented_as_it_is_and_no_other() -> None:
+    rows = re.findall(r"^\| `(chat_stats_\w+)` \| (\w+) \| (.*?) \| (.+) \|$", DOCS, re.MULTILINE)
+    documented = {
+        name: (kind, tuple(re.findall(r"`(\w+)`", labels)), meaning) for name, kind, labels, meaning in rows
+    }
+    assert documented == {
+        metric.name: (metric.kind, metric.labels, metric.meaning) for metric in METRICS.values()
+    }
+
+
+def test_names_follow_the_conventions() -> None:
+    for metric in METRICS.values():
+        assert metric.name.endswith("_total") == (metric.kind == "counter"), metric.name
+        if metric.kind == "histogram":
+            assert metric.name.endswith("_seconds")
+            assert list(metric.bounds) == sorted(set(metric.bounds))
+
+
+@pytest.mark.parametrize("expression", expressions())
+def test_alerts_and_dashboard_ask_for_metrics_and_labels_that_there_are(expression: str) -> None:
+    found = selectors(expression)
+    assert found
+    for name, labels in found:
+        assert name in sample_names() | FOREIGN, name
+        metric = METRICS.get(name) or METRICS.get(re.sub("_(bucket|count|sum)$", "", name))
+        known = {"job", "instance", *(metric.labels if metric else ())}
+        assert set(labels) <= known, (name, labels)
+
+
+def test_every_label_to_group_by_is_one_of_the_metric() -> None:
+    for expression in expressions():
+        for grouped, name in re.findall(r"by \(([^)]*)\) \((?:\w+\()?(chat_stats_\w+)", expression):
+            metric = METRICS.get(name) or METRICS[re.sub("_(bucket|count|sum)$", "", name)]
+            known = {"le", "job", "instance", *metric.labels}
+            assert {label.strip() for label in grouped.split(",")} <= known, expression
+
+
+def test_every_alert_says_what_to_do() -> None:
+    documented = set(re.findall(r"^\| `(ChatStats\w+)` \|", DOCS, re.MULTILINE))
+    assert documented == {rule["alert"] for rule in ALERTS}
+
+
+def test_no_two_panels_overlap() -> None:
+    cells = [
+        (x, y)
+        for place in (panel["gridPos"] for panel in PANELS)
+        for x in range(place["x"], place["x"] + place["w"])
+        for y in range(place["y"], place["y"] + place["h"])
+    ]
+    assert len(cells) == len(set(cells))
+    assert max(x for x, _ in cells) < 24
+    assert len({panel["id"] for panel in PANELS}) == len(PANELS)
+
+
+@pytest.mark.parametrize(
+    "what", [["check", "config", "prometheus.yml"], ["test", "rules", "alerts_test.yml"]]
+)
+def test_prometheus_takes_the_rules_and_they_fire_when_they_should(what: list[str]) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip(
+            "no promtool on PATH (Debian: apt-get install prometheus): the alerts' rules are NOT tested"
+        )
+    ran = subprocess.run([promtool, *what], cwd=MONITORING, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def test_prometheus_understands_what_the_dashboard_asks_for(tmp_path: Path) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("no promtool on PATH (Debian: apt-get install prometheus): the dashboard is NOT parsed")
+    asked = [
+        {"record": f"panel:{number}", "expr": expression.replace("$__rate_interval", "1m")}
+        for number, expression in enumerate(expressions())
+    ]
+    rules = tmp_path / "rules.yml"
+    rules.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": asked}]}))
+    ran = subprocess.run([promtool, "check", "rules", rules], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def test_every_alert_is_seen_to_fire_and_not_to_fire() -> None:
+    groups = yaml.safe_load((MONITORING / "alerts_test.yml").read_text())["tests"]
+    cases = [case for group in groups for case in group["alert_rule_test"]]
+    alerts = {rule["alert"] for rule in ALERTS}
+    assert {case["alertname"] for case in cases if case.get("exp_alerts")} == alerts
+    assert {case["alertname"] for case in cases if not case.get("exp_alerts")} == alerts

@@ -1,0 +1,137 @@
+"""The web page's files as they are sent, without a browser."""
+
+import gzip
+import re
+from importlib.metadata import version
+
+import httpx
+import pytest
+
+from service.app import create_app
+from service.settings import Settings
+
+STRICT = {"'none'", "'self'", "'script'"}
+
+
+def browser(**settings: object) -> httpx.AsyncClient:
+    app = create_app(Settings(database_url="postgresql://nobody@localhost/none", _env_file=None, **settings))
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
+
+
+async def files_of_the_page(client: httpx.AsyncClient) -> list[str]:
+    """Every address in the page, and every module that a module imports."""
+    page = (await client.get("/")).text
+    return re.findall(r'(?:href|src|data-chart-library)="(static/[^"]+)"', page)
+
+
+async def test_the_page_is_public_even_where_reading_needs_a_key() -> None:
+    async with browser(api_keys="secret") as client:
+        page = await client.get("/")
+        assert page.status_code == 200
+        assert page.headers["content-type"] == "text/html; charset=utf-8"
+        assert "{{" not in page.text
+        assert (await client.get("/api/monitoring/chat-requests/summary")).status_code == 401
+
+
+async def test_all_that_the_page_names_is_there_and_kept_for_good() -> None:
+    async with browser() as client:
+        names = await files_of_the_page(client)
+        assert len(names) > 10
+        for name in names:
+            answer = await client.get(f"/{name}")
+            assert answer.status_code == 200, name
+            assert answer.headers["cache-control"] == "public, max-age=31536000, immutable", name
+
+
+async def test_every_module_that_is_imported_is_named_by_the_page() -> None:
+    async with browser() as client:
+        names = await files_of_the_page(client)
+        for name in (name for name in names if name.endswith(".js") and "/vendor/" not in name):
+            for imported in re.findall(r'from "(\.[^"]+)"', (await client.get(f"/{name}")).text):
+                address = str(httpx.URL(f"http://test/{name}").join(imported).path).removeprefix("/")
+                assert address in names
+
+
+async def test_the_charting_library_is_that_of_the_installed_package() -> None:
+    async with browser() as client:
+        library = next(name for name in await files_of_the_page(client) if "/vendor/" in name)
+        assert version("chartkick") in library
+        assert "Chart.js v" in (await client.get(f"/{library}")).text
+
+
+@pytest.mark.parametrize("kind", ["page", "script", "image"])
+async def test_nothing_but_the_service_itself_is_trusted(kind: str) -> None:
+    async with browser() as client:
+        names = await files_of_the_page(client)
+        paths = {"page": "", "script": next(n for n in names if n.endswith("main.js")), "image": names[0]}
+        headers = (await client.get(f"/{paths[kind]}")).headers
+    policy = dict(part.strip().split(" ", 1) for part in headers["content-security-policy"].split(";"))
+    assert {source for value in policy.values() for source in value.split()} <= STRICT
+    assert policy["default-src"] == policy["frame-ancestors"] == policy["base-uri"] == "'none'"
+    assert policy["require-trusted-types-for"] == "'script'"
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] == "no-referrer"
+
+
+async def test_the_page_has_nothing_inline() -> None:
+    async with browser() as client:
+        page = (await client.get("/")).text
+    assert not re.search(r"<style|\sstyle=|\son[a-z]+=|<script(?![^>]*\ssrc=)|https?://", page)
+
+
+async def test_the_page_is_revalidated_and_not_sent_twice() -> None:
+    async with browser() as client:
+        first = await client.get("/")
+        assert first.headers["cache-control"] == "no-cache"
+        again = await client.get("/", headers={"If-None-Match": first.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
+        assert again.headers["etag"] == first.headers["etag"]
+        other = await client.get("/", headers={"If-None-Match": 'W/"other"'})
+        assert other.status_code == 200
+
+
+async def test_every_process_sends_the_same_files_under_the_same_names() -> None:
+    async with browser() as one, browser() as other:
+        assert (await one.get("/")).content == (await other.get("/")).content
+
+
+async def test_files_are_compressed_for_those_who_take_it() -> None:
+    async with browser() as client:
+        library = next(name for name in await files_of_the_page(client) if "/vendor/" in name)
+        async with client.stream("GET", f"/{library}", headers={"Accept-Encoding": "br, gzip"}) as answer:
+            raw = b"".join([part async for part in answer.aiter_raw()])
+            assert answer.headers["content-encoding"] == "gzip"
+            assert answer.headers["vary"] == "Accept-Encoding"
+        plain = await client.get(f"/{library}", headers={"Accept-Encoding": "gzip;q=0, identity"})
+        assert "content-encoding" not in plain.headers
+        assert gzip.decompress(raw) == plain.content
+        assert len(raw) < len(plain.content) / 4
+
+
+async def test_a_head_request_gets_the_headers_alone() -> None:
+    async with browser() as client:
+        head = await client.head("/")
+        assert head.status_code == 200
+        assert head.headers["etag"] == (await client.get("/")).headers["etag"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/static/main.js", "/static/../settings.py", "/static/%2e%2e/app.py", "/static/"]
+)
+async def test_nothing_else_is_served(path: str) -> None:
+    async with browser() as client:
+        answer = await client.get(path)
+        assert answer.status_code == 404
+        assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_the_page_can_be_switched_off() -> None:
+    async with browser(web_page=False) as client:
+        assert (await client.get("/")).status_code == 404
+        assert (await client.get("/health")).status_code == 200
+
+
+async def test_the_page_is_no_part_of_the_documented_api() -> None:
+    async with browser() as client:
+        paths = (await client.get("/openapi.json")).json()["paths"]
+    assert not [path for path in paths if path == "/" or path.startswith("/static")]
