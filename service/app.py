@@ -98,7 +98,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await database.open()
     app.state.database, app.state.cache, app.state.queue = database, cache, queue
     app.state.stats = Stats(settings, database, cache)
-    app.state.rate_limiter = RateLimiter(settings)
+    app.state.rate_limiter = RateLimiter(settings, cache)
     if not app.state.rate_limiter.limits(Work.REQUESTS):  # else each request takes the way that counts it
         app.state.fast_path.open(app.state.stats)
     app.state.explorer = Explorer(settings, database)
@@ -122,7 +122,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await database.close()
         await cache.close()
         await queue.close()
-        await app.state.rate_limiter.close()
         await asyncio.to_thread(tracing.stop)
 
 
