@@ -56,7 +56,10 @@ INSERT INTO models VALUES (5000000000, 1, 'Beta')
 NARROW = ";".join(
     f"ALTER TABLE {table} ALTER model_id TYPE int" for table in ("chat_stats_purged", *ROLLUP_TABLES)
 )
-ONE_MORE = "INSERT INTO chat_completion_requests (model_id, input_tokens, created_at) VALUES ($1::bigint, 7, '2024-01-01')"
+ONE_MORE = (
+    "INSERT INTO chat_completion_requests (model_id, input_tokens, created_at) "
+    "VALUES ($1::bigint, 7, '2024-01-01')"
+)
 COUNTS = "SELECT model_id, request_count FROM get_model_request_counts() ORDER BY model_id"
 
 
