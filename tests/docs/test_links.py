@@ -1,4 +1,4 @@
-"""Every relative link of the documentation leads somewhere, to the very heading."""
+"""The documentation holds together: links lead to the very heading, tables have all their cells."""
 
 import re
 from collections import Counter
@@ -41,3 +41,16 @@ def test_a_link_leads_somewhere(document: Path, target: str) -> None:
 
 def test_there_are_links() -> None:
     assert len(list(links())) > 40
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_each_row_of_a_table_has_as_many_cells_as_its_head(document: Path) -> None:
+    cells = 0
+    for line in document.read_text().splitlines():
+        if not line.startswith("|"):
+            cells = 0
+            continue
+        found = len(re.findall(r"(?<!\\)\|", line))  # a code host splits at those within code too
+        cells = cells or found
+        assert found == cells, line
+        assert line.endswith("|"), line
