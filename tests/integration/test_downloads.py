@@ -19,8 +19,6 @@ from worker.local_servers import RedisServer
 ROWS = 30_000
 DOWNLOAD_SECONDS = 4
 
-pytestmark = pytest.mark.parametrize("postgres", ["embedded"], indirect=True)
-
 #: A view in place of the requests, whose rows take their time or fail.
 VIEW = """
 CREATE OR REPLACE VIEW chat_completion_requests AS

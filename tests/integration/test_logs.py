@@ -15,9 +15,6 @@ from service.request_id import request_id
 from tests.conftest import SettingsFactory
 from tests.integration.conftest import OpenClient
 
-#: One Postgres will do: nothing here depends on which.
-pytestmark = pytest.mark.parametrize("postgres", ["embedded"], indirect=True)
-
 
 @pytest.fixture
 def log(settings_with: SettingsFactory) -> Iterator[io.StringIO]:

@@ -17,8 +17,6 @@ from tests.rollup.conftest import ignored
 from tests.rollup.exactness import DRIFT, assert_exact
 from tests.rollup.workload import ORDINARY
 
-pytestmark = pytest.mark.parametrize("postgres", ["embedded"], indirect=True)
-
 READY = "SELECT chat_stats_rollup_ready()"
 COUNTED = "SELECT COALESCE(sum(request_count), 0) FROM get_model_request_counts()"
 #: Those of models that exist.

@@ -14,8 +14,6 @@ from tests.rollup.conftest import ignored
 from tests.rollup.exactness import COMPARISON, assert_exact
 from tests.rollup.test_schemas import INSERT, Gateway, tables
 
-pytestmark = pytest.mark.parametrize("postgres", ["embedded"], indirect=True)
-
 COUNTS = "SELECT * FROM get_model_request_counts()"
 SUMMARY = "SELECT * FROM get_chat_request_summary($1, $2)"
 JANUARY = datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 2, 1, tzinfo=UTC)

@@ -10,6 +10,8 @@ from tests.conftest import run_migrations
 from tests.rollup.conftest import ignored
 from tests.rollup.exactness import COMPARISON, assert_exact
 
+pytestmark = pytest.mark.every_postgres
+
 
 @dataclass(frozen=True)
 class Gateway:

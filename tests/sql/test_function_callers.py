@@ -8,8 +8,9 @@ import asyncpg
 import pytest
 
 from service.aggregations import AGGREGATIONS, Query
-from service.compute import Method, _run
+from service.compute import _run
 from service.database import Database
+from service.methods import Method
 from service.timerange import TimeRange
 from tests.conftest import run_migrations
 from tests.sql import sample
@@ -17,6 +18,8 @@ from tests.sql.calls import rows_of
 from tests.sql.conftest import BuildGateway, Gateway, Role, connect
 from tests.sql.sample import END, START
 from tests.sql.schemas import PLAIN, Variant
+
+pytestmark = pytest.mark.every_postgres
 
 Connection = asyncpg.Connection
 

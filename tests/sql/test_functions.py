@@ -7,13 +7,16 @@ import asyncpg
 import pytest
 
 from service.aggregations import AGGREGATIONS, Query
-from service.compute import Method, _run
+from service.compute import _run
 from service.database import Database
+from service.methods import Method
 from tests.sql import sample
 from tests.sql.calls import FUNCTIONS, NARROWED, rows_of
 from tests.sql.conftest import Gateway
 from tests.sql.sample import END, MICROSECOND, START
 from tests.sql.schemas import PLAIN, Variant
+
+pytestmark = pytest.mark.every_postgres
 
 Connection = asyncpg.Connection
 

@@ -9,17 +9,21 @@ import orjson
 import pytest
 
 from service.aggregations import AGGREGATIONS, Query
-from service.compute import Method, _run
-from service.database import Database, Snapshot
+from service.compute import _run
+from service.database import Database
 from service.errors import NotFound
+from service.methods import Method
 from service.percentiles import with_percentiles
 from service.rows import COST_FIELDS, SUCCESS_FIELDS, TOKEN_AND_TIME_FIELDS
+from service.snapshot import Snapshot
 from service.timerange import TimeRange
 from service.timeseries import Series
 from tests.sql import sample
 from tests.sql.conftest import MigratedGateway
 from tests.sql.sample import END, MICROSECOND, START, Row
 from tests.sql.schemas import PLAIN, PRODUCT, SPECIAL, VARIANTS, Variant
+
+pytestmark = pytest.mark.every_postgres
 
 EXPECTED = (
     (TimeRange(), sample.STATS_OF_ALL, sample.PROVIDERS_OF_ALL, sample.SUMMARY_OF_ALL),
