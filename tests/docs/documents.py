@@ -50,6 +50,24 @@ def text() -> str:
     return "\n".join(document.read_text() for document in DOCUMENTS)
 
 
+def prose(document: Path) -> str:
+    """Return the document without its blocks of code and its code in a line."""
+    without_blocks = re.sub(r"^( *)```.*?^\1```$", "", document.read_text(), flags=re.MULTILINE | re.DOTALL)
+    return re.sub(r"`[^`\n]*`", "", without_blocks)
+
+
+def headings(document: Path) -> list[str]:
+    """Return the titles, with the code in them."""
+    without_blocks = re.sub(r"^( *)```.*?^\1```$", "", document.read_text(), flags=re.MULTILINE | re.DOTALL)
+    return re.findall(r"^#+ (.*)$", without_blocks, re.MULTILINE)
+
+
+def sections(document: Path) -> dict[str, str]:
+    """Return the text under each title, up to the next title of any level."""
+    _, *parts = re.split(r"^#+ (.*)$", "\n" + document.read_text(), flags=re.MULTILINE)
+    return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
 def _json(shown: str) -> object | None:
     """Return the JSON that is shown; a trailing `, ...` in it stands for more of the same."""
     shown = shown.replace(", ...", "").strip()
