@@ -13,6 +13,7 @@ from service import VERSION, problems, tracing
 from service.access import Access
 from service.cache import Cache, connect
 from service.database import Database
+from service.document import complete
 from service.download import DOWNLOADS_PER_EXPORT, Downloads
 from service.envelope import Envelope
 from service.explorer import Explorer
@@ -41,6 +42,11 @@ class Application(FastAPI):
             await self.entrance(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
+
+    def openapi(self) -> dict[str, Any]:
+        if not self.openapi_schema:
+            self.openapi_schema = complete(super().openapi())
+        return self.openapi_schema
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
