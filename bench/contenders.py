@@ -16,8 +16,9 @@ import orjson
 from bench.measure import Cost, measured
 from bench.servers import settings_for
 from service.aggregations import MODELS, Query
-from service.compute import Method, _run
+from service.compute import _run
 from service.database import SPARE_CONNECTIONS, Database
+from service.methods import Method
 from service.rows import Row
 
 #: Rows that a hosted Postgres' REST interface returns at a time, unless told otherwise.

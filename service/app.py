@@ -1,41 +1,32 @@
-"""Builds the web application: pools, routes, and what an error looks like."""
+"""Builds the web application: pools and routes."""
 
 import asyncio
 import gc
-import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
-import orjson
-from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
+from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service import VERSION, tracing
+from service import VERSION, problems, tracing
 from service.access import Access
 from service.cache import Cache, connect
 from service.database import Database
 from service.download import DOWNLOADS_PER_EXPORT, Downloads
 from service.envelope import Envelope
-from service.errors import ChatStatsError, InvalidParameter, NotAuthenticated
 from service.explorer import Explorer
 from service.fast_path import FastPath
 from service.logs import configure_logging
 from service.metrics import LOCAL_CACHE_ENTRIES, gauge
 from service.queue import Queue
 from service.rate_limit import RateLimiter, Work
-from service.request_id import HEADER, RequestId, request_id
+from service.request_id import RequestId
 from service.routes import health, metrics, pages, refresh, requests, stats
 from service.settings import Settings, load_settings
 from service.shared_counts import SharedCounts
 from service.stats import Stats
 from service.vitals import Vitals
-
-logger = logging.getLogger(__name__)
 
 BASE_PATH = "/api/monitoring"
 
@@ -81,10 +72,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(metrics.router)
     if settings.web_page:
         app.include_router(pages.create_router())
-    app.add_exception_handler(ChatStatsError, _chat_stats_error)
-    app.add_exception_handler(RequestValidationError, _validation_error)
-    app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(Exception, _unexpected_error)
+    problems.add_handlers(app)
     app.add_middleware(Access, log=settings.access_log)
     app.add_middleware(RequestId)  # around it: its line has the id
     if settings.cors_origins:
@@ -152,78 +140,3 @@ async def _shared_counts(app: FastAPI) -> AsyncIterator[None]:
     finally:
         writing.cancel()
         shared.close()
-
-
-def problem(
-    status: int,
-    title: str,
-    detail: str,
-    *,
-    parameter: str | None = None,
-    headers: Mapping[str, str] | None = None,
-) -> Response:
-    """Return an error as application/problem+json (RFC 9457)."""
-    body: dict[str, Any] = {
-        "type": "about:blank",
-        "title": title,
-        "status": status,
-        "detail": detail,
-        "success": False,
-    }
-    if parameter is not None:
-        body["parameter"] = parameter
-    if (identity := request_id.get()) is not None:
-        body["request_id"] = identity
-    return Response(
-        orjson.dumps(body),
-        status_code=status,
-        media_type="application/problem+json",
-        headers={"Cache-Control": "no-store", **(headers or {})},
-    )
-
-
-async def _chat_stats_error(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, ChatStatsError)
-    headers = {}
-    if error.retry_after is not None:
-        headers["Retry-After"] = str(error.retry_after)
-    if isinstance(error, NotAuthenticated):
-        headers["WWW-Authenticate"] = "Bearer"
-    parameter = error.parameter if isinstance(error, InvalidParameter) else None
-    return problem(error.status, error.title, str(error), parameter=parameter, headers=headers)
-
-
-async def _validation_error(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    parameter = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
-    return problem(422, InvalidParameter.title, f"{parameter}: {first['msg']}", parameter=parameter)
-
-
-async def _http_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    headers = dict(error.headers or {})
-    if error.status_code == 405:
-        headers["Allow"] = ", ".join(_allowed_methods(request))
-    return problem(error.status_code, str(error.detail), str(error.detail), headers=headers)
-
-
-def _allowed_methods(request: Request) -> list[str]:
-    """Return the methods of all routes of this path: Starlette names those of the first one alone."""
-    methods = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
-    app: FastAPI = request.app
-    return [
-        method
-        for method in methods
-        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in app.routes)
-    ]
-
-
-async def _unexpected_error(request: Request, error: Exception) -> Response:
-    # Starlette raises the error again afterwards, so that the server logs its traceback.
-    logger.error("unexpected %s at %s", type(error).__name__, request.url.path)
-    detail = "an unexpected error; the service's log has the details"
-    # This is the one answer that is made outside of the middleware that adds the header.
-    identity = request_id.get()
-    headers = None if identity is None else {HEADER.decode(): identity}
-    return problem(500, ChatStatsError.title, detail, headers=headers)

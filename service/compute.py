@@ -5,80 +5,38 @@
     fallback_with_counts   one COUNT per model                when the GROUP BY timed out or was refused
     fallback               counts over slices of the key      when the COUNTs timed out too
 
-A time series has the first two alone: nobody counts requests by model, day and zone one at a time.
+What cannot be made from usage per model, such as a time series, has the first two alone: nobody counts
+requests by model, day and zone one at a time.
 
 An outage of the database is none of these: it ends the computation (`Unavailable`). Each method gets at
 most half of the time of the one before, so that a fallback never costs more than what timed out.
 """
 
 import asyncio
-import logging
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 
 import asyncpg
 
 from service import metrics, purged, queries
-from service.aggregations import AGGREGATIONS, Aggregation, Query, Totals, series_arguments
-from service.database import SPARE_CONNECTIONS, Snapshot
+from service.aggregations import AGGREGATIONS, Aggregation, Query, Totals
 from service.errors import ComputationTimedOut, NotFound, SchemaError
+from service.methods import LADDER, METHOD_LOG, STEP_DOWN, Method, WrongColumns
 from service.percentiles import with_percentiles
 from service.rows import (
     COST_FIELDS,
     PERCENTILE_FIELDS,
     Data,
-    ModelUsage,
     Row,
     add_percentiles,
     model_row,
 )
+from service.snapshot import Snapshot
 from service.timerange import TimeRange
 from service.timeseries import MAX_POINTS, check_bounds, too_many_points, unknown_timezone
-
-logger = logging.getLogger(__name__)
-
-SLICE_ROWS = 50_000
-SMALLEST_SLICE_ROWS = 500
-
-
-class Method(StrEnum):
-    RPC = "rpc"
-    OPTIMIZED = "fallback_optimized"
-    WITH_COUNTS = "fallback_with_counts"
-    SLICES = "fallback"
-
-
-#: The ladder, cheapest last.
-LADDER = tuple(Method)
-
-
-#: Counts the requests that are in the table.
-Counting = Callable[[Snapshot, Query, float], Awaitable[list[ModelUsage]]]
-
-
-class WrongColumns(Exception):
-    """A function of the right name returned other columns or values: it is not the one that we install."""
-
-
-#: What the statement of a method may meet and the next one be spared. Anything else is an error.
-_REFUSED = (
-    asyncpg.QueryCanceledError,  # its statement timeout
-    asyncpg.InsufficientPrivilegeError,  # on a column or function that the next one does not use
-    asyncpg.InsufficientResourcesError,  # out of memory or temporary space
-    asyncpg.ProgramLimitExceededError,
-)
-STEP_DOWN: dict[Method, tuple[type[Exception], ...]] = {
-    # Whatever goes wrong inside a function is about the function, except that the tables are missing.
-    Method.RPC: (asyncpg.PostgresError, WrongColumns),
-    Method.OPTIMIZED: _REFUSED,
-    Method.WITH_COUNTS: (asyncpg.QueryCanceledError,),
-    Method.SLICES: (),
-}
+from service.usage import catalogue, count_models, count_slices, grouped, with_purged
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,29 +51,6 @@ class Computed:
     unavailable: tuple[str, ...] = ()
     #: "15m": an edge of the range lies where requests were purged, and is no more exact than that.
     precision: str | None = None
-
-
-class MethodLog:
-    """Says once when an aggregation's method changes, instead of at every computation."""
-
-    def __init__(self) -> None:
-        self._last: dict[str, Method] = {}
-        self.fallbacks: Counter[str] = Counter()
-
-    def record(self, aggregation: str, method: Method, reason: str | None) -> None:
-        if method is not Method.RPC:
-            self.fallbacks[method] += 1
-        if self._last.get(aggregation, Method.RPC) is method:
-            return
-        self._last[aggregation] = method
-        metrics.method_changed(aggregation, method)
-        if method is Method.RPC:
-            logger.warning("%s is computed by rpc again", aggregation)
-        else:
-            logger.warning("%s is computed by %s: %s", aggregation, method, reason)
-
-
-METHOD_LOG = MethodLog()
 
 
 @metrics.running
@@ -168,20 +103,6 @@ async def _climb_down(snapshot: Snapshot, query: Query, timeout: float) -> Compu
     raise AssertionError("the last method has no next one")  # pragma: no cover
 
 
-async def catalogue(
-    snapshot: Snapshot, *, timeout: float, provider_id: str | None = None, model_id: str | None = None
-) -> list[ModelUsage]:
-    """Return the models that have a provider, with no usage yet."""
-    records = await snapshot.fetch(queries.load("catalogue"), provider_id, model_id, timeout=timeout)
-    return [ModelUsage.from_record(dict(record)) for record in records]
-
-
-async def provider_ids(snapshot: Snapshot, *, timeout: float) -> list[str]:
-    """Return the ids of all providers, also of those without models, as text."""
-    records = await snapshot.fetch(queries.load("provider_ids"), timeout=timeout)
-    return [record["id"] for record in records]
-
-
 async def _run(
     method: Method, snapshot: Snapshot, query: Query, aggregation: Aggregation, timeout: float
 ) -> tuple[Data, tuple[str, ...]]:
@@ -190,14 +111,14 @@ async def _run(
     if method is Method.RPC:
         data = await _call(snapshot, query, aggregation, timeout)
     elif aggregation.from_usage is None:
-        data = await _plain_series(snapshot, query, aggregation, timeout)
+        data = await _plain(snapshot, query, aggregation, timeout)
     elif method is Method.OPTIMIZED:
-        data = aggregation.from_usage(await _with_purged(_grouped, snapshot, query, timeout))
+        data = aggregation.from_usage(await with_purged(grouped, snapshot, query, timeout))
         if "total_cost_usd" in data and not await _has_cost(snapshot, timeout):
             data["total_cost_usd"] = None
     else:
-        count = _count_models if method is Method.WITH_COUNTS else _count_slices
-        data = aggregation.from_usage(await _with_purged(count, snapshot, query, timeout))
+        count = count_models if method is Method.WITH_COUNTS else count_slices
+        data = aggregation.from_usage(await with_purged(count, snapshot, query, timeout))
         unavailable = aggregation.unknown_from_counts
         if isinstance(data, dict):
             # What is derived from numbers that are not known is not known either.
@@ -232,14 +153,15 @@ async def _call(snapshot: Snapshot, query: Query, aggregation: Aggregation, time
         raise WrongColumns(f"{aggregation.function} returned rows that cannot be read: {error}") from error
 
 
-async def _plain_series(snapshot: Snapshot, query: Query, aggregation: Aggregation, timeout: float) -> Data:
+async def _plain(snapshot: Snapshot, query: Query, aggregation: Aggregation, timeout: float) -> Data:
     if await purged.has_purged(snapshot, timeout=timeout):
         raise SchemaError(
             f"only {aggregation.function} still counts requests that were purged; run: chat-stats migrate"
         )
+    assert aggregation.plain is not None, f"{aggregation.name} has no statement to fall back on"
+    _, narrowed = aggregation.rpc(query)
     bounds = query.range.bounds(snapshot.now)
-    arguments = series_arguments(query)
-    records = await snapshot.fetch(queries.load("timeseries"), *bounds, *arguments, timeout=timeout)
+    records = await snapshot.fetch(queries.load(aggregation.plain), *bounds, *narrowed, timeout=timeout)
     return aggregation.data(query, [dict(record) for record in records])
 
 
@@ -280,79 +202,3 @@ async def _with_identity(snapshot: Snapshot, model_id: str, stats: Row, timeout:
     if not found:
         raise NotFound(f"no model with id {model_id}")
     return model_row(found[0], stats or None)
-
-
-async def _with_purged(count: Counting, snapshot: Snapshot, query: Query, timeout: float) -> list[ModelUsage]:
-    usage = await count(snapshot, query, timeout)
-    if not await purged.has_purged(snapshot, timeout=timeout):
-        return usage
-    models = await catalogue(
-        snapshot, timeout=timeout, provider_id=query.provider_id, model_id=query.model_id
-    )
-    bounds = query.range.bounds(snapshot.now)
-    fields = purged.TOTALS if count is _grouped else purged.COUNTS
-    return await purged.add_purged(snapshot, bounds, usage, models, fields=fields, timeout=timeout)
-
-
-async def _grouped(snapshot: Snapshot, query: Query, timeout: float) -> list[ModelUsage]:
-    bounds = query.range.bounds(snapshot.now)
-    records = await snapshot.fetch(
-        queries.load("usage_by_model"), *bounds, query.provider_id, query.model_id, timeout=timeout
-    )
-    return [ModelUsage.from_record(dict(record)) for record in records]
-
-
-async def _count_models(snapshot: Snapshot, query: Query, timeout: float) -> list[ModelUsage]:
-    """Count the requests of each model with a statement of its own, a few side by side in one snapshot."""
-    models = await catalogue(
-        snapshot, timeout=timeout, provider_id=query.provider_id, model_id=query.model_id
-    )
-    bounds = query.range.bounds(snapshot.now)
-    statement = queries.load("count_of_model")
-    waiting = list(models)
-    counted: list[ModelUsage] = []
-
-    async def count_on(connection: Snapshot) -> None:
-        while waiting:
-            model = waiting.pop()
-            try:
-                records = await connection.fetch(statement, str(model.model_id), *bounds, timeout=timeout)
-            except Exception:
-                waiting.clear()
-                raise
-            if records[0]["count"]:
-                counted.append(replace(model, total_requests=records[0]["count"]))
-
-    async with snapshot.siblings(min(SPARE_CONNECTIONS, max(0, len(models) - 1))) as siblings:
-        # When one fails, the others finish their statement. Cancelled in the midst of it, as a task group
-        # would do, they would leave this snapshot's transaction aborted, and the next method without it.
-        outcomes = await asyncio.gather(*map(count_on, (snapshot, *siblings)), return_exceptions=True)
-    for outcome in outcomes:
-        if outcome is not None:
-            raise outcome
-    return counted
-
-
-async def _count_slices(snapshot: Snapshot, query: Query, timeout: float) -> list[ModelUsage]:
-    """Count over consecutive slices of the primary key, smaller ones when a slice takes too long."""
-    models = await catalogue(
-        snapshot, timeout=timeout, provider_id=query.provider_id, model_id=query.model_id
-    )
-    bounds = query.range.bounds(snapshot.now)
-    statement = queries.load("count_slice")
-    counts: Counter[str] = Counter()
-    last_id, rows = None, SLICE_ROWS
-    while True:
-        try:
-            records = await snapshot.fetch(statement, last_id, rows, *bounds, timeout=timeout)
-        except asyncpg.QueryCanceledError:
-            if rows <= SMALLEST_SLICE_ROWS:
-                raise
-            rows //= 4
-            continue
-        if not records:
-            break
-        last_id = records[0]["last_id"]
-        counts.update({str(record["model_id"]): record["request_count"] for record in records})
-    counted = [replace(model, total_requests=counts[str(model.model_id)]) for model in models]
-    return [model for model in counted if model.total_requests]

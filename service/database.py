@@ -1,35 +1,21 @@
-"""Postgres: the connection pool, one-snapshot reads, and what an error of it means."""
+"""Postgres: the connection pool, and who may use how much of it."""
 
 import asyncio
 import logging
-import socket
 import time
 import zlib
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
-from typing import Any
 
 import asyncpg
 
 from service.errors import DatabaseBusy, DatabaseUnavailable, RefreshRunning, SchemaError
+from service.outages import OUTAGES, unreachable
 from service.settings import Settings
+from service.snapshot import GRACE_SECONDS, Lock, Snapshot, drop
 
 logger = logging.getLogger(__name__)
-
-#: Trouble of the server or of the way to it, whatever the statement: no other statement would do better.
-OUTAGES = (
-    OSError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,  # shutting down, starting up; QueryCanceledError is told apart first
-    asyncpg.TooManyConnectionsError,
-    asyncpg.InvalidAuthorizationSpecificationError,
-    asyncpg.InvalidCatalogNameError,
-    asyncpg.TransactionRollbackError,  # a standby cancels reads that conflict with recovery
-)
 
 TABLES = ("providers", "models", "chat_completion_requests")
 
@@ -40,39 +26,8 @@ LOCK_CLASS = 0x63737473
 #: request wait. One request at a time looks whether it is back.
 PAUSE_SECONDS = 1.0
 
-#: Seconds that this process waits longer than the server for a statement, before it drops the connection.
-GRACE_SECONDS = 1.0
-
 #: Seconds that a connection gets at least for its first replies, however long it took to open it.
 BEGIN_SECONDS = 0.3
-
-
-def outage(error: BaseException) -> DatabaseUnavailable | DatabaseBusy | None:
-    """Return what `error` means when it is an outage, None when it is about the statement."""
-    if isinstance(error, asyncpg.LockNotAvailableError):
-        return DatabaseBusy("a table that the statistics need is locked")
-    if isinstance(error, asyncpg.QueryCanceledError):
-        return None
-    if isinstance(error, asyncpg.TooManyConnectionsError):
-        return DatabaseUnavailable("the database accepts no more connections")
-    if isinstance(error, OUTAGES):
-        return DatabaseUnavailable("the database cannot be reached")
-    return None
-
-
-def unreachable(error: BaseException) -> DatabaseUnavailable:
-    """Return what an error while connecting means; every one is an outage, and some have a known cause."""
-    causes: tuple[tuple[type[BaseException], str], ...] = (
-        (asyncpg.InvalidAuthorizationSpecificationError, "it refused the user or the password"),
-        (asyncpg.InvalidCatalogNameError, "there is no database of that name"),
-        (asyncpg.TooManyConnectionsError, "it accepts no more connections"),
-        (asyncpg.CannotConnectNowError, "it is starting up or shutting down"),
-        (socket.gaierror, "its host name is not known"),
-        (ConnectionRefusedError, "nothing listens there"),
-        (TimeoutError, "it does not answer"),
-    )
-    cause = next((cause for kind, cause in causes if isinstance(error, kind)), type(error).__name__)
-    return DatabaseUnavailable(f"the database cannot be reached: {cause}")
 
 
 async def connect(settings: Settings, *, application_name: str) -> "asyncpg.Connection[asyncpg.Record]":
@@ -86,89 +41,6 @@ async def connect(settings: Settings, *, application_name: str) -> "asyncpg.Conn
         )
     except (TimeoutError, ValueError, asyncpg.PostgresError, *OUTAGES) as error:
         raise unreachable(error) from error
-
-
-@dataclass(slots=True)
-class Snapshot:
-    """A read-only view of the database at one moment, over one connection (or several that share it)."""
-
-    connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
-    #: The database's time, at which windows end.
-    now: datetime
-    #: Our time just before the snapshot was taken: the numbers are at least as new as that.
-    opened_at: datetime
-    database: "Database"
-
-    async def fetch(self, sql: str, *args: Any, timeout: float) -> list[asyncpg.Record]:
-        """Run one statement for at most `timeout` seconds; when it fails, the snapshot stays usable.
-
-        Raises asyncpg's error when the statement was at fault, `Unavailable` on an outage.
-        """
-        try:
-            async with asyncio.timeout(timeout + GRACE_SECONDS):
-                await self.connection.execute(
-                    "RELEASE SAVEPOINT statement; SAVEPOINT statement; "
-                    f"SET LOCAL statement_timeout = {max(1, round(timeout * 1000))}"
-                )
-                return await self.connection.fetch(sql, *args)
-        except TimeoutError:
-            # The server did not even cancel the statement: it hangs, and so would a clean goodbye.
-            _drop(self.connection)
-            raise DatabaseUnavailable("the database does not answer") from None
-        except (asyncpg.PostgresError, *OUTAGES) as error:
-            if (trouble := outage(error)) is not None:
-                raise trouble from error
-            await self._recover()
-            raise
-
-    async def _recover(self) -> None:
-        """Make the snapshot usable again after a statement failed."""
-        try:
-            async with asyncio.timeout(GRACE_SECONDS):
-                await self.connection.execute("ROLLBACK TO SAVEPOINT statement")
-        except (TimeoutError, asyncpg.PostgresError, *OUTAGES) as error:
-            _drop(self.connection)
-            raise DatabaseUnavailable("the connection to the database was lost") from error
-
-    @asynccontextmanager
-    async def siblings(self, count: int) -> AsyncIterator[list["Snapshot"]]:
-        """Open up to `count` further connections that see exactly the same data; as many as are to spare."""
-        exported = await self._export()
-        async with AsyncExitStack() as stack:
-            spare = stack.enter_context(self.database.spare_connections(count))
-            siblings: list[Snapshot] = []
-            with suppress(DatabaseUnavailable):  # no more connections to be had: go on with those
-                for _ in range(spare):
-                    sibling = self.database.transaction(from_snapshot=exported)
-                    siblings.append(await stack.enter_async_context(sibling))
-            yield siblings
-
-    async def _export(self) -> str:
-        try:
-            async with asyncio.timeout(GRACE_SECONDS):
-                await self.connection.execute("RELEASE SAVEPOINT statement")  # inside of one it is refused
-                exported: str = await self.connection.fetchval("SELECT pg_export_snapshot()")
-                await self.connection.execute("SAVEPOINT statement")
-                return exported
-        except (TimeoutError, asyncpg.PostgresError, *OUTAGES) as error:
-            _drop(self.connection)
-            raise DatabaseUnavailable("the connection to the database was lost") from error
-
-
-@dataclass(slots=True)
-class Lock:
-    """A lock that ends with its connection, so also with a process that was killed."""
-
-    connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
-
-    async def keep(self) -> None:
-        """Show that its holder is alive; one that froze loses it. Raises `DatabaseUnavailable` when lost."""
-        try:
-            async with asyncio.timeout(GRACE_SECONDS):
-                await self.connection.execute("SELECT")
-        except (TimeoutError, asyncpg.PostgresError, *OUTAGES) as error:
-            _drop(self.connection)
-            raise DatabaseUnavailable("the lock of the refresh was lost") from error
 
 
 class Database:
@@ -335,7 +207,7 @@ class Database:
                 now: datetime = await connection.fetchval(_BEGIN, str(lock_timeout_ms))
                 await connection.execute("SAVEPOINT statement")
         except TimeoutError as error:
-            _drop(connection)
+            drop(connection)
             raise self._failed(error) from None
         except (asyncpg.PostgresError, *OUTAGES) as error:
             if from_snapshot is not None:  # the snapshot may be gone; that says nothing about the server
@@ -349,7 +221,7 @@ class Database:
             async with asyncio.timeout(GRACE_SECONDS):
                 await connection.execute("ROLLBACK")
         except (TimeoutError, asyncpg.PostgresError, *OUTAGES):
-            _drop(connection)
+            drop(connection)
         finally:
             if self._pool is not None:
                 # One that cannot be given back is ended by the pool; whatever was computed over it stands.
@@ -385,11 +257,6 @@ SELECT
 
 def _lock_number(name: str) -> int:
     return zlib.crc32(name.encode()) & 0x7FFFFFFF
-
-
-def _drop(connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]") -> None:
-    with suppress(asyncpg.InterfaceError):  # one that the server closed is out of our hands already
-        connection.terminate()
 
 
 async def _nothing_to_reset(connection: "asyncpg.Connection[asyncpg.Record]") -> None:

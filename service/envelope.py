@@ -15,8 +15,9 @@ import orjson
 from service import compression
 from service.compression import prefers_gzip
 from service.entry import Entry
+from service.freshness import CacheState
 from service.settings import Settings
-from service.stats import Answer, CacheState
+from service.stats import Answer
 from service.timerange import TimeRange
 
 #: Name of this cache in the Cache-Status header (RFC 9211).

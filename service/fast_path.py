@@ -15,10 +15,11 @@ from service import access, metrics
 from service.aggregations import Query
 from service.auth import brings_key
 from service.envelope import Envelope, Form, Rendered, form_of
+from service.freshness import CacheState
 from service.request_id import HEADER as REQUEST_ID
 from service.request_id import made, name, sent
 from service.settings import Settings
-from service.stats import Answer, CacheState, Stats
+from service.stats import Answer, Stats
 
 #: Targets known at a time; the oldest makes way, and is learned again when it is next asked for.
 CAPACITY = 4096

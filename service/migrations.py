@@ -13,8 +13,9 @@ from pathlib import Path
 
 import asyncpg
 
-from service.database import LOCK_CLASS, connect, outage
+from service.database import LOCK_CLASS, connect
 from service.errors import DatabaseUnavailable, SchemaError
+from service.outages import outage
 from service.settings import Settings
 
 SQL = Path(__file__).parent.parent / "sql"

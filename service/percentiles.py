@@ -15,8 +15,8 @@ import asyncpg
 
 from service import purged, queries
 from service.aggregations import Aggregation, Query
-from service.database import Snapshot
 from service.rows import PERCENTILE_FIELDS, Data, Row, add_percentiles
+from service.snapshot import Snapshot
 
 logger = logging.getLogger(__name__)
 

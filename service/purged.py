@@ -7,8 +7,8 @@ from datetime import datetime
 import asyncpg
 
 from service import queries
-from service.database import Snapshot
 from service.rows import ModelUsage
+from service.snapshot import Snapshot
 
 Bounds = tuple[datetime | None, datetime | None]
 

@@ -10,9 +10,9 @@ import asyncpg
 import orjson
 
 from service import queries
-from service.database import Snapshot
 from service.errors import ComputationTimedOut, InvalidParameter, SchemaError
 from service.request_query import MODEL_COLUMNS, Filters, Position
+from service.snapshot import Snapshot
 
 #: Rows of the first batch, which is to come soon, and of the later ones; fewer when rows are long.
 FIRST_BATCH_ROWS = 100

@@ -17,7 +17,6 @@ from typing import Any
 import asyncpg
 
 from service import queries
-from service.database import Snapshot
 from service.errors import ComputationTimedOut, InvalidParameter
 from service.request_query import (
     NESTED,
@@ -29,6 +28,7 @@ from service.request_query import (
     row_columns,
 )
 from service.request_reading import Model, Reading, fetch, model_of
+from service.snapshot import Snapshot
 
 logger = logging.getLogger(__name__)
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import asyncpg
 
-from service.database import LOCK_CLASS, outage
+from service.database import LOCK_CLASS
 from service.errors import DatabaseBusy, DatabaseUnavailable, SchemaError
+from service.outages import outage
 
 #: The table that the rollup sums up.
 TABLE = "chat_completion_requests"

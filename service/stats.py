@@ -2,67 +2,39 @@
 
 read     local copy -> Redis -> (absent) one computation, for which everybody who asks waits
                              -> (too old) served as stale, one computation in the background
-         one over all processes (`service.lease`), and no wait for a Redis that hangs where a copy is known
+         one over all processes (`service.single_flight`), and no wait for a Redis that hangs
+         where a copy is known (`service.look_up`)
 refresh  one database snapshot -> every aggregation x window -> one generation in Redis
 """
 
 import asyncio
-import logging
-import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from enum import StrEnum
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
 
 import orjson
 
-from service import metrics, tracing
+from service import tracing
 from service.aggregations import AGGREGATIONS, MODEL, MODELS, Query, Totals, narrowed
 from service.cache import Cache, Stored
-from service.compute import Computed, catalogue, compute, provider_ids
-from service.database import Database, Snapshot
-from service.entry import Entry, Generation
-from service.errors import (
-    ChatStatsError,
-    ComputationTimedOut,
-    DatabaseUnavailable,
-    InvalidParameter,
-    NotFound,
-    SchemaError,
-    TooManyRequests,
-    Unavailable,
-)
-from service.lease import LEASE_SECONDS, Leases
-from service.local_cache import CAPACITY, LocalCache
+from service.compute import Computed, compute
+from service.database import Database
+from service.entry import Entry
+from service.errors import ComputationTimedOut, InvalidParameter, SchemaError, TooManyRequests, Unavailable
+from service.freshness import CacheState, Freshness, seconds_since
+from service.local_cache import LocalCache
+from service.look_up import LookUps
+from service.refresh_report import Refreshed, RefreshReport, new_generation
 from service.rows import Data
 from service.settings import Settings
+from service.single_flight import Admit, SingleFlight
+from service.snapshot import Snapshot
 from service.timerange import TimeRange
+from service.usage import catalogue, provider_ids
 
-logger = logging.getLogger(__name__)
-
-#: Asked before an answer is computed for somebody who waits for it; raises when it may not be.
-Admit = Callable[[], Awaitable[None]]
-
-#: Seconds by which the clocks of two machines may differ without anybody noticing.
-CLOCK_SKEW_SECONDS = 5.0
-#: Seconds for which answers that the worker does not keep computed are kept as stale.
-UNPLANNED_STALE_SECONDS = 600.0
-#: Seconds to wait for Redis where a copy is known that can be served instead.
-REDIS_PATIENCE_SECONDS = 0.1
 #: Seconds of waiting for a computation after which it is looked whether the database still answers.
 PROBE_SECONDS = 0.7
-
-
-class CacheState(StrEnum):
-    """Where an answer came from, as `metadata.cache` states it."""
-
-    HIT = "hit"
-    MISS = "miss"
-    #: Older than it should be, served anyway.
-    STALE = "stale"
-    #: Computed live without a cache, because Redis does not answer.
-    BYPASS = "bypass"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,48 +45,6 @@ class Answer:
     stored: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Refreshed:
-    """One aggregation over one window, as a refresh computed it; `error` says why it could not."""
-
-    aggregation: str
-    window: str
-    method: str | None
-    rows: int
-    compute_ms: float
-    error: str | None = None
-
-
-@dataclass(slots=True)
-class RefreshReport:
-    """What one refresh did. Without `published` a later refresh had been published already."""
-
-    generation: str
-    computed_at: datetime
-    results: list[Refreshed] = field(default_factory=list)
-    entries: int = 0
-    duration_ms: float = 0.0
-    published: bool = False
-
-    def summary(self) -> Generation:
-        return Generation(
-            self.generation, self.computed_at, round(self.duration_ms, 1), self.entries, len(self.failed)
-        )
-
-    @property
-    def failed(self) -> list[Refreshed]:
-        return [result for result in self.results if result.error is not None]
-
-
-@dataclass(frozen=True, slots=True)
-class LookUp:
-    """A question to Redis that is not answered yet."""
-
-    task: asyncio.Task[None]
-    #: In monotonic seconds.
-    began_at: float
-
-
 class Stats:
     """Reads and refreshes. One per process."""
 
@@ -123,11 +53,16 @@ class Stats:
         self._database = database
         self._cache = cache
         self._local = LocalCache(settings.local_cache_seconds, settings.local_cache_megabytes * 1_000_000)
-        self._leases = Leases(cache)
-        self._looking_up: dict[str, LookUp] = {}
-        self._computing: dict[str, asyncio.Task[Stored]] = {}
-        self._retries = Retries()
-        self._longest_stale = settings.fresh_seconds + settings.stale_seconds
+        self._freshness = Freshness(settings)
+        self._look_ups = LookUps(cache, self._local, self._freshness)
+        self._flights = SingleFlight(
+            cache,
+            self._local,
+            self._freshness,
+            self._compute_and_store,
+            # What the time-outs of all methods add up to.
+            compute_seconds=2 * settings.query_timeout_seconds,
+        )
 
     async def read(self, query: Query, *, admit: Admit | None = None) -> Answer:
         """Answer `query` from the cache, or compute it, unless `admit` refuses that by raising.
@@ -140,9 +75,9 @@ class Stats:
         if answer is not None:
             return answer
         key = query.key()
-        joins = key in self._computing
+        joins = self._flights.under_way(key)
         try:
-            stored = await self._wait_for(self._compute_once(query, self._local.last_good(key), admit))
+            stored = await self._wait_for(self._flights.once(query, self._local.last_good(key), admit))
         except TooManyRequests:
             if joins:  # it was refused to somebody else
                 return await self.read(query, admit=admit)
@@ -158,16 +93,16 @@ class Stats:
     def recent(self, key: str) -> Entry | None:
         """Return this process's own copy if it is a hit and so recent that Redis need not be asked."""
         entry = self._local.recent(key)
-        return entry if entry is not None and self._state(entry) is CacheState.HIT else None
+        return entry if entry is not None and self._freshness.state(entry) is CacheState.HIT else None
 
     async def known(self, query: Query) -> Answer | None:
         """Answer from this process's own copy or from Redis; None when neither has it."""
         key = query.key()
-        entry = self._local.recent(key) or await self._look_up(query)
-        if entry is None or (state := self._state(entry)) is None:
+        entry = self._local.recent(key) or await self._look_ups.find(query)
+        if entry is None or (state := self._freshness.state(entry)) is None:
             return None
         if state is CacheState.STALE:
-            self._compute_in_background(query, entry)
+            self._flights.in_background(query, entry)
         return Answer(entry, state)
 
     @tracing.traced("refresh")
@@ -192,7 +127,7 @@ class Stats:
         windows = windows or self._settings.windows
         async with self._database.lock(self._cache.name) as lock:
             last = await self._cache.last_generation()
-            if last is not None and 0 <= _seconds_since(last.computed_at) < unless_newer_than_seconds:
+            if last is not None and 0 <= seconds_since(last.computed_at) < unless_newer_than_seconds:
                 return None
             started = time.perf_counter()
             # Only now that nobody else publishes: what is published later is then of a later snapshot.
@@ -214,92 +149,9 @@ class Stats:
         return len(self._local)
 
     async def close(self) -> None:
-        """End the computations that are under way."""
-        tasks = [*self._computing.values(), *(look_up.task for look_up in self._looking_up.values())]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    def _state(self, entry: Entry) -> CacheState | None:
-        """Return how `entry` may be served now; None: it is too old for that."""
-        seconds = _seconds_since(entry.computed_at)
-        if -CLOCK_SKEW_SECONDS <= seconds <= self._settings.fresh_seconds:
-            return CacheState.HIT
-        # From the future, beyond what two clocks differ by: nobody knows how old it really is.
-        return CacheState.STALE if seconds <= self._longest_stale else None
-
-    async def _look_up(self, query: Query) -> Entry | None:
-        """Ask Redis, once for all who ask at the same time; return what is known then.
-
-        Who has a copy waits for a moment only: from a Redis that hangs, the others may learn it later.
-        """
-        key = query.key()
-        copy = self._local.last_good(key)
-        if copy is not None and self._cache.paused:
-            return copy
-        look_up = self._looking_up.get(key)
-        if look_up is None:
-            look_up = LookUp(asyncio.create_task(self._ask_redis(query)), time.monotonic())
-            self._looking_up[key] = look_up
-            look_up.task.add_done_callback(lambda _: self._looking_up.pop(key, None))
-        if copy is None or self._state(copy) is None:
-            await asyncio.shield(look_up.task)
-        elif self._cache.reachable:
-            patience = look_up.began_at + REDIS_PATIENCE_SECONDS - time.monotonic()
-            await asyncio.wait({look_up.task}, timeout=max(0, patience))
-        return self._local.last_good(key)
-
-    async def _ask_redis(self, query: Query) -> None:
-        key = query.key()
-        began_at = time.monotonic()
-        entry = await self._cache.get(key)
-        if entry is not None:
-            self._local.put(key, entry, taken_at=began_at)
-        elif self._cache.reachable and (copy := self._local.last_good(key)) is not None:
-            # Redis lost what it held: give it back what is known here, for the other processes.
-            if self._cache.accepting and self._state(copy) is not None:
-                lifetime = self._lifetime(query, copy)
-                copy = (await self._cache.store(key, copy, lifetime_seconds=lifetime)).entry
-            self._local.put(key, copy, taken_at=began_at)
-
-    def _compute_in_background(self, query: Query, known: Entry) -> None:
-        if self._retries.may_try(query.key()):
-            self._compute_once(query, known)
-
-    def _compute_once(
-        self, query: Query, known: Entry | None, admit: Admit | None = None
-    ) -> asyncio.Task[Stored]:
-        """Start the computation of `query`, or join the one that is under way, here or elsewhere.
-
-        An entry that somebody else stores is taken for it when it is another than the `known` one.
-        """
-        key = query.key()
-        task = self._computing.get(key)
-        if task is None:
-            task = asyncio.create_task(self._compute_over_all(query, known, admit))
-            self._computing[key] = task
-            task.add_done_callback(lambda done: self._computed(key, done))
-        return task
-
-    async def _compute_over_all(self, query: Query, known: Entry | None, admit: Admit | None) -> Stored:
-        if admit is not None:
-            await admit()
-
-        def suffices(entry: Entry) -> bool:
-            state = self._state(entry)
-            other = known is None or entry.generation != known.generation
-            return state is CacheState.HIT or (state is CacheState.STALE and other)
-
-        stored = await self._leases.once(
-            query.key(),
-            lambda: self._compute_and_store(query),
-            suffices=suffices,
-            # What the methods' time-outs add up to, and a lease that has to expire first.
-            wait_seconds=2 * self._settings.query_timeout_seconds + LEASE_SECONDS,
-        )
-        if stored.entry is not self._local.last_good(query.key()):
-            self._local.put(query.key(), stored.entry, taken_at=0.0)  # somebody else's, and who knows when
-        return stored
+        """End what is under way."""
+        await self._look_ups.close()
+        await self._flights.close()
 
     async def _wait_for(self, computation: asyncio.Task[Stored]) -> Stored:
         """Wait for a computation as long as the database answers: not for one that hangs."""
@@ -307,44 +159,17 @@ class Stats:
             await self._database.probe()
         return computation.result()
 
-    def _computed(self, key: str, task: asyncio.Task[Stored]) -> None:
-        self._computing.pop(key, None)
-        error = None if task.cancelled() else task.exception()
-        if isinstance(error, TooManyRequests):
-            return
-        if error is None:
-            self._retries.succeeded(key)
-            return
-        metrics.computation_failed(key.partition(":")[0], error)
-        if self._local.last_good(key) is not None:  # else nothing is computed behind anybody's back
-            self._retries.failed(key)
-        # Whoever waits gets the error itself; for a background computation this is the only trace. (That the
-        # database is away has a log line of its own.)
-        if not isinstance(error, ChatStatsError):
-            logger.error("could not compute %s", key, exc_info=error)
-        elif not isinstance(error, NotFound | InvalidParameter | DatabaseUnavailable):
-            logger.warning("could not compute %s: %s: %s", key, type(error).__name__, error)
-
     async def _compute_and_store(self, query: Query) -> Stored:
         timeout = self._settings.query_timeout_seconds
         async with self._database.snapshot(wait_seconds=timeout) as snapshot:
             computed = await compute(snapshot, query, timeout=timeout)
         entry = _entry(computed, computed.data, computed.totals, new_generation(), snapshot.opened_at)
         began_at = time.monotonic()
-        stored = await self._cache.store(query.key(), entry, lifetime_seconds=self._lifetime(query, entry))
+        stored = await self._cache.store(
+            query.key(), entry, lifetime_seconds=self._freshness.lifetime(query, entry)
+        )
         self._local.put(query.key(), stored.entry, taken_at=began_at)
         return stored
-
-    def _lifetime(self, query: Query, entry: Entry) -> float | None:
-        """Return how long to keep a live answer; None: as long as what the worker computes.
-
-        Anybody may ask for any range and any id: those answers are kept briefly, lest they fill Redis.
-        """
-        unknown_provider = query.provider_id is not None and entry.body == b"[]"
-        kept_computed = AGGREGATIONS[query.aggregation].kept_computed
-        if kept_computed and query.range.window in self._settings.windows and not unknown_provider:
-            return None
-        return self._settings.fresh_seconds + min(UNPLANNED_STALE_SECONDS, self._settings.stale_seconds)
 
     async def _refresh_one(self, snapshot: Snapshot, query: Query, report: RefreshReport) -> dict[str, Entry]:
         """Compute one aggregation over one window; return its entries, those of providers and models too."""
@@ -375,37 +200,9 @@ class Stats:
         }
 
 
-class Retries:
-    """Holds back the background computation of what has just failed: from 1 s up to 30 s, by key."""
-
-    def __init__(self) -> None:
-        self._failures: dict[str, tuple[int, float]] = {}
-
-    def may_try(self, key: str) -> bool:
-        return time.monotonic() >= self._failures.get(key, (0, 0.0))[1]
-
-    def failed(self, key: str) -> None:
-        count = self._failures.get(key, (0, 0.0))[0] + 1
-        if len(self._failures) >= CAPACITY:
-            self._failures.clear()
-        self._failures[key] = (count, time.monotonic() + min(30.0, 2.0 ** (count - 1)))
-
-    def succeeded(self, key: str) -> None:
-        self._failures.pop(key, None)
-
-
-def new_generation() -> str:
-    """Return a name for what one snapshot gives; names sort by time."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}Z-{secrets.token_hex(3)}"
-
-
 def _computed_names(names: Iterable[str]) -> Iterable[str]:
     """Return what to compute: one model's row is taken from the rows of all."""
     return dict.fromkeys(MODELS.name if name == MODEL.name else name for name in names)
-
-
-def _seconds_since(moment: datetime) -> float:
-    return time.time() - moment.timestamp()
 
 
 def _entry(computed: Computed, data: Data, totals: Totals, generation: str, computed_at: datetime) -> Entry:

@@ -16,9 +16,10 @@ import asyncpg
 from service import metrics
 from service.aggregations import AGGREGATIONS, Query
 from service.cache import Cache
-from service.database import OUTAGES, Database
+from service.database import Database
 from service.errors import ChatStatsError
 from service.metrics import Labels, Metric
+from service.outages import OUTAGES
 from service.queue import Queue
 from service.rollup import Rollup
 from service.settings import Settings

@@ -9,10 +9,11 @@ import asyncpg
 from service import percentiles
 from service.aggregations import AGGREGATIONS, Query
 from service.cache import Cache, connect
-from service.database import Database, Snapshot
+from service.database import Database
 from service.errors import ChatStatsError, Unavailable
 from service.queue import Queue
 from service.settings import Settings
+from service.snapshot import Snapshot
 from service.timerange import WINDOWS, TimeRange
 
 #: An empty range: calling a function over it shows whether it works, and costs next to nothing.

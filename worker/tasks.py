@@ -10,9 +10,10 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, w
 
 from service import metrics
 from service.errors import ChatStatsError, Unavailable
+from service.refresh_report import RefreshReport
 from service.rollup import open_rollup
 from service.settings import Settings
-from service.stats import RefreshReport, Stats
+from service.stats import Stats
 
 logger = logging.getLogger(__name__)
 

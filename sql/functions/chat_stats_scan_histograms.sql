@@ -22,7 +22,7 @@ BEGIN
     SELECT h.interval_start, h.model_id, h.bin, sum(h.n)::bigint
     FROM (
         SELECT
-            chat_stats_interval_start(p_interval, r.created_at, p_timezone), r.model_id,
+            chat_stats_interval_start(p_interval, chat_stats_bucket(r.created_at), p_timezone), r.model_id,
             chat_stats_bin(r.processing_time_ms::numeric), count(*)
         FROM chat_completion_requests AS r
         WHERE (p_start IS NULL OR r.created_at >= p_start)

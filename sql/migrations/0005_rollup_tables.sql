@@ -9,14 +9,23 @@ DECLARE
         FROM pg_attribute AS a
         WHERE a.attrelid = 'chat_completion_requests'::regclass AND a.attname = 'model_id'
     );
-    incomplete boolean := EXISTS (
+    incomplete boolean;
+BEGIN
+    -- A first layout kept the slots in the rows of their days. All of it can be made anew from the requests.
+    IF EXISTS (
+        SELECT FROM pg_attribute AS a
+        WHERE a.attrelid = to_regclass('chat_stats_rollup_days') AND a.attname = 'slots' AND NOT a.attisdropped
+    ) THEN
+        DROP TABLE chat_stats_rollup_days;
+    END IF;
+    incomplete := EXISTS (
         SELECT FROM unnest(ARRAY[
             'chat_stats_deltas', 'chat_stats_rollup_slots', 'chat_stats_rollup_days', 'chat_stats_rollup_months',
             'chat_stats_rollup_lifetime'
         ]) AS t (name)
         WHERE to_regclass(name) IS NULL
     );
-BEGIN
+
     -- What the triggers append: a signed change of one model in one 15-minute bucket, by one statement.
     -- bucket is NULL for requests without created_at. `times` lists the times, to be counted with the sign of
     -- `timed`, where there are several; one alone is time_ms itself.

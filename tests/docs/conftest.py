@@ -17,7 +17,7 @@ from worker.demo import sample
 from worker.local_servers import PostgresServer, RedisServer
 
 REQUESTS = 2_000
-Run = Callable[[str], str]
+Run = Callable[..., str]
 
 
 async def _fill(server: PostgresServer, name: str) -> None:
@@ -34,7 +34,10 @@ async def _fill(server: PostgresServer, name: str) -> None:
 def run(
     postgres: PostgresServer, redis: RedisServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Run]:
-    """Runs a shell command of the documentation against a service of this test; returns its output."""
+    """Runs a shell command of the documentation against a service of this test; returns its output.
+
+    With `fails` the command must fail: curl does when an error is answered.
+    """
     folder = tmp_path_factory.mktemp("documentation")
     database = f"documentation_{os.getpid()}"
     asyncio.run(_fill(postgres, database))
@@ -51,7 +54,7 @@ def run(
     ):
         address = f"{client.base_url.host}:{client.base_url.port}"
 
-        def run(command: str) -> str:
+        def run(command: str, *, fails: bool = False) -> str:
             done = subprocess.run(  # noqa: S602  the commands are our own
                 command.replace("localhost:8000", address).replace("curl ", "curl --fail-with-body "),
                 shell=True,
@@ -62,7 +65,7 @@ def run(
                 timeout=60,
                 check=False,
             )
-            assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+            assert (done.returncode != 0) == fails, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
             return done.stdout
 
         yield run

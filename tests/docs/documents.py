@@ -15,11 +15,17 @@ _BLOCK = re.compile(r"^(?P<indent> *)```(?P<language>\w+)\n(?P<text>.*?)^ *```$"
 
 @dataclass(frozen=True)
 class Example:
-    """A command of a console block, and the JSON that is shown as its output, if any."""
+    """A command of a console block, and what is shown as its output: JSON, or the lines of a text."""
 
     document: str
     command: str
     shown: object | None
+    lines: list[str]
+
+    @property
+    def fails(self) -> bool:
+        """Whether an error is what it shows."""
+        return isinstance(self.shown, dict) and self.shown.get("success") is False
 
 
 def blocks(document: Path, language: str) -> list[str]:
@@ -34,7 +40,10 @@ def examples(document: Path) -> Iterator[Example]:
     for block in blocks(document, "console"):
         for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
             lines = part.replace("\\\n", " ").split("\n", 1)
-            yield Example(document.name, lines[0].strip(), _json(lines[1] if len(lines) > 1 else ""))
+            output = lines[1] if len(lines) > 1 else ""
+            shown = _json(output)
+            text = output.strip().splitlines() if shown is None else []
+            yield Example(document.name, lines[0].strip(), shown, text)
 
 
 def text() -> str:

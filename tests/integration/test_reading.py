@@ -13,8 +13,8 @@ from pydantic import SecretStr
 from service.aggregations import Query
 from service.entry import encode
 from service.errors import CacheUnavailable, DatabaseUnavailable, NotFound, SchemaError, Unavailable
-from service.local_cache import LocalCache
-from service.stats import CacheState, Stats
+from service.freshness import CacheState
+from service.stats import Stats
 from service.timerange import TimeRange
 from tests.conftest import SettingsFactory, make_settings
 from tests.integration.conftest import Flow, OpenFlow
@@ -27,7 +27,7 @@ DEAD_POSTGRES = "postgresql://nobody@127.0.0.1:1/none"
 
 async def wait_for_background(stats: Stats) -> None:
     async with asyncio.timeout(5):
-        while stats._computing:  # noqa: ASYNC110
+        while stats._flights._under_way:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 
@@ -81,15 +81,15 @@ async def test_an_answer_that_is_too_old_is_served_as_stale_and_computed_anew_be
 
 
 async def test_an_answer_older_than_the_stale_time_is_not_served(
-    flow: Flow, gateway: asyncpg.Connection
+    flow: Flow, gateway: asyncpg.Connection, another_flow: OpenFlow
 ) -> None:
     entry = (await flow.stats.read(COUNTS)).entry
     lifetime = flow.settings.fresh_seconds + flow.settings.stale_seconds
     ancient = replace(entry, computed_at=datetime.now(UTC) - timedelta(seconds=lifetime + 1))
     await flow.cache.redis.delete(flow.cache.entry_key(COUNTS.key()))
     await flow.cache.store(COUNTS.key(), ancient)
-    flow.stats._local = LocalCache(0)  # as in a process that knows nothing yet
-    assert (await flow.stats.read(COUNTS)).state is CacheState.MISS
+    other = await another_flow(flow.settings)
+    assert (await other.stats.read(COUNTS)).state is CacheState.MISS
 
 
 async def test_a_process_asks_redis_once_per_local_cache_time(
@@ -118,7 +118,7 @@ async def test_when_redis_goes_away_the_last_copy_is_served(
     flow = await another_flow(make_settings(database_url, redis.url))
     known = await flow.stats.read(COUNTS)
     without = await another_flow(make_settings(DEAD_POSTGRES, DEAD_REDIS))
-    without.stats._local = flow.stats._local
+    without.stats._local.put(COUNTS.key(), known.entry)
     answer = await without.stats.read(COUNTS)
     assert (answer.state, answer.entry) == (CacheState.HIT, known.entry)
 
@@ -235,19 +235,21 @@ async def test_what_cannot_be_computed_is_not_tried_again_with_each_request(
     await flow.stats.read(COUNTS)
     await asyncio.sleep(0.15)
     await gateway.execute("ALTER TABLE models RENAME TO elsewhere")
-    generations = flow.stats._retries
+    generations = flow.stats._flights._retries
     for _ in range(50):
         assert (await flow.stats.read(COUNTS)).state is CacheState.STALE
         await wait_for_background(flow.stats)
     assert generations._failures[COUNTS.key()][0] == 1
 
 
-async def test_an_answer_from_the_future_is_stale(flow: Flow, gateway: asyncpg.Connection) -> None:
+async def test_an_answer_from_the_future_is_stale(
+    flow: Flow, gateway: asyncpg.Connection, another_flow: OpenFlow
+) -> None:
     entry = (await flow.stats.read(COUNTS)).entry
     ahead = replace(entry, computed_at=datetime.now(UTC) + timedelta(hours=1))
     await flow.cache.redis.set(flow.cache.entry_key(COUNTS.key()), encode(ahead))
-    flow.stats._local = LocalCache(0)
-    assert (await flow.stats.read(COUNTS)).state is CacheState.STALE
+    other = await another_flow(flow.settings)
+    assert (await other.stats.read(COUNTS)).state is CacheState.STALE
 
 
 async def test_answers_that_anybody_can_make_up_are_kept_briefly(
@@ -293,5 +295,5 @@ async def test_asking_for_what_does_not_exist_leaves_nothing_behind(
     for model_id in range(1000, 1020):
         with pytest.raises(NotFound):
             await flow.stats.read(Query("model", model_id=str(model_id)))
-    assert flow.stats._retries._failures == {}
-    assert flow.stats._computing == {}
+    assert flow.stats._flights._retries._failures == {}
+    assert flow.stats._flights._under_way == {}

@@ -8,7 +8,7 @@ import pytest
 
 from service.aggregations import Query
 from service.errors import RefreshRunning
-from service.stats import CacheState
+from service.freshness import CacheState
 from service.timerange import TimeRange
 from tests.conftest import SettingsFactory
 from tests.integration.conftest import Flow, OpenFlow

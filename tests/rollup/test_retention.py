@@ -13,9 +13,10 @@ import pytest
 
 from service import retention as purging
 from service.aggregations import AGGREGATIONS, Query
-from service.compute import Method, _run
+from service.compute import _run
 from service.database import Database
 from service.errors import DatabaseBusy, InvalidParameter, SchemaError
+from service.methods import Method
 from service.retention import Retention
 from service.rollup import Rollup
 from service.settings import Settings

@@ -8,8 +8,9 @@ import asyncpg
 import pytest
 
 from service.aggregations import AGGREGATIONS, Query
-from service.compute import Method, _run
+from service.compute import _run
 from service.database import Database
+from service.methods import Method
 from service.timerange import TimeRange
 from tests.conftest import run_migrations
 from tests.sql import sample

@@ -7,8 +7,9 @@ import asyncpg
 import pytest
 
 from service.aggregations import AGGREGATIONS, Query
-from service.compute import Method, _run
+from service.compute import _run
 from service.database import Database
+from service.methods import Method
 from tests.sql import sample
 from tests.sql.calls import FUNCTIONS, NARROWED, rows_of
 from tests.sql.conftest import Gateway

@@ -7,9 +7,10 @@ import orjson
 import pytest
 
 from service import compute as ladder
-from service import percentiles
+from service import percentiles, usage
 from service.aggregations import AGGREGATIONS, Query
-from service.compute import Computed, Method
+from service.compute import Computed
+from service.methods import Method, MethodLog
 from service.rows import PERCENTILE_FIELDS, TOKEN_AND_TIME_FIELDS
 from tests.sql import sample
 from tests.sql.conftest import Ask, BuildGateway, Role
@@ -174,8 +175,8 @@ async def test_one_count_that_takes_too_long_is_enough_for_slices(owner: Connect
 async def test_a_slice_that_takes_too_long_is_cut_smaller(
     owner: Connection, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ladder, "SLICE_ROWS", 16)
-    monkeypatch.setattr(ladder, "SMALLEST_SLICE_ROWS", 4)
+    monkeypatch.setattr(usage, "SLICE_ROWS", 16)
+    monkeypatch.setattr(usage, "SMALLEST_SLICE_ROWS", 4)
     await owner.execute("DROP FUNCTION get_models_with_requests")
     # 16 rows take 0.48 seconds, of 0.25; 4 rows take 0.12. Only an index ends a slice early.
     await owner.execute(
@@ -213,7 +214,7 @@ async def test_each_method_gets_half_of_the_time_of_the_one_before(owner: Connec
 async def test_the_step_down_is_logged_once_and_so_is_the_way_back(
     owner: Connection, ask: Ask, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ladder, "METHOD_LOG", log := ladder.MethodLog())
+    monkeypatch.setattr(ladder, "METHOD_LOG", log := MethodLog())
     monkeypatch.setattr(percentiles, "_last_trouble", {})
     await owner.execute("ALTER FUNCTION get_models_with_requests RENAME TO hidden")
     await ask(MODELS)

@@ -9,11 +9,13 @@ import orjson
 import pytest
 
 from service.aggregations import AGGREGATIONS, Query
-from service.compute import Method, _run
-from service.database import Database, Snapshot
+from service.compute import _run
+from service.database import Database
 from service.errors import NotFound
+from service.methods import Method
 from service.percentiles import with_percentiles
 from service.rows import COST_FIELDS, SUCCESS_FIELDS, TOKEN_AND_TIME_FIELDS
+from service.snapshot import Snapshot
 from service.timerange import TimeRange
 from service.timeseries import Series
 from tests.sql import sample

@@ -9,8 +9,9 @@ import pytest
 
 from service.entry import Entry
 from service.envelope import Envelope, Form, form_of
+from service.freshness import CacheState
 from service.settings import Settings
-from service.stats import Answer, CacheState
+from service.stats import Answer
 from service.timerange import TimeRange
 
 ENTRY = Entry(

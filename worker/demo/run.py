@@ -25,9 +25,9 @@ from pydantic_settings import BaseSettings
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from service.database import OUTAGES, outage
 from service.errors import SchemaError
 from service.migrations import files, migrate
+from service.outages import OUTAGES, outage
 from service.settings import PREFIX, Settings, load_settings
 from worker.demo import sample
 from worker.demo.folder import DemoError, locked, usable_folder

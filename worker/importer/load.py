@@ -19,8 +19,9 @@ from typing import TypeAlias
 
 import asyncpg
 
-from service.database import LOCK_CLASS, OUTAGES, connect, outage
+from service.database import LOCK_CLASS, connect
 from service.errors import ChatStatsError, DatabaseBusy, DatabaseUnavailable, SchemaError
+from service.outages import OUTAGES, outage
 from service.settings import Settings
 from worker.importer.fields import FIELDS, Column
 from worker.importer.requests import REQUESTS, ImportOptions, Request, Requests, new_id

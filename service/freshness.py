@@ -1,0 +1,56 @@
+"""How old an answer may be: what is fresh, what is stale, and how long it is kept."""
+
+import time
+from datetime import datetime
+from enum import StrEnum
+
+from service.aggregations import AGGREGATIONS, Query
+from service.entry import Entry
+from service.settings import Settings
+
+#: Seconds by which the clocks of two machines may differ without anybody noticing.
+CLOCK_SKEW_SECONDS = 5.0
+#: Seconds for which answers that the worker does not keep computed are kept as stale.
+UNPLANNED_STALE_SECONDS = 600.0
+
+
+class CacheState(StrEnum):
+    """Where an answer came from, as `metadata.cache` states it."""
+
+    HIT = "hit"
+    MISS = "miss"
+    #: Older than it should be, served anyway.
+    STALE = "stale"
+    #: Computed live without a cache, because Redis does not answer.
+    BYPASS = "bypass"
+
+
+class Freshness:
+    """The rules that the settings make."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._longest_stale = settings.fresh_seconds + settings.stale_seconds
+
+    def state(self, entry: Entry) -> CacheState | None:
+        """Return how `entry` may be served now; None: it is too old for that."""
+        seconds = seconds_since(entry.computed_at)
+        if -CLOCK_SKEW_SECONDS <= seconds <= self._settings.fresh_seconds:
+            return CacheState.HIT
+        # From the future, beyond what two clocks differ by: nobody knows how old it really is.
+        return CacheState.STALE if seconds <= self._longest_stale else None
+
+    def lifetime(self, query: Query, entry: Entry) -> float | None:
+        """Return how long to keep a live answer; None: as long as what the worker computes.
+
+        Anybody may ask for any range and any id: those answers are kept briefly, lest they fill Redis.
+        """
+        unknown_provider = query.provider_id is not None and entry.body == b"[]"
+        kept_computed = AGGREGATIONS[query.aggregation].kept_computed
+        if kept_computed and query.range.window in self._settings.windows and not unknown_provider:
+            return None
+        return self._settings.fresh_seconds + min(UNPLANNED_STALE_SECONDS, self._settings.stale_seconds)
+
+
+def seconds_since(moment: datetime) -> float:
+    return time.time() - moment.timestamp()

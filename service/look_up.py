@@ -1,0 +1,73 @@
+"""Looks for an answer in Redis: once for all who ask at once, and not for long where a copy is known."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+from service.aggregations import Query
+from service.cache import Cache
+from service.entry import Entry
+from service.freshness import Freshness
+from service.local_cache import LocalCache
+
+#: Seconds to wait for Redis where a copy is known that can be served instead.
+REDIS_PATIENCE_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class LookUp:
+    """A question to Redis that is not answered yet."""
+
+    task: asyncio.Task[None]
+    #: In monotonic seconds.
+    began_at: float
+
+
+class LookUps:
+    """Those under way. One per process; what they find is put among its copies."""
+
+    def __init__(self, cache: Cache, local: LocalCache, freshness: Freshness) -> None:
+        self._cache = cache
+        self._local = local
+        self._freshness = freshness
+        self._under_way: dict[str, LookUp] = {}
+
+    async def find(self, query: Query) -> Entry | None:
+        """Ask Redis, once for all who ask at the same time; return what is known then.
+
+        Who has a copy waits for a moment only: from a Redis that hangs, the others may learn it later.
+        """
+        key = query.key()
+        copy = self._local.last_good(key)
+        if copy is not None and self._cache.paused:
+            return copy
+        look_up = self._under_way.get(key)
+        if look_up is None:
+            look_up = LookUp(asyncio.create_task(self._ask_redis(query)), time.monotonic())
+            self._under_way[key] = look_up
+            look_up.task.add_done_callback(lambda _: self._under_way.pop(key, None))
+        if copy is None or self._freshness.state(copy) is None:
+            await asyncio.shield(look_up.task)
+        elif self._cache.reachable:
+            patience = look_up.began_at + REDIS_PATIENCE_SECONDS - time.monotonic()
+            await asyncio.wait({look_up.task}, timeout=max(0, patience))
+        return self._local.last_good(key)
+
+    async def close(self) -> None:
+        tasks = [look_up.task for look_up in self._under_way.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _ask_redis(self, query: Query) -> None:
+        key = query.key()
+        began_at = time.monotonic()
+        entry = await self._cache.get(key)
+        if entry is not None:
+            self._local.put(key, entry, taken_at=began_at)
+        elif self._cache.reachable and (copy := self._local.last_good(key)) is not None:
+            # Redis lost what it held: give it back what is known here, for the other processes.
+            if self._cache.accepting and self._freshness.state(copy) is not None:
+                lifetime = self._freshness.lifetime(query, copy)
+                copy = (await self._cache.store(key, copy, lifetime_seconds=lifetime)).entry
+            self._local.put(key, copy, taken_at=began_at)
