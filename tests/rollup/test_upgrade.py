@@ -1,7 +1,6 @@
 """A rollup that an earlier version made, or one over tables that have changed since."""
 
 import asyncpg
-import pytest
 
 from service.rollup import Rollup
 from service.rollup_state import ROLLUP_TABLES
@@ -9,8 +8,6 @@ from tests.conftest import Connection, run_migrations
 from tests.rollup.conftest import ignored
 from tests.rollup.exactness import COMPARISON, assert_exact
 from tests.rollup.workload import ORDINARY
-
-pytestmark = pytest.mark.parametrize("postgres", ["embedded"], indirect=True)
 
 #: How the first version kept days: with their slots, all in one row.
 FIRST_LAYOUT = """
