@@ -1,7 +1,12 @@
--- The UTC days of which the rollup has numbers and that [$1, $2) touches.
+-- The UTC days of which the rollup has numbers and that [$1, $2) touches, as whole buckets.
 SELECT
     GREATEST(chat_stats_bucket_at(d.day, 0::smallint), chat_stats_bucket($1::text::timestamptz))::text AS start,
-    LEAST(chat_stats_bucket_at(d.day, 0::smallint) + interval '1 day', $2::text::timestamptz)::text AS end
+    LEAST(
+        chat_stats_bucket_at(d.day, 0::smallint) + interval '1 day',
+        CASE WHEN $2::text::timestamptz > chat_stats_bucket($2::text::timestamptz)
+             THEN chat_stats_bucket($2::text::timestamptz) + interval '15 minutes'
+             ELSE $2::text::timestamptz END
+    )::text AS end
 FROM (
     SELECT t.day FROM chat_stats_rollup_days AS t
     UNION

@@ -100,6 +100,28 @@ async def test_a_partition_can_be_purged_in_part_and_then_go(
     await assert_exact(partitioned)
 
 
+async def test_a_partition_that_ends_within_a_bucket_takes_nothing_of_its_neighbour(
+    partitioned: asyncpg.Connection,
+) -> None:
+    await partitioned.execute("""
+        ALTER TABLE chat_completion_requests DETACH PARTITION requests_late;
+        CREATE TABLE requests_odd PARTITION OF chat_completion_requests
+            FOR VALUES FROM ('2024-05-01 00:07') TO ('2024-05-02 00:07');
+        CREATE TABLE requests_after PARTITION OF chat_completion_requests
+            FOR VALUES FROM ('2024-05-02 00:07') TO (MAXVALUE);
+        INSERT INTO chat_completion_requests (model_id, created_at)
+            SELECT (SELECT min(id) FROM models), '2024-04-30 23:00'::timestamptz + n * interval '2 minutes'
+            FROM generate_series(1, 1000) AS n
+    """)
+    rollup = Rollup(partitioned)
+    assert await rollup.verify(ignored) == 0
+    counts = await partitioned.fetch(COUNTS)
+    await partitioned.execute("DROP TABLE requests_odd")
+    assert await rollup.verify(ignored) == 0
+    assert await partitioned.fetch(COUNTS) == counts
+    await assert_exact(partitioned)
+
+
 async def test_rows_that_went_past_the_triggers_elsewhere_are_still_drift(
     partitioned: asyncpg.Connection,
 ) -> None:
