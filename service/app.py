@@ -4,6 +4,7 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
@@ -13,6 +14,7 @@ from service import VERSION, problems, tracing
 from service.access import Access
 from service.cache import Cache, connect
 from service.database import Database
+from service.document import complete
 from service.download import DOWNLOADS_PER_EXPORT, Downloads
 from service.envelope import Envelope
 from service.explorer import Explorer
@@ -41,6 +43,11 @@ class Application(FastAPI):
             await self.entrance(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
+
+    def openapi(self) -> dict[str, Any]:
+        if not self.openapi_schema:
+            self.openapi_schema = complete(super().openapi())
+        return self.openapi_schema
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -98,7 +105,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await database.open()
     app.state.database, app.state.cache, app.state.queue = database, cache, queue
     app.state.stats = Stats(settings, database, cache)
-    app.state.rate_limiter = RateLimiter(settings)
+    app.state.rate_limiter = RateLimiter(settings, cache)
     if not app.state.rate_limiter.limits(Work.REQUESTS):  # else each request takes the way that counts it
         app.state.fast_path.open(app.state.stats)
     app.state.explorer = Explorer(settings, database)
@@ -122,7 +129,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await database.close()
         await cache.close()
         await queue.close()
-        await app.state.rate_limiter.close()
         await asyncio.to_thread(tracing.stop)
 
 

@@ -36,14 +36,20 @@ def check_admin_token(request: Request, _bearer: _Bearer, _header: _Header) -> N
 
 def brings_key(headers: Headers, accepted: Iterable[SecretStr]) -> bool:
     """Return whether a request with these headers brings one of the accepted keys."""
+    return accepted_key(headers, accepted) is not None
+
+
+def accepted_key(headers: Headers, accepted: Iterable[SecretStr]) -> bytes | None:
+    """Return the accepted key that a request with these headers brings, whatever else it brings."""
     given = _given(headers)
     # Every accepted key is compared, in constant time: the time taken tells nothing about them.
     matches = [
-        secrets.compare_digest(key, secret.get_secret_value().encode())
+        key
         for key in given
         for secret in accepted
+        if secrets.compare_digest(key, secret.get_secret_value().encode())
     ]
-    return any(matches)
+    return matches[0] if matches else None
 
 
 def _check(request: Request, accepted: Iterable[SecretStr]) -> None:

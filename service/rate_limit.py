@@ -1,27 +1,23 @@
 """How often one client may make the service work. Redis counts, so that all processes count together.
 
-When Redis is away each process counts by itself; how much it computes at a time is capped anyway.
+When Redis is away, or refuses to write, each process counts by itself; how much it computes at a time is
+capped anyway. Whether it is away the cache knows: nobody waits for it a second time in order to be counted.
 """
 
-import logging
 import time
 from enum import StrEnum
 from hashlib import blake2b
 
 from fastapi import Request
-from limits import RateLimitItem, parse
+from limits import RateLimitItem, WindowStats, parse
 from limits.aio.storage import MemoryStorage, RedisStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
-from limits.errors import StorageError
+from redis.exceptions import ResponseError
 
-from service.cache import connect
+from service.auth import accepted_key
+from service.cache import Cache
 from service.errors import TooManyRequests
 from service.settings import Settings
-
-logger = logging.getLogger(__name__)
-
-#: Seconds after a failure of Redis during which it is not asked.
-PAUSE_SECONDS = 1.0
 
 
 class Work(StrEnum):
@@ -38,21 +34,18 @@ class Work(StrEnum):
 class RateLimiter:
     """Counts work by client. One per process."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, cache: Cache) -> None:
         limits = {work: getattr(settings, f"rate_limit_{work}") for work in Work}
         self._limits: dict[Work, RateLimitItem] = {work: parse(text) for work, text in limits.items() if text}
-        url = settings.redis_url.get_secret_value()
-        self._redis = connect(url, timeout_seconds=settings.redis_timeout_seconds)
+        self._cache = cache
         storage = RedisStorage(
             "async+redis://",  # the connections are given
-            wrap_exceptions=True,
             implementation="redispy",
             key_prefix=f"{settings.cache_prefix}:rate",
-            connection_pool=self._redis.connection_pool,  # type: ignore[arg-type]
+            connection_pool=cache.redis.connection_pool,  # type: ignore[arg-type]
         )
         self._shared = SlidingWindowCounterRateLimiter(storage)
         self._own = SlidingWindowCounterRateLimiter(MemoryStorage())
-        self._paused_until = 0.0
 
     def limits(self, work: Work) -> bool:
         return work in self._limits
@@ -62,29 +55,37 @@ class RateLimiter:
         limit = self._limits.get(work)
         if limit is None:
             return
-        if time.monotonic() >= self._paused_until:
-            try:
-                await self._spend(self._shared, limit, work, client)
-            except StorageError as error:
-                self._paused_until = time.monotonic() + PAUSE_SECONDS
-                logger.debug("Redis does not count, this process does (%s)", error)
-            else:
-                return
-        await self._spend(self._own, limit, work, client)
+        limiter = self._shared
+        within = await self._cache.attempt(lambda: _hit_shared(self._shared, limit, work, client))
+        if within is None:
+            limiter = self._own
+            within = await limiter.hit(limit, work, client)
+        if not within:
+            raise await self._refusal(limiter, limit, work, client)
 
-    async def close(self) -> None:
-        await self._redis.aclose(close_connection_pool=True)
-
-    async def _spend(
+    async def _refusal(
         self, limiter: SlidingWindowCounterRateLimiter, limit: RateLimitItem, work: Work, client: str
-    ) -> None:
-        if await limiter.hit(limit, work, client):
-            return
-        stats = await limiter.get_window_stats(limit, work, client)
-        raise TooManyRequests(
+    ) -> TooManyRequests:
+        stats: WindowStats | None
+        if limiter is self._own:
+            stats = await limiter.get_window_stats(limit, work, client)
+        else:
+            stats = await self._cache.attempt(lambda: limiter.get_window_stats(limit, work, client))
+        reset_time = time.time() + limit.get_expiry() if stats is None else stats.reset_time
+        return TooManyRequests(
             f"at most {limit} {_NAMES[work]} for one client",
-            retry_after=max(1, round(stats.reset_time - time.time())),
+            retry_after=max(1, round(reset_time - time.time())),
         )
+
+
+async def _hit_shared(
+    limiter: SlidingWindowCounterRateLimiter, limit: RateLimitItem, work: Work, client: str
+) -> bool | None:
+    """Count in Redis; None when it answers that it does not: it is full, or read-only."""
+    try:
+        return await limiter.hit(limit, work, client)
+    except ResponseError:
+        return None
 
 
 _NAMES = {
@@ -108,7 +109,7 @@ async def count_rows(request: Request) -> None:
 
 def client_of(request: Request) -> str:
     """Return who asks: the key it brings where keys are needed, else its address."""
-    if request.app.state.settings.api_keys:
-        key = request.headers.get("authorization") or request.headers.get("x-api-key") or ""
-        return blake2b(key.encode("latin-1"), digest_size=12).hexdigest()
+    key = accepted_key(request.scope["headers"], request.app.state.settings.api_keys)
+    if key is not None:
+        return blake2b(key, digest_size=12).hexdigest()
     return request.client.host if request.client else "unknown"

@@ -16,11 +16,12 @@ from service.aggregations import parse_id
 from service.errors import InvalidParameter
 from service.timerange import TimeRange
 
+DEFAULT_LIMIT = 100
 MAX_LIMIT = 100_000
 MAX_OFFSET = 2**62
 
 #: Longest `model_name` and `status` that can be meant.
-_MAX_TEXT = 500
+MAX_TEXT = 500
 
 #: The columns of the requests and how they are read, so that each has one type whatever the table's.
 #: NaN, infinities and what is beyond reason are no times and no costs, as in the statistics; a moment that
@@ -109,7 +110,7 @@ class Position:
 @dataclass(frozen=True, slots=True)
 class RequestQuery:
     filters: Filters = Filters()
-    limit: int = 100
+    limit: int = DEFAULT_LIMIT
     offset: int = 0
     after: Position | None = None
 
@@ -133,9 +134,9 @@ def parse_filters(
 
 
 def _text(parameter: str, value: str | None) -> str | None:
-    if value is not None and ("\0" in value or len(value) > _MAX_TEXT):
+    if value is not None and ("\0" in value or len(value) > MAX_TEXT):
         raise InvalidParameter(
-            parameter, f"{parameter} must be at most {_MAX_TEXT} characters, none of them NUL"
+            parameter, f"{parameter} must be at most {MAX_TEXT} characters, none of them NUL"
         )
     return value
 

@@ -264,6 +264,22 @@ class TimeseriesAnswer(Schema):
 class Problem(BaseModel):
     """An error, as application/problem+json (RFC 9457)."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "about:blank",
+                    "title": "Invalid parameter",
+                    "status": 422,
+                    "detail": "unknown window '1y'; known: 1h, 24h, 7d, 30d, 90d, 180d, 365d, all",
+                    "success": False,
+                    "parameter": "window",
+                    "request_id": "9f8e7d6c5b4a3921",
+                }
+            ]
+        }
+    )
+
     type: str = "about:blank"
     title: str
     status: int
@@ -273,9 +289,13 @@ class Problem(BaseModel):
     request_id: str | None = Field(None, description="The request's id, which the log has too.")
 
 
+#: Name of the error's schema in the OpenAPI document, where `service.document` puts it.
+PROBLEM = "Problem"
+
+
 def problem(description: str) -> dict[str, Any]:
     """Return an error's entry in the OpenAPI document."""
-    schema = Problem.model_json_schema()
+    schema = {"$ref": f"#/components/schemas/{PROBLEM}"}
     return {"description": description, "content": {"application/problem+json": {"schema": schema}}}
 
 

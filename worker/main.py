@@ -76,6 +76,8 @@ async def start(ctx: dict[str, Any]) -> None:
 
 
 async def stop(ctx: dict[str, Any]) -> None:
+    if "stats" not in ctx:  # Redis went away before anything was opened
+        return
     await ctx["stats"].close()
     await ctx["database"].close()
     await ctx["cache"].close()
@@ -230,5 +232,4 @@ async def _close(worker: Worker) -> None:
         await worker.close()
     except (RedisError, OSError, asyncio.CancelledError):
         # Redis is gone, or a job was cancelled: what remains of close() is ours to do.
-        if "stats" in worker.ctx:
-            await stop(worker.ctx)
+        await stop(worker.ctx)

@@ -31,7 +31,7 @@ async def health() -> schemas.Health:
     responses={503: {"model": schemas.Readiness, "description": "No answer could be given now."}},
 )
 async def ready(request: Request, response: Response) -> schemas.Readiness:
-    """Ready or degraded: 200. 503 when neither the cache nor the database could answer."""
+    """Ready or degraded: 200. 503 when neither cache nor database can answer, and nothing is in memory."""
     readiness = await _shared(request)
     if readiness.status == "unavailable":
         response.status_code = 503
@@ -57,7 +57,7 @@ async def _look(request: Request) -> schemas.Readiness:
     late = last is None or last.age_seconds > settings.late_seconds
     if worker.ok and late:
         worker = schemas.Component(ok=False, detail="it runs, but its last refresh is too long ago")
-    if not postgres.ok and last is None:
+    if not postgres.ok and last is None and not state.stats.local_entries():
         status = "unavailable"
     elif postgres.ok and redis.ok and worker.ok:
         status = "ready"
@@ -76,9 +76,12 @@ async def _postgres(request: Request) -> schemas.Component:
 
 async def _redis(request: Request) -> tuple[schemas.Component, schemas.LastRefresh | None]:
     try:
-        last = await request.app.state.cache.last_generation()
+        async with _patience(request):
+            last = await request.app.state.cache.last_generation()
     except Unavailable as error:
         return schemas.Component(ok=False, detail=str(error)), None
+    except TimeoutError:
+        return schemas.Component(ok=False, detail="Redis does not answer"), None
     if last is None:
         return schemas.Component(ok=True), None
     return schemas.Component(ok=True), schemas.LastRefresh(
@@ -88,7 +91,16 @@ async def _redis(request: Request) -> tuple[schemas.Component, schemas.LastRefre
 
 async def _worker(request: Request) -> schemas.Component:
     try:
-        alive = await request.app.state.queue.worker_alive()
+        async with _patience(request):
+            alive = await request.app.state.queue.worker_alive()
     except Unavailable as error:
         return schemas.Component(ok=False, detail=str(error))
+    except TimeoutError:
+        return schemas.Component(ok=False, detail="the queue's Redis does not answer")
     return schemas.Component(ok=alive, detail=None if alive else "no worker has reported lately")
+
+
+def _patience(request: Request) -> asyncio.Timeout:
+    """Whoever asks for readiness, such as an orchestrator, often waits for a second only."""
+    settings: Settings = request.app.state.settings
+    return asyncio.timeout(settings.redis_timeout_seconds)

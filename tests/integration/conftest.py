@@ -1,5 +1,6 @@
 """The flow over real servers, and the API in this process on top of it."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -54,6 +55,20 @@ async def another_flow() -> AsyncIterator[OpenFlow]:
     """Opens the flow with other settings, as another process would."""
     async with AsyncExitStack() as stack:
         yield lambda settings: stack.enter_async_context(open_flow(settings))
+
+
+@pytest.fixture
+async def hanging_redis() -> AsyncIterator[str]:
+    """The URL of a Redis that takes connections and commands and never answers, as one that was stopped."""
+
+    async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(1000):
+            pass
+        writer.close()
+
+    server = await asyncio.start_server(swallow, "127.0.0.1", 0)
+    yield f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0"
+    server.close()
 
 
 OpenClient = Callable[[Settings], Awaitable[httpx.AsyncClient]]

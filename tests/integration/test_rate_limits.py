@@ -1,6 +1,7 @@
 """How often one client may make the service work."""
 
 import asyncio
+import time
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
@@ -76,6 +77,30 @@ async def test_each_key_has_a_share_of_its_own(
     statuses = [(await ask(client, day, **{"X-API-Key": "one"})).status_code for day in DAYS[:2]]
     assert statuses == [200, 429]
     assert (await ask(client, DAYS[2], **{"X-API-Key": "two"})).status_code == 200
+
+
+async def test_a_key_has_one_share_whatever_else_its_requests_bring(
+    settings_with: SettingsFactory, gateway: asyncpg.Connection, client_of: OpenClient
+) -> None:
+    client = await client_of(settings_with(rate_limit_misses="1/minute", api_keys="one,two"))
+    others = ["Bearer made-up", "Basic bWFkZTp1cA==", "Bearer another"]
+    statuses = [
+        (await ask(client, day, **{"X-API-Key": "one", "Authorization": other})).status_code
+        for day, other in zip(DAYS, others, strict=False)
+    ]
+    assert statuses == [200, 429, 429]
+
+
+async def test_a_redis_that_hangs_is_not_waited_for_again_to_count(
+    settings_with: SettingsFactory, gateway: asyncpg.Connection, client_of: OpenClient, hanging_redis: str
+) -> None:
+    settings = settings_with(rate_limit_misses="3/minute", redis_timeout_seconds=1)
+    url = type(settings.redis_url)(hanging_redis)
+    client = await client_of(settings.model_copy(update={"redis_url": url}))
+    started = time.monotonic()
+    assert (await ask(client, DAYS[0])).status_code == 200
+    assert time.monotonic() - started < 1.9  # the cache is looked into, for 1 s
+    assert [(await ask(client, day)).status_code for day in DAYS[1:4]] == [200, 200, 429]
 
 
 async def test_without_redis_each_process_counts_by_itself(

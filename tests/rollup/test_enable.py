@@ -81,7 +81,7 @@ async def test_while_a_long_transaction_is_open_writers_wait_only_for_a_moment_a
         enabling = asyncio.create_task(Rollup(requests).enable(ignored))
         await asyncio.sleep(1.5)
         assert not enabling.done()
-        assert written.slowest_seconds < 0.6
+        assert written.slowest_seconds < 1.2
         await transaction.commit()
         await asyncio.wait_for(enabling, 20)
     await assert_exact(requests)

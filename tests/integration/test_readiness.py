@@ -1,0 +1,46 @@
+"""Readiness, when what it looks at is down or hangs."""
+
+import time
+
+import asyncpg
+import httpx
+from fastapi import FastAPI
+from pydantic import SecretStr
+
+from service.aggregations import Query
+from service.settings import Settings
+from tests.integration.conftest import OpenClient, OpenFlow
+
+READY = "http://test/health/ready"
+ALL_DOWN = {
+    "redis_url": SecretStr("redis://127.0.0.1:1/0"),
+    "database_url": SecretStr("postgresql://x@127.0.0.1:1/x"),
+}
+
+
+async def test_who_can_answer_from_memory_is_ready_though_all_else_is_down(
+    settings: Settings, gateway: asyncpg.Connection, client_of: OpenClient, another_flow: OpenFlow
+) -> None:
+    known = (await (await another_flow(settings)).stats.read(Query("counts"))).entry
+    client = await client_of(settings.model_copy(update=ALL_DOWN))
+    assert (await client.get(READY)).status_code == 503
+    app = _app(client)
+    app.state.stats._local.put("counts:all", known)
+    app.state.readiness = None
+    response = await client.get(READY)
+    assert (response.status_code, response.json()["status"]) == (200, "degraded")
+    assert (await client.get("/chat-requests/counts")).status_code == 200
+
+
+async def test_it_is_known_within_a_second_though_redis_hangs(
+    settings: Settings, gateway: asyncpg.Connection, client_of: OpenClient, hanging_redis: str
+) -> None:
+    client = await client_of(settings.model_copy(update={"redis_url": SecretStr(hanging_redis)}))
+    started = time.monotonic()
+    body = (await client.get(READY)).json()
+    assert time.monotonic() - started < 1
+    assert (body["status"], body["redis"]["ok"], body["worker"]["ok"]) == ("degraded", False, False)
+
+
+def _app(client: httpx.AsyncClient) -> FastAPI:
+    return client._transport.app
