@@ -17,7 +17,6 @@ def test_there_are_examples() -> None:
     assert len(GATEWAYS) == 3
 
 
-@pytest.mark.parametrize("postgres", ["embedded"], indirect=True)
 @pytest.mark.parametrize(
     "example", EXAMPLES, ids=lambda example: f"{example.document}: {example.command[:60]}"
 )

@@ -3,13 +3,10 @@
 import re
 
 import asyncpg
-import pytest
 
 from tests.docs.documents import ROOT, blocks
 
 DOCUMENT = ROOT / "docs" / "http-api.md"
-
-pytestmark = pytest.mark.parametrize("postgres", ["embedded"], indirect=True)
 
 
 async def test_every_public_function_is_documented_as_it_is(connection: asyncpg.Connection) -> None:
