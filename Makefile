@@ -14,7 +14,8 @@ demo: $(VENV)/.installed
 	@$(BIN)/chat-stats demo
 
 test: $(VENV)/.installed check
-	$(BIN)/pytest
+	$(BIN)/pytest -m "not alone" --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -m alone
 
 test-long: $(VENV)/.installed
 	CHAT_STATS_STATE_MACHINE_STEPS=50000 CHAT_STATS_CONCURRENCY_SECONDS=60 \

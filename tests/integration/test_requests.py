@@ -260,10 +260,7 @@ async def test_the_pages_of_a_window_share_the_moment_at_which_it_ends(
     )
     first = await get(client, limit=2, window="1h")
     assert first["metadata"]["total_count"] == 4
-    await log.execute(
-        "SELECT pg_sleep_until(max(created_at) + interval '1 hour 50 ms') FROM chat_completion_requests "
-        "WHERE id <= 4"
-    )
+    await log.execute("SELECT pg_sleep(2.1)")
     second = await get(client, window="1h", cursor=first["metadata"]["next_cursor"])
     assert [row["id"] for row in second["data"]] == [2, 1]
     assert await ids(client, window="1h") == []
