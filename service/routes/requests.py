@@ -124,13 +124,19 @@ async def list_requests(
     if not begun:
         return _GONE
     name = f"chat-requests-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.{format_.name}"
+    headers = {
+        **_headers(state.settings),
+        **({} if format_ is JSON else {"Content-Disposition": f'attachment; filename="{name}"'}),
+    }
+    if request.method == "HEAD":
+        await download.close()
+        response = Response(headers={**headers, "Content-Type": format_.content_type})
+        del response.headers["content-length"]
+        return response
     return DownloadResponse(
         download,
         content_type=format_.content_type,
-        headers={
-            **_headers(state.settings),
-            **({} if format_ is JSON else {"Content-Disposition": f'attachment; filename="{name}"'}),
-        },
+        headers=headers,
         seconds=state.settings.download_seconds,
     )
 
@@ -161,8 +167,8 @@ async def plot_data(
 ) -> Response:
     most = parse_number("points", points, default=DEFAULT_POINTS, least=MIN_POINTS, most=MAX_POINTS)
     explorer: Explorer = request.app.state.explorer
-    plot, kept = await explorer.plot(chosen, most)
-    return _answer(request, plot.render(kept=kept), plot.etag, no_newer_than=plot.seconds_left())
+    plot, state = await explorer.plot(chosen, most)
+    return _answer(request, plot.render(state), plot.etag, no_newer_than=plot.seconds_left())
 
 
 def _headers(settings: Settings, *, seconds: int = 0) -> dict[str, str]:
@@ -176,7 +182,10 @@ def _answer(request: Request, body: bytes, tag: str, *, no_newer_than: int) -> R
     known = ",".join(request.headers.getlist("if-none-match"))
     if known and matches(known.encode("latin-1"), tag.encode()):
         return Response(status_code=304, headers=headers)
-    return Response(body, media_type="application/json", headers=headers)
+    response = Response(body, media_type="application/json", headers=headers)
+    if request.method == "HEAD":
+        response.body = b""  # its length stays in the headers
+    return response
 
 
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -238,4 +247,8 @@ def create_router() -> APIRouter:
             **_PROBLEMS,
         },
     )
+    for path, endpoint in (("/chat-requests", list_requests), ("/chat-requests/plot-data", plot_data)):
+        router.add_api_route(
+            path, endpoint, methods=["HEAD"], response_class=Response, include_in_schema=False
+        )
     return router
