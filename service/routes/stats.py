@@ -188,7 +188,10 @@ def _add_route(router: APIRouter, aggregation: Aggregation) -> None:
 
 
 def create_router() -> APIRouter:
-    router = APIRouter(tags=["statistics"], dependencies=[Depends(check_read_key), Depends(count_request)])
+    router = APIRouter(
+        tags=["statistics"],
+        dependencies=[Depends(check_read_key), Depends(count_request), Depends(parameters.check_given_once)],
+    )
     for aggregation in AGGREGATIONS.values():
         _add_route(router, aggregation)
     return router
