@@ -31,14 +31,23 @@ ID = WithJsonSchema(
     }
 )
 MOMENT = WithJsonSchema(
-    {"anyOf": [{"type": "string", "format": "date"}, {"type": "string", "format": "date-time"}]}
+    {
+        "anyOf": [{"type": "string", "format": "date"}, {"type": "string", "format": "date-time"}],
+        "examples": ["2026-01-31", "2026-01-31T12:00:00Z"],
+    }
 )
 TEXT = WithJsonSchema({"type": "string", "maxLength": MAX_TEXT, "pattern": r"^[^\u0000]*$"})
 CURSOR = WithJsonSchema({"type": "string", "pattern": "^[A-Za-z0-9_-]+$"})
-TIMEZONE = WithJsonSchema({"type": "string", "pattern": "^[A-Za-z0-9_+/-]+$"})
+TIMEZONE = WithJsonSchema({"type": "string", "pattern": "^[A-Za-z0-9_+/-]+$", "examples": ["Europe/Berlin"]})
 
 _FIELD = f"({'|'.join((*FLAT_FIELDS, NESTED))})"
-FIELDS = WithJsonSchema({"type": "string", "pattern": f"^{_FIELD}(,{_FIELD})*$"})
+FIELDS = WithJsonSchema(
+    {
+        "type": "string",
+        "pattern": f"^{_FIELD}(,{_FIELD})*$",
+        "examples": ["id,created_at,model_name,total_tokens"],
+    }
+)
 
 
 def check_given_once(request: Request) -> None:

@@ -89,7 +89,6 @@ async def list_requests(
         Query(
             description=f"Columns, comma-separated: {', '.join(FLAT_FIELDS)}; in JSON and NDJSON also "
             f"`{NESTED}`, the nested model and provider.",
-            openapi_examples={"columns": {"value": "id,created_at,model_name,total_tokens"}},
         ),
     ] = None,
     format: Annotated[
