@@ -15,7 +15,7 @@ RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb
         extras = [project['optional-dependencies'][name] for name in '$EXTRAS'.split()]; \
         print(*sum(extras, project['dependencies']), sep='\n')" > requirements.txt \
     && pip --python /opt/chat-stats/bin/python install --no-cache-dir -r requirements.txt -c constraints.txt \
-    && find /opt/chat-stats -name '*.so*' -exec strip --strip-debug {} +
+    && find /opt/chat-stats \( -name '*.so' -o -name '*.so.[0-9]*' \) -exec strip --strip-debug {} +
 
 COPY README.md LICENSE ./
 COPY service service
