@@ -260,10 +260,7 @@ async def test_the_pages_of_a_window_share_the_moment_at_which_it_ends(
     )
     first = await get(client, limit=2, window="1h")
     assert first["metadata"]["total_count"] == 4
-    await log.execute(
-        "SELECT pg_sleep_until(max(created_at) + interval '1 hour 50 ms') FROM chat_completion_requests "
-        "WHERE id <= 4"
-    )
+    await log.execute("SELECT pg_sleep(2.1)")
     second = await get(client, window="1h", cursor=first["metadata"]["next_cursor"])
     assert [row["id"] for row in second["data"]] == [2, 1]
     assert await ids(client, window="1h") == []
@@ -439,3 +436,14 @@ async def test_a_count_that_takes_too_long_is_null_and_named_as_unavailable(
     body = await get(client, limit=1, model_id=1)
     assert body["metadata"]["total_count"] is None
     assert body["metadata"]["unavailable"] == ["total_count"]
+
+
+@pytest.mark.parametrize("path", [PATH, f"{PATH}?limit=2000", f"{PATH}?format=csv", f"{PATH}/plot-data"])
+async def test_head_gets_the_headers_of_get(
+    client: httpx.AsyncClient, gateway: asyncpg.Connection, path: str
+) -> None:
+    head, got = await client.head(path), await client.get(path)
+    assert (head.status_code, head.content) == (200, b"")
+    wanted = ("etag", "content-type", "cache-control", "vary")
+    assert [head.headers.get(name) for name in wanted] == [got.headers.get(name) for name in wanted]
+    assert (await client.head(PATH, params={"limit": 0})).status_code == 422

@@ -15,8 +15,6 @@ import pytest
 
 from tests.openapi.conftest import KEY, REQUESTS
 
-pytestmark = pytest.mark.parametrize("postgres", ["embedded"], indirect=True)
-
 NAME = "generated_chat_stats_client"
 BIN = Path(sys.executable).parent
 

@@ -14,11 +14,7 @@ from tests.processes import ROOT
 #: Examples of each operation; `CHAT_STATS_OPENAPI_EXAMPLES=1000` for a longer search.
 EXAMPLES = int(os.environ.get("CHAT_STATS_OPENAPI_EXAMPLES", "3"))
 
-# What the service answers does not depend on which Postgres it is.
-pytestmark = [
-    pytest.mark.parametrize("postgres", ["embedded"], indirect=True),
-    pytest.mark.timeout(120 + 10 * EXAMPLES),
-]
+pytestmark = pytest.mark.timeout(120 + 10 * EXAMPLES)
 
 
 def test_no_answer_is_at_odds_with_the_document(service: httpx.Client, tmp_path: Path) -> None:
