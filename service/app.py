@@ -24,7 +24,7 @@ from service.metrics import LOCAL_CACHE_ENTRIES, gauge
 from service.queue import Queue
 from service.rate_limit import RateLimiter, Work
 from service.request_id import RequestId
-from service.routes import health, metrics, pages, refresh, requests, stats
+from service.routes import documentation, health, metrics, pages, refresh, requests, stats
 from service.settings import Settings, load_settings
 from service.shared_counts import SharedCounts
 from service.stats import Stats
@@ -65,6 +65,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         version=VERSION,
         description="Cached usage statistics of an LLM gateway. Every answer states in its metadata "
         "how its numbers were computed and how old they are.",
+        docs_url=None,  # service.routes.documentation, without a CDN
+        redoc_url=None,
         lifespan=_lifespan,
     )
     app.state.settings = settings
@@ -77,6 +79,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(refresh.create_router(), prefix=BASE_PATH)
     app.include_router(health.router)
     app.include_router(metrics.router)
+    app.include_router(documentation.create_router())
     if settings.web_page:
         app.include_router(pages.create_router())
     problems.add_handlers(app)

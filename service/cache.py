@@ -3,9 +3,9 @@
 Reading and storing answers never fails: Redis trouble is a miss, logged once per change. Only publishing
 a refresh raises, because then nobody has been served.
 
-    chat-stats:v1:entry:models:24h:provider=3   one entry
-    chat-stats:v1:generation                    what the last refresh of everything published (JSON)
-    chat-stats:v1:lease:..., failure:...        who computes an entry now (`service.lease`)
+    chat-stats:v2:entry:models:24h:provider=3   one entry
+    chat-stats:v2:generation                    what the last refresh of everything published (JSON)
+    chat-stats:v2:lease:..., failure:...        who computes an entry now (`service.lease`)
 """
 
 import asyncio

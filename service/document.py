@@ -3,7 +3,7 @@
 from typing import Any
 
 from service.http_protocol import MAX_BODY_BYTES, MAX_HEAD_BYTES
-from service.schemas import PROBLEM, Problem, problem
+from service.schemas import PROBLEM, Problem, Schema, problem
 
 _PROTOCOL = {
     "413": problem(f"The body is longer than {MAX_BODY_BYTES} bytes; no operation takes one."),
@@ -44,7 +44,12 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
     """Add to FastAPI's document what holds for all operations."""
     components = document.setdefault("components", {})
     components["headers"] = _HEADERS
-    components.setdefault("schemas", {})[PROBLEM] = Problem.model_json_schema()
+    schemas = components.setdefault("schemas", {})
+    schemas[PROBLEM] = Problem.model_json_schema()
+    for model in Schema.__subclasses__():
+        extra = model.model_config.get("json_schema_extra")
+        if isinstance(extra, dict) and model.__name__ in schemas:
+            schemas[model.__name__] |= extra  # FastAPI leaves out what is null, in examples too
     for path in document["paths"].values():
         for operation in path.values():
             responses: dict[str, dict[str, Any]] = operation["responses"]

@@ -11,9 +11,10 @@ import orjson
 
 from service.compression import Beginning, begin
 
-#: Version of the keys and of the entry format. Another version is another set of keys, so that old and new
-#: processes can share a Redis.
-VERSION = 1
+#: Version of the keys, of the entry format and of the bodies' fields: an entry without a field that answers
+#: promise by now must not be served. Another version is another set of keys, so that old and new processes
+#: can share a Redis.
+VERSION = 2
 
 
 class UndecodableEntry(Exception):

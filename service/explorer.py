@@ -11,8 +11,9 @@ from typing import Any
 
 from service import plot, queries
 from service.database import Database
-from service.errors import ComputationTimedOut
+from service.errors import ComputationTimedOut, Unavailable
 from service.exports import JSON, Format, encode, encoder
+from service.freshness import CacheState
 from service.request_query import NESTED_FIELDS, Filters, RequestQuery, encode_cursor
 from service.request_reading import BATCH_ROWS, Reading, fetch
 from service.requests import Requests
@@ -44,14 +45,14 @@ class Plot:
         """Return for how many seconds it will be answered from memory."""
         return max(0, int(self.taken_at + PLOT_SECONDS - time.monotonic()))
 
-    def render(self, *, kept: bool) -> bytes:
+    def render(self, state: CacheState) -> bytes:
         """Return the body; its two parts stand beside `data` too, where older clients read them."""
         now = datetime.now(UTC)
         age = max(0.0, round((now - self.computed_at).total_seconds(), 3))
         metadata = {
             **self.metadata,
             "timestamp": now,
-            "cache": "hit" if kept else "miss",
+            "cache": state,
             "cache_age_seconds": age,
         }
         parts = b'"recent_requests":' + self.recent + b',"plot_data":' + self.points
@@ -132,23 +133,28 @@ class Explorer:
             **_common(filters, method, total, computed_at, (time.perf_counter() - started) * 1000),
         }
 
-    async def plot(self, filters: Filters, points: int) -> tuple[Plot, bool]:
-        """Return the plot, and whether it came from memory."""
+    async def plot(self, filters: Filters, points: int) -> tuple[Plot, CacheState]:
+        """Return the plot, and where it came from: one that is in memory is served as stale in an outage."""
         key = f"{points}:{filters.key()}"
         kept = self._plots.get(key)
         if kept is not None and time.monotonic() - kept.taken_at < PLOT_SECONDS:
-            return kept, True
+            return kept, CacheState.HIT
         task = self._plotting.get(key)
         if task is None:
             task = asyncio.create_task(self._compute_plot(filters, points))
             self._plotting[key] = task
             task.add_done_callback(lambda _: self._plotting.pop(key, None))
-        computed = await asyncio.shield(task)
+        try:
+            computed = await asyncio.shield(task)
+        except Unavailable:
+            if kept is None:
+                raise
+            return kept, CacheState.STALE
         self._plots[key] = computed
         self._plots.move_to_end(key)
         if len(self._plots) > PLOTS_KEPT:
             self._plots.popitem(last=False)
-        return computed, False
+        return computed, CacheState.MISS
 
     async def _compute_plot(self, filters: Filters, points: int) -> Plot:
         started = time.perf_counter()

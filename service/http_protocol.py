@@ -46,12 +46,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self._awaiting_head:
             self._head_bytes += len(data)
         super().data_received(data)
-        if not self._awaiting_head:
-            self._stop_timer()
-        elif self._head_bytes > MAX_HEAD_BYTES:
+        if self._awaiting_head and self._head_bytes > MAX_HEAD_BYTES:
             self._refuse_head()
             self.send_400_response("")
-        elif self._head_bytes and self._timer is None:
+        elif self._awaiting_head and self._head_bytes and self._timer is None:
             self._start_timer()
 
     def on_message_begin(self) -> None:
@@ -66,6 +64,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             raise _Refused
         self._awaiting_head = False
         self._head_bytes = 0
+        self._stop_timer()  # here: the next head is awaited from the end of this very piece of data on
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:

@@ -1,7 +1,7 @@
 """Single flight across processes: one computation of a key at a time, over all that share a Redis.
 
-    chat-stats:v1:lease:models:24h     token of who computes; expires with its holder, who keeps renewing it
-    chat-stats:v1:failure:models:24h   token and error of who gave up, for those who waited for it; brief
+    chat-stats:v2:lease:models:24h     token of who computes; expires with its holder, who keeps renewing it
+    chat-stats:v2:failure:models:24h   token and error of who gave up, for those who waited for it; brief
 
 Whoever gets the lease computes. The others look for the entry, with growing pauses: they return it as soon
 as it is stored, fail as the holder did, or take the lease when the holder died. Without Redis everybody

@@ -4,8 +4,8 @@ Anybody may ask for any of them, so together they may take `on_demand_cache_byte
 make way. Which there are is kept in a sorted set (by the time at which they expire) and a hash (of their
 sizes), both changed together with the entries by one script.
 
-    chat-stats:v1:on-demand:expiry    entry's key -> when it expires, in ms
-    chat-stats:v1:on-demand:bytes     entry's key -> bytes, and "total"
+    chat-stats:v2:on-demand:expiry    entry's key -> when it expires, in ms
+    chat-stats:v2:on-demand:bytes     entry's key -> bytes, and "total"
 """
 
 from dataclasses import dataclass

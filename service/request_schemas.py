@@ -84,7 +84,7 @@ class CommonMetadata(Schema):
     method: Literal["rpc", "query"] = Field(
         description="How total_count was found: rpc, from the rollup's totals; query, by counting."
     )
-    cache: Literal["hit", "miss", "bypass"]
+    cache: Literal["hit", "miss", "stale", "bypass"]
     cache_age_seconds: float
     compute_ms: float
     window: str | None

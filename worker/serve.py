@@ -7,6 +7,7 @@ that sent a request just when its idle connection was closed would get no answer
 """
 
 import asyncio
+import os
 import signal
 import time
 from contextlib import suppress
@@ -47,7 +48,18 @@ class Server(uvicorn.Server):
 
 
 class Process(multiprocess.Process):
-    """One of several processes, with a server that drains."""
+    """One of several processes, with a server that drains. It ends when whoever started it was killed: nobody
+    else would ever end it, and the port would stay taken."""
+
+    def target(self, sockets: list[socket] | None = None) -> None:
+        self.parent_conn.close()  # as long as we hold that end, we cannot see that the other side is gone
+        super().target(sockets)
+
+    def always_pong(self) -> None:
+        try:
+            super().always_pong()
+        except (EOFError, OSError):
+            os.kill(os.getpid(), signal.SIGTERM)
 
     @property
     def server(self) -> uvicorn.Server:

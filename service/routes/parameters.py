@@ -1,4 +1,4 @@
-"""What parameters may be, for the OpenAPI document.
+"""What parameters may be, for the OpenAPI document; and that each is given once.
 
 The routes take them as text, and hand them to code that says in each refusal what is allowed. So the document
 is told here what that code accepts. Defaults stay out of these schemas: clients generated from it would send
@@ -7,8 +7,10 @@ them, and an `offset` of 0, for one, is not allowed beside a cursor.
 
 from collections.abc import Iterable
 
+from fastapi import Request
 from pydantic import WithJsonSchema
 
+from service.errors import InvalidParameter
 from service.request_query import FLAT_FIELDS, MAX_TEXT, NESTED
 
 
@@ -29,11 +31,29 @@ ID = WithJsonSchema(
     }
 )
 MOMENT = WithJsonSchema(
-    {"anyOf": [{"type": "string", "format": "date"}, {"type": "string", "format": "date-time"}]}
+    {
+        "anyOf": [{"type": "string", "format": "date"}, {"type": "string", "format": "date-time"}],
+        "examples": ["2026-01-31", "2026-01-31T12:00:00Z"],
+    }
 )
 TEXT = WithJsonSchema({"type": "string", "maxLength": MAX_TEXT, "pattern": r"^[^\u0000]*$"})
 CURSOR = WithJsonSchema({"type": "string", "pattern": "^[A-Za-z0-9_-]+$"})
-TIMEZONE = WithJsonSchema({"type": "string", "pattern": "^[A-Za-z0-9_+/-]+$"})
+TIMEZONE = WithJsonSchema({"type": "string", "pattern": "^[A-Za-z0-9_+/-]+$", "examples": ["Europe/Berlin"]})
 
 _FIELD = f"({'|'.join((*FLAT_FIELDS, NESTED))})"
-FIELDS = WithJsonSchema({"type": "string", "pattern": f"^{_FIELD}(,{_FIELD})*$"})
+FIELDS = WithJsonSchema(
+    {
+        "type": "string",
+        "pattern": f"^{_FIELD}(,{_FIELD})*$",
+        "examples": ["id,created_at,model_name,total_tokens"],
+    }
+)
+
+
+def check_given_once(request: Request) -> None:
+    """Refuse a parameter that is given twice: answering by one of its values would be silently wrong."""
+    seen = set()
+    for name, _ in request.query_params.multi_items():
+        if name in seen:
+            raise InvalidParameter(name[:40], f"give {name[:40]} once: there can be only one")
+        seen.add(name)

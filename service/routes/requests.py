@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from service import schemas
 from service.auth import check_read_key
@@ -89,7 +89,6 @@ async def list_requests(
         Query(
             description=f"Columns, comma-separated: {', '.join(FLAT_FIELDS)}; in JSON and NDJSON also "
             f"`{NESTED}`, the nested model and provider.",
-            openapi_examples={"columns": {"value": "id,created_at,model_name,total_tokens"}},
         ),
     ] = None,
     format: Annotated[
@@ -97,9 +96,9 @@ async def list_requests(
         parameters.one_of(FORMATS),
         Query(description="Format of the answer, whatever Accept says."),
     ] = None,
-    accept: Annotated[str | None, Header(include_in_schema=False)] = None,
 ) -> Response:
-    format_ = choose_format(format, accept)
+    # Several headers of one name make one list.
+    format_ = choose_format(format, ",".join(request.headers.getlist("accept")) or None)
     names = parse_fields(fields, nested=format_.nested)
     check_start(cursor, offset)
     query = RequestQuery(
@@ -114,6 +113,13 @@ async def list_requests(
     if format_ is JSON and query.limit <= LARGE_PAGE:
         body = await unless_disconnected(request.receive, _joined(pieces))
         return _GONE if body is None else _small_page(request, body)
+    name = f"chat-requests-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.{format_.name}"
+    headers = {
+        **_headers(state.settings),
+        **({} if format_ is JSON else {"Content-Disposition": f'attachment; filename="{name}"'}),
+    }
+    if request.method == "HEAD":  # nothing is read to find out how long it would be
+        return Response(media_type=format_.content_type, headers=headers)
     download = state.downloads.start(pieces)
     begun = False
     try:
@@ -123,14 +129,10 @@ async def list_requests(
             await download.close()
     if not begun:
         return _GONE
-    name = f"chat-requests-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.{format_.name}"
     return DownloadResponse(
         download,
         content_type=format_.content_type,
-        headers={
-            **_headers(state.settings),
-            **({} if format_ is JSON else {"Content-Disposition": f'attachment; filename="{name}"'}),
-        },
+        headers=headers,
         seconds=state.settings.download_seconds,
     )
 
@@ -161,8 +163,8 @@ async def plot_data(
 ) -> Response:
     most = parse_number("points", points, default=DEFAULT_POINTS, least=MIN_POINTS, most=MAX_POINTS)
     explorer: Explorer = request.app.state.explorer
-    plot, kept = await explorer.plot(chosen, most)
-    return _answer(request, plot.render(kept=kept), plot.etag, no_newer_than=plot.seconds_left())
+    plot, state = await explorer.plot(chosen, most)
+    return _answer(request, plot.render(state), plot.etag, no_newer_than=plot.seconds_left())
 
 
 def _headers(settings: Settings, *, seconds: int = 0) -> dict[str, str]:
@@ -176,7 +178,10 @@ def _answer(request: Request, body: bytes, tag: str, *, no_newer_than: int) -> R
     known = ",".join(request.headers.getlist("if-none-match"))
     if known and matches(known.encode("latin-1"), tag.encode()):
         return Response(status_code=304, headers=headers)
-    return Response(body, media_type="application/json", headers=headers)
+    response = Response(body, media_type="application/json", headers=headers)
+    if request.method == "HEAD":
+        response.body = b""
+    return response
 
 
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -205,7 +210,13 @@ _FORMATS: dict[str, dict[str, Any]] = {
 
 def create_router() -> APIRouter:
     router = APIRouter(
-        tags=["requests"], dependencies=[Depends(check_read_key), Depends(count_request), Depends(count_rows)]
+        tags=["requests"],
+        dependencies=[
+            Depends(check_read_key),
+            Depends(count_request),
+            Depends(count_rows),
+            Depends(parameters.check_given_once),
+        ],
     )
     router.add_api_route(
         "/chat-requests",
@@ -238,4 +249,8 @@ def create_router() -> APIRouter:
             **_PROBLEMS,
         },
     )
+    for path, endpoint in (("/chat-requests", list_requests), ("/chat-requests/plot-data", plot_data)):
+        router.add_api_route(
+            path, endpoint, methods=["HEAD"], response_class=Response, include_in_schema=False
+        )
     return router

@@ -47,7 +47,6 @@ def time_range(
         parameters.MOMENT,
         Query(
             description="Start of the range, ISO 8601 date or datetime; without an offset it means UTC.",
-            openapi_examples={"a day": {"value": "2026-01-01"}},
         ),
     ] = None,
     end_date: Annotated[
@@ -55,7 +54,6 @@ def time_range(
         parameters.MOMENT,
         Query(
             description="End of the range, exclusive; but a date alone includes that day.",
-            openapi_examples={"a moment": {"value": "2026-01-31T12:00:00Z"}},
         ),
     ] = None,
 ) -> TimeRange:
@@ -88,7 +86,6 @@ def series(
         parameters.TIMEZONE,
         Query(
             description="Name of an IANA time zone; UTC when not given.",
-            openapi_examples={"a zone": {"value": "Europe/Berlin"}},
         ),
     ] = None,
 ) -> Series:
@@ -188,7 +185,10 @@ def _add_route(router: APIRouter, aggregation: Aggregation) -> None:
 
 
 def create_router() -> APIRouter:
-    router = APIRouter(tags=["statistics"], dependencies=[Depends(check_read_key), Depends(count_request)])
+    router = APIRouter(
+        tags=["statistics"],
+        dependencies=[Depends(check_read_key), Depends(count_request), Depends(parameters.check_given_once)],
+    )
     for aggregation in AGGREGATIONS.values():
         _add_route(router, aggregation)
     return router

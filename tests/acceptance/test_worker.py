@@ -32,7 +32,7 @@ def psql(postgres: PostgresServer, url: str, statement: str) -> str:
 
 def generation(redis: RedisServer, env: dict[str, str]) -> dict:
     client = redis_client.Redis.from_url(redis.url)
-    stored = client.get(f"{env['CHAT_STATS_CACHE_PREFIX']}:v1:generation")
+    stored = client.get(f"{env['CHAT_STATS_CACHE_PREFIX']}:v2:generation")
     client.close()
     return json.loads(stored) if stored else {}
 

@@ -20,14 +20,19 @@ REQUESTS = 2_000
 Run = Callable[..., str]
 
 
-async def _fill(server: PostgresServer, name: str) -> None:
+async def fill(url: str) -> None:
+    """Create the tables in an empty database, and load requests of 90 days."""
+    await run_migrations(url, create_tables=True)
+    connection = await asyncpg.connect(url)
+    await sample.load(connection, count=REQUESTS, end=datetime.now(UTC), loaded=lambda _done: None)
+    await connection.close()
+
+
+async def _create_filled(server: PostgresServer, name: str) -> None:
     admin = await asyncpg.connect(server.url())
     await admin.execute(f"CREATE DATABASE {name}")
     await admin.close()
-    await run_migrations(server.url(name), create_tables=True)
-    connection = await asyncpg.connect(server.url(name))
-    await sample.load(connection, count=REQUESTS, end=datetime.now(UTC), loaded=lambda _done: None)
-    await connection.close()
+    await fill(server.url(name))
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +45,7 @@ def run(
     """
     folder = tmp_path_factory.mktemp("documentation")
     database = f"documentation_{os.getpid()}"
-    asyncio.run(_fill(postgres, database))
+    asyncio.run(_create_filled(postgres, database))
     env = environment(
         postgres.url(database),
         redis.url,

@@ -168,10 +168,10 @@ def thaw_worker(world: World) -> None:
 def set_clock_back(world: World) -> None:
     """Make all that is stored an hour younger than now: as after the clock was set back by an hour."""
     hour = timedelta(hours=1)
-    for key in world.redis.scan_iter(f"{world.prefix}:v1:entry:*"):
+    for key in world.redis.scan_iter(f"{world.prefix}:v2:entry:*"):
         entry = decode(world.redis.get(key))
         world.redis.set(key, encode(replace(entry, computed_at=entry.computed_at + hour)), keepttl=True)
-    key = f"{world.prefix}:v1:generation"
+    key = f"{world.prefix}:v2:generation"
     last = decode_generation(world.redis.get(key))
     assert last is not None
     world.redis.set(key, replace(last, computed_at=last.computed_at + hour).encode())

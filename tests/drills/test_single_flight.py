@@ -111,7 +111,7 @@ def test_when_the_process_that_computes_freezes_another_takes_over_within_second
     try:
         target = world.never_asked()
         key = Query("counts", parse_time_range(None, start_date(target), None)).key()
-        lease = f"{world.prefix}:v1:lease:{key}"
+        lease = f"{world.prefix}:v2:lease:{key}"
 
         async def ask() -> list[Reply]:
             client = Client()

@@ -168,3 +168,16 @@ def test_slots_cover_the_range_and_are_powers_of_two_wide() -> None:
         assert slots[-1][0] < first + length <= slots[-1][1]
         assert all(before[1] == after[0] for before, after in pairwise(slots))
         assert len(slots) <= most or width >= length
+
+
+async def test_without_the_database_the_last_plot_is_served_as_stale(
+    client: httpx.AsyncClient, gateway: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.explorer.PLOT_SECONDS", 0)
+    known = await get(client)
+    assert known["metadata"]["cache"] == "miss"
+    await client._transport.app.state.database.close()
+    stale = await get(client)
+    assert (stale["metadata"]["cache"], stale["data"]) == ("stale", known["data"])
+    assert stale["metadata"]["computed_at"] == known["metadata"]["computed_at"]
+    assert (await client.get(PATH, params={"model_id": 1})).status_code == 503

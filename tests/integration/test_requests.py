@@ -436,3 +436,14 @@ async def test_a_count_that_takes_too_long_is_null_and_named_as_unavailable(
     body = await get(client, limit=1, model_id=1)
     assert body["metadata"]["total_count"] is None
     assert body["metadata"]["unavailable"] == ["total_count"]
+
+
+@pytest.mark.parametrize("path", [PATH, f"{PATH}?limit=2000", f"{PATH}?format=csv", f"{PATH}/plot-data"])
+async def test_head_gets_the_headers_of_get(
+    client: httpx.AsyncClient, gateway: asyncpg.Connection, path: str
+) -> None:
+    head, got = await client.head(path), await client.get(path)
+    assert (head.status_code, head.content) == (200, b"")
+    wanted = ("etag", "content-type", "cache-control", "vary")
+    assert [head.headers.get(name) for name in wanted] == [got.headers.get(name) for name in wanted]
+    assert (await client.head(PATH, params={"limit": 0})).status_code == 422

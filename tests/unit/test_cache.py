@@ -94,7 +94,7 @@ async def test_an_undecodable_entry_is_a_miss_and_is_logged(
     with caplog.at_level(logging.WARNING):
         assert await cache.get("models:all") is None
     assert cache.reachable
-    assert "ignored the cached entry chat-stats:v1:entry:models:all" in caplog.text
+    assert "ignored the cached entry chat-stats:v2:entry:models:all" in caplog.text
 
 
 async def test_entries_expire_after_the_fresh_and_the_stale_time(
@@ -175,7 +175,7 @@ async def test_old_and_new_versions_of_the_format_share_a_redis_and_do_not_see_e
     old = Cache(SETTINGS, redis)
     await old.publish({"models:all": ENTRY}, generation_of(ENTRY))
     for module in ("service.cache", "service.entry"):
-        monkeypatch.setattr(f"{module}.VERSION", 2)
+        monkeypatch.setattr(f"{module}.VERSION", 3)
     new = Cache(SETTINGS, redis)
     newer = replace(ENTRY, generation="g2")
     assert await new.get("models:all") is None

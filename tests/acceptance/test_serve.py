@@ -1,0 +1,37 @@
+"""`chat-stats serve` with several processes, when the one that started them is killed."""
+
+import os
+import signal
+import socket
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from tests.processes import environment, running, until
+from worker.local_servers import free_port
+
+
+def test_the_processes_end_and_free_the_port_when_their_parent_was_killed(log: Path) -> None:
+    port = free_port()
+    env = environment("postgresql://nobody@127.0.0.1:1/none", "redis://127.0.0.1:1/0")
+    with running("serve", "--port", str(port), "--workers", "2", env=env, log=log) as service:
+        until(lambda: service.output().count("Application startup complete") == 2, what=service.output)
+        children = psutil.Process(service.popen.pid).children()
+        try:
+            service.send(signal.SIGKILL)
+            until(lambda: _free(port), seconds=8, what=lambda: f"the port: {service.output()}")
+            until(lambda: not any(child.is_running() for child in children), seconds=8)
+        finally:
+            for child in children:
+                with suppress(ProcessLookupError):
+                    os.kill(child.pid, signal.SIGKILL)
+        assert "Traceback" not in service.output()
+
+
+def _free(port: int) -> bool:
+    with socket.socket() as listening, suppress(OSError):
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(("127.0.0.1", port))
+        return True
+    return False

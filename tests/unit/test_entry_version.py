@@ -1,0 +1,35 @@
+"""The version of what is cached goes with the fields of the answers."""
+
+import hashlib
+from typing import Any
+
+from service.aggregations import AGGREGATIONS
+from service.entry import VERSION
+
+#: The version, and a digest of the fields that each aggregation's `data` has in it.
+KNOWN = (2, "d822635ef220")
+
+
+def test_other_fields_are_another_version() -> None:
+    """Else an old entry, without the new fields, would be served by the new code."""
+    fields = sorted(
+        f"{name}: {field}"
+        for name, aggregation in AGGREGATIONS.items()
+        for field in _data_fields(aggregation.answer.model_json_schema())
+    )
+    digest = hashlib.sha256("\n".join(fields).encode()).hexdigest()[:12]
+    assert (VERSION, digest) == KNOWN, "raise service.entry.VERSION, and write both down here"
+
+
+def _data_fields(schema: dict[str, Any]) -> list[str]:
+    """Return the names of the fields of `data`, and of what is nested in it."""
+    definitions = schema["$defs"]
+    found, left = set(), [schema["properties"]["data"]]
+    while left:
+        part = left.pop()
+        if "$ref" in part:
+            part = definitions[part["$ref"].rpartition("/")[2]]
+        found |= set(part.get("properties", {}))
+        left += [*part.get("properties", {}).values(), *part.get("anyOf", ())]
+        left += [part["items"]] if "items" in part else []
+    return sorted(found)
