@@ -48,7 +48,7 @@ def test_an_entry_comes_back_as_it_was_stored() -> None:
 
 def test_an_entry_describes_itself_in_one_line_of_json() -> None:
     line = encode(ENTRY).splitlines()[0]
-    assert line.startswith(b'{"format":"chat-stats/1"')
+    assert line.startswith(b'{"format":"chat-stats/2"')
     assert b'"method":"rpc"' in line
 
 
@@ -60,7 +60,7 @@ def test_an_entry_describes_itself_in_one_line_of_json() -> None:
         b"null\n[]",
         b"[]\n[]",
         b"12",
-        b'{"format":"chat-stats/1"}\n[]',
+        b'{"format":"chat-stats/2"}\n[]',
         b'{"format":"chat-stats/2","length":2}\n[]',
         encode(ENTRY)[:-1],
         encode(ENTRY) + b" ",
