@@ -1,7 +1,7 @@
 # make demo   a local stack with sample data: embedded Postgres and Redis, worker, service
 # make test   format, types, import contracts, all tests
 # make screenshots   the pictures of the page in docs/screenshots, with the Chromium on PATH
-# make test-long   the rollup's random tests, for about half an hour
+# make test-long   the random tests of the rollup and of the OpenAPI document, for about half an hour
 
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
@@ -14,11 +14,13 @@ demo: $(VENV)/.installed
 	@$(BIN)/chat-stats demo
 
 test: $(VENV)/.installed check
-	$(BIN)/pytest
+	$(BIN)/pytest -m "not alone" --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -m alone
 
 test-long: $(VENV)/.installed
 	CHAT_STATS_STATE_MACHINE_STEPS=50000 CHAT_STATS_CONCURRENCY_SECONDS=60 \
 		$(BIN)/pytest tests/rollup/test_state_machine.py tests/rollup/test_concurrency.py
+	CHAT_STATS_OPENAPI_EXAMPLES=200 $(BIN)/pytest tests/openapi/test_schemathesis.py
 
 screenshots: $(VENV)/.installed
 	CHAT_STATS_SCREENSHOTS=docs/screenshots $(BIN)/pytest tests/browser/test_screenshots.py

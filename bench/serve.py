@@ -35,7 +35,7 @@ from bench.hit import microseconds_of_a_hit
 from bench.lifetime import memory_over, start_seconds
 from bench.peers import BODIES
 from bench.servers import Servers, create_database, drop_database, own_servers, settings_for
-from bench.wrk import LOAD_CORE, SERVER_CORE, Load, pin, put_under_load
+from bench.wrk import CONNECTIONS, LOAD_CORE, SERVER_CORE, Load, pin, put_under_load
 from service.settings import PREFIX
 from worker.local_servers import free_port
 
@@ -206,10 +206,16 @@ def _take_turns(path: str, contenders: list[Contender], options: argparse.Namesp
     for turn in range(options.repeat):
         for contender in contenders:
             console.print(f"{path}, {turn + 1} of {options.repeat}: {contender.name}", highlight=False)
-            for seconds in (1, options.seconds):  # the first run warms up
+            for seconds, connections in ((1, 4), (options.seconds, CONNECTIONS)):  # the first run warms up
                 load = put_under_load(
-                    contender.url, contender.server, seconds=seconds, headers=contender.headers
+                    contender.url,
+                    contender.server,
+                    seconds=seconds,
+                    headers=contender.headers,
+                    connections=connections,
                 )
+                # Answered when what wrk left behind is, so that the next run has the machine for itself.
+                httpx.get(contender.url, timeout=60)
             if load.requests == 0:
                 raise RuntimeError(f"{contender.name} gave no answer: make the runs longer")
             loads[contender.name].append(load)

@@ -88,6 +88,8 @@ class Aggregation:
     from_rpc: Callable[[Sequence[Mapping[str, Any]]], Data]
     #: From usage per model; None: it cannot be made from that, still less from counts.
     from_usage: Callable[[Sequence[ModelUsage]], Data] | None
+    #: Then: the statement of `service/queries` that returns what the function does, for the same arguments.
+    plain: str | None = None
     #: Metadata beside the common fields.
     totals: Callable[[Any], Totals] = lambda _data: {}
     narrowed_by: Literal["provider_id", "model_id"] | None = None
@@ -234,6 +236,7 @@ TIMESERIES = Aggregation(
     narrowed_call=None,
     from_rpc=plain_rows,
     from_usage=None,
+    plain="timeseries",
     is_series=True,
     # Which buckets, groups and time zones somebody will look at, nobody knows.
     kept_computed=False,

@@ -4,6 +4,7 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
@@ -13,6 +14,7 @@ from service import VERSION, problems, tracing
 from service.access import Access
 from service.cache import Cache, connect
 from service.database import Database
+from service.document import complete
 from service.download import DOWNLOADS_PER_EXPORT, Downloads
 from service.envelope import Envelope
 from service.explorer import Explorer
@@ -22,7 +24,7 @@ from service.metrics import LOCAL_CACHE_ENTRIES, gauge
 from service.queue import Queue
 from service.rate_limit import RateLimiter, Work
 from service.request_id import RequestId
-from service.routes import health, metrics, pages, refresh, requests, stats
+from service.routes import documentation, health, metrics, pages, refresh, requests, stats
 from service.settings import Settings, load_settings
 from service.shared_counts import SharedCounts
 from service.stats import Stats
@@ -42,6 +44,11 @@ class Application(FastAPI):
         else:
             await super().__call__(scope, receive, send)
 
+    def openapi(self) -> dict[str, Any]:
+        if not self.openapi_schema:
+            self.openapi_schema = complete(super().openapi())
+        return self.openapi_schema
+
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Return the application; nothing connects before it is needed.
@@ -58,6 +65,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         version=VERSION,
         description="Cached usage statistics of an LLM gateway. Every answer states in its metadata "
         "how its numbers were computed and how old they are.",
+        docs_url=None,  # service.routes.documentation, without a CDN
+        redoc_url=None,
         lifespan=_lifespan,
     )
     app.state.settings = settings
@@ -70,6 +79,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(refresh.create_router(), prefix=BASE_PATH)
     app.include_router(health.router)
     app.include_router(metrics.router)
+    app.include_router(documentation.create_router())
     if settings.web_page:
         app.include_router(pages.create_router())
     problems.add_handlers(app)

@@ -66,7 +66,7 @@ def _given(headers: Headers) -> list[bytes]:
     given = []
     for name, value in headers:
         if name == b"x-api-key":
-            given.append(value)
+            given.append(value.strip())
         elif name == b"authorization":
             scheme, _, token = value.partition(b" ")
             if scheme.lower() == b"bearer":

@@ -5,7 +5,8 @@
     fallback_with_counts   one COUNT per model                when the GROUP BY timed out or was refused
     fallback               counts over slices of the key      when the COUNTs timed out too
 
-A time series has the first two alone: nobody counts requests by model, day and zone one at a time.
+What cannot be made from usage per model, such as a time series, has the first two alone: nobody counts
+requests by model, day and zone one at a time.
 
 An outage of the database is none of these: it ends the computation (`Unavailable`). Each method gets at
 most half of the time of the one before, so that a fallback never costs more than what timed out.
@@ -20,7 +21,7 @@ from typing import Any
 import asyncpg
 
 from service import metrics, purged, queries
-from service.aggregations import AGGREGATIONS, Aggregation, Query, Totals, series_arguments
+from service.aggregations import AGGREGATIONS, Aggregation, Query, Totals
 from service.errors import ComputationTimedOut, NotFound, SchemaError
 from service.methods import LADDER, METHOD_LOG, STEP_DOWN, Method, WrongColumns
 from service.percentiles import with_percentiles
@@ -110,7 +111,7 @@ async def _run(
     if method is Method.RPC:
         data = await _call(snapshot, query, aggregation, timeout)
     elif aggregation.from_usage is None:
-        data = await _plain_series(snapshot, query, aggregation, timeout)
+        data = await _plain(snapshot, query, aggregation, timeout)
     elif method is Method.OPTIMIZED:
         data = aggregation.from_usage(await with_purged(grouped, snapshot, query, timeout))
         if "total_cost_usd" in data and not await _has_cost(snapshot, timeout):
@@ -152,14 +153,15 @@ async def _call(snapshot: Snapshot, query: Query, aggregation: Aggregation, time
         raise WrongColumns(f"{aggregation.function} returned rows that cannot be read: {error}") from error
 
 
-async def _plain_series(snapshot: Snapshot, query: Query, aggregation: Aggregation, timeout: float) -> Data:
+async def _plain(snapshot: Snapshot, query: Query, aggregation: Aggregation, timeout: float) -> Data:
     if await purged.has_purged(snapshot, timeout=timeout):
         raise SchemaError(
             f"only {aggregation.function} still counts requests that were purged; run: chat-stats migrate"
         )
+    assert aggregation.plain is not None, f"{aggregation.name} has no statement to fall back on"
+    _, narrowed = aggregation.rpc(query)
     bounds = query.range.bounds(snapshot.now)
-    arguments = series_arguments(query)
-    records = await snapshot.fetch(queries.load("timeseries"), *bounds, *arguments, timeout=timeout)
+    records = await snapshot.fetch(queries.load(aggregation.plain), *bounds, *narrowed, timeout=timeout)
     return aggregation.data(query, [dict(record) for record in records])
 
 

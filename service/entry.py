@@ -11,7 +11,7 @@ import orjson
 
 from service.compression import Beginning, begin
 
-#: Version of the keys, of the entry format and of the fields of bodies: an entry that lacks what answers
+#: Version of the keys, of the entry format and of the bodies' fields: an entry without a field that answers
 #: promise by now must not be served. Another version is another set of keys, so that old and new processes
 #: can share a Redis.
 VERSION = 2

@@ -65,7 +65,10 @@ async def _validation_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     parameter = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
-    return problem(422, InvalidParameter.title, f"{parameter}: {first['msg']}", parameter=parameter)
+    detail = f"{parameter}: {first['msg']}"
+    if first["type"] == "bool_parsing":
+        detail = f"{parameter} must be true or false"
+    return problem(422, InvalidParameter.title, detail, parameter=parameter)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

@@ -16,11 +16,12 @@ from service.aggregations import parse_id
 from service.errors import InvalidParameter
 from service.timerange import TimeRange
 
+DEFAULT_LIMIT = 100
 MAX_LIMIT = 100_000
 MAX_OFFSET = 2**62
 
 #: Longest `model_name` and `status` that can be meant.
-_MAX_TEXT = 500
+MAX_TEXT = 500
 
 #: The columns of the requests and how they are read, so that each has one type whatever the table's.
 #: NaN, infinities and what is beyond reason are no times and no costs, as in the statistics; a moment that
@@ -109,7 +110,7 @@ class Position:
 @dataclass(frozen=True, slots=True)
 class RequestQuery:
     filters: Filters = Filters()
-    limit: int = 100
+    limit: int = DEFAULT_LIMIT
     offset: int = 0
     after: Position | None = None
 
@@ -133,9 +134,9 @@ def parse_filters(
 
 
 def _text(parameter: str, value: str | None) -> str | None:
-    if value is not None and ("\0" in value or len(value) > _MAX_TEXT):
+    if value is not None and ("\0" in value or len(value) > MAX_TEXT):
         raise InvalidParameter(
-            parameter, f"{parameter} must be at most {_MAX_TEXT} characters, none of them NUL"
+            parameter, f"{parameter} must be at most {MAX_TEXT} characters, none of them NUL"
         )
     return value
 
@@ -180,13 +181,29 @@ def parse_cursor(text: str, filters: Filters) -> Position:
         checksum, payload = raw[:_CHECKSUM_BYTES], raw[_CHECKSUM_BYTES:]
         if checksum != _checksum(payload, filters) or _text_of(raw) != text:
             raise ValueError
-        moment, id_, of_uuid, as_of = orjson.loads(payload)
-        return Position(moment, UUID(id_) if of_uuid else int(id_), datetime.fromisoformat(as_of))
+        return _position(*orjson.loads(payload))
     except (ValueError, TypeError, binascii.Error):
-        raise InvalidParameter(
-            "cursor",
-            "cursor must be the next_cursor of an answer, unchanged, with the filters of that answer",
-        ) from None
+        raise wrong_cursor() from None
+
+
+def wrong_cursor() -> InvalidParameter:
+    return InvalidParameter(
+        "cursor", "cursor must be the next_cursor of an answer, unchanged, with the filters of that answer"
+    )
+
+
+def _position(moment: Any, id_: Any, of_uuid: Any, as_of: Any) -> Position:
+    """Return the place that a cursor's content names: whoever knows the checksum can make any content."""
+    if moment is not None and not re.fullmatch(r"[0-9A-Za-z:.+\-/ ]{1,60}", moment):
+        raise ValueError
+    read_at = datetime.fromisoformat(as_of)
+    if read_at.tzinfo is None or not 2000 <= read_at.year <= 9000:
+        raise ValueError
+    if of_uuid is True:
+        return Position(moment, UUID(id_), read_at)
+    if type(id_) is not int or not -(2**63) <= id_ < 2**63:
+        raise ValueError
+    return Position(moment, id_, read_at)
 
 
 _CHECKSUM_BYTES = 9

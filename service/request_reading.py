@@ -11,7 +11,7 @@ import orjson
 
 from service import queries
 from service.errors import ComputationTimedOut, InvalidParameter, SchemaError
-from service.request_query import MODEL_COLUMNS, Filters, Position
+from service.request_query import MODEL_COLUMNS, Filters, Position, wrong_cursor
 from service.snapshot import Snapshot
 
 #: Rows of the first batch, which is to come soon, and of the later ones; fewer when rows are long.
@@ -101,12 +101,24 @@ async def fetch(snapshot: Snapshot, sql: str, *arguments: Any, timeout: float) -
     except asyncpg.InvalidTextRepresentationError as error:
         # The only text that is cast to a type of the gateway's.
         raise InvalidParameter("status", "status is not one that a request can have") from error
+    except (asyncpg.InvalidDatetimeFormatError, asyncpg.DatetimeFieldOverflowError) as error:
+        # So is the moment at which a page begins.
+        raise wrong_cursor() from error
+    except asyncpg.DataError as error:
+        if type(error) is not asyncpg.DataError:
+            raise _unreadable(error) from error
+        # asyncpg's own, of an argument: only a cursor's id can be of another type than the table's.
+        raise wrong_cursor() from error
     except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError) as error:
         raise SchemaError(f"{error.message}; run: chat-stats migrate") from error
     except asyncpg.InsufficientPrivilegeError as error:
         raise SchemaError(f"{error.message}; grant the chat-stats role SELECT on the three tables") from error
     except asyncpg.PostgresError as error:
-        raise SchemaError(f"the requests cannot be read: {error.message}") from error
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: asyncpg.PostgresError) -> SchemaError:
+    return SchemaError(f"the requests cannot be read: {error.message}")
 
 
 def model_of(record: asyncpg.Record) -> Model:

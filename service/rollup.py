@@ -88,10 +88,8 @@ class Rollup:
             else:
                 await self._keep_purged()
             place = await self._connection.fetchval("SELECT backfilled_to::text FROM chat_stats_rollup_state")
-            await self._repair(place or "-infinity", progress)
-            if not fresh:  # else folds alone made the months and the lifetime
-                await self._rebuild_tiers()
-            await self._record_done()
+            # (Of a fresh one, folds alone made the days, the months and the lifetime.)
+            await self._make_right(place or "-infinity", progress, tiers=not fresh)
 
     async def disable(self) -> None:
         """Switch the rollup off and empty it: the functions scan again."""
@@ -121,9 +119,7 @@ class Rollup:
             if await count_triggers(self._connection, firing=True) != len(TRIGGERS):
                 raise SchemaError("the rollup is not enabled; run: chat-stats rollup enable")
             await self._keep_purged()
-            repaired = await self._repair("-infinity", progress) + await self._rebuild_tiers()
-            await self._record_done()
-            return repaired
+            return await self._make_right("-infinity", progress)
 
     async def fold(self) -> int:
         """Move the deltas into the tiers; return how many there were (0 also while somebody else folds)."""
@@ -149,13 +145,34 @@ class Rollup:
     async def _record_audit(self, drift: int) -> None:
         await self._connection.execute(
             "UPDATE chat_stats_rollup_state "
-            "SET audited_at = clock_timestamp(), drift = $1::bigint, ready = ready AND $1::bigint = 0",
+            "SET audited_at = clock_timestamp(), drift = $1::bigint, ready = ready AND $1::bigint = 0, "
+            "backfilled_to = CASE WHEN $1::bigint = 0 THEN backfilled_to END",
             drift,
         )
         if drift:
             logger.error(
                 "the rollup differs from the requests in %d buckets; run: chat-stats rollup repair", drift
             )
+
+    async def _make_right(self, place: str, progress: Progress, *, tiers: bool = True) -> int:
+        """Repair from `place` on, and the tiers; let the rollup be read. Return how much was repaired.
+
+        All over again when a TRUNCATE came in between that could not count what it took: it says so by taking
+        our place away.
+        """
+        repaired = 0
+        while True:
+            if not await self._connection.fetch(
+                "UPDATE chat_stats_rollup_state SET backfilled_to = $1::text::timestamptz RETURNING true",
+                place,
+            ):
+                raise SchemaError(f"{STATE_TABLE} lost its row; run: chat-stats rollup enable")
+            repaired += await self._repair(place, progress)
+            if tiers:
+                repaired += await self._rebuild_tiers()
+            if await self._record_done():
+                return repaired
+            place, tiers = "-infinity", True
 
     async def _repair(self, place: str, progress: Progress) -> int:
         """Repair from `place` on, chunk by chunk; two at a time with a second connection.
@@ -188,7 +205,8 @@ class Rollup:
                     repaired += count
                 await self._connection.execute(
                     "UPDATE chat_stats_rollup_state "
-                    "SET backfilled_to = COALESCE($1::text::timestamptz, 'infinity')",
+                    "SET backfilled_to = COALESCE($1::text::timestamptz, 'infinity') "
+                    "WHERE backfilled_to IS NOT NULL",
                     chunks[-1].end,
                 )
                 await self.fold()
@@ -198,10 +216,13 @@ class Rollup:
     async def _rebuild_tiers(self) -> int:
         return int(await self._connection.fetchval("SELECT chat_stats_rollup_rebuild_tiers()"))
 
-    async def _record_done(self) -> None:
-        await self._connection.execute(
-            "UPDATE chat_stats_rollup_state SET ready = true, drift = 0, backfilled_to = NULL"
+    async def _record_done(self) -> bool:
+        """Let the rollup be read, unless somebody took the place of the backfill away."""
+        done = await self._connection.fetch(
+            "UPDATE chat_stats_rollup_state SET ready = true, drift = 0, backfilled_to = NULL "
+            "WHERE backfilled_to IS NOT NULL RETURNING true"
         )
+        return bool(done)
 
     async def _together(self, place: str, count: int) -> AsyncIterator[list[Chunk]]:
         """Yield up to `count` chunks that share no day, and so may be repaired at the same time."""

@@ -34,6 +34,11 @@ async def count_triggers(connection: UpkeepConnection, *, firing: bool = False) 
 async def require_rights(connection: UpkeepConnection) -> None:
     """Raise `SchemaError` with what is missing, and the statement that grants it."""
     row = await connection.fetchrow(queries.load("rollup_rights"), TABLE)
+    if not row["is_table"]:
+        raise SchemaError(
+            f"{TABLE} is not a table, and only a table can have the triggers of the rollup; "
+            "without it, the functions scan"
+        )
     if lacking := row["lacking"]:
         raise SchemaError(
             f"the role {row['role']} lacks {' and '.join(lacking)} on {TABLE}; "

@@ -264,6 +264,22 @@ class TimeseriesAnswer(Schema):
 class Problem(BaseModel):
     """An error, as application/problem+json (RFC 9457)."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "about:blank",
+                    "title": "Invalid parameter",
+                    "status": 422,
+                    "detail": "unknown window '1y'; known: 1h, 24h, 7d, 30d, 90d, 180d, 365d, all",
+                    "success": False,
+                    "parameter": "window",
+                    "request_id": "9f8e7d6c5b4a3921",
+                }
+            ]
+        }
+    )
+
     type: str = "about:blank"
     title: str
     status: int
@@ -273,9 +289,13 @@ class Problem(BaseModel):
     request_id: str | None = Field(None, description="The request's id, which the log has too.")
 
 
+#: Name of the error's schema in the OpenAPI document, where `service.document` puts it.
+PROBLEM = "Problem"
+
+
 def problem(description: str) -> dict[str, Any]:
     """Return an error's entry in the OpenAPI document."""
-    schema = Problem.model_json_schema()
+    schema = {"$ref": f"#/components/schemas/{PROBLEM}"}
     return {"description": description, "content": {"application/problem+json": {"schema": schema}}}
 
 
@@ -286,6 +306,37 @@ class RefreshJob(Schema):
 
 
 class RefreshAnswer(Schema):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "success": True,
+                    "data": {
+                        "job_id": "0d702160847e4cd6b8ba4aeda3f7c9a1",
+                        "status": "complete",
+                        "report": {
+                            "generation": "20260104T120000.000000Z-3f9a1c",
+                            "computed_at": "2026-01-04T12:00:00+00:00",
+                            "results": [
+                                {
+                                    "aggregation": "counts",
+                                    "window": "all",
+                                    "method": "rpc",
+                                    "rows": 42,
+                                    "compute_ms": 3.1,
+                                    "error": None,
+                                }
+                            ],
+                            "entries": 57,
+                            "duration_ms": 41.2,
+                            "published": True,
+                        },
+                    },
+                }
+            ]
+        }
+    )
+
     success: Literal[True]
     data: RefreshJob
 
@@ -305,6 +356,27 @@ class LastRefresh(Schema):
 
 
 class Readiness(Schema):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "status": "degraded",
+                    "redis": {"ok": True, "detail": None},
+                    "postgres": {"ok": True, "detail": None},
+                    "worker": {"ok": False, "detail": "no worker has reported lately"},
+                    "last_refresh": {
+                        "generation": "20260104T120000.000000Z-3f9a1c",
+                        "computed_at": "2026-01-04T12:00:00.000000Z",
+                        "age_seconds": 312.3,
+                        "duration_ms": 41.2,
+                        "entries": 57,
+                        "failed": 0,
+                    },
+                }
+            ]
+        }
+    )
+
     status: Literal["ready", "degraded", "unavailable"] = Field(
         description="degraded: it answers, but something is down or late."
     )
@@ -315,4 +387,6 @@ class Readiness(Schema):
 
 
 class Health(Schema):
+    model_config = ConfigDict(json_schema_extra={"examples": [{"status": "ok"}]})
+
     status: Literal["ok"]

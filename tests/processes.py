@@ -23,12 +23,14 @@ def environment(database_url: str, redis_url: str, **settings: object) -> dict[s
     return {**kept, **{f"CHAT_STATS_{name.upper()}": str(value) for name, value in chosen.items()}}
 
 
-def chat_stats(*arguments: str, env: dict[str, str], seconds: float = 60) -> subprocess.CompletedProcess[str]:
+def chat_stats(
+    *arguments: str, env: dict[str, str], seconds: float = 60, project: Path = ROOT
+) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
     return subprocess.run(
         [sys.executable, "-m", "worker.cli", *arguments],
         env={**env, "COLUMNS": "200"},
-        cwd=ROOT,
+        cwd=project,
         capture_output=True,
         text=True,
         timeout=seconds,
@@ -39,13 +41,13 @@ def chat_stats(*arguments: str, env: dict[str, str], seconds: float = 60) -> sub
 class Process:
     """A command that keeps running; its output goes to a file."""
 
-    def __init__(self, *arguments: str, env: dict[str, str], log: Path) -> None:
+    def __init__(self, *arguments: str, env: dict[str, str], log: Path, project: Path = ROOT) -> None:
         self.log = log
         with log.open("wb") as output:
             self.popen = subprocess.Popen(
                 [sys.executable, "-m", "worker.cli", *arguments],
                 env=env,
-                cwd=ROOT,
+                cwd=project,
                 stdout=output,
                 stderr=output,
             )
@@ -67,8 +69,8 @@ class Process:
 
 
 @contextmanager
-def running(*arguments: str, env: dict[str, str], log: Path) -> Iterator[Process]:
-    process = Process(*arguments, env=env, log=log)
+def running(*arguments: str, env: dict[str, str], log: Path, project: Path = ROOT) -> Iterator[Process]:
+    process = Process(*arguments, env=env, log=log, project=project)
     try:
         yield process
     finally:
@@ -76,11 +78,11 @@ def running(*arguments: str, env: dict[str, str], log: Path) -> Iterator[Process
 
 
 @contextmanager
-def serving(env: dict[str, str], log: Path) -> Iterator[httpx.Client]:
+def serving(env: dict[str, str], log: Path, project: Path = ROOT) -> Iterator[httpx.Client]:
     """Run the service; yield a client of it, once it is up."""
     port = free_port()
     with (
-        running("serve", "--port", str(port), env=env, log=log) as process,
+        running("serve", "--port", str(port), env=env, log=log, project=project) as process,
         httpx.Client(base_url=f"http://127.0.0.1:{port}/api/monitoring/chat-requests") as client,
     ):
         until(lambda: answers(client), what=lambda: f"the service to start: {process.output()}")

@@ -13,11 +13,11 @@ WITH catalogue AS (
 ), usage AS (
     SELECT
         CASE $3::text
-            WHEN '15m' THEN date_bin('15 minutes', r.created_at, '2000-01-01T00:00:00Z'::timestamptz)
-            WHEN '1h' THEN date_trunc('hour', r.created_at, $5::text)
-            WHEN '1d' THEN date_trunc('day', r.created_at, $5::text)
-            WHEN '1w' THEN date_trunc('week', r.created_at, $5::text)
-            WHEN '1mo' THEN date_trunc('month', r.created_at, $5::text)
+            WHEN '15m' THEN r.bucket
+            WHEN '1h' THEN date_trunc('hour', r.bucket, $5::text)
+            WHEN '1d' THEN date_trunc('day', r.bucket, $5::text)
+            WHEN '1w' THEN date_trunc('week', r.bucket, $5::text)
+            WHEN '1mo' THEN date_trunc('month', r.bucket, $5::text)
         END AS interval_start,
         r.model_id,
         r.status,
@@ -36,7 +36,8 @@ WITH catalogue AS (
     FROM (SELECT NULL::numeric AS cost_usd) AS absent  -- stands in for the column where it is missing
     CROSS JOIN LATERAL (
         SELECT
-            model_id, created_at::timestamptz AS created_at, status, input_tokens, output_tokens,
+            model_id, date_bin('15 minutes', created_at::timestamptz, '2000-01-01T00:00:00Z'::timestamptz) AS bucket,
+            status, input_tokens, output_tokens,
             processing_time_ms, cost_usd
         FROM chat_completion_requests
         WHERE created_at >= $1::timestamptz AND created_at < $2::timestamptz
@@ -67,18 +68,20 @@ WITH catalogue AS (
     -- The bins of chat_stats_bin().
     SELECT
         CASE $3::text
-            WHEN '15m' THEN date_bin('15 minutes', r.created_at, '2000-01-01T00:00:00Z'::timestamptz)
-            WHEN '1h' THEN date_trunc('hour', r.created_at, $5::text)
-            WHEN '1d' THEN date_trunc('day', r.created_at, $5::text)
-            WHEN '1w' THEN date_trunc('week', r.created_at, $5::text)
-            WHEN '1mo' THEN date_trunc('month', r.created_at, $5::text)
+            WHEN '15m' THEN r.bucket
+            WHEN '1h' THEN date_trunc('hour', r.bucket, $5::text)
+            WHEN '1d' THEN date_trunc('day', r.bucket, $5::text)
+            WHEN '1w' THEN date_trunc('week', r.bucket, $5::text)
+            WHEN '1mo' THEN date_trunc('month', r.bucket, $5::text)
         END AS interval_start,
         r.model_id,
         CASE WHEN r.time_ms <= 0.001 THEN -32768
              ELSE ceil(ln(r.time_ms::double precision) / ln(1.04::double precision)) END::smallint AS bin,
         count(*) AS n
     FROM (
-        SELECT model_id, created_at::timestamptz AS created_at, processing_time_ms::numeric AS time_ms
+        SELECT
+            model_id, date_bin('15 minutes', created_at::timestamptz, '2000-01-01T00:00:00Z'::timestamptz) AS bucket,
+            processing_time_ms::numeric AS time_ms
         FROM chat_completion_requests
         WHERE created_at >= $1::timestamptz AND created_at < $2::timestamptz
           AND ($6::text IS NULL AND $7::text IS NULL
@@ -131,12 +134,16 @@ WITH catalogue AS (
         VALUES ('1d', 'day', interval '1 day'), ('1w', 'week', '7 days'), ('1mo', 'month', '1 month')
     ) AS c (bucket, unit, length)
     CROSS JOIN generate_series(
-        date_trunc(c.unit, $1, $5) AT TIME ZONE $5, ($2 - interval '1 microsecond') AT TIME ZONE $5, c.length
+        date_trunc(c.unit, date_bin('15 minutes', $1, '2000-01-01T00:00:00Z'::timestamptz), $5) AT TIME ZONE $5,
+        ($2 - interval '1 microsecond') AT TIME ZONE $5, c.length
     ) AS d (local_start)
     WHERE c.bucket = $3 AND $1 < $2
 )
 SELECT
-    i.interval_start AS bucket_start,
+    -- Where the clock goes back to midnight, the day begins with the first of the two.
+    CASE WHEN $3 NOT IN ('15m', '1h')
+              AND (i.interval_start - interval '1 hour') AT TIME ZONE $5 = i.interval_start AT TIME ZONE $5
+         THEN i.interval_start - interval '1 hour' ELSE i.interval_start END AS bucket_start,
     g.group_id,
     g.group_name,
     COALESCE(p.requests, 0) AS total_requests,

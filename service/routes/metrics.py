@@ -11,6 +11,7 @@ from service.exposition import expose
 router = APIRouter(tags=["health"])
 
 
+@router.head("/metrics", include_in_schema=False)
 @router.get(
     "/metrics",
     name="metrics",

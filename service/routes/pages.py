@@ -23,7 +23,6 @@ CONTENT_SECURITY_POLICY = "; ".join(
 )
 
 _HEADERS = {
-    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -39,21 +38,27 @@ def create_router() -> APIRouter:
     router = APIRouter(include_in_schema=False)
 
     async def page(request: Request) -> Response:
-        return _send(request, assets[""])
+        return send(request, assets[""])
 
     async def static(request: Request, path: str) -> Response:
         asset = assets.get(f"static/{path}")
         if asset is None:
             raise NotFound("there is no such file")
-        return _send(request, asset)
+        return send(request, asset)
 
     router.add_api_route("/", page, methods=["GET", "HEAD"], name="page")
     router.add_api_route("/static/{path:path}", static, methods=["GET", "HEAD"], name="static")
     return router
 
 
-def _send(request: Request, asset: Asset) -> Response:
-    headers = {**_HEADERS, "ETag": asset.etag, "Cache-Control": asset.cache_control}
+def send(request: Request, asset: Asset, policy: str = CONTENT_SECURITY_POLICY) -> Response:
+    """Return the file, as much of it as the client lacks."""
+    headers = {
+        "Content-Security-Policy": policy,
+        **_HEADERS,
+        "ETag": asset.etag,
+        "Cache-Control": asset.cache_control,
+    }
     known = [tag.strip() for tag in request.headers.get("if-none-match", "").split(",")]
     if asset.etag in known or "*" in known:
         return Response(status_code=304, headers=headers)

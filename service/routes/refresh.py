@@ -21,14 +21,14 @@ async def refresh(
         list[str],
         Query(
             description="Only these aggregations; all when none is given.",
-            json_schema_extra={"items": {"enum": list(AGGREGATIONS)}},
+            json_schema_extra={"items": {"type": "string", "enum": list(AGGREGATIONS)}},
         ),
     ] = [],  # noqa: B006  FastAPI copies it for each request
     window: Annotated[
         list[str],
         Query(
             description="Only these windows; the configured ones when none is given.",
-            json_schema_extra={"items": {"enum": list(WINDOWS)}},
+            json_schema_extra={"items": {"type": "string", "enum": list(WINDOWS)}},
         ),
     ] = [],  # noqa: B006
     wait: Annotated[bool, Query(description="Answer when the refresh is done.")] = False,

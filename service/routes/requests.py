@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from service import schemas
 from service.auth import check_read_key
@@ -16,6 +16,7 @@ from service.exports import FORMATS, JSON, choose_format
 from service.plot import DEFAULT_POINTS, MAX_POINTS, MIN_POINTS
 from service.rate_limit import count_request, count_rows
 from service.request_query import (
+    DEFAULT_LIMIT,
     FLAT_FIELDS,
     MAX_LIMIT,
     MAX_OFFSET,
@@ -29,23 +30,29 @@ from service.request_query import (
     parse_number,
 )
 from service.request_schemas import PlotAnswer, RequestsAnswer
+from service.routes import parameters
 from service.routes.stats import Range
 from service.settings import Settings
 
 
 def filters(
     time_range: Range,
-    model_id: Annotated[str | None, Query(description="Only this model's requests: its id.")] = None,
+    model_id: Annotated[
+        str | None, parameters.ID, Query(description="Only this model's requests: its id.")
+    ] = None,
     provider_id: Annotated[
-        str | None, Query(description="Only requests of this provider's models: its id.")
+        str | None, parameters.ID, Query(description="Only requests of this provider's models: its id.")
     ] = None,
     model_name: Annotated[
         str | None,
+        parameters.TEXT,
         Query(
             description="Only models whose name contains this, whatever the case; `%` and `_` are literal."
         ),
     ] = None,
-    status: Annotated[str | None, Query(description="Only requests with exactly this status.")] = None,
+    status: Annotated[
+        str | None, parameters.TEXT, Query(description="Only requests with exactly this status.")
+    ] = None,
 ) -> Filters:
     return parse_filters(
         time_range, model_id=model_id, provider_id=provider_id, model_name=model_name, status=status
@@ -55,24 +62,22 @@ def filters(
 Chosen = Annotated[Filters, Depends(filters)]
 
 
-def _whole_number(description: str, default: int, least: int, most: int) -> Any:
-    return Query(
-        description=f"{description} {default:,} when not given.",
-        json_schema_extra={
-            "anyOf": [{"type": "integer", "minimum": least, "maximum": most}, {"type": "null"}]
-        },
-    )
-
-
 async def list_requests(
     request: Request,
     chosen: Chosen,
-    limit: Annotated[str | None, _whole_number("Most rows to return.", 100, 1, MAX_LIMIT)] = None,
+    limit: Annotated[
+        str | None,
+        parameters.whole_number(1, MAX_LIMIT),
+        Query(description=f"Most rows to return; {DEFAULT_LIMIT} when not given."),
+    ] = None,
     offset: Annotated[
-        str | None, _whole_number("Rows to skip; a cursor is quicker on deep pages.", 0, 0, MAX_OFFSET)
+        str | None,
+        parameters.whole_number(0, MAX_OFFSET),
+        Query(description="Rows to skip; a cursor is quicker on deep pages."),
     ] = None,
     cursor: Annotated[
         str | None,
+        parameters.CURSOR,
         Query(
             description="`next_cursor` of the page before, with the same filters. Any page then takes as "
             "long as the first. Not together with `offset`."
@@ -80,27 +85,25 @@ async def list_requests(
     ] = None,
     fields: Annotated[
         str | None,
+        parameters.FIELDS,
         Query(
             description=f"Columns, comma-separated: {', '.join(FLAT_FIELDS)}; in JSON and NDJSON also "
             f"`{NESTED}`, the nested model and provider.",
-            examples=["id,created_at,model_name,total_tokens"],
         ),
     ] = None,
     format: Annotated[
         str | None,
-        Query(
-            description="Format of the answer, whatever Accept says.",
-            json_schema_extra={"enum": list(FORMATS)},
-        ),
+        parameters.one_of(FORMATS),
+        Query(description="Format of the answer, whatever Accept says."),
     ] = None,
-    accept: Annotated[str | None, Header(include_in_schema=False)] = None,
 ) -> Response:
-    format_ = choose_format(format, accept)
+    # Several headers of one name make one list.
+    format_ = choose_format(format, ",".join(request.headers.getlist("accept")) or None)
     names = parse_fields(fields, nested=format_.nested)
     check_start(cursor, offset)
     query = RequestQuery(
         chosen,
-        parse_number("limit", limit, default=100, least=1, most=MAX_LIMIT),
+        parse_number("limit", limit, default=DEFAULT_LIMIT, least=1, most=MAX_LIMIT),
         parse_number("offset", offset, default=0, least=0, most=MAX_OFFSET),
         None if cursor is None else parse_cursor(cursor, chosen),
     )
@@ -110,6 +113,13 @@ async def list_requests(
     if format_ is JSON and query.limit <= LARGE_PAGE:
         body = await unless_disconnected(request.receive, _joined(pieces))
         return _GONE if body is None else _small_page(request, body)
+    name = f"chat-requests-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.{format_.name}"
+    headers = {
+        **_headers(state.settings),
+        **({} if format_ is JSON else {"Content-Disposition": f'attachment; filename="{name}"'}),
+    }
+    if request.method == "HEAD":  # nothing is read to find out how long it would be
+        return Response(media_type=format_.content_type, headers=headers)
     download = state.downloads.start(pieces)
     begun = False
     try:
@@ -119,16 +129,6 @@ async def list_requests(
             await download.close()
     if not begun:
         return _GONE
-    name = f"chat-requests-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.{format_.name}"
-    headers = {
-        **_headers(state.settings),
-        **({} if format_ is JSON else {"Content-Disposition": f'attachment; filename="{name}"'}),
-    }
-    if request.method == "HEAD":
-        await download.close()
-        response = Response(headers={**headers, "Content-Type": format_.content_type})
-        del response.headers["content-length"]
-        return response
     return DownloadResponse(
         download,
         content_type=format_.content_type,
@@ -156,7 +156,9 @@ async def plot_data(
     request: Request,
     chosen: Chosen,
     points: Annotated[
-        str | None, _whole_number("Most points to return.", DEFAULT_POINTS, MIN_POINTS, MAX_POINTS)
+        str | None,
+        parameters.whole_number(MIN_POINTS, MAX_POINTS),
+        Query(description=f"Most points to return; {DEFAULT_POINTS:,} when not given."),
     ] = None,
 ) -> Response:
     most = parse_number("points", points, default=DEFAULT_POINTS, least=MIN_POINTS, most=MAX_POINTS)
@@ -178,7 +180,7 @@ def _answer(request: Request, body: bytes, tag: str, *, no_newer_than: int) -> R
         return Response(status_code=304, headers=headers)
     response = Response(body, media_type="application/json", headers=headers)
     if request.method == "HEAD":
-        response.body = b""  # its length stays in the headers
+        response.body = b""
     return response
 
 
@@ -192,7 +194,8 @@ _NOT_MODIFIED: dict[int | str, dict[str, Any]] = {
     304: {"description": "The rows are still those of the ETag in If-None-Match."}
 }
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
-_DOWNLOADS = {
+_FORMATS: dict[str, dict[str, Any]] = {
+    "application/json": {},  # its schema is the model's
     "text/csv": {
         "schema": {"type": "string"},
         "example": "id,model_name,total_tokens\r\n4711,GPT-4o mini,1340\r\n",
@@ -207,7 +210,13 @@ _DOWNLOADS = {
 
 def create_router() -> APIRouter:
     router = APIRouter(
-        tags=["requests"], dependencies=[Depends(check_read_key), Depends(count_request), Depends(count_rows)]
+        tags=["requests"],
+        dependencies=[
+            Depends(check_read_key),
+            Depends(count_request),
+            Depends(count_rows),
+            Depends(parameters.check_given_once),
+        ],
     )
     router.add_api_route(
         "/chat-requests",
@@ -219,7 +228,7 @@ def create_router() -> APIRouter:
         "100,000 rows, streamed. An answer that breaks off ends without the end that HTTP asks for.",
         response_class=Response,
         responses={
-            200: {"model": RequestsAnswer, "description": "A page of requests.", "content": _DOWNLOADS},
+            200: {"model": RequestsAnswer, "description": "A page of requests.", "content": _FORMATS},
             406: schemas.problem("Accept allows none of the formats."),
             **_NOT_MODIFIED,
             **_PROBLEMS,

@@ -11,6 +11,7 @@ from service.access import ANSWER
 from service.aggregations import AGGREGATIONS, Aggregation
 from service.auth import check_read_key
 from service.rate_limit import Work, client_of, count_request
+from service.routes import parameters
 from service.timerange import WINDOWS, TimeRange, parse_time_range
 from service.timeseries import (
     BUCKETS,
@@ -36,23 +37,23 @@ _NOT_FOUND: dict[int | str, dict[str, Any]] = {404: schemas.problem("There is no
 def time_range(
     window: Annotated[
         str | None,
+        parameters.one_of(WINDOWS),
         Query(
-            description="Preset window that ends now; `all` when nothing is given.",
-            json_schema_extra={"enum": list(WINDOWS)},
+            description="Preset window that ends now; `all` when nothing is given. Not together with dates."
         ),
     ] = None,
     start_date: Annotated[
         str | None,
+        parameters.MOMENT,
         Query(
             description="Start of the range, ISO 8601 date or datetime; without an offset it means UTC.",
-            examples=["2026-01-01"],
         ),
     ] = None,
     end_date: Annotated[
         str | None,
+        parameters.MOMENT,
         Query(
             description="End of the range, exclusive; but a date alone includes that day.",
-            examples=["2026-01-31T12:00:00Z"],
         ),
     ] = None,
 ) -> TimeRange:
@@ -65,27 +66,36 @@ Range = Annotated[TimeRange, Depends(time_range)]
 def series(
     bucket: Annotated[
         str | None,
+        parameters.one_of(BUCKETS),
         Query(
             description=f"Length of the intervals; {DEFAULT_SERIES.bucket} when not given. Those from a day "
             "up follow the calendar of the time zone, weeks begin on Monday. "
             f"At most {MAX_BUCKETS:,} in one answer.",
-            json_schema_extra={"enum": list(BUCKETS)},
         ),
     ] = None,
     group_by: Annotated[
         str | None,
+        parameters.one_of(GROUPINGS),
         Query(
             description=f"A series for each provider or model, those with most requests first; not more than "
             f"{MAX_POINTS:,} points in all. One series when not given.",
-            json_schema_extra={"enum": list(GROUPINGS)},
         ),
     ] = None,
     timezone: Annotated[
         str | None,
-        Query(description="Name of an IANA time zone; UTC when not given.", examples=["Europe/Berlin"]),
+        parameters.TIMEZONE,
+        Query(
+            description="Name of an IANA time zone; UTC when not given.",
+        ),
     ] = None,
 ) -> Series:
     return parse_series(bucket, group_by, timezone)
+
+
+_ProviderId = Annotated[
+    str | None, parameters.ID, Query(description="Only the models of this provider: its id.")
+]
+_ModelId = Annotated[str | None, parameters.ID, Query(description="Only this model: its id.")]
 
 
 async def _answer(request: Request, query: aggregations.Query) -> Response:
@@ -112,7 +122,7 @@ def _add_route(router: APIRouter, aggregation: Aggregation) -> None:
     async def by_provider(
         request: Request,
         time_range: Range,
-        provider_id: Annotated[str | None, Query(description="Only the models of this provider.")] = None,
+        provider_id: _ProviderId = None,
     ) -> Response:
         if provider_id is not None:
             provider_id = aggregations.parse_id("provider_id", provider_id)
@@ -121,7 +131,9 @@ def _add_route(router: APIRouter, aggregation: Aggregation) -> None:
     async def by_model(
         request: Request,
         time_range: Range,
-        model_id: Annotated[str, Path(description="The model's id: a whole number or a UUID.")],
+        model_id: Annotated[
+            str, parameters.ID, Path(description="The model's id: a whole number or a UUID.")
+        ],
     ) -> Response:
         model_id = aggregations.parse_id("model_id", model_id)
         return await _answer(request, aggregations.Query(name, time_range, model_id=model_id))
@@ -130,8 +142,8 @@ def _add_route(router: APIRouter, aggregation: Aggregation) -> None:
         request: Request,
         time_range: Range,
         series: Annotated[Series, Depends(series)],
-        provider_id: Annotated[str | None, Query(description="Only the models of this provider.")] = None,
-        model_id: Annotated[str | None, Query(description="Only this model.")] = None,
+        provider_id: _ProviderId = None,
+        model_id: _ModelId = None,
     ) -> Response:
         if provider_id is not None:
             provider_id = aggregations.parse_id("provider_id", provider_id)
@@ -173,7 +185,10 @@ def _add_route(router: APIRouter, aggregation: Aggregation) -> None:
 
 
 def create_router() -> APIRouter:
-    router = APIRouter(tags=["statistics"], dependencies=[Depends(check_read_key), Depends(count_request)])
+    router = APIRouter(
+        tags=["statistics"],
+        dependencies=[Depends(check_read_key), Depends(count_request), Depends(parameters.check_given_once)],
+    )
     for aggregation in AGGREGATIONS.values():
         _add_route(router, aggregation)
     return router

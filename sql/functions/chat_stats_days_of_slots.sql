@@ -3,7 +3,7 @@ SELECT chat_stats_claim_function('chat_stats_days_of_slots');
 
 CREATE OR REPLACE FUNCTION chat_stats_days_of_slots()
 RETURNS TABLE (
-    model_id chat_completion_requests.model_id%TYPE,
+    model_id chat_stats_deltas.model_id%TYPE,
     day date,
     requests bigint,
     successful bigint,

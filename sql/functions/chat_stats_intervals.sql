@@ -24,7 +24,7 @@ BEGIN
         -- (DISTINCT: a day that a zone left out, when it changed sides of the date line, is the next one.)
         SELECT DISTINCT chat_stats_interval_start(p_interval, d.local_start AT TIME ZONE p_timezone, p_timezone)
         FROM generate_series(
-            chat_stats_interval_start(p_interval, p_start, p_timezone) AT TIME ZONE p_timezone,
+            chat_stats_interval_start(p_interval, chat_stats_bucket(p_start), p_timezone) AT TIME ZONE p_timezone,
             (p_end - interval '1 microsecond') AT TIME ZONE p_timezone,
             CASE p_interval WHEN '1d' THEN '1 day' WHEN '1w' THEN '7 days' ELSE '1 month' END::interval
         ) AS d (local_start)

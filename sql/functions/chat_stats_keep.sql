@@ -20,8 +20,9 @@ BEGIN
                     FROM chat_stats_rollup_differences(%L, %L) AS d
                     WHERE CASE WHEN %L THEN d.requests < 0 ELSE d.requests > 0 AND d.requests <= (
                         SELECT sum(k.requests)
-                        FROM chat_stats_purged_slots(d.bucket, d.bucket + interval '1 microsecond') AS k
-                        WHERE k.model_id = d.model_id
+                        FROM chat_stats_purged AS t CROSS JOIN LATERAL unnest(t.slots, t.slot_requests) AS k (slot, requests)
+                        WHERE t.model_id = d.model_id AND t.day = chat_stats_day(d.bucket)
+                          AND k.slot = chat_stats_slot(d.bucket)
                     ) END
                 ), changes AS (
                     SELECT

@@ -3,7 +3,7 @@ SELECT chat_stats_claim_function('chat_stats_months_of_days');
 
 CREATE OR REPLACE FUNCTION chat_stats_months_of_days()
 RETURNS TABLE (
-    model_id chat_completion_requests.model_id%TYPE,
+    model_id chat_stats_deltas.model_id%TYPE,
     month date,
     requests bigint,
     successful bigint,

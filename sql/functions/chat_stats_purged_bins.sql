@@ -4,7 +4,7 @@ SELECT chat_stats_claim_function('chat_stats_purged_bins');
 
 CREATE OR REPLACE FUNCTION chat_stats_purged_bins(p_start timestamptz, p_end timestamptz)
 RETURNS TABLE (
-    model_id chat_completion_requests.model_id%TYPE,
+    model_id chat_stats_deltas.model_id%TYPE,
     bucket timestamptz,
     bin smallint,
     n bigint

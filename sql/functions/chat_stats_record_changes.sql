@@ -1,7 +1,8 @@
 -- Appends what a statement changed, by model and bucket: old rows taken away, new ones added.
 --
 -- The transition tables are read alone and each group is inserted by itself, because a distributed Postgres
--- allows nothing else here.
+-- allows nothing else here. Their columns are read with types of ours (an id with that of the deltas): where a
+-- column becomes a bigint, sessions that wrote before would else fail from then on.
 CREATE OR REPLACE FUNCTION chat_stats_record_changes()
 RETURNS trigger
 LANGUAGE plpgsql
@@ -21,15 +22,16 @@ BEGIN
     IF TG_OP = 'INSERT' THEN
         FOR delta IN
             SELECT
-                r.model_id,
+                COALESCE(r.model_id, id_type.model_id) AS model_id,
                 chat_stats_bucket(r.created_at) AS bucket,
                 CASE WHEN chat_stats_is_success(r.status::text) THEN 1 ELSE 0 END AS successful,
-                COALESCE(r.input_tokens, 0) AS input_tokens,
-                COALESCE(r.output_tokens, 0) AS output_tokens,
+                COALESCE(r.input_tokens, 0)::numeric AS input_tokens,
+                COALESCE(r.output_tokens, 0)::numeric AS output_tokens,
                 CASE WHEN r.time_ms IS NULL THEN 0 ELSE 1 END AS timed,
                 COALESCE(r.time_ms, 0) AS time_ms,
                 COALESCE(r.cost_usd, 0) AS cost_usd
             FROM (SELECT NULL::numeric AS cost_usd) AS absent  -- where the column is missing
+            CROSS JOIN (SELECT (NULL::chat_stats_deltas).model_id) AS id_type
             CROSS JOIN LATERAL (
                 SELECT
                     model_id, created_at, status, input_tokens, output_tokens,
@@ -60,18 +62,19 @@ BEGIN
     IF TG_OP <> 'INSERT' THEN
         FOR delta IN
             SELECT
-                r.model_id,
+                COALESCE(r.model_id, id_type.model_id) AS model_id,
                 chat_stats_bucket(r.created_at) AS bucket,
                 count(*) AS requests,
                 count(*) FILTER (WHERE chat_stats_is_success(r.status::text)) AS successful,
-                COALESCE(sum(r.input_tokens), 0) AS input_tokens,
-                COALESCE(sum(r.output_tokens), 0) AS output_tokens,
+                COALESCE(sum(r.input_tokens), 0)::numeric AS input_tokens,
+                COALESCE(sum(r.output_tokens), 0)::numeric AS output_tokens,
                 count(r.time_ms) AS timed,
                 COALESCE(sum(r.time_ms), 0) AS time_ms,
                 COALESCE(sum(r.cost_usd), 0) AS cost_usd,
                 CASE WHEN count(r.time_ms) > 1
                      THEN array_agg(r.time_ms) FILTER (WHERE r.time_ms IS NOT NULL) END AS times
             FROM (SELECT NULL::numeric AS cost_usd) AS absent
+            CROSS JOIN (SELECT (NULL::chat_stats_deltas).model_id) AS id_type
             CROSS JOIN LATERAL (
                 SELECT
                     model_id, created_at, status, input_tokens, output_tokens,
@@ -82,7 +85,7 @@ BEGIN
                 FROM old_rows
                 WHERE model_id IS NOT NULL
             ) AS r
-            GROUP BY r.model_id, chat_stats_bucket(r.created_at)
+            GROUP BY 1, 2
         LOOP
             INSERT INTO chat_stats_deltas (
                 model_id, bucket, requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd,
@@ -97,18 +100,19 @@ BEGIN
     IF TG_OP <> 'DELETE' THEN
         FOR delta IN
             SELECT
-                r.model_id,
+                COALESCE(r.model_id, id_type.model_id) AS model_id,
                 chat_stats_bucket(r.created_at) AS bucket,
                 count(*) AS requests,
                 count(*) FILTER (WHERE chat_stats_is_success(r.status::text)) AS successful,
-                COALESCE(sum(r.input_tokens), 0) AS input_tokens,
-                COALESCE(sum(r.output_tokens), 0) AS output_tokens,
+                COALESCE(sum(r.input_tokens), 0)::numeric AS input_tokens,
+                COALESCE(sum(r.output_tokens), 0)::numeric AS output_tokens,
                 count(r.time_ms) AS timed,
                 COALESCE(sum(r.time_ms), 0) AS time_ms,
                 COALESCE(sum(r.cost_usd), 0) AS cost_usd,
                 CASE WHEN count(r.time_ms) > 1
                      THEN array_agg(r.time_ms) FILTER (WHERE r.time_ms IS NOT NULL) END AS times
             FROM (SELECT NULL::numeric AS cost_usd) AS absent
+            CROSS JOIN (SELECT (NULL::chat_stats_deltas).model_id) AS id_type
             CROSS JOIN LATERAL (
                 SELECT
                     model_id, created_at, status, input_tokens, output_tokens,
@@ -119,7 +123,7 @@ BEGIN
                 FROM new_rows
                 WHERE model_id IS NOT NULL
             ) AS r
-            GROUP BY r.model_id, chat_stats_bucket(r.created_at)
+            GROUP BY 1, 2
         LOOP
             INSERT INTO chat_stats_deltas (
                 model_id, bucket, requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd,

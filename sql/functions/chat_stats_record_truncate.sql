@@ -20,18 +20,19 @@ BEGIN
     END IF;
     FOR delta IN
         SELECT
-            r.model_id,
+            COALESCE(r.model_id, id_type.model_id) AS model_id,
             chat_stats_bucket(r.created_at) AS bucket,
             count(*) AS requests,
             count(*) FILTER (WHERE chat_stats_is_success(r.status::text)) AS successful,
-            COALESCE(sum(r.input_tokens), 0) AS input_tokens,
-            COALESCE(sum(r.output_tokens), 0) AS output_tokens,
+            COALESCE(sum(r.input_tokens), 0)::numeric AS input_tokens,
+            COALESCE(sum(r.output_tokens), 0)::numeric AS output_tokens,
             count(r.time_ms) AS timed,
             COALESCE(sum(r.time_ms), 0) AS time_ms,
             COALESCE(sum(r.cost_usd), 0) AS cost_usd,
             CASE WHEN count(r.time_ms) > 1
                  THEN array_agg(r.time_ms) FILTER (WHERE r.time_ms IS NOT NULL) END AS times
         FROM (SELECT NULL::numeric AS cost_usd) AS absent
+        CROSS JOIN (SELECT (NULL::chat_stats_deltas).model_id) AS id_type
         CROSS JOIN LATERAL (
             SELECT
                 model_id, created_at, status, input_tokens, output_tokens,
@@ -42,7 +43,7 @@ BEGIN
             FROM chat_completion_requests
             WHERE model_id IS NOT NULL
         ) AS r
-        GROUP BY r.model_id, chat_stats_bucket(r.created_at)
+        GROUP BY 1, 2
     LOOP
         INSERT INTO chat_stats_deltas (
             model_id, bucket, requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd,

@@ -8,7 +8,7 @@ CREATE OR REPLACE FUNCTION chat_stats_rolled_up_histograms(
 )
 RETURNS TABLE (
     interval_start timestamptz,
-    model_id chat_completion_requests.model_id%TYPE,
+    model_id chat_stats_deltas.model_id%TYPE,
     bin smallint,
     n bigint
 )

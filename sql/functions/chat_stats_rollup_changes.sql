@@ -154,7 +154,9 @@ BEGIN
             ) AS only_in_the_histogram
         )
         $changes$,
-        format(in_range, 'created_at'), format(in_range, 'chat_stats_bucket_at(t.day, s.slot)'),
+        format(in_range, 'created_at'),
+        -- (Where somebody made the arrays of unequal length, there are numbers without a slot: they are to go.)
+        format(in_range, 'chat_stats_bucket_at(t.day, COALESCE(s.slot, 0::smallint))'),
         chat_stats_day(p_start), chat_stats_day(p_end), format(in_range, 'd.bucket')
     );
 END

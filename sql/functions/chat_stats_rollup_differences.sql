@@ -5,7 +5,7 @@ SELECT chat_stats_claim_function('chat_stats_rollup_differences');
 
 CREATE OR REPLACE FUNCTION chat_stats_rollup_differences(p_start timestamptz, p_end timestamptz)
 RETURNS TABLE (
-    model_id chat_completion_requests.model_id%TYPE,
+    model_id chat_stats_deltas.model_id%TYPE,
     bucket timestamptz,
     requests bigint,
     successful bigint,

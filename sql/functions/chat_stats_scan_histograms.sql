@@ -8,7 +8,7 @@ CREATE OR REPLACE FUNCTION chat_stats_scan_histograms(
 )
 RETURNS TABLE (
     interval_start timestamptz,
-    model_id chat_completion_requests.model_id%TYPE,
+    model_id chat_stats_deltas.model_id%TYPE,
     bin smallint,
     n bigint
 )
@@ -22,7 +22,7 @@ BEGIN
     SELECT h.interval_start, h.model_id, h.bin, sum(h.n)::bigint
     FROM (
         SELECT
-            chat_stats_interval_start(p_interval, r.created_at, p_timezone), r.model_id,
+            chat_stats_interval_start(p_interval, chat_stats_bucket(r.created_at), p_timezone), r.model_id,
             chat_stats_bin(r.processing_time_ms::numeric), count(*)
         FROM chat_completion_requests AS r
         WHERE (p_start IS NULL OR r.created_at >= p_start)

@@ -5,7 +5,7 @@ CREATE OR REPLACE FUNCTION chat_stats_totals(
     p_start timestamptz, p_end timestamptz, p_provider_id text, p_model_id text
 )
 RETURNS TABLE (
-    model_id chat_completion_requests.model_id%TYPE,
+    model_id chat_stats_deltas.model_id%TYPE,
     total_requests bigint,
     successful_requests bigint,
     total_input_tokens numeric,

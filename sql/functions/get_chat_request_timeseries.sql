@@ -53,6 +53,16 @@ DECLARE
     range_end timestamptz := COALESCE(p_end, now());
     range_start timestamptz := COALESCE(p_start, chat_stats_first_moment(), range_end);
 BEGIN
+    IF p_bucket IS NULL OR p_bucket NOT IN ('15m', '1h', '1d', '1w', '1mo') THEN
+        RAISE EXCEPTION 'unknown p_bucket %; known: 15m, 1h, 1d, 1w, 1mo', p_bucket
+            USING ERRCODE = 'invalid_parameter_value';
+    ELSIF p_group_by IS NULL OR p_group_by NOT IN ('none', 'provider', 'model') THEN
+        RAISE EXCEPTION 'unknown p_group_by %; known: none, provider, model', p_group_by
+            USING ERRCODE = 'invalid_parameter_value';
+    ELSIF NOT isfinite(range_start) OR NOT isfinite(range_end) THEN
+        RAISE EXCEPTION 'a time series has a beginning and an end: p_start and p_end cannot be infinite'
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
     RETURN QUERY
     WITH series AS (
         SELECT
@@ -83,7 +93,12 @@ BEGIN
         GROUP BY s.interval_start, s.group_id
     )
     SELECT
-        i.interval_start, g.group_id, g.group_name,
+        -- Where the clock goes back to midnight, the day begins with the first of the two.
+        CASE WHEN p_bucket NOT IN ('15m', '1h')
+                  AND (i.interval_start - interval '1 hour') AT TIME ZONE p_timezone
+                      = i.interval_start AT TIME ZONE p_timezone
+             THEN i.interval_start - interval '1 hour' ELSE i.interval_start END,
+        g.group_id, g.group_name,
         COALESCE(p.requests, 0), COALESCE(p.requests - p.successful, 0),
         chat_stats_saturate(p.input_tokens), chat_stats_saturate(p.output_tokens),
         chat_stats_saturate(p.input_tokens + p.output_tokens),

@@ -1,22 +1,59 @@
 -- The tables of the rollup. They stay empty until `chat-stats rollup enable`.
 --
 -- Each carries model_id, and its key begins with it, so that a distributed Postgres can keep them beside
--- the requests. Sums are numeric: no row that the requests accept may be one that these refuse.
+-- the requests. Sums are numeric, and integers as keys bigint: no row that the requests accept may be one that
+-- these refuse, even where their int became bigint since.
 DO $migration$
 DECLARE
     model_id_type text := (
-        SELECT format_type(a.atttypid, a.atttypmod)
+        SELECT CASE WHEN a.atttypid IN ('int2'::regtype, 'int4'::regtype) THEN 'bigint'
+                    ELSE format_type(a.atttypid, a.atttypmod) END
         FROM pg_attribute AS a
         WHERE a.attrelid = 'chat_completion_requests'::regclass AND a.attname = 'model_id'
     );
-    incomplete boolean := EXISTS (
+    incomplete boolean;
+    narrow record;
+BEGIN
+    -- A first layout kept the slots in the rows of their days. All of it can be made anew from the requests.
+    IF EXISTS (
+        SELECT FROM pg_attribute AS a
+        WHERE a.attrelid = to_regclass('chat_stats_rollup_days') AND a.attname = 'slots' AND NOT a.attisdropped
+    ) THEN
+        DROP TABLE chat_stats_rollup_days;
+    END IF;
+    IF model_id_type = 'bigint' THEN  -- which an earlier version did not see to
+        FOR narrow IN
+            SELECT a.attrelid::regclass AS name
+            FROM unnest(ARRAY[
+                'chat_stats_deltas', 'chat_stats_rollup_slots', 'chat_stats_rollup_days', 'chat_stats_rollup_months',
+                'chat_stats_rollup_lifetime', 'chat_stats_purged'
+            ]) AS t (name)
+            JOIN pg_attribute AS a ON a.attrelid = to_regclass(t.name) AND a.attname = 'model_id'
+            WHERE a.atttypid IN ('int2'::regtype, 'int4'::regtype)
+        LOOP
+            EXECUTE format('ALTER TABLE %s ALTER model_id TYPE bigint', narrow.name);
+        END LOOP;
+        -- The functions that return rows of theirs; they are about to be created anew.
+        FOR narrow IN
+            SELECT p.oid::regprocedure AS name
+            FROM pg_proc AS p
+            CROSS JOIN LATERAL unnest(p.proargnames, p.proallargtypes) AS u (argument, argument_type)
+            WHERE p.pronamespace = quote_ident(current_schema())::regnamespace
+              AND p.proname LIKE 'chat\_stats\_%' AND p.proname NOT IN ('chat_stats_usage', 'chat_stats_models')
+              AND obj_description(p.oid, 'pg_proc') LIKE 'chat-stats;%'
+              AND u.argument = 'model_id' AND u.argument_type IN ('int2'::regtype, 'int4'::regtype)
+        LOOP
+            EXECUTE format('DROP FUNCTION %s', narrow.name);
+        END LOOP;
+    END IF;
+    incomplete := EXISTS (
         SELECT FROM unnest(ARRAY[
             'chat_stats_deltas', 'chat_stats_rollup_slots', 'chat_stats_rollup_days', 'chat_stats_rollup_months',
             'chat_stats_rollup_lifetime'
         ]) AS t (name)
         WHERE to_regclass(name) IS NULL
     );
-BEGIN
+
     -- What the triggers append: a signed change of one model in one 15-minute bucket, by one statement.
     -- bucket is NULL for requests without created_at. `times` lists the times, to be counted with the sign of
     -- `timed`, where there are several; one alone is time_ms itself.

@@ -5,7 +5,8 @@
 DO $migration$
 DECLARE
     model_id_type text := (
-        SELECT format_type(a.atttypid, a.atttypmod)
+        SELECT CASE WHEN a.atttypid IN ('int2'::regtype, 'int4'::regtype) THEN 'bigint'
+                    ELSE format_type(a.atttypid, a.atttypmod) END
         FROM pg_attribute AS a
         WHERE a.attrelid = 'chat_completion_requests'::regclass AND a.attname = 'model_id'
     );

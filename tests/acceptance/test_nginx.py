@@ -69,7 +69,6 @@ def nginx(tmp_path: Path) -> Iterator[tuple[str, int]]:
         process.wait(10)
 
 
-@pytest.mark.parametrize("postgres", ["embedded"], indirect=True)
 def test_nginx_in_front_spares_revalidates_varies_and_stands_in(
     nginx: tuple[str, int], settings_with: SettingsFactory, tmp_path: Path, database_url: str
 ) -> None:

@@ -12,15 +12,12 @@ from pathlib import Path
 
 import httpx
 import psutil
-import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.processes import ROOT, Process, answers, chat_stats, environment, running, until
 from worker.local_servers import RedisServer, free_port
 
-#: One Postgres will do: nothing here depends on which.
-one_postgres = pytest.mark.parametrize("postgres", ["embedded"], indirect=True)
 #: Where nothing listens: what needs neither answers all the same.
 NOWHERE = ("postgresql://nobody@127.0.0.1:1/none", "redis://127.0.0.1:1/0")
 
@@ -88,7 +85,6 @@ def test_processes_add_up_whichever_answers_and_no_counter_falls_when_one_dies(t
         assert answered(client) == 30
 
 
-@one_postgres
 def test_the_worker_serves_its_own_counts_where_it_has_a_port(
     database_url: str, redis: RedisServer, tmp_path: Path
 ) -> None:
@@ -158,7 +154,6 @@ def collecting() -> Iterator[Collector]:
         collector.server.server_close()
 
 
-@one_postgres
 def test_a_request_is_traced_down_to_its_statements_when_an_endpoint_is_set(
     database_url: str, redis: RedisServer, tmp_path: Path
 ) -> None:

@@ -6,7 +6,7 @@ The browser is the one on PATH (Debian: `apt install chromium`); nothing is down
 import os
 import re
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,16 +19,13 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Request, async_playwright
 
-from tests.conftest import FAST, run_migrations
+from tests.conftest import run_migrations
 from tests.processes import Process, answers, environment, until
 from worker.demo import sample
 from worker.local_servers import (
     PostgresServer,
     RedisServer,
-    embedded_postgres_binaries,
     free_port,
-    path_postgres_binaries,
-    postgres_server,
 )
 
 #: Enough for 90 days of all providers, few enough to load within a second.
@@ -42,17 +39,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
-
-
-@pytest.fixture(scope="session")
-def postgres(server_folder: Path) -> Iterator[PostgresServer]:
-    """One Postgres: which one makes no difference to a page."""
-    binaries = embedded_postgres_binaries() or path_postgres_binaries()
-    server = postgres_server(server_folder / "postgres-browser", binaries=binaries)
-    server.options.update(FAST)
-    server.start()
-    yield server
-    server.stop()
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -17,27 +17,35 @@ from worker.demo import sample
 from worker.local_servers import PostgresServer, RedisServer
 
 REQUESTS = 2_000
-Run = Callable[[str], str]
+Run = Callable[..., str]
 
 
-async def _fill(server: PostgresServer, name: str) -> None:
+async def fill(url: str) -> None:
+    """Create the tables in an empty database, and load requests of 90 days."""
+    await run_migrations(url, create_tables=True)
+    connection = await asyncpg.connect(url)
+    await sample.load(connection, count=REQUESTS, end=datetime.now(UTC), loaded=lambda _done: None)
+    await connection.close()
+
+
+async def _create_filled(server: PostgresServer, name: str) -> None:
     admin = await asyncpg.connect(server.url())
     await admin.execute(f"CREATE DATABASE {name}")
     await admin.close()
-    await run_migrations(server.url(name), create_tables=True)
-    connection = await asyncpg.connect(server.url(name))
-    await sample.load(connection, count=REQUESTS, end=datetime.now(UTC), loaded=lambda _done: None)
-    await connection.close()
+    await fill(server.url(name))
 
 
 @pytest.fixture(scope="module")
 def run(
     postgres: PostgresServer, redis: RedisServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Run]:
-    """Runs a shell command of the documentation against a service of this test; returns its output."""
+    """Runs a shell command of the documentation against a service of this test; returns its output.
+
+    With `fails` the command must fail: curl does when an error is answered.
+    """
     folder = tmp_path_factory.mktemp("documentation")
     database = f"documentation_{os.getpid()}"
-    asyncio.run(_fill(postgres, database))
+    asyncio.run(_create_filled(postgres, database))
     env = environment(
         postgres.url(database),
         redis.url,
@@ -51,7 +59,7 @@ def run(
     ):
         address = f"{client.base_url.host}:{client.base_url.port}"
 
-        def run(command: str) -> str:
+        def run(command: str, *, fails: bool = False) -> str:
             done = subprocess.run(  # noqa: S602  the commands are our own
                 command.replace("localhost:8000", address).replace("curl ", "curl --fail-with-body "),
                 shell=True,
@@ -62,7 +70,7 @@ def run(
                 timeout=60,
                 check=False,
             )
-            assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+            assert (done.returncode != 0) == fails, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
             return done.stdout
 
         yield run

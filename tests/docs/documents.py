@@ -15,11 +15,17 @@ _BLOCK = re.compile(r"^(?P<indent> *)```(?P<language>\w+)\n(?P<text>.*?)^ *```$"
 
 @dataclass(frozen=True)
 class Example:
-    """A command of a console block, and the JSON that is shown as its output, if any."""
+    """A command of a console block, and what is shown as its output: JSON, or the lines of a text."""
 
     document: str
     command: str
     shown: object | None
+    lines: list[str]
+
+    @property
+    def fails(self) -> bool:
+        """Whether an error is what it shows."""
+        return isinstance(self.shown, dict) and self.shown.get("success") is False
 
 
 def blocks(document: Path, language: str) -> list[str]:
@@ -34,11 +40,32 @@ def examples(document: Path) -> Iterator[Example]:
     for block in blocks(document, "console"):
         for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
             lines = part.replace("\\\n", " ").split("\n", 1)
-            yield Example(document.name, lines[0].strip(), _json(lines[1] if len(lines) > 1 else ""))
+            output = lines[1] if len(lines) > 1 else ""
+            shown = _json(output)
+            text = output.strip().splitlines() if shown is None else []
+            yield Example(document.name, lines[0].strip(), shown, text)
 
 
 def text() -> str:
     return "\n".join(document.read_text() for document in DOCUMENTS)
+
+
+def prose(document: Path) -> str:
+    """Return the document without its blocks of code and its code in a line."""
+    without_blocks = re.sub(r"^( *)```.*?^\1```$", "", document.read_text(), flags=re.MULTILINE | re.DOTALL)
+    return re.sub(r"`[^`\n]*`", "", without_blocks)
+
+
+def headings(document: Path) -> list[str]:
+    """Return the titles, with the code in them."""
+    without_blocks = re.sub(r"^( *)```.*?^\1```$", "", document.read_text(), flags=re.MULTILINE | re.DOTALL)
+    return re.findall(r"^#+ (.*)$", without_blocks, re.MULTILINE)
+
+
+def sections(document: Path) -> dict[str, str]:
+    """Return the text under each title, up to the next title of any level."""
+    _, *parts = re.split(r"^#+ (.*)$", "\n" + document.read_text(), flags=re.MULTILINE)
+    return dict(zip(parts[::2], parts[1::2], strict=True))
 
 
 def _json(shown: str) -> object | None:

@@ -21,9 +21,18 @@ def test_there_are_examples() -> None:
     "example", EXAMPLES, ids=lambda example: f"{example.document}: {example.command[:60]}"
 )
 def test_an_example_gives_what_it_shows(run: Run, example: Example) -> None:
-    output = run(example.command)
+    output = run(example.command, fails=example.fails)
     if example.shown is not None:
         assert_alike(example.shown, orjson.loads(output))
+    elif example.lines:
+        first, *lines = output.splitlines()
+        assert first == example.lines[0]
+        if first.startswith("HTTP/"):
+            assert names_of_headers(example.lines[1:]) <= names_of_headers(lines)
+
+
+def names_of_headers(lines: list[str]) -> set[str]:
+    return {line.partition(":")[0].lower() for line in lines if ":" in line}
 
 
 def assert_alike(shown: object, given: object, place: str = "answer") -> None:

@@ -10,6 +10,13 @@ from tests.drills import world as worlds
 from tests.drills.world import World
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run drills apart from all else: they count and time what comes back under load."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.alone)
+
+
 @pytest.fixture(scope="session")
 def world() -> Iterator[World]:
     with tempfile.TemporaryDirectory(prefix="chat-stats-drills-") as name:

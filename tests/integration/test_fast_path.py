@@ -18,9 +18,6 @@ from service.settings import Settings
 from tests.conftest import SettingsFactory
 from tests.integration.conftest import OpenClient
 
-#: Nothing here depends on the version of Postgres.
-pytestmark = pytest.mark.parametrize("postgres", ["embedded"], indirect=True)
-
 Headers = list[tuple[str, str]]
 
 BASE = "/chat-requests"

@@ -16,9 +16,6 @@ from tests.integration.conftest import Flow, OpenClient
 from tests.integration.scrape import Scrape, scrape
 from worker import tasks
 
-#: One Postgres will do: nothing here depends on which.
-pytestmark = pytest.mark.parametrize("postgres", ["embedded"], indirect=True)
-
 MODELS = {"endpoint": "models", "method": "rpc", "status": "200"}
 
 

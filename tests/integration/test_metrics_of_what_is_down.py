@@ -42,6 +42,6 @@ async def test_a_scrape_does_not_hang_with_what_it_watches(
     )
     started = time.monotonic()
     seen = await scrape(hanging)
-    assert time.monotonic() - started < vitals.WAIT_SECONDS + 1
+    assert time.monotonic() - started < vitals.WAIT_SECONDS + 5
     assert (seen.value("redis_up"), seen.value("postgres_up")) == (0, 0)
     server.close()

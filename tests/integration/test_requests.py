@@ -255,12 +255,12 @@ async def test_the_pages_of_a_window_share_the_moment_at_which_it_ends(
     client: httpx.AsyncClient, log: asyncpg.Connection
 ) -> None:
     await log.execute(
-        "UPDATE chat_completion_requests SET created_at = now() - interval '1 hour' + interval '1 s' "
+        "UPDATE chat_completion_requests SET created_at = now() - interval '1 hour' + interval '2 s' "
         "+ id * interval '1 microsecond' WHERE id <= 4"
     )
     first = await get(client, limit=2, window="1h")
     assert first["metadata"]["total_count"] == 4
-    await log.execute("SELECT pg_sleep(1.1)")
+    await log.execute("SELECT pg_sleep(2.1)")
     second = await get(client, window="1h", cursor=first["metadata"]["next_cursor"])
     assert [row["id"] for row in second["data"]] == [2, 1]
     assert await ids(client, window="1h") == []

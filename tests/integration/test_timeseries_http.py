@@ -11,9 +11,6 @@ from service.timerange import TimeRange
 from tests.conftest import SettingsFactory
 from tests.integration.conftest import Flow, OpenClient
 
-# What is made of the points is up to the service, not to the version of Postgres.
-pytestmark = pytest.mark.parametrize("postgres", ["embedded"], indirect=True)
-
 SERIES = "/chat-requests/timeseries"
 
 

@@ -17,8 +17,6 @@ from tests.rollup.conftest import ignored
 from tests.rollup.exactness import DRIFT, assert_exact
 from tests.rollup.workload import ORDINARY
 
-pytestmark = pytest.mark.parametrize("postgres", ["embedded"], indirect=True)
-
 READY = "SELECT chat_stats_rollup_ready()"
 COUNTED = "SELECT COALESCE(sum(request_count), 0) FROM get_model_request_counts()"
 #: Those of models that exist.
@@ -152,6 +150,8 @@ async def test_an_audit_finds_what_the_rollup_has_and_the_requests_have_not(
         "UPDATE chat_stats_rollup_days SET requests = requests + 1, timed = 0 WHERE model_id = 1",
         "UPDATE chat_stats_rollup_slots SET slot_input_tokens[1] = -7 WHERE model_id = 1",
         "UPDATE chat_stats_rollup_slots SET counts[1] = 12 WHERE model_id = 1",
+        "UPDATE chat_stats_rollup_slots SET counts = counts || 12::bigint WHERE model_id = 1",
+        "UPDATE chat_stats_rollup_slots SET slot_requests = slot_requests[2:] WHERE model_id = 1",
         "DELETE FROM chat_stats_rollup_days WHERE model_id = 4",
         "DELETE FROM chat_stats_rollup_slots WHERE model_id = 4",
     ],
@@ -200,6 +200,29 @@ async def test_a_truncate_that_cannot_see_what_it_takes_makes_the_functions_scan
     assert await scans_and_counts_right(rolled_up)
     assert (await Rollup(rolled_up).status()).state == "backfilling"
     await Rollup(rolled_up).enable(ignored)
+    await assert_exact(rolled_up)
+
+
+async def test_a_repair_begins_again_after_a_truncate_that_cannot_see_what_it_takes(
+    rolled_up: Connection, rollup: Rollup, connect: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "CHUNK_REQUESTS", 500)
+    other, folds = await connect(), []
+
+    async def fold_after_a_truncate() -> int:
+        folds.append(True)
+        if len(folds) == 1:
+            async with other.transaction(isolation="repeatable_read"):
+                await other.fetchval("SELECT count(*) FROM chat_completion_requests")
+                await rolled_up.execute(
+                    "INSERT INTO chat_completion_requests (model_id, created_at) VALUES (1, '2023-01-01')"
+                )
+                await other.execute("TRUNCATE chat_completion_requests")
+        return await Rollup(rolled_up).fold()
+
+    monkeypatch.setattr(rollup, "fold", fold_after_a_truncate)
+    await rollup.repair(ignored)
+    assert await rolled_up.fetchval(READY)
     await assert_exact(rolled_up)
 
 

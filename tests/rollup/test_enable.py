@@ -81,7 +81,7 @@ async def test_while_a_long_transaction_is_open_writers_wait_only_for_a_moment_a
         enabling = asyncio.create_task(Rollup(requests).enable(ignored))
         await asyncio.sleep(1.5)
         assert not enabling.done()
-        assert written.slowest_seconds < 0.6
+        assert written.slowest_seconds < 1.2
         await transaction.commit()
         await asyncio.wait_for(enabling, 20)
     await assert_exact(requests)
@@ -176,7 +176,6 @@ async def test_of_two_at_once_one_says_that_the_other_is_under_way(
     await assert_exact(requests)
 
 
-@pytest.mark.parametrize("postgres", ["embedded"], indirect=True)
 async def test_the_commands_report_what_they_did(requests: Connection, env: dict[str, str]) -> None:
     for command, said in {
         "status": "off: chat-stats rollup enable",
@@ -191,7 +190,6 @@ async def test_the_commands_report_what_they_did(requests: Connection, env: dict
     assert (refused.returncode, "the rollup is off" in refused.stderr) == (3, True), refused
 
 
-@pytest.mark.parametrize("postgres", ["embedded"], indirect=True)
 async def test_the_worker_folds_what_writers_append(
     rolled_up: Connection, env: dict[str, str], tmp_path: Path
 ) -> None:

@@ -9,12 +9,11 @@ import pytest
 from service import retention as purging
 from service.retention import Retention
 from service.rollup import Rollup
+from service.rollup_connection import TABLE
 from tests.conftest import run_migrations
 from tests.rollup.conftest import ignored
 from tests.rollup.exactness import COMPARISON, assert_exact
 from tests.rollup.test_schemas import INSERT, Gateway, tables
-
-pytestmark = pytest.mark.parametrize("postgres", ["embedded"], indirect=True)
 
 COUNTS = "SELECT * FROM get_model_request_counts()"
 SUMMARY = "SELECT * FROM get_chat_request_summary($1, $2)"
@@ -100,6 +99,64 @@ async def test_a_partition_can_be_purged_in_part_and_then_go(
     assert await Rollup(partitioned).verify(ignored) == 0
     assert await partitioned.fetch(COUNTS) == counts
     await assert_exact(partitioned)
+
+
+async def test_a_partition_that_ends_within_a_bucket_takes_nothing_of_its_neighbour(
+    partitioned: asyncpg.Connection,
+) -> None:
+    await partitioned.execute("""
+        ALTER TABLE chat_completion_requests DETACH PARTITION requests_late;
+        CREATE TABLE requests_odd PARTITION OF chat_completion_requests
+            FOR VALUES FROM ('2024-05-01 00:07') TO ('2024-05-02 00:07');
+        CREATE TABLE requests_after PARTITION OF chat_completion_requests
+            FOR VALUES FROM ('2024-05-02 00:07') TO (MAXVALUE);
+        INSERT INTO chat_completion_requests (model_id, created_at)
+            SELECT (SELECT min(id) FROM models), '2024-04-30 23:00'::timestamptz + n * interval '2 minutes'
+            FROM generate_series(1, 1000) AS n
+    """)
+    rollup = Rollup(partitioned)
+    assert await rollup.verify(ignored) == 0
+    counts = await partitioned.fetch(COUNTS)
+    await partitioned.execute("DROP TABLE requests_odd")
+    assert await rollup.verify(ignored) == 0
+    assert await partitioned.fetch(COUNTS) == counts
+    await assert_exact(partitioned)
+
+
+async def test_requests_of_no_and_of_infinite_times_stay_in_the_statistics_too(
+    empty_database: str,
+) -> None:
+    connection = await asyncpg.connect(empty_database)
+    try:
+        hashed = tables(Gateway(partitions="PARTITION BY HASH (model_id)")).split(
+            "CREATE TABLE requests_early"
+        )[0]
+        await connection.execute(hashed)
+        half = "chat_completion_requests FOR VALUES WITH (MODULUS 2, REMAINDER {0})"
+        for n in range(2):
+            await connection.execute(f"CREATE TABLE half_{n} PARTITION OF {half.format(n)}")
+        await run_migrations(empty_database)
+        await connection.execute(COMPARISON)
+        await connection.execute(
+            "INSERT INTO chat_completion_requests (model_id, processing_time_ms, created_at) "
+            "SELECT m.id, 5, t.moment FROM models AS m, (VALUES (NULL::timestamptz), ('infinity'), "
+            "('-infinity'), ('0044-03-15 BC'), ('2024-01-01')) AS t (moment)"
+        )
+        rollup = Rollup(connection)
+        await rollup.enable(ignored)
+        assert await rollup.verify(ignored) == 0
+        counts = await connection.fetch(COUNTS)
+        for change in (
+            "DETACH PARTITION half_0",
+            "ATTACH PARTITION " + half.format(0).replace(TABLE, "half_0"),
+        ):
+            await connection.execute(f"ALTER TABLE chat_completion_requests {change}")
+            assert await rollup.verify(ignored) == 0
+            assert await connection.fetch(COUNTS) == counts
+            await assert_exact(connection)
+        assert (await rollup.status()).purged_requests == 0
+    finally:
+        await connection.close()
 
 
 async def test_rows_that_went_past_the_triggers_elsewhere_are_still_drift(

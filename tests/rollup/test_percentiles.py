@@ -11,6 +11,8 @@ from service import queries
 from service.rollup import Rollup
 from tests.rollup.conftest import ignored
 
+pytestmark = pytest.mark.every_postgres
+
 CALL = "SELECT * FROM get_chat_request_percentiles($1, $2, $3, $4, $5)"
 
 FIRST, DAYS = datetime(2026, 1, 20, 5, 6, 7, 89, tzinfo=UTC), 60

@@ -35,8 +35,6 @@ from tests.rollup.exactness import (
 from tests.rollup.workload import CATALOGUE, INSERT, TIMES, TOKENS, insert_arguments
 from tests.rollup.writers import writing
 
-pytestmark = pytest.mark.parametrize("postgres", ["embedded"], indirect=True)
-
 REQUESTS = "SELECT count(*) FROM chat_completion_requests"
 OLD = "SELECT count(*) FROM chat_completion_requests WHERE created_at < $1"
 PURGED = "chat_stats_purged_slots(NULL, NULL)"

@@ -14,10 +14,16 @@ from tests.rollup.conftest import ignored
 from tests.rollup.exactness import assert_exact
 from worker import tasks
 
-pytestmark = pytest.mark.parametrize("postgres", ["embedded"], indirect=True)
-
 READY = "SELECT chat_stats_rollup_ready()"
 COUNTS = "SELECT * FROM get_model_request_counts()"
+#: Each way to numbers of its own.
+STATISTICS = (
+    COUNTS,
+    "SELECT * FROM get_model_request_counts('2024-01-10T11:07:00Z', '2024-03-02T23:11:00Z')",
+    "SELECT * FROM get_chat_request_percentiles('model')",
+    "SELECT * FROM get_chat_request_timeseries('1d', 'model', 'America/New_York', "
+    "'2024-01-10T11:07:00Z', '2024-03-02T23:11:00Z')",
+)
 
 _numbers = count(1)
 
@@ -53,17 +59,17 @@ async def test_who_may_update_delete_and_truncate_the_requests_needs_nothing_mor
 async def test_who_may_not_read_the_rollup_gets_the_same_numbers_by_a_scan(
     rolled_up: Connection, role: str
 ) -> None:
-    expected = await rolled_up.fetch(COUNTS)
+    expected = [await rolled_up.fetch(statistic) for statistic in STATISTICS]
     await rolled_up.execute(
         f"GRANT SELECT ON chat_completion_requests, models, providers TO {role}; SET ROLE {role}"
     )
     assert not await rolled_up.fetchval(READY)
-    assert await rolled_up.fetch(COUNTS) == expected
+    assert [await rolled_up.fetch(statistic) for statistic in STATISTICS] == expected
     await rolled_up.execute(
         f"RESET ROLE; GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}; SET ROLE {role}"
     )
     assert await rolled_up.fetchval(READY)
-    assert await rolled_up.fetch(COUNTS) == expected
+    assert [await rolled_up.fetch(statistic) for statistic in STATISTICS] == expected
 
 
 async def test_who_may_see_only_some_requests_does_not_get_the_numbers_of_all(

@@ -5,10 +5,13 @@ from dataclasses import dataclass, fields
 import asyncpg
 import pytest
 
+from service.errors import SchemaError
 from service.rollup import Rollup
 from tests.conftest import run_migrations
 from tests.rollup.conftest import ignored
 from tests.rollup.exactness import COMPARISON, assert_exact
+
+pytestmark = pytest.mark.every_postgres
 
 
 @dataclass(frozen=True)
@@ -133,5 +136,23 @@ async def test_rows_written_past_the_partitioned_table_are_repaired(empty_databa
         assert not await connection.fetchval("SELECT chat_stats_rollup_ready()")
         assert await rollup.repair(ignored) > 0
         await assert_exact(connection)
+    finally:
+        await connection.close()
+
+
+async def test_over_a_view_the_functions_scan_and_enable_says_why_it_cannot(empty_database: str) -> None:
+    connection = await asyncpg.connect(empty_database)
+    try:
+        await connection.execute(tables(GATEWAYS["no cost"]))
+        await connection.execute(
+            "ALTER TABLE chat_completion_requests RENAME TO log; "
+            "CREATE VIEW chat_completion_requests AS SELECT * FROM log"
+        )
+        await run_migrations(empty_database)
+        await connection.execute(INSERT, 30)
+        assert await connection.fetchval("SELECT sum(total_requests) FROM get_provider_request_stats()") == 30
+        with pytest.raises(SchemaError, match="only a table can have the triggers"):
+            await Rollup(connection).enable(ignored)
+        assert (await Rollup(connection).status()).state == "off"
     finally:
         await connection.close()

@@ -27,7 +27,10 @@ from worker.local_servers import PostgresServer
 STEPS = int(os.environ.get("CHAT_STATS_STATE_MACHINE_STEPS", "2000"))
 STEPS_A_RUN = 50
 
-pytestmark = pytest.mark.timeout(400 + STEPS / 10)  # shrinking a failure takes up to 300 s
+pytestmark = [
+    pytest.mark.every_postgres,
+    pytest.mark.timeout(400 + STEPS / 10),  # shrinking a failure takes up to 300 s
+]
 
 RESET = """
 SET session_replication_role = replica;

@@ -10,6 +10,8 @@ import pytest
 from service import queries
 from service.rollup import Rollup
 
+pytestmark = pytest.mark.every_postgres
+
 SERIES = "SELECT * FROM get_chat_request_timeseries($1, $2, $3, $4, $5)"
 
 #: 5,000 requests of 6 models over 120 days, the same each time, some without time, tokens or cost.
@@ -146,3 +148,44 @@ async def test_a_day_that_a_zone_left_out_is_no_interval_of_its_own(filled: asyn
     start, end = datetime(2011, 12, 28, tzinfo=zone), datetime(2012, 1, 2, tzinfo=zone)
     days = await series(filled, "1d", "none", "Pacific/Apia", start, end)
     assert [row["bucket_start"].astimezone(zone).day for row in days] == [28, 29, 31, 1]
+
+
+async def test_a_day_whose_midnight_comes_twice_begins_with_the_first(filled: asyncpg.Connection) -> None:
+    # In Havana clocks go back from one o'clock to midnight.
+    zone = ZoneInfo("America/Havana")
+    start, end = datetime(2026, 10, 31, tzinfo=zone), datetime(2026, 11, 3, tzinfo=zone)
+    days = await series(filled, "1d", "none", "America/Havana", start, end)
+    assert [row["bucket_start"].isoformat()[:16] for row in days] == [
+        "2026-10-31T04:00",
+        "2026-11-01T04:00",
+        "2026-11-02T05:00",
+    ]
+
+
+async def test_requests_from_before_clocks_kept_to_quarters_of_an_hour_count_with_their_bucket(
+    filled: asyncpg.Connection,
+) -> None:
+    await filled.execute(
+        "UPDATE chat_completion_requests SET created_at = '1930-06-27'::timestamptz "
+        "+ id * interval '20 seconds'"
+    )
+    start, end = (datetime(1930, 6, day, 0, 44, 50, tzinfo=UTC) for day in (27, 28))
+    counted = await filled.fetchval(
+        "SELECT count(*) FROM chat_completion_requests WHERE created_at >= $1 AND created_at < $2", start, end
+    )
+    for interval in ("1h", "1d", "1mo"):  # Monrovia was 44:30 minutes behind
+        rows = await series(filled, interval, "none", "Africa/Monrovia", start, end)
+        assert sum(row["total_requests"] for row in rows) == counted
+
+
+async def test_a_series_that_makes_no_sense_is_refused(filled: asyncpg.Connection) -> None:
+    for arguments, named in (
+        ("'1y'", "unknown p_bucket 1y"),
+        ("NULL", "unknown p_bucket"),
+        ("'1d', 'city'", "unknown p_group_by city"),
+        ("'1d', 'none', 'Mars/Phobos'", "Mars/Phobos"),
+        ("'1d', p_start => '-infinity'", "cannot be infinite"),
+        ("'15m', p_end => 'infinity'", "cannot be infinite"),
+    ):
+        with pytest.raises(asyncpg.DataError, match=named):
+            await filled.fetch(f"SELECT * FROM get_chat_request_timeseries({arguments})", timeout=10)

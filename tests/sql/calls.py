@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-#: The functions that dashboards may call, with their columns as the README promises them.
+#: The functions that dashboards may call, with their columns as docs/http-api.md promises them.
 FUNCTIONS = {
     "get_provider_request_stats": (
         "provider_id",

@@ -9,6 +9,8 @@ from tests.sql.calls import FUNCTIONS, rows_of
 from tests.sql.conftest import Gateway, connect
 from tests.sql.schemas import PLAIN
 
+pytestmark = pytest.mark.every_postgres
+
 Connection = asyncpg.Connection
 
 FOREIGN = {

@@ -19,6 +19,8 @@ from tests.sql.conftest import BuildGateway, Gateway, Role, connect
 from tests.sql.sample import END, START
 from tests.sql.schemas import PLAIN, Variant
 
+pytestmark = pytest.mark.every_postgres
+
 Connection = asyncpg.Connection
 
 

@@ -16,6 +16,8 @@ from tests.sql.conftest import Gateway
 from tests.sql.sample import END, MICROSECOND, START
 from tests.sql.schemas import PLAIN, Variant
 
+pytestmark = pytest.mark.every_postgres
+
 Connection = asyncpg.Connection
 
 BIGINT_MAX = 2**63 - 1

@@ -12,6 +12,8 @@ from tests.sql.catalogue import our_indexes
 from tests.sql.conftest import BuildGateway, Gateway, connect
 from tests.sql.schemas import PLAIN, Variant
 
+pytestmark = pytest.mark.every_postgres
+
 Connection = asyncpg.Connection
 
 CREATED_AT = "chat_stats_requests_created_at_idx"

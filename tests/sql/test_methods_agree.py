@@ -23,6 +23,8 @@ from tests.sql.conftest import MigratedGateway
 from tests.sql.sample import END, MICROSECOND, START, Row
 from tests.sql.schemas import PLAIN, PRODUCT, SPECIAL, VARIANTS, Variant
 
+pytestmark = pytest.mark.every_postgres
+
 EXPECTED = (
     (TimeRange(), sample.STATS_OF_ALL, sample.PROVIDERS_OF_ALL, sample.SUMMARY_OF_ALL),
     (TimeRange(None, START, END), sample.STATS_OF_RANGE, sample.PROVIDERS_OF_RANGE, sample.SUMMARY_OF_RANGE),

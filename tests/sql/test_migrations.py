@@ -17,6 +17,8 @@ from tests.sql.conftest import BuildGateway, Gateway, Role, connect
 from tests.sql.schemas import PLAIN, Variant
 from worker.local_servers import free_port
 
+pytestmark = pytest.mark.every_postgres
+
 Connection = asyncpg.Connection
 
 TABLES = ("providers", "models", "chat_completion_requests")

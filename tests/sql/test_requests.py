@@ -20,6 +20,8 @@ from tests.sql import sample
 from tests.sql.conftest import Gateway, MigratedGateway
 from tests.sql.schemas import PRODUCT, SPECIAL, Variant
 
+pytestmark = pytest.mark.every_postgres
+
 OpenDatabase = Callable[[str], Awaitable[Database]]
 
 #: Each type of id, and all that is out of the ordinary.

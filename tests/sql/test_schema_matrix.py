@@ -9,7 +9,7 @@ from tests.sql.conftest import MigratedGateway
 from tests.sql.sample import END, START
 from tests.sql.schemas import VARIANTS, Variant
 
-pytestmark = pytest.mark.parametrize("variant", VARIANTS, ids=str)
+pytestmark = [pytest.mark.every_postgres, pytest.mark.parametrize("variant", VARIANTS, ids=str)]
 
 
 async def test_migrating_alters_and_drops_nothing_that_it_did_not_create(

@@ -5,6 +5,7 @@ from decimal import Decimal
 
 import pytest
 
+from service import queries
 from service.aggregations import AGGREGATIONS, Query, parse_id
 from service.errors import InvalidParameter
 from service.migrations import SQL
@@ -23,6 +24,14 @@ def test_every_aggregation_has_its_sql_file(name: str) -> None:
 def test_every_function_file_defines_what_it_is_named_for() -> None:
     for file in (SQL / "functions").glob("*.sql"):
         assert f"CREATE OR REPLACE FUNCTION {file.stem}(" in file.read_text(), file.name
+
+
+@pytest.mark.parametrize("name", AGGREGATIONS)
+def test_every_aggregation_can_be_computed_without_its_function(name: str) -> None:
+    aggregation = AGGREGATIONS[name]
+    assert (aggregation.from_usage is None) == (aggregation.plain is not None)
+    if aggregation.plain is not None:
+        assert queries.load(aggregation.plain).strip()
 
 
 @pytest.mark.parametrize("name", [name for name, each in AGGREGATIONS.items() if each.from_usage])

@@ -1,0 +1,106 @@
+"""The worked example of docs/adding-an-aggregation.md, carried out on a copy of the project."""
+
+import asyncio
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import orjson
+import pytest
+
+from tests.docs.documents import ROOT
+from tests.processes import chat_stats, environment, serving
+from worker.local_servers import RedisServer, free_port
+
+TEXT = (ROOT / "docs/adding-an-aggregation.md").read_text()
+NEW_FILES = re.findall(r"^`([\w/]+\.sql)`:\n\n```sql\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+CHANGES = re.findall(r"^```diff\n--- a/(\S+)\n\+\+\+ b/\1\n@@\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+
+CAPTURED: Any = {"capture_output": True, "text": True, "timeout": 60, "check": False}
+
+#: Four requests of a model that has a provider, and three of others.
+ROWS = """
+    INSERT INTO providers (id, name, slug) VALUES (1, 'One', 'one');
+    INSERT INTO models (id, provider_id, model_name) VALUES (1, 1, 'Alpha'), (2, NULL, 'Nobody''s');
+    INSERT INTO chat_completion_requests (model_id, status)
+    VALUES (1, 'ok'), (1, 'failed'), (1, 'ok'), (1, 'ok'), (2, 'ok'), (3, 'ok'), (NULL, 'ok');
+"""
+EXPECTED = [{"status": "ok", "request_count": 3}, {"status": "failed", "request_count": 1}]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A copy of the project to which the document was applied."""
+    copy = tmp_path / "project"
+    for folder in ("service", "worker", "sql"):
+        shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    (copy / "tests/unit").mkdir(parents=True)
+    for file in ("pyproject.toml", "tests/unit/test_aggregations.py"):
+        shutil.copy(ROOT / file, copy / file)
+    assert (len(NEW_FILES), len(CHANGES)) == (2, 2)
+    for name, text in NEW_FILES:
+        assert not (copy / name).exists()
+        (copy / name).write_text(text)
+    for name, lines in CHANGES:
+        change(copy / name, lines)
+    return copy
+
+
+def change(file: Path, lines: str) -> None:
+    """Apply one hunk of a diff, wherever its old lines are."""
+    old = re.sub(r"^(\+.*\n| )", "", lines, flags=re.MULTILINE).replace("\n-", "\n").removeprefix("-")
+    new = re.sub(r"^(-.*\n| |\+)", "", lines, flags=re.MULTILINE)
+    text = file.read_text()
+    assert text.count(old) == 1, f"{file.name} has no such place, or several: {old}"
+    file.write_text(text.replace(old, new))
+
+
+def test_the_worked_example_works_as_it_is_written(
+    project: Path, empty_database: str, redis: RedisServer, tmp_path: Path
+) -> None:
+    env = environment(empty_database, redis.url, cache_prefix=f"example-{free_port()}")
+    for arguments in (
+        ["pytest", "-q", "-p", "no:cacheprovider", "tests/unit/test_aggregations.py"],
+        ["ruff", "check", "--no-cache", "service"],
+        ["ruff", "format", "--no-cache", "--check", "service"],
+    ):
+        finished(subprocess.run([sys.executable, "-m", *arguments], cwd=project, **CAPTURED))
+
+    finished(chat_stats("migrate", env=env, project=project))
+    execute(empty_database, ROWS)
+    report = finished(chat_stats("refresh", "--local", "--json", env=env, project=project))
+    refreshed = {
+        (each["aggregation"], each["window"], each["method"]) for each in orjson.loads(report)["results"]
+    }
+    assert ("statuses", "24h", "rpc") in refreshed
+
+    with serving(env, tmp_path / "service.log", project) as client:
+        cached = client.get("/statuses?window=24h").json()
+        assert cached["data"] == EXPECTED
+        assert (cached["metadata"]["cache"], cached["metadata"]["method"]) == ("hit", "rpc")
+        assert cached["metadata"]["total_requests"] == 4
+        document = client.get(client.base_url.copy_with(path="/openapi.json")).json()
+        assert "/api/monitoring/chat-requests/statuses" in document["paths"]
+
+        execute(empty_database, "DROP FUNCTION get_chat_request_statuses")
+        live = client.get("/statuses?start_date=2000-01-01").json()
+        assert (live["data"], live["metadata"]["method"]) == (EXPECTED, "fallback_optimized")
+
+
+def finished(done: subprocess.CompletedProcess[str]) -> str:
+    """Return the output of a command, which must have succeeded."""
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+def execute(url: str, sql: str) -> None:
+    async def work() -> None:
+        connection = await asyncpg.connect(url)
+        await connection.execute(sql)
+        await connection.close()
+
+    asyncio.run(work())

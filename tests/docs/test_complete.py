@@ -1,0 +1,119 @@
+"""What there is, is documented: settings, commands and options, metrics, endpoints, alerts, tables."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+import typer
+import yaml
+
+from service.app import create_app
+from service.metrics import METRICS
+from service.migrations import SQL
+from service.settings import PREFIX, Settings
+from tests.docs.documents import DOCUMENTS, ROOT, sections, text
+from worker.cli import app
+
+DOCS = ROOT / "docs"
+OPENAPI = create_app(Settings(database_url="postgresql://x@localhost/x", _env_file=None)).openapi()
+OPERATIONS = [
+    (method.upper(), path, operation)
+    for path, methods in OPENAPI["paths"].items()
+    for method, operation in methods.items()
+]
+TIME = {"window", "start_date", "end_date"}
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_every_setting_is_documented(name: str) -> None:
+    assert f"`{PREFIX}{name.upper()}`" in text()
+
+
+def test_no_setting_is_documented_that_does_not_exist() -> None:
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    # Of docker compose and of the tests.
+    known |= {f"{PREFIX}{name}" for name in ("BIND", "EXTRAS", "SCREENSHOTS")}
+    assert set(re.findall(rf"\b{PREFIX}[A-Z_]*[A-Z]\b", text())) <= known
+
+
+def commands() -> Iterator[tuple[str, list[str]]]:
+    """Each command with all its options."""
+    waiting = [("chat-stats", typer.main.get_command(app))]
+    while waiting:
+        name, command = waiting.pop()
+        options = [
+            option
+            for parameter in command.params
+            for option in (*parameter.opts, *parameter.secondary_opts)
+            if option.startswith("--")
+        ]
+        yield name, options
+        waiting += [(f"{name} {sub.name}", sub) for sub in getattr(command, "commands", {}).values()]
+
+
+@pytest.mark.parametrize(("command", "options"), list(commands()), ids=lambda value: str(value)[:40])
+def test_every_command_is_documented_with_its_options(command: str, options: list[str]) -> None:
+    document = DOCS / "command-line.md"
+    about = [line for line in document.read_text().splitlines() if line.startswith(f"| `{command}")]
+    assert about
+    if command == "chat-stats":
+        about = [sections(document)["The command line"]]
+    elif command == "chat-stats import":
+        about = [sections(document)["Logs in a file"]]
+    documented = set(re.findall(r"`(--[\w-]+)`", "\n".join(about)))
+    assert set(options) <= documented
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_every_metric_is_documented(name: str) -> None:
+    assert f"| `{name}` |" in (DOCS / "metrics.md").read_text()
+
+
+@pytest.mark.parametrize(("method", "path", "operation"), OPERATIONS, ids=lambda value: str(value)[:60])
+def test_every_endpoint_is_documented_with_its_parameters(
+    method: str, path: str, operation: dict[str, object]
+) -> None:
+    chapters = sections(DOCS / "http-api.md")
+    (chapter,) = [chapter for chapter in chapters.values() if f"`{method} {path}`" in chapter]
+    documented = set(re.findall(r"`(\w+)`", chapter)) | set(re.findall(r"\{(\w+)\}", path))
+    parameters = {parameter["name"] for parameter in operation.get("parameters", ())}
+    assert parameters - TIME <= documented
+    if parameters & TIME and "statistics" in operation["tags"]:
+        assert set(re.findall(r"`(\w+)`", chapters["Parameters of time"])) >= TIME
+
+
+def test_every_status_of_an_error_is_documented() -> None:
+    documented = set(re.findall(r"\b[45]\d\d\b", sections(DOCS / "http-api.md")["Errors"]))
+    answered = {status for _, _, operation in OPERATIONS for status in operation["responses"]}
+    assert {status for status in answered if status >= "400"} <= documented
+
+
+def test_every_field_of_the_metadata_is_documented() -> None:
+    documented = set(re.findall(r"`(\w+)`", (DOCS / "http-api.md").read_text()))
+    for name, schema in OPENAPI["components"]["schemas"].items():
+        if name.endswith("Metadata"):
+            assert set(schema["properties"]) <= documented, name
+
+
+def test_every_alert_has_a_chapter_of_its_own() -> None:
+    (group,) = yaml.safe_load((ROOT / "monitoring/alerts.yml").read_text())["groups"]
+    alerts = {rule["alert"] for rule in group["rules"]}
+    chapters = {title for title in sections(DOCS / "operations.md") if title.startswith("ChatStats")}
+    assert chapters == alerts
+
+
+def test_every_table_of_ours_is_among_what_to_back_up_and_what_to_keep_from_an_api() -> None:
+    migrations = "\n".join(file.read_text() for file in (SQL / "migrations").glob("*.sql"))
+    tables = set(re.findall(r"CREATE TABLE IF NOT EXISTS (chat_stats_\w+)", migrations))
+    assert len(tables) >= 8
+    backups = sections(DOCS / "operations.md")["Backups"]
+    supabase = (DOCS / "supabase.md").read_text()
+    for table in tables:
+        assert table in backups or table.startswith("chat_stats_rollup_"), table
+        assert table in supabase, table
+
+
+def test_every_document_is_in_the_index() -> None:
+    index = (DOCS / "README.md").read_text()
+    for document in DOCUMENTS:
+        assert document.name == "README.md" or f"]({document.name})" in index, document.name

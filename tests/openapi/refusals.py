@@ -1,0 +1,57 @@
+"""Checks that schemathesis runs on every answer, beside its own: what it means to refuse well.
+
+In place of its `positive_data_acceptance`, which allows no refusal of what the document's schemas allow. No
+schema can say that two parameters do not go together, or which statuses are in use.
+"""
+
+import schemathesis
+
+#: What no answer may show.
+SECRETS = ("postgres", "asyncpg", "redis://", "SELECT ", "Traceback", ".py")
+
+
+@schemathesis.check
+def refusal_is_a_problem_that_names_the_parameter(
+    _ctx: schemathesis.CheckContext, response: schemathesis.Response, case: schemathesis.Case
+) -> None:
+    if response.status_code < 400 or case.path.startswith("/health"):
+        return
+    assert response.headers["content-type"] == ["application/problem+json"], "it is no problem document"
+    problem = response.json()
+    assert problem["success"] is False
+    assert problem["status"] == response.status_code
+    shown = [secret for secret in SECRETS if secret in problem["detail"]]
+    assert not shown, f"it shows what is inside: {shown}"
+    if response.status_code == 422:
+        known = {parameter.name for parameter in case.operation.iter_parameters()}
+        assert problem["parameter"] in known, f"it names none of {sorted(known)}"
+
+
+@schemathesis.check
+def what_the_document_allows_is_accepted(
+    _ctx: schemathesis.CheckContext, response: schemathesis.Response, case: schemathesis.Case
+) -> None:
+    if (
+        case.meta is None
+        or not case.meta.generation.mode.is_positive
+        or response.status_code not in (400, 422)
+    ):
+        return
+    assert response.status_code == 422, "it is no request at all"
+    parameter, query = response.json()["parameter"], case.query or {}
+    dates = [name for name in ("start_date", "end_date") if name in query]
+    series = case.path.endswith("/timeseries")
+    beyond_schemas = {
+        "window": "window" in query and dates,
+        "start_date": len(dates) == 2 or series or _leap_second(query.get("start_date")),
+        "end_date": len(dates) == 2 or series or _leap_second(query.get("end_date")),
+        "bucket": series,
+        "timezone": True,
+        "status": True,
+        "cursor": True,
+    }
+    assert beyond_schemas.get(parameter), f"{parameter} was refused though the document allows it: {query}"
+
+
+def _leap_second(moment: object) -> bool:
+    return ":60" in str(moment)
