@@ -11,11 +11,10 @@ import asyncpg
 import psutil
 import pytest
 
-from service import retention
-from service import rollup as upkeep
 from service.errors import DatabaseUnavailable
-from service.retention import Retention
-from service.rollup import Rollup
+from service.rollup import retention, upkeep
+from service.rollup.retention import Retention
+from service.rollup.upkeep import Rollup
 from tests.conftest import run_migrations
 from tests.rollup.conftest import ignored
 from tests.rollup.exactness import COMPARISON, assert_exact

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from service import rollup as upkeep
 from service.errors import DatabaseBusy
-from service.rollup import Rollup, open_rollup
-from service.rollup_state import ROLLUP_TABLES
+from service.rollup import upkeep
+from service.rollup.state import ROLLUP_TABLES
+from service.rollup.upkeep import Rollup, open_rollup
 from service.settings import Settings
 from tests.conftest import Connection
 from tests.processes import ROOT, chat_stats

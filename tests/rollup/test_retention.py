@@ -11,14 +11,14 @@ from typing import Any
 import asyncpg
 import pytest
 
-from service import retention as purging
 from service.aggregations import AGGREGATIONS, Query
 from service.compute import _run
 from service.database import Database
 from service.errors import DatabaseBusy, InvalidParameter, SchemaError
 from service.methods import Method
-from service.retention import Retention
-from service.rollup import Rollup
+from service.rollup import retention as purging
+from service.rollup.retention import Retention
+from service.rollup.upkeep import Rollup
 from service.settings import Settings
 from service.timerange import TimeRange
 from tests.conftest import Connection, run_migrations
