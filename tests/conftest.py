@@ -152,7 +152,12 @@ def settings(database_url: str, redis: RedisServer) -> Settings:
 
 
 def make_settings(database_url: str, redis_url: str, **overrides: object) -> Settings:
-    fields = {"cache_prefix": f"test-{next(_numbers)}", "local_cache_seconds": 0, **overrides}
+    fields = {
+        "cache_prefix": f"test-{next(_numbers)}",
+        "local_cache_seconds": 0,
+        "connect_timeout_seconds": 5,  # so that a busy machine is not taken for an outage
+        **overrides,
+    }
     return Settings(database_url=database_url, redis_url=redis_url, _env_file=None, **fields)
 
 

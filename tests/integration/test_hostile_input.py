@@ -7,7 +7,6 @@ from uuid import uuid4
 import asyncpg
 import httpx
 import orjson
-import pytest
 
 from service.request_query import _checksum, _text_of, parse_filters
 from service.timerange import parse_time_range
@@ -15,7 +14,6 @@ from tests.conftest import SettingsFactory
 from tests.integration.conftest import OpenClient
 
 # What a request may hold does not depend on which Postgres it is.
-pytestmark = pytest.mark.parametrize("postgres", ["embedded"], indirect=True)
 
 #: What no answer may show.
 SECRETS = ("SELECT", "postgres", "asyncpg", "Traceback", "redis://")

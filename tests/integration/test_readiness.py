@@ -32,13 +32,14 @@ async def test_who_can_answer_from_memory_is_ready_though_all_else_is_down(
     assert (await client.get("/chat-requests/counts")).status_code == 200
 
 
-async def test_it_is_known_within_a_second_though_redis_hangs(
+async def test_when_redis_hangs_it_is_waited_for_once(
     settings: Settings, gateway: asyncpg.Connection, client_of: OpenClient, hanging_redis: str
 ) -> None:
-    client = await client_of(settings.model_copy(update={"redis_url": SecretStr(hanging_redis)}))
+    hanging = {"redis_url": SecretStr(hanging_redis), "redis_timeout_seconds": 1.5}
+    client = await client_of(settings.model_copy(update=hanging))
     started = time.monotonic()
     body = (await client.get(READY)).json()
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 2.8
     assert (body["status"], body["redis"]["ok"], body["worker"]["ok"]) == ("degraded", False, False)
 
 

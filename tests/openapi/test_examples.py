@@ -7,8 +7,6 @@ import httpx
 import jsonschema_rs
 import pytest
 
-pytestmark = pytest.mark.parametrize("postgres", ["embedded"], indirect=True)
-
 #: What a request needs to be answered with 200 and what the example shows.
 PATH_PARAMETERS = {"model_id": "1"}
 QUERIES = {
