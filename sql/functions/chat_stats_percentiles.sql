@@ -28,9 +28,12 @@ BEGIN
             CASE p_group_by WHEN 'provider' THEN p.id::text WHEN 'model' THEN m.id::text END COLLATE "C" AS group_id,
             h.bin,
             sum(h.n)::double precision AS n  -- exact for all counts that a table can have
-        FROM chat_stats_histograms(p_interval, p_timezone, p_start, p_end, p_provider_id, p_model_id) AS h
-        JOIN models AS m ON m.id = h.model_id
-        JOIN providers AS p ON p.id = m.provider_id
+        FROM chat_stats_histograms(
+            p_interval, p_timezone, p_start, p_end, p_provider_id, p_model_id, p_group_by = 'none'
+        ) AS h
+        LEFT JOIN models AS m ON m.id = h.model_id
+        LEFT JOIN providers AS p ON p.id = m.provider_id
+        WHERE p_group_by = 'none' OR p.id IS NOT NULL
         GROUP BY 1, 2, 3
         HAVING sum(h.n) > 0
     ), ranked AS (

@@ -4,7 +4,8 @@
 SELECT chat_stats_claim_function('chat_stats_rolled_up_histograms');
 
 CREATE OR REPLACE FUNCTION chat_stats_rolled_up_histograms(
-    p_interval text, p_timezone text, p_start timestamptz, p_end timestamptz, p_provider_id text, p_model_id text
+    p_interval text, p_timezone text, p_start timestamptz, p_end timestamptz, p_provider_id text, p_model_id text,
+    p_merged boolean DEFAULT false
 )
 RETURNS TABLE (
     interval_start timestamptz,
@@ -39,7 +40,9 @@ BEGIN
     END IF;
     IF first_bucket >= end_bucket AND p_end IS NOT NULL THEN  -- no whole bucket lies in the range
         RETURN QUERY
-        SELECT * FROM chat_stats_scan_histograms(p_interval, p_timezone, p_start, p_end, p_provider_id, p_model_id);
+        SELECT * FROM chat_stats_scan_histograms(
+            p_interval, p_timezone, p_start, p_end, p_provider_id, p_model_id, p_merged
+        );
         RETURN;
     END IF;
 
@@ -116,9 +119,12 @@ BEGIN
         FROM chat_stats_scan_histograms(p_interval, p_timezone, end_bucket, p_end, p_provider_id, p_model_id) AS e
         WHERE end_bucket < p_end
     )
-    SELECT p.interval_start, p.model_id, p.bin, sum(p.n)::bigint
+    SELECT p.interval_start, CASE WHEN NOT p_merged THEN p.model_id END, p.bin, sum(p.n)::bigint
     FROM parts AS p
-    GROUP BY p.interval_start, p.model_id, p.bin
+    WHERE NOT p_merged OR p.model_id IN (
+        SELECT m.id FROM models AS m JOIN providers AS o ON o.id = m.provider_id
+    )
+    GROUP BY 1, 2, 3
     HAVING sum(p.n) <> 0;
 END
 $function$;

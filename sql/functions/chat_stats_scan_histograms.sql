@@ -4,7 +4,8 @@
 SELECT chat_stats_claim_function('chat_stats_scan_histograms');
 
 CREATE OR REPLACE FUNCTION chat_stats_scan_histograms(
-    p_interval text, p_timezone text, p_start timestamptz, p_end timestamptz, p_provider_id text, p_model_id text
+    p_interval text, p_timezone text, p_start timestamptz, p_end timestamptz, p_provider_id text, p_model_id text,
+    p_merged boolean DEFAULT false
 )
 RETURNS TABLE (
     interval_start timestamptz,
@@ -19,7 +20,7 @@ AS $function$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
-    SELECT h.interval_start, h.model_id, h.bin, sum(h.n)::bigint
+    SELECT h.interval_start, CASE WHEN NOT p_merged THEN h.model_id END, h.bin, sum(h.n)::bigint
     FROM (
         SELECT
             chat_stats_interval_start(p_interval, chat_stats_bucket(r.created_at), p_timezone), r.model_id,
@@ -46,7 +47,10 @@ BEGIN
                  AND (p_model_id IS NULL OR m.id::text = p_model_id)
            )
     ) AS h (interval_start, model_id, bin, n)
-    GROUP BY h.interval_start, h.model_id, h.bin
+    WHERE NOT p_merged OR h.model_id IN (
+        SELECT m.id FROM models AS m JOIN providers AS o ON o.id = m.provider_id
+    )
+    GROUP BY 1, 2, 3
     HAVING sum(h.n) <> 0;
 END
 $function$;
