@@ -20,7 +20,7 @@ from rich.table import Table
 
 from bench.dataset import Shape, describe, fill
 from bench.servers import create_database, drop_database, own_servers, settings_for, web_service
-from service.rollup import open_rollup
+from service.rollup.upkeep import open_rollup
 from service.settings import Settings
 
 LARGE_PAGE = 100_000

@@ -30,9 +30,9 @@ from bench.dataset import Shape, describe, fill
 from bench.plot import plot_times
 from bench.servers import create_database, drop_database, own_servers, settings_for
 from bench.writes import CLIENTS, COPIED_ROWS, Writes, measure_writes
-from service.rollup import open_rollup
-from service.rollup_connection import TABLE
-from service.rollup_state import ROLLUP_TABLES
+from service.rollup.connection import TABLE
+from service.rollup.state import ROLLUP_TABLES
+from service.rollup.upkeep import open_rollup
 from service.settings import Settings
 from service.timerange import WINDOWS
 

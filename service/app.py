@@ -10,25 +10,26 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service import VERSION, problems, tracing
-from service.access import Access
+from service import VERSION, problems
 from service.cache import Cache, connect
 from service.database import Database
 from service.document import complete
-from service.download import DOWNLOADS_PER_EXPORT, Downloads
 from service.envelope import Envelope
-from service.explorer import Explorer
+from service.explorer.download import DOWNLOADS_PER_EXPORT, Downloads
+from service.explorer.explorer import Explorer
 from service.fast_path import FastPath
-from service.logs import configure_logging
-from service.metrics import LOCAL_CACHE_ENTRIES, gauge
+from service.observability import tracing
+from service.observability.access import Access
+from service.observability.logs import configure_logging
+from service.observability.metrics import LOCAL_CACHE_ENTRIES, gauge
+from service.observability.request_id import RequestId
+from service.observability.shared_counts import SharedCounts
+from service.observability.vitals import Vitals
 from service.queue import Queue
 from service.rate_limit import RateLimiter, Work
-from service.request_id import RequestId
 from service.routes import documentation, health, metrics, pages, refresh, requests, stats
 from service.settings import Settings, load_settings
-from service.shared_counts import SharedCounts
 from service.stats import Stats
-from service.vitals import Vitals
 
 BASE_PATH = "/api/monitoring"
 

@@ -21,10 +21,10 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError, WatchError
 
-from service import metrics
 from service.entry import VERSION, Entry, Generation, UndecodableEntry, decode, decode_generation, encode
 from service.entry_head import HEAD_BYTES, Head, decode_head
 from service.errors import CacheUnavailable
+from service.observability import metrics
 from service.on_demand import OnDemandRoom
 from service.settings import Settings
 

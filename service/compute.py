@@ -20,10 +20,11 @@ from typing import Any
 
 import asyncpg
 
-from service import metrics, purged, queries
+from service import purged, queries
 from service.aggregations import AGGREGATIONS, Aggregation, Query, Totals
 from service.errors import ComputationTimedOut, NotFound, SchemaError
 from service.methods import LADDER, METHOD_LOG, STEP_DOWN, Method, WrongColumns
+from service.observability import metrics
 from service.percentiles import with_percentiles
 from service.rows import (
     COST_FIELDS,

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service import access, metrics
 from service.aggregations import Query
 from service.auth import brings_key
 from service.envelope import Envelope, Form, Rendered, form_of
 from service.freshness import CacheState
-from service.request_id import HEADER as REQUEST_ID
-from service.request_id import made, name, sent
+from service.observability import access, metrics
+from service.observability.request_id import HEADER as REQUEST_ID
+from service.observability.request_id import made, name, sent
 from service.settings import Settings
 from service.stats import Answer, Stats
 

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from service.errors import ChatStatsError, InvalidParameter, NotAuthenticated
-from service.request_id import HEADER, request_id
+from service.observability.request_id import HEADER, request_id
 
 logger = logging.getLogger(__name__)
 

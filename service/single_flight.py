@@ -5,7 +5,6 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
-from service import metrics
 from service.aggregations import Query
 from service.cache import Cache, Stored
 from service.entry import Entry
@@ -13,6 +12,7 @@ from service.errors import ChatStatsError, DatabaseUnavailable, InvalidParameter
 from service.freshness import CacheState, Freshness
 from service.lease import LEASE_SECONDS, Leases
 from service.local_cache import CAPACITY, LocalCache
+from service.observability import metrics
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,6 @@ from datetime import datetime
 
 import orjson
 
-from service import tracing
 from service.aggregations import AGGREGATIONS, MODEL, MODELS, Query, Totals, narrowed
 from service.cache import Cache, Stored
 from service.compute import Computed, compute
@@ -25,6 +24,7 @@ from service.errors import ComputationTimedOut, InvalidParameter, SchemaError, T
 from service.freshness import CacheState, Freshness, seconds_since
 from service.local_cache import LocalCache
 from service.look_up import LookUps
+from service.observability import tracing
 from service.refresh_report import Refreshed, RefreshReport, new_generation
 from service.rows import Data
 from service.settings import Settings

@@ -17,15 +17,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn
 
-from service import VERSION, migrations, tracing
+from service import VERSION, migrations
 from service.aggregations import AGGREGATIONS
 from service.cache import Cache, connect
 from service.database import Database
 from service.errors import ChatStatsError, InvalidParameter, Unavailable
-from service.logs import configure_logging
+from service.observability import tracing
+from service.observability.logs import configure_logging
+from service.observability.shared_counts import shared_folder
 from service.queue import Queue
 from service.settings import Settings, load_settings
-from service.shared_counts import shared_folder
 from service.stats import Stats
 from service.timerange import WINDOWS, parse_window
 from worker import main as worker_main

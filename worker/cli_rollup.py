@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from service.retention import Purge, open_retention
-from service.rollup import Rollup, open_rollup
-from service.rollup_state import RollupStatus
+from service.rollup.retention import Purge, open_retention
+from service.rollup.state import RollupStatus
+from service.rollup.upkeep import Rollup, open_rollup
 from service.settings import Settings, load_settings
 from service.timerange import parse_moment
 

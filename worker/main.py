@@ -18,11 +18,11 @@ from arq.cron import CronJob, cron
 from arq.worker import Worker, create_worker, func
 from redis.exceptions import RedisError
 
-from service import metrics
 from service.cache import Cache, connect
 from service.database import Database
 from service.errors import ChatStatsError, SettingsError
-from service.exposition import serve_counts
+from service.observability import metrics
+from service.observability.exposition import serve_counts
 from service.queue import REFRESH_JOB, connect_queue, deserialize, health_key, queue_name, serialize
 from service.settings import PREFIX, Settings, load_settings
 from service.stats import Stats

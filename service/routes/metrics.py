@@ -5,8 +5,8 @@ import asyncio
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 
-from service import metrics
-from service.exposition import expose
+from service.observability import metrics
+from service.observability.exposition import expose
 
 router = APIRouter(tags=["health"])
 

@@ -11,7 +11,7 @@ from fastapi import Request
 from pydantic import WithJsonSchema
 
 from service.errors import InvalidParameter
-from service.request_query import FLAT_FIELDS, MAX_TEXT, NESTED
+from service.explorer.query import FLAT_FIELDS, MAX_TEXT, NESTED
 
 
 def one_of(values: Iterable[str]) -> WithJsonSchema:

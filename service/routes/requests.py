@@ -9,13 +9,12 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from service import schemas
 from service.auth import check_read_key
-from service.download import DownloadResponse, unless_disconnected
 from service.envelope import matches
-from service.explorer import LARGE_PAGE, Explorer, etag
-from service.exports import FORMATS, JSON, choose_format
-from service.plot import DEFAULT_POINTS, MAX_POINTS, MIN_POINTS
-from service.rate_limit import count_request, count_rows
-from service.request_query import (
+from service.explorer.download import DownloadResponse, unless_disconnected
+from service.explorer.explorer import LARGE_PAGE, Explorer, etag
+from service.explorer.exports import FORMATS, JSON, choose_format
+from service.explorer.plot import DEFAULT_POINTS, MAX_POINTS, MIN_POINTS
+from service.explorer.query import (
     DEFAULT_LIMIT,
     FLAT_FIELDS,
     MAX_LIMIT,
@@ -29,7 +28,8 @@ from service.request_query import (
     parse_filters,
     parse_number,
 )
-from service.request_schemas import PlotAnswer, RequestsAnswer
+from service.explorer.schemas import PlotAnswer, RequestsAnswer
+from service.rate_limit import count_request, count_rows
 from service.routes import parameters
 from service.routes.stats import Range
 from service.settings import Settings

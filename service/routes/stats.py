@@ -7,9 +7,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from service import aggregations, schemas
-from service.access import ANSWER
 from service.aggregations import AGGREGATIONS, Aggregation
 from service.auth import check_read_key
+from service.observability.access import ANSWER
 from service.rate_limit import Work, client_of, count_request
 from service.routes import parameters
 from service.timerange import WINDOWS, TimeRange, parse_time_range

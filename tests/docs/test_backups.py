@@ -31,7 +31,7 @@ STATISTICS = (
 
 async def test_all_statistics_come_back_from_the_backup(empty_database: str) -> None:
     await fill(empty_database)
-    env = environment(empty_database, "redis://127.0.0.1:1/0")
+    env = environment(empty_database, "redis://127.0.0.1:1/0", connect_timeout_seconds=10)
     run(env, "rollup", "enable")
     run(env, "rollup", "purge", "--before", f"{datetime.now(UTC) - timedelta(days=86):%Y-%m-%d}")
     connection = await asyncpg.connect(empty_database)

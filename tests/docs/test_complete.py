@@ -8,8 +8,8 @@ import typer
 import yaml
 
 from service.app import create_app
-from service.metrics import METRICS
 from service.migrations import SQL
+from service.observability.metrics import METRICS
 from service.settings import PREFIX, Settings
 from tests.docs.documents import DOCUMENTS, ROOT, sections, text
 from worker.cli import app

@@ -10,8 +10,8 @@ import pytest
 
 from service.aggregations import AGGREGATIONS
 from service.database import Database
-from service.retention import Retention
-from service.rollup import Rollup
+from service.rollup.retention import Retention
+from service.rollup.upkeep import Rollup
 from tests.conftest import SettingsFactory, make_settings
 from tests.integration.conftest import OpenClient
 

@@ -10,8 +10,8 @@ import httpx
 import orjson
 import pytest
 
-from service.logs import configure_logging
-from service.request_id import request_id
+from service.observability.logs import configure_logging
+from service.observability.request_id import request_id
 from tests.conftest import SettingsFactory
 from tests.integration.conftest import OpenClient
 
@@ -83,10 +83,10 @@ async def test_the_access_log_is_off_unless_it_is_asked_for(
     client_of: OpenClient, settings_with: SettingsFactory, log: io.StringIO, gateway: asyncpg.Connection
 ) -> None:
     await (await client_of(settings_with())).get("/chat-requests/counts")
-    assert not [line for line in lines(log) if line["logger"] == "service.access"]
+    assert not [line for line in lines(log) if line["logger"] == "service.observability.access"]
     client = await client_of(settings_with(access_log=True))
     await client.get("/chat-requests/models?window=24h", headers={"X-Request-ID": "one"})
-    (line,) = [line for line in lines(log) if line["logger"] == "service.access"]
+    (line,) = [line for line in lines(log) if line["logger"] == "service.observability.access"]
     assert line["duration_ms"] > 0
     assert {name: line[name] for name in ("http_method", "target", "status", "cache", "method")} == {
         "http_method": "GET",

@@ -7,9 +7,9 @@ import httpx
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics_families
 
-from service import vitals
-from service.metrics import METRICS
-from service.rollup import open_rollup
+from service.observability import vitals
+from service.observability.metrics import METRICS
+from service.rollup.upkeep import open_rollup
 from service.settings import Settings
 from tests.conftest import SettingsFactory
 from tests.integration.conftest import Flow, OpenClient

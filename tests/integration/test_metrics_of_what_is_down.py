@@ -4,7 +4,7 @@ import asyncio
 import time
 from contextlib import suppress
 
-from service import vitals
+from service.observability import vitals
 from tests.conftest import make_settings
 from tests.integration.conftest import OpenClient
 from tests.integration.scrape import scrape

@@ -8,7 +8,7 @@ import asyncpg
 import httpx
 import pytest
 
-from service.plot import _slots
+from service.explorer.plot import _slots
 from tests.integration.conftest import OpenClient
 
 PATH = "/chat-requests/plot-data"
@@ -173,7 +173,7 @@ def test_slots_cover_the_range_and_are_powers_of_two_wide() -> None:
 async def test_without_the_database_the_last_plot_is_served_as_stale(
     client: httpx.AsyncClient, gateway: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.explorer.PLOT_SECONDS", 0)
+    monkeypatch.setattr("service.explorer.explorer.PLOT_SECONDS", 0)
     known = await get(client)
     assert known["metadata"]["cache"] == "miss"
     await client._transport.app.state.database.close()

@@ -12,8 +12,8 @@ import pyarrow.parquet
 import pytest
 from pydantic import SecretStr
 
-from service.request_reading import MERGED_MODELS
-from service.rollup import open_rollup
+from service.explorer.reading import MERGED_MODELS
+from service.rollup.upkeep import open_rollup
 from service.settings import Settings
 from tests.conftest import SettingsFactory, _create_database, make_settings, run_migrations
 from tests.integration.conftest import OpenClient

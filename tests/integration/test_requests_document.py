@@ -5,7 +5,7 @@ import httpx
 import pytest
 
 from service.app import create_app
-from service.request_schemas import PlotAnswer, RequestsAnswer
+from service.explorer.schemas import PlotAnswer, RequestsAnswer
 from service.settings import Settings
 
 EXAMPLES = [

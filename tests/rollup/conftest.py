@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 import asyncpg
 import pytest
 
-from service.rollup import Rollup
+from service.rollup.upkeep import Rollup
 from tests.processes import environment
 from tests.rollup.exactness import COMPARISON
 from tests.rollup.workload import fill

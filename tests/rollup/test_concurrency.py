@@ -7,8 +7,8 @@ from random import Random
 import asyncpg
 import pytest
 
-from service import rollup as upkeep
-from service.rollup import Rollup
+from service.rollup import upkeep
+from service.rollup.upkeep import Rollup
 from tests.conftest import Connection
 from tests.rollup.conftest import ignored
 from tests.rollup.exactness import assert_exact, differences, some_questions

@@ -6,11 +6,11 @@ import json
 import asyncpg
 import pytest
 
-from service import rollup as upkeep
 from service.database import LOCK_CLASS
-from service.rollup import Rollup
-from service.rollup_connection import UPKEEP_LOCK
-from service.rollup_state import ROLLUP_TABLES
+from service.rollup import upkeep
+from service.rollup.connection import UPKEEP_LOCK
+from service.rollup.state import ROLLUP_TABLES
+from service.rollup.upkeep import Rollup
 from tests.conftest import Connection, run_migrations
 from tests.processes import chat_stats
 from tests.rollup.conftest import ignored

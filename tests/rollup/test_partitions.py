@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 import asyncpg
 import pytest
 
-from service import retention as purging
-from service.retention import Retention
-from service.rollup import Rollup
-from service.rollup_connection import TABLE
+from service.rollup import retention as purging
+from service.rollup.connection import TABLE
+from service.rollup.retention import Retention
+from service.rollup.upkeep import Rollup
 from tests.conftest import run_migrations
 from tests.rollup.conftest import ignored
 from tests.rollup.exactness import COMPARISON, assert_exact

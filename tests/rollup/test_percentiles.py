@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from service import queries
-from service.rollup import Rollup
+from service.rollup.upkeep import Rollup
 from tests.rollup.conftest import ignored
 
 pytestmark = pytest.mark.every_postgres

@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 
 from service.errors import DatabaseUnavailable, SchemaError
-from service.rollup import Rollup
+from service.rollup.upkeep import Rollup
 from service.settings import Settings
 from tests.conftest import Connection, run_migrations
 from tests.rollup.conftest import ignored

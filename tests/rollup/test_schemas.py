@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from service.errors import SchemaError
-from service.rollup import Rollup
+from service.rollup.upkeep import Rollup
 from tests.conftest import run_migrations
 from tests.rollup.conftest import ignored
 from tests.rollup.exactness import COMPARISON, assert_exact

@@ -15,10 +15,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from service import retention as purging
 from service.errors import DatabaseBusy
-from service.retention import Retention
-from service.rollup import Rollup
+from service.rollup import retention as purging
+from service.rollup.retention import Retention
+from service.rollup.upkeep import Rollup
 from tests.rollup import workload
 from tests.rollup.conftest import ignored
 from tests.rollup.exactness import COMPARISON_WITH_MODEL, MODEL, MOMENTS, differences, some_questions

@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from service import queries
-from service.rollup import Rollup
+from service.rollup.upkeep import Rollup
 
 pytestmark = pytest.mark.every_postgres
 

@@ -2,8 +2,8 @@
 
 import asyncpg
 
-from service.rollup import Rollup
-from service.rollup_state import ROLLUP_TABLES
+from service.rollup.state import ROLLUP_TABLES
+from service.rollup.upkeep import Rollup
 from tests.conftest import Connection, run_migrations
 from tests.rollup.conftest import ignored
 from tests.rollup.exactness import COMPARISON, assert_exact

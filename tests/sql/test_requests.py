@@ -10,10 +10,10 @@ import pytest
 
 from service import queries
 from service.database import Database
-from service.plot import sample as sample_points
-from service.request_query import NESTED_FIELDS, Filters, Position, RequestQuery
-from service.request_reading import MERGED_MODELS, Reading
-from service.requests import Requests
+from service.explorer.plot import sample as sample_points
+from service.explorer.query import NESTED_FIELDS, Filters, Position, RequestQuery
+from service.explorer.reading import MERGED_MODELS, Reading
+from service.explorer.requests import Requests
 from service.snapshot import Snapshot
 from service.timerange import TimeRange
 from tests.sql import sample

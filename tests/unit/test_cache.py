@@ -9,7 +9,7 @@ import fakeredis
 import pytest
 
 from service.cache import Cache, Stored, connect
-from service.entry import Entry, Generation, UndecodableEntry, decode, encode
+from service.entry import VERSION, Entry, Generation, UndecodableEntry, decode, encode
 from service.errors import CacheUnavailable
 from service.local_cache import LocalCache
 from service.settings import Settings
@@ -48,7 +48,7 @@ def test_an_entry_comes_back_as_it_was_stored() -> None:
 
 def test_an_entry_describes_itself_in_one_line_of_json() -> None:
     line = encode(ENTRY).splitlines()[0]
-    assert line.startswith(b'{"format":"chat-stats/1"')
+    assert line.startswith(b'{"format":"chat-stats/%d"' % VERSION)
     assert b'"method":"rpc"' in line
 
 
@@ -60,8 +60,8 @@ def test_an_entry_describes_itself_in_one_line_of_json() -> None:
         b"null\n[]",
         b"[]\n[]",
         b"12",
-        b'{"format":"chat-stats/1"}\n[]',
-        b'{"format":"chat-stats/2","length":2}\n[]',
+        b'{"format":"chat-stats/%d"}\n[]' % VERSION,
+        b'{"format":"chat-stats/%d","length":2}\n[]' % (VERSION + 1),
         encode(ENTRY)[:-1],
         encode(ENTRY) + b" ",
         encode(ENTRY)[:40],

@@ -6,9 +6,9 @@ from pathlib import Path
 import orjson
 import pytest
 
-from service import metrics
-from service.metrics import FOLDED_DELTAS, PROCESSES, REFRESH_DURATION, REQUESTS, Counts
-from service.shared_counts import SharedCounts
+from service.observability import metrics
+from service.observability.metrics import FOLDED_DELTAS, PROCESSES, REFRESH_DURATION, REQUESTS, Counts
+from service.observability.shared_counts import SharedCounts
 
 
 @pytest.fixture(autouse=True)

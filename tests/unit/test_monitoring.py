@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from service.metrics import METRICS
+from service.observability.metrics import METRICS
 
 ROOT = Path(__file__).parents[2]
 DOCS = (ROOT / "docs/metrics.md").read_text()

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import InvalidParameter, NotAcceptable
-from service.exports import choose_format
-from service.request_query import (
+from service.explorer.exports import choose_format
+from service.explorer.query import (
     FLAT_FIELDS,
     NESTED_FIELDS,
     Filters,

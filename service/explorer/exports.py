@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import orjson
 
 from service.errors import InvalidParameter, NotAcceptable
-from service.requests import Row
+from service.explorer.requests import Row
 
 _JSON_OPTIONS = orjson.OPT_UTC_Z
 

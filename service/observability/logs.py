@@ -7,7 +7,7 @@ import logging
 
 from pythonjsonlogger.orjson import OrjsonFormatter
 
-from service.request_id import request_id
+from service.observability.request_id import request_id
 from service.settings import Settings
 
 

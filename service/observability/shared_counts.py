@@ -19,9 +19,9 @@ from typing import IO
 
 import orjson
 
-from service import metrics
 from service.errors import SettingsError
-from service.metrics import Counts
+from service.observability import metrics
+from service.observability.metrics import Counts
 from service.settings import PREFIX
 
 logger = logging.getLogger(__name__)

@@ -9,8 +9,8 @@ import asyncpg
 
 from service import queries
 from service.errors import SchemaError
-from service.rollup_connection import TABLE, UpkeepConnection
-from service.rollup_triggers import TRIGGERS
+from service.rollup.connection import TABLE, UpkeepConnection
+from service.rollup.triggers import TRIGGERS
 
 STATE_TABLE = "chat_stats_rollup_state"
 #: What is kept of requests that were purged. Not a part of the rollup, which is made from it too.

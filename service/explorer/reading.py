@@ -11,7 +11,7 @@ import orjson
 
 from service import queries
 from service.errors import ComputationTimedOut, InvalidParameter, SchemaError
-from service.request_query import MODEL_COLUMNS, Filters, Position, wrong_cursor
+from service.explorer.query import MODEL_COLUMNS, Filters, Position, wrong_cursor
 from service.snapshot import Snapshot
 
 #: Rows of the first batch, which is to come soon, and of the later ones; fewer when rows are long.

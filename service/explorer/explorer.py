@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from service import plot, queries
+from service import queries
 from service.database import Database
 from service.errors import ComputationTimedOut, Unavailable
-from service.exports import JSON, Format, encode, encoder
+from service.explorer import plot
+from service.explorer.exports import JSON, Format, encode, encoder
+from service.explorer.query import NESTED_FIELDS, Filters, RequestQuery, encode_cursor
+from service.explorer.reading import BATCH_ROWS, Reading, fetch
+from service.explorer.requests import Requests
 from service.freshness import CacheState
-from service.request_query import NESTED_FIELDS, Filters, RequestQuery, encode_cursor
-from service.request_reading import BATCH_ROWS, Reading, fetch
-from service.requests import Requests
 from service.settings import Settings
 
 #: Pages of more rows than this are exports: they take long, and wait for each other instead of for the rest.

@@ -7,7 +7,7 @@ import asyncpg
 
 from service import queries
 from service.errors import DatabaseBusy, SchemaError
-from service.rollup_connection import ERRORS, TABLE, UpkeepConnection, translated
+from service.rollup.connection import ERRORS, TABLE, UpkeepConnection, translated
 
 #: Longest time in milliseconds that a writer waits while triggers are created or dropped.
 LOCK_MS = 100

@@ -18,7 +18,7 @@ import asyncpg
 
 from service import queries
 from service.errors import ComputationTimedOut, InvalidParameter
-from service.request_query import (
+from service.explorer.query import (
     NESTED,
     ODD_MOMENT,
     REQUEST_COLUMNS,
@@ -27,7 +27,7 @@ from service.request_query import (
     RequestQuery,
     row_columns,
 )
-from service.request_reading import Model, Reading, fetch, model_of
+from service.explorer.reading import Model, Reading, fetch, model_of
 from service.snapshot import Snapshot
 
 logger = logging.getLogger(__name__)

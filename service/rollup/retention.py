@@ -18,9 +18,9 @@ import orjson
 
 from service import queries
 from service.errors import DatabaseBusy, InvalidParameter, SchemaError
-from service.partitions import keep_detached
-from service.rollup import Rollup, open_rollup
-from service.rollup_connection import ERRORS, TABLE, UpkeepConnection, translated
+from service.rollup.connection import ERRORS, TABLE, UpkeepConnection, translated
+from service.rollup.partitions import keep_detached
+from service.rollup.upkeep import Rollup, open_rollup
 from service.settings import Settings
 
 #: Requests that one transaction deletes, about: it ends at the end of a bucket.

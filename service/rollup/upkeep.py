@@ -17,10 +17,10 @@ import asyncpg
 from service import queries
 from service.database import LOCK_CLASS, connect
 from service.errors import DatabaseBusy, DatabaseUnavailable, SchemaError
-from service.partitions import forget_partitions, keep_detached
-from service.rollup_connection import ERRORS, FOLD_LOCK, TABLE, UpkeepConnection
-from service.rollup_state import PURGED_TABLE, ROLLUP_TABLES, STATE_TABLE, RollupStatus, read_status
-from service.rollup_triggers import TRIGGERS, count_triggers, create_triggers, drop_triggers, require_rights
+from service.rollup.connection import ERRORS, FOLD_LOCK, TABLE, UpkeepConnection
+from service.rollup.partitions import forget_partitions, keep_detached
+from service.rollup.state import PURGED_TABLE, ROLLUP_TABLES, STATE_TABLE, RollupStatus, read_status
+from service.rollup.triggers import TRIGGERS, count_triggers, create_triggers, drop_triggers, require_rights
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)

@@ -13,15 +13,15 @@ from typing import cast
 
 import asyncpg
 
-from service import metrics
 from service.aggregations import AGGREGATIONS, Query
 from service.cache import Cache
 from service.database import Database
 from service.errors import ChatStatsError
-from service.metrics import Labels, Metric
+from service.observability import metrics
+from service.observability.metrics import Labels, Metric
 from service.outages import OUTAGES
 from service.queue import Queue
-from service.rollup import Rollup
+from service.rollup.upkeep import Rollup
 from service.settings import Settings
 from service.timerange import TimeRange
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import asyncpg
 
-from service.request_query import REQUEST_COLUMNS
-from service.request_reading import Reading, fetch
+from service.explorer.query import REQUEST_COLUMNS
+from service.explorer.reading import Reading, fetch
 
 DEFAULT_POINTS = 2000
 MAX_POINTS = 5000

@@ -1,0 +1,1 @@
+"""Single requests: filters, pages, downloads, and points for plots."""
