@@ -15,9 +15,13 @@ async def test_the_age_of_what_is_shown_ticks(service: Service, tab: OpenTab) ->
     await page.goto(service.url)
     await expect(page.locator("#freshness-state")).to_have_text("Live")
     age = page.locator("#freshness-age")
-    before = int((await age.inner_text()).split()[1])
-    await page.clock.run_for(5000)
-    assert int((await age.inner_text()).split()[1]) >= before + 4
+    for _ in range(2):
+        before = int((await age.inner_text()).split()[1])
+        await page.clock.run_for(5000)
+        after = int((await age.inner_text()).split()[1])
+        if after >= before:  # else newer numbers came meanwhile, as they do once a minute
+            break
+    assert after >= before + 4
 
 
 async def test_it_says_by_which_method_each_part_was_computed(service: Service, tab: OpenTab) -> None:
