@@ -254,14 +254,19 @@ class RollupMachine(RuleBasedStateMachine):
         repairer = self.database.repairer
         if any(writer.truncated for writer in self.database.writers):
             return
-        await repairer.execute(
-            "INSERT INTO purged_requests SELECT * FROM chat_completion_requests WHERE created_at < $1", before
+        # Among them may be one of the same id as one that was purged earlier, so they are known by their place.
+        places = await repairer.fetch(
+            "INSERT INTO purged_requests SELECT * FROM chat_completion_requests WHERE created_at < $1 "
+            "RETURNING ctid",
+            before,
         )
         try:
             await Retention(repairer).purge(before, ignored)
         finally:
             await repairer.execute(
-                "DELETE FROM purged_requests WHERE id IN (SELECT id FROM chat_completion_requests)"
+                "DELETE FROM purged_requests "
+                "WHERE ctid = ANY ($1::tid[]) AND id IN (SELECT id FROM chat_completion_requests)",
+                [place["ctid"] for place in places],
             )
 
     @rule(rows=rows)
