@@ -17,7 +17,15 @@ import asyncpg
 import httpx
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Request, async_playwright
+from playwright.async_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    Request,
+    async_playwright,
+    expect,
+)
 
 from tests.conftest import run_migrations
 from tests.processes import Process, answers, environment, until
@@ -30,6 +38,9 @@ from worker.local_servers import (
 
 #: Enough for 90 days of all providers, few enough to load within a second.
 REQUESTS = 20_000
+
+#: Milliseconds: a busy machine is slow to draw.
+expect.set_options(timeout=15_000)
 
 _numbers = count(1)
 

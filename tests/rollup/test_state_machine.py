@@ -254,7 +254,7 @@ class RollupMachine(RuleBasedStateMachine):
         repairer = self.database.repairer
         if any(writer.truncated for writer in self.database.writers):
             return
-        # Among them may be one of the same id as one that was purged earlier, so they are known by their place.
+        # Known by their place: one that was purged earlier may have had the same id.
         places = await repairer.fetch(
             "INSERT INTO purged_requests SELECT * FROM chat_completion_requests WHERE created_at < $1 "
             "RETURNING ctid",
