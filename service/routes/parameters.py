@@ -50,10 +50,22 @@ FIELDS = WithJsonSchema(
 )
 
 
+#: All parameters in the query string of GET operations; each is given once.
+SINGLE = frozenset(
+    (
+        *("window", "start_date", "end_date", "provider_id", "model_id", "bucket", "group_by", "timezone"),
+        *("model_name", "status", "limit", "offset", "cursor", "fields", "format", "points"),
+    )
+)
+
+
 def check_given_once(request: Request) -> None:
-    """Refuse a parameter that is given twice: answering by one of its values would be silently wrong."""
+    """Refuse a parameter that is given twice: answering by one of its values would be silently wrong.
+
+    Names that mean nothing are ignored, as they are when given once.
+    """
     seen = set()
     for name, _ in request.query_params.multi_items():
-        if name in seen:
-            raise InvalidParameter(name[:40], f"give {name[:40]} once: there can be only one")
+        if name in seen and name in SINGLE:
+            raise InvalidParameter(name, f"give {name} once: there can be only one")
         seen.add(name)

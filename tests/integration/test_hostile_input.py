@@ -54,7 +54,6 @@ REFUSED = {
         ("model_id=1.0", "model_id"),
         ("model_id=9223372036854775808", "model_id"),
         ("model_id=1&model_id=2", "model_id"),
-        ("model_id[]=1&model_id[]=2", "model_id[]"),
         ("window=1H", "window"),
         ("window=1h;start_date=2026-01-01", "window"),
         ("window=1h&window=24h", "window"),
@@ -129,6 +128,7 @@ ANSWERED = [
     ("offset=4611686018427387904", 6),
     ("fields=" + "id," * 2000 + "id", 6),
     ("&&&=&", 6),
+    ("unknown=1&unknown=2", 6),
 ]
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from service.app import create_app
 from service.explorer.schemas import PlotAnswer, RequestsAnswer
+from service.routes.parameters import SINGLE
 from service.settings import Settings
 
 EXAMPLES = [
@@ -48,3 +49,14 @@ def test_every_format_is_documented(settings: Settings) -> None:
     }
     limit = next(each for each in operation["parameters"] if each["name"] == "limit")["schema"]
     assert limit == {"type": "integer", "minimum": 1, "maximum": 100_000, "title": "Limit"}
+
+
+def test_every_parameter_of_a_query_string_is_known_to_be_single(settings: Settings) -> None:
+    paths = create_app(settings).openapi()["paths"]
+    documented = {
+        parameter["name"]
+        for path in paths.values()
+        for parameter in path.get("get", {}).get("parameters", [])
+        if parameter["in"] == "query"
+    }
+    assert documented == SINGLE
