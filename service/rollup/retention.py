@@ -135,8 +135,10 @@ class Retention:
         if done["deleted"]:
             _add(purge, found)
             await self._connection.execute(
+                # Of requests without a model nothing is kept: then there is nothing that could be lost.
                 "UPDATE chat_stats_rollup_state "
-                "SET purged_before = GREATEST(purged_before, $1::text::timestamptz)",
+                "SET purged_before = GREATEST(purged_before, $1::text::timestamptz) "
+                "WHERE EXISTS (SELECT FROM chat_stats_purged)",
                 end,
             )
 

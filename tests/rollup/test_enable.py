@@ -28,8 +28,8 @@ TRIGGERS = "SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'chat\\_stats\\_%'
 
 #: `chat-stats rollup enable` with a backfill in many small chunks.
 SMALL_CHUNKS = (
-    "import sys, service.rollup; service.rollup.CHUNK_REQUESTS = 200; sys.argv = ['', 'rollup', 'enable'];"
-    "from worker.cli import main; main()"
+    "import sys; from service.rollup import upkeep; upkeep.CHUNK_REQUESTS = 200;"
+    "sys.argv = ['', 'rollup', 'enable']; from worker.cli import main; main()"
 )
 
 

@@ -478,3 +478,14 @@ async def test_the_command_says_what_it_did_and_refuses_what_makes_no_sense(
     assert (refused.returncode, "not an ISO 8601 date" in refused.stderr) == (2, True), refused
     with pytest.raises(InvalidParameter):
         await purge(rolled_up, datetime.now(UTC) + timedelta(minutes=1))
+
+
+async def test_a_repair_misses_nothing_where_only_requests_without_a_model_were_purged(
+    rolled_up: Connection,
+) -> None:
+    await rolled_up.execute(
+        "INSERT INTO chat_completion_requests (model_id, created_at) VALUES (NULL, '2001-01-01T00:00:00Z')"
+    )
+    await Retention(rolled_up).purge(datetime(2002, 1, 1, tzinfo=UTC), ignored)
+    assert await rolled_up.fetchval(REQUESTS + " WHERE created_at < '2002-01-01'") == 0
+    assert await Rollup(rolled_up).repair(ignored) == 0
