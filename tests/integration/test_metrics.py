@@ -84,7 +84,7 @@ async def test_a_computation_is_counted_by_method_and_a_change_of_method_too(
 async def test_computations_that_run_and_that_fail_are_seen(
     client_of: OpenClient, settings_with: SettingsFactory, gateway: asyncpg.Connection
 ) -> None:
-    client = await client_of(settings_with(connect_timeout_seconds=1))
+    client = await client_of(settings_with(connect_timeout_seconds=3))
     before = await scrape(client)
     transaction = gateway.transaction()
     await transaction.start()
