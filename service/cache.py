@@ -21,8 +21,18 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError, WatchError
 
-from service.entry import VERSION, Entry, Generation, UndecodableEntry, decode, decode_generation, encode
-from service.entry_head import HEAD_BYTES, Head, decode_head
+from service.entry import (
+    HEAD_BYTES,
+    VERSION,
+    Entry,
+    Generation,
+    Head,
+    UndecodableEntry,
+    decode,
+    decode_generation,
+    decode_head,
+    encode,
+)
 from service.errors import CacheUnavailable
 from service.observability import metrics
 from service.on_demand import OnDemandRoom

@@ -17,6 +17,10 @@ from service.compression import Beginning, begin
 VERSION = 2
 
 
+#: Bytes from the start of a stored entry in which its first line ends.
+HEAD_BYTES = 1024
+
+
 class UndecodableEntry(Exception):
     """What is stored under a key is not an entry of this version, or not a whole one."""
 
@@ -84,12 +88,11 @@ def decode(stored: bytes) -> Entry:
             raise UndecodableEntry("it has another format")
         if (header["length"], header["crc32"]) != (len(body), zlib.crc32(body)):
             raise UndecodableEntry("it is truncated or damaged")
-        computed_at = datetime.fromisoformat(header["computed_at"])
         return Entry(
             body=body,
             totals=dict(header["totals"]),
             method=str(header["method"]),
-            computed_at=computed_at if computed_at.tzinfo else computed_at.replace(tzinfo=UTC),
+            computed_at=_moment(header["computed_at"]),
             compute_ms=float(header["compute_ms"]),
             generation=str(header["generation"]),
             unavailable=tuple(header["unavailable"]),
@@ -97,6 +100,25 @@ def decode(stored: bytes) -> Entry:
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UndecodableEntry(f"it is no chat-stats entry ({type(error).__name__})") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """How and when an entry was computed: what can be known without reading its body."""
+
+    method: str
+    computed_at: datetime
+
+
+def decode_head(start: object) -> Head | None:
+    """Read the first `HEAD_BYTES` of a stored form; None when there are none, or something else."""
+    if not isinstance(start, bytes):  # an error of Redis: what lies there is no string
+        return None
+    try:
+        header = orjson.loads(start.partition(b"\n")[0])
+        return Head(str(header["method"]), _moment(header["computed_at"]))
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,13 +143,18 @@ def decode_generation(stored: bytes | None) -> Generation | None:
     """Read what `Generation.encode` wrote; None when there is nothing, or something else."""
     try:
         fields = orjson.loads(stored or b"")
-        computed_at = datetime.fromisoformat(fields["computed_at"])
         return Generation(
             str(fields["generation"]),
-            computed_at if computed_at.tzinfo else computed_at.replace(tzinfo=UTC),
+            _moment(fields["computed_at"]),
             float(fields["duration_ms"]),
             int(fields["entries"]),
             int(fields["failed"]),
         )
     except (ValueError, KeyError, TypeError):
         return None
+
+
+def _moment(text: str) -> datetime:
+    """Read a time; one without an offset means UTC."""
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
