@@ -32,7 +32,7 @@ PAUSE = 1.0
 #: Longest time in milliseconds to wait for a request that somebody else has locked. Shorter than Postgres's
 #: deadlock_timeout, so that it is never the gateway that has to give way.
 LOCK_MS = 200
-#: Attempts at a chunk in which somebody changes requests meanwhile, and seconds between them.
+#: Attempts at requests which somebody changes meanwhile, each at half as many, and seconds between them.
 ATTEMPTS = 20
 RETRY_SECONDS = 0.25
 
@@ -64,6 +64,8 @@ class Retention:
     def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
         self._connection = UpkeepConnection(connection)
         self._rollup = Rollup(connection)
+        #: Requests of the next chunk: fewer while somebody changes them, since that takes less time.
+        self._batch = BATCH_REQUESTS
 
     async def estimate_requests(self, before: datetime) -> int:
         """Return about how many requests are older, from the table's statistics."""
@@ -90,48 +92,52 @@ class Retention:
             await keep_detached(self._connection.fetch)
             end = await self._connection.fetchval("SELECT chat_stats_bucket($1)::text", before)
             purge = Purge(end, dry_run)
-            async for chunk in self._chunks(end):
-                started = time.monotonic()
-                await (self._look_at(*chunk, purge) if dry_run else self._delete(*chunk, purge))
+            place, step = "-infinity", self._look_at if dry_run else self._delete
+            while (reached := await step(place, purge)) is not None:
+                place = reached
                 progress(purge.requests)
-                if not dry_run:
-                    if purge.differing:
-                        await self._rollup._record_audit(purge.differing)
-                        break
-                    await self._rollup.fold()
-                    await asyncio.sleep((time.monotonic() - started) * PAUSE)
             return purge
 
-    async def _chunks(self, end: str) -> AsyncIterator[tuple[str, str]]:
-        place = "-infinity"
-        while found := await self._connection.fetch(
-            queries.load("retention_next_chunk"), place, BATCH_REQUESTS - 1, end, BATCH_DAYS
-        ):
-            yield found[0]["start"], found[0]["end"]
-            place = found[0]["end"]
+    async def _chunk(self, place: str, end: str, requests: int) -> tuple[str, str] | None:
+        """Return where the next chunk of about so many requests starts and ends, or None at the end."""
+        found = await self._connection.fetch(
+            queries.load("retention_next_chunk"), place, requests - 1, end, BATCH_DAYS
+        )
+        return (found[0]["start"], found[0]["end"]) if found else None
 
-    async def _look_at(self, start: str, end: str, purge: Purge) -> None:
+    async def _look_at(self, place: str, purge: Purge) -> str | None:
+        """Count what the next chunk from `place` on holds. Return where it ends, or None at the end."""
+        if (chunk := await self._chunk(place, purge.before, BATCH_REQUESTS)) is None:
+            return None
         async with self._snapshot("ACCESS SHARE"):
-            _add(purge, await self._connection.raw.fetchrow(queries.load("retention_chunk"), start, end))
-            purge.differing += await self._connection.raw.fetchval(
-                queries.load("rollup_differences"), start, end
-            )
+            _add(purge, await self._connection.raw.fetchrow(queries.load("retention_chunk"), *chunk))
+            purge.differing += await self._connection.raw.fetchval(queries.load("rollup_differences"), *chunk)
+        return chunk[1]
 
-    async def _delete(self, start: str, end: str, purge: Purge) -> None:
+    async def _delete(self, place: str, purge: Purge) -> str | None:
+        """Delete the next chunk from `place` on. Return where it ends, or None where the purge ends."""
+        started = time.monotonic()
         for _attempt in range(ATTEMPTS):
+            if (chunk := await self._chunk(place, purge.before, self._batch)) is None:
+                return None
             try:
                 async with self._snapshot("ROW EXCLUSIVE"):
-                    found = await self._connection.raw.fetchrow(queries.load("retention_chunk"), start, end)
-                    done = await self._connection.raw.fetchrow(queries.load("retention_purge"), start, end)
+                    found = await self._connection.raw.fetchrow(queries.load("retention_chunk"), *chunk)
+                    done = await self._connection.raw.fetchrow(queries.load("retention_purge"), *chunk)
+                self._batch = min(2 * self._batch, BATCH_REQUESTS)
                 break
             except _IN_THE_WAY:
+                self._batch = max(self._batch // 2, 1)
                 await asyncio.sleep(RETRY_SECONDS)
         else:
             raise DatabaseBusy(
-                f"requests between {start} and {end} are being changed all the time; those before were purged"
+                f"requests from {place} on are being changed all the time; those before were purged"
             )
         assert done is not None
-        purge.differing = done["differing"]
+        if done["differing"]:
+            purge.differing = done["differing"]
+            await self._rollup._record_audit(purge.differing)
+            return None
         if done["deleted"]:
             _add(purge, found)
             await self._connection.execute(
@@ -139,8 +145,11 @@ class Retention:
                 "UPDATE chat_stats_rollup_state "
                 "SET purged_before = GREATEST(purged_before, $1::text::timestamptz) "
                 "WHERE EXISTS (SELECT FROM chat_stats_purged)",
-                end,
+                chunk[1],
             )
+        await self._rollup.fold()
+        await asyncio.sleep((time.monotonic() - started) * PAUSE)
+        return chunk[1]
 
     @asynccontextmanager
     async def _snapshot(self, lock: str) -> AsyncIterator[None]:

@@ -18,7 +18,7 @@ const FEW_MONTHS = 7;
 const ZONE = Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC";
 
 const main = document.getElementById("main");
-let current = null; // {route, view, heading, crumbs, abort}
+let current = null; // {route, view, heading, crumbs, abort, used: whether somebody has begun to use the view}
 let timer = null;
 let failures = 0;
 let stale = 0;
@@ -31,7 +31,7 @@ function show(route, { focus }) {
   const view = create(route, ZONE);
   const heading = h("h1", { tabindex: "-1" });
   const crumbs = h("nav", { class: "crumbs", "aria-label": "Path" });
-  current = { route, view, heading, crumbs, abort: new AbortController() };
+  current = { route, view, heading, crumbs, abort: new AbortController(), used: false };
   main.replaceChildren(h("div", { class: "view-head" }, h("div", {}, crumbs, heading, view.subtitle ?? null), ranges(route)), view.element);
   render();
   if (focus === "heading") heading.focus({ preventScroll: true });
@@ -66,14 +66,14 @@ function render() {
     crumbs.dataset.trail = trail;
     crumbs.replaceChildren(...(trail ? [h("ol", {}, path.map((step) => h("li", {}, h("a", { href: step.href }, name(step.text)))))] : []));
   }
-  if (route.range.bucket === "1mo" && view.series.data?.length > 0 && view.series.data.length <= FEW_MONTHS) return refine();
+  if (route.range.bucket === "1mo" && !current.used && view.series.data?.length > 0 && view.series.data.length <= FEW_MONTHS) return refine();
   view.parts.forEach((part) => part.render());
   document.getElementById("forget-key").hidden = !key.get();
   tick();
   return undefined;
 }
 
-/** Show all time by days: over a short history, months are but a handful of bars. */
+/** Show all time by days: over a short history, months are but a handful of bars. Not while a view is in use. */
 function refine() {
   const { route, heading } = current;
   const active = document.activeElement;
@@ -142,6 +142,11 @@ function leave() {
   freshness.show([], poll);
 }
 
+for (const use of ["focusin", "click"]) {
+  main.addEventListener(use, ({ target }) => {
+    if (current && target !== current.heading && !target.closest(".ranges")) current.used = true;
+  });
+}
 addEventListener("hashchange", () => {
   const route = parse(location.hash);
   if (route === null) return;

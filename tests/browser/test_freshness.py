@@ -5,6 +5,12 @@ from playwright.async_api import Page, expect
 from tests.browser.conftest import OpenTab, Service
 
 
+async def all_parts_loaded(page: Page) -> None:
+    """Wait until every part has an answer; the page is live from the first one on."""
+    await expect(page.locator("#freshness-state")).to_have_text("Live")
+    await expect(page.locator(".panel[data-state=loading]")).to_have_count(0)
+
+
 async def providers_shown(page: Page) -> list[str]:
     return await page.get_by_role("table", name="Providers").locator("tbody tr").all_inner_texts()
 
@@ -62,7 +68,7 @@ async def test_stale_numbers_are_shown_and_said_to_be_stale(own_service: Service
     service.start()
     page = (await tab()).page
     await page.goto(service.url)
-    await expect(page.locator("#freshness-state")).to_have_text("Live")
+    await all_parts_loaded(page)
     before = await providers_shown(page)
     await service.cut_off_database()
     await page.wait_for_timeout(1500)
@@ -92,7 +98,7 @@ async def test_the_last_good_numbers_stay_when_the_service_is_gone(
     service.start()
     page = (await tab()).page
     await page.goto(service.url)
-    await expect(page.locator("#freshness-state")).to_have_text("Live")
+    await all_parts_loaded(page)
     before = await providers_shown(page)
     service.stop()
     await page.evaluate("dispatchEvent(new Event('online'))")

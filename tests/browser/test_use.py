@@ -1,9 +1,10 @@
 """Sorting, searching, keyboard, screen sizes, and names that mean harm."""
 
+import asyncio
 import json
 
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Route, expect
 
 from tests.browser.conftest import OpenTab, Service
 
@@ -25,6 +26,25 @@ async def test_a_table_is_sorted_from_the_keyboard(service: Service, tab: OpenTa
     await page.keyboard.press("Space")
     await expect(header).to_have_attribute("aria-sort", "descending")
     assert (await names.all_inner_texts())[0] > ascending[0]
+
+
+async def test_a_view_in_use_is_not_replaced_by_one_with_more_detail(service: Service, tab: OpenTab) -> None:
+    """All time is shown by months, and by days once it turns out to be short."""
+    page = (await tab()).page
+    arrived = asyncio.Event()
+
+    async def late(route: Route) -> None:
+        await arrived.wait()
+        await route.continue_()
+
+    await page.route("**/timeseries?*bucket=1mo*", late)
+    await page.goto(f"{service.url}#/?range=all")
+    header = page.get_by_role("table", name="Providers").get_by_role("columnheader", name="Provider")
+    await header.get_by_role("button").press("Enter")
+    arrived.set()
+    await expect(page.locator(".panel[data-state=loading]")).to_have_count(0)
+    await expect(header).to_have_attribute("aria-sort", "ascending")
+    await expect(header.get_by_role("button")).to_be_focused()
 
 
 async def test_a_search_narrows_a_table_and_survives_new_numbers(service: Service, tab: OpenTab) -> None:

@@ -94,12 +94,12 @@ async def test_a_key_has_one_share_whatever_else_its_requests_bring(
 async def test_a_redis_that_hangs_is_not_waited_for_again_to_count(
     settings_with: SettingsFactory, gateway: asyncpg.Connection, client_of: OpenClient, hanging_redis: str
 ) -> None:
-    settings = settings_with(rate_limit_misses="3/minute", redis_timeout_seconds=1)
+    settings = settings_with(rate_limit_misses="3/minute", redis_timeout_seconds=2)
     url = type(settings.redis_url)(hanging_redis)
     client = await client_of(settings.model_copy(update={"redis_url": url}))
     started = time.monotonic()
     assert (await ask(client, DAYS[0])).status_code == 200
-    assert time.monotonic() - started < 1.9  # the cache is looked into, for 1 s
+    assert time.monotonic() - started < 3.9  # the cache is looked into, for 2 s
     assert [(await ask(client, day)).status_code for day in DAYS[1:4]] == [200, 200, 429]
 
 

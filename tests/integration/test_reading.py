@@ -69,10 +69,10 @@ async def test_a_client_that_goes_away_does_not_end_the_computation_for_others(
 async def test_an_answer_that_is_too_old_is_served_as_stale_and_computed_anew_behind_it(
     settings_with: SettingsFactory, gateway: asyncpg.Connection, another_flow: OpenFlow
 ) -> None:
-    flow = await another_flow(settings_with(fresh_seconds=0.2))
+    flow = await another_flow(settings_with(fresh_seconds=1))
     old = await flow.stats.read(COUNTS)
     await gateway.execute("INSERT INTO chat_completion_requests (model_id) VALUES (1)")
-    await asyncio.sleep(0.25)
+    await asyncio.sleep(1.05)
     stale = await flow.stats.read(COUNTS)
     assert (stale.state, stale.entry) == (CacheState.STALE, old.entry)
     await wait_for_background(flow.stats)

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 import asyncpg
 import pytest
 
+from service.rollup import retention
 from service.rollup.upkeep import Rollup
 from tests.processes import environment
 from tests.rollup.exactness import COMPARISON
@@ -54,3 +55,11 @@ async def connect(database_url: str) -> AsyncIterator[Callable[[], object]]:
 def env(database_url: str) -> dict[str, str]:
     """Settings of a command for the database of the test; there is no Redis."""
     return environment(database_url, "redis://127.0.0.1:1/0")
+
+
+@pytest.fixture
+def small_purges(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make a purge take several chunks even for a few requests, without pauses."""
+    monkeypatch.setattr(retention, "BATCH_REQUESTS", 300)
+    monkeypatch.setattr(retention, "BATCH_DAYS", 10)
+    monkeypatch.setattr(retention, "PAUSE", 0)

@@ -17,7 +17,7 @@ from worker.local_servers import PostgresServer
 
 SECONDS = float(os.environ.get("CHAT_STATS_CONCURRENCY_SECONDS", "8"))
 
-pytestmark = pytest.mark.timeout(SECONDS + 120)
+pytestmark = pytest.mark.timeout(SECONDS + 300)
 
 
 async def read(connection: Connection, written: Written, seed: int) -> int:

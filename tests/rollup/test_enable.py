@@ -79,9 +79,9 @@ async def test_while_a_long_transaction_is_open_writers_wait_only_for_a_moment_a
     await long.execute(ORDINARY, 1)
     async with writing(database_url, 2) as written:
         enabling = asyncio.create_task(Rollup(requests).enable(ignored))
-        await asyncio.sleep(1.5)
+        await asyncio.sleep(3)
         assert not enabling.done()
-        assert written.slowest_seconds < 1.2
+        assert written.slowest_seconds < 2.5
         await transaction.commit()
         await asyncio.wait_for(enabling, 20)
     await assert_exact(requests)

@@ -43,7 +43,9 @@ class Written:
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-async def write(connection: asyncpg.Connection, seed: int, written: Written) -> None:
+async def write(
+    connection: asyncpg.Connection, seed: int, written: Written, pause_seconds: float = 0
+) -> None:
     """Write until told to stop; some transactions have several statements, and some are rolled back."""
     random = Random(seed)  # noqa: S311
     weights, statements = zip(*CHANGES, strict=True)
@@ -57,15 +59,17 @@ async def write(connection: asyncpg.Connection, seed: int, written: Written) -> 
             written.slowest_seconds = max(written.slowest_seconds, time.monotonic() - started)
             written.statements += 1
         await (transaction.rollback() if random.random() < 0.1 else transaction.commit())
+        await asyncio.sleep(pause_seconds)
 
 
 @asynccontextmanager
-async def writing(url: str, count: int) -> AsyncIterator[Written]:
-    """Keep so many writers writing; an error of one is raised at the end."""
+async def writing(url: str, count: int, pause_seconds: float = 0) -> AsyncIterator[Written]:
+    """Keep so many writers writing, with pauses; an error of one is raised at the end."""
     written = Written()
     connections = [await asyncpg.connect(url) for _ in range(count)]
     tasks = [
-        asyncio.create_task(write(connection, seed, written)) for seed, connection in enumerate(connections)
+        asyncio.create_task(write(connection, seed, written, pause_seconds))
+        for seed, connection in enumerate(connections)
     ]
     try:
         yield written
