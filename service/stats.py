@@ -132,6 +132,7 @@ class Stats:
             started = time.perf_counter()
             # Only now that nobody else publishes: what is published later is then of a later snapshot.
             async with self._database.snapshot(wait_seconds=self._settings.query_timeout_seconds) as snapshot:
+                snapshot.percentiles_of_all = {}
                 report = RefreshReport(new_generation(), snapshot.opened_at)
                 entries: dict[str, Entry] = {}
                 for window in windows:
