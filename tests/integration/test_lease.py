@@ -1,7 +1,7 @@
 """The lease, over a real Redis: taken, kept, given back, lost; and what those who wait come to know."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ from service.errors import (
     Unavailable,
     error_named,
 )
-from service.lease import Leases
+from service.lease import Leases, Look
 from tests.conftest import make_settings
 from worker.local_servers import RedisServer, redis_server
 
@@ -38,10 +38,28 @@ class Process:
         self.cache = cache
         self.leases = Leases(cache)
         self.computed = 0
+        self.looked = asyncio.Event()
+        look = self.leases._look
 
-    async def once(self, seconds: float = 0.0, error: ChatStatsError | None = None, wait: float = 5) -> Entry:
+        async def noted_look(*arguments: str) -> Look | None:
+            found = await look(*arguments)
+            self.looked.set()
+            return found
+
+        self.leases._look = noted_look  # type: ignore[method-assign]
+
+    async def once(
+        self,
+        seconds: float = 0.0,
+        error: ChatStatsError | None = None,
+        wait: float = 5,
+        until_looked: "Iterable[Process]" = (),
+    ) -> Entry:
+        """Compute for so many seconds, and until those others have come to wait for it."""
+
         async def compute() -> Stored:
             self.computed += 1
+            await asyncio.gather(*(process.looked.wait() for process in until_looked))
             await asyncio.sleep(seconds)
             if error is not None:
                 raise error
@@ -85,7 +103,7 @@ async def test_a_failure_is_told_to_those_who_waited_and_to_nobody_else(
     processes: list[Process], error: ChatStatsError
 ) -> None:
     outcomes = await asyncio.gather(
-        *(process.once(0.2, error) for process in processes), return_exceptions=True
+        *(process.once(0.2, error, until_looked=processes) for process in processes), return_exceptions=True
     )
     assert {(type(outcome), str(outcome)) for outcome in outcomes} == {(type(error), str(error))}
     assert computed(processes) == 1
@@ -177,6 +195,16 @@ async def test_when_redis_refuses_to_write_each_computes(tmp_path: Path) -> None
         await cache.close()
     finally:
         full.stop()
+
+
+@pytest.mark.parametrize("seconds", [0.02, 0.1, 0.5, 1.0])
+def test_those_who_wait_look_again_soon_after_the_answer_is_there_and_not_too_often(seconds: float) -> None:
+    waited, looks = 0.0, 0
+    while waited < seconds:
+        waited += leases.pause_after(waited)
+        looks += 1
+    assert waited - seconds <= max(0.25 * seconds, 0.005)
+    assert looks <= 30
 
 
 def test_an_error_comes_back_as_the_class_that_it_was() -> None:
