@@ -174,6 +174,7 @@ class Stats:
             raise StillComputing("this takes a while to compute: ask again for the answer") from None
         return computation.result()
 
+    @tracing.traced("compute")
     async def _compute_and_store(self, query: Query) -> Stored:
         timeout = self._settings.query_timeout_seconds
         async with self._database.snapshot(wait_seconds=timeout) as snapshot:

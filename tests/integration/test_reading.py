@@ -231,9 +231,10 @@ async def test_what_takes_too_long_over_http_is_a_503_that_says_when_to_come_bac
 ) -> None:
     client = await client_of(settings_with(answer_timeout_seconds=0.2))
     await hold_counts(gateway)
-    response = await client.get("/chat-requests/counts")
-    assert (response.status_code, response.json()["title"]) == (503, "Still computing")
-    assert int(response.headers["retry-after"]) > 0
+    for _ in range(2):  # by the ordinary route, and by the fast path
+        response = await client.get("/chat-requests/counts")
+        assert (response.status_code, response.json()["title"]) == (503, "Still computing")
+        assert int(response.headers["retry-after"]) > 0
 
 
 async def test_live_computations_are_capped(
