@@ -23,11 +23,12 @@ from service.cache import Cache, Stored
 from service.entry import Entry
 from service.errors import ChatStatsError, DatabaseBusy, InvalidParameter, error_named
 
-#: Milliseconds after which the lease of a holder that died or froze is free.
-LEASE_MS = 3000
+#: Milliseconds after which the lease of a holder that died or froze is free: soon enough for those who wait
+#: (`Settings.answer_seconds`) to get their answer from another.
+LEASE_MS = 1200
 #: The same in seconds, for those who wait.
 LEASE_SECONDS = LEASE_MS / 1000
-RENEW_SECONDS = 1.0
+RENEW_SECONDS = 0.3
 #: Milliseconds for which a failure is told to those who waited; longer than they pause.
 FAILURE_MS = 2000
 #: Pauses of those who wait: a share of the time waited so far, so that nobody gets an answer much later than
@@ -72,17 +73,19 @@ class Leases:
         raised elsewhere, and `DatabaseBusy` when somebody else is not done after `wait_seconds`.
         """
         token = secrets.token_hex(8)
-        began_at, awaited = time.monotonic(), None
+        began_at = time.monotonic()
+        awaited: str | None = None
         while (look := await self._look(query_key, token)) is not None:
             mine = look.holder == token
+            # Only a failure that took place while we waited is ours too: no failure is cached.
+            told = look.failure[1] if look.failure is not None and look.failure[0] == awaited else None
             async with self._held(query_key, token) if mine else nullcontext():
                 if look.entry is not None and suffices(look.entry):
                     return Stored(look.entry, kept=True)
-                # Only a failure that took place while we waited is ours too: no failure is cached.
-                if look.failure is not None and look.failure[0] == awaited:
-                    raise look.failure[1]
-                if mine:
+                if mine and told is None:
                     return await compute()
+            if told is not None:  # not told again as ours: the others who wait know whom they waited for
+                raise told
             waited = time.monotonic() - began_at
             if waited > wait_seconds:
                 raise DatabaseBusy("another process has been computing this for too long")
