@@ -111,7 +111,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.stats = Stats(settings, database, cache)
     app.state.rate_limiter = RateLimiter(settings, cache)
     if not app.state.rate_limiter.limits(Work.REQUESTS):  # else each request takes the way that counts it
-        app.state.fast_path.open(app.state.stats)
+        app.state.fast_path.open(app.state.stats, app.state.rate_limiter)
     app.state.explorer = Explorer(settings, database)
     app.state.downloads = Downloads(DOWNLOADS_PER_EXPORT * settings.max_exports)
     app.state.vitals = Vitals(settings, database, cache, queue)

@@ -16,6 +16,9 @@ PREFIX = "CHAT_STATS_"
 
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
+#: An answer or a 503 within 2 seconds, its way to the client included.
+ANSWER_SECONDS = 1.9
+
 Wait = Annotated[float, Field(gt=0, le=300, allow_inf_nan=False)]
 Duration = Annotated[float, Field(gt=0, le=366 * 86400, allow_inf_nan=False)]
 CommaSeparated = Annotated[tuple[str, ...], NoDecode]
@@ -78,6 +81,11 @@ class Settings(BaseSettings):
     )
     query_timeout_seconds: Wait = Field(
         10, description="Longest time in seconds for the first statement of a live computation."
+    )
+    answer_timeout_seconds: Wait | None = Field(
+        None,
+        description="Longest wait in seconds for an answer that nobody has; it goes on being computed. "
+        "When not set 1.9, or the time of all methods together where that of the first one is set.",
     )
     refresh_timeout_seconds: Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)] = Field(
         120, description="The same for the worker, for which nobody waits."
@@ -146,6 +154,21 @@ class Settings(BaseSettings):
         description="Folder in which the processes of one service share their counts for `/metrics`; "
         "`serve --workers` makes one.",
     )
+
+    @property
+    def answer_seconds(self) -> float:
+        """Seconds after which whoever waits for a computation is told to come back for its answer."""
+        if self.answer_timeout_seconds is not None:
+            return self.answer_timeout_seconds
+        if "query_timeout_seconds" not in self.model_fields_set:
+            return ANSWER_SECONDS
+        # Who chose how long the methods may take wants the last of them to have its turn.
+        return max(ANSWER_SECONDS, self.all_methods_seconds)
+
+    @property
+    def all_methods_seconds(self) -> float:
+        """What the time-outs of all methods add up to: each has half of that of the one before."""
+        return 2 * self.query_timeout_seconds
 
     @property
     def late_seconds(self) -> float:

@@ -1,8 +1,9 @@
-"""`chat-stats serve` with several processes, when the one that started them is killed."""
+"""`chat-stats serve` with several processes: when one is slow, when the one that started them is killed."""
 
 import os
 import signal
 import socket
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,6 +28,26 @@ def test_the_processes_end_and_free_the_port_when_their_parent_was_killed(log: P
                 with suppress(ProcessLookupError):
                     os.kill(child.pid, signal.SIGKILL)
         assert "Traceback" not in service.output()
+
+
+def test_a_process_that_does_not_come_to_run_for_a_while_is_not_replaced(log: Path) -> None:
+    env = environment("postgresql://nobody@127.0.0.1:1/none", "redis://127.0.0.1:1/0")
+    with running("serve", "--port", str(free_port()), "--workers", "2", env=env, log=log) as service:
+        until(lambda: service.output().count("Application startup complete") == 2, what=service.output)
+        children = psutil.Process(service.popen.pid).children()
+        try:
+            for child in children:
+                child.suspend()
+            time.sleep(7)
+            for child in children:
+                child.resume()
+            time.sleep(1)
+            assert psutil.Process(service.popen.pid).children() == children
+            assert "died" not in service.output()
+        finally:
+            for child in children:
+                with suppress(psutil.NoSuchProcess):
+                    child.kill()
 
 
 def _free(port: int) -> bool:

@@ -15,6 +15,7 @@ import asyncpg
 import psutil
 import redis
 
+from service.settings import ANSWER_SECONDS
 from tests.drills.load import Reply, at_once
 from tests.drills.writer import Writer
 from tests.processes import Process, chat_stats, environment, running, until
@@ -189,6 +190,7 @@ def world(folder: Path, *, services: int = SERVICES, **settings: object) -> Iter
                 "fresh_seconds": FRESH_SECONDS,
                 "local_cache_seconds": 0.3,
                 "query_timeout_seconds": QUERY_SECONDS,
+                "answer_timeout_seconds": ANSWER_SECONDS,
                 "refresh_timeout_seconds": QUERY_SECONDS,
                 "admin_token": "let-me-in",
                 **settings,
