@@ -16,12 +16,12 @@ const part = (id) => document.getElementById(id);
 /** Show the state of all resources together: the worst of them. Called each second; speaks only of changes. */
 export function show(resources, retry) {
   const found = assess(resources);
-  part("freshness").hidden = resources.length === 0; // the page asks for a key, or says that there is no such thing
+  for (const id of ["freshness", "sources"]) part(id).hidden = resources.length === 0; // it asks for a key, or has no such thing
   part("freshness").dataset.state = found.state;
   say(part("freshness-state"), found.word);
   part("freshness-age").textContent = found.age === null ? "" : `computed ${age(found.age)} ago`;
   banner(found, retry);
-  if (part("sources").open) part("sources-table").replaceChildren(table(resources));
+  if (part("sources").open) sources(resources);
 }
 
 function assess(resources) {
@@ -69,32 +69,46 @@ function banner({ state, text }, retry) {
   element.hidden = !text;
   if (element.dataset.text === (text ?? "")) return;
   element.dataset.text = text ?? "";
+  const focused = element.contains(document.activeElement);
   element.replaceChildren(
     ...(text ? [h("p", {}, text), h("button", { type: "button", onclick: retry }, "Try again")] : []),
   );
+  if (focused) (element.querySelector("button") ?? document.getElementById("main")).focus({ preventScroll: true });
 }
 
 function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-function table(resources) {
-  return h("div", { class: "scroll", role: "region", "aria-label": "Where these numbers come from", tabindex: "0" }, h("table", {},
-    h("caption", { class: "hidden" }, "Where these numbers come from"),
-    h("thead", {}, h("tr", {}, ["Part", "Method", "Computed at", "Age", "Cache", "Computing took", "Generation"].map((label) =>
-      h("th", { scope: "col" }, label)))),
-    h("tbody", {}, resources.map((one) => {
-      const { metadata, error } = one;
-      const cells = metadata
-        ? [
-          METHODS[metadata.method] ?? metadata.method ?? NONE,
-          metadata.computed_at ? moment(metadata.computed_at) : moment(one.receivedAt),
-          age(one.ageSeconds),
-          error ? `${metadata.cache ?? ""} (${error.message})` : metadata.cache ?? NONE,
-          metadata.compute_ms === undefined ? NONE : `${exact(metadata.compute_ms)} ms`,
-          h("code", {}, metadata.generation ?? NONE),
-        ]
-        : [error ? error.message : "loading", ...Array(5).fill(NONE)];
-      return h("tr", {}, h("th", { scope: "row" }, one.label), cells.map((cell) => h("td", {}, cell)));
-    }))));
+const FACTS = ["Method", "Computed at", "Age", "Cache", "Computing took", "Generation"];
+let tabled = { resources: null, cells: [] };
+
+/** Keep the table of the footer: its cells change, not the table, so that scrolling, focus and selection stay. */
+function sources(resources) {
+  if (tabled.resources !== resources) {
+    tabled = { resources, cells: resources.map(() => FACTS.map(() => h("span"))) };
+    part("sources-table").replaceChildren(table(resources, tabled.cells));
+  }
+  resources.forEach((one, row) => facts(one).forEach((text, column) => say(tabled.cells[row][column], text)));
+}
+
+function table(resources, cells) {
+  const caption = "Where these numbers come from";
+  return h("div", { class: "scroll", role: "region", "aria-label": caption, tabindex: "0" }, h("table", {},
+    h("caption", { class: "hidden" }, caption),
+    h("thead", {}, h("tr", {}, ["Part", ...FACTS].map((label) => h("th", { scope: "col" }, label)))),
+    h("tbody", {}, resources.map(({ label }, row) =>
+      h("tr", {}, h("th", { scope: "row" }, label), cells[row].map((cell) => h("td", {}, cell)))))));
+}
+
+function facts({ metadata, error, receivedAt, ageSeconds }) {
+  if (!metadata) return [error ? error.message : "loading", ...Array(FACTS.length - 1).fill(NONE)];
+  return [
+    METHODS[metadata.method] ?? metadata.method ?? NONE,
+    metadata.computed_at ? moment(metadata.computed_at) : moment(receivedAt),
+    age(ageSeconds),
+    error ? `${metadata.cache ?? ""} (${error.message})` : metadata.cache ?? NONE,
+    metadata.compute_ms === undefined ? NONE : `${exact(metadata.compute_ms)} ms`,
+    metadata.generation ?? NONE,
+  ];
 }
