@@ -39,22 +39,23 @@ function assess(resources) {
     const kept = since === null ? "" : ` The numbers below are the last good ones, from ${time(since)}.`;
     return { state: "error", word: "No answer", age: oldest, text: `${silent[0].error.message}${kept}` };
   }
+  // The worst of it names the state; the banner says all of it.
+  const troubles = [];
   if (stale.length) {
-    return {
-      state: "stale", word: "Stale", age: oldest,
-      text: `Older than they should be: ${of(stale)}. The service serves what it has until it can compute newer numbers.`,
-    };
+    const text = `Older than they should be: ${of(stale)}. The service serves what it has until it can compute newer numbers.`;
+    troubles.push({ state: "stale", word: "Stale", text });
   }
   if (fallback.length) {
     const unknown = [...new Set(fallback.flatMap(({ metadata }) => metadata.unavailable ?? []))];
-    return {
-      state: "fallback", word: "Fallback", age: oldest,
-      text: `Computed by a fallback: ${of(fallback)} (${fallback[0].metadata.method}).`
-        + (unknown.length ? ` Not known this way: ${unknown.join(", ")}.` : " The numbers are the same; computing them costs more."),
-    };
+    const cost = unknown.length ? `Not known this way: ${unknown.join(", ")}.` : "The numbers are the same; computing them costs more.";
+    troubles.push({ state: "fallback", word: "Fallback", text: `Computed by a fallback: ${of(fallback)} (${fallback[0].metadata.method}). ${cost}` });
   }
-  if (silent.length) return { state: "partial", word: "Incomplete", age: oldest, text: `Not available now: ${of(silent)}.` };
-  if (!answered.length && !failed.length) return { state: "loading", word: "Loading", age: null };
+  const absent = silent.filter(({ data }) => data === null);
+  const kept = silent.filter(({ data }) => data !== null);
+  if (absent.length) troubles.push({ state: "partial", word: "Incomplete", text: `Not available now: ${of(absent)}.` });
+  if (kept.length) troubles.push({ state: "partial", word: "Incomplete", text: `Not renewed, for want of an answer: ${of(kept)}.` });
+  if (troubles.length) return { ...troubles[0], age: oldest, text: troubles.map(({ text }) => text).join(" ") };
+  if (resources.some(({ settled }) => !settled)) return { state: "loading", word: "Loading", age: oldest };
   if (document.hidden) return { state: "paused", word: "Paused", age: oldest };
   // Single requests never come from the cache; statistics do, unless Redis is gone.
   if (answered.some(({ metadata }) => metadata.cache === "bypass" && metadata.method === "rpc")) {
