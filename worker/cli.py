@@ -21,7 +21,7 @@ from service import VERSION, migrations
 from service.aggregations import AGGREGATIONS
 from service.cache import Cache, connect
 from service.database import Database
-from service.errors import ChatStatsError, InvalidParameter, Unavailable
+from service.errors import ChatStatsError, InvalidParameter, SchemaError, Unavailable
 from service.observability import tracing
 from service.observability.logs import configure_logging
 from service.observability.shared_counts import shared_folder
@@ -34,6 +34,7 @@ from worker import serve as processes
 from worker import status as worker_status
 from worker import tables, tasks
 from worker.cli_rollup import app as rollup_app
+from worker.demo.loading import load_sample
 from worker.importer.fields import FIELDS, option
 from worker.importer.load import ImportOptions, import_csv
 
@@ -263,6 +264,17 @@ def import_(
         _print_json(asdict(result))
     else:
         tables.print_import(out, file.name, result)
+
+
+@app.command()
+def sample(
+    requests: Annotated[int, typer.Option(min=0, help="Requests to load.")] = 200_000,
+) -> None:
+    """Load the demo's requests of the last 90 days, if the database is empty."""
+    url = load_settings().database_url.get_secret_value()
+    if not asyncio.run(load_sample(err, url, requests)):
+        raise SchemaError("there are rows already: the sample is for an empty database")
+    out.print(f"{requests:,} requests loaded", highlight=False)
 
 
 @app.command()

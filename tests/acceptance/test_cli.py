@@ -12,7 +12,7 @@ from worker.local_servers import RedisServer
 def test_help_names_every_command() -> None:
     done = chat_stats("--help", env=environment("", ""))
     assert done.returncode == 0
-    for command in ("serve", "worker", "migrate", "refresh", "status", "import", "demo"):
+    for command in ("serve", "worker", "migrate", "refresh", "status", "import", "sample", "demo"):
         assert command in done.stdout
 
 
@@ -122,3 +122,14 @@ def test_status_names_a_function_that_is_missing(empty_database: str, redis: Red
     assert chat_stats("migrate", env=env).returncode == 0
     found = json.loads(chat_stats("status", "--json", env=env).stdout)
     assert found["functions"]["get_model_request_counts"] == "ok"
+
+
+def test_the_sample_fills_an_empty_database_and_touches_no_other(env: dict[str, str]) -> None:
+    done = chat_stats("sample", "--requests", "2000", env=env)
+    assert (done.returncode, done.stdout) == (0, "2,000 requests loaded\n"), done.stderr
+    again = chat_stats("sample", env=env)
+    assert again.returncode == 3
+    assert "there are rows already" in again.stderr
+    report = json.loads(chat_stats("refresh", "counts", "--local", "--json", env=env).stdout)
+    assert {result["error"] for result in report["results"]} == {None}
+    assert max(result["rows"] for result in report["results"]) > 20
