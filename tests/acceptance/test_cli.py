@@ -26,6 +26,12 @@ def test_a_wrong_setting_stops_the_start_and_is_named(command: str) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_a_host_that_is_none_is_named() -> None:
+    done = chat_stats("serve", "--host", "nobody.invalid", env=environment("postgresql://h/x", "redis://h"))
+    assert done.returncode == 2
+    assert "CHAT_STATS_HOST: 'nobody.invalid' is neither" in done.stderr
+
+
 def test_migrate_says_what_it_did_and_is_safe_to_repeat(empty_database: str, redis: RedisServer) -> None:
     env = environment(empty_database, redis.url)
     for _ in range(2):
