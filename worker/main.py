@@ -24,6 +24,7 @@ from service.errors import ChatStatsError, SettingsError
 from service.observability import metrics
 from service.observability.exposition import serve_counts
 from service.queue import REFRESH_JOB, connect_queue, deserialize, health_key, queue_name, serialize
+from service.redis_outages import trouble_of
 from service.settings import PREFIX, Settings, load_settings
 from service.stats import Stats
 from worker import tasks
@@ -225,7 +226,7 @@ async def _work(settings: Settings, stopping: asyncio.Event) -> None:
             worker.main_task.cancel()
         (error,) = await asyncio.gather(working, return_exceptions=True)
         if isinstance(error, RedisError | OSError):
-            logger.warning("the queue's Redis does not answer (%s: %s)", type(error).__name__, error)
+            logger.warning("the queue's Redis %s (%s: %s)", trouble_of(error), type(error).__name__, error)
         elif isinstance(error, Exception):
             logger.error("the worker failed", exc_info=error)
         await _close(worker)
