@@ -72,5 +72,27 @@ async def test_it_says_why_redis_cannot_be_used(
     assert body["worker"] == {"ok": False, "detail": f"the queue's Redis {trouble}"}
 
 
+@pytest.mark.parametrize(
+    ("parameters", "trouble"),
+    [
+        ("?sslmode=require", "it has no TLS, which sslmode asks for"),
+        (
+            "?sslmode=verify-full&sslrootcert=/none",
+            "a socket or certificate file that the URL names is missing",
+        ),
+        (
+            "?flavour=1",
+            'it does not know a parameter of the URL (unrecognized configuration parameter "flavour")',
+        ),
+    ],
+)
+async def test_it_says_why_postgres_cannot_be_used(
+    settings: Settings, client_of: OpenClient, parameters: str, trouble: str
+) -> None:
+    url = SecretStr(settings.database_url.get_secret_value() + parameters)
+    body = (await (await client_of(settings.model_copy(update={"database_url": url}))).get(READY)).json()
+    assert body["postgres"] == {"ok": False, "detail": f"the database cannot be reached: {trouble}"}
+
+
 def _app(client: httpx.AsyncClient) -> FastAPI:
     return client._transport.app
