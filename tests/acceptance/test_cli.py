@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from tests.processes import chat_stats, environment, running, serving, until
@@ -128,3 +129,20 @@ def test_status_names_a_function_that_is_missing(empty_database: str, redis: Red
     assert chat_stats("migrate", env=env).returncode == 0
     found = json.loads(chat_stats("status", "--json", env=env).stdout)
     assert found["functions"]["get_model_request_counts"] == "ok"
+
+
+async def test_status_tells_a_function_that_is_missing_from_one_that_fails(
+    database_url: str, connection: asyncpg.Connection, redis: RedisServer
+) -> None:
+    await connection.execute(
+        "INSERT INTO providers (id, name, slug) VALUES (1, 'One', 'one');"
+        "INSERT INTO models (id, provider_id, model_name) VALUES (1, 1, 'Alpha');"
+        "DROP FUNCTION get_model_request_counts"
+    )
+    await connection.execute(
+        "ALTER TABLE chat_completion_requests ALTER created_at DROP DEFAULT, ALTER created_at TYPE text"
+    )
+    done = chat_stats("status", "--json", env=environment(database_url, redis.url, cache_prefix="fails"))
+    functions = json.loads(done.stdout)["functions"]
+    assert functions["get_model_request_counts"] == "missing; run: chat-stats migrate"
+    assert functions["get_provider_request_stats"].startswith("fails with UndefinedFunctionError: operator")
