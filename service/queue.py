@@ -16,6 +16,7 @@ from redis.asyncio import BlockingConnectionPool
 from redis.exceptions import RedisError
 
 from service.errors import ChatStatsError, QueueUnavailable
+from service.redis_outages import trouble_of
 from service.settings import Settings
 
 REFRESH_JOB = "refresh"
@@ -93,7 +94,7 @@ class Queue:
                 REFRESH_JOB, names, windows, _job_id=job_id, _expires=EXPIRY_SECONDS
             )
         except (RedisError, OSError, TimeoutError) as error:
-            raise QueueUnavailable(f"the queue's Redis does not answer ({type(error).__name__})") from error
+            raise QueueUnavailable(f"the queue's Redis {trouble_of(error)}") from error
         return job_id
 
     async def result(self, job_id: str, *, timeout: float) -> dict[str, Any]:
@@ -113,7 +114,7 @@ class Queue:
         except (RedisError, OSError) as error:
             if isinstance(error, TimeoutError):
                 raise
-            raise QueueUnavailable(f"the queue's Redis does not answer ({type(error).__name__})") from error
+            raise QueueUnavailable(f"the queue's Redis {trouble_of(error)}") from error
         except (SerializationError, ResultNotFound) as error:
             raise ChatStatsError(f"the refresh failed in the worker: {error}") from error
 
@@ -122,14 +123,14 @@ class Queue:
         try:
             return bool(await self._redis.exists(health_key(self._settings)))
         except (RedisError, OSError, TimeoutError) as error:
-            raise QueueUnavailable(f"the queue's Redis does not answer ({type(error).__name__})") from error
+            raise QueueUnavailable(f"the queue's Redis {trouble_of(error)}") from error
 
     async def jobs(self) -> int:
         """Return how many jobs wait or run; `QueueUnavailable` when nobody can tell."""
         try:
             return int(await self._redis.zcard(queue_name(self._settings)))
         except (RedisError, OSError, TimeoutError) as error:
-            raise QueueUnavailable(f"the queue's Redis does not answer ({type(error).__name__})") from error
+            raise QueueUnavailable(f"the queue's Redis {trouble_of(error)}") from error
 
     async def close(self) -> None:
         await self._redis.aclose(close_connection_pool=True)

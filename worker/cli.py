@@ -74,7 +74,9 @@ def options(version: Annotated[bool, typer.Option("--version", help="Print the v
 @app.command()
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on [CHAT_STATS_HOST].")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on [CHAT_STATS_PORT].")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port to listen on [CHAT_STATS_PORT].")
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 1,
 ) -> None:
     """Serve the API over HTTP."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from arq.constants import in_progress_key_prefix
 from arq.cron import CronJob, cron
-from arq.worker import Worker, create_worker, func
+from arq.worker import Worker, func, get_kwargs
 from redis.exceptions import RedisError
 
 from service.cache import Cache, connect
@@ -32,6 +32,7 @@ from service.queue import (
     serialize,
     waiting_key,
 )
+from service.redis_outages import trouble_of
 from service.settings import PREFIX, Settings, load_settings
 from service.stats import Stats
 from worker import tasks
@@ -69,6 +70,20 @@ def every(interval: float, job: CronJob) -> Every:
     schedule = Every(**job.__dict__)
     schedule.interval = interval
     return schedule
+
+
+class LeasedWorker(Worker):
+    """arq's worker with short leases on its jobs, which `_renew_leases` renews."""
+
+    def __init__(self, settings: type) -> None:
+        chosen: dict[str, Any] = get_kwargs(settings)  # its annotation is wrong
+        super().__init__(**chosen)
+        self.in_progress_timeout_s = LEASE_SECONDS
+
+    async def start_jobs(self, job_ids: list[bytes]) -> None:
+        # A lease may run out while this process is frozen: its job still runs here, and would run twice.
+        running = {job_id.encode() for job_id, task in self.tasks.items() if not task.done()}
+        await super().start_jobs([job_id for job_id in job_ids if job_id not in running])
 
 
 async def start(ctx: dict[str, Any]) -> None:
@@ -194,8 +209,7 @@ def _serve_counts(host: str, port: int) -> None:
 
 async def _work(settings: Settings, stopping: asyncio.Event) -> None:
     """Run one arq worker until it is told to stop, or fails for want of Redis."""
-    worker = create_worker(worker_settings(settings))
-    worker.in_progress_timeout_s = LEASE_SECONDS
+    worker = LeasedWorker(worker_settings(settings))
     working = asyncio.create_task(worker.async_run())
     leases = asyncio.create_task(_renew_leases(worker))
     told = asyncio.create_task(stopping.wait())
@@ -213,7 +227,7 @@ async def _work(settings: Settings, stopping: asyncio.Event) -> None:
             worker.main_task.cancel()
         (error,) = await asyncio.gather(working, return_exceptions=True)
         if isinstance(error, RedisError | OSError):
-            logger.warning("the queue's Redis does not answer (%s: %s)", type(error).__name__, error)
+            logger.warning("the queue's Redis %s (%s: %s)", trouble_of(error), type(error).__name__, error)
         elif isinstance(error, Exception):
             logger.error("the worker failed", exc_info=error)
         await _close(worker)

@@ -11,13 +11,14 @@ import os
 import signal
 import time
 from contextlib import suppress
-from socket import socket
+from socket import AI_PASSIVE, SOCK_STREAM, getaddrinfo, socket
 
 import uvicorn
 from uvicorn.supervisors import multiprocess
 
+from service.errors import SettingsError
 from service.http_protocol import BoundedHttpProtocol
-from service.settings import Settings
+from service.settings import PREFIX, Settings
 
 #: Seconds for which a connection may lie idle. On SIGTERM clients get as long to come back.
 IDLE_SECONDS = 5
@@ -81,7 +82,16 @@ class Processes(multiprocess.Multiprocess):
 
 
 def serve(settings: Settings, host: str, port: int, workers: int) -> None:
-    """Serve until SIGTERM or SIGINT; raises SystemExit with uvicorn's code when that is not possible."""
+    """Serve until SIGTERM or SIGINT.
+
+    Raises `SettingsError` for a host that is none, and SystemExit with uvicorn's code when it cannot serve.
+    """
+    try:
+        getaddrinfo(host or None, port, type=SOCK_STREAM, flags=AI_PASSIVE)
+    except (OSError, UnicodeError):
+        raise SettingsError(
+            f"{PREFIX}HOST: {host!r} is neither an address nor a name that is known here, such as 127.0.0.1"
+        ) from None
     config = uvicorn.Config(
         "service.app:create_app",
         factory=True,

@@ -42,9 +42,13 @@ class Plot:
     taken_at: float
     etag: str
 
+    def age_seconds(self) -> int:
+        """Return how long ago it was taken."""
+        return int(time.monotonic() - self.taken_at)
+
     def seconds_left(self) -> int:
-        """Return for how many seconds it will be answered from memory."""
-        return max(0, int(self.taken_at + PLOT_SECONDS - time.monotonic()))
+        """Return for how many seconds it will be answered from memory; below 0 it was due so long ago."""
+        return int(self.taken_at + PLOT_SECONDS - time.monotonic())
 
     def render(self, state: CacheState) -> bytes:
         """Return the body; its two parts stand beside `data` too, where older clients read them."""
@@ -222,6 +226,7 @@ def _common(
         "cache_age_seconds": 0.0,
         "computed_at": computed_at,
         "compute_ms": round(compute_ms, 3),
+        "generation": None,
         "window": range_.window,
         **bounds,
         "unavailable": ["total_count"] if total is None else [],

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from tests.processes import chat_stats, environment, running, serving, until
@@ -24,6 +25,12 @@ def test_a_wrong_setting_stops_the_start_and_is_named(command: str) -> None:
     assert "CHAT_STATS_PORT" in done.stderr
     assert "secret-password" not in done.stderr + done.stdout
     assert "Traceback" not in done.stderr
+
+
+def test_a_host_that_is_none_is_named() -> None:
+    done = chat_stats("serve", "--host", "nobody.invalid", env=environment("postgresql://h/x", "redis://h"))
+    assert done.returncode == 2
+    assert "CHAT_STATS_HOST: 'nobody.invalid' is neither" in done.stderr
 
 
 def test_migrate_says_what_it_did_and_is_safe_to_repeat(empty_database: str, redis: RedisServer) -> None:
@@ -133,3 +140,20 @@ def test_the_sample_fills_an_empty_database_and_touches_no_other(env: dict[str, 
     report = json.loads(chat_stats("refresh", "counts", "--local", "--json", env=env).stdout)
     assert {result["error"] for result in report["results"]} == {None}
     assert max(result["rows"] for result in report["results"]) > 20
+
+
+async def test_status_tells_a_function_that_is_missing_from_one_that_fails(
+    database_url: str, connection: asyncpg.Connection, redis: RedisServer
+) -> None:
+    await connection.execute(
+        "INSERT INTO providers (id, name, slug) VALUES (1, 'One', 'one');"
+        "INSERT INTO models (id, provider_id, model_name) VALUES (1, 1, 'Alpha');"
+        "DROP FUNCTION get_model_request_counts"
+    )
+    await connection.execute(
+        "ALTER TABLE chat_completion_requests ALTER created_at DROP DEFAULT, ALTER created_at TYPE text"
+    )
+    done = chat_stats("status", "--json", env=environment(database_url, redis.url, cache_prefix="fails"))
+    functions = json.loads(done.stdout)["functions"]
+    assert functions["get_model_request_counts"] == "missing; run: chat-stats migrate"
+    assert functions["get_provider_request_stats"].startswith("fails with UndefinedFunctionError: operator")
