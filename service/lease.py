@@ -23,12 +23,11 @@ from service.cache import Cache, Stored
 from service.entry import Entry
 from service.errors import ChatStatsError, DatabaseBusy, InvalidParameter, error_named
 
-#: Milliseconds after which the lease of a holder that died or froze is free: soon enough for those who wait
-#: (`Settings.answer_seconds`) to get their answer from another.
-LEASE_MS = 1200
+#: Milliseconds after which the lease of a holder that died or froze is free; a busy one gets to renew it.
+LEASE_MS = 2000
 #: The same in seconds, for those who wait.
 LEASE_SECONDS = LEASE_MS / 1000
-RENEW_SECONDS = 0.3
+RENEW_SECONDS = 0.5
 #: Milliseconds for which a failure is told to those who waited; longer than they pause.
 FAILURE_MS = 2000
 #: Pauses of those who wait: a share of the time waited so far, so that nobody gets an answer much later than

@@ -15,9 +15,6 @@ from service.timerange import parse_window
 
 PREFIX = "CHAT_STATS_"
 
-#: An answer or a 503 within 2 seconds, its way to the client included.
-ANSWER_SECONDS = 1.9
-
 Wait = Annotated[float, Field(gt=0, le=300, allow_inf_nan=False)]
 Duration = Annotated[float, Field(gt=0, le=366 * 86400, allow_inf_nan=False)]
 CommaSeparated = Annotated[tuple[str, ...], NoDecode]
@@ -84,7 +81,7 @@ class Settings(BaseSettings):
     answer_timeout_seconds: Wait | None = Field(
         None,
         description="Longest wait in seconds for an answer that nobody has; it goes on being computed. "
-        "When not set 1.9, or the time of all methods together where that of the first one is set.",
+        "When not set, the time of all methods together: twice that of the first statement.",
     )
     refresh_timeout_seconds: Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)] = Field(
         120, description="The same for the worker, for which nobody waits."
@@ -158,12 +155,7 @@ class Settings(BaseSettings):
     @property
     def answer_seconds(self) -> float:
         """Seconds after which whoever waits for a computation is told to come back for its answer."""
-        if self.answer_timeout_seconds is not None:
-            return self.answer_timeout_seconds
-        if "query_timeout_seconds" not in self.model_fields_set:
-            return ANSWER_SECONDS
-        # Who chose how long the methods may take wants the last of them to have its turn.
-        return max(ANSWER_SECONDS, self.all_methods_seconds)
+        return self.answer_timeout_seconds or self.all_methods_seconds
 
     @property
     def all_methods_seconds(self) -> float:
