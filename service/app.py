@@ -118,8 +118,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     gauge(LOCAL_CACHE_ENTRIES, app.state.stats.local_entries)
     if app.state.own_process:
         # What is loaded now stays: the garbage collector need not look through it again and again, which
-        # would hold up requests for tens of milliseconds.
-        gc.collect()
+        # would hold up requests for tens of milliseconds. (Nor now: there is hardly any garbage yet.)
         gc.freeze()
     try:
         async with _shared_counts(app):

@@ -85,7 +85,7 @@ def test_refresh_without_a_database_fails_with_its_exit_code(redis: RedisServer)
 def test_after_refresh_wait_the_very_next_read_is_newer(env: dict[str, str], tmp_path: Path) -> None:
     env = {**env, "CHAT_STATS_REFRESH_INTERVAL_SECONDS": "3600"}
     with serving(env, tmp_path / "service") as client, running("worker", env=env, log=tmp_path / "worker"):
-        until(lambda: client.get("/counts").json()["metadata"]["cache"] == "hit")
+        until(lambda: chat_stats("status", "--worker", env=env).returncode == 0)
         for _ in range(3):
             before = client.get("/counts").json()["metadata"]
             done = chat_stats("refresh", "--wait", "--json", env=env)

@@ -3,14 +3,31 @@
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
-from tests.processes import environment, running, until
+from tests.processes import ROOT, environment, running, until
 from worker.local_servers import free_port
+
+
+def test_it_loads_nothing_that_other_commands_alone_need() -> None:
+    """Each module that is loaded for nothing puts off the first answer."""
+    others = (
+        "worker.main",
+        "worker.tasks",
+        "worker.status",
+        "worker.tables",
+        "worker.importer.load",
+        "tenacity",
+    )
+    code = "import sys, worker.cli, worker.serve, service.app; print(*sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not set(others) & set(ran.stdout.split())
 
 
 def test_the_processes_end_and_free_the_port_when_their_parent_was_killed(log: Path) -> None:
