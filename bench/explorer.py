@@ -75,7 +75,7 @@ async def _enable_rollup(settings: Settings) -> None:
 
 def _measure(url: str, runs: int) -> list[list[str]]:
     """Return a row for each case: name, first byte, whole, bytes, growth, total_count."""
-    process = psutil.Process().children()[-1]
+    process = next(child for child in psutil.Process().children() if "uvicorn" in child.cmdline())
     rows = []
     with httpx.Client(timeout=120) as client:
         last = client.get(url, params={"limit": 1}).json()["data"][0]

@@ -9,6 +9,7 @@ import http.client
 import os
 import random
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from shlex import quote
 from typing import NamedTuple
 
 import asyncpg
@@ -37,6 +39,9 @@ from worker.local_servers import (
     redis_server,
     stop_process,
 )
+
+#: In the demo's folder, for a shell: the settings by which other commands reach the demo.
+ENVIRONMENT_FILE = "environment"
 
 #: Seconds to wait for the service's first answer.
 START_SECONDS = 30.0
@@ -143,11 +148,17 @@ class _Demo:
         if self.settings.admin_token is None:
             changes["admin_token"] = secrets.token_urlsafe(12)
         self.settings = load_settings(**changes)
-        self.environment = {
-            **os.environ,
-            **{f"{PREFIX}{name.upper()}": str(value) for name, value in changes.items()},
-        }
+        given = {f"{PREFIX}{name.upper()}": str(value) for name, value in changes.items()}
+        self.environment = {**os.environ, **given}
+        self._write_environment(given)
         self.token = changes.get("admin_token")
+
+    def _write_environment(self, variables: dict[str, str]) -> None:
+        """Leave what another terminal's commands need to reach this demo, for its user alone."""
+        file = self.folder / ENVIRONMENT_FILE
+        file.unlink(missing_ok=True)
+        file.touch(mode=0o600)
+        file.write_text("".join(f"export {name}={quote(value)}\n" for name, value in variables.items()))
 
     async def _migrate(self) -> None:
         def warned(message: str) -> None:
@@ -223,6 +234,7 @@ class _Demo:
             f"Health    {url}/health/ready",
             f"Logs      {self.folder}",
             f"Token     {self.token}  (for POST {api}/refresh)" if self.token else "",
+            f"Commands  . {quote(str(self.folder / ENVIRONMENT_FILE))}; {quote(_command())} status",
             "",
             f"  curl{key} '{api}/chat-requests/providers'",
             f"  curl{key} '{api}/chat-requests/models?window=24h'",
@@ -231,6 +243,12 @@ class _Demo:
             "Ctrl-C stops everything; the data stays for the next start.",
         ]
         self.console.print(*lines, sep="\n", markup=False)
+
+
+def _command() -> str:
+    """Return how this installation's command is called: by its name alone where that finds it."""
+    beside = Path(sys.executable).with_name("chat-stats")
+    return "chat-stats" if shutil.which("chat-stats") == str(beside) else str(beside)
 
 
 def _cancel_on_signals() -> None:
