@@ -38,14 +38,21 @@ BEGIN
     ), days AS MATERIALIZED (
         SELECT * FROM chat_stats_series_days(p_interval, p_timezone, first_bucket, end_bucket)
     ), parts AS (
-        -- A day that lies in one interval as a whole counts by its totals; of the others each slot counts.
+        -- A day or a month that lies in one interval as a whole counts by its totals; of the others each slot counts.
         SELECT
             c.interval_start, t.model_id,
             t.requests, t.successful, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
         FROM days AS c
         JOIN chat_stats_rollup_days AS t ON t.day = c.day
-        WHERE c.interval_start IS NOT NULL
+        WHERE c.interval_start IS NOT NULL AND NOT c.is_month
           AND (all_models OR t.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
+        UNION ALL
+        SELECT
+            c.interval_start, t.model_id,
+            t.requests, t.successful, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+        FROM days AS c
+        JOIN chat_stats_rollup_months AS t ON t.month = c.day
+        WHERE c.is_month AND (all_models OR t.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
         UNION ALL
         SELECT
             s.slot_intervals[s.slot + 1], s.model_id,

@@ -1,5 +1,5 @@
--- The histograms of chat_stats_scan_histograms() for each interval of a time series, from the rollup: the slots of
--- days, the deltas that are not folded yet, and from the requests themselves only the ragged edges.
+-- The histograms of chat_stats_scan_histograms() for each interval of a time series, from the rollup: months, the
+-- slots of days, the deltas that are not folded yet, and from the requests themselves only the ragged edges.
 SELECT chat_stats_claim_function('chat_stats_rolled_up_series_histograms');
 
 CREATE OR REPLACE FUNCTION chat_stats_rolled_up_series_histograms(
@@ -36,7 +36,14 @@ BEGIN
         FROM days AS c
         JOIN chat_stats_rollup_slots AS t ON t.day = c.day
         JOIN groups AS g ON g.id = t.model_id
-        WHERE c.interval_start IS NOT NULL AND (all_models OR t.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
+        WHERE c.interval_start IS NOT NULL AND NOT c.is_month
+          AND (all_models OR t.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
+        UNION ALL
+        SELECT c.interval_start, g.member, unnest(t.bins), unnest(t.counts)
+        FROM days AS c
+        JOIN chat_stats_rollup_months AS t ON t.month = c.day
+        JOIN groups AS g ON g.id = t.model_id
+        WHERE c.is_month AND (all_models OR t.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
         UNION ALL
         SELECT h.slot_intervals[h.slot + 1], h.member, h.bin, h.n
         FROM (
