@@ -7,6 +7,7 @@ import asyncpg
 import pytest
 
 from tests.processes import chat_stats, environment, running, serving, until
+from worker import status as worker_status
 from worker.local_servers import RedisServer
 
 
@@ -111,7 +112,7 @@ def test_status_tells_scripts_by_its_exit_code_and_people_by_tables(
 ) -> None:
     before = chat_stats("status", "--json", env=env)
     assert before.returncode == 1
-    assert json.loads(before.stdout)["worker"] == "no worker has reported lately"
+    assert json.loads(before.stdout)["worker"] == worker_status.NO_WORKER
     with running("worker", env=env, log=tmp_path / "worker"):
         until(lambda: chat_stats("status", env=env).returncode == 0)
         shown = chat_stats("status", env=env).stdout
