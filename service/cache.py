@@ -36,6 +36,7 @@ from service.entry import (
 from service.errors import CacheUnavailable
 from service.observability import metrics
 from service.on_demand import OnDemandRoom
+from service.redis_outages import is_foreign, trouble_of
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -110,7 +111,7 @@ class Cache:
         try:
             answer = await self._in_time(command)
         except ResponseError as error:
-            if not str(error).startswith("WRONGTYPE"):
+            if not is_foreign(error):
                 self._trouble(error)
                 return None
             # Redis is there, but what lies under the key is no string: foreign.
@@ -266,8 +267,10 @@ class Cache:
     async def _last_generation(self, redis: Redis) -> Generation | None:
         try:
             return decode_generation(await redis.get(self.generation_key))
-        except ResponseError:
-            return None
+        except ResponseError as error:
+            if is_foreign(error):
+                return None
+            raise
 
     def decoded(self, query_key: str, stored: bytes) -> Entry | None:
         try:
@@ -284,7 +287,9 @@ class Cache:
         self._pause()
         metrics.cache_error("unreachable")
         if self.reachable:
-            logger.warning("Redis does not answer: going on without it (%s: %s)", type(error).__name__, error)
+            logger.warning(
+                "Redis %s; going on without it (%s: %s)", trouble_of(error), type(error).__name__, error
+            )
         self.reachable = False
 
     def _works(self) -> None:
@@ -321,5 +326,4 @@ def connect(url: str, *, timeout_seconds: float, max_connections: int = 32) -> R
 
 
 def _unavailable(error: BaseException) -> CacheUnavailable:
-    what = "refused" if isinstance(error, ResponseError) else "does not answer"
-    return CacheUnavailable(f"Redis {what} ({type(error).__name__})")
+    return CacheUnavailable(f"Redis {trouble_of(error)}")

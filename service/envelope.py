@@ -90,7 +90,7 @@ class Envelope:
             (b"etag", answer.entry.etag),
             (b"age", b"%d" % age),
             (b"cache-control", self._cache_control % self._max_age(age)),
-            (b"cache-status", _cache_status(answer, self._fresh_seconds - age)),
+            (b"cache-status", cache_status(answer.state, self._fresh_seconds - age, stored=answer.stored)),
             (b"vary", self._vary),
         ]
 
@@ -141,10 +141,11 @@ def _end(answer: Answer, range_: TimeRange, now: datetime) -> bytes:
     return b',"metadata":%b}' % orjson.dumps(metadata, option=orjson.OPT_UTC_Z)
 
 
-def _cache_status(answer: Answer, ttl: int) -> bytes:
-    match answer.state:
+def cache_status(state: CacheState, ttl: int, *, stored: bool = True) -> bytes:
+    """Return the state of an answer as RFC 9211 has it; `ttl`: seconds for which it stays fresh."""
+    match state:
         case CacheState.MISS:
-            return f"{CACHE_NAME}; fwd=miss{'; stored' if answer.stored else ''}".encode()
+            return f"{CACHE_NAME}; fwd=miss{'; stored' if stored else ''}".encode()
         case CacheState.BYPASS:
             return f"{CACHE_NAME}; fwd=bypass".encode()
         case CacheState.HIT | CacheState.STALE:

@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import Any
 
 import orjson
+from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 #: Longest request line and headers together, in bytes.
@@ -33,6 +34,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._body_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
         self._refusal: tuple[HTTPStatus, str] | None = None
+        #: The request that is being answered: with pipelining, `cycle` is the last one that was read.
+        self._running: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -41,6 +44,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
         super().connection_lost(exc)
+        if self._running is not None:  # uvicorn tells the last one that was read
+            self._running.disconnected = True
+            self._running.message_event.set()
 
     def data_received(self, data: bytes) -> None:
         if self._awaiting_head:
@@ -67,6 +73,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._stop_timer()  # here: the next head is awaited from the end of this very piece of data on
         super().on_headers_complete()
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)
         if self._body_bytes > MAX_BODY_BYTES:
@@ -85,12 +95,14 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """Answer what cannot be served and close; in the midst of another answer, only close."""
         if self.transport.is_closing():
             return
-        cycle: RequestResponseCycle | None = self.cycle
-        if cycle is None or cycle.response_complete or not cycle.response_started:
+        running = self._running
+        if running is None or running.response_complete or not running.response_started:
             status, detail = self._refusal or (HTTPStatus.BAD_REQUEST, msg)
             self.transport.write(_problem(status, detail))
-        if cycle is not None:
-            cycle.disconnected = True
+        # Nobody hears the answers to what came before any more.
+        for cycle in (running, self.cycle):
+            if cycle is not None:
+                cycle.disconnected = True
         self.transport.close()
 
     def _refuse_head(self) -> None:

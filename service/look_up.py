@@ -18,7 +18,8 @@ REDIS_PATIENCE_SECONDS = 0.1
 class LookUp:
     """A question to Redis that is not answered yet."""
 
-    task: asyncio.Task[None]
+    #: Its result says whether Redis is well and has no such answer.
+    task: asyncio.Task[bool]
     #: In monotonic seconds.
     began_at: float
 
@@ -35,7 +36,8 @@ class LookUps:
     async def find(self, query: Query) -> Entry | None:
         """Ask Redis, once for all who ask at the same time; return what is known then.
 
-        Who has a copy waits for a moment only: from a Redis that hangs, the others may learn it later.
+        Who has a copy waits for a moment only: from a Redis that hangs, the others may learn it later. None
+        when neither has it; and when Redis is well and lacks it, since somebody wants it computed anew.
         """
         key = query.key()
         copy = self._local.last_good(key)
@@ -51,7 +53,8 @@ class LookUps:
         elif self._cache.reachable:
             patience = look_up.began_at + REDIS_PATIENCE_SECONDS - time.monotonic()
             await asyncio.wait({look_up.task}, timeout=max(0, patience))
-        return self._local.last_good(key)
+        done = look_up.task.done() and not look_up.task.cancelled()
+        return None if done and look_up.task.result() else self._local.last_good(key)
 
     async def close(self) -> None:
         tasks = [look_up.task for look_up in self._under_way.values()]
@@ -59,15 +62,17 @@ class LookUps:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _ask_redis(self, query: Query) -> None:
+    async def _ask_redis(self, query: Query) -> bool:
+        """Take what Redis has; return whether it is well and has nothing, or nothing that can be read."""
         key = query.key()
         began_at = time.monotonic()
         entry = await self._cache.get(key)
         if entry is not None:
             self._local.put(key, entry, taken_at=began_at)
-        elif self._cache.reachable and (copy := self._local.last_good(key)) is not None:
-            # Redis lost what it held: give it back what is known here, for the other processes.
-            if self._cache.accepting and self._freshness.state(copy) is not None:
-                lifetime = self._freshness.lifetime(query, copy)
-                copy = (await self._cache.store(key, copy, lifetime_seconds=lifetime)).entry
-            self._local.put(key, copy, taken_at=began_at)
+        if entry is not None or not self._cache.reachable:
+            return False
+        copy = self._local.last_good(key)
+        if copy is None or (self._cache.accepting and self._freshness.has_room(query, copy)):
+            return True
+        self._local.put(key, copy, taken_at=began_at)  # it is nowhere else, and nobody need ask again soon
+        return False

@@ -1,6 +1,7 @@
 """What an error of Postgres means when it is about the server, and not about the statement."""
 
 import socket
+import ssl
 
 import asyncpg
 
@@ -35,6 +36,27 @@ def outage(error: BaseException) -> DatabaseUnavailable | DatabaseBusy | None:
 
 def unreachable(error: BaseException) -> DatabaseUnavailable:
     """Return what an error while connecting means; every one is an outage, and some have a known cause."""
+    return DatabaseUnavailable(f"the database cannot be reached: {_cause(error)}")
+
+
+def _cause(error: BaseException) -> str:
+    text = str(error)
+    if isinstance(error, asyncpg.InvalidAuthorizationSpecificationError) and "pg_hba.conf" in text:
+        return "its pg_hba.conf allows no such connection; it may want TLS (sslmode=require)"
+    if isinstance(error, asyncpg.UndefinedObjectError):
+        return f"it does not know a parameter of the URL ({text})"
+    if isinstance(error, ConnectionError) and "SSL" in text:
+        return "it has no TLS, which sslmode asks for"
+    # What poolers say of a user or tenant that they do not know, or a parameter that they do not pass on; or
+    # Postgres of `options` that are none.
+    if isinstance(
+        error, asyncpg.ProtocolViolationError | asyncpg.InternalServerError | asyncpg.PostgresSyntaxError
+    ):
+        return f"it says {text!r}"
+    if isinstance(error, asyncpg.ClientConfigurationError):
+        return (
+            "its URL is wrong; for sslmode verify-ca and verify-full, sslrootcert names the authority's file"
+        )
     causes: tuple[tuple[type[BaseException], str], ...] = (
         (asyncpg.InvalidAuthorizationSpecificationError, "it refused the user or the password"),
         (asyncpg.InvalidCatalogNameError, "there is no database of that name"),
@@ -43,6 +65,9 @@ def unreachable(error: BaseException) -> DatabaseUnavailable:
         (socket.gaierror, "its host name is not known"),
         (ConnectionRefusedError, "nothing listens there"),
         (TimeoutError, "it does not answer"),
+        (asyncpg.TargetServerAttributeNotMatched, "no server there is as target_session_attrs asks for"),
+        (ssl.SSLCertVerificationError, "its certificate is not trusted"),
+        (ssl.SSLError, "TLS with it failed"),
+        (FileNotFoundError, "a socket or certificate file that the URL names is missing"),
     )
-    cause = next((cause for kind, cause in causes if isinstance(error, kind)), type(error).__name__)
-    return DatabaseUnavailable(f"the database cannot be reached: {cause}")
+    return next((cause for kind, cause in causes if isinstance(error, kind)), type(error).__name__)

@@ -61,7 +61,7 @@ async def _shared(
     if group_by == "none" and bounds in of_all:
         return {None: of_all[bounds]}
     groups = await _groups(snapshot, query, "both" if group_by == "model" else group_by, plain, timeout)
-    if groups:
+    if groups is not None and None in groups:
         of_all[bounds] = groups[None]
     return groups
 
@@ -79,8 +79,8 @@ async def _groups(
         try:
             records = await snapshot.fetch(statement, *arguments, timeout=timeout)
             groups = {record["group_id"]: _row(dict(record)) for record in records}
-            if group_by == "both" and groups:  # (A function of an earlier version does not know of all.)
-                groups[None] = groups.pop("all")
+            if group_by == "both" and groups and (None not in groups or len(groups) == 1):
+                raise KeyError("a function of an earlier version, which does not know of both")
         except (asyncpg.PostgresError, KeyError, TypeError, ValueError) as error:
             trouble = f"{type(error).__name__}: {error}"
             if isinstance(error, _EXHAUSTED):

@@ -1,20 +1,19 @@
 """Settings, from environment variables with the prefix `CHAT_STATS_` and from `.env`."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from limits import parse as parse_rate
 from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-from redis.asyncio import ConnectionPool
 
+from service import addresses
 from service.errors import InvalidParameter, SettingsError
 from service.timerange import parse_window
 
 PREFIX = "CHAT_STATS_"
-
-SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 Wait = Annotated[float, Field(gt=0, le=300, allow_inf_nan=False)]
 Duration = Annotated[float, Field(gt=0, le=366 * 86400, allow_inf_nan=False)]
@@ -79,6 +78,11 @@ class Settings(BaseSettings):
     query_timeout_seconds: Wait = Field(
         10, description="Longest time in seconds for the first statement of a live computation."
     )
+    answer_timeout_seconds: Wait | None = Field(
+        None,
+        description="Longest wait in seconds for an answer that nobody has; it goes on being computed. "
+        "When not set, the time of all methods together: twice that of the first statement.",
+    )
     refresh_timeout_seconds: Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)] = Field(
         120, description="The same for the worker, for which nobody waits."
     )
@@ -120,7 +124,8 @@ class Settings(BaseSettings):
     )
     trusted_proxies: str = Field(
         "127.0.0.1",
-        description="Proxies whose `X-Forwarded-For` names the client, comma-separated; `*` for any.",
+        description="Addresses or networks of proxies whose `X-Forwarded-For` names the client, "
+        "comma-separated; `*` for any.",
     )
     cors_origins: CommaSeparated = Field(
         (), description="Origins whose pages may read the API from a browser, comma-separated; `*` for any."
@@ -148,6 +153,16 @@ class Settings(BaseSettings):
     )
 
     @property
+    def answer_seconds(self) -> float:
+        """Seconds after which whoever waits for a computation is told to come back for its answer."""
+        return self.answer_timeout_seconds or self.all_methods_seconds
+
+    @property
+    def all_methods_seconds(self) -> float:
+        """What the time-outs of all methods add up to: each has half of that of the one before."""
+        return 2 * self.query_timeout_seconds
+
+    @property
     def late_seconds(self) -> float:
         """Age in seconds of the last refresh from which on the worker counts as late."""
         return 3 * self.refresh_interval_seconds
@@ -170,34 +185,46 @@ class Settings(BaseSettings):
             raise ValueError("name at least one window")
         return windows
 
-    @field_validator("admin_token")
+    @field_validator("admin_token", "queue_redis_url", "worker_metrics_port", "metrics_folder", mode="before")
     @classmethod
-    def _empty_is_none(cls, value: SecretStr | None) -> SecretStr | None:
-        return value if value and value.get_secret_value() else None
+    def _empty_is_none(cls, value: Any) -> Any:
+        return None if isinstance(value, str) and not value.strip() else value
+
+    @field_validator("database_url", "redis_url", "queue_redis_url", mode="before")
+    @classmethod
+    def _strip(cls, value: Any) -> Any:
+        return value.strip() if isinstance(value, str) else value  # a file's last line end
 
     @field_validator("database_url")
     @classmethod
-    def _postgres_scheme(cls, value: SecretStr) -> SecretStr:
-        _check_scheme(value, ("postgresql://", "postgres://"))
-        parts = _split(value)
-        if parts.fragment:
-            raise ValueError("a '#' in the password is written %23")
-        mode = dict(parse_qsl(parts.query)).get("sslmode", "prefer")
-        if mode not in SSL_MODES:
-            raise ValueError(f"sslmode must be one of {', '.join(SSL_MODES)}")
+    def _postgres(cls, value: SecretStr) -> SecretStr:
+        addresses.check_postgres_url(value.get_secret_value())
         return value
 
     @field_validator("redis_url", "queue_redis_url")
     @classmethod
-    def _redis_scheme(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is None:
-            return None
-        _check_scheme(value, ("redis://", "rediss://", "unix://"))
-        _split(value)
-        try:
-            ConnectionPool.from_url(value.get_secret_value()).make_connection()  # type: ignore[no-untyped-call]
-        except (ValueError, TypeError):
-            raise ValueError("is not a URL that Redis clients understand") from None
+    def _redis(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            addresses.check_redis_url(value.get_secret_value())
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _known_proxies(cls, value: str) -> str:
+        addresses.check_proxies(value)
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _known_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        addresses.check_origins(value)
+        return value
+
+    @field_validator("metrics_folder")
+    @classmethod
+    def _writable(cls, value: Path | None) -> Path | None:
+        if value is not None and not (value.is_dir() and os.access(value, os.W_OK)):
+            raise ValueError(f"{str(value)!r} is no folder that can be written to")
         return value
 
     @field_validator("rate_limit_misses", "rate_limit_rows", "rate_limit_requests")
@@ -217,32 +244,20 @@ class Settings(BaseSettings):
         return value.upper()
 
 
-def _check_scheme(url: SecretStr, schemes: tuple[str, ...]) -> None:
-    if not url.get_secret_value().startswith(schemes):
-        raise ValueError(f"must start with {' or '.join(schemes)}")
-
-
-def _split(url: SecretStr) -> SplitResult:
-    """Split the URL; the error says what to look for, and repeats nothing of it."""
-    try:
-        parts = urlsplit(url.get_secret_value())
-        _ = parts.port
-    except ValueError:
-        raise ValueError(
-            "is not a valid URL; in user and password, characters such as / : @ ? # % are percent-encoded"
-        ) from None
-    return parts
-
-
 def load_settings(**overrides: Any) -> Settings:
     """Read the settings; `SettingsError` names each variable that is missing or wrong, never its value."""
     try:
         return Settings(**overrides)
     except ValidationError as error:
-        problems = [
-            f"{PREFIX}{'_'.join(str(part) for part in problem['loc'][:1]).upper()}: {problem['msg']}"
-            for problem in error.errors(include_input=False, include_url=False)
-        ]
-        raise SettingsError("; ".join(problems)) from None
+        problems = error.errors(include_input=False, include_url=False)
+        raise SettingsError("; ".join(map(_described, problems))) from None
     except (OSError, UnicodeError) as error:
         raise SettingsError(f".env cannot be read: {type(error).__name__}") from None
+
+
+def _described(problem: ErrorDetails) -> str:
+    name = str(problem["loc"][0])
+    what = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "missing":
+        what = f"is missing: {Settings.model_fields[name].description}"
+    return f"{PREFIX}{name.upper()}: {what}"

@@ -1,6 +1,7 @@
 """The flow. A request: cache, else compute once and store. A refresh: compute all, publish together.
 
-read     local copy -> Redis -> (absent) one computation, for which everybody who asks waits
+read     local copy -> Redis -> (absent) one computation, for which everybody who asks waits; not for long
+                                where a copy is known
                              -> (too old) served as stale, one computation in the background
          one over all processes (`service.single_flight`), and no wait for a Redis that hangs
          where a copy is known (`service.look_up`)
@@ -20,7 +21,14 @@ from service.cache import Cache, Stored
 from service.compute import Computed, compute
 from service.database import Database
 from service.entry import Entry
-from service.errors import ComputationTimedOut, InvalidParameter, SchemaError, TooManyRequests, Unavailable
+from service.errors import (
+    ComputationTimedOut,
+    InvalidParameter,
+    SchemaError,
+    StillComputing,
+    TooManyRequests,
+    Unavailable,
+)
 from service.freshness import CacheState, Freshness, seconds_since
 from service.local_cache import LocalCache
 from service.look_up import LookUps
@@ -35,6 +43,9 @@ from service.usage import catalogue, provider_ids
 
 #: Seconds of waiting for a computation after which it is looked whether the database still answers.
 PROBE_SECONDS = 0.7
+
+#: Seconds to wait for a computation where a copy is known of what Redis lost.
+LOST_PATIENCE_SECONDS = 0.15
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +71,7 @@ class Stats:
             self._local,
             self._freshness,
             self._compute_and_store,
-            # What the time-outs of all methods add up to.
-            compute_seconds=2 * settings.query_timeout_seconds,
+            compute_seconds=settings.all_methods_seconds,
         )
 
     async def read(self, query: Query, *, admit: Admit | None = None) -> Answer:
@@ -69,26 +79,47 @@ class Stats:
 
         Raises `NotFound` for an unknown model, `InvalidParameter` for a time series of too many points or in
         a time zone that the database lacks, `SchemaError`, or `Unavailable` when nothing is known and
-        nothing can be computed.
+        nothing can be computed, or not as soon as anybody waits (`StillComputing`).
         """
+        deadline = asyncio.get_running_loop().time() + self._settings.answer_seconds
         answer = await self.known(query)
         if answer is not None:
             return answer
         key = query.key()
+        copy = self._local.last_good(key)
         joins = self._flights.under_way(key)
+        computation = self._flights.once(query, copy, admit)
         try:
-            stored = await self._wait_for(self._flights.once(query, self._local.last_good(key), admit))
+            if copy is not None and self._freshness.state(copy) is not None:
+                await asyncio.wait({computation}, timeout=LOST_PATIENCE_SECONDS)
+                if not computation.done():
+                    return self._copy_again(key, copy)
+            stored = await self._wait_for(computation, deadline)
         except TooManyRequests:
+            if copy is not None:
+                return self._copy_again(key, copy)
             if joins:  # it was refused to somebody else
                 return await self.read(query, admit=admit)
             raise
-        except Unavailable:
+        except (Unavailable, SchemaError) as error:
             entry = self._local.last_good(key)
-            if entry is None:
+            if entry is None or (copy is None and isinstance(error, SchemaError)):
                 raise
-            return Answer(entry, CacheState.STALE)
+            await self._give_back(query, entry)
+            return self._copy_again(key, entry)
         state = CacheState.MISS if self._cache.reachable else CacheState.BYPASS
         return Answer(stored.entry, state, stored=stored.kept)
+
+    def _copy_again(self, key: str, copy: Entry) -> Answer:
+        """Answer with a copy of what cannot be had now; Redis is not asked again for a moment."""
+        self._local.put(key, copy)
+        return Answer(copy, CacheState.STALE)
+
+    async def _give_back(self, query: Query, copy: Entry) -> None:
+        """Store in Redis what it lost and nobody can compute now: the other processes may know nothing."""
+        if self._cache.reachable and self._cache.accepting and self._freshness.state(copy) is not None:
+            lifetime = self._freshness.lifetime(query, copy)
+            await self._cache.store(query.key(), copy, lifetime_seconds=lifetime)
 
     def recent(self, key: str) -> Entry | None:
         """Return this process's own copy if it is a hit and so recent that Redis need not be asked."""
@@ -96,7 +127,7 @@ class Stats:
         return entry if entry is not None and self._freshness.state(entry) is CacheState.HIT else None
 
     async def known(self, query: Query) -> Answer | None:
-        """Answer from this process's own copy or from Redis; None when neither has it."""
+        """Answer from this process's own copy or from Redis; None when neither has it, or Redis lost it."""
         key = query.key()
         entry = self._local.recent(key) or await self._look_ups.find(query)
         if entry is None or (state := self._freshness.state(entry)) is None:
@@ -154,12 +185,20 @@ class Stats:
         await self._look_ups.close()
         await self._flights.close()
 
-    async def _wait_for(self, computation: asyncio.Task[Stored]) -> Stored:
-        """Wait for a computation as long as the database answers: not for one that hangs."""
-        while not (await asyncio.wait({computation}, timeout=PROBE_SECONDS))[0]:
-            await self._database.probe()
+    async def _wait_for(self, computation: asyncio.Task[Stored], deadline: float) -> Stored:
+        """Wait for a computation until the deadline, as long as the database answers: not for one that hangs.
+
+        It goes on without those who wait, and its answer is there when they ask again.
+        """
+        try:
+            async with asyncio.timeout_at(deadline):
+                while not (await asyncio.wait({computation}, timeout=PROBE_SECONDS))[0]:
+                    await self._database.probe()
+        except TimeoutError:
+            raise StillComputing("this takes a while to compute: ask again for the answer") from None
         return computation.result()
 
+    @tracing.traced("compute")
     async def _compute_and_store(self, query: Query) -> Stored:
         timeout = self._settings.query_timeout_seconds
         async with self._database.snapshot(wait_seconds=timeout) as snapshot:

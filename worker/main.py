@@ -11,11 +11,11 @@ import signal
 import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import Any
 
 from arq.constants import in_progress_key_prefix
 from arq.cron import CronJob, cron
-from arq.worker import Worker, create_worker, func
+from arq.worker import Worker, func, get_kwargs
 from redis.exceptions import RedisError
 
 from service.cache import Cache, connect
@@ -23,7 +23,16 @@ from service.database import Database
 from service.errors import ChatStatsError, SettingsError
 from service.observability import metrics
 from service.observability.exposition import serve_counts
-from service.queue import REFRESH_JOB, connect_queue, deserialize, health_key, queue_name, serialize
+from service.queue import (
+    REFRESH_JOB,
+    connect_queue,
+    deserialize,
+    health_key,
+    queue_name,
+    serialize,
+    waiting_key,
+)
+from service.redis_outages import trouble_of
 from service.settings import PREFIX, Settings, load_settings
 from service.stats import Stats
 from worker import tasks
@@ -63,6 +72,20 @@ def every(interval: float, job: CronJob) -> Every:
     return schedule
 
 
+class LeasedWorker(Worker):
+    """arq's worker with short leases on its jobs, which `_renew_leases` renews."""
+
+    def __init__(self, settings: type) -> None:
+        chosen: dict[str, Any] = get_kwargs(settings)  # its annotation is wrong
+        super().__init__(**chosen)
+        self.in_progress_timeout_s = LEASE_SECONDS
+
+    async def start_jobs(self, job_ids: list[bytes]) -> None:
+        # A lease may run out while this process is frozen: its job still runs here, and would run twice.
+        running = {job_id.encode() for job_id, task in self.tasks.items() if not task.done()}
+        await super().start_jobs([job_id for job_id in job_ids if job_id not in running])
+
+
 async def start(ctx: dict[str, Any]) -> None:
     """Open what the jobs need."""
     settings: Settings = ctx["settings"]
@@ -71,7 +94,6 @@ async def start(ctx: dict[str, Any]) -> None:
     ctx["cache"] = Cache(settings, connect(redis_url, timeout_seconds=PUBLISH_SECONDS))
     ctx["stats"] = Stats(settings, ctx["database"], ctx["cache"])
     ctx["refreshing"] = asyncio.Lock()
-    ctx["latest"] = {}
     await ctx["database"].open()
 
 
@@ -111,17 +133,11 @@ async def scheduled_audit(ctx: dict[str, Any]) -> None:
 
 
 async def asked_refresh(ctx: dict[str, Any], names: list[str], windows: list[str]) -> dict[str, Any]:
-    """Refresh for somebody who asked; those who asked before it began share one refresh."""
-    asked_at: datetime = ctx["enqueue_time"]
+    """Refresh for all who asked for the same before it began."""
     async with ctx["refreshing"]:
-        latest: dict[str, Any] = ctx["latest"]
-        wanted = (sorted(names), sorted(windows))
-        if latest and latest["wanted"] == wanted and latest["began_at"] >= asked_at:
-            return cast(dict[str, Any], latest["report"])
-        began_at = datetime.now(UTC)
-        report = await tasks.refresh_when_asked(ctx["settings"], ctx["stats"], names, windows)
-        latest.update(wanted=wanted, began_at=began_at, report=report)
-        return report
+        # Whoever asks from now on wants numbers that may be newer than those that we are about to read.
+        await ctx["redis"].delete(waiting_key(ctx["settings"], names, windows))
+        return await tasks.refresh_when_asked(ctx["settings"], ctx["stats"], names, windows)
 
 
 def worker_settings(settings: Settings) -> type:
@@ -193,8 +209,7 @@ def _serve_counts(host: str, port: int) -> None:
 
 async def _work(settings: Settings, stopping: asyncio.Event) -> None:
     """Run one arq worker until it is told to stop, or fails for want of Redis."""
-    worker = create_worker(worker_settings(settings))
-    worker.in_progress_timeout_s = LEASE_SECONDS
+    worker = LeasedWorker(worker_settings(settings))
     working = asyncio.create_task(worker.async_run())
     leases = asyncio.create_task(_renew_leases(worker))
     told = asyncio.create_task(stopping.wait())
@@ -212,7 +227,7 @@ async def _work(settings: Settings, stopping: asyncio.Event) -> None:
             worker.main_task.cancel()
         (error,) = await asyncio.gather(working, return_exceptions=True)
         if isinstance(error, RedisError | OSError):
-            logger.warning("the queue's Redis does not answer (%s: %s)", type(error).__name__, error)
+            logger.warning("the queue's Redis %s (%s: %s)", trouble_of(error), type(error).__name__, error)
         elif isinstance(error, Exception):
             logger.error("the worker failed", exc_info=error)
         await _close(worker)

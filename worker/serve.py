@@ -11,18 +11,22 @@ import os
 import signal
 import time
 from contextlib import suppress
-from socket import socket
+from socket import AI_PASSIVE, SOCK_STREAM, getaddrinfo, socket
 
 import uvicorn
 from uvicorn.supervisors import multiprocess
 
+from service.errors import SettingsError
 from service.http_protocol import BoundedHttpProtocol
-from service.settings import Settings
+from service.settings import PREFIX, Settings
 
 #: Seconds for which a connection may lie idle. On SIGTERM clients get as long to come back.
 IDLE_SECONDS = 5
 #: Seconds that requests which are under way get after that.
 STOP_SECONDS = 10
+#: Seconds after which one of several processes that does not say that it lives is replaced. On a machine that
+#: is overloaded it may take several to do so, and starting it anew would make all worse.
+HEALTH_SECONDS = 15
 
 
 class Server(uvicorn.Server):
@@ -78,7 +82,16 @@ class Processes(multiprocess.Multiprocess):
 
 
 def serve(settings: Settings, host: str, port: int, workers: int) -> None:
-    """Serve until SIGTERM or SIGINT; raises SystemExit with uvicorn's code when that is not possible."""
+    """Serve until SIGTERM or SIGINT.
+
+    Raises `SettingsError` for a host that is none, and SystemExit with uvicorn's code when it cannot serve.
+    """
+    try:
+        getaddrinfo(host or None, port, type=SOCK_STREAM, flags=AI_PASSIVE)
+    except (OSError, UnicodeError):
+        raise SettingsError(
+            f"{PREFIX}HOST: {host!r} is neither an address nor a name that is known here, such as 127.0.0.1"
+        ) from None
     config = uvicorn.Config(
         "service.app:create_app",
         factory=True,
@@ -92,6 +105,7 @@ def serve(settings: Settings, host: str, port: int, workers: int) -> None:
         server_header=False,
         timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=STOP_SECONDS,
+        timeout_worker_healthcheck=HEALTH_SECONDS,
     )
     with suppress(KeyboardInterrupt):  # uvicorn raises Ctrl-C again when it has ended in order
         if workers == 1:

@@ -1,5 +1,6 @@
 """Looks at the cache, the worker, the database and its functions, for `chat-stats status`."""
 
+import re
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -19,6 +20,9 @@ from service.timerange import WINDOWS, TimeRange
 #: An empty range: calling a function over it shows whether it works, and costs next to nothing.
 _NO_TIME = TimeRange(None, datetime(2000, 1, 1, tzinfo=UTC), datetime(2000, 1, 1, tzinfo=UTC))
 _CHECK_SECONDS = 5.0
+
+_OUR_FUNCTION = re.compile(r"\b(get_chat_|get_model|get_provider_|chat_stats_)\w+\(")
+NO_WORKER = "no worker has reported lately; start one: chat-stats worker"
 
 
 @dataclass(slots=True)
@@ -72,7 +76,7 @@ async def look(settings: Settings) -> Status:
     status = Status()
     await _look_at_cache(settings, status)
     try:
-        status.worker = "alive" if await worker_alive(settings) else "no worker has reported lately"
+        status.worker = "alive" if await worker_alive(settings) else NO_WORKER
     except Unavailable as error:
         status.worker = str(error)
     await _look_at_database(settings, status)
@@ -146,8 +150,9 @@ async def _call(snapshot: Snapshot, query: Query) -> str:
 async def _run(snapshot: Snapshot, statement: str, *arguments: Any) -> str:
     try:
         await snapshot.fetch(statement, *arguments, timeout=_CHECK_SECONDS)
-    except asyncpg.UndefinedFunctionError:
-        return "missing; run: chat-stats migrate"
     except asyncpg.PostgresError as error:
+        # The same error is raised for an operator that a column's type lacks, which migrating does not mend.
+        if isinstance(error, asyncpg.UndefinedFunctionError) and _OUR_FUNCTION.search(str(error)):
+            return "missing; run: chat-stats migrate"
         return f"fails with {type(error).__name__}: {error}"
     return "ok"

@@ -42,9 +42,13 @@ class Plot:
     taken_at: float
     etag: str
 
+    def age_seconds(self) -> int:
+        """Return how long ago it was taken."""
+        return int(time.monotonic() - self.taken_at)
+
     def seconds_left(self) -> int:
-        """Return for how many seconds it will be answered from memory."""
-        return max(0, int(self.taken_at + PLOT_SECONDS - time.monotonic()))
+        """Return for how many seconds it will be answered from memory; below 0 it was due so long ago."""
+        return int(self.taken_at + PLOT_SECONDS - time.monotonic())
 
     def render(self, state: CacheState) -> bytes:
         """Return the body; its two parts stand beside `data` too, where older clients read them."""
@@ -95,17 +99,20 @@ class Explorer:
             reading = await self._requests.open(snapshot, query.filters, query.after)
             id_types = await self._id_types(reading) if format_.name == "parquet" else {}
             writer = encoder(format_, fields, id_types)
-            waiting = writer.start()
-            async for rows in self._requests.batches(reading, query, fields):
-                piece = writer.rows(rows)
-                reading.fit_batches(len(rows), len(piece))
-                if waiting or piece:
-                    yield waiting + piece
-                waiting = b""
-            metadata: dict[str, Any] = {}
-            if format_ is JSON:
-                metadata = await self._metadata(reading, query, snapshot.opened_at, started)
-            yield waiting + writer.end(metadata)
+            try:
+                waiting = await writer.start()
+                async for rows in self._requests.batches(reading, query, fields):
+                    piece, size = await writer.rows(rows)
+                    reading.fit_batches(len(rows), size)
+                    if waiting or piece:
+                        yield waiting + piece
+                    waiting = b""
+                metadata: dict[str, Any] = {}
+                if format_ is JSON:
+                    metadata = await self._metadata(reading, query, snapshot.opened_at, started)
+                yield waiting + await writer.end(metadata)
+            finally:
+                await writer.close()
 
     async def _id_types(self, reading: Reading) -> dict[str, type]:
         records = await fetch(
@@ -222,6 +229,7 @@ def _common(
         "cache_age_seconds": 0.0,
         "computed_at": computed_at,
         "compute_ms": round(compute_ms, 3),
+        "generation": None,
         "window": range_.window,
         **bounds,
         "unavailable": ["total_count"] if total is None else [],

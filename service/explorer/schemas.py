@@ -87,6 +87,7 @@ class CommonMetadata(Schema):
     cache: Literal["hit", "miss", "stale", "bypass"]
     cache_age_seconds: float
     compute_ms: float
+    generation: str | None = Field(description="Null: single requests belong to no refresh.")
     window: str | None
     start_date: datetime | None = None
     end_date: datetime | None = None
@@ -168,6 +169,7 @@ _COMMON: dict[str, Any] = {
     "cache_age_seconds": 0.0,
     "computed_at": "2026-01-04T12:00:00.293000Z",
     "compute_ms": 6.1,
+    "generation": None,
     "window": "all",
     "unavailable": [],
 }

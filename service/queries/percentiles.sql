@@ -30,7 +30,7 @@ WITH catalogue AS (
     JOIN catalogue AS c ON c.model_id = h.model_id
     GROUP BY 1, 2
     UNION ALL
-    SELECT 'all', h.bin, sum(h.n)::double precision
+    SELECT NULL, h.bin, sum(h.n)::double precision
     FROM histograms AS h
     JOIN catalogue AS c ON c.model_id = h.model_id
     WHERE $1 = 'both'

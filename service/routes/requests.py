@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from service import schemas
 from service.auth import check_read_key
-from service.envelope import matches
+from service.envelope import cache_status, matches
 from service.explorer.download import DownloadResponse, unless_disconnected
 from service.explorer.explorer import LARGE_PAGE, Explorer, etag
 from service.explorer.exports import FORMATS, JSON, choose_format
@@ -29,6 +29,7 @@ from service.explorer.query import (
     parse_number,
 )
 from service.explorer.schemas import PlotAnswer, RequestsAnswer
+from service.freshness import CacheState
 from service.rate_limit import count_request, count_rows
 from service.routes import parameters
 from service.routes.stats import Range
@@ -115,7 +116,7 @@ async def list_requests(
         return _GONE if body is None else _small_page(request, body)
     name = f"chat-requests-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.{format_.name}"
     headers = {
-        **_headers(state.settings),
+        **_headers(state.settings, CacheState.BYPASS),
         **({} if format_ is JSON else {"Content-Disposition": f'attachment; filename="{name}"'}),
     }
     if request.method == "HEAD":  # nothing is read to find out how long it would be
@@ -149,7 +150,7 @@ def _small_page(request: Request, body: bytes) -> Response:
     # No text within the rows looks like this: there, quotation marks are escaped.
     data, _, metadata = body.rpartition(b'],"metadata":')
     total = str(orjson.loads(metadata[:-1])["total_count"]).encode()
-    return _answer(request, body, etag(data, total), no_newer_than=0)
+    return _answer(request, body, etag(data, total), _headers(request.app.state.settings, CacheState.BYPASS))
 
 
 async def plot_data(
@@ -164,17 +165,26 @@ async def plot_data(
     most = parse_number("points", points, default=DEFAULT_POINTS, least=MIN_POINTS, most=MAX_POINTS)
     explorer: Explorer = request.app.state.explorer
     plot, state = await explorer.plot(chosen, most)
-    return _answer(request, plot.render(state), plot.etag, no_newer_than=plot.seconds_left())
+    headers = _headers(
+        request.app.state.settings, state, age=plot.age_seconds(), seconds_left=plot.seconds_left()
+    )
+    return _answer(request, plot.render(state), plot.etag, headers)
 
 
-def _headers(settings: Settings, *, seconds: int = 0) -> dict[str, str]:
+def _headers(settings: Settings, state: CacheState, *, age: int = 0, seconds_left: int = 0) -> dict[str, str]:
     visibility = "private" if settings.api_keys else "public"
-    cached = f"{visibility}, max-age={seconds}" if seconds else f"{visibility}, no-cache"
-    return {"Cache-Control": cached, "Vary": "Accept, Authorization, X-API-Key, Origin"}
+    # Caches subtract the age.
+    cached = f"max-age={age + seconds_left}" if seconds_left > 0 else "no-cache"
+    return {
+        "Age": str(age),
+        "Cache-Control": f"{visibility}, {cached}",
+        "Cache-Status": cache_status(state, seconds_left).decode(),
+        "Vary": "Accept, Authorization, X-API-Key, Origin",
+    }
 
 
-def _answer(request: Request, body: bytes, tag: str, *, no_newer_than: int) -> Response:
-    headers = {"ETag": tag, **_headers(request.app.state.settings, seconds=no_newer_than)}
+def _answer(request: Request, body: bytes, tag: str, headers: dict[str, str]) -> Response:
+    headers = {"ETag": tag, **headers}
     known = ",".join(request.headers.getlist("if-none-match"))
     if known and matches(known.encode("latin-1"), tag.encode()):
         return Response(status_code=304, headers=headers)

@@ -1,6 +1,6 @@
 -- Percentiles of the times by nearest rank over [p_start, p_end), with p_interval for each interval of a time series,
 -- of each provider or model with p_group_by; where there are no times, there is no row. p_group_by both: of each model
--- and, with group_id all, of all of them, from the same histograms.
+-- and, with group_id NULL, of all of them, from the same histograms.
 SELECT chat_stats_claim_function('chat_stats_percentiles');
 
 CREATE OR REPLACE FUNCTION chat_stats_percentiles(
@@ -45,8 +45,7 @@ BEGIN
         f.interval_start,
         CASE p_group_by
             WHEN 'provider' THEN (SELECT m.provider_id::text FROM models AS m WHERE m.id = f.member)
-            WHEN 'model' THEN f.member::text
-            WHEN 'both' THEN COALESCE(f.member::text, 'all')
+            ELSE f.member::text
         END,
         chat_stats_bin_value(f.bins[1]), chat_stats_bin_value(f.bins[2]),
         chat_stats_bin_value(f.bins[3]), chat_stats_bin_value(f.bins[4])

@@ -28,7 +28,8 @@ DECLARE
     kept_as text;
 BEGIN
     FOR existing IN
-        SELECT p.oid, p.oid::regprocedure AS signature, obj_description(p.oid, 'pg_proc') AS note
+        -- As text: its name is about to change.
+        SELECT p.oid, p.oid::regprocedure::text AS signature, obj_description(p.oid, 'pg_proc') AS note
         FROM pg_proc AS p
         WHERE p.proname = p_name AND p.pronamespace = quote_ident(current_schema())::regnamespace
     LOOP

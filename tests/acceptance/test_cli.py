@@ -3,16 +3,18 @@
 import json
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from tests.processes import chat_stats, environment, running, serving, until
+from worker import status as worker_status
 from worker.local_servers import RedisServer
 
 
 def test_help_names_every_command() -> None:
     done = chat_stats("--help", env=environment("", ""))
     assert done.returncode == 0
-    for command in ("serve", "worker", "migrate", "refresh", "status", "import", "demo"):
+    for command in ("serve", "worker", "migrate", "refresh", "status", "import", "sample", "demo"):
         assert command in done.stdout
 
 
@@ -24,6 +26,12 @@ def test_a_wrong_setting_stops_the_start_and_is_named(command: str) -> None:
     assert "CHAT_STATS_PORT" in done.stderr
     assert "secret-password" not in done.stderr + done.stdout
     assert "Traceback" not in done.stderr
+
+
+def test_a_host_that_is_none_is_named() -> None:
+    done = chat_stats("serve", "--host", "nobody.invalid", env=environment("postgresql://h/x", "redis://h"))
+    assert done.returncode == 2
+    assert "CHAT_STATS_HOST: 'nobody.invalid' is neither" in done.stderr
 
 
 def test_migrate_says_what_it_did_and_is_safe_to_repeat(empty_database: str, redis: RedisServer) -> None:
@@ -78,7 +86,7 @@ def test_refresh_without_a_database_fails_with_its_exit_code(redis: RedisServer)
 def test_after_refresh_wait_the_very_next_read_is_newer(env: dict[str, str], tmp_path: Path) -> None:
     env = {**env, "CHAT_STATS_REFRESH_INTERVAL_SECONDS": "3600"}
     with serving(env, tmp_path / "service") as client, running("worker", env=env, log=tmp_path / "worker"):
-        until(lambda: client.get("/counts").json()["metadata"]["cache"] == "hit")
+        until(lambda: chat_stats("status", "--worker", env=env).returncode == 0)
         for _ in range(3):
             before = client.get("/counts").json()["metadata"]
             done = chat_stats("refresh", "--wait", "--json", env=env)
@@ -104,7 +112,7 @@ def test_status_tells_scripts_by_its_exit_code_and_people_by_tables(
 ) -> None:
     before = chat_stats("status", "--json", env=env)
     assert before.returncode == 1
-    assert json.loads(before.stdout)["worker"] == "no worker has reported lately"
+    assert json.loads(before.stdout)["worker"] == worker_status.NO_WORKER
     with running("worker", env=env, log=tmp_path / "worker"):
         until(lambda: chat_stats("status", env=env).returncode == 0)
         shown = chat_stats("status", env=env).stdout
@@ -122,3 +130,31 @@ def test_status_names_a_function_that_is_missing(empty_database: str, redis: Red
     assert chat_stats("migrate", env=env).returncode == 0
     found = json.loads(chat_stats("status", "--json", env=env).stdout)
     assert found["functions"]["get_model_request_counts"] == "ok"
+
+
+def test_the_sample_fills_an_empty_database_and_touches_no_other(env: dict[str, str]) -> None:
+    done = chat_stats("sample", "--requests", "2000", env=env)
+    assert (done.returncode, done.stdout) == (0, "2,000 requests loaded\n"), done.stderr
+    again = chat_stats("sample", env=env)
+    assert again.returncode == 3
+    assert "there are rows already" in again.stderr
+    report = json.loads(chat_stats("refresh", "counts", "--local", "--json", env=env).stdout)
+    assert {result["error"] for result in report["results"]} == {None}
+    assert max(result["rows"] for result in report["results"]) > 20
+
+
+async def test_status_tells_a_function_that_is_missing_from_one_that_fails(
+    database_url: str, connection: asyncpg.Connection, redis: RedisServer
+) -> None:
+    await connection.execute(
+        "INSERT INTO providers (id, name, slug) VALUES (1, 'One', 'one');"
+        "INSERT INTO models (id, provider_id, model_name) VALUES (1, 1, 'Alpha');"
+        "DROP FUNCTION get_model_request_counts"
+    )
+    await connection.execute(
+        "ALTER TABLE chat_completion_requests ALTER created_at DROP DEFAULT, ALTER created_at TYPE text"
+    )
+    done = chat_stats("status", "--json", env=environment(database_url, redis.url, cache_prefix="fails"))
+    functions = json.loads(done.stdout)["functions"]
+    assert functions["get_model_request_counts"] == "missing; run: chat-stats migrate"
+    assert functions["get_provider_request_stats"].startswith("fails with UndefinedFunctionError: operator")

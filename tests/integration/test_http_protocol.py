@@ -2,9 +2,11 @@
 
 import json
 import socket
+import struct
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -13,13 +15,20 @@ from tests.processes import environment, serving
 
 UNREACHABLE = "postgresql://nobody@127.0.0.1:1/none"
 PLAIN = b"GET /health HTTP/1.1\r\nHost: localhost\r\n"
+#: This one takes a moment to be answered.
+READY = b"GET /health/ready HTTP/1.1\r\nHost: localhost\r\n"
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("service") / "log"
+
+
+@pytest.fixture(scope="module")
+def address(log: Path) -> Iterator[tuple[str, int]]:
     """Where a service listens; it needs neither Postgres nor Redis for this."""
     env = environment(UNREACHABLE, "redis://127.0.0.1:1/0")
-    with serving(env, tmp_path_factory.mktemp("service") / "log") as client:
+    with serving(env, log) as client:
         yield "127.0.0.1", client.base_url.port
 
 
@@ -96,6 +105,23 @@ def test_a_body_that_is_too_large_is_refused_or_not_read(address: tuple[str, int
 def test_what_is_no_http_gets_a_problem_document(address: tuple[str, int]) -> None:
     status, problem = ask(address, b"\x16\x03\x01 this is no HTTP\r\n\r\n")
     assert (status, problem["success"]) == (400, False)
+
+
+@pytest.mark.parametrize("last", [b"no HTTP\r\n\r\n", b""], ids=["no HTTP behind them", "and gone"])
+def test_requests_sent_at_once_whose_answers_nobody_takes_leave_no_traceback(
+    address: tuple[str, int], log: Path, last: bytes
+) -> None:
+    for _ in range(5):
+        with socket.create_connection(address, timeout=20) as connection:
+            # With this option, closing resets the connection, as a client does that is killed.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.sendall((READY + b"\r\n") * 3 + last)
+            if last:
+                with suppress(ConnectionError):
+                    while connection.recv(65536):
+                        pass
+    assert ask(address, READY + b"Connection: close\r\n\r\n")[0] == 503
+    assert "Traceback" not in log.read_text()
 
 
 def test_who_does_not_end_a_head_is_let_go_and_who_keeps_asking_is_not(address: tuple[str, int]) -> None:

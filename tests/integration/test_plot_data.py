@@ -138,12 +138,16 @@ async def test_every_filter_holds_for_points_recent_requests_and_counts(
 
 
 async def test_polling_is_answered_from_memory_and_with_304(
-    client: httpx.AsyncClient, gateway: asyncpg.Connection
+    client: httpx.AsyncClient, gateway: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("service.explorer.explorer.PLOT_SECONDS", 3600)
     first = await client.get(PATH)
     second = await client.get(PATH, headers={"If-None-Match": first.headers["etag"]})
     assert second.status_code == 304
     assert first.json()["metadata"]["cache"] == "miss"
+    assert first.headers["cache-status"] == "chat-stats; fwd=miss; stored"
+    assert second.headers["cache-status"].startswith("chat-stats; hit; ttl=")
+    assert second.headers["cache-control"] == "public, max-age=3599"  # of an hour, rounded down
     third = (await client.get(PATH)).json()["metadata"]
     assert (third["cache"], third["computed_at"]) == ("hit", first.json()["metadata"]["computed_at"])
     assert third["cache_age_seconds"] > 0
@@ -177,6 +181,9 @@ async def test_without_the_database_the_last_plot_is_served_as_stale(
     known = await get(client)
     assert known["metadata"]["cache"] == "miss"
     await client._transport.app.state.database.close()
+    headers = (await client.get(PATH)).headers
+    assert headers["cache-status"].startswith("chat-stats; hit; ttl=")
+    assert headers["cache-control"] == "public, no-cache"
     stale = await get(client)
     assert (stale["metadata"]["cache"], stale["data"]) == ("stale", known["data"])
     assert stale["metadata"]["computed_at"] == known["metadata"]["computed_at"]

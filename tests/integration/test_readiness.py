@@ -4,12 +4,15 @@ import time
 
 import asyncpg
 import httpx
+import pytest
 from fastapi import FastAPI
 from pydantic import SecretStr
+from redis.asyncio import Redis
 
 from service.aggregations import Query
 from service.settings import Settings
 from tests.integration.conftest import OpenClient, OpenFlow
+from worker.local_servers import RedisServer
 
 READY = "http://test/health/ready"
 ALL_DOWN = {
@@ -41,6 +44,54 @@ async def test_when_redis_hangs_it_is_waited_for_once(
     body = (await client.get(READY)).json()
     assert time.monotonic() - started < 2.8
     assert (body["status"], body["redis"]["ok"], body["worker"]["ok"]) == ("degraded", False, False)
+
+
+@pytest.mark.parametrize(
+    ("user", "address", "trouble"),
+    [
+        ("", "127.0.0.1:1/0", "does not answer: nothing listens there"),
+        ("", "redis.invalid/0", "does not answer: its host name is not known"),
+        ("nobody:secret@", "{redis}/0", "refuses the user or the password"),
+        ("", "{redis}/99", "has no database of that number"),
+        ("stranger:secret@", "{redis}/0", "does not permit that to this user"),
+    ],
+)
+async def test_it_says_why_redis_cannot_be_used(
+    settings: Settings, redis: RedisServer, client_of: OpenClient, user: str, address: str, trouble: str
+) -> None:
+    admin = Redis(port=redis.port)
+    await admin.acl_setuser(
+        "stranger", enabled=True, passwords=["+secret"], keys=["other:*"], categories=["+@all"]
+    )
+    await admin.aclose()
+    url = f"redis://{user}{address.format(redis=f'127.0.0.1:{redis.port}')}"
+    # Long enough that no time-out is taken for it on a busy machine.
+    mistaken = {"redis_url": SecretStr(url), "redis_timeout_seconds": 10}
+    body = (await (await client_of(settings.model_copy(update=mistaken))).get(READY)).json()
+    assert body["redis"] == {"ok": False, "detail": f"Redis {trouble}"}
+    assert body["worker"] == {"ok": False, "detail": f"the queue's Redis {trouble}"}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "trouble"),
+    [
+        ("?sslmode=require", "it has no TLS, which sslmode asks for"),
+        (
+            "?sslmode=verify-full&sslrootcert=/none",
+            "a socket or certificate file that the URL names is missing",
+        ),
+        (
+            "?flavour=1",
+            'it does not know a parameter of the URL (unrecognized configuration parameter "flavour")',
+        ),
+    ],
+)
+async def test_it_says_why_postgres_cannot_be_used(
+    settings: Settings, client_of: OpenClient, parameters: str, trouble: str
+) -> None:
+    url = SecretStr(settings.database_url.get_secret_value() + parameters)
+    body = (await (await client_of(settings.model_copy(update={"database_url": url}))).get(READY)).json()
+    assert body["postgres"] == {"ok": False, "detail": f"the database cannot be reached: {trouble}"}
 
 
 def _app(client: httpx.AsyncClient) -> FastAPI:

@@ -279,9 +279,18 @@ async def test_metadata(reader: httpx.AsyncClient) -> None:
     }
     assert (metadata["total_count"], metadata["returned_count"]) == (6, 2)
     assert (metadata["window"], metadata["start_date"]) == (None, "2026-01-01T00:00:00Z")
-    assert metadata["unavailable"] == []
+    assert (metadata["unavailable"], metadata["generation"]) == ([], None)
     age = datetime.now(UTC) - datetime.fromisoformat(metadata["timestamp"])
     assert timedelta() <= age < timedelta(seconds=5)
+
+
+@pytest.mark.parametrize("parameters", [{}, {"limit": 5000}, {"format": "csv"}], ids=str)
+async def test_the_headers_say_that_no_cache_was_asked(
+    reader: httpx.AsyncClient, parameters: dict[str, Any]
+) -> None:
+    headers = (await reader.get(PATH, params=parameters)).headers
+    assert headers["cache-status"] == "chat-stats; fwd=bypass"
+    assert (headers["age"], headers["cache-control"]) == ("0", "public, no-cache")
 
 
 async def test_chosen_fields_alone_in_their_order(reader: httpx.AsyncClient) -> None:

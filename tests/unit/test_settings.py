@@ -20,7 +20,7 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 
 
 def test_only_the_database_must_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(SettingsError, match="CHAT_STATS_DATABASE_URL: Field required"):
+    with pytest.raises(SettingsError, match=r"CHAT_STATS_DATABASE_URL: is missing: .*postgresql://"):
         load_settings()
     monkeypatch.setenv("CHAT_STATS_DATABASE_URL", URL)
     assert load_settings().port == 8000
@@ -37,6 +37,14 @@ def test_only_the_database_must_be_named(monkeypatch: pytest.MonkeyPatch) -> Non
         ("CHAT_STATS_DATABASE_URL", "postgresql://user:secret-password@db.example/gateway?sslmode=bogus"),
         ("CHAT_STATS_REDIS_URL", "redis://:secret-password/1@localhost:6379"),
         ("CHAT_STATS_REDIS_URL", "redis://localhost:6379/0?foo=bar"),
+        ("CHAT_STATS_DATABASE_URL", f"{URL}?sslmode=require&channel_binding=require"),
+        ("CHAT_STATS_DATABASE_URL", f"{URL}?pgbouncer=true"),
+        ("CHAT_STATS_REDIS_URL", "redis://:secret-password@localhost:6379/cache"),
+        ("CHAT_STATS_TRUSTED_PROXIES", "127.0.0.1, nginx"),
+        ("CHAT_STATS_TRUSTED_PROXIES", "10.0.0.1/8"),
+        ("CHAT_STATS_CORS_ORIGINS", "dashboard.example"),
+        ("CHAT_STATS_CORS_ORIGINS", "https://dashboard.example/"),
+        ("CHAT_STATS_METRICS_FOLDER", "/does/not/exist"),
         ("CHAT_STATS_PORT", "80000"),
         ("CHAT_STATS_PORT", "http"),
         ("CHAT_STATS_WINDOWS", "24h,1y"),
@@ -60,6 +68,33 @@ def test_a_wrong_value_names_its_variable_and_does_not_repeat_secrets(
     with pytest.raises(SettingsError, match=variable) as caught:
         load_settings()
     assert "secret-password" not in str(caught.value)
+    assert "Value error" not in str(caught.value)
+
+
+def test_a_parameter_that_only_other_clients_know_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHAT_STATS_DATABASE_URL", f"{URL}?connection_limit=1&pgbouncer=true&sslmode=require")
+    with pytest.raises(SettingsError, match="leave out connection_limit, pgbouncer, which"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("CHAT_STATS_DATABASE_URL", f" {URL}?sslmode=require&application_name=x&options=-csearch_path%3Da\n"),
+        ("CHAT_STATS_REDIS_URL", "rediss://user:p%2Fw@redis.example:6380/15?ssl_cert_reqs=none\n"),
+        ("CHAT_STATS_REDIS_URL", "redis://redis.example"),
+        ("CHAT_STATS_REDIS_URL", "unix:///run/redis/redis.sock?db=3"),
+        ("CHAT_STATS_TRUSTED_PROXIES", "127.0.0.1, 10.0.0.0/8, ::1, fd00::/8"),
+        ("CHAT_STATS_TRUSTED_PROXIES", "*"),
+        ("CHAT_STATS_TRUSTED_PROXIES", ""),
+        ("CHAT_STATS_CORS_ORIGINS", "https://dashboard.example:8443,http://localhost:3000,null"),
+        ("CHAT_STATS_CORS_ORIGINS", "*"),
+    ],
+)
+def test_what_others_write_is_understood(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+    monkeypatch.setenv("CHAT_STATS_DATABASE_URL", URL)
+    monkeypatch.setenv(variable, value)
+    load_settings()
 
 
 def test_lists_are_comma_separated(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,10 +106,12 @@ def test_lists_are_comma_separated(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [key.get_secret_value() for key in settings.api_keys] == ["one", "two"]
 
 
-def test_an_empty_token_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["admin_token", "queue_redis_url", "worker_metrics_port", "metrics_folder"])
+@pytest.mark.parametrize("value", ["", " "])
+def test_what_is_empty_is_none(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv("CHAT_STATS_DATABASE_URL", URL)
-    monkeypatch.setenv("CHAT_STATS_ADMIN_TOKEN", "")
-    assert load_settings().admin_token is None
+    monkeypatch.setenv(PREFIX + name.upper(), value)
+    assert getattr(load_settings(), name) is None
 
 
 def test_settings_come_from_a_dotenv_file_too(tmp_path: Path) -> None:
@@ -86,6 +123,12 @@ def test_a_dotenv_file_in_another_encoding_is_named(tmp_path: Path) -> None:
     (tmp_path / ".env").write_bytes(b"CHAT_STATS_DATABASE_URL=postgresql://m\xfcller@db/x\n")
     with pytest.raises(SettingsError, match=r"\.env cannot be read"):
         load_settings()
+
+
+def test_who_waits_for_an_answer_waits_for_all_methods_unless_told_otherwise() -> None:
+    settings = Settings(database_url=URL, query_timeout_seconds=4, _env_file=None)
+    assert settings.answer_seconds >= 4 + 2 + 1 + 0.5
+    assert settings.model_copy(update={"answer_timeout_seconds": 1.0}).answer_seconds == 1.0
 
 
 def test_printing_settings_shows_no_secret() -> None:

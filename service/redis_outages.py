@@ -1,0 +1,39 @@
+"""What an error of Redis means to whoever has to mend it."""
+
+import socket
+import ssl
+
+from redis import exceptions
+
+_MEANINGS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
+    ((exceptions.AuthenticationError,), "refuses the user or the password"),
+    ((exceptions.AuthorizationError, exceptions.NoPermissionError), "does not permit that to this user"),
+    ((exceptions.ReadOnlyError,), "is a read-only replica"),
+    ((exceptions.OutOfMemoryError,), "has no memory left"),
+    ((exceptions.BusyLoadingError,), "is loading its data"),
+    ((ssl.SSLCertVerificationError,), "does not answer: its certificate is not trusted"),
+    ((ssl.SSLError,), "does not answer: TLS with it failed"),
+    ((socket.gaierror,), "does not answer: its host name is not known"),
+    ((ConnectionRefusedError,), "does not answer: nothing listens there"),
+    ((FileNotFoundError,), "does not answer: a socket or certificate file that its URL names is missing"),
+    ((TimeoutError, exceptions.TimeoutError), "does not answer"),
+)
+
+
+def trouble_of(error: BaseException) -> str:
+    """Return what is the matter, to follow "Redis"; it names no host and no user, as all may see it."""
+    if isinstance(error, exceptions.ResponseError) and str(error).startswith("DB index"):
+        return "has no database of that number"
+    cause: BaseException | None = error
+    while cause is not None:  # redis-py wraps the errors of the connection
+        for kinds, meaning in _MEANINGS:
+            if isinstance(cause, kinds):
+                return meaning
+        cause = cause.__cause__ or cause.__context__
+    what = "refuses that" if isinstance(error, exceptions.ResponseError) else "does not answer"
+    return f"{what} ({type(error).__name__})"
+
+
+def is_foreign(error: exceptions.ResponseError) -> bool:
+    """Return whether Redis is well, but what lies under a key is no string: somebody else put it there."""
+    return str(error).startswith("WRONGTYPE")
