@@ -71,7 +71,7 @@ class Stats:
             self._local,
             self._freshness,
             self._compute_and_store,
-            compute_seconds=settings.all_methods_seconds,
+            compute_seconds=settings.computation_seconds,
         )
 
     async def read(self, query: Query, *, admit: Admit | None = None) -> Answer:
