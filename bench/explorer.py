@@ -1,18 +1,22 @@
 """Single requests over HTTP: pages near and far, first byte and memory of a large page, exports, plots.
 
     make bench-explorer
-    python -m bench.explorer --requests 10000000 --rollup
+    python -m bench.explorer --requests 10000000 --rollup --markdown
 
-Servers of its own; every number is a median of `--runs`. It reports, and judges nothing.
+Servers of its own; every number is a median of `--runs`. `--rollup` measures once without and once with it.
+It reports, and judges nothing.
 """
 
 import argparse
 import asyncio
+import os
 import statistics
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import asyncpg
 import httpx
 import psutil
 from rich.console import Console
@@ -37,46 +41,70 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=1_000_000)
     parser.add_argument("--models", type=int, default=100)
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--rollup", action="store_true", help="switch the rollup on first")
+    parser.add_argument("--rollup", action="store_true", help="then again with the rollup on")
+    parser.add_argument("--markdown", action="store_true", help="print tables as the README has them")
     options = parser.parse_args()
     with own_servers() as servers:
         url = asyncio.run(create_database(servers.admin_url))
         try:
             settings = settings_for(url, servers.redis_url)
             started = time.perf_counter()
-            asyncio.run(
-                _prepare(settings, Shape(requests=options.requests, models=options.models), options.rollup)
-            )
+            asyncio.run(fill(settings, Shape(requests=options.requests, models=options.models)))
             console.print(f"filled in {time.perf_counter() - started:.0f} s")
             console.print(asyncio.run(describe(settings)))
-            with web_service(servers, url) as service:
-                _measure(f"{service}/api/monitoring/chat-requests", options.runs)
+            for rollup in (False, True)[: 1 + options.rollup]:
+                if rollup:
+                    asyncio.run(_enable_rollup(settings))
+                with web_service(servers, url) as service:
+                    measured = _measure(f"{service}/api/monitoring/chat-requests", options.runs)
+                _print(
+                    f"{options.requests:,} requests, rollup {'on' if rollup else 'off'}", measured, options
+                )
+            console.print(f"load average {os.getloadavg()[0]:.1f}")
         finally:
             asyncio.run(drop_database(servers.admin_url, url))
 
 
-async def _prepare(settings: Settings, shape: Shape, rollup: bool) -> None:
-    await fill(settings, shape)
-    if rollup:
-        async with open_rollup(settings) as switch:
-            await switch.enable(lambda _requests: None)
+async def _enable_rollup(settings: Settings) -> None:
+    async with open_rollup(settings) as switch:
+        await switch.enable(lambda _requests: None)
+    connection = await asyncpg.connect(settings.database_url.get_secret_value())
+    await connection.execute("VACUUM ANALYZE")
+    await connection.close()
 
 
-def _measure(url: str, runs: int) -> None:
-    process = psutil.Process().children()[-1]
-    table = Table("what", "first byte, ms", "whole, ms", "bytes", "memory grew by, MB", "total_count")
+def _measure(url: str, runs: int) -> list[list[str]]:
+    """Return a row for each case: name, first byte, whole, bytes, growth, total_count."""
+    process = next(child for child in psutil.Process().children() if "uvicorn" in child.cmdline())
+    rows = []
     with httpx.Client(timeout=120) as client:
         last = client.get(url, params={"limit": 1}).json()["data"][0]
         before = process.memory_info().rss  # of all that follows: memory once taken is not given back
         cursor = _far_cursor(client, url)
+        day = (datetime.now(UTC) - timedelta(days=60)).date().isoformat()
         cases: dict[str, dict[str, object]] = {
             f"page 1 of {PAGE}": {"limit": PAGE},
             f"page {FAR_PAGE:,} by cursor": {"limit": PAGE, "cursor": cursor},
             "of one model": {"limit": PAGE, "model_id": last["model_id"]},
             "of a provider": {"limit": PAGE, "provider_id": last["models"]["provider_id"]},
             "status=failed": {"limit": PAGE, "status": "failed"},
+            "status=completed": {"limit": PAGE, "status": "completed"},
+            "status=failed of one model": {
+                "limit": PAGE,
+                "status": "failed",
+                "model_id": last["model_id"],
+            },
+            "status=failed, a day 60 days ago": {
+                "limit": PAGE,
+                "status": "failed",
+                "start_date": day,
+                "end_date": day,
+            },
             "model_name, 10 of them": {"limit": PAGE, "model_name": "model 01"},
+            "model_name, all of them": {"limit": PAGE, "model_name": "model"},
             "7 days": {"limit": PAGE, "window": "7d"},
+            "a day 60 days ago": {"limit": PAGE, "start_date": day, "end_date": day},
+            f"offset {PAGE * FAR_PAGE:,}": {"limit": PAGE, "offset": PAGE * FAR_PAGE},
             "plot, no cache": {},
             f"{LARGE_PAGE:,} rows, json": {"limit": LARGE_PAGE},
             f"{LARGE_PAGE:,} rows, ndjson": {"limit": LARGE_PAGE, "format": "ndjson"},
@@ -95,13 +123,35 @@ def _measure(url: str, runs: int) -> None:
                 )
                 for run in range(runs)
             ]
-            table.add_row(
-                name,
-                *(f"{_median(taken, at):,.1f}" for at in range(2)),
-                f"{taken[0][2]:,}",
-                f"{max(t[3] for t in taken):.1f}",
-                str(taken[-1][4]),
+            total = taken[-1][4]
+            rows.append(
+                [
+                    name,
+                    f"{taken[0][0]:,.0f}",
+                    *(f"{_median(taken, at):,.0f}" for at in range(2)),
+                    f"{taken[0][2]:,}",
+                    f"{max(t[3] for t in taken):.1f}",
+                    "" if total is None else f"{total:,}",
+                ]
             )
+    return rows
+
+
+COLUMNS = (
+    *("what", "first byte at first, ms", "first byte, ms", "whole, ms", "bytes"),
+    *("memory grew by, MB", "total_count"),
+)
+
+
+def _print(title: str, rows: list[list[str]], options: argparse.Namespace) -> None:
+    console.print(title)
+    if options.markdown:
+        for row in (COLUMNS, ["---"] + ["---:"] * (len(COLUMNS) - 1), *rows):
+            console.out(f"| {' | '.join(row)} |", highlight=False)
+        return
+    table = Table(*COLUMNS)
+    for row in rows:
+        table.add_row(*row)
     console.print(table)
 
 

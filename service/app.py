@@ -111,15 +111,14 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.stats = Stats(settings, database, cache)
     app.state.rate_limiter = RateLimiter(settings, cache)
     if not app.state.rate_limiter.limits(Work.REQUESTS):  # else each request takes the way that counts it
-        app.state.fast_path.open(app.state.stats)
+        app.state.fast_path.open(app.state.stats, app.state.rate_limiter)
     app.state.explorer = Explorer(settings, database)
     app.state.downloads = Downloads(DOWNLOADS_PER_EXPORT * settings.max_exports)
     app.state.vitals = Vitals(settings, database, cache, queue)
     gauge(LOCAL_CACHE_ENTRIES, app.state.stats.local_entries)
     if app.state.own_process:
         # What is loaded now stays: the garbage collector need not look through it again and again, which
-        # would hold up requests for tens of milliseconds.
-        gc.collect()
+        # would hold up requests for tens of milliseconds. (Nor now: there is hardly any garbage yet.)
         gc.freeze()
     try:
         async with _shared_counts(app):

@@ -12,6 +12,7 @@
         ├── DatabaseUnavailable                  Postgres: no connection, or lost
         ├── DatabaseBusy                         too many live computations, or a table is locked
         ├── ComputationTimedOut                  no method of the ladder answered in time
+        ├── StillComputing                       it takes longer than anybody waits, and goes on
         ├── CacheUnavailable                     a refresh could not be published to Redis
         ├── QueueUnavailable                     the refresh queue's Redis does not answer
         └── RefreshRunning                       another refresh of the same cache is under way
@@ -94,6 +95,11 @@ class DatabaseBusy(Unavailable):
 class ComputationTimedOut(Unavailable):
     title = "Computation timed out"
     retry_after = 30
+
+
+class StillComputing(Unavailable):
+    title = "Still computing"
+    retry_after = 2
 
 
 class QueueUnavailable(Unavailable):

@@ -1,9 +1,10 @@
 """Answers what is cached ahead of FastAPI, whose machinery costs several times what the answer does.
 
-It is no second door. It knows only request targets (path and query string, to the letter) for which the
-ordinary route has checked the parameters and given an answer before, in this process; it asks for the same
-keys (`service.auth`) and renders with the same code (`service.envelope`). Whatever else comes, or has no
-answer here, is handed on: every refusal and every error is the ordinary route's.
+It is no second door. It knows only request targets (path and query string, to the letter) of which the
+ordinary route has checked the parameters before, in this process; it asks for the same keys (`service.auth`),
+has them answered by the same code (`service.stats`, what is not cached included, so that a thousand who wait
+for one computation cost little) and renders with the same code (`service.envelope`). Whatever else comes, or
+has no answer, is handed on: every refusal and every error is the ordinary route's.
 """
 
 import time
@@ -16,8 +17,10 @@ from service.auth import brings_key
 from service.envelope import Envelope, Form, Rendered, form_of
 from service.freshness import CacheState
 from service.observability import access, metrics
+from service.observability.access import STARTED
 from service.observability.request_id import HEADER as REQUEST_ID
-from service.observability.request_id import made, name, sent
+from service.observability.request_id import IDENTITY, made, name, sent
+from service.rate_limit import RateLimiter, Work
 from service.settings import Settings
 from service.stats import Answer, Stats
 
@@ -31,6 +34,9 @@ LONGEST_QUERY_STRING = 256
 RENDERED_SECONDS = 0.01
 #: Responses kept for that.
 RENDERED = 16
+
+#: Where in the scope of a request the error is left that the ordinary route is to tell the client.
+FAILURE = "chat_stats.failure"
 
 _METHODS = frozenset(("GET", "HEAD"))
 
@@ -50,19 +56,20 @@ class FastPath:
         self._envelope = envelope
         self._log = settings.access_log
         self._stats: Stats | None = None
+        self._limiter: RateLimiter | None = None
         self._targets: dict[tuple[str, bytes], Target] = {}
         self._rendered: dict[tuple[str, Form], tuple[Rendered, Answer]] = {}
         self._rendered_until = 0.0
 
-    def open(self, stats: Stats) -> None:
-        self._stats = stats
+    def open(self, stats: Stats, limiter: RateLimiter) -> None:
+        self._stats, self._limiter = stats, limiter
 
     def close(self) -> None:
-        self._stats = None
+        self._stats = self._limiter = None
         self._targets.clear()
 
     def learn(self, scope: Scope, query: Query) -> None:
-        """Remember that the ordinary route has answered this request, and that it asks for `query`."""
+        """Remember that this request may be answered, and that it asks for `query`."""
         if self._stats is None or len(scope["query_string"]) > LONGEST_QUERY_STRING:
             return
         self._targets[scope["path"], scope["query_string"]] = Target(query, query.key())
@@ -75,14 +82,14 @@ class FastPath:
         if scope["type"] == "http" and scope["method"] in _METHODS:
             target = self._targets.get((scope["path"], scope["query_string"]))
             if target is not None and (not self._api_keys or brings_key(scope["headers"], self._api_keys)):
-                found = self._recent(scope, target) or await self._known(scope, target)
+                found = self._recent(scope, target) or await self._read(scope, target, started)
         if target is None or found is None:
             await self._app(scope, receive, send)
             return
         # Every answer of the fast path passes here, and nothing else does.
         rendered, answer = found
         body = b"" if scope["method"] == "HEAD" else rendered.body
-        identity = name(scope) if self._log else sent(scope) or made()
+        identity = scope.get(IDENTITY) or (name(scope) if self._log else sent(scope) or made())
         # A copy: who stands before us may add headers of its own.
         headers = [*rendered.headers, (REQUEST_ID, identity)]
         await send({"type": "http.response.start", "status": rendered.status, "headers": headers})
@@ -99,23 +106,30 @@ class FastPath:
         entry = self._stats.recent(target.key)
         if entry is None:
             return None
-        form = form_of(scope["headers"], entry)
+        return self._render(scope, target, Answer(entry, CacheState.HIT))
+
+    async def _read(self, scope: Scope, target: Target, started: float) -> tuple[Rendered, Answer] | None:
+        """Have it read or computed as the ordinary route does; None if that has to say what failed."""
+        stats, limiter = self._stats, self._limiter
+        assert stats is not None
+        assert limiter is not None
+        name(scope)  # for the log's lines of what is done now
+        try:
+            answer = await stats.read(target.query, admit=lambda: limiter.spend(Work.MISSES, scope))
+        except Exception as error:  # noqa: BLE001  whatever it is, the ordinary route tells the client
+            scope[FAILURE], scope[STARTED] = error, started
+            return None
+        return self._render(scope, target, answer)
+
+    def _render(self, scope: Scope, target: Target, answer: Answer) -> tuple[Rendered, Answer]:
+        form = form_of(scope["headers"], answer.entry)
         now = time.monotonic()
         if now >= self._rendered_until or len(self._rendered) >= RENDERED:
             self._rendered.clear()
             self._rendered_until = now + RENDERED_SECONDS
         known = self._rendered.get((target.key, form))
-        if known is not None and known[1].entry is entry:
+        if known is not None and known[1].entry is answer.entry and known[1].state is answer.state:
             return known
-        answer = Answer(entry, CacheState.HIT)
         found = self._envelope.render(form, target.query.range, answer), answer
         self._rendered[target.key, form] = found
         return found
-
-    async def _known(self, scope: Scope, target: Target) -> tuple[Rendered, Answer] | None:
-        """Look into Redis, once for all who ask at the same time; None if it is not there either."""
-        assert self._stats is not None
-        answer = await self._stats.known(target.query)
-        if answer is None:
-            return None
-        return self._envelope.respond(scope["headers"], target.query.range, answer), answer

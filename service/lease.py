@@ -3,9 +3,10 @@
     chat-stats:v2:lease:models:24h     token of who computes; expires with its holder, who keeps renewing it
     chat-stats:v2:failure:models:24h   token and error of who gave up, for those who waited for it; brief
 
-Whoever gets the lease computes. The others look for the entry, with growing pauses: they return it as soon
-as it is stored, fail as the holder did, or take the lease when the holder died. Without Redis everybody
-computes: one at a time in each process, and not more than the database's slots allow.
+Whoever gets the lease computes. The others look for the entry, with pauses that grow with the time that they
+have waited: they return it soon after it is stored, fail as the holder did, or take the lease when the holder
+died. Without Redis everybody computes: one at a time in each process, and not more than the database's slots
+allow.
 """
 
 import asyncio
@@ -22,15 +23,17 @@ from service.cache import Cache, Stored
 from service.entry import Entry
 from service.errors import ChatStatsError, DatabaseBusy, InvalidParameter, error_named
 
-#: Milliseconds after which the lease of a holder that died or froze is free.
-LEASE_MS = 3000
+#: Milliseconds after which the lease of a holder that died or froze is free; a busy one gets to renew it.
+LEASE_MS = 2000
 #: The same in seconds, for those who wait.
 LEASE_SECONDS = LEASE_MS / 1000
-RENEW_SECONDS = 1.0
+RENEW_SECONDS = 0.5
 #: Milliseconds for which a failure is told to those who waited; longer than they pause.
 FAILURE_MS = 2000
-#: Pauses of those who wait, in seconds: growing from the first to the longest.
-FIRST_PAUSE_SECONDS = 0.01
+#: Pauses of those who wait: a share of the time waited so far, so that nobody gets an answer much later than
+#: the holder did, and in seconds at least and at most.
+PAUSE_SHARE = 0.2
+SHORTEST_PAUSE_SECONDS = 0.005
 LONGEST_PAUSE_SECONDS = 0.25
 
 _IF_MINE = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call({}) else return 0 end"
@@ -69,23 +72,24 @@ class Leases:
         raised elsewhere, and `DatabaseBusy` when somebody else is not done after `wait_seconds`.
         """
         token = secrets.token_hex(8)
-        deadline = time.monotonic() + wait_seconds
-        pause, awaited = FIRST_PAUSE_SECONDS, None
+        began_at = time.monotonic()
+        awaited: str | None = None
         while (look := await self._look(query_key, token)) is not None:
             mine = look.holder == token
+            # Only a failure that took place while we waited is ours too: no failure is cached.
+            told = look.failure[1] if look.failure is not None and look.failure[0] == awaited else None
             async with self._held(query_key, token) if mine else nullcontext():
                 if look.entry is not None and suffices(look.entry):
                     return Stored(look.entry, kept=True)
-                # Only a failure that took place while we waited is ours too: no failure is cached.
-                if look.failure is not None and look.failure[0] == awaited:
-                    raise look.failure[1]
-                if mine:
+                if mine and told is None:
                     return await compute()
-            if time.monotonic() > deadline:
+            if told is not None:  # not told again as ours: the others who wait know whom they waited for
+                raise told
+            waited = time.monotonic() - began_at
+            if waited > wait_seconds:
                 raise DatabaseBusy("another process has been computing this for too long")
             awaited = look.holder
-            await asyncio.sleep(pause)
-            pause = min(pause * 1.5, LONGEST_PAUSE_SECONDS)
+            await asyncio.sleep(pause_after(waited))
         return await compute()
 
     @asynccontextmanager
@@ -139,6 +143,11 @@ class Leases:
             self._cache.decoded(query_key, stored) if isinstance(stored, bytes) else None,
             _failure(failure),
         )
+
+
+def pause_after(waited: float) -> float:
+    """Return for how many seconds to pause who has waited for so many."""
+    return min(max(SHORTEST_PAUSE_SECONDS, waited * PAUSE_SHARE), LONGEST_PAUSE_SECONDS)
 
 
 def _failure(told: object) -> tuple[str, ChatStatsError] | None:

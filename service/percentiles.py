@@ -5,6 +5,8 @@
 
 Both give the same row for each group. When neither can, the answer keeps its method, and the percentiles are
 0 and named as unavailable. (Also where only the plain one would do, once requests were purged.)
+
+In a refresh, those of all requests come with those of each model: their histograms are the same scan.
 """
 
 import logging
@@ -20,7 +22,8 @@ from service.snapshot import Snapshot
 
 logger = logging.getLogger(__name__)
 
-#: $1: what to group by; $2, $3: the time range; $4, $5: a provider's and a model's id as text, if narrowed.
+#: $1: what to group by: none, provider, model or both (each model, and all); $2, $3: the time range;
+#: $4, $5: a provider's and a model's id as text, if narrowed.
 CALL = "SELECT * FROM get_chat_request_percentiles($1, $2, $3, $4, $5)"
 COLUMNS = ("group_id", *PERCENTILE_FIELDS)
 
@@ -42,9 +45,25 @@ async def with_percentiles(
     `plain`: by the plain statement, without trying the function. Raises `Unavailable` on an outage.
     """
     assert aggregation.percentiles_by is not None, f"{aggregation.name} has no percentiles"
-    groups = await _groups(snapshot, query, aggregation.percentiles_by, plain, timeout)
+    groups = await _shared(snapshot, query, aggregation.percentiles_by, plain, timeout)
     unknown = () if groups is not None else PERCENTILE_FIELDS
     return add_percentiles(data, groups or {}), unknown
+
+
+async def _shared(
+    snapshot: Snapshot, query: Query, group_by: str, plain: bool, timeout: float
+) -> dict[str | None, Row] | None:
+    """Return the percentiles by group, those of all requests from what came before in the same refresh."""
+    of_all = snapshot.percentiles_of_all
+    if of_all is None or query.provider_id is not None or query.model_id is not None:
+        return await _groups(snapshot, query, group_by, plain, timeout)
+    bounds = query.range.bounds(snapshot.now)
+    if group_by == "none" and bounds in of_all:
+        return {None: of_all[bounds]}
+    groups = await _groups(snapshot, query, "both" if group_by == "model" else group_by, plain, timeout)
+    if groups is not None and None in groups:
+        of_all[bounds] = groups[None]
+    return groups
 
 
 async def _groups(
@@ -60,6 +79,8 @@ async def _groups(
         try:
             records = await snapshot.fetch(statement, *arguments, timeout=timeout)
             groups = {record["group_id"]: _row(dict(record)) for record in records}
+            if group_by == "both" and groups and (None not in groups or len(groups) == 1):
+                raise KeyError("a function of an earlier version, which does not know of both")
         except (asyncpg.PostgresError, KeyError, TypeError, ValueError) as error:
             trouble = f"{type(error).__name__}: {error}"
             if isinstance(error, _EXHAUSTED):

@@ -1,7 +1,13 @@
-"""Asks the worker for a refresh: the one place outside `worker.main` that knows its queue."""
+"""Asks the worker for a refresh: the one place outside `worker.main` that knows its queue.
+
+Whoever asks for what is asked for already, and has not begun yet, gets the job that is there.
+
+    chat-stats:refresh:models:24h,all    id of the job that refreshes these, until it begins
+"""
 
 from collections.abc import Iterable
 from typing import Any, cast
+from uuid import uuid4
 
 import orjson
 from arq.connections import ArqRedis
@@ -26,6 +32,15 @@ def queue_name(settings: Settings) -> str:
 def health_key(settings: Settings) -> str:
     """Return the key that lives as long as a worker does."""
     return f"{settings.cache_prefix}:worker:health"
+
+
+def waiting_key(settings: Settings, names: Iterable[str], windows: Iterable[str]) -> str:
+    """Return the key that holds the id of the job that is to refresh these, until it begins."""
+    return f"{settings.cache_prefix}:refresh:{_listed(names)}:{_listed(windows)}"
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ",".join(sorted(set(names)))
 
 
 def serialize(job: dict[str, Any]) -> bytes:
@@ -66,14 +81,21 @@ class Queue:
 
     async def enqueue_refresh(self, names: Iterable[str] = (), windows: Iterable[str] = ()) -> str:
         """Ask for a refresh of the named aggregations and windows (none: all); return the job's id."""
+        names, windows = list(names), list(windows)
+        key = waiting_key(self._settings, names, windows)
         try:
-            job = await self._redis.enqueue_job(
-                REFRESH_JOB, list(names), list(windows), _expires=EXPIRY_SECONDS
+            async with self._redis.pipeline(transaction=True) as pipe:
+                pipe.set(key, uuid4().hex, nx=True, ex=EXPIRY_SECONDS)
+                pipe.get(key)
+                _, waiting = await pipe.execute()
+            job_id: str = waiting.decode()
+            # arq makes no second job of one id; whoever chose it may have died before it made the first.
+            await self._redis.enqueue_job(
+                REFRESH_JOB, names, windows, _job_id=job_id, _expires=EXPIRY_SECONDS
             )
         except (RedisError, OSError, TimeoutError) as error:
             raise QueueUnavailable(f"the queue's Redis {trouble_of(error)}") from error
-        assert job is not None, "a job without an id of its own is always new"
-        return job.job_id
+        return job_id
 
     async def result(self, job_id: str, *, timeout: float) -> dict[str, Any]:
         """Wait for the job's report.

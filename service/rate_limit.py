@@ -13,6 +13,7 @@ from limits import RateLimitItem, WindowStats, parse
 from limits.aio.storage import MemoryStorage, RedisStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from redis.exceptions import ResponseError
+from starlette.types import Scope
 
 from service.auth import accepted_key
 from service.cache import Cache
@@ -36,6 +37,7 @@ class RateLimiter:
 
     def __init__(self, settings: Settings, cache: Cache) -> None:
         limits = {work: getattr(settings, f"rate_limit_{work}") for work in Work}
+        self._api_keys = settings.api_keys
         self._limits: dict[Work, RateLimitItem] = {work: parse(text) for work, text in limits.items() if text}
         self._cache = cache
         storage = RedisStorage(
@@ -50,11 +52,12 @@ class RateLimiter:
     def limits(self, work: Work) -> bool:
         return work in self._limits
 
-    async def spend(self, work: Work, client: str) -> None:
-        """Count one piece of work for `client`; `TooManyRequests` when it has had its share."""
+    async def spend(self, work: Work, scope: Scope) -> None:
+        """Count one piece of work for whoever asks; `TooManyRequests` when he has had his share."""
         limit = self._limits.get(work)
         if limit is None:
             return
+        client = self._client(scope)
         limiter = self._shared
         within = await self._cache.attempt(lambda: _hit_shared(self._shared, limit, work, client))
         if within is None:
@@ -62,6 +65,13 @@ class RateLimiter:
             within = await limiter.hit(limit, work, client)
         if not within:
             raise await self._refusal(limiter, limit, work, client)
+
+    def _client(self, scope: Scope) -> str:
+        """Return who asks: the key that is brought where keys are needed, else the address."""
+        key = accepted_key(scope["headers"], self._api_keys)
+        if key is not None:
+            return blake2b(key, digest_size=12).hexdigest()
+        return str(scope["client"][0]) if scope.get("client") else "unknown"
 
     async def _refusal(
         self, limiter: SlidingWindowCounterRateLimiter, limit: RateLimitItem, work: Work, client: str
@@ -98,18 +108,10 @@ _NAMES = {
 async def count_request(request: Request) -> None:
     """Count a call of the API; a dependency of its routes."""
     limiter: RateLimiter = request.app.state.rate_limiter
-    await limiter.spend(Work.REQUESTS, client_of(request))
+    await limiter.spend(Work.REQUESTS, request.scope)
 
 
 async def count_rows(request: Request) -> None:
     """Count a call of an endpoint that reads single requests; a dependency of its route."""
     limiter: RateLimiter = request.app.state.rate_limiter
-    await limiter.spend(Work.ROWS, client_of(request))
-
-
-def client_of(request: Request) -> str:
-    """Return who asks: the key it brings where keys are needed, else its address."""
-    key = accepted_key(request.scope["headers"], request.app.state.settings.api_keys)
-    if key is not None:
-        return blake2b(key, digest_size=12).hexdigest()
-    return request.client.host if request.client else "unknown"
+    await limiter.spend(Work.ROWS, request.scope)

@@ -78,6 +78,11 @@ class Settings(BaseSettings):
     query_timeout_seconds: Wait = Field(
         10, description="Longest time in seconds for the first statement of a live computation."
     )
+    answer_timeout_seconds: Wait | None = Field(
+        None,
+        description="Longest wait in seconds for an answer that nobody has; it goes on being computed. "
+        "When not set, the time of all methods together: twice that of the first statement.",
+    )
     refresh_timeout_seconds: Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)] = Field(
         120, description="The same for the worker, for which nobody waits."
     )
@@ -146,6 +151,16 @@ class Settings(BaseSettings):
         description="Folder in which the processes of one service share their counts for `/metrics`; "
         "`serve --workers` makes one.",
     )
+
+    @property
+    def answer_seconds(self) -> float:
+        """Seconds after which whoever waits for a computation is told to come back for its answer."""
+        return self.answer_timeout_seconds or self.all_methods_seconds
+
+    @property
+    def all_methods_seconds(self) -> float:
+        """What the time-outs of all methods add up to: each has half of that of the one before."""
+        return 2 * self.query_timeout_seconds
 
     @property
     def late_seconds(self) -> float:

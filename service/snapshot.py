@@ -40,6 +40,9 @@ class Snapshot:
     #: Our time just before the snapshot was taken: the numbers are at least as new as that.
     opened_at: datetime
     database: "Connections"
+    #: Percentiles of all requests by time range, which came with those of each model, for whoever of the same
+    #: refresh asks next; None: nobody will.
+    percentiles_of_all: dict[tuple[datetime | None, datetime | None], dict[str, float]] | None = None
 
     async def fetch(self, sql: str, *args: Any, timeout: float) -> list[asyncpg.Record]:
         """Run one statement for at most `timeout` seconds; when it fails, the snapshot stays usable.

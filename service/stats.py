@@ -21,7 +21,14 @@ from service.cache import Cache, Stored
 from service.compute import Computed, compute
 from service.database import Database
 from service.entry import Entry
-from service.errors import ComputationTimedOut, InvalidParameter, SchemaError, TooManyRequests, Unavailable
+from service.errors import (
+    ComputationTimedOut,
+    InvalidParameter,
+    SchemaError,
+    StillComputing,
+    TooManyRequests,
+    Unavailable,
+)
 from service.freshness import CacheState, Freshness, seconds_since
 from service.local_cache import LocalCache
 from service.look_up import LookUps
@@ -64,8 +71,7 @@ class Stats:
             self._local,
             self._freshness,
             self._compute_and_store,
-            # What the time-outs of all methods add up to.
-            compute_seconds=2 * settings.query_timeout_seconds,
+            compute_seconds=settings.all_methods_seconds,
         )
 
     async def read(self, query: Query, *, admit: Admit | None = None) -> Answer:
@@ -73,8 +79,9 @@ class Stats:
 
         Raises `NotFound` for an unknown model, `InvalidParameter` for a time series of too many points or in
         a time zone that the database lacks, `SchemaError`, or `Unavailable` when nothing is known and
-        nothing can be computed.
+        nothing can be computed, or not as soon as anybody waits (`StillComputing`).
         """
+        deadline = asyncio.get_running_loop().time() + self._settings.answer_seconds
         answer = await self.known(query)
         if answer is not None:
             return answer
@@ -87,7 +94,7 @@ class Stats:
                 await asyncio.wait({computation}, timeout=LOST_PATIENCE_SECONDS)
                 if not computation.done():
                     return self._copy_again(key, copy)
-            stored = await self._wait_for(computation)
+            stored = await self._wait_for(computation, deadline)
         except TooManyRequests:
             if copy is not None:
                 return self._copy_again(key, copy)
@@ -156,6 +163,7 @@ class Stats:
             started = time.perf_counter()
             # Only now that nobody else publishes: what is published later is then of a later snapshot.
             async with self._database.snapshot(wait_seconds=self._settings.query_timeout_seconds) as snapshot:
+                snapshot.percentiles_of_all = {}
                 report = RefreshReport(new_generation(), snapshot.opened_at)
                 entries: dict[str, Entry] = {}
                 for window in windows:
@@ -177,12 +185,20 @@ class Stats:
         await self._look_ups.close()
         await self._flights.close()
 
-    async def _wait_for(self, computation: asyncio.Task[Stored]) -> Stored:
-        """Wait for a computation as long as the database answers: not for one that hangs."""
-        while not (await asyncio.wait({computation}, timeout=PROBE_SECONDS))[0]:
-            await self._database.probe()
+    async def _wait_for(self, computation: asyncio.Task[Stored], deadline: float) -> Stored:
+        """Wait for a computation until the deadline, as long as the database answers: not for one that hangs.
+
+        It goes on without those who wait, and its answer is there when they ask again.
+        """
+        try:
+            async with asyncio.timeout_at(deadline):
+                while not (await asyncio.wait({computation}, timeout=PROBE_SECONDS))[0]:
+                    await self._database.probe()
+        except TimeoutError:
+            raise StillComputing("this takes a while to compute: ask again for the answer") from None
         return computation.result()
 
+    @tracing.traced("compute")
     async def _compute_and_store(self, query: Query) -> Stored:
         timeout = self._settings.query_timeout_seconds
         async with self._database.snapshot(wait_seconds=timeout) as snapshot:

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 
 from service.errors import InvalidParameter
 
@@ -46,6 +47,7 @@ class TimeRange:
 _LAST_DAY = datetime(9999, 12, 31, tzinfo=UTC)
 
 
+@lru_cache(maxsize=1024)
 def _compact(moment: datetime | None) -> str:
     return "" if moment is None else moment.strftime("%Y%m%dT%H%M%S.%fZ")
 

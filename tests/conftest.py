@@ -155,7 +155,9 @@ def make_settings(database_url: str, redis_url: str, **overrides: object) -> Set
     fields = {
         "cache_prefix": f"test-{next(_numbers)}",
         "local_cache_seconds": 0,
-        "connect_timeout_seconds": 5,  # so that a busy machine is not taken for an outage
+        # So that a busy machine is not taken for an outage.
+        "connect_timeout_seconds": 5,
+        "answer_timeout_seconds": 60,
         **overrides,
     }
     return Settings(database_url=database_url, redis_url=redis_url, _env_file=None, **fields)

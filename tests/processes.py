@@ -19,7 +19,9 @@ ROOT = Path(__file__).parents[1]
 def environment(database_url: str, redis_url: str, **settings: object) -> dict[str, str]:
     """Return the environment of a command: ours without its settings, and these settings."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("CHAT_STATS_")}
-    chosen = {"database_url": database_url, "redis_url": redis_url, **settings}
+    # Nobody is sent away because the machine is busy, unless a test is about that.
+    patient = {"answer_timeout_seconds": 60}
+    chosen = {"database_url": database_url, "redis_url": redis_url, **patient, **settings}
     return {**kept, **{f"CHAT_STATS_{name.upper()}": str(value) for name, value in chosen.items()}}
 
 

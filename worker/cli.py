@@ -15,13 +15,12 @@ import orjson
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn
 
-from service import VERSION, migrations
+from service import VERSION
 from service.aggregations import AGGREGATIONS
 from service.cache import Cache, connect
 from service.database import Database
-from service.errors import ChatStatsError, InvalidParameter, Unavailable
+from service.errors import ChatStatsError, InvalidParameter, SchemaError, Unavailable
 from service.observability import tracing
 from service.observability.logs import configure_logging
 from service.observability.shared_counts import shared_folder
@@ -29,13 +28,11 @@ from service.queue import Queue
 from service.settings import Settings, load_settings
 from service.stats import Stats
 from service.timerange import WINDOWS, parse_window
-from worker import main as worker_main
-from worker import serve as processes
-from worker import status as worker_status
-from worker import tables, tasks
 from worker.cli_rollup import app as rollup_app
+from worker.demo.loading import load_sample
 from worker.importer.fields import FIELDS, option
-from worker.importer.load import ImportOptions, import_csv
+
+# What one command alone needs, that command imports: `serve` is to answer soon.
 
 app = typer.Typer(
     name="chat-stats",
@@ -79,6 +76,8 @@ def serve(
     workers: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 1,
 ) -> None:
     """Serve the API over HTTP."""
+    from worker import serve as processes
+
     settings = load_settings()
     configure_logging(settings)
     try:
@@ -91,6 +90,8 @@ def serve(
 @app.command()
 def worker() -> None:
     """Keep the statistics computed: refresh them at every interval, and when asked to."""
+    from worker import main as worker_main
+
     settings = load_settings()
     configure_logging(settings)
     tracing.start("chat-stats worker", redis=False)
@@ -106,6 +107,10 @@ def migrate(
     ] = False,
 ) -> None:
     """Create or update the functions and indexes (and, on an empty database, the tables)."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    from service import migrations
+
     settings = load_settings()
     files = migrations.files()
     with Progress(
@@ -138,6 +143,8 @@ def refresh(
     as_json: Json = False,
 ) -> None:
     """Compute the statistics anew, now."""
+    from worker import tables
+
     settings = load_settings()
     for name in names or ():
         if name not in AGGREGATIONS:
@@ -173,6 +180,9 @@ def status(
 
     Exits with 1 when something is not well.
     """
+    from worker import status as worker_status
+    from worker import tables
+
     settings = load_settings()
     if worker_only:
         alive = _run(worker_status.worker_alive(settings), None)
@@ -226,6 +236,11 @@ def import_(
     as_json: Json = False,
 ) -> None:
     """Load a request log; nothing is loaded when a line is bad. A file loaded again is added again."""
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+    from worker import tables
+    from worker.importer.load import ImportOptions, import_csv
+
     columns = {
         "created_at": created_at,
         "input_tokens": input_tokens,
@@ -268,6 +283,17 @@ def import_(
 
 
 @app.command()
+def sample(
+    requests: Annotated[int, typer.Option(min=0, help="Requests to load.")] = 200_000,
+) -> None:
+    """Load the demo's requests of the last 90 days, if the database is empty."""
+    url = load_settings().database_url.get_secret_value()
+    if not asyncio.run(load_sample(err, url, requests)):
+        raise SchemaError("there are rows already: the sample is for an empty database")
+    out.print(f"{requests:,} requests loaded", highlight=False)
+
+
+@app.command()
 def demo(
     folder: Annotated[Path, typer.Option(help="Where the servers keep their data.")] = Path(".demo"),
     port: Annotated[int, typer.Option(help="Port of the service, if it is free.")] = 8000,
@@ -282,9 +308,12 @@ def demo(
 async def _refresh_here(
     settings: Settings, names: list[str], windows: list[str], timeout: float
 ) -> dict[str, Any]:
+    from worker import tasks
+    from worker.main import PUBLISH_SECONDS
+
     database = Database(settings, application_name="chat-stats refresh")
     redis_url = settings.redis_url.get_secret_value()
-    cache = Cache(settings, connect(redis_url, timeout_seconds=worker_main.PUBLISH_SECONDS))
+    cache = Cache(settings, connect(redis_url, timeout_seconds=PUBLISH_SECONDS))
     stats = Stats(settings, database, cache)
     await database.open()
     try:

@@ -11,7 +11,7 @@ import signal
 import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import Any
 
 from arq.constants import in_progress_key_prefix
 from arq.cron import CronJob, cron
@@ -23,7 +23,15 @@ from service.database import Database
 from service.errors import ChatStatsError, SettingsError
 from service.observability import metrics
 from service.observability.exposition import serve_counts
-from service.queue import REFRESH_JOB, connect_queue, deserialize, health_key, queue_name, serialize
+from service.queue import (
+    REFRESH_JOB,
+    connect_queue,
+    deserialize,
+    health_key,
+    queue_name,
+    serialize,
+    waiting_key,
+)
 from service.redis_outages import trouble_of
 from service.settings import PREFIX, Settings, load_settings
 from service.stats import Stats
@@ -86,7 +94,6 @@ async def start(ctx: dict[str, Any]) -> None:
     ctx["cache"] = Cache(settings, connect(redis_url, timeout_seconds=PUBLISH_SECONDS))
     ctx["stats"] = Stats(settings, ctx["database"], ctx["cache"])
     ctx["refreshing"] = asyncio.Lock()
-    ctx["latest"] = {}
     await ctx["database"].open()
 
 
@@ -126,17 +133,11 @@ async def scheduled_audit(ctx: dict[str, Any]) -> None:
 
 
 async def asked_refresh(ctx: dict[str, Any], names: list[str], windows: list[str]) -> dict[str, Any]:
-    """Refresh for somebody who asked; those who asked before it began share one refresh."""
-    asked_at: datetime = ctx["enqueue_time"]
+    """Refresh for all who asked for the same before it began."""
     async with ctx["refreshing"]:
-        latest: dict[str, Any] = ctx["latest"]
-        wanted = (sorted(names), sorted(windows))
-        if latest and latest["wanted"] == wanted and latest["began_at"] >= asked_at:
-            return cast(dict[str, Any], latest["report"])
-        began_at = datetime.now(UTC)
-        report = await tasks.refresh_when_asked(ctx["settings"], ctx["stats"], names, windows)
-        latest.update(wanted=wanted, began_at=began_at, report=report)
-        return report
+        # Whoever asks from now on wants numbers that may be newer than those that we are about to read.
+        await ctx["redis"].delete(waiting_key(ctx["settings"], names, windows))
+        return await tasks.refresh_when_asked(ctx["settings"], ctx["stats"], names, windows)
 
 
 def worker_settings(settings: Settings) -> type:

@@ -24,6 +24,9 @@ from service.settings import PREFIX, Settings
 IDLE_SECONDS = 5
 #: Seconds that requests which are under way get after that.
 STOP_SECONDS = 10
+#: Seconds after which one of several processes that does not say that it lives is replaced. On a machine that
+#: is overloaded it may take several to do so, and starting it anew would make all worse.
+HEALTH_SECONDS = 15
 
 
 class Server(uvicorn.Server):
@@ -102,6 +105,7 @@ def serve(settings: Settings, host: str, port: int, workers: int) -> None:
         server_header=False,
         timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=STOP_SECONDS,
+        timeout_worker_healthcheck=HEALTH_SECONDS,
     )
     with suppress(KeyboardInterrupt):  # uvicorn raises Ctrl-C again when it has ended in order
         if workers == 1:

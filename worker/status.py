@@ -22,6 +22,7 @@ _NO_TIME = TimeRange(None, datetime(2000, 1, 1, tzinfo=UTC), datetime(2000, 1, 1
 _CHECK_SECONDS = 5.0
 
 _OUR_FUNCTION = re.compile(r"\b(get_chat_|get_model|get_provider_|chat_stats_)\w+\(")
+NO_WORKER = "no worker has reported lately; start one: chat-stats worker"
 
 
 @dataclass(slots=True)
@@ -75,7 +76,7 @@ async def look(settings: Settings) -> Status:
     status = Status()
     await _look_at_cache(settings, status)
     try:
-        status.worker = "alive" if await worker_alive(settings) else "no worker has reported lately"
+        status.worker = "alive" if await worker_alive(settings) else NO_WORKER
     except Unavailable as error:
         status.worker = str(error)
     await _look_at_database(settings, status)

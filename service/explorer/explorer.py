@@ -99,17 +99,20 @@ class Explorer:
             reading = await self._requests.open(snapshot, query.filters, query.after)
             id_types = await self._id_types(reading) if format_.name == "parquet" else {}
             writer = encoder(format_, fields, id_types)
-            waiting = writer.start()
-            async for rows in self._requests.batches(reading, query, fields):
-                piece = writer.rows(rows)
-                reading.fit_batches(len(rows), len(piece))
-                if waiting or piece:
-                    yield waiting + piece
-                waiting = b""
-            metadata: dict[str, Any] = {}
-            if format_ is JSON:
-                metadata = await self._metadata(reading, query, snapshot.opened_at, started)
-            yield waiting + writer.end(metadata)
+            try:
+                waiting = await writer.start()
+                async for rows in self._requests.batches(reading, query, fields):
+                    piece, size = await writer.rows(rows)
+                    reading.fit_batches(len(rows), size)
+                    if waiting or piece:
+                        yield waiting + piece
+                    waiting = b""
+                metadata: dict[str, Any] = {}
+                if format_ is JSON:
+                    metadata = await self._metadata(reading, query, snapshot.opened_at, started)
+                yield waiting + await writer.end(metadata)
+            finally:
+                await writer.close()
 
     async def _id_types(self, reading: Reading) -> dict[str, type]:
         records = await fetch(

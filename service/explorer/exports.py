@@ -1,9 +1,9 @@
 """The forms in which requests leave: JSON, CSV, NDJSON, Parquet. Each writes a page batch by batch."""
 
 import csv
-import importlib.util
 import io
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,12 +12,10 @@ from typing import Any, Protocol
 import orjson
 
 from service.errors import InvalidParameter, NotAcceptable
+from service.explorer.parquet import ParquetEncoder
 from service.explorer.requests import Row
 
 _JSON_OPTIONS = orjson.OPT_UTC_Z
-
-#: Rows of one row group of a Parquet file: enough to compress well, few enough to hold.
-ROW_GROUP_ROWS = 10_000
 
 #: What a spreadsheet would take for the start of a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -97,51 +95,69 @@ def _quality(media_type: str, ranges: dict[str, float]) -> float:
 
 
 class Encoder(Protocol):
-    """Writes rows; what it returns, in this order and one after the other, is the body."""
+    """Writes rows; what it returns, in this order and one after the other, is the body. Always closed."""
 
-    def start(self) -> bytes: ...
-    def rows(self, rows: Sequence[Row]) -> bytes: ...
-    def end(self, metadata: dict[str, Any]) -> bytes: ...
+    async def start(self) -> bytes: ...
+    async def rows(self, rows: Sequence[Row]) -> tuple[bytes, int]:
+        """Return what the body goes on with, and the size of these rows, part of it or not yet."""
+        ...
+
+    async def end(self, metadata: dict[str, Any]) -> bytes: ...
+    async def close(self) -> None: ...
 
 
-class JsonEncoder:
+class TextEncoder(ABC):
+    """Writes text, at once; there is nothing to close."""
+
+    async def start(self) -> bytes:
+        return b""
+
+    async def rows(self, rows: Sequence[Row]) -> tuple[bytes, int]:
+        encoded = self.encode(rows)
+        return encoded, len(encoded)
+
+    async def end(self, metadata: dict[str, Any]) -> bytes:
+        return b""
+
+    async def close(self) -> None:
+        return
+
+    @abstractmethod
+    def encode(self, rows: Sequence[Row]) -> bytes: ...
+
+
+class JsonEncoder(TextEncoder):
     """`{"success": true, "data": [...], "metadata": {...}}`; what is known only at the end stands there."""
 
     def __init__(self, fields: Sequence[str]) -> None:
         self._fields = fields
         self._first = True
 
-    def start(self) -> bytes:
+    async def start(self) -> bytes:
         return b'{"success":true,"data":['
 
-    def rows(self, rows: Sequence[Row]) -> bytes:
+    def encode(self, rows: Sequence[Row]) -> bytes:
         encoded = encode([dict(zip(self._fields, row, strict=True)) for row in rows])[1:-1]
         if self._first or not encoded:
             self._first = self._first and not encoded
             return encoded
         return b"," + encoded
 
-    def end(self, metadata: dict[str, Any]) -> bytes:
+    async def end(self, metadata: dict[str, Any]) -> bytes:
         return b'],"metadata":' + encode(metadata) + b"}"
 
 
-class NdjsonEncoder:
+class NdjsonEncoder(TextEncoder):
     """One object a line."""
 
     def __init__(self, fields: Sequence[str]) -> None:
         self._fields = fields
 
-    def start(self) -> bytes:
-        return b""
-
-    def rows(self, rows: Sequence[Row]) -> bytes:
+    def encode(self, rows: Sequence[Row]) -> bytes:
         return b"".join(encode(dict(zip(self._fields, row, strict=True))) + b"\n" for row in rows)
 
-    def end(self, metadata: dict[str, Any]) -> bytes:
-        return b""
 
-
-class CsvEncoder:
+class CsvEncoder(TextEncoder):
     """RFC 4180, with a header line. Null is an empty cell.
 
     Text that a spreadsheet would take for a formula gets an apostrophe in front: names and error messages
@@ -153,16 +169,13 @@ class CsvEncoder:
         self._buffer = io.StringIO(newline="")
         self._writer = csv.writer(self._buffer)
 
-    def start(self) -> bytes:
+    async def start(self) -> bytes:
         self._writer.writerow(self._fields)
         return self._drain()
 
-    def rows(self, rows: Sequence[Row]) -> bytes:
+    def encode(self, rows: Sequence[Row]) -> bytes:
         self._writer.writerows([_cell(value) for value in row] for row in rows)
         return self._drain()
-
-    def end(self, metadata: dict[str, Any]) -> bytes:
-        return b""
 
     def _drain(self) -> bytes:
         text = self._buffer.getvalue()
@@ -175,88 +188,6 @@ def _cell(value: Any) -> Any:
     if isinstance(value, str):
         return f"'{value}" if value.startswith(_FORMULA) else value
     return iso(value) if isinstance(value, datetime) else value
-
-
-class ParquetEncoder:
-    """Parquet, zstd-compressed; ids are int64, or text where they are UUIDs."""
-
-    def __init__(self, fields: Sequence[str], id_types: dict[str, type]) -> None:
-        if importlib.util.find_spec("pyarrow") is None:
-            raise InvalidParameter(
-                "format",
-                "this service has no Parquet: its optional part is missing; "
-                "pip install 'chat-stats[parquet]'",
-            )
-        import pyarrow
-        import pyarrow.parquet
-
-        self._pyarrow = pyarrow
-        kinds = {int: pyarrow.int64(), str: pyarrow.string()}
-        types = {
-            **{name: kinds[id_types[name]] for name in ("id", "model_id", "provider_id")},
-            **dict.fromkeys(("input_tokens", "output_tokens", "total_tokens"), pyarrow.int64()),
-            **dict.fromkeys(("processing_time_ms", "cost_usd"), pyarrow.float64()),
-            "created_at": pyarrow.timestamp("us", tz="UTC"),
-        }
-        self._schema = pyarrow.schema([(name, types.get(name, pyarrow.string())) for name in fields])
-        self._text = {at for at, name in enumerate(fields) if self._schema.field(at).type == pyarrow.string()}
-        self._buffer = _Sink()
-        self._writer = pyarrow.parquet.ParquetWriter(
-            pyarrow.PythonFile(self._buffer, mode="w"), self._schema, compression="zstd"
-        )
-        self._waiting: list[Row] = []
-
-    def start(self) -> bytes:
-        return self._buffer.drain()
-
-    def rows(self, rows: Sequence[Row]) -> bytes:
-        self._waiting += rows
-        if len(self._waiting) >= ROW_GROUP_ROWS:
-            self._write()
-        return self._buffer.drain()
-
-    def end(self, metadata: dict[str, Any]) -> bytes:
-        self._write()
-        self._writer.close()
-        return self._buffer.drain()
-
-    def _write(self) -> None:
-        if self._waiting:
-            columns = [
-                [None if value is None else str(value) for value in column] if at in self._text else column
-                for at, column in enumerate(zip(*self._waiting, strict=True))
-            ]
-            arrays = [
-                self._pyarrow.array(column, field.type)
-                for column, field in zip(columns, self._schema, strict=True)
-            ]
-            self._writer.write_batch(self._pyarrow.record_batch(arrays, schema=self._schema))
-            self._waiting = []
-
-
-class _Sink(io.RawIOBase):
-    """A file that hands on what is written to it."""
-
-    def __init__(self) -> None:
-        self._parts: list[bytes] = []
-        self._position = 0
-
-    def writable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def write(self, data: Any, /) -> int:
-        part = bytes(data)
-        self._parts.append(part)
-        self._position += len(part)
-        return len(part)
-
-    def drain(self) -> bytes:
-        drained = b"".join(self._parts)
-        self._parts.clear()
-        return drained
 
 
 def encoder(format_: Format, fields: Sequence[str], id_types: dict[str, type]) -> Encoder:

@@ -8,6 +8,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HEADER = b"x-request-id"
 
+#: Where in the scope of a request its id is, once it has one.
+IDENTITY = "chat_stats.request_id"
+
 #: The id of the request in whose course something happens.
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 
@@ -36,8 +39,9 @@ class RequestId:
 
 
 def name(scope: Scope) -> bytes:
-    """Return the id of a request from now on: the client's, else a new one."""
-    identity = sent(scope) or made()
+    """Return the id of a request from now on: the one that it has, the client's, else a new one."""
+    identity: bytes = scope.get(IDENTITY) or sent(scope) or made()
+    scope[IDENTITY] = identity
     # Never reset: the server's own lines about this request, in the same task, belong to it too.
     request_id.set(identity.decode())
     return identity

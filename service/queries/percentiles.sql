@@ -1,10 +1,10 @@
 -- fallback_optimized of the percentiles: the rows of get_chat_request_percentiles(), needing no function.
--- $1: none, provider or model; $2, $3: start and end of the time range; $4, $5: a provider's and a model's id as
+-- $1: none, provider, model or both; $2, $3: start and end of the time range; $4, $5: a provider's and a model's id as
 -- text. NULL: no limit.
 WITH catalogue AS (
     SELECT
         m.id AS model_id,
-        CASE $1::text WHEN 'provider' THEN p.id::text WHEN 'model' THEN m.id::text END AS group_id
+        CASE WHEN $1::text = 'provider' THEN p.id::text WHEN $1 IN ('model', 'both') THEN m.id::text END AS group_id
     FROM models AS m
     JOIN providers AS p ON p.id = m.provider_id
     WHERE ($4::text IS NULL OR p.id::text = $4)
@@ -29,6 +29,12 @@ WITH catalogue AS (
     FROM histograms AS h
     JOIN catalogue AS c ON c.model_id = h.model_id
     GROUP BY 1, 2
+    UNION ALL
+    SELECT NULL, h.bin, sum(h.n)::double precision
+    FROM histograms AS h
+    JOIN catalogue AS c ON c.model_id = h.model_id
+    WHERE $1 = 'both'
+    GROUP BY 2
 ), ranked AS (
     SELECT
         group_id,

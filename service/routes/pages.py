@@ -33,7 +33,7 @@ _HEADERS = {
 
 
 def create_router() -> APIRouter:
-    """Return the routes of `/` and `/static/...`; the files are read and compressed here, once."""
+    """Return the routes of `/` and `/static/...`; the files are read here, once."""
     assets = load_assets()
     router = APIRouter(include_in_schema=False)
 

@@ -59,7 +59,7 @@ SINGLE = frozenset(
 )
 
 
-def check_given_once(request: Request) -> None:
+async def check_given_once(request: Request) -> None:
     """Refuse a parameter that is given twice: answering by one of its values would be silently wrong.
 
     Names that mean nothing are ignored, as they are when given once.

@@ -9,7 +9,8 @@ A file under /static never changes, because its path does: browsers keep it for 
 
 import gzip
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from hashlib import blake2b
 from importlib.metadata import version
 from importlib.resources import files
@@ -26,21 +27,24 @@ IMMUTABLE = "public, max-age=31536000, immutable"
 REVALIDATED = "no-cache"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Asset:
     """A file as it is sent."""
 
     body: bytes
     media_type: str
     cache_control: str
-    compressed: bytes = field(init=False)
-    etag: str = field(init=False)
 
-    def __post_init__(self) -> None:
+    @cached_property
+    def compressed(self) -> bytes:
+        """The compressed form, made for the first who asks for it: all of them would hold up the start."""
         # Without a time in it, so that every process sends the same bytes under the same validator.
-        object.__setattr__(self, "compressed", gzip.compress(self.body, compresslevel=9, mtime=0))
+        return gzip.compress(self.body, compresslevel=9, mtime=0)
+
+    @cached_property
+    def etag(self) -> str:
         # Weak: the compressed form and the plain one are the same page, not the same bytes.
-        object.__setattr__(self, "etag", f'W/"{blake2b(self.body, digest_size=12).hexdigest()}"')
+        return f'W/"{blake2b(self.body, digest_size=12).hexdigest()}"'
 
 
 def load_assets() -> dict[str, Asset]:

@@ -43,8 +43,8 @@ export function chart({ title, note = null, spec, empty = "No requests in this r
   const canvas = h("canvas", { role: "img", "aria-label": title });
   const message = h("p", { class: "chart-message" }, "Loading");
   const frame = h("div", { class: "chart-frame" }, canvas, message);
-  const rows = h("div", { class: "chart-table" });
-  const details = h("details", { class: "chart-data", ontoggle: () => tabulate() }, h("summary", {}, "Show as a table"), rows);
+  const rows = h("div", { class: "scroll", role: "region", tabindex: "0", "aria-label": `${title}, as a table` });
+  const details = h("details", { class: "chart-data", ontoggle: () => tabulate() }, h("summary", {}, "Show as a table"), h("div", { class: "chart-table" }, rows));
   const legend = h("ul", { class: "legend" });
   const element = h("figure", { class: "panel chart", "data-state": "loading" },
     h("figcaption", {}, h("h2", {}, title), note && h("p", { class: "note" }, note), legend), frame, details);
@@ -92,12 +92,12 @@ export function chart({ title, note = null, spec, empty = "No requests in this r
 
   function tabulate() {
     if (!details.open || current === null) return;
-    rows.replaceChildren(h("div", { class: "scroll", role: "region", tabindex: "0", "aria-label": `${title}, as a table` },
+    rows.replaceChildren(
       h("table", {}, h("caption", { class: "hidden" }, title),
         h("thead", {}, h("tr", {}, current.table.columns.map((label, index) =>
           h("th", { scope: "col", class: index ? "numeric" : null }, label)))),
         h("tbody", {}, current.table.rows().map(([first, ...others]) =>
-          h("tr", {}, h("th", { scope: "row" }, first), others.map((cell) => h("td", { class: "numeric" }, cell))))))));
+          h("tr", {}, h("th", { scope: "row" }, first), others.map((cell) => h("td", { class: "numeric" }, cell)))))));
   }
 
   function fail(text) {

@@ -16,12 +16,12 @@ const part = (id) => document.getElementById(id);
 /** Show the state of all resources together: the worst of them. Called each second; speaks only of changes. */
 export function show(resources, retry) {
   const found = assess(resources);
-  part("freshness").hidden = resources.length === 0; // the page asks for a key, or says that there is no such thing
+  for (const id of ["freshness", "sources"]) part(id).hidden = resources.length === 0; // it asks for a key, or has no such thing
   part("freshness").dataset.state = found.state;
   say(part("freshness-state"), found.word);
   part("freshness-age").textContent = found.age === null ? "" : `computed ${age(found.age)} ago`;
   banner(found, retry);
-  if (part("sources").open) part("sources-table").replaceChildren(table(resources));
+  if (part("sources").open) sources(resources);
 }
 
 function assess(resources) {
@@ -39,22 +39,23 @@ function assess(resources) {
     const kept = since === null ? "" : ` The numbers below are the last good ones, from ${time(since)}.`;
     return { state: "error", word: "No answer", age: oldest, text: `${silent[0].error.message}${kept}` };
   }
+  // The worst of it names the state; the banner says all of it.
+  const troubles = [];
   if (stale.length) {
-    return {
-      state: "stale", word: "Stale", age: oldest,
-      text: `Older than they should be: ${of(stale)}. The service serves what it has until it can compute newer numbers.`,
-    };
+    const text = `Older than they should be: ${of(stale)}. The service serves what it has until it can compute newer numbers.`;
+    troubles.push({ state: "stale", word: "Stale", text });
   }
   if (fallback.length) {
     const unknown = [...new Set(fallback.flatMap(({ metadata }) => metadata.unavailable ?? []))];
-    return {
-      state: "fallback", word: "Fallback", age: oldest,
-      text: `Computed by a fallback: ${of(fallback)} (${fallback[0].metadata.method}).`
-        + (unknown.length ? ` Not known this way: ${unknown.join(", ")}.` : " The numbers are the same; computing them costs more."),
-    };
+    const cost = unknown.length ? `Not known this way: ${unknown.join(", ")}.` : "The numbers are the same; computing them costs more.";
+    troubles.push({ state: "fallback", word: "Fallback", text: `Computed by a fallback: ${of(fallback)} (${fallback[0].metadata.method}). ${cost}` });
   }
-  if (silent.length) return { state: "partial", word: "Incomplete", age: oldest, text: `Not available now: ${of(silent)}.` };
-  if (!answered.length && !failed.length) return { state: "loading", word: "Loading", age: null };
+  const absent = silent.filter(({ data }) => data === null);
+  const kept = silent.filter(({ data }) => data !== null);
+  if (absent.length) troubles.push({ state: "partial", word: "Incomplete", text: `Not available now: ${of(absent)}.` });
+  if (kept.length) troubles.push({ state: "partial", word: "Incomplete", text: `Not renewed, for want of an answer: ${of(kept)}.` });
+  if (troubles.length) return { ...troubles[0], age: oldest, text: troubles.map(({ text }) => text).join(" ") };
+  if (resources.some(({ settled }) => !settled)) return { state: "loading", word: "Loading", age: oldest };
   if (document.hidden) return { state: "paused", word: "Paused", age: oldest };
   // Single requests never come from the cache; statistics do, unless Redis is gone.
   if (answered.some(({ metadata }) => metadata.cache === "bypass" && metadata.method === "rpc")) {
@@ -69,32 +70,46 @@ function banner({ state, text }, retry) {
   element.hidden = !text;
   if (element.dataset.text === (text ?? "")) return;
   element.dataset.text = text ?? "";
+  const focused = element.contains(document.activeElement);
   element.replaceChildren(
     ...(text ? [h("p", {}, text), h("button", { type: "button", onclick: retry }, "Try again")] : []),
   );
+  if (focused) (element.querySelector("button") ?? document.getElementById("main")).focus({ preventScroll: true });
 }
 
 function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-function table(resources) {
-  return h("div", { class: "scroll", role: "region", "aria-label": "Where these numbers come from", tabindex: "0" }, h("table", {},
-    h("caption", { class: "hidden" }, "Where these numbers come from"),
-    h("thead", {}, h("tr", {}, ["Part", "Method", "Computed at", "Age", "Cache", "Computing took", "Generation"].map((label) =>
-      h("th", { scope: "col" }, label)))),
-    h("tbody", {}, resources.map((one) => {
-      const { metadata, error } = one;
-      const cells = metadata
-        ? [
-          METHODS[metadata.method] ?? metadata.method ?? NONE,
-          metadata.computed_at ? moment(metadata.computed_at) : moment(one.receivedAt),
-          age(one.ageSeconds),
-          error ? `${metadata.cache ?? ""} (${error.message})` : metadata.cache ?? NONE,
-          metadata.compute_ms === undefined ? NONE : `${exact(metadata.compute_ms)} ms`,
-          h("code", {}, metadata.generation ?? NONE),
-        ]
-        : [error ? error.message : "loading", ...Array(5).fill(NONE)];
-      return h("tr", {}, h("th", { scope: "row" }, one.label), cells.map((cell) => h("td", {}, cell)));
-    }))));
+const FACTS = ["Method", "Computed at", "Age", "Cache", "Computing took", "Generation"];
+let tabled = { resources: null, cells: [] };
+
+/** Keep the table of the footer: its cells change, not the table, so that scrolling, focus and selection stay. */
+function sources(resources) {
+  if (tabled.resources !== resources) {
+    tabled = { resources, cells: resources.map(() => FACTS.map(() => h("span"))) };
+    part("sources-table").replaceChildren(table(resources, tabled.cells));
+  }
+  resources.forEach((one, row) => facts(one).forEach((text, column) => say(tabled.cells[row][column], text)));
+}
+
+function table(resources, cells) {
+  const caption = "Where these numbers come from";
+  return h("div", { class: "scroll", role: "region", "aria-label": caption, tabindex: "0" }, h("table", {},
+    h("caption", { class: "hidden" }, caption),
+    h("thead", {}, h("tr", {}, ["Part", ...FACTS].map((label) => h("th", { scope: "col" }, label)))),
+    h("tbody", {}, resources.map(({ label }, row) =>
+      h("tr", {}, h("th", { scope: "row" }, label), cells[row].map((cell) => h("td", {}, cell)))))));
+}
+
+function facts({ metadata, error, receivedAt, ageSeconds }) {
+  if (!metadata) return [error ? error.message : "loading", ...Array(FACTS.length - 1).fill(NONE)];
+  return [
+    METHODS[metadata.method] ?? metadata.method ?? NONE,
+    metadata.computed_at ? moment(metadata.computed_at) : moment(receivedAt),
+    age(ageSeconds),
+    error ? `${metadata.cache ?? ""} (${error.message})` : metadata.cache ?? NONE,
+    metadata.compute_ms === undefined ? NONE : `${exact(metadata.compute_ms)} ms`,
+    metadata.generation ?? NONE,
+  ];
 }

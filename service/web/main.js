@@ -105,19 +105,21 @@ async function poll() {
 }
 
 function missing(text) {
-  leave();
-  main.replaceChildren(h("div", { class: "notice" }, h("h1", { tabindex: "-1" }, "Not found"), h("p", {}, text),
-    h("p", {}, h("a", { href: "#/" }, "All providers"))));
+  const inside = main.contains(document.activeElement);
+  leave("Not found");
+  const heading = h("h1", { tabindex: "-1" }, "Not found");
+  main.replaceChildren(h("div", { class: "notice" }, heading, h("p", {}, text), h("p", {}, h("a", { href: "#/" }, "All providers"))));
+  if (inside) heading.focus({ preventScroll: true });
 }
 
 /** Reading needs a key: ask for one, and keep it for this tab alone. */
 function askForKey() {
   const refused = Boolean(key.get());
   const route = current.route;
-  leave();
+  leave("API key needed");
   key.forget();
   forgetAll();
-  const input = h("input", { type: "password", id: "key", autocomplete: "off", required: true, "aria-describedby": "key-note" });
+  const input = h("input", { type: "password", id: "key", autocomplete: "off", required: true, "aria-describedby": "key-note", "aria-invalid": refused ? "true" : null });
   const form = h("form", {
     class: "notice",
     onsubmit: (event) => {
@@ -134,12 +136,13 @@ function askForKey() {
   input.focus();
 }
 
-function leave() {
+function leave(title) {
   current?.abort.abort();
   current?.view?.parts.forEach(({ destroy }) => destroy?.());
   clearTimeout(timer);
   current = { route: current?.route ?? null, view: null, abort: new AbortController() };
   freshness.show([], poll);
+  document.title = `${title} · chat-stats`;
 }
 
 for (const use of ["focusin", "click"]) {

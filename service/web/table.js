@@ -16,7 +16,7 @@ export function table({ caption, columns, rowId, text = null, sort = null, empty
   const state = { rows: [], sort, descending: sort !== null && Boolean(columns[sort].numeric), search: "", all: false };
   const body = h("tbody");
   const summary = h("p", { class: "table-note", role: "status" });
-  const more = h("button", { type: "button", class: "link", onclick: () => show({ all: true }) });
+  const more = h("button", { type: "button", class: "link", onclick: showAll });
   const headers = columns.map((column, index) => header(column, () => sortBy(index)));
   const search = text && h("input", {
     type: "search", id: `search-${tables}`, placeholder: "Search", autocomplete: "off", spellcheck: "false",
@@ -48,6 +48,14 @@ export function table({ caption, columns, rowId, text = null, sort = null, empty
     more.textContent = `Show all ${exact(found.length)}`;
     const note = state.search.trim() ? `${exact(found.length)} of ${exact(state.rows.length)}` : exact(state.rows.length);
     if (summary.textContent !== note) summary.textContent = note;
+  }
+
+  /** The button goes with the click: who pressed it from the keyboard goes on at the first row that is new. */
+  function showAll() {
+    const before = body.rows.length;
+    show({ all: true });
+    const added = body.rows[before];
+    (added?.querySelector("a, button") ?? element.querySelector(".scroll")).focus({ preventScroll: true });
   }
 
   function matching() {

@@ -1,5 +1,6 @@
--- Percentiles of the times by nearest rank over [p_start, p_end), with p_interval for each interval of a time
--- series, of each provider or model with p_group_by; where there are no times, there is no row.
+-- Percentiles of the times by nearest rank over [p_start, p_end), with p_interval for each interval of a time series,
+-- of each provider or model with p_group_by; where there are no times, there is no row. p_group_by both: of each model
+-- and, with group_id NULL, of all of them, from the same histograms.
 SELECT chat_stats_claim_function('chat_stats_percentiles');
 
 CREATE OR REPLACE FUNCTION chat_stats_percentiles(
@@ -21,39 +22,34 @@ AS $function$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
-    WITH merged AS (
-        SELECT
-            h.interval_start,
-            -- (In order of bytes: any other costs more to sort by than all the rest.)
-            CASE p_group_by WHEN 'provider' THEN p.id::text WHEN 'model' THEN m.id::text END COLLATE "C" AS group_id,
-            h.bin,
-            sum(h.n)::double precision AS n  -- exact for all counts that a table can have
-        FROM chat_stats_histograms(
-            p_interval, p_timezone, p_start, p_end, p_provider_id, p_model_id, p_group_by = 'none'
-        ) AS h
-        LEFT JOIN models AS m ON m.id = h.model_id
-        LEFT JOIN providers AS p ON p.id = m.provider_id
-        WHERE p_group_by = 'none' OR p.id IS NOT NULL
-        GROUP BY 1, 2, 3
-        HAVING sum(h.n) > 0
-    ), ranked AS (
-        SELECT
-            d.interval_start, d.group_id, d.bin,
-            sum(d.n) OVER (
-                PARTITION BY d.interval_start, d.group_id ORDER BY d.bin ROWS UNBOUNDED PRECEDING
-            ) AS up_to,
-            sum(d.n) OVER (PARTITION BY d.interval_start, d.group_id) AS total
-        FROM merged AS d
+    WITH histograms AS MATERIALIZED (
+        SELECT * FROM chat_stats_histograms(
+            p_interval, p_timezone, CASE p_group_by WHEN 'both' THEN 'model' ELSE p_group_by END,
+            p_start, p_end, p_provider_id, p_model_id
+        )
+    ), found AS MATERIALIZED (
+        SELECT h.interval_start, h.member, chat_stats_percentile_bins(h.bins, h.counts, h.total) AS bins
+        FROM histograms AS h
+        UNION ALL
+        SELECT t.interval_start, NULL, chat_stats_percentile_bins(array_agg(t.bin), array_agg(t.n), sum(t.n)::bigint)
+        FROM (
+            SELECT u.interval_start, u.bin, sum(u.n)::bigint AS n
+            FROM (SELECT h.interval_start, unnest(h.bins) AS bin, unnest(h.counts) AS n FROM histograms AS h) AS u
+            GROUP BY 1, 2
+            ORDER BY 1, 2
+        ) AS t
+        WHERE p_group_by = 'both'
+        GROUP BY t.interval_start
     )
     SELECT
-        r.interval_start,
-        r.group_id,
-        chat_stats_bin_value(min(r.bin) FILTER (WHERE r.up_to * 100 >= r.total * 50)),
-        chat_stats_bin_value(min(r.bin) FILTER (WHERE r.up_to * 100 >= r.total * 90)),
-        chat_stats_bin_value(min(r.bin) FILTER (WHERE r.up_to * 100 >= r.total * 95)),
-        chat_stats_bin_value(min(r.bin) FILTER (WHERE r.up_to * 100 >= r.total * 99))
-    FROM ranked AS r
-    GROUP BY r.interval_start, r.group_id;
+        f.interval_start,
+        CASE p_group_by
+            WHEN 'provider' THEN (SELECT m.provider_id::text FROM models AS m WHERE m.id = f.member)
+            ELSE f.member::text
+        END,
+        chat_stats_bin_value(f.bins[1]), chat_stats_bin_value(f.bins[2]),
+        chat_stats_bin_value(f.bins[3]), chat_stats_bin_value(f.bins[4])
+    FROM found AS f;
 END
 $function$;
 

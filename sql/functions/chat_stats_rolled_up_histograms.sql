@@ -1,132 +1,142 @@
--- The histograms of chat_stats_scan_histograms(), from the rollup: whole months, the slots of days, the deltas
--- that are not folded yet, and from the requests themselves only the ragged edges of the range. (Months are of
--- no use to a time series: p_interval needs p_start and p_end.)
+-- The histograms of chat_stats_scan_histograms() without intervals, from the rollup: the pieces that chat_stats_cover()
+-- finds, with the deltas that are not folded yet, and from the requests themselves only the ragged edges of the range.
 SELECT chat_stats_claim_function('chat_stats_rolled_up_histograms');
 
+DROP FUNCTION IF EXISTS chat_stats_rolled_up_histograms(text, text, timestamptz, timestamptz, text, text, boolean);
+
 CREATE OR REPLACE FUNCTION chat_stats_rolled_up_histograms(
-    p_interval text, p_timezone text, p_start timestamptz, p_end timestamptz, p_provider_id text, p_model_id text,
-    p_merged boolean DEFAULT false
+    p_group_by text, p_start timestamptz, p_end timestamptz, p_provider_id text, p_model_id text
 )
-RETURNS TABLE (
-    interval_start timestamptz,
-    model_id chat_stats_deltas.model_id%TYPE,
-    bin smallint,
-    n bigint
-)
+RETURNS TABLE (member models.id%TYPE, bins smallint[], counts bigint[], total bigint)
 LANGUAGE plpgsql
 STABLE
 SET search_path FROM CURRENT
 AS $function$
 #variable_conflict use_column
 DECLARE
-    -- The whole buckets, days and months, as in chat_stats_rolled_up().
-    first_bucket timestamptz := CASE
-        WHEN p_start > '294276-12-31T23:45:00Z'::timestamptz THEN 'infinity'
-        WHEN p_start > chat_stats_bucket(p_start) THEN chat_stats_bucket(p_start) + interval '15 minutes'
-        ELSE COALESCE(p_start, '-infinity')
-    END;
-    end_bucket timestamptz := COALESCE(chat_stats_bucket(p_end), 'infinity');
-    first_day date := CASE WHEN chat_stats_slot(first_bucket) > 0
-        THEN chat_stats_day(first_bucket) + 1 ELSE chat_stats_day(first_bucket) END;
-    end_day date := chat_stats_day(end_bucket);
-    first_month date := CASE WHEN first_day > chat_stats_month(first_day)
-        THEN (chat_stats_month(first_day) + interval '1 month')::date ELSE first_day END;
-    end_month date := CASE WHEN p_interval IS NULL THEN chat_stats_month(end_day) ELSE first_month END;
-    all_time boolean := p_interval IS NULL AND p_start IS NULL AND p_end IS NULL;
     all_models boolean := p_provider_id IS NULL AND p_model_id IS NULL;
 BEGIN
-    IF p_start >= p_end THEN
-        RETURN;
-    END IF;
-    IF first_bucket >= end_bucket AND p_end IS NOT NULL THEN  -- no whole bucket lies in the range
+    IF p_start IS NULL AND p_end IS NULL THEN
+        IF p_group_by = 'model' THEN  -- nearly all of the histograms are there already as they are wanted
+            RETURN QUERY
+            SELECT g.member, t.bins, t.counts, t.timed
+            FROM chat_stats_groups(p_group_by, p_provider_id, p_model_id) AS g
+            JOIN chat_stats_rollup_lifetime AS t ON t.model_id = g.id
+            WHERE t.timed > 0
+              AND t.model_id NOT IN (SELECT d.model_id FROM chat_stats_deltas AS d WHERE d.timed <> 0);
+            IF NOT EXISTS (SELECT FROM chat_stats_deltas AS d WHERE d.timed <> 0) THEN
+                RETURN;
+            END IF;
+        END IF;
         RETURN QUERY
-        SELECT * FROM chat_stats_scan_histograms(
-            p_interval, p_timezone, p_start, p_end, p_provider_id, p_model_id, p_merged
-        );
+        WITH groups AS MATERIALIZED (
+            SELECT * FROM chat_stats_groups(p_group_by, p_provider_id, p_model_id)
+        ), cells AS (
+            SELECT g.member, unnest(t.bins) AS bin, unnest(t.counts) AS n
+            FROM chat_stats_rollup_lifetime AS t
+            JOIN groups AS g ON g.id = t.model_id
+            WHERE p_group_by <> 'model'
+               OR t.model_id IN (SELECT d.model_id FROM chat_stats_deltas AS d WHERE d.timed <> 0)
+            UNION ALL
+            SELECT g.member, chat_stats_bin(u.time_ms), sign(d.timed)::bigint
+            FROM chat_stats_deltas AS d
+            JOIN groups AS g ON g.id = d.model_id
+            -- (One time alone is the sum, with the sign of its count.)
+            CROSS JOIN LATERAL unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS u (time_ms)
+            WHERE d.timed <> 0
+        )
+        SELECT b.member, array_agg(b.bin), array_agg(b.n), sum(b.n)::bigint
+        FROM (
+            SELECT c.member, c.bin, sum(c.n)::bigint AS n
+            FROM cells AS c
+            GROUP BY c.member, c.bin
+            HAVING sum(c.n) <> 0
+            ORDER BY c.member, c.bin
+        ) AS b
+        GROUP BY b.member;
         RETURN;
     END IF;
 
     RETURN QUERY
-    WITH wanted AS (  -- used as an array: a condition on it then finds the index, also where it follows an OR
-        SELECT m.id AS model_id
-        FROM models AS m
-        WHERE (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
-          AND (p_model_id IS NULL OR m.id::text = p_model_id)
-    ), days AS MATERIALIZED (
-        -- The interval is that of the day where the day lies in one as a whole; of the others each slot has its own.
-        SELECT
-            t.model_id, t.day, t.bin_slots, t.bins, t.counts,
-            CASE WHEN chat_stats_interval_start(p_interval, t.day::timestamp AT TIME ZONE 'UTC', p_timezone)
-                    = chat_stats_interval_start(
-                        p_interval, (t.day + 1)::timestamp AT TIME ZONE 'UTC' - interval '15 minutes', p_timezone
-                    )
-                 THEN chat_stats_interval_start(p_interval, t.day::timestamp AT TIME ZONE 'UTC', p_timezone)
-            END AS interval_start
-        FROM chat_stats_rollup_slots AS t
-        WHERE NOT all_time
-          AND t.day >= chat_stats_day(first_bucket) AND t.day <= end_day AND t.day <> chat_stats_day(NULL)
-          AND (first_month >= end_month OR t.day < first_month OR t.day >= end_month)
-          AND (all_models OR t.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
-    ), parts (interval_start, model_id, bin, n) AS (
-        SELECT NULL::timestamptz, l.model_id, h.bin, h.n
-        FROM chat_stats_rollup_lifetime AS l
-        CROSS JOIN LATERAL unnest(l.bins, l.counts) AS h (bin, n)
-        WHERE all_time AND (all_models OR l.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
+    WITH groups AS MATERIALIZED (
+        SELECT * FROM chat_stats_groups(p_group_by, p_provider_id, p_model_id)
+    ), pieces AS MATERIALIZED (
+        SELECT * FROM chat_stats_cover(p_start, p_end)
+    ), cells (member, bin, n) AS (
+        -- Arrays are taken apart by SELECT, since FROM would put each aside first. (The groups are named twice: as an
+        -- array they find the index.)
+        SELECT h.member, h.bin, h.sign * h.n
+        FROM (
+            SELECT c.sign, g.member, unnest(t.bins) AS bin, unnest(t.counts) AS n
+            FROM pieces AS c
+            JOIN chat_stats_rollup_months AS t ON t.month >= c.first_day AND (t.month < c.end_day OR c.end_day IS NULL)
+            JOIN groups AS g ON g.id = t.model_id
+            WHERE c.tier = 'months' AND (all_models OR t.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
+        ) AS h
         UNION ALL
-        SELECT NULL, t.model_id, h.bin, h.n
-        FROM chat_stats_rollup_months AS t
-        CROSS JOIN LATERAL unnest(t.bins, t.counts) AS h (bin, n)
-        WHERE NOT all_time AND p_interval IS NULL
-          AND t.month >= first_month AND (t.month < end_month OR p_end IS NULL AND t.month = 'infinity')
-          AND t.month <> chat_stats_day(NULL)
-          AND (all_models OR t.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
+        SELECT h.member, h.bin, h.sign * h.n
+        FROM (
+            SELECT c.sign, g.member, unnest(t.bins) AS bin, unnest(t.counts) AS n
+            FROM pieces AS c
+            JOIN chat_stats_rollup_slots AS t ON t.day >= c.first_day AND t.day < c.end_day
+            JOIN groups AS g ON g.id = t.model_id
+            WHERE c.tier = 'days' AND (all_models OR t.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
+        ) AS h
         UNION ALL
-        SELECT
-            CASE WHEN p_interval IS NOT NULL THEN COALESCE(
-                t.interval_start,
-                chat_stats_interval_start(p_interval, chat_stats_bucket_at(t.day, h.slot), p_timezone)
-            ) END,
-            t.model_id, h.bin, h.n
-        FROM days AS t
-        CROSS JOIN LATERAL unnest(t.bin_slots, t.bins, t.counts) AS h (slot, bin, n)
-        WHERE t.day >= first_day AND t.day < end_day
-           OR isfinite(t.day)
-              AND chat_stats_bucket_at(t.day, h.slot) >= first_bucket
-              AND chat_stats_bucket_at(t.day, h.slot) < end_bucket
+        SELECT h.member, h.bin, h.sign * h.n
+        FROM (
+            SELECT
+                t.sign, t.member, unnest(t.bins[t.first:t.last]) AS bin, unnest(t.counts[t.first:t.last]) AS n
+            FROM (
+                SELECT
+                    c.sign, g.member, t.bins, t.counts,
+                    width_bucket((c.first_slot - 1)::smallint, t.bin_slots) + 1 AS first,
+                    width_bucket((c.end_slot - 1)::smallint, t.bin_slots) AS last
+                FROM pieces AS c
+                JOIN chat_stats_rollup_slots AS t ON t.day = c.first_day
+                JOIN groups AS g ON g.id = t.model_id
+                WHERE c.tier = 'slots' AND cardinality(t.bin_slots) > 0
+                  AND (all_models OR t.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
+                OFFSET 0
+            ) AS t
+        ) AS h
         UNION ALL
-        SELECT
-            chat_stats_interval_start(p_interval, d.bucket, p_timezone), d.model_id,
-            chat_stats_bin(CASE WHEN d.timed > 0 THEN d.time_ms ELSE -d.time_ms END), d.timed
-        FROM chat_stats_deltas AS d
-        WHERE d.times IS NULL AND d.timed <> 0
-          AND (all_time OR d.bucket >= first_bucket AND (d.bucket < end_bucket OR p_end IS NULL))
-          AND (all_models OR d.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
+        SELECT g.member, chat_stats_bin(u.time_ms), sign(d.timed)::bigint
+        FROM pieces AS c
+        JOIN chat_stats_deltas AS d ON d.bucket >= c.starts AND (d.bucket < c.ends OR c.ends IS NULL)
+        JOIN groups AS g ON g.id = d.model_id
+        CROSS JOIN LATERAL unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS u (time_ms)
+        WHERE c.tier = 'deltas' AND d.timed <> 0
         UNION ALL
-        SELECT
-            chat_stats_interval_start(p_interval, d.bucket, p_timezone), d.model_id,
-            chat_stats_bin(u.time_ms), sign(d.timed)::bigint
-        FROM chat_stats_deltas AS d
-        CROSS JOIN LATERAL unnest(d.times) AS u (time_ms)
-        WHERE d.times IS NOT NULL
-          AND (all_time OR d.bucket >= first_bucket AND (d.bucket < end_bucket OR p_end IS NULL))
-          AND (all_models OR d.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
+        SELECT g.member, chat_stats_bin(r.processing_time_ms::numeric), 1
+        FROM pieces AS c
+        JOIN chat_completion_requests AS r ON r.created_at >= c.starts AND r.created_at < c.ends
+        JOIN groups AS g ON g.id = r.model_id
+        WHERE c.tier = 'requests' AND (all_models OR r.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
+          AND r.processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
         UNION ALL
-        SELECT e.*
-        FROM chat_stats_scan_histograms(p_interval, p_timezone, p_start, first_bucket, p_provider_id, p_model_id) AS e
-        WHERE p_start < first_bucket
-        UNION ALL
-        SELECT e.*
-        FROM chat_stats_scan_histograms(p_interval, p_timezone, end_bucket, p_end, p_provider_id, p_model_id) AS e
-        WHERE end_bucket < p_end
+        -- A bucket that was purged counts as a whole where it begins.
+        SELECT g.member, t.bin, t.n
+        FROM pieces AS c
+        CROSS JOIN LATERAL chat_stats_purged_bins(c.starts, c.ends) AS t
+        JOIN groups AS g ON g.id = t.model_id
+        WHERE c.tier = 'requests'
     )
-    SELECT p.interval_start, CASE WHEN NOT p_merged THEN p.model_id END, p.bin, sum(p.n)::bigint
-    FROM parts AS p
-    WHERE NOT p_merged OR p.model_id IN (
-        SELECT m.id FROM models AS m JOIN providers AS o ON o.id = m.provider_id
-    )
-    GROUP BY 1, 2, 3
-    HAVING sum(p.n) <> 0;
+    SELECT b.member, array_agg(b.bin), array_agg(b.n), sum(b.n)::bigint
+    FROM (
+        SELECT c.member, c.bin, sum(c.n)::bigint AS n
+        FROM cells AS c
+        GROUP BY c.member, c.bin
+        HAVING sum(c.n) <> 0
+        ORDER BY c.member, c.bin
+    ) AS b
+    GROUP BY b.member;
 END
 $function$;
 
 SELECT chat_stats_adopt_function('chat_stats_rolled_up_histograms');
+
+-- As chat_stats_rolled_up(), and for the same reasons; and the histograms of all models and bins are in need of memory.
+ALTER FUNCTION chat_stats_rolled_up_histograms(text, timestamptz, timestamptz, text, text) SET jit = off;
+ALTER FUNCTION chat_stats_rolled_up_histograms(text, timestamptz, timestamptz, text, text) SET enable_seqscan = off;
+ALTER FUNCTION chat_stats_rolled_up_histograms(text, timestamptz, timestamptz, text, text) SET work_mem = '32MB';

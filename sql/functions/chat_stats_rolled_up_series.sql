@@ -27,6 +27,7 @@ DECLARE
         WHEN p_start > chat_stats_bucket(p_start) THEN chat_stats_bucket(p_start) + interval '15 minutes'
         ELSE p_start END);
     end_bucket timestamptz := LEAST(p_end, GREATEST(chat_stats_bucket(p_end), first_bucket));
+    all_models boolean := p_provider_id IS NULL AND p_model_id IS NULL;
 BEGIN
     RETURN QUERY
     WITH wanted AS (
@@ -34,42 +35,48 @@ BEGIN
         FROM models AS m
         WHERE (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
           AND (p_model_id IS NULL OR m.id::text = p_model_id)
-    ), days AS (
-        -- A day that lies in one interval as a whole counts by its totals; of the others each slot counts.
-        SELECT t.*, d.starts >= first_bucket AND d.ends <= end_bucket
-            AND chat_stats_interval_start(p_interval, d.starts, p_timezone)
-                = chat_stats_interval_start(p_interval, d.ends - interval '15 minutes', p_timezone) AS whole
-        FROM chat_stats_rollup_days AS t
-        CROSS JOIN LATERAL (
-            SELECT t.day::timestamp AT TIME ZONE 'UTC' AS starts, (t.day + 1)::timestamp AT TIME ZONE 'UTC' AS ends
-        ) AS d
-        WHERE first_bucket < end_bucket
-          AND t.day BETWEEN chat_stats_day(first_bucket) AND chat_stats_day(end_bucket)
-          AND t.model_id IN (SELECT w.model_id FROM wanted AS w)
+    ), days AS MATERIALIZED (
+        SELECT * FROM chat_stats_series_days(p_interval, p_timezone, first_bucket, end_bucket)
     ), parts AS (
+        -- A day or a month that lies in one interval as a whole counts by its totals; of the others each slot counts.
         SELECT
-            chat_stats_interval_start(p_interval, t.day::timestamp AT TIME ZONE 'UTC', p_timezone), t.model_id,
+            c.interval_start, t.model_id,
             t.requests, t.successful, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
-        FROM days AS t
-        WHERE t.whole
+        FROM days AS c
+        JOIN chat_stats_rollup_days AS t ON t.day = c.day
+        WHERE c.interval_start IS NOT NULL AND NOT c.is_month
+          AND (all_models OR t.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
         UNION ALL
         SELECT
-            chat_stats_interval_start(p_interval, chat_stats_bucket_at(t.day, s.slot), p_timezone), t.model_id,
+            c.interval_start, t.model_id,
+            t.requests, t.successful, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+        FROM days AS c
+        JOIN chat_stats_rollup_months AS t ON t.month = c.day
+        WHERE c.is_month AND (all_models OR t.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
+        UNION ALL
+        SELECT
+            s.slot_intervals[s.slot + 1], s.model_id,
             s.requests, s.successful, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
-        FROM days AS d
-        JOIN chat_stats_rollup_slots AS t ON t.model_id = d.model_id AND t.day = d.day
-        CROSS JOIN LATERAL unnest(t.slots, t.slot_requests, t.slot_successful, t.slot_input_tokens, t.slot_output_tokens, t.slot_timed, t.slot_time_ms, t.slot_cost_usd)
-            AS s (slot, requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd)
-        WHERE NOT d.whole
-          AND chat_stats_bucket_at(t.day, s.slot) >= first_bucket
-          AND chat_stats_bucket_at(t.day, s.slot) < end_bucket
+        FROM (
+            -- Taken apart by SELECT, since FROM would put each aside first.
+            SELECT
+                c.slot_intervals, t.model_id, unnest(t.slots) AS slot, unnest(t.slot_requests) AS requests,
+                unnest(t.slot_successful) AS successful, unnest(t.slot_input_tokens) AS input_tokens,
+                unnest(t.slot_output_tokens) AS output_tokens, unnest(t.slot_timed) AS timed,
+                unnest(t.slot_time_ms) AS time_ms, unnest(t.slot_cost_usd) AS cost_usd
+            FROM days AS c
+            JOIN chat_stats_rollup_slots AS t ON t.day = c.day
+            WHERE c.interval_start IS NULL
+              AND (all_models OR t.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
+        ) AS s
+        WHERE s.slot_intervals[s.slot + 1] IS NOT NULL
         UNION ALL
         SELECT
             chat_stats_interval_start(p_interval, d.bucket, p_timezone), d.model_id,
             d.requests, d.successful, d.input_tokens, d.output_tokens, d.timed, d.time_ms, d.cost_usd
         FROM chat_stats_deltas AS d
         WHERE d.bucket >= first_bucket AND d.bucket < end_bucket
-          AND d.model_id IN (SELECT w.model_id FROM wanted AS w)
+          AND (all_models OR d.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
         UNION ALL
         SELECT
             chat_stats_interval_start(p_interval, chat_stats_bucket(r.created_at), p_timezone), r.model_id,
@@ -89,7 +96,8 @@ BEGIN
                 UNION ALL
                 SELECT * FROM chat_completion_requests WHERE created_at >= end_bucket AND created_at < p_end
             ) AS edges
-            WHERE model_id IN (SELECT w.model_id FROM wanted AS w)
+            WHERE model_id IS NOT NULL
+              AND (all_models OR model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
         ) AS r
         UNION ALL
         -- A bucket that was purged counts as a whole where it begins.
@@ -97,13 +105,13 @@ BEGIN
             chat_stats_interval_start(p_interval, s.bucket, p_timezone), s.model_id,
             s.requests, s.successful, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
         FROM chat_stats_purged_slots(end_bucket, p_end) AS s
-        WHERE s.model_id IN (SELECT w.model_id FROM wanted AS w)
+        WHERE (all_models OR s.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
         UNION ALL
         SELECT
             chat_stats_interval_start(p_interval, s.bucket, p_timezone), s.model_id,
             s.requests, s.successful, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
         FROM chat_stats_purged_slots(p_start, first_bucket) AS s
-        WHERE s.model_id IN (SELECT w.model_id FROM wanted AS w)
+        WHERE (all_models OR s.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
     )
     SELECT
         p.interval_start, p.model_id, sum(p.requests)::bigint, sum(p.successful)::bigint, sum(p.input_tokens),
@@ -115,3 +123,7 @@ END
 $function$;
 
 SELECT chat_stats_adopt_function('chat_stats_rolled_up_series');
+
+-- As chat_stats_rolled_up(), and for the same reasons.
+ALTER FUNCTION chat_stats_rolled_up_series(text, text, timestamptz, timestamptz, text, text) SET jit = off;
+ALTER FUNCTION chat_stats_rolled_up_series(text, text, timestamptz, timestamptz, text, text) SET enable_seqscan = off;

@@ -1,5 +1,6 @@
 -- Percentiles of processing_time_ms over [p_start, p_end) by nearest rank, within 2.5 % of the exact ones, of all
--- requests (p_group_by none: always one row, of zeros without times), or of each provider or model that has times.
+-- requests (p_group_by none: always one row, of zeros without times), or of each provider or model that has times; or
+-- both: of each model and, with group_id NULL (where there are times), of all requests.
 -- Up to a microsecond, and below 0, a time counts as 0.
 SELECT chat_stats_claim_function('get_chat_request_percentiles');
 

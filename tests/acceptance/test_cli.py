@@ -7,13 +7,14 @@ import asyncpg
 import pytest
 
 from tests.processes import chat_stats, environment, running, serving, until
+from worker import status as worker_status
 from worker.local_servers import RedisServer
 
 
 def test_help_names_every_command() -> None:
     done = chat_stats("--help", env=environment("", ""))
     assert done.returncode == 0
-    for command in ("serve", "worker", "migrate", "refresh", "status", "import", "demo"):
+    for command in ("serve", "worker", "migrate", "refresh", "status", "import", "sample", "demo"):
         assert command in done.stdout
 
 
@@ -85,7 +86,7 @@ def test_refresh_without_a_database_fails_with_its_exit_code(redis: RedisServer)
 def test_after_refresh_wait_the_very_next_read_is_newer(env: dict[str, str], tmp_path: Path) -> None:
     env = {**env, "CHAT_STATS_REFRESH_INTERVAL_SECONDS": "3600"}
     with serving(env, tmp_path / "service") as client, running("worker", env=env, log=tmp_path / "worker"):
-        until(lambda: client.get("/counts").json()["metadata"]["cache"] == "hit")
+        until(lambda: chat_stats("status", "--worker", env=env).returncode == 0)
         for _ in range(3):
             before = client.get("/counts").json()["metadata"]
             done = chat_stats("refresh", "--wait", "--json", env=env)
@@ -111,7 +112,7 @@ def test_status_tells_scripts_by_its_exit_code_and_people_by_tables(
 ) -> None:
     before = chat_stats("status", "--json", env=env)
     assert before.returncode == 1
-    assert json.loads(before.stdout)["worker"] == "no worker has reported lately"
+    assert json.loads(before.stdout)["worker"] == worker_status.NO_WORKER
     with running("worker", env=env, log=tmp_path / "worker"):
         until(lambda: chat_stats("status", env=env).returncode == 0)
         shown = chat_stats("status", env=env).stdout
@@ -129,6 +130,17 @@ def test_status_names_a_function_that_is_missing(empty_database: str, redis: Red
     assert chat_stats("migrate", env=env).returncode == 0
     found = json.loads(chat_stats("status", "--json", env=env).stdout)
     assert found["functions"]["get_model_request_counts"] == "ok"
+
+
+def test_the_sample_fills_an_empty_database_and_touches_no_other(env: dict[str, str]) -> None:
+    done = chat_stats("sample", "--requests", "2000", env=env)
+    assert (done.returncode, done.stdout) == (0, "2,000 requests loaded\n"), done.stderr
+    again = chat_stats("sample", env=env)
+    assert again.returncode == 3
+    assert "there are rows already" in again.stderr
+    report = json.loads(chat_stats("refresh", "counts", "--local", "--json", env=env).stdout)
+    assert {result["error"] for result in report["results"]} == {None}
+    assert max(result["rows"] for result in report["results"]) > 20
 
 
 async def test_status_tells_a_function_that_is_missing_from_one_that_fails(

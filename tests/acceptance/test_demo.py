@@ -120,6 +120,9 @@ def test_numbers_move_ctrl_c_stops_everything_and_a_second_start_keeps_the_data(
         total = first.total_requests()
         assert total >= 5000
         wait_until(lambda: first.total_requests() > total)
+        commands = re.search(r"Commands +(.*)", first.output)[1]
+        other_terminal = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+        wait_until(lambda: subprocess.run(["sh", "-c", commands], env=other_terminal).returncode == 0)
         total = first.total_requests()
         processes = first.started_processes()
         assert len(processes) >= 5

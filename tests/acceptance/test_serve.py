@@ -1,15 +1,33 @@
-"""`chat-stats serve` with several processes, when the one that started them is killed."""
+"""`chat-stats serve` with several processes: when one is slow, when the one that started them is killed."""
 
 import os
 import signal
 import socket
+import subprocess
+import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
-from tests.processes import environment, running, until
+from tests.processes import ROOT, environment, running, until
 from worker.local_servers import free_port
+
+
+def test_it_loads_nothing_that_other_commands_alone_need() -> None:
+    """Each module that is loaded for nothing puts off the first answer."""
+    others = (
+        "worker.main",
+        "worker.tasks",
+        "worker.status",
+        "worker.tables",
+        "worker.importer.load",
+        "tenacity",
+    )
+    code = "import sys, worker.cli, worker.serve, service.app; print(*sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not set(others) & set(ran.stdout.split())
 
 
 def test_the_processes_end_and_free_the_port_when_their_parent_was_killed(log: Path) -> None:
@@ -27,6 +45,26 @@ def test_the_processes_end_and_free_the_port_when_their_parent_was_killed(log: P
                 with suppress(ProcessLookupError):
                     os.kill(child.pid, signal.SIGKILL)
         assert "Traceback" not in service.output()
+
+
+def test_a_process_that_does_not_come_to_run_for_a_while_is_not_replaced(log: Path) -> None:
+    env = environment("postgresql://nobody@127.0.0.1:1/none", "redis://127.0.0.1:1/0")
+    with running("serve", "--port", str(free_port()), "--workers", "2", env=env, log=log) as service:
+        until(lambda: service.output().count("Application startup complete") == 2, what=service.output)
+        children = psutil.Process(service.popen.pid).children()
+        try:
+            for child in children:
+                child.suspend()
+            time.sleep(7)
+            for child in children:
+                child.resume()
+            time.sleep(1)
+            assert psutil.Process(service.popen.pid).children() == children
+            assert "died" not in service.output()
+        finally:
+            for child in children:
+                with suppress(psutil.NoSuchProcess):
+                    child.kill()
 
 
 def _free(port: int) -> bool:

@@ -1,6 +1,8 @@
 """What the page says of age, method, staleness and errors, and when it asks for newer numbers."""
 
-from playwright.async_api import Page, expect
+import asyncio
+
+from playwright.async_api import Page, Route, expect
 
 from tests.browser.conftest import OpenTab, Service
 
@@ -156,3 +158,40 @@ async def test_where_reading_needs_a_key_the_page_asks_for_it(own_service: Servi
     assert await page.evaluate("localStorage.length + document.cookie.length") == 0
     await page.get_by_role("button", name="Forget the API key").click()
     await expect(page.get_by_label("API key")).to_be_visible()
+
+
+async def test_it_says_what_is_stale_and_what_has_no_answer_at_all(
+    own_service: Service, tab: OpenTab
+) -> None:
+    service = await own_service(fresh_seconds=1, refresh_interval_seconds=1)
+    service.start()
+    page = (await tab()).page
+    await page.goto(service.url)
+    await expect(page.locator("#freshness-state")).to_have_text("Live")
+    await service.cut_off_database()
+    await page.wait_for_timeout(1500)
+    await page.evaluate("dispatchEvent(new Event('online'))")
+    banner = page.get_by_role("alert")
+    await expect(banner).to_contain_text("Older than they should be: Totals, Providers, Models, Time series.")
+    await expect(banner).to_contain_text("Not renewed, for want of an answer: Recent requests.")
+    await page.reload()
+    await expect(banner).to_contain_text("Older than they should be: Totals, Providers, Models, Time series.")
+    await expect(banner).to_contain_text("Not available now: Recent requests.")
+    await expect(page.locator("#freshness-state")).to_have_text("Stale")
+
+
+async def test_it_is_not_live_before_every_part_has_its_answer(service: Service, tab: OpenTab) -> None:
+    page = (await tab()).page
+    go_on = asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        await go_on.wait()
+        await route.continue_()
+
+    await page.route("**/chat-requests/timeseries?*", hold)
+    await page.goto(service.url)
+    await expect(page.get_by_role("table", name="Providers").locator("tbody tr").first).to_be_visible()
+    await expect(page.locator("#freshness-age")).not_to_be_empty()
+    await expect(page.locator("#freshness-state")).to_have_text("Loading")
+    go_on.set()
+    await expect(page.locator("#freshness-state")).to_have_text("Live")

@@ -1,9 +1,8 @@
-"""Sorting, searching, keyboard, screen sizes, and names that mean harm."""
+"""Sorting, searching, the skip link, and names that mean harm."""
 
 import asyncio
 import json
 
-import pytest
 from playwright.async_api import Route, expect
 
 from tests.browser.conftest import OpenTab, Service
@@ -73,18 +72,6 @@ async def test_the_skip_link_leads_past_the_header_and_leaves_the_view(
     await page.keyboard.press("Enter")
     await expect(page.locator("main")).to_be_focused()
     assert page.url.endswith("#/?range=30d")
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_a_phone_shows_it_without_sideways_scrolling(
-    service: Service, tab: OpenTab, scheme: str
-) -> None:
-    page = (await tab(viewport={"width": 360, "height": 740}, color_scheme=scheme)).page
-    model = service.get("chat-requests/models")["data"][0]["model_id"]
-    for address in ("#/?range=all", f"#/models/{model}?range=all"):
-        await page.goto(service.url + address)
-        await expect(page.locator(".panel[data-state=loading]")).to_have_count(0)
-        assert await page.evaluate("document.documentElement.scrollWidth") == 360
 
 
 MARKUP = "<img src=x onerror=\"document.title='harmed'\"><script>window.harmed = 1</script>"

@@ -9,7 +9,8 @@ from tests.docs.conftest import Run
 from tests.docs.documents import DOCUMENTS, ROOT, Example, blocks, examples
 
 EXAMPLES = [example for document in DOCUMENTS for example in examples(document)]
-GATEWAYS = blocks(ROOT / "docs" / "existing-gateway.md", "sql")
+OF_GATEWAYS = blocks(ROOT / "docs" / "existing-gateway.md", "sql")
+GATEWAYS = [block for block in OF_GATEWAYS if "CREATE TABLE providers" in block]
 
 
 def test_there_are_examples() -> None:
@@ -79,23 +80,17 @@ async def test_views_stand_in_for_tables_of_other_names(empty_database: str) -> 
     connection = await asyncpg.connect(empty_database)
     try:
         await connection.execute("""
-            CREATE TABLE vendor (id int PRIMARY KEY, label text);
-            CREATE TABLE llm (id int PRIMARY KEY, vendor int, label text);
-            CREATE TABLE call (
-                id int, llm int, prompt int, completion int, ms int, outcome text, at timestamptz
+            CREATE TABLE vendors (id int PRIMARY KEY, title text, code text);
+            CREATE TABLE llms (id int PRIMARY KEY, vendor_id int, title text, upstream text);
+            CREATE TABLE llm_calls (
+                id int, llm_id int, tokens_in int, tokens_out int, took_ms int, state text, at timestamptz
             );
-            CREATE SCHEMA chat_stats;
-            CREATE VIEW chat_stats.providers AS SELECT id, label AS name, lower(label) AS slug FROM vendor;
-            CREATE VIEW chat_stats.models AS
-                SELECT id, vendor AS provider_id, label AS model_name, label AS provider_model_id FROM llm;
-            CREATE VIEW chat_stats.chat_completion_requests AS
-                SELECT id, llm AS model_id, prompt AS input_tokens, completion AS output_tokens,
-                       ms AS processing_time_ms, outcome AS status, at AS created_at
-                FROM call;
-            INSERT INTO vendor VALUES (1, 'One');
-            INSERT INTO llm VALUES (1, 1, 'Alpha');
-            INSERT INTO call VALUES (1, 1, 10, 5, 100, 'ok', now());
+            INSERT INTO vendors VALUES (1, 'One', 'one');
+            INSERT INTO llms VALUES (1, 1, 'Alpha', 'one/alpha');
+            INSERT INTO llm_calls VALUES (1, 1, 10, 5, 100, 'ok', now());
         """)
+        (views,) = [block for block in OF_GATEWAYS if "CREATE VIEW" in block]
+        await connection.execute(views)
     finally:
         await connection.close()
     url = f"{empty_database}?options=-csearch_path%3Dchat_stats,public"

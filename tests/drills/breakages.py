@@ -111,6 +111,16 @@ def thaw_postgres(world: World) -> None:
     world.signal_postgres(signal.SIGCONT)
 
 
+def freeze_both(world: World) -> None:
+    freeze_redis(world)
+    freeze_postgres(world)
+
+
+def thaw_both(world: World) -> None:
+    thaw_postgres(world)
+    thaw_redis(world)
+
+
 def allow_no_connection(world: World) -> None:
     world.execute("ALTER ROLE chat_stats CONNECTION LIMIT 0", SEND_AWAY)
 
@@ -190,6 +200,7 @@ BREAKAGES = [
     Breakage("Redis is full", fill_redis, empty_redis),
     Breakage("Postgres is killed", kill_postgres, start_postgres),
     Breakage("Postgres hangs", freeze_postgres, thaw_postgres),
+    Breakage("Redis and Postgres hang", freeze_both, thaw_both),
     Breakage("Postgres accepts no more connections", allow_no_connection, allow_connections),
     Breakage("every statement takes too long", make_every_statement_too_slow, make_statements_fast),
     Breakage("Postgres fails over to a read-only server", fail_over_to_read_only, promote),

@@ -16,7 +16,7 @@ BROKEN_SECONDS = float(os.environ.get("CHAT_STATS_DRILL_SECONDS", "1.7"))
 #: Bounds in seconds, beside what the machine takes for a request that needs nothing. `python -m bench.drills`
 #: measures what they are.
 KNOWN_SECONDS = 0.5
-UNKNOWN_SECONDS = 2.5
+UNKNOWN_SECONDS = 2.0
 RECOVERY_SECONDS = 2 * REFRESH_SECONDS + FRESH_SECONDS
 
 

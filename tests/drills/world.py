@@ -25,6 +25,8 @@ REFRESH_SECONDS = 1.0
 FRESH_SECONDS = 1.5
 #: Time-out of the first method; those of all of them add up to twice that.
 QUERY_SECONDS = 0.8
+#: Longest wait for an answer that nobody has: then a 503 within two seconds, its way to the client included.
+ANSWER_SECONDS = 1.9
 BASE = "/api/monitoring/chat-requests"
 #: What everybody asks for; the worker keeps it computed.
 KNOWN = [f"{BASE}/{name}?window={window}" for name in ("counts", "summary") for window in ("24h", "all")]
@@ -189,6 +191,7 @@ def world(folder: Path, *, services: int = SERVICES, **settings: object) -> Iter
                 "fresh_seconds": FRESH_SECONDS,
                 "local_cache_seconds": 0.3,
                 "query_timeout_seconds": QUERY_SECONDS,
+                "answer_timeout_seconds": ANSWER_SECONDS,
                 "refresh_timeout_seconds": QUERY_SECONDS,
                 "admin_token": "let-me-in",
                 **settings,

@@ -1,6 +1,7 @@
 """Large answers of a running service: slow clients, clients that leave, errors half-way, many at once."""
 
 import asyncio
+import io
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -10,6 +11,8 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import httpx
+import psutil
+import pyarrow.parquet
 import pytest
 
 from tests.processes import environment, serving
@@ -101,6 +104,7 @@ async def test_what_a_running_service_does_with_its_downloads(view: asyncpg.Conn
     # One after the other in one test, since starting a service takes longer than any of them.
     await _a_client_that_does_not_read_holds_no_connection(view, url)
     await _one_that_never_reads_is_cut_off(view, url)
+    await _parquet_is_written_beside_the_service_by_what_ends_with_its_download(view, url)
     await _an_error_half_way_does_not_look_like_the_end(view, url)
     await _a_client_that_leaves_stops_the_query(view, url)
     await _exports_wait_for_each_other_and_keep_nobody_else_waiting(view, url)
@@ -120,10 +124,43 @@ async def _one_that_never_reads_is_cut_off(view: asyncpg.Connection, url: str) -
         await asyncio.to_thread(lines, client)
 
 
+async def _parquet_is_written_beside_the_service_by_what_ends_with_its_download(
+    view: asyncpg.Connection, url: str
+) -> None:
+    service = next(
+        child for child in psutil.Process().children() if str(urlsplit(url).port) in child.cmdline()
+    )
+    async with httpx.AsyncClient(timeout=20) as client:
+        whole = await client.get(url, params={"format": "parquet", "limit": ROWS})
+        assert pyarrow.parquet.read_table(io.BytesIO(whole.content)).num_rows == ROWS
+        assert service.children() == []
+        assert not any("arrow" in part.path for part in service.memory_maps())
+
+        await view.execute(VIEW.format(error_message=SLOW))
+        asking = asyncio.create_task(client.get(url, params={"format": "parquet", "limit": 1000}))
+        writer = await _child_of(service)
+        writer.kill()
+        answer = await asking
+        assert (answer.status_code, "Parquet" in answer.json()["detail"]) == (503, True)
+
+        asking = asyncio.create_task(client.get(url, params={"format": "parquet", "limit": 1000}))
+        writer = await _child_of(service)
+        asking.cancel()
+        await asyncio.to_thread(writer.wait, 10)
+        await until_idle(view, seconds=2.5)
+
+
+async def _child_of(service: psutil.Process) -> psutil.Process:
+    async with asyncio.timeout(10):
+        while not service.children():  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    return service.children()[0]
+
+
 async def _an_error_half_way_does_not_look_like_the_end(view: asyncpg.Connection, url: str) -> None:
     await view.execute(VIEW.format(error_message=FAILING))
     async with httpx.AsyncClient() as client:
-        for parameters in ({"format": "csv"}, {}):
+        for parameters in ({"format": "csv"}, {"format": "parquet"}, {}):
             with pytest.raises(httpx.RemoteProtocolError, match="incomplete"):
                 await client.get(url, params={"limit": ROWS, **parameters})
         small = await client.get(url, params={"limit": 10, "offset": ROWS // 2 - 5})

@@ -197,6 +197,32 @@ async def test_hits_take_the_fast_path(client_of: OpenClient, settings_with: Set
     assert len(ways.handed_on) == 3
 
 
+async def test_of_many_who_wait_for_one_computation_all_but_the_first_take_the_fast_path(
+    client_of: OpenClient, settings_with: SettingsFactory, gateway: asyncpg.Connection
+) -> None:
+    ways = await open_ways(client_of, settings_with(local_cache_seconds=60))
+    ways.handed_on.clear()
+    target = f"{BASE}/counts?start_date=2020-01-02"
+    answers = await asyncio.gather(*(ways.fast.get(target) for _ in range(50)), ways.fast.head(target))
+    assert [answer.status_code for answer in answers] == [200] * 51
+    assert {answer.headers["cache-status"] for answer in answers} == {"chat-stats; fwd=miss; stored"}
+    assert len({answer.json()["metadata"]["generation"] for answer in answers[:-1]}) == 1
+    assert len(ways.handed_on) == 1
+
+
+async def test_who_waits_for_what_cannot_be_computed_is_told_so_on_either_way(
+    client_of: OpenClient, settings_with: SettingsFactory, gateway: asyncpg.Connection
+) -> None:
+    ways = await open_ways(client_of, settings_with())
+    await gateway.execute("ALTER TABLE chat_completion_requests RENAME TO elsewhere")
+    target = "/counts?start_date=2020-01-02"
+    assert (await ways.compare("GET", target)).status_code == 503
+    answers = await asyncio.gather(*(ways.fast.get(BASE + target) for _ in range(20)))
+    assert {answer.status_code for answer in answers} == {503}
+    assert {answer.json()["title"] for answer in answers} == {"Database schema incomplete"}
+    assert all(answer.json()["request_id"] == answer.headers["x-request-id"] for answer in answers)
+
+
 @pytest.mark.usefixtures("many_models")
 async def test_both_ways_ask_for_the_same_keys(client_of: OpenClient, settings_with: SettingsFactory) -> None:
     ways = await open_ways(client_of, settings_with(api_keys="first, second", local_cache_seconds=60))

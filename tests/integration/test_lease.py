@@ -1,12 +1,13 @@
 """The lease, over a real Redis: taken, kept, given back, lost; and what those who wait come to know."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import orjson
 import pytest
 
 from service import lease as leases
@@ -20,7 +21,7 @@ from service.errors import (
     Unavailable,
     error_named,
 )
-from service.lease import Leases
+from service.lease import Leases, Look
 from tests.conftest import make_settings
 from worker.local_servers import RedisServer, redis_server
 
@@ -38,10 +39,28 @@ class Process:
         self.cache = cache
         self.leases = Leases(cache)
         self.computed = 0
+        self.looked = asyncio.Event()
+        look = self.leases._look
 
-    async def once(self, seconds: float = 0.0, error: ChatStatsError | None = None, wait: float = 5) -> Entry:
+        async def noted_look(*arguments: str) -> Look | None:
+            found = await look(*arguments)
+            self.looked.set()
+            return found
+
+        self.leases._look = noted_look  # type: ignore[method-assign]
+
+    async def once(
+        self,
+        seconds: float = 0.0,
+        error: ChatStatsError | None = None,
+        wait: float = 5,
+        until_looked: "Iterable[Process]" = (),
+    ) -> Entry:
+        """Compute for so many seconds, and until those others have come to wait for it."""
+
         async def compute() -> Stored:
             self.computed += 1
+            await asyncio.gather(*(process.looked.wait() for process in until_looked))
             await asyncio.sleep(seconds)
             if error is not None:
                 raise error
@@ -85,11 +104,25 @@ async def test_a_failure_is_told_to_those_who_waited_and_to_nobody_else(
     processes: list[Process], error: ChatStatsError
 ) -> None:
     outcomes = await asyncio.gather(
-        *(process.once(0.2, error) for process in processes), return_exceptions=True
+        *(process.once(0.2, error, until_looked=processes) for process in processes), return_exceptions=True
     )
     assert {(type(outcome), str(outcome)) for outcome in outcomes} == {(type(error), str(error))}
     assert computed(processes) == 1
     assert await processes[1].once() == ENTRY
+
+
+async def test_a_failure_stays_that_of_whom_all_waited_for(processes: list[Process]) -> None:
+    """Else whoever looks a moment later than others would not know it for the one that he waited for."""
+    first, second, _, _ = processes
+    holder = asyncio.create_task(first.once(error=NotFound("no model"), until_looked=[second]))
+    await first.looked.wait()
+    token = await first.cache.redis.get(first.cache.key("lease", KEY))
+    with pytest.raises(NotFound):
+        await second.once()
+    with pytest.raises(NotFound):
+        await holder
+    told = orjson.loads(await first.cache.redis.get(first.cache.key("failure", KEY)))
+    assert told[0] == token.decode()
 
 
 async def test_the_lease_outlasts_its_time_while_its_holder_lives(
@@ -111,13 +144,16 @@ async def test_when_the_holder_dies_one_other_computes(
     assert computed(processes) == 1
 
 
-async def test_a_holder_that_is_cancelled_gives_the_lease_back_at_once(processes: list[Process]) -> None:
+async def test_a_holder_that_is_cancelled_gives_the_lease_back_at_once(
+    processes: list[Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "LEASE_MS", 60_000)
     first = asyncio.create_task(processes[0].once(30))
     await asyncio.sleep(0.1)
-    second = asyncio.create_task(processes[1].once())
+    second = asyncio.create_task(processes[1].once(wait=60))
     await asyncio.sleep(0.1)
     first.cancel()
-    async with asyncio.timeout(leases.LEASE_SECONDS - 0.5):
+    async with asyncio.timeout(30):
         assert await second == ENTRY
 
 
@@ -177,6 +213,16 @@ async def test_when_redis_refuses_to_write_each_computes(tmp_path: Path) -> None
         await cache.close()
     finally:
         full.stop()
+
+
+@pytest.mark.parametrize("seconds", [0.02, 0.1, 0.5, 1.0])
+def test_those_who_wait_look_again_soon_after_the_answer_is_there_and_not_too_often(seconds: float) -> None:
+    waited, looks = 0.0, 0
+    while waited < seconds:
+        waited += leases.pause_after(waited)
+        looks += 1
+    assert waited - seconds <= max(0.25 * seconds, 0.005)
+    assert looks <= 30
 
 
 def test_an_error_comes_back_as_the_class_that_it_was() -> None:

@@ -29,6 +29,7 @@ async def test_a_client_that_has_too_much_computed_is_told_when_to_come_back(
     assert (problem["status"], problem["success"], problem["title"]) == (429, False, "Too many requests")
     assert "3 per 1 minute" in problem["detail"]
     assert 1 <= int(refused.headers["Retry-After"]) <= 60
+    assert (await ask(client, DAYS[4])).status_code == 429  # by the fast path, which knows it by now
 
 
 async def test_hits_are_not_counted(

@@ -12,12 +12,19 @@ from pydantic import SecretStr
 
 from service.aggregations import Query
 from service.entry import encode
-from service.errors import CacheUnavailable, DatabaseUnavailable, NotFound, SchemaError, Unavailable
+from service.errors import (
+    CacheUnavailable,
+    DatabaseUnavailable,
+    NotFound,
+    SchemaError,
+    StillComputing,
+    Unavailable,
+)
 from service.freshness import CacheState
-from service.stats import Stats
+from service.stats import PROBE_SECONDS, Stats
 from service.timerange import TimeRange
 from tests.conftest import SettingsFactory, make_settings
-from tests.integration.conftest import Flow, OpenFlow
+from tests.integration.conftest import Flow, OpenClient, OpenFlow
 from worker.local_servers import RedisServer, redis_server
 
 COUNTS = Query("counts")
@@ -179,6 +186,57 @@ async def test_a_lost_connection_is_an_outage_and_the_next_read_works(
     assert (await flow.stats.read(Query("providers"))).entry.method == "rpc"
 
 
+async def hold_counts(gateway: asyncpg.Connection) -> None:
+    """Let the counts wait until this connection gives the lock 42 back."""
+    await gateway.execute("ALTER FUNCTION get_model_request_counts RENAME TO counts_at_once")
+    await gateway.execute("""
+        CREATE FUNCTION get_model_request_counts(
+            p_start timestamptz DEFAULT NULL, p_end timestamptz DEFAULT NULL
+        ) RETURNS TABLE (
+            model_id bigint, model_name text, model_identifier text,
+            provider_name text, provider_slug text, request_count bigint
+        ) LANGUAGE plpgsql AS $$
+        BEGIN
+            PERFORM pg_advisory_xact_lock_shared(42);
+            RETURN QUERY SELECT * FROM counts_at_once(p_start, p_end);
+        END $$
+    """)
+    await gateway.execute("SELECT pg_advisory_lock(42)")
+
+
+async def test_who_waits_too_long_is_told_to_come_back_and_finds_the_answer_then(
+    settings_with: SettingsFactory, gateway: asyncpg.Connection, another_flow: OpenFlow
+) -> None:
+    flow = await another_flow(settings_with(answer_timeout_seconds=0.2))
+    await hold_counts(gateway)
+    outcomes = await asyncio.gather(*(flow.stats.read(COUNTS) for _ in range(3)), return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes} == {StillComputing}
+    await gateway.execute("SELECT pg_advisory_unlock(42)")
+    await wait_for_background(flow.stats)
+    answer = await flow.stats.read(COUNTS)
+    assert (answer.state, answer.entry.method) == (CacheState.HIT, "rpc")
+
+
+async def test_a_slow_answer_within_the_time_is_waited_for(flow: Flow, gateway: asyncpg.Connection) -> None:
+    await hold_counts(gateway)
+    reading = asyncio.create_task(flow.stats.read(COUNTS))
+    await asyncio.sleep(2 * PROBE_SECONDS)
+    await gateway.execute("SELECT pg_advisory_unlock(42)")
+    answer = await reading
+    assert (answer.state, answer.entry.method) == (CacheState.MISS, "rpc")
+
+
+async def test_what_takes_too_long_over_http_is_a_503_that_says_when_to_come_back(
+    settings_with: SettingsFactory, gateway: asyncpg.Connection, client_of: OpenClient
+) -> None:
+    client = await client_of(settings_with(answer_timeout_seconds=0.2))
+    await hold_counts(gateway)
+    for _ in range(2):  # by the ordinary route, and by the fast path
+        response = await client.get("/chat-requests/counts")
+        assert (response.status_code, response.json()["title"]) == (503, "Still computing")
+        assert int(response.headers["retry-after"]) > 0
+
+
 async def test_live_computations_are_capped(
     settings_with: SettingsFactory, gateway: asyncpg.Connection, another_flow: OpenFlow
 ) -> None:
@@ -283,7 +341,7 @@ async def test_a_full_redis_costs_no_answer_and_its_log_line_holds_no_data(
         await flow.stats.read(Query("providers"))
         assert caplog.text.count("Redis refuses to store answers") == 1
         assert "Alpha" not in caplog.text
-        with pytest.raises(CacheUnavailable, match="no memory left"):
+        with pytest.raises(CacheUnavailable, match="has no memory left"):
             await flow.stats.refresh()
     finally:
         full.stop()

@@ -24,12 +24,12 @@ BEGIN
         SELECT format('[%s, %s) provider %s model %s: histogram of a scan %s, of the rollup %s',
                       starts[i], ends[i], providers[i], models[i], s, r)
         FROM chat_stats_scan_histograms(
-            NULL, NULL, starts[i]::timestamptz, ends[i]::timestamptz, providers[i], models[i]
+            NULL, NULL, 'model', starts[i]::timestamptz, ends[i]::timestamptz, providers[i], models[i]
         ) AS s
         FULL JOIN chat_stats_rolled_up_histograms(
-            NULL, NULL, starts[i]::timestamptz, ends[i]::timestamptz, providers[i], models[i]
-        ) AS r ON r.model_id = s.model_id AND r.bin = s.bin
-        WHERE s.n IS DISTINCT FROM r.n;
+            'model', starts[i]::timestamptz, ends[i]::timestamptz, providers[i], models[i]
+        ) AS r ON r.member = s.member
+        WHERE (s.bins, s.counts, s.total) IS DISTINCT FROM (r.bins, r.counts, r.total);
     END LOOP;
 END $$
 """
@@ -74,22 +74,29 @@ LANGUAGE sql STABLE AS $$
 $$;
 
 CREATE FUNCTION scan_all_requests_histograms(
-    p_interval text, p_timezone text, p_start timestamptz, p_end timestamptz,
-    p_provider_id text, p_model_id text
+    p_group_by text, p_start timestamptz, p_end timestamptz, p_provider_id text, p_model_id text
 )
-RETURNS TABLE (interval_start timestamptz, model_id bigint, bin smallint, n bigint)
+RETURNS TABLE (member bigint, bins smallint[], counts bigint[], total bigint)
 LANGUAGE sql STABLE AS $$
-    SELECT NULL::timestamptz, r.model_id, chat_stats_bin(r.processing_time_ms), count(*)
-    FROM all_requests AS r
-    WHERE (p_start IS NULL OR r.created_at >= p_start) AND (p_end IS NULL OR r.created_at < p_end)
-      AND r.model_id IS NOT NULL AND abs(r.processing_time_ms) <= 1e15
-      AND (p_model_id IS NULL AND p_provider_id IS NULL OR r.model_id IN (
-          SELECT m.id FROM models AS m
-          WHERE (p_model_id IS NULL OR m.id::text = p_model_id)
-            AND (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
-      ))
-    GROUP BY r.model_id, chat_stats_bin(r.processing_time_ms)
+    SELECT b.model_id, array_agg(b.bin ORDER BY b.bin), array_agg(b.n ORDER BY b.bin), sum(b.n)::bigint
+    FROM (
+        SELECT r.model_id, chat_stats_bin(r.processing_time_ms) AS bin, count(*) AS n
+        FROM all_requests AS r
+        JOIN models AS m ON m.id = r.model_id
+        JOIN providers AS p ON p.id = m.provider_id
+        WHERE (p_start IS NULL OR r.created_at >= p_start) AND (p_end IS NULL OR r.created_at < p_end)
+          AND abs(r.processing_time_ms) <= 1e15
+          AND (p_model_id IS NULL OR m.id::text = p_model_id)
+          AND (p_provider_id IS NULL OR p.id::text = p_provider_id)
+        GROUP BY 1, 2
+    ) AS b
+    GROUP BY b.model_id
 $$;
+
+-- As a scan is asked, with an interval and a time zone: there are none.
+CREATE FUNCTION scan_all_requests_histograms(text, text, text, timestamptz, timestamptz, text, text)
+RETURNS TABLE (member bigint, bins smallint[], counts bigint[], total bigint)
+LANGUAGE sql STABLE AS 'SELECT * FROM scan_all_requests_histograms($3, $4, $5, $6, $7)';
 """
 
 #: Compares the rollup, and then what the functions scan without it, with all requests.

@@ -146,6 +146,8 @@ async def test_an_audit_finds_what_the_rollup_has_and_the_requests_have_not(
         "INSERT INTO chat_stats_rollup_months SELECT 99, '2020-01-01', 1, 1, 1, 1, 1, 1, 1, '{}', '{}'",
         "UPDATE chat_stats_rollup_lifetime SET cost_usd = cost_usd + 0.000001 WHERE model_id = 3",
         "DELETE FROM chat_stats_rollup_lifetime",
+        "UPDATE chat_stats_rollup_lifetime SET (bins, counts) = (SELECT array_agg(u.bin ORDER BY u.bin DESC),"
+        " array_agg(u.n ORDER BY u.bin DESC) FROM unnest(bins, counts) AS u (bin, n))",
         "INSERT INTO chat_stats_rollup_lifetime SELECT 99, 1, 1, 1, 1, 1, 1, 1, '{}', '{}'",
         "UPDATE chat_stats_rollup_days SET requests = requests + 1, timed = 0 WHERE model_id = 1",
         "UPDATE chat_stats_rollup_slots SET slot_input_tokens[1] = -7 WHERE model_id = 1",

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import accumulate
 from random import Random
 
 import asyncpg
@@ -95,6 +96,8 @@ async def assert_close(connection: asyncpg.Connection, *arguments: object) -> in
     await connection.execute("UPDATE chat_stats_rollup_state SET ready = true")
     plain = await connection.fetch(queries.load("percentiles"), *arguments)
     assert rolled_up == scanned == plain
+    if arguments[0] == "model":
+        await assert_both(connection, rolled_up, *arguments[1:])
     exact = await connection.fetch(EXACT, *arguments)
     if not exact and arguments[0] == "none":
         assert [tuple(row) for row in rolled_up] == [(None, 0, 0, 0, 0)]
@@ -104,6 +107,19 @@ async def assert_close(connection: asyncpg.Connection, *arguments: object) -> in
         for value, true in zip(tuple(given)[1:], wanted["exact"], strict=True):
             assert abs(value - true) <= Decimal("0.025") * true, (arguments, given, wanted)
     return len(exact)
+
+
+async def assert_both(
+    connection: asyncpg.Connection, of_models: list[asyncpg.Record], *arguments: object
+) -> None:
+    """Fail unless models and all of them together, asked at once, have what each has alone."""
+    [of_all] = await connection.fetch(CALL, "none", *arguments)
+    expected = [tuple(row) for row in of_models]
+    if of_models:
+        expected.append(tuple(of_all))
+    for statement in (CALL, queries.load("percentiles")):
+        both = await connection.fetch(statement, "both", *arguments)
+        assert sorted((tuple(row) for row in both), key=str) == sorted(expected, key=str)
 
 
 async def assert_all_close(connection: asyncpg.Connection, random: Random, count: int) -> None:
@@ -167,7 +183,9 @@ async def test_the_series_has_the_percentiles_of_each_interval(
     await Rollup(connection).enable(ignored)
     await insert(connection, random, 20)
     await connection.execute(CHANGES[0])
-    start, end = FIRST + timedelta(days=30, minutes=3), FIRST + timedelta(days=50)
+    # (Of months, one at least is to lie in the range as a whole.)
+    first_day, last_day = (2, 58) if interval == "1mo" else (30, 50)
+    start, end = FIRST + timedelta(days=first_day, minutes=3), FIRST + timedelta(days=last_day)
     arguments = (interval, "model", zone, start, end)
     rows = await connection.fetch("SELECT * FROM get_chat_request_timeseries($1, $2, $3, $4, $5)", *arguments)
     await connection.execute("UPDATE chat_stats_rollup_state SET ready = false")
@@ -183,3 +201,20 @@ async def test_the_series_has_the_percentiles_of_each_interval(
         [wanted] = await connection.fetch(CALL, "model", *bounds, None, row["group_id"])
         assert tuple(row)[-4:] == tuple(wanted)[1:]
     assert timed
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_the_bins_of_the_percentiles_are_those_of_the_ranks(
+    connection: asyncpg.Connection, seed: int
+) -> None:
+    random = Random(seed)  # noqa: S311
+    for _ in range(40):
+        bins = sorted(random.sample(range(-300, 900), random.randint(1, 150)))
+        counts = [random.choice((1, 1, 2, 7, 10**6, 10**12)) for _ in bins]
+        total = sum(counts)
+        wanted = []
+        for percent in (50, 90, 95, 99):
+            up_to = accumulate(counts)
+            wanted.append(next(b for b, n in zip(bins, up_to, strict=True) if n * 100 >= total * percent))
+        statement = "SELECT chat_stats_percentile_bins($1, $2, $3)"
+        assert await connection.fetchval(statement, bins, counts, total) == wanted

@@ -105,3 +105,22 @@ async def test_a_rollup_whose_model_ids_are_int_is_widened_and_stays_on(empty_da
         await assert_exact(connection)
     finally:
         await connection.close()
+
+
+OTHER_PARAMETERS = "text, text, timestamptz, timestamptz, text, text, boolean DEFAULT false"
+
+
+async def test_functions_that_took_other_parameters_give_way_to_those_of_today(
+    rolled_up: Connection, database_url: str
+) -> None:
+    for name in ("chat_stats_histograms", "chat_stats_rolled_up_histograms", "chat_stats_scan_histograms"):
+        await rolled_up.execute(
+            f"ALTER FUNCTION {name} RENAME TO {name}_of_today;"
+            f"CREATE FUNCTION {name}({OTHER_PARAMETERS}) "
+            "RETURNS TABLE (interval_start timestamptz, model_id bigint, bin smallint, n bigint) "
+            "LANGUAGE sql AS 'SELECT NULL::timestamptz, 1::bigint, 2::smallint, 3::bigint';"
+            f"SELECT chat_stats_adopt_function('{name}')"
+        )
+        await rolled_up.execute(f"DROP FUNCTION {name}_of_today")
+    await run_migrations(database_url)
+    await assert_exact(rolled_up)

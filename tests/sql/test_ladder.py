@@ -1,5 +1,6 @@
 """Which method answers when the one before it really fails."""
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import asyncpg
@@ -9,17 +10,19 @@ import pytest
 from service import compute as ladder
 from service import percentiles, usage
 from service.aggregations import AGGREGATIONS, Query
-from service.compute import Computed
+from service.compute import Computed, compute
+from service.database import Database
 from service.methods import Method, MethodLog
 from service.rows import PERCENTILE_FIELDS, TOKEN_AND_TIME_FIELDS
+from service.snapshot import Snapshot
 from tests.sql import sample
-from tests.sql.conftest import Ask, BuildGateway, Role
+from tests.sql.conftest import Ask, BuildGateway, Gateway, Role
 from tests.sql.schemas import PLAIN
 from tests.sql.slow_requests import CANCELED, slow_requests
 
 Connection = asyncpg.Connection
 
-MODELS = Query("models")
+MODELS, SUMMARY = Query("models"), Query("summary")
 MODEL_ROWS = sample.model_rows(
     PLAIN,
     {
@@ -143,6 +146,43 @@ async def test_the_percentiles_have_a_plain_statement_of_their_own(
     said = [message for message in caplog.messages if "percentiles" in message]
     assert len(said) == 1
     assert said[0].startswith("the percentiles of models are computed without their function: ")
+
+
+async def test_a_refresh_takes_the_percentiles_of_all_requests_from_those_of_each_model(
+    live: Gateway, database_of: Callable[[str], Awaitable[Database]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    database = await database_of(live.url)
+    async with database.snapshot(wait_seconds=5) as snapshot:
+        apart = [(await compute(snapshot, query, timeout=20)).data for query in (MODELS, SUMMARY)]
+        fetch = Snapshot.fetch
+
+        async def heard(self: Snapshot, sql: str, *args: object, timeout: float) -> list[asyncpg.Record]:
+            asked.append(sql)
+            return await fetch(self, sql, *args, timeout=timeout)
+
+        monkeypatch.setattr(Snapshot, "fetch", heard)
+        snapshot.percentiles_of_all = {}
+        together = [(await compute(snapshot, query, timeout=20)).data for query in (MODELS, SUMMARY)]
+    assert together == apart
+    assert asked.count(percentiles.CALL) == 1
+
+
+async def test_percentiles_of_a_function_that_does_not_know_of_all_are_computed_by_the_plain_statement(
+    owner: Connection, live: Gateway, database_of: Callable[[str], Awaitable[Database]]
+) -> None:
+    await owner.execute(
+        "CREATE OR REPLACE FUNCTION get_chat_request_percentiles(p_group_by text DEFAULT 'none', "
+        "p_start timestamptz DEFAULT NULL, p_end timestamptz DEFAULT NULL, p_provider_id text DEFAULT NULL, "
+        "p_model_id text DEFAULT NULL) RETURNS TABLE (group_id text, p50_processing_time_ms numeric, "
+        "p90_processing_time_ms numeric, p95_processing_time_ms numeric, p99_processing_time_ms numeric) "
+        "LANGUAGE sql AS 'SELECT NULL::text, 1.0, 2.0, 3.0, 4.0'"
+    )
+    database = await database_of(live.url)
+    async with database.snapshot(wait_seconds=5) as snapshot:
+        snapshot.percentiles_of_all = {}
+        computed = await compute(snapshot, MODELS, timeout=20)
+    assert as_json(computed) == MODEL_ROWS
 
 
 async def test_percentiles_that_take_too_long_are_0_and_named(owner: Connection, ask: Ask) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from service.app import create_app
 from service.settings import Settings
+from service.web import load_assets
 
 STRICT = {"'none'", "'self'", "'script'"}
 
@@ -93,6 +94,10 @@ async def test_the_page_is_revalidated_and_not_sent_twice() -> None:
 async def test_every_process_sends_the_same_files_under_the_same_names() -> None:
     async with browser() as one, browser() as other:
         assert (await one.get("/")).content == (await other.get("/")).content
+
+
+def test_the_start_waits_for_no_file_to_be_compressed() -> None:
+    assert not any("compressed" in vars(asset) for asset in load_assets().values())
 
 
 async def test_files_are_compressed_for_those_who_take_it() -> None:

@@ -125,6 +125,12 @@ def test_a_dotenv_file_in_another_encoding_is_named(tmp_path: Path) -> None:
         load_settings()
 
 
+def test_who_waits_for_an_answer_waits_for_all_methods_unless_told_otherwise() -> None:
+    settings = Settings(database_url=URL, query_timeout_seconds=4, _env_file=None)
+    assert settings.answer_seconds >= 4 + 2 + 1 + 0.5
+    assert settings.model_copy(update={"answer_timeout_seconds": 1.0}).answer_seconds == 1.0
+
+
 def test_printing_settings_shows_no_secret() -> None:
     settings = Settings(database_url=URL, redis_url="redis://:hidden@r", api_keys=("key",), admin_token="tok")
     for shown in (repr(settings), str(settings), settings.model_dump_json()):

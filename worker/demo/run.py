@@ -9,29 +9,30 @@ import http.client
 import os
 import random
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from shlex import quote
 from typing import NamedTuple
 
 import asyncpg
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from service.errors import SchemaError
 from service.migrations import files, migrate
-from service.outages import OUTAGES, outage
+from service.outages import OUTAGES
 from service.settings import PREFIX, Settings, load_settings
 from worker.demo import sample
 from worker.demo.folder import DemoError, locked, usable_folder
 from worker.demo.guard import guarded
+from worker.demo.loading import connected, load_sample
 from worker.local_servers import (
     free_port,
     postgres_server,
@@ -39,11 +40,13 @@ from worker.local_servers import (
     stop_process,
 )
 
+#: In the demo's folder, for a shell: the settings by which other commands reach the demo.
+ENVIRONMENT_FILE = "environment"
+
 #: Seconds to wait for the service's first answer.
 START_SECONDS = 30.0
 #: Seconds between two refreshes by the demo's worker.
 REFRESH_SECONDS = 10
-CONNECT_SECONDS = 10.0
 STATEMENT_SECONDS = 10.0
 
 #: The sample can be made again: it need not survive a power cut to the last row.
@@ -145,11 +148,17 @@ class _Demo:
         if self.settings.admin_token is None:
             changes["admin_token"] = secrets.token_urlsafe(12)
         self.settings = load_settings(**changes)
-        self.environment = {
-            **os.environ,
-            **{f"{PREFIX}{name.upper()}": str(value) for name, value in changes.items()},
-        }
+        given = {f"{PREFIX}{name.upper()}": str(value) for name, value in changes.items()}
+        self.environment = {**os.environ, **given}
+        self._write_environment(given)
         self.token = changes.get("admin_token")
+
+    def _write_environment(self, variables: dict[str, str]) -> None:
+        """Leave what another terminal's commands need to reach this demo, for its user alone."""
+        file = self.folder / ENVIRONMENT_FILE
+        file.unlink(missing_ok=True)
+        file.touch(mode=0o600)
+        file.write_text("".join(f"export {name}={quote(value)}\n" for name, value in variables.items()))
 
     async def _migrate(self) -> None:
         def warned(message: str) -> None:
@@ -160,23 +169,8 @@ class _Demo:
 
     async def _load(self, requests: int) -> bool:
         """Load the sample and return True, or leave the rows that are there and return False."""
-        columns = (TextColumn("Sample   "), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        end = datetime.now(UTC).replace(second=0, microsecond=0)
-        try:
-            async with _connected(self._database_url) as connection:
-                with Progress(
-                    *columns, console=self.console, transient=True, disable=not self.console.is_terminal
-                ) as progress:
-                    task = progress.add_task("", total=requests)
-                    started = time.monotonic()
-                    loaded = await sample.load(
-                        connection,
-                        count=requests,
-                        end=end,
-                        loaded=lambda count: progress.update(task, completed=count),
-                    )
-        except (TimeoutError, asyncpg.PostgresError, *OUTAGES) as error:
-            raise outage(error) or SchemaError(f"the sample does not fit into the tables: {error}") from error
+        started = time.monotonic()
+        loaded = await load_sample(self.console, self._database_url, requests)
         if loaded:
             seconds = time.monotonic() - started
             self.console.print(f"Sample    {requests:,} requests loaded in {seconds:.1f} s")
@@ -240,6 +234,7 @@ class _Demo:
             f"Health    {url}/health/ready",
             f"Logs      {self.folder}",
             f"Token     {self.token}  (for POST {api}/refresh)" if self.token else "",
+            f"Commands  . {quote(str(self.folder / ENVIRONMENT_FILE))}; {quote(_command())} status",
             "",
             f"  curl{key} '{api}/chat-requests/providers'",
             f"  curl{key} '{api}/chat-requests/models?window=24h'",
@@ -248,6 +243,12 @@ class _Demo:
             "Ctrl-C stops everything; the data stays for the next start.",
         ]
         self.console.print(*lines, sep="\n", markup=False)
+
+
+def _command() -> str:
+    """Return how this installation's command is called: by its name alone where that finds it."""
+    beside = Path(sys.executable).with_name("chat-stats")
+    return "chat-stats" if shutil.which("chat-stats") == str(beside) else str(beside)
 
 
 def _cancel_on_signals() -> None:
@@ -271,25 +272,12 @@ async def _cancel(task: "asyncio.Task[None]") -> None:
     await asyncio.wait([task], timeout=STATEMENT_SECONDS)
 
 
-@asynccontextmanager
-async def _connected(url: str) -> AsyncIterator[sample.Connection]:
-    connection = await asyncpg.connect(
-        url, timeout=CONNECT_SECONDS, command_timeout=sample.LOAD_SECONDS, statement_cache_size=0
-    )
-    try:
-        await connection.execute("SET statement_timeout = 0")
-        yield connection
-    finally:
-        with suppress(TimeoutError, asyncpg.PostgresError, *OUTAGES):
-            await connection.close(timeout=CONNECT_SECONDS)
-
-
 async def _trickle(url: str, per_second: float) -> None:
     """Insert requests at random moments, `per_second` on average; when the database goes, come back to it."""
     rng = random.Random()  # noqa: S311
     while True:
         with suppress(TimeoutError, asyncpg.PostgresError, *OUTAGES):
-            async with _connected(url) as connection:
+            async with connected(url) as connection:
                 ids = await sample.model_ids(connection)
                 while True:
                     await asyncio.sleep(rng.expovariate(per_second))

@@ -1,0 +1,167 @@
+"""What axe-core finds, and what it cannot see: the keyboard's way, focus that stays, nothing that moves."""
+
+import pytest
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import Page, Route, ViewportSize, expect
+
+from tests.browser.conftest import OpenTab, Service
+
+#: All rules that are on by default, good practice among them, and one that is not.
+AXE = {"resultTypes": ["violations"], "rules": {"target-size": {"enabled": True}}}
+WIDE: ViewportSize = {"width": 1280, "height": 740}
+NARROW: ViewportSize = {"width": 320, "height": 640}
+
+#: True where the focused element has a ring, and is in sight: on the screen, and not beneath the header.
+IN_SIGHT = """() => {
+  const focused = document.activeElement;
+  const { outlineStyle, outlineWidth } = getComputedStyle(focused);
+  const box = focused.getBoundingClientRect();
+  const [top, bottom] = [Math.max(box.top, 0), Math.min(box.bottom, innerHeight)];
+  const there = document.elementFromPoint(box.x + Math.min(box.width / 2, 8), (top + bottom) / 2);
+  return outlineStyle !== "none" && parseFloat(outlineWidth) >= 2 && focused.contains(there);
+}"""
+
+
+async def violations(page: Page) -> list[str]:
+    """What axe-core finds wrong in the page as it is shown now, a line for each element."""
+    await page.evaluate("scrollTo(0, 0)")  # else it finds what the sticky header covers just now too small
+    found = (await Axe().run(page, options=AXE)).response
+    assert found["passes"], "axe-core looked at nothing"
+    return [
+        f"{rule['id']}: {node['target']} {node['failureSummary']}"
+        for rule in found["violations"]
+        for node in rule["nodes"]
+    ]
+
+
+LOOKS = [(size, scheme) for size in (WIDE, NARROW) for scheme in ("light", "dark")]
+
+
+async def check(page: Page, looks: list[tuple[ViewportSize, str]]) -> None:
+    """Fail on what axe-core finds at these sizes, in these colour schemes, and on sideways scrolling."""
+    for size, scheme in looks:
+        await page.set_viewport_size(size)
+        await page.emulate_media(color_scheme=scheme)
+        await expect(page.locator("html")).to_have_js_property("scrollWidth", size["width"])
+        assert await violations(page) == [], f"{scheme}, {size['width']} pixels"
+
+
+@pytest.mark.parametrize(
+    "view", ["#/?range=30d", "#/providers/{provider}?range=30d", "#/models/{model}?range=30d"]
+)
+async def test_axe_finds_nothing_wrong_in_a_view(service: Service, tab: OpenTab, view: str) -> None:
+    page = (await tab(viewport=WIDE)).page
+    model = service.get("chat-requests/models")["data"][0]
+    await page.goto(service.url + view.format(model=model["model_id"], provider=model["provider"]["id"]))
+    await expect(page.locator(".panel[data-state=loading]")).to_have_count(0)
+    for name in ("Show as a table", "Where these numbers come from"):
+        await page.get_by_text(name).first.click()
+    await expect(page.get_by_role("table", name="Where these numbers come from")).to_be_visible()
+    await check(page, LOOKS)
+
+
+async def test_axe_finds_nothing_wrong_when_something_is(service: Service, tab: OpenTab) -> None:
+    page = (await tab(viewport=WIDE)).page
+
+    async def refuse(route: Route) -> None:
+        await route.fulfill(status=401, content_type="application/problem+json", body='{"status": 401}')
+
+    await page.goto(f"{service.url}#/models/999999")
+    await expect(page.get_by_role("heading", name="Not found")).to_be_visible()
+    await expect(page).to_have_title("Not found · chat-stats")
+    await check(page, LOOKS[::3])
+    await page.route("**/chat-requests/providers?*", lambda route: route.abort())
+    await page.goto(f"{service.url}#/?range=30d")
+    await expect(page.locator("#freshness-state")).to_have_text("Incomplete")
+    await check(page, LOOKS[::3])
+    await page.route("**/chat-requests/**", lambda route: route.abort())
+    await page.route("**/chat-requests?*", lambda route: route.abort())
+    await page.goto(f"{service.url}#/?range=all")
+    await expect(page.locator("#freshness-state")).to_have_text("No answer")
+    await check(page, LOOKS[::3])
+    await page.route("**/chat-requests/**", refuse)
+    await page.goto(f"{service.url}#/?range=7d")
+    await page.get_by_label("API key").fill("wrong")
+    await check(page, LOOKS[::3])
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("alert")).to_contain_text("This key is not accepted.")
+    await check(page, LOOKS[::3])
+
+
+async def test_tab_leads_through_all_of_a_view_and_back_with_the_focus_in_sight(
+    service: Service, tab: OpenTab
+) -> None:
+    page = (await tab(viewport=WIDE)).page
+    model = service.get("chat-requests/models")["data"][0]["model_id"]
+    await page.goto(f"{service.url}#/models/{model}?range=30d")
+    await expect(page.locator(".panel[data-state=loading]")).to_have_count(0)
+    await expect(page.locator("figure[data-state=ready]")).to_have_count(5)
+    wanted = await page.evaluate(
+        "[...document.querySelectorAll('a, button, input, summary, [tabindex=\"0\"]')]"
+        ".filter((element) => element.checkVisibility() && !element.closest('details:not([open]) > div'))"
+        ".map((element, index) => element.dataset.stop = String(index))"
+    )
+    for key in ("Tab", "Shift+Tab"):
+        passed = []
+        for _ in wanted:
+            await page.keyboard.press(key)
+            passed.append(await page.evaluate("document.activeElement.dataset.stop"))
+            assert await page.evaluate(IN_SIGHT), await page.evaluate("document.activeElement.outerHTML")
+        if key == "Tab":
+            assert passed == wanted
+            await page.keyboard.press("Tab")  # out of the page, or round to its start
+            await page.evaluate("document.activeElement.blur()")
+            await page.locator(f'[data-stop="{wanted[-1]}"]').focus()
+        else:
+            assert passed[: len(wanted) - 1] == wanted[-2::-1]
+
+
+async def test_what_is_pressed_and_goes_hands_its_focus_on(service: Service, tab: OpenTab) -> None:
+    page = (await tab(viewport=WIDE)).page
+    await page.route("**/chat-requests/providers?*", lambda route: route.abort())
+    await page.goto(f"{service.url}#/?range=all")
+    again = page.get_by_role("button", name="Try again")
+    await again.focus()
+    await page.unroute("**/chat-requests/providers?*")
+    await page.keyboard.press("Enter")
+    await expect(again).to_be_hidden()
+    await expect(page.locator("main")).to_be_focused()
+    await expect(page.locator(".panel[data-state=loading]")).to_have_count(0)
+    panel = page.locator("section", has=page.get_by_role("heading", name="Top models"))
+    shown = await panel.locator("tbody tr").count()
+    await panel.get_by_role("button", name="Show all").press("Enter")
+    await expect(panel.locator("tbody tr").nth(shown).get_by_role("link")).to_be_focused()
+
+
+async def test_the_table_of_sources_stays_where_it_was_scrolled_while_its_ages_tick(
+    service: Service, tab: OpenTab
+) -> None:
+    page = (await tab(viewport=NARROW)).page
+    await page.clock.install()
+    await page.goto(f"{service.url}#/?range=all")
+    await expect(page.locator(".panel[data-state=loading]")).to_have_count(0)
+    await page.get_by_text("Where these numbers come from").click()
+    region = page.get_by_role("region", name="Where these numbers come from")
+    await region.focus()
+    await region.evaluate("(element) => { element.scrollLeft = 60; }")
+    before = await region.inner_text()
+    await page.clock.run_for(3000)
+    assert await region.inner_text() != before
+    await expect(region).to_be_focused()
+    assert await region.evaluate("(element) => element.scrollLeft") == 60
+
+
+async def test_nothing_moves_by_itself_whether_or_not_less_motion_is_asked_for(
+    service: Service, tab: OpenTab
+) -> None:
+    for motion in ("reduce", "no-preference"):
+        page = (await tab(viewport=WIDE, reduced_motion=motion)).page
+        await page.goto(f"{service.url}#/?range=30d")
+        await expect(page.locator("figure[data-state=ready]")).to_have_count(4)
+        await page.get_by_role("button", name="1W").click()
+        await page.locator("canvas").first.hover()
+        assert await page.evaluate("document.getAnimations().length") == 0
+        animated = await page.evaluate("Object.values(Chart.instances).map((one) => one.options.animation)")
+        assert animated == [False] * 4
+        await page.evaluate("scrollTo(0, 400)")
+        assert await page.evaluate("scrollY") == 400, "it scrolled softly"

@@ -1,0 +1,51 @@
+"""Fills an empty database with the sample, with a progress bar: for the demo, and for `chat-stats sample`."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+
+import asyncpg
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from service.errors import SchemaError
+from service.outages import OUTAGES, outage
+from worker.demo import sample
+
+CONNECT_SECONDS = 10.0
+
+
+async def load_sample(console: Console, url: str, requests: int) -> bool:
+    """Load so many requests of the last 90 days and return True, or leave the rows that are there.
+
+    Raises `SchemaError` when the tables cannot take them, and `Unavailable`. Then nothing was loaded.
+    """
+    columns = (TextColumn("Sample   "), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    end = datetime.now(UTC).replace(second=0, microsecond=0)
+    try:
+        async with connected(url) as connection:
+            with bar as progress:
+                task = progress.add_task("", total=requests)
+                return await sample.load(
+                    connection,
+                    count=requests,
+                    end=end,
+                    loaded=lambda count: progress.update(task, completed=count),
+                )
+    except (TimeoutError, asyncpg.PostgresError, *OUTAGES) as error:
+        raise outage(error) or SchemaError(f"the sample does not fit into the tables: {error}") from error
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[sample.Connection]:
+    """A connection for the sample, whose statements may take as long as a load does."""
+    connection = await asyncpg.connect(
+        url, timeout=CONNECT_SECONDS, command_timeout=sample.LOAD_SECONDS, statement_cache_size=0
+    )
+    try:
+        await connection.execute("SET statement_timeout = 0")
+        yield connection
+    finally:
+        with suppress(TimeoutError, asyncpg.PostgresError, *OUTAGES):
+            await connection.close(timeout=CONNECT_SECONDS)
