@@ -5,18 +5,21 @@ a refresh raises, because then nobody has been served.
 
     chat-stats:v2:entry:models:24h:provider=3   one entry
     chat-stats:v2:generation                    what the last refresh of everything published (JSON)
+    chat-stats:v2:by-id:24h                     keys of the entries about one provider or model (a set)
     chat-stats:v2:lease:..., failure:...        who computes an entry now (`service.lease`)
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import TypeVar
 
 from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.client import Pipeline
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError, WatchError
@@ -183,8 +186,17 @@ class Cache:
         async with asyncio.timeout(self._timeout):
             return await command()
 
-    async def publish(self, entries: Mapping[str, Entry], generation: Generation | None) -> bool:
+    async def publish(
+        self,
+        entries: Mapping[str, Entry],
+        generation: Generation | None,
+        *,
+        by_id: Mapping[str, Collection[str]] = MappingProxyType({}),
+    ) -> bool:
         """Make all entries of one refresh appear together, and say so if it was of everything.
+
+        `by_id` names, for each window whose models it computed, all entries that are about one provider or
+        model: those of ids that are gone since the last one disappear.
 
         Returns False, and changes nothing, when a later refresh was published already (by another worker,
         while this one was held up). An entry that was computed live in between is replaced, so that all
@@ -197,9 +209,14 @@ class Cache:
                 last = await self._last_generation(pipe)
                 if last is not None and computed_at < last.computed_at <= datetime.now(UTC):
                     return False
+                gone = [key for window in by_id for key in await self._listed(pipe, window)]
                 pipe.multi()  # type: ignore[no-untyped-call]
+                if gone:
+                    pipe.delete(*gone)
                 for query_key, entry in entries.items():
                     pipe.set(self.entry_key(query_key), encode(entry), px=self._lifetime)
+                for window, query_keys in by_id.items():
+                    self._list(pipe, window, query_keys)
                 if generation is not None:
                     pipe.set(self.generation_key, generation.encode())
                 await pipe.execute()
@@ -263,6 +280,21 @@ class Cache:
         except ResponseError:
             return None  # no string: about to be replaced
         return None if stored is None else self.decoded(query_key, stored)
+
+    async def _listed(self, redis: Redis, window: str) -> set[bytes]:
+        try:
+            return set(await redis.smembers(self.key("by-id", window)))  # type: ignore[misc]
+        except ResponseError as error:
+            if is_foreign(error):
+                return set()
+            raise
+
+    def _list(self, pipe: Pipeline, window: str, query_keys: Collection[str]) -> None:
+        key = self.key("by-id", window)
+        pipe.delete(key)
+        if query_keys:
+            pipe.sadd(key, *map(self.entry_key, query_keys))
+            pipe.pexpire(key, self._lifetime)
 
     async def _last_generation(self, redis: Redis) -> Generation | None:
         try:

@@ -166,14 +166,19 @@ class Stats:
                 snapshot.percentiles_of_all = {}
                 report = RefreshReport(new_generation(), snapshot.opened_at)
                 entries: dict[str, Entry] = {}
+                by_id: dict[str, list[str]] = {}
                 for window in windows:
                     for name in _computed_names(names):
-                        entries |= await self._refresh_one(snapshot, Query(name, TimeRange(window)), report)
+                        query = Query(name, TimeRange(window))
+                        computed = await self._refresh_one(snapshot, query, report)
+                        entries |= computed
+                        if name == MODELS.name and computed:
+                            by_id[window] = [key for key in computed if key != query.key()]
                         await lock.keep()
             report.entries = len(entries)
             report.duration_ms = (time.perf_counter() - started) * 1000
             generation = report.summary() if everything else None
-            report.published = await self._cache.publish(entries, generation)
+            report.published = await self._cache.publish(entries, generation, by_id=by_id)
         return report
 
     def local_entries(self) -> int:
