@@ -43,11 +43,10 @@ STATEMENT_SECONDS = 600
 
 ALL_TIME, RAGGED = "all time", "100 days, ragged"
 SERIES_NAME = "30d of one model, daily"
-PERCENTILES_NAME, YEAR_NAME = "percentiles by model, all time", "365d of all models, daily"
+PERCENTILES_NAME = "percentiles by model, all time"
 
 MODELS = "SELECT * FROM get_models_with_requests($1, $2)"
 DAILY = "SELECT * FROM get_chat_request_timeseries('1d', 'none', 'UTC', $1, $2, NULL, '1')"
-YEAR = "SELECT * FROM get_chat_request_timeseries('1d', 'none', 'UTC', $1, $2)"
 PERCENTILES = "SELECT * FROM get_chat_request_percentiles('model', $1, $2)"
 
 _SINGLE_INSERTS = """
@@ -202,7 +201,6 @@ def _questions(now: datetime) -> dict[str, tuple[str, tuple[datetime | None, dat
         RAGGED: (MODELS, (end - timedelta(days=133, hours=5, minutes=4), end - timedelta(days=33, hours=7))),
         PERCENTILES_NAME: (PERCENTILES, (None, None)),
         SERIES_NAME: (DAILY, (end - timedelta(days=30), end)),
-        YEAR_NAME: (YEAR, (end - timedelta(days=365), end)),
     }
 
 
