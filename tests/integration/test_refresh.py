@@ -9,6 +9,7 @@ import pytest
 from service.aggregations import Query
 from service.errors import NotFound, RefreshRunning
 from service.freshness import CacheState
+from service.publication import Publication
 from service.timerange import TimeRange
 from tests.conftest import SettingsFactory
 from tests.integration.conftest import Flow, OpenFlow
@@ -131,7 +132,7 @@ async def test_a_partial_refresh_touches_nothing_else(flow: Flow, gateway: async
     by_key = {key: entry.generation for key, entry in (await flow.cache.entries()).items()}
     assert by_key.pop("counts:24h") == part.generation
     assert set(by_key.values()) == {whole.generation}
-    last = await flow.cache.last_generation()
+    last = await Publication(flow.cache).last_generation()
     assert last is not None
     assert last.generation == whole.generation
 
