@@ -1,17 +1,17 @@
-"""The cache in Redis: keys, reading, storing, publication.
+"""The cache in Redis: keys, reading, storing.
 
-Reading and storing answers never fails: Redis trouble is a miss, logged once per change. Only publishing
-a refresh raises, because then nobody has been served.
+Reading and storing answers never fails: Redis trouble is a miss, logged once per change. Only what operators
+ask for raises, and publishing a refresh (`service.publication`), because then nobody has been served.
 
     chat-stats:v2:entry:models:24h:provider=3   one entry
-    chat-stats:v2:generation                    what the last refresh of everything published (JSON)
+    chat-stats:v2:generation, by-id:...         what refreshes published (`service.publication`)
     chat-stats:v2:lease:..., failure:...        who computes an entry now (`service.lease`)
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
@@ -19,24 +19,21 @@ from typing import TypeVar
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError, ResponseError, WatchError
+from redis.exceptions import ResponseError, WatchError
 
 from service.entry import (
     HEAD_BYTES,
     VERSION,
     Entry,
-    Generation,
     Head,
     UndecodableEntry,
     decode,
-    decode_generation,
     decode_head,
     encode,
 )
-from service.errors import CacheUnavailable
 from service.observability import metrics
 from service.on_demand import OnDemandRoom
-from service.redis_outages import is_foreign, trouble_of
+from service.redis_outages import TROUBLE, is_foreign, trouble_of, unavailable
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -46,8 +43,6 @@ PAUSE_SECONDS = 1.0
 
 #: Seconds by which a time-out comes too late in a process that is too busy to tell whether Redis answered.
 LATE_SECONDS = 0.05
-
-_REDIS_TROUBLE = (RedisError, OSError, TimeoutError)
 
 Answer = TypeVar("Answer")
 
@@ -68,21 +63,18 @@ class Cache:
         self._prefix = f"{settings.cache_prefix}:v{VERSION}"
         self._url = settings.redis_url.get_secret_value()
         self._on_demand = OnDemandRoom(self._prefix, settings.on_demand_cache_bytes)
-        self._lifetime = timedelta(seconds=settings.fresh_seconds + settings.stale_seconds)
+        #: Of what the worker keeps computed: the fresh and the stale time.
+        self.lifetime = timedelta(seconds=settings.fresh_seconds + settings.stale_seconds)
         self._timeout = settings.redis_timeout_seconds
         self._paused_until = 0.0
         self.reachable = True
         self.accepting = True
 
-    def key(self, kind: str, query_key: str) -> str:
-        return f"{self._prefix}:{kind}:{query_key}"
+    def key(self, *parts: str) -> str:
+        return ":".join((self._prefix, *parts))
 
     def entry_key(self, query_key: str) -> str:
         return self.key("entry", query_key)
-
-    @property
-    def generation_key(self) -> str:
-        return f"{self._prefix}:generation"
 
     @property
     def name(self) -> str:
@@ -117,7 +109,7 @@ class Cache:
             # Redis is there, but what lies under the key is no string: foreign.
             logger.warning("ignored what lies under a key: %s", error)
             answer = None
-        except _REDIS_TROUBLE as error:
+        except TROUBLE as error:
             self._trouble(error)
             return None
         self._works()
@@ -140,11 +132,11 @@ class Cache:
         except ResponseError as error:  # reachable, but it refuses to write: full, or read-only
             self._refused(error)
             return Stored(entry, kept=False)
-        except _REDIS_TROUBLE as error:
+        except TROUBLE as error:
             self._trouble(error)
             return Stored(entry, kept=False)
         self._works()
-        self._accepts()
+        self.accepts()
         return Stored(entry, kept=True)
 
     async def _replace_older(
@@ -159,7 +151,7 @@ class Cache:
                 return current
             pipe.multi()  # type: ignore[no-untyped-call]
             if lifetime_seconds is None:
-                pipe.set(key, encode(entry), px=self._lifetime)
+                pipe.set(key, encode(entry), px=self.lifetime)
             else:
                 lifetime_ms = round(lifetime_seconds * 1000)
                 self._on_demand.store(pipe, key, encode(entry), lifetime_ms=lifetime_ms)
@@ -177,52 +169,18 @@ class Cache:
                 return await command()
         except ResponseError:
             raise
-        except _REDIS_TROUBLE:
+        except TROUBLE:
             if time.monotonic() - began_at < self._timeout + LATE_SECONDS:
                 raise
         async with asyncio.timeout(self._timeout):
             return await command()
 
-    async def publish(self, entries: Mapping[str, Entry], generation: Generation | None) -> bool:
-        """Make all entries of one refresh appear together, and say so if it was of everything.
-
-        Returns False, and changes nothing, when a later refresh was published already (by another worker,
-        while this one was held up). An entry that was computed live in between is replaced, so that all
-        answers are of one generation.
-        """
-        computed_at = max((entry.computed_at for entry in entries.values()), default=datetime.now(UTC))
-        try:
-            async with self.redis.pipeline() as pipe:
-                await pipe.watch(self.generation_key)
-                last = await self._last_generation(pipe)
-                if last is not None and computed_at < last.computed_at <= datetime.now(UTC):
-                    return False
-                pipe.multi()  # type: ignore[no-untyped-call]
-                for query_key, entry in entries.items():
-                    pipe.set(self.entry_key(query_key), encode(entry), px=self._lifetime)
-                if generation is not None:
-                    pipe.set(self.generation_key, generation.encode())
-                await pipe.execute()
-        except WatchError:
-            return False
-        except _REDIS_TROUBLE as error:
-            raise _unavailable(error) from error
-        self._accepts()
-        return True
-
-    async def last_generation(self) -> Generation | None:
-        """Return what the last refresh published; `CacheUnavailable` when Redis is not there."""
-        try:
-            return await self._last_generation(self.redis)
-        except _REDIS_TROUBLE as error:
-            raise _unavailable(error) from error
-
     async def on_demand_bytes(self) -> int:
         """Return what answers on demand take, for `status`; `CacheUnavailable` as above."""
         try:
             return await self._on_demand.used_bytes(self.redis)
-        except _REDIS_TROUBLE as error:
-            raise _unavailable(error) from error
+        except TROUBLE as error:
+            raise unavailable(error) from error
 
     async def entries(self) -> dict[str, Entry]:
         """Return all entries by their query key, for `status`; `CacheUnavailable` as above."""
@@ -235,8 +193,8 @@ class Cache:
                     query_key = key.decode().removeprefix(start)
                     if stored is not None and (entry := self.decoded(query_key, stored)) is not None:
                         found[query_key] = entry
-        except _REDIS_TROUBLE as error:
-            raise _unavailable(error) from error
+        except TROUBLE as error:
+            raise unavailable(error) from error
         return found
 
     async def heads(self, query_keys: Iterable[str]) -> dict[str, Head]:
@@ -249,8 +207,8 @@ class Cache:
                 for key in keys:
                     pipe.getrange(self.entry_key(key), 0, HEAD_BYTES - 1)
                 found = await pipe.execute(raise_on_error=False)
-        except _REDIS_TROUBLE as error:
-            raise _unavailable(error) from error
+        except TROUBLE as error:
+            raise unavailable(error) from error
         heads = {key: decode_head(stored) for key, stored in zip(keys, found, strict=True)}
         return {key: head for key, head in heads.items() if head is not None}
 
@@ -263,14 +221,6 @@ class Cache:
         except ResponseError:
             return None  # no string: about to be replaced
         return None if stored is None else self.decoded(query_key, stored)
-
-    async def _last_generation(self, redis: Redis) -> Generation | None:
-        try:
-            return decode_generation(await redis.get(self.generation_key))
-        except ResponseError as error:
-            if is_foreign(error):
-                return None
-            raise
 
     def decoded(self, query_key: str, stored: bytes) -> Entry | None:
         try:
@@ -305,7 +255,7 @@ class Cache:
             logger.warning("Redis refuses to store answers (%s)", type(error).__name__)
         self.accepting = False
 
-    def _accepts(self) -> None:
+    def accepts(self) -> None:
         if not self.accepting:
             logger.warning("Redis stores answers again")
         self.accepting = True
@@ -323,7 +273,3 @@ def connect(url: str, *, timeout_seconds: float, max_connections: int = 32) -> R
         retry_on_error=[ConnectionError],
     )
     return Redis.from_pool(pool)
-
-
-def _unavailable(error: BaseException) -> CacheUnavailable:
-    return CacheUnavailable(f"Redis {trouble_of(error)}")

@@ -5,6 +5,11 @@ import ssl
 
 from redis import exceptions
 
+from service.errors import CacheUnavailable
+
+#: What the client raises when Redis does not answer, or refuses.
+TROUBLE = (exceptions.RedisError, OSError, TimeoutError)
+
 _MEANINGS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
     ((exceptions.AuthenticationError,), "refuses the user or the password"),
     ((exceptions.AuthorizationError, exceptions.NoPermissionError), "does not permit that to this user"),
@@ -37,3 +42,8 @@ def trouble_of(error: BaseException) -> str:
 def is_foreign(error: exceptions.ResponseError) -> bool:
     """Return whether Redis is well, but what lies under a key is no string: somebody else put it there."""
     return str(error).startswith("WRONGTYPE")
+
+
+def unavailable(error: BaseException) -> CacheUnavailable:
+    """Return the error to tell whoever needs Redis."""
+    return CacheUnavailable(f"Redis {trouble_of(error)}")

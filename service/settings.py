@@ -81,7 +81,7 @@ class Settings(BaseSettings):
     answer_timeout_seconds: Wait | None = Field(
         None,
         description="Longest wait in seconds for an answer that nobody has; it goes on being computed. "
-        "When not set, the time of all methods together: twice that of the first statement.",
+        "When not set, the longest that a computation may take: four times its first statement.",
     )
     refresh_timeout_seconds: Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)] = Field(
         120, description="The same for the worker, for which nobody waits."
@@ -155,12 +155,15 @@ class Settings(BaseSettings):
     @property
     def answer_seconds(self) -> float:
         """Seconds after which whoever waits for a computation is told to come back for its answer."""
-        return self.answer_timeout_seconds or self.all_methods_seconds
+        return self.answer_timeout_seconds or self.computation_seconds
 
     @property
-    def all_methods_seconds(self) -> float:
-        """What the time-outs of all methods add up to: each has half of that of the one before."""
-        return 2 * self.query_timeout_seconds
+    def computation_seconds(self) -> float:
+        """Longest that a live computation takes (`service.compute`).
+
+        The methods' time-outs add up to half of that, but the last one runs many short statements.
+        """
+        return 4 * self.query_timeout_seconds
 
     @property
     def late_seconds(self) -> float:

@@ -33,6 +33,7 @@ from service.freshness import CacheState, Freshness, seconds_since
 from service.local_cache import LocalCache
 from service.look_up import LookUps
 from service.observability import tracing
+from service.publication import Publication
 from service.refresh_report import Refreshed, RefreshReport, new_generation
 from service.rows import Data
 from service.settings import Settings
@@ -63,6 +64,7 @@ class Stats:
         self._settings = settings
         self._database = database
         self._cache = cache
+        self._publication = Publication(cache)
         self._local = LocalCache(settings.local_cache_seconds, settings.local_cache_megabytes * 1_000_000)
         self._freshness = Freshness(settings)
         self._look_ups = LookUps(cache, self._local, self._freshness)
@@ -71,7 +73,7 @@ class Stats:
             self._local,
             self._freshness,
             self._compute_and_store,
-            compute_seconds=settings.all_methods_seconds,
+            compute_seconds=settings.computation_seconds,
         )
 
     async def read(self, query: Query, *, admit: Admit | None = None) -> Answer:
@@ -157,7 +159,7 @@ class Stats:
         names = names or tuple(name for name, each in AGGREGATIONS.items() if each.kept_computed)
         windows = windows or self._settings.windows
         async with self._database.lock(self._cache.name) as lock:
-            last = await self._cache.last_generation()
+            last = await self._publication.last_generation()
             if last is not None and 0 <= seconds_since(last.computed_at) < unless_newer_than_seconds:
                 return None
             started = time.perf_counter()
@@ -166,14 +168,19 @@ class Stats:
                 snapshot.percentiles_of_all = {}
                 report = RefreshReport(new_generation(), snapshot.opened_at)
                 entries: dict[str, Entry] = {}
+                by_id: dict[str, list[str]] = {}
                 for window in windows:
                     for name in _computed_names(names):
-                        entries |= await self._refresh_one(snapshot, Query(name, TimeRange(window)), report)
+                        query = Query(name, TimeRange(window))
+                        computed = await self._refresh_one(snapshot, query, report)
+                        entries |= computed
+                        if name == MODELS.name and computed:
+                            by_id[window] = [key for key in computed if key != query.key()]
                         await lock.keep()
             report.entries = len(entries)
             report.duration_ms = (time.perf_counter() - started) * 1000
             generation = report.summary() if everything else None
-            report.published = await self._cache.publish(entries, generation)
+            report.published = await self._publication.publish(entries, generation, by_id=by_id)
         return report
 
     def local_entries(self) -> int:

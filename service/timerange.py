@@ -83,7 +83,7 @@ def parse_moment(parameter: str, text: str) -> datetime:
             return datetime.combine(date.fromisoformat(text), datetime.min.time(), UTC)
         if not re.match(r"\d{4}-?\d\d-?\d\d[Tt ]\d", text):
             raise ValueError
-        moment = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(re.sub("z$", "Z", text))  # RFC 3339 has either
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, OverflowError):
         raise InvalidParameter(

@@ -12,6 +12,7 @@ from service.aggregations import AGGREGATIONS, Query
 from service.cache import Cache, connect
 from service.database import Database
 from service.errors import ChatStatsError, Unavailable
+from service.publication import Publication
 from service.queue import Queue
 from service.settings import Settings
 from service.snapshot import Snapshot
@@ -86,7 +87,7 @@ async def look(settings: Settings) -> Status:
 async def _look_at_cache(settings: Settings, status: Status) -> None:
     cache = Cache(settings, connect(settings.redis_url.get_secret_value(), timeout_seconds=2))
     try:
-        last = await cache.last_generation()
+        last = await Publication(cache).last_generation()
         entries = await cache.entries()
         status.on_demand_bytes = await cache.on_demand_bytes()
     except Unavailable as error:

@@ -5,6 +5,7 @@ Everything goes through the root logger to stderr, also what uvicorn, arq and as
 
 import logging
 
+from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.orjson import OrjsonFormatter
 
 from service.observability.request_id import request_id
@@ -29,6 +30,8 @@ def _json() -> logging.Formatter:
         "{levelname}{name}{message}",
         style="{",
         timestamp="time",
+        # The message once more, with a terminal's colours: uvicorn's, for its own formatter.
+        reserved_attrs=[*RESERVED_ATTRS, "color_message"],
         rename_fields={"levelname": "level", "name": "logger", "exc_info": "exception"},
     )
 

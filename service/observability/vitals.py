@@ -20,6 +20,7 @@ from service.errors import ChatStatsError
 from service.observability import metrics
 from service.observability.metrics import Labels, Metric
 from service.outages import OUTAGES
+from service.publication import Publication
 from service.queue import Queue
 from service.rollup.upkeep import Rollup
 from service.settings import Settings
@@ -45,6 +46,7 @@ class Vitals:
         self._settings = settings
         self._database = database
         self._cache = cache
+        self._publication = Publication(cache)
         self._queue = queue
         self._seen: Seen = {}
         self._seen_at = float("-inf")
@@ -84,7 +86,7 @@ class Vitals:
         return seen
 
     async def _look_at_cache(self, seen: Seen) -> None:
-        last = await self._cache.last_generation()
+        last = await self._publication.last_generation()
         _put(seen, metrics.REDIS_UP, 1)
         now = datetime.now(UTC)
         if last is not None:

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request, Response
 
 from service import schemas
 from service.errors import ChatStatsError, Unavailable
+from service.publication import Publication
 from service.settings import Settings
 
 #: Seconds for which one look at everything answers all who ask.
@@ -77,7 +78,7 @@ async def _postgres(request: Request) -> schemas.Component:
 async def _redis(request: Request) -> tuple[schemas.Component, schemas.LastRefresh | None]:
     try:
         async with _patience(request):
-            last = await request.app.state.cache.last_generation()
+            last = await Publication(request.app.state.cache).last_generation()
     except Unavailable as error:
         return schemas.Component(ok=False, detail=str(error)), None
     except TimeoutError:

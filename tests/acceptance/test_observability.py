@@ -107,6 +107,7 @@ def test_every_line_of_the_service_is_json_when_asked_for(tmp_path: Path) -> Non
         client.get("counts", headers={"X-Request-ID": "from-outside"})
     lines = [json.loads(line) for line in process.output().splitlines()]
     assert {"uvicorn.error", "service.observability.access"} <= {line["logger"] for line in lines}
+    assert not any("color_message" in line for line in lines)
     (line,) = [
         line
         for line in lines

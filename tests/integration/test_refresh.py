@@ -7,8 +7,9 @@ import orjson
 import pytest
 
 from service.aggregations import Query
-from service.errors import RefreshRunning
+from service.errors import NotFound, RefreshRunning
 from service.freshness import CacheState
+from service.publication import Publication
 from service.timerange import TimeRange
 from tests.conftest import SettingsFactory
 from tests.integration.conftest import Flow, OpenFlow
@@ -108,13 +109,30 @@ async def test_a_refresh_replaces_older_numbers_at_once(flow: Flow, gateway: asy
     assert answer.entry.totals == {"total_models": 4, "total_requests": 7}
 
 
+async def test_what_was_deleted_is_gone_after_a_refresh(
+    flow: Flow, gateway: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.stats.LOST_PATIENCE_SECONDS", 20)  # however busy the machine
+    of_model, of_provider = Query("model", model_id="3"), Query("models", provider_id="2")
+    await flow.stats.refresh()
+    assert len(await read(flow, of_provider)) == 1
+    await gateway.execute("DELETE FROM models WHERE id = 3; DELETE FROM providers WHERE id = 2")
+    await flow.stats.refresh(["summary"])
+    await read(flow, of_model)  # that one had nothing to say of it
+    await flow.stats.refresh()
+    with pytest.raises(NotFound):
+        await flow.stats.read(of_model)
+    assert orjson.loads((await flow.stats.read(of_provider)).entry.body) == []
+    await read(flow, Query("model", model_id="1"))
+
+
 async def test_a_partial_refresh_touches_nothing_else(flow: Flow, gateway: asyncpg.Connection) -> None:
     whole = await flow.stats.refresh()
     part = await flow.stats.refresh(["counts"], ["24h"])
     by_key = {key: entry.generation for key, entry in (await flow.cache.entries()).items()}
     assert by_key.pop("counts:24h") == part.generation
     assert set(by_key.values()) == {whole.generation}
-    last = await flow.cache.last_generation()
+    last = await Publication(flow.cache).last_generation()
     assert last is not None
     assert last.generation == whole.generation
 

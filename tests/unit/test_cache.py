@@ -12,6 +12,7 @@ from service.cache import Cache, Stored, connect
 from service.entry import VERSION, Entry, Generation, UndecodableEntry, decode, encode
 from service.errors import CacheUnavailable
 from service.local_cache import LocalCache
+from service.publication import Publication
 from service.settings import Settings
 
 ENTRY = Entry(
@@ -125,15 +126,15 @@ def generation_of(entry: Entry) -> Generation:
 
 async def test_a_late_refresh_does_not_undo_a_newer_one(cache: Cache) -> None:
     newer = replace(ENTRY, generation="g2", computed_at=ENTRY.computed_at + timedelta(seconds=1))
-    assert await cache.publish({"models:all": newer}, generation_of(newer))
-    assert not await cache.publish({"models:all": ENTRY}, generation_of(ENTRY))
+    assert await Publication(cache).publish({"models:all": newer}, generation_of(newer))
+    assert not await Publication(cache).publish({"models:all": ENTRY}, generation_of(ENTRY))
     assert await cache.get("models:all") == newer
 
 
 async def test_a_refresh_from_before_the_clock_was_set_back_does_not_block_later_ones(cache: Cache) -> None:
     future = replace(ENTRY, computed_at=datetime.now(UTC) + timedelta(days=1))
-    assert await cache.publish({"models:all": future}, generation_of(future))
-    assert await cache.publish({"models:all": ENTRY}, generation_of(ENTRY))
+    assert await Publication(cache).publish({"models:all": future}, generation_of(future))
+    assert await Publication(cache).publish({"models:all": ENTRY}, generation_of(ENTRY))
     assert await cache.get("models:all") == ENTRY
 
 
@@ -144,23 +145,23 @@ async def test_a_refresh_from_before_the_clock_was_set_back_does_not_block_later
 async def test_a_foreign_generation_key_is_taken_for_none_and_replaced(
     cache: Cache, redis: fakeredis.FakeAsyncRedis, stored: bytes
 ) -> None:
-    await redis.set(cache.generation_key, stored)
-    assert await cache.last_generation() is None
-    assert await cache.publish({"models:all": ENTRY}, generation_of(ENTRY))
-    assert await cache.last_generation() == generation_of(ENTRY)
+    await redis.set(Publication(cache).generation_key, stored)
+    assert await Publication(cache).last_generation() is None
+    assert await Publication(cache).publish({"models:all": ENTRY}, generation_of(ENTRY))
+    assert await Publication(cache).last_generation() == generation_of(ENTRY)
 
 
 async def test_keys_of_a_foreign_type_are_taken_for_none_and_replaced(
     cache: Cache, redis: fakeredis.FakeAsyncRedis
 ) -> None:
     await redis.lpush(cache.entry_key("models:all"), "a list")
-    await redis.lpush(cache.generation_key, "a list")
+    await redis.lpush(Publication(cache).generation_key, "a list")
     assert await cache.get("models:all") is None
     assert cache.reachable
-    assert await cache.last_generation() is None
+    assert await Publication(cache).last_generation() is None
     assert (await cache.store("models:all", ENTRY)).kept
     assert await cache.get("models:all") == ENTRY
-    assert await cache.publish({"models:all": ENTRY}, generation_of(ENTRY))
+    assert await Publication(cache).publish({"models:all": ENTRY}, generation_of(ENTRY))
 
 
 async def test_whoever_stores_an_older_answer_learns_the_newer_one(cache: Cache) -> None:
@@ -173,18 +174,18 @@ async def test_old_and_new_versions_of_the_format_share_a_redis_and_do_not_see_e
     redis: fakeredis.FakeAsyncRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = Cache(SETTINGS, redis)
-    await old.publish({"models:all": ENTRY}, generation_of(ENTRY))
+    await Publication(old).publish({"models:all": ENTRY}, generation_of(ENTRY))
     for module in ("service.cache", "service.entry"):
         monkeypatch.setattr(f"{module}.VERSION", 3)
     new = Cache(SETTINGS, redis)
     newer = replace(ENTRY, generation="g2")
     assert await new.get("models:all") is None
-    assert await new.last_generation() is None
-    assert await new.publish({"models:all": newer}, generation_of(newer))
+    assert await Publication(new).last_generation() is None
+    assert await Publication(new).publish({"models:all": newer}, generation_of(newer))
     assert await new.get("models:all") == newer
     monkeypatch.undo()
     assert await old.get("models:all") == ENTRY
-    assert await old.last_generation() == generation_of(ENTRY)
+    assert await Publication(old).last_generation() == generation_of(ENTRY)
 
 
 def test_a_copy_is_as_recent_as_the_question_and_not_as_the_reply() -> None:
@@ -237,4 +238,4 @@ async def test_without_redis_reading_is_a_miss_and_storing_does_nothing(
 
 async def test_without_redis_publishing_says_so(cache_without_redis: Cache) -> None:
     with pytest.raises(CacheUnavailable):
-        await cache_without_redis.publish({"models:all": ENTRY}, None)
+        await Publication(cache_without_redis).publish({"models:all": ENTRY}, None)
