@@ -51,11 +51,6 @@ class Freshness:
             return None
         return self._settings.fresh_seconds + min(UNPLANNED_STALE_SECONDS, self._settings.stale_seconds)
 
-    def has_room(self, query: Query, entry: Entry) -> bool:
-        """Return whether Redis keeps `entry` at all: one on demand may be larger than the room for all."""
-        planned = self.lifetime(query, entry) is None
-        return planned or len(entry.body) < self._settings.on_demand_cache_bytes // 2
-
 
 def seconds_since(moment: datetime) -> float:
     return time.time() - moment.timestamp()

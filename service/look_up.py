@@ -72,7 +72,7 @@ class LookUps:
         if entry is not None or not self._cache.reachable:
             return False
         copy = self._local.last_good(key)
-        if copy is None or (self._cache.accepting and self._freshness.has_room(query, copy)):
+        if copy is None or self._cache.takes(key, copy, self._freshness.lifetime(query, copy)):
             return True
         self._local.put(key, copy, taken_at=began_at)  # it is nowhere else, and nobody need ask again soon
         return False

@@ -61,9 +61,12 @@ class OnDemandRoom:
 
     def store(self, pipe: Pipeline, key: str, value: bytes, *, lifetime_ms: int) -> None:
         """Add to the pipeline: keep `value`, and remove the oldest until there is room for it."""
-        size = len(value) + len(key) + OVERHEAD_BYTES
-        arguments: Any = (key, value, size, lifetime_ms, self.max_bytes)
+        arguments: Any = (key, value, _size(key, value), lifetime_ms, self.max_bytes)
         pipe.eval(_STORE, 3, *self._keys, *arguments)
+
+    def fits(self, key: str, value: bytes) -> bool:
+        """Return whether `value` alone is not larger than the room; else it is not kept."""
+        return _size(key, value) <= self.max_bytes
 
     async def used_bytes(self, redis: Redis) -> int:
         """Return the bytes that the answers take, expired ones that nobody has noticed included."""
@@ -73,3 +76,7 @@ class OnDemandRoom:
     @property
     def _keys(self) -> tuple[str, str]:
         return f"{self.prefix}:on-demand:expiry", f"{self.prefix}:on-demand:bytes"
+
+
+def _size(key: str, value: bytes) -> int:
+    return len(value) + len(key) + OVERHEAD_BYTES

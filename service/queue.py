@@ -13,10 +13,9 @@ import orjson
 from arq.connections import ArqRedis
 from arq.jobs import Job, ResultNotFound, SerializationError
 from redis.asyncio import BlockingConnectionPool
-from redis.exceptions import RedisError
 
 from service.errors import ChatStatsError, QueueUnavailable
-from service.redis_outages import trouble_of
+from service.redis_outages import TROUBLE, trouble_of
 from service.settings import Settings
 
 REFRESH_JOB = "refresh"
@@ -93,7 +92,7 @@ class Queue:
             await self._redis.enqueue_job(
                 REFRESH_JOB, names, windows, _job_id=job_id, _expires=EXPIRY_SECONDS
             )
-        except (RedisError, OSError, TimeoutError) as error:
+        except TROUBLE as error:
             raise QueueUnavailable(f"the queue's Redis {trouble_of(error)}") from error
         return job_id
 
@@ -111,7 +110,7 @@ class Queue:
         )
         try:
             return cast(dict[str, Any], await job.result(timeout=timeout, poll_delay=0.1))
-        except (RedisError, OSError) as error:
+        except TROUBLE as error:
             if isinstance(error, TimeoutError):
                 raise
             raise QueueUnavailable(f"the queue's Redis {trouble_of(error)}") from error
@@ -122,14 +121,14 @@ class Queue:
         """Return whether some worker has reported within the last seconds."""
         try:
             return bool(await self._redis.exists(health_key(self._settings)))
-        except (RedisError, OSError, TimeoutError) as error:
+        except TROUBLE as error:
             raise QueueUnavailable(f"the queue's Redis {trouble_of(error)}") from error
 
     async def jobs(self) -> int:
         """Return how many jobs wait or run; `QueueUnavailable` when nobody can tell."""
         try:
             return int(await self._redis.zcard(queue_name(self._settings)))
-        except (RedisError, OSError, TimeoutError) as error:
+        except TROUBLE as error:
             raise QueueUnavailable(f"the queue's Redis {trouble_of(error)}") from error
 
     async def close(self) -> None:

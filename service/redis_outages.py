@@ -8,7 +8,7 @@ from redis import exceptions
 from service.errors import CacheUnavailable
 
 #: What the client raises when Redis does not answer, or refuses.
-TROUBLE = (exceptions.RedisError, OSError, TimeoutError)
+TROUBLE = (exceptions.RedisError, OSError)  # TimeoutError is an OSError
 
 _MEANINGS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
     ((exceptions.AuthenticationError,), "refuses the user or the password"),

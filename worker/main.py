@@ -16,7 +16,6 @@ from typing import Any
 from arq.constants import in_progress_key_prefix
 from arq.cron import CronJob, cron
 from arq.worker import Worker, func, get_kwargs
-from redis.exceptions import RedisError
 
 from service.cache import Cache, connect
 from service.database import Database
@@ -32,7 +31,7 @@ from service.queue import (
     serialize,
     waiting_key,
 )
-from service.redis_outages import trouble_of
+from service.redis_outages import TROUBLE, trouble_of
 from service.settings import PREFIX, Settings, load_settings
 from service.stats import Stats
 from worker import tasks
@@ -226,7 +225,7 @@ async def _work(settings: Settings, stopping: asyncio.Event) -> None:
         if worker.main_task is not None:
             worker.main_task.cancel()
         (error,) = await asyncio.gather(working, return_exceptions=True)
-        if isinstance(error, RedisError | OSError):
+        if isinstance(error, TROUBLE):
             logger.warning("the queue's Redis %s (%s: %s)", trouble_of(error), type(error).__name__, error)
         elif isinstance(error, Exception):
             logger.error("the worker failed", exc_info=error)
@@ -236,7 +235,7 @@ async def _work(settings: Settings, stopping: asyncio.Event) -> None:
 async def _renew_leases(worker: Worker) -> None:
     while True:
         await asyncio.sleep(LEASE_SECONDS / 3)
-        with suppress(RedisError, OSError):
+        with suppress(*TROUBLE):
             await worker.pool.pexpire(worker.health_check_key, timedelta(seconds=HEALTH_SECONDS))
             for job_id in list(worker.job_tasks):
                 await worker.pool.pexpire(in_progress_key_prefix + job_id, timedelta(seconds=LEASE_SECONDS))
@@ -245,6 +244,6 @@ async def _renew_leases(worker: Worker) -> None:
 async def _close(worker: Worker) -> None:
     try:
         await worker.close()
-    except (RedisError, OSError, asyncio.CancelledError):
+    except (*TROUBLE, asyncio.CancelledError):
         # Redis is gone, or a job was cancelled: what remains of close() is ours to do.
         await stop(worker.ctx)
