@@ -143,7 +143,7 @@ PROVIDERS = Aggregation(
     path="/chat-requests/providers",
     answer=schemas.ProvidersAnswer,
     function="get_provider_request_stats",
-    call="SELECT * FROM get_provider_request_stats($1, $2)",
+    call="SELECT * FROM stats_schema.get_provider_request_stats($1::timestamptz, $2::timestamptz)",
     columns=("provider_id", "name", "slug", "models_with_requests", "total_requests"),
     narrowed_call=None,
     from_rpc=plain_rows,
@@ -157,11 +157,11 @@ MODELS = Aggregation(
     path="/chat-requests/models",
     answer=schemas.ModelsAnswer,
     function="get_models_with_requests",
-    call="SELECT * FROM get_models_with_requests($1, $2)",
+    call="SELECT * FROM stats_schema.get_models_with_requests($1::timestamptz, $2::timestamptz)",
     columns=("model_id", "model_identifier", "model_name", "provider_model_id", "provider", "stats"),
     narrowed_call=(
-        "SELECT * FROM get_models_with_requests_by_provider("
-        "(SELECT id FROM providers WHERE id::text = $3), $1, $2)"
+        "SELECT * FROM stats_schema.get_models_with_requests_by_provider("
+        "(SELECT id FROM gateway_schema.providers WHERE id::text = $3), $1::timestamptz, $2::timestamptz)"
     ),
     from_rpc=models_from_rpc,
     from_usage=models_from_usage,
@@ -177,7 +177,7 @@ COUNTS = Aggregation(
     path="/chat-requests/counts",
     answer=schemas.CountsAnswer,
     function="get_model_request_counts",
-    call="SELECT * FROM get_model_request_counts($1, $2)",
+    call="SELECT * FROM stats_schema.get_model_request_counts($1::timestamptz, $2::timestamptz)",
     columns=("model_id", "model_name", "model_identifier", "provider_name", "provider_slug", "request_count"),
     narrowed_call=None,
     from_rpc=plain_rows,
@@ -194,7 +194,7 @@ SUMMARY = Aggregation(
     path="/chat-requests/summary",
     answer=schemas.SummaryAnswer,
     function="get_chat_request_summary",
-    call="SELECT * FROM get_chat_request_summary($1, $2)",
+    call="SELECT * FROM stats_schema.get_chat_request_summary($1::timestamptz, $2::timestamptz)",
     columns=("total_requests", *SUCCESS_FIELDS, *TOKEN_AND_TIME_FIELDS, *COST_FIELDS),
     narrowed_call=None,
     from_rpc=plain_row,
@@ -213,7 +213,8 @@ MODEL = Aggregation(
     call="",
     columns=("total_requests", *TOKEN_AND_TIME_FIELDS),
     narrowed_call=(
-        "SELECT * FROM get_model_request_stats((SELECT id FROM models WHERE id::text = $3), $1, $2)"
+        "SELECT * FROM stats_schema.get_model_request_stats("
+        "(SELECT id FROM gateway_schema.models WHERE id::text = $3), $1::timestamptz, $2::timestamptz)"
     ),
     from_rpc=plain_row,
     from_usage=lambda models: stats_row(models[0]) if models else {},
@@ -229,8 +230,8 @@ TIMESERIES = Aggregation(
     answer=schemas.TimeseriesAnswer,
     function="get_chat_request_timeseries",
     call=(
-        "SELECT * FROM get_chat_request_timeseries(p_start => $1, p_end => $2, p_bucket => $3, "
-        "p_group_by => $4, p_timezone => $5, p_provider_id => $6, p_model_id => $7) LIMIT $8"
+        "SELECT * FROM stats_schema.get_chat_request_timeseries($3::text, $4::text, $5::text, "
+        "$1::timestamptz, $2::timestamptz, $6::text, $7::text) LIMIT $8"
     ),
     columns=SERIES_COLUMNS,
     narrowed_call=None,

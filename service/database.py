@@ -11,13 +11,12 @@ from datetime import UTC, datetime
 import asyncpg
 
 from service.errors import DatabaseBusy, DatabaseUnavailable, RefreshRunning, SchemaError
+from service.names import Names, begin
 from service.outages import OUTAGES, unreachable
 from service.settings import Settings
 from service.snapshot import GRACE_SECONDS, Lock, Snapshot, drop
 
 logger = logging.getLogger(__name__)
-
-TABLES = ("providers", "models", "chat_completion_requests")
 
 #: First half of the key of our advisory locks: "csts" in ASCII.
 LOCK_CLASS = 0x63737473
@@ -82,15 +81,11 @@ class Database:
     async def check(self) -> None:
         """Raise `Unavailable` when the database cannot be reached, `SchemaError` when a table is missing."""
         async with self.transaction() as snapshot:
-            records = await snapshot.fetch(
-                "SELECT name FROM unnest($1::text[]) AS t (name) "
-                "WHERE to_regclass(quote_ident(name)) IS NULL",
-                list(TABLES),
-                timeout=self._settings.connect_timeout_seconds,
+            missing = [table for table, schema in snapshot.names.gateway.items() if schema is None]
+        if missing:
+            raise SchemaError(
+                f"the database lacks the table(s) {', '.join(missing)}; run: chat-stats migrate"
             )
-        if records:
-            missing = ", ".join(record["name"] for record in records)
-            raise SchemaError(f"the database lacks the table(s) {missing}; run: chat-stats migrate")
 
     async def probe(self) -> None:
         """Raise `DatabaseUnavailable` when the database does not answer; one look for all who ask at once."""
@@ -156,8 +151,8 @@ class Database:
         connection = await self._acquire()
         try:
             opened_at = datetime.now(UTC)
-            now = await self._begin(connection, from_snapshot, deadline)
-            yield Snapshot(connection, now, opened_at, self)
+            now, names = await self._begin(connection, from_snapshot, deadline)
+            yield Snapshot(connection, names, now, opened_at, self)
         finally:
             await self._end(connection)
 
@@ -197,14 +192,14 @@ class Database:
         connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
         from_snapshot: str | None,
         deadline: float,
-    ) -> datetime:
+    ) -> tuple[datetime, Names]:
         lock_timeout_ms = round(self._settings.connect_timeout_seconds * 1000)
         try:
             async with asyncio.timeout_at(max(deadline, asyncio.get_running_loop().time() + BEGIN_SECONDS)):
                 await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
                 if from_snapshot is not None:
                     await connection.execute(f"SET TRANSACTION SNAPSHOT '{from_snapshot}'")
-                now: datetime = await connection.fetchval(_BEGIN, str(lock_timeout_ms))
+                begun = await begin(connection, {**_SETTINGS, "lock_timeout": str(lock_timeout_ms)})
                 await connection.execute("SAVEPOINT statement")
         except TimeoutError as error:
             drop(connection)
@@ -214,7 +209,7 @@ class Database:
                 raise unreachable(error) from error
             raise self._failed(error) from error
         self._works()
-        return now
+        return begun
 
     async def _end(self, connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]") -> None:
         try:
@@ -234,19 +229,11 @@ SPARE_CONNECTIONS = 3
 
 # A killed or frozen client must not hold its snapshot or lock: the server looks whether it is still there
 # (where it can), and ends a transaction that went idle. Statements are short ones: compiling costs more.
-_BEGIN = """
-SELECT now() FROM (
-    SELECT count(set_config(name, value, true))
-    FROM (VALUES
-        ('lock_timeout', $1),
-        ('idle_in_transaction_session_timeout', '60000'),
-        ('jit', 'off'),
-        ('client_connection_check_interval', '1000')
-    ) AS wanted (name, value)
-    JOIN pg_settings USING (name)
-) AS configured
-"""
-
+_SETTINGS = {
+    "idle_in_transaction_session_timeout": "60000",
+    "jit": "off",
+    "client_connection_check_interval": "1000",
+}
 
 _LOCK = """
 SELECT

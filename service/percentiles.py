@@ -24,7 +24,10 @@ logger = logging.getLogger(__name__)
 
 #: $1: what to group by: none, provider, model or both (each model, and all); $2, $3: the time range;
 #: $4, $5: a provider's and a model's id as text, if narrowed.
-CALL = "SELECT * FROM get_chat_request_percentiles($1, $2, $3, $4, $5)"
+CALL = (
+    "SELECT * FROM stats_schema.get_chat_request_percentiles("
+    "$1::text, $2::timestamptz, $3::timestamptz, $4::text, $5::text)"
+)
 COLUMNS = ("group_id", *PERCENTILE_FIELDS)
 
 #: After these the plain statement would do no better.

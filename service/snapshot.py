@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import asyncpg
 
 from service.errors import DatabaseUnavailable
+from service.names import Names
 from service.outages import OUTAGES, outage
 
 #: Seconds that this process waits longer than the server for a statement, before it drops the connection.
@@ -35,6 +36,7 @@ class Snapshot:
     """A read-only view of the database at one moment, over one connection (or several that share it)."""
 
     connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+    names: Names
     #: The database's time, at which windows end.
     now: datetime
     #: Our time just before the snapshot was taken: the numbers are at least as new as that.
@@ -47,6 +49,8 @@ class Snapshot:
     async def fetch(self, sql: str, *args: Any, timeout: float) -> list[asyncpg.Record]:
         """Run one statement for at most `timeout` seconds; when it fails, the snapshot stays usable.
 
+        Its schemas are put in place.
+
         Raises asyncpg's error when the statement was at fault, `Unavailable` on an outage.
         """
         try:
@@ -55,7 +59,7 @@ class Snapshot:
                     "RELEASE SAVEPOINT statement; SAVEPOINT statement; "
                     f"SET LOCAL statement_timeout = {max(1, round(timeout * 1000))}"
                 )
-                return await self.connection.fetch(sql, *args)
+                return await self.connection.fetch(self.names.fill(sql), *args)
         except TimeoutError:
             # The server did not even cancel the statement: it hangs, and so would a clean goodbye.
             drop(self.connection)

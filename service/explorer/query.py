@@ -39,7 +39,7 @@ REQUEST_COLUMNS = {
         "-9223372036854775808), 9223372036854775807)::bigint AS total_tokens"
     ),
     "processing_time_ms": _MEASURED.format("processing_time_ms"),
-    "status": "r.status::text AS status",
+    "status": "CASE WHEN r.status IS NOT NULL THEN rtrim(concat(r.status)) END AS status",
     "error_message": "r.error_message::text AS error_message",
     "user_id": "r.user_id::text AS user_id",
     "cost_usd": _MEASURED.format("cost_usd"),

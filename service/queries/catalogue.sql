@@ -13,9 +13,9 @@ CROSS JOIN LATERAL (
     SELECT
         id, provider_id, model_name, provider_model_id,
         COALESCE(model_id::text, provider_model_id::text) AS model_identifier
-    FROM models
+    FROM gateway_schema.models
 ) AS m
-JOIN providers AS p ON p.id = m.provider_id
+JOIN gateway_schema.providers AS p ON p.id = m.provider_id
 WHERE ($1::text IS NULL OR p.id::text = $1)
   AND ($2::text IS NULL OR m.id::text = $2)
 ORDER BY m.id

@@ -2,7 +2,7 @@
 -- $3, $4: start and end of the time range. NULL: no limit.
 WITH slice AS MATERIALIZED (
     SELECT id, model_id, created_at
-    FROM chat_completion_requests
+    FROM gateway_schema.chat_completion_requests
     WHERE id > $1 OR $1 IS NULL
     ORDER BY id
     LIMIT $2

@@ -1,2 +1,2 @@
 -- Condition of a branch: the requests of one model.
-model_id = (SELECT m.id FROM models AS m WHERE m.id = {model})
+model_id = (SELECT m.id FROM gateway_schema.models AS m WHERE m.id = {model})

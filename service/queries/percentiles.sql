@@ -5,8 +5,8 @@ WITH catalogue AS (
     SELECT
         m.id AS model_id,
         CASE WHEN $1::text = 'provider' THEN p.id::text WHEN $1 IN ('model', 'both') THEN m.id::text END AS group_id
-    FROM models AS m
-    JOIN providers AS p ON p.id = m.provider_id
+    FROM gateway_schema.models AS m
+    JOIN gateway_schema.providers AS p ON p.id = m.provider_id
     WHERE ($4::text IS NULL OR p.id::text = $4)
       AND ($5::text IS NULL OR m.id::text = $5)
 ), histograms AS (
@@ -17,7 +17,7 @@ WITH catalogue AS (
              ELSE ceil(ln(processing_time_ms::numeric::double precision) / ln(1.04::double precision))
         END::smallint AS bin,
         count(*) AS n
-    FROM chat_completion_requests
+    FROM gateway_schema.chat_completion_requests
     WHERE ($2::timestamptz IS NULL OR created_at >= $2)
       AND ($3::timestamptz IS NULL OR created_at < $3)
       AND ($4::text IS NULL AND $5::text IS NULL

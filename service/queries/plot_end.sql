@@ -8,11 +8,11 @@ LIMIT 1
 -- branch
 (
     SELECT created_at
-    FROM chat_completion_requests
+    FROM gateway_schema.chat_completion_requests
     WHERE {models}
       AND created_at >= GREATEST($1::timestamptz, '0001-01-01')
       AND created_at < LEAST($2::timestamptz, '9999-12-31T23:59:59.999999')
-      AND ($3::text IS NULL OR {status})
+      AND {status}
     ORDER BY created_at {columns}
     LIMIT 1
 )

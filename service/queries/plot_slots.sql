@@ -13,11 +13,11 @@ ORDER BY s.slot, r.created_at, r.id
 -- branch
 (
     SELECT id, input_tokens, output_tokens, processing_time_ms, created_at
-    FROM chat_completion_requests
+    FROM gateway_schema.chat_completion_requests
     WHERE {models}
       AND created_at >= 'epoch'::timestamptz + s.first * interval '1 microsecond'
       AND created_at < 'epoch'::timestamptz + s.last * interval '1 microsecond'
-      AND ($1::text IS NULL OR {status})
+      AND {status}
     ORDER BY created_at, id
     LIMIT $4
 )

@@ -1,2 +1,2 @@
 -- All providers, also those without models.
-SELECT id::text AS id FROM providers ORDER BY id
+SELECT id::text AS id FROM gateway_schema.providers ORDER BY id

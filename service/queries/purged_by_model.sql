@@ -8,7 +8,7 @@ SELECT
     sum(s.timed)::bigint AS timed_requests,
     sum(s.time_ms) AS total_processing_time_ms,
     sum(s.cost_usd) AS total_cost_usd
-FROM chat_stats_purged AS t
+FROM stats_schema.chat_stats_purged AS t
 CROSS JOIN LATERAL unnest(
     t.slots, t.slot_requests, t.slot_successful, t.slot_input_tokens, t.slot_output_tokens,
     t.slot_timed, t.slot_time_ms, t.slot_cost_usd

@@ -6,10 +6,10 @@ FROM ({branches}) AS b
 -- branch
 (
     SELECT count(*) AS count
-    FROM chat_completion_requests
+    FROM gateway_schema.chat_completion_requests
     WHERE {models}
       AND ($1::timestamptz IS NULL OR created_at >= $1)
       AND ($2::timestamptz IS NULL OR created_at < $2)
-      AND ($3::text IS NULL OR {status})
+      AND {status}
       AND (NOT $4::boolean OR created_at IS NOT NULL)
 )

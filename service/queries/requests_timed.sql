@@ -21,12 +21,12 @@ ORDER BY r.created_at DESC, r.id DESC
     SELECT
         id, model_id, input_tokens, output_tokens, processing_time_ms, status, created_at,
         request_id, error_message, user_id, cost_usd
-    FROM chat_completion_requests
+    FROM gateway_schema.chat_completion_requests
     WHERE {models}
       AND created_at IS NOT NULL
       AND ($1::timestamptz IS NULL OR created_at >= $1)
       AND ($2::timestamptz IS NULL OR created_at < $2)
-      AND ($3::text IS NULL OR {status})
+      AND {status}
       AND ($4::text IS NULL OR (created_at, id) < ($4::text::timestamptz, $5))
     ORDER BY created_at DESC, id DESC
     LIMIT $6::bigint + $7::bigint

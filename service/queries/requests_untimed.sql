@@ -20,10 +20,10 @@ ORDER BY r.id DESC
     SELECT
         id, model_id, input_tokens, output_tokens, processing_time_ms, status, created_at,
         request_id, error_message, user_id, cost_usd
-    FROM chat_completion_requests
+    FROM gateway_schema.chat_completion_requests
     WHERE {models}
       AND created_at IS NULL
-      AND ($1::text IS NULL OR {status})
+      AND {status}
       AND (NOT $2::boolean OR id < $3)
     ORDER BY id DESC
     LIMIT $4::bigint + $5::bigint

@@ -6,16 +6,16 @@ SELECT
         $3::text::timestamptz,
         date_trunc('day', f.start, 'UTC') + $4::int * interval '1 day',
         (
-            SELECT chat_stats_bucket(r.created_at) + interval '15 minutes'
-            FROM chat_completion_requests AS r
+            SELECT stats_schema.chat_stats_bucket(r.created_at::timestamptz) + interval '15 minutes'
+            FROM gateway_schema.chat_completion_requests AS r
             WHERE r.created_at >= f.start AND r.created_at < $3::text::timestamptz
             ORDER BY r.created_at
             OFFSET $2 LIMIT 1
         )
     ) ELSE '4714-11-24 00:00:00+00 BC' END::text AS end
 FROM (
-    SELECT chat_stats_bucket(r.created_at) AS start
-    FROM chat_completion_requests AS r
+    SELECT stats_schema.chat_stats_bucket(r.created_at::timestamptz) AS start
+    FROM gateway_schema.chat_completion_requests AS r
     WHERE r.created_at >= $1::text::timestamptz AND r.created_at < $3::text::timestamptz
     ORDER BY r.created_at
     LIMIT 1

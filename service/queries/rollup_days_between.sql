@@ -1,20 +1,22 @@
 -- The UTC days of which the rollup has numbers and that [$1, $2) touches, as whole buckets; and where it has no
 -- limits, the infinite times and the requests without one (as chat_stats_rollup_differences() takes them).
 SELECT
-    GREATEST(chat_stats_bucket_at(d.day, 0::smallint), chat_stats_bucket($1::text::timestamptz))::text AS start,
+    GREATEST(stats_schema.chat_stats_bucket_at(d.day, 0::smallint),
+    stats_schema.chat_stats_bucket($1::text::timestamptz))::text AS start,
     LEAST(
-        chat_stats_bucket_at(d.day, 0::smallint) + interval '1 day',
-        CASE WHEN $2::text::timestamptz > chat_stats_bucket($2::text::timestamptz)
-             THEN chat_stats_bucket($2::text::timestamptz) + interval '15 minutes'
+        stats_schema.chat_stats_bucket_at(d.day, 0::smallint) + interval '1 day',
+        CASE WHEN $2::text::timestamptz > stats_schema.chat_stats_bucket($2::text::timestamptz)
+             THEN stats_schema.chat_stats_bucket($2::text::timestamptz) + interval '15 minutes'
              ELSE $2::text::timestamptz END
     )::text AS end
 FROM (
-    SELECT t.day FROM chat_stats_rollup_days AS t
+    SELECT t.day FROM stats_schema.chat_stats_rollup_days AS t
     UNION
-    SELECT chat_stats_day(t.bucket) FROM chat_stats_deltas AS t
+    SELECT stats_schema.chat_stats_day(t.bucket) FROM stats_schema.chat_stats_deltas AS t
 ) AS d
 WHERE isfinite(d.day) AND d.day < '294277-01-01'
-  AND d.day BETWEEN chat_stats_day($1::text::timestamptz) AND chat_stats_day($2::text::timestamptz)
+  AND d.day BETWEEN stats_schema.chat_stats_day($1::text::timestamptz)
+            AND stats_schema.chat_stats_day($2::text::timestamptz)
 UNION ALL
 SELECT '-infinity', '4714-11-24 00:00:00+00 BC' WHERE $1::text::timestamptz = '-infinity'
 UNION ALL

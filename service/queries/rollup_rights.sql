@@ -2,8 +2,9 @@
 -- at all: others cannot have these triggers.
 SELECT
     quote_ident(current_user) AS role,
-    (SELECT relkind IN ('r', 'p') FROM pg_class WHERE oid = $1::text::regclass) AS is_table,
+    (SELECT relkind IN ('r', 'p') FROM pg_class
+    WHERE oid = 'gateway_schema.chat_completion_requests'::regclass) AS is_table,
     ARRAY(
         SELECT name FROM unnest(ARRAY['SELECT', 'TRIGGER']) AS n (name)
-        WHERE NOT has_table_privilege($1::text::regclass, name)
+        WHERE NOT has_table_privilege('gateway_schema.chat_completion_requests'::regclass, name)
     ) AS lacking

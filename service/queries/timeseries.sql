@@ -6,8 +6,8 @@ WITH catalogue AS (
         m.id AS model_id,
         CASE $4::text WHEN 'provider' THEN p.id::text WHEN 'model' THEN m.id::text END AS group_id,
         CASE $4::text WHEN 'provider' THEN p.name::text WHEN 'model' THEN m.model_name::text END AS group_name
-    FROM models AS m
-    JOIN providers AS p ON p.id = m.provider_id
+    FROM gateway_schema.models AS m
+    JOIN gateway_schema.providers AS p ON p.id = m.provider_id
     WHERE ($6::text IS NULL OR p.id::text = $6)
       AND ($7::text IS NULL OR m.id::text = $7)
 ), usage AS (
@@ -39,7 +39,7 @@ WITH catalogue AS (
             model_id, date_bin('15 minutes', created_at::timestamptz, '2000-01-01T00:00:00Z'::timestamptz) AS bucket,
             status, input_tokens, output_tokens,
             processing_time_ms, cost_usd
-        FROM chat_completion_requests
+        FROM gateway_schema.chat_completion_requests
         WHERE created_at >= $1::timestamptz AND created_at < $2::timestamptz
           AND ($6::text IS NULL AND $7::text IS NULL
                OR model_id = ANY (ARRAY(SELECT c.model_id FROM catalogue AS c)))
@@ -52,7 +52,7 @@ WITH catalogue AS (
         c.group_name,
         sum(u.requests)::bigint AS requests,
         COALESCE(sum(u.requests) FILTER (
-            WHERE lower(u.status::text) IN (
+            WHERE lower(rtrim(concat(u.status))) IN (
                 'completed', 'complete', 'success', 'successful', 'succeeded', 'ok', '200'
             )
         ), 0)::bigint AS successful,
@@ -82,7 +82,7 @@ WITH catalogue AS (
         SELECT
             model_id, date_bin('15 minutes', created_at::timestamptz, '2000-01-01T00:00:00Z'::timestamptz) AS bucket,
             processing_time_ms::numeric AS time_ms
-        FROM chat_completion_requests
+        FROM gateway_schema.chat_completion_requests
         WHERE created_at >= $1::timestamptz AND created_at < $2::timestamptz
           AND ($6::text IS NULL AND $7::text IS NULL
                OR model_id = ANY (ARRAY(SELECT c.model_id FROM catalogue AS c)))
@@ -158,7 +158,8 @@ SELECT
     CASE WHEN p.timed > 0 THEN round(p.time_ms / p.timed, 2) ELSE 0 END AS avg_processing_time_ms,
     CASE WHEN EXISTS (
         SELECT FROM pg_attribute AS a
-        WHERE a.attrelid = 'chat_completion_requests'::regclass AND a.attname = 'cost_usd' AND NOT a.attisdropped
+        WHERE a.attrelid = 'gateway_schema.chat_completion_requests'::regclass
+          AND a.attname = 'cost_usd' AND NOT a.attisdropped
     ) THEN COALESCE(p.cost_usd, 0) END AS total_cost_usd,
     COALESCE(q.p50, 0) AS p50_processing_time_ms,
     COALESCE(q.p90, 0) AS p90_processing_time_ms,

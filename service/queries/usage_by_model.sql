@@ -15,9 +15,9 @@ WITH catalogue AS (
         SELECT
             id, provider_id, model_name, provider_model_id,
             COALESCE(model_id::text, provider_model_id::text) AS model_identifier
-        FROM models
+        FROM gateway_schema.models
     ) AS m
-    JOIN providers AS p ON p.id = m.provider_id
+    JOIN gateway_schema.providers AS p ON p.id = m.provider_id
     WHERE ($3::text IS NULL OR p.id::text = $3)
       AND ($4::text IS NULL OR m.id::text = $4)
 ), usage AS (
@@ -39,7 +39,7 @@ WITH catalogue AS (
     FROM (SELECT NULL::numeric AS cost_usd) AS absent
     CROSS JOIN LATERAL (
         SELECT model_id, status, input_tokens, output_tokens, processing_time_ms, cost_usd
-        FROM chat_completion_requests
+        FROM gateway_schema.chat_completion_requests
         WHERE ($1::timestamptz IS NULL OR created_at >= $1)
           AND ($2::timestamptz IS NULL OR created_at < $2)
           AND ($3::text IS NULL AND $4::text IS NULL
@@ -51,7 +51,7 @@ SELECT
     c.*,
     sum(u.total_requests)::bigint AS total_requests,
     COALESCE(sum(u.total_requests) FILTER (
-        WHERE lower(u.status::text) IN (
+        WHERE lower(rtrim(concat(u.status))) IN (
             'completed', 'complete', 'success', 'successful', 'succeeded', 'ok', '200'
         )
     ), 0)::bigint AS successful_requests,

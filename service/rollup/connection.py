@@ -2,20 +2,24 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, Literal
 
 import asyncpg
 
 from service.database import LOCK_CLASS
 from service.errors import DatabaseBusy, DatabaseUnavailable, SchemaError
+from service.names import Names, begin
 from service.outages import outage
 
-#: The table that the rollup sums up.
+#: The table that the rollup sums up, and as statements name it.
 TABLE = "chat_completion_requests"
+REQUESTS = f"gateway_schema.{TABLE}"
 
 #: Second halves of the keys of the locks that keep two folds, and two upkeeps, apart.
 FOLD_LOCK = 3
 UPKEEP_LOCK = 4
+
+Isolation = Literal["read_committed", "repeatable_read"]
 
 #: What statements raise.
 ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
@@ -25,8 +29,9 @@ class UpkeepConnection:
     """What all upkeep is made of, over one connection of its own."""
 
     def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
-        #: For statements whose errors the caller tells apart.
         self.raw = connection
+        #: Of the transaction under way, if there is one.
+        self._names: Names | None = None
 
     async def execute(self, statement: str, *args: Any) -> None:
         await self.fetch(statement, *args)
@@ -39,26 +44,57 @@ class UpkeepConnection:
 
     async def fetch(self, statement: str, *args: Any) -> list[asyncpg.Record]:
         try:
-            return await self.raw.fetch(statement, *args)
+            return await self.fetch_raw(statement, *args)
         except ERRORS as error:
             raise translated(error) from error
+
+    async def fetch_raw(self, statement: str, *args: Any) -> list[asyncpg.Record]:
+        """Run a statement whose errors the caller tells apart."""
+        async with self.raw_transaction() as names:
+            return await self.raw.fetch(names.fill(statement), *args)
+
+    async def execute_raw(self, statements: str) -> None:
+        """Run statements without arguments whose errors the caller tells apart."""
+        async with self.raw_transaction() as names:
+            await self.raw.execute(names.fill(statements))
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
         try:
-            async with self.raw.transaction():
+            async with self.raw_transaction():
                 yield
         except ERRORS as error:
             raise translated(error) from error
 
+    @asynccontextmanager
+    async def raw_transaction(
+        self, first: str = "", *, isolation: Isolation | None = None
+    ) -> AsyncIterator[Names]:
+        """Open a transaction that searches pg_catalog alone, unless one is under way.
+
+        It begins with the statement `first`: with a REPEATABLE READ one, before there is a snapshot.
+        """
+        if self._names is not None:
+            yield self._names
+            return
+        async with self.raw.transaction():  # one of its own, since it takes a snapshot
+            _, names = await begin(self.raw)
+        async with self.raw.transaction(isolation=isolation):
+            await self.raw.execute(f"SET LOCAL search_path = pg_catalog, pg_temp; {names.fill(first)}")
+            self._names = names
+            try:
+                yield names
+            finally:
+                self._names = None
+
     async def in_snapshot(self, statement: str, *args: Any) -> int:
         """Return the number that `statement` finds, in one snapshot of rollup and requests."""
         try:
-            async with self.raw.transaction(isolation="repeatable_read"):
-                # Before there is a snapshot: one that is older than a TRUNCATE under way would see the
-                # rollup of the rows that are gone.
-                await self.raw.execute(f"LOCK TABLE {TABLE} IN ACCESS SHARE MODE")
-                return int(await self.raw.fetchval(statement, *args))
+            # A snapshot older than a TRUNCATE under way would see the rollup of the rows that are gone.
+            async with self.raw_transaction(
+                f"LOCK TABLE {REQUESTS} IN ACCESS SHARE MODE", isolation="repeatable_read"
+            ):
+                return int((await self.fetch_raw(statement, *args))[0][0])
         except ERRORS as error:
             raise translated(error) from error
 
@@ -71,7 +107,7 @@ class UpkeepConnection:
             yield
         finally:
             with suppress(*ERRORS):
-                await self.raw.execute(f"SELECT pg_advisory_unlock({LOCK_CLASS}, {UPKEEP_LOCK})")
+                await self.execute_raw(f"SELECT pg_advisory_unlock({LOCK_CLASS}, {UPKEEP_LOCK})")
 
 
 def translated(error: Exception) -> Exception:

@@ -26,7 +26,7 @@ async def keep_detached(fetch: Fetch) -> int:
         for day in await fetch(queries.load("rollup_days_between"), partition["starts"], partition["ends"]):
             kept += await _keep(fetch, day["start"], day["end"], gone=partition["gone"])
         await fetch(
-            "UPDATE chat_stats_partitions SET attached = $2 WHERE partition = $1",
+            "UPDATE stats_schema.chat_stats_partitions SET attached = $2 WHERE partition = $1",
             partition["partition"],
             not partition["gone"],
         )
@@ -36,12 +36,14 @@ async def keep_detached(fetch: Fetch) -> int:
 
 async def forget_partitions(fetch: Fetch) -> None:
     """Forget partitions that are gone: the rollup is about to be made from what there is."""
-    await fetch("DELETE FROM chat_stats_partitions WHERE attached")
+    await fetch("DELETE FROM stats_schema.chat_stats_partitions WHERE attached")
     await fetch(queries.load("partitions_seen"))
 
 
 async def _keep(fetch: Fetch, *bounds: Any, gone: bool) -> int:
     records = await fetch(
-        "SELECT chat_stats_keep($1::text::timestamptz, $2::text::timestamptz, $3)", *bounds, gone
+        "SELECT stats_schema.chat_stats_keep($1::text::timestamptz, $2::text::timestamptz, $3::boolean)",
+        *bounds,
+        gone,
     )
     return int(records[0][0])

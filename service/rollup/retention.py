@@ -18,7 +18,7 @@ import orjson
 
 from service import queries
 from service.errors import DatabaseBusy, InvalidParameter, SchemaError
-from service.rollup.connection import ERRORS, TABLE, UpkeepConnection, translated
+from service.rollup.connection import ERRORS, REQUESTS, TABLE, UpkeepConnection, translated
 from service.rollup.partitions import keep_detached
 from service.rollup.upkeep import Rollup, open_rollup
 from service.settings import Settings
@@ -70,7 +70,7 @@ class Retention:
     async def estimate_requests(self, before: datetime) -> int:
         """Return about how many requests are older, from the table's statistics."""
         plan = await self._connection.fetchval(
-            f"EXPLAIN (FORMAT JSON) SELECT FROM {TABLE} WHERE created_at < '{before.isoformat()}'"
+            f"EXPLAIN (FORMAT JSON) SELECT FROM {REQUESTS} WHERE created_at < '{before.isoformat()}'"
         )
         return int(orjson.loads(plan)[0]["Plan"]["Plan Rows"])
 
@@ -90,7 +90,9 @@ class Retention:
                 )
             await self._require_rights()
             await keep_detached(self._connection.fetch)
-            end = await self._connection.fetchval("SELECT chat_stats_bucket($1)::text", before)
+            end = await self._connection.fetchval(
+                "SELECT stats_schema.chat_stats_bucket($1::timestamptz)::text", before
+            )
             purge = Purge(end, dry_run)
             place, step = "-infinity", self._look_at if dry_run else self._delete
             while (reached := await step(place, purge)) is not None:
@@ -110,8 +112,9 @@ class Retention:
         if (chunk := await self._chunk(place, purge.before, BATCH_REQUESTS)) is None:
             return None
         async with self._snapshot("ACCESS SHARE"):
-            _add(purge, await self._connection.raw.fetchrow(queries.load("retention_chunk"), *chunk))
-            purge.differing += await self._connection.raw.fetchval(queries.load("rollup_differences"), *chunk)
+            _add(purge, (await self._connection.fetch_raw(queries.load("retention_chunk"), *chunk))[0])
+            differing = await self._connection.fetch_raw(queries.load("rollup_differences"), *chunk)
+            purge.differing += differing[0][0]
         return chunk[1]
 
     async def _delete(self, place: str, purge: Purge) -> str | None:
@@ -122,8 +125,8 @@ class Retention:
                 return None
             try:
                 async with self._snapshot("ROW EXCLUSIVE"):
-                    found = await self._connection.raw.fetchrow(queries.load("retention_chunk"), *chunk)
-                    done = await self._connection.raw.fetchrow(queries.load("retention_purge"), *chunk)
+                    (found,) = await self._connection.fetch_raw(queries.load("retention_chunk"), *chunk)
+                    (done,) = await self._connection.fetch_raw(queries.load("retention_purge"), *chunk)
                 self._batch = min(2 * self._batch, BATCH_REQUESTS)
                 break
             except _IN_THE_WAY:
@@ -133,7 +136,6 @@ class Retention:
             raise DatabaseBusy(
                 f"requests from {place} on are being changed all the time; those before were purged"
             )
-        assert done is not None
         if done["differing"]:
             purge.differing = done["differing"]
             await self._rollup._record_audit(purge.differing)
@@ -142,9 +144,9 @@ class Retention:
             _add(purge, found)
             await self._connection.execute(
                 # Of requests without a model nothing is kept: then there is nothing that could be lost.
-                "UPDATE chat_stats_rollup_state "
+                "UPDATE stats_schema.chat_stats_rollup_state "
                 "SET purged_before = GREATEST(purged_before, $1::text::timestamptz) "
-                "WHERE EXISTS (SELECT FROM chat_stats_purged)",
+                "WHERE EXISTS (SELECT FROM stats_schema.chat_stats_purged)",
                 chunk[1],
             )
         await self._rollup.fold()
@@ -155,10 +157,10 @@ class Retention:
     async def _snapshot(self, lock: str) -> AsyncIterator[None]:
         """Open a transaction with one snapshot of requests and rollup, which no TRUNCATE comes in between."""
         try:
-            async with self._connection.raw.transaction(isolation="repeatable_read"):
-                await self._connection.raw.execute(
-                    f"SET LOCAL lock_timeout = {LOCK_MS}; LOCK TABLE {TABLE} IN {lock} MODE"
-                )
+            async with self._connection.raw_transaction(
+                f"SET LOCAL lock_timeout = {LOCK_MS}; LOCK TABLE {REQUESTS} IN {lock} MODE",
+                isolation="repeatable_read",
+            ):
                 yield
         except _IN_THE_WAY:
             raise
@@ -175,7 +177,7 @@ class Retention:
             raise known from error
 
     async def _require_rights(self) -> None:
-        row = await self._connection.fetchrow(queries.load("retention_rights"), TABLE)
+        row = await self._connection.fetchrow(queries.load("retention_rights"))
         if lacking := row["lacking"]:
             raise SchemaError(
                 f"the role {row['role']} lacks {' and '.join(lacking)} on {TABLE}; "

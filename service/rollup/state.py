@@ -9,7 +9,7 @@ import asyncpg
 
 from service import queries
 from service.errors import SchemaError
-from service.rollup.connection import TABLE, UpkeepConnection
+from service.rollup.connection import UpkeepConnection
 from service.rollup.triggers import TRIGGERS
 
 STATE_TABLE = "chat_stats_rollup_state"
@@ -43,13 +43,12 @@ class RollupStatus:
     purged_bytes: int = 0
 
 
-_KEPT = "SELECT ready, folded_at, audited_at, drift FROM chat_stats_rollup_state"
+_KEPT = "SELECT ready, folded_at, audited_at, drift FROM stats_schema.chat_stats_rollup_state"
 
 
 async def read_status(connection: UpkeepConnection) -> RollupStatus:
     found = await connection.fetchrow(
         queries.load("rollup_catalogue"),
-        TABLE,
         [STATE_TABLE, PURGED_TABLE, *ROLLUP_TABLES],
         list(ROLLUP_TABLES),
         list(TRIGGERS),
@@ -62,7 +61,7 @@ async def read_status(connection: UpkeepConnection) -> RollupStatus:
     unfolded = (
         0
         if "chat_stats_deltas" in missing
-        else await connection.fetchval("SELECT count(*) FROM chat_stats_deltas")
+        else await connection.fetchval("SELECT count(*) FROM stats_schema.chat_stats_deltas")
     )
     purged = {} if PURGED_TABLE in missing else dict(await connection.fetchrow(queries.load("rollup_purged")))
     state, reason = _state(found, kept)

@@ -7,7 +7,7 @@ import asyncpg
 
 from service import queries
 from service.errors import DatabaseBusy, SchemaError
-from service.rollup.connection import ERRORS, TABLE, UpkeepConnection, translated
+from service.rollup.connection import ERRORS, REQUESTS, TABLE, UpkeepConnection, translated
 
 #: Longest time in milliseconds that a writer waits while triggers are created or dropped.
 LOCK_MS = 100
@@ -22,18 +22,18 @@ TRIGGERS = {
     "chat_stats_truncate": "BEFORE TRUNCATE ON {table}",
 }
 
-_DROPS = "; ".join(f"DROP TRIGGER IF EXISTS {name} ON {TABLE}" for name in TRIGGERS)
+_DROPS = "; ".join(f"DROP TRIGGER IF EXISTS {name} ON {REQUESTS}" for name in TRIGGERS)
 
 
 async def count_triggers(connection: UpkeepConnection, *, firing: bool = False) -> int:
     """Return how many of our triggers there are, or how many of them fire."""
-    row = await connection.fetchrow(queries.load("rollup_triggers"), TABLE, list(TRIGGERS))
+    row = await connection.fetchrow(queries.load("rollup_triggers"), list(TRIGGERS))
     return int(row["firing"] if firing else row["triggers"])
 
 
 async def require_rights(connection: UpkeepConnection) -> None:
     """Raise `SchemaError` with what is missing, and the statement that grants it."""
-    row = await connection.fetchrow(queries.load("rollup_rights"), TABLE)
+    row = await connection.fetchrow(queries.load("rollup_rights"))
     if not row["is_table"]:
         raise SchemaError(
             f"{TABLE} is not a table, and only a table can have the triggers of the rollup; "
@@ -50,9 +50,9 @@ async def create_triggers(connection: UpkeepConnection) -> None:
     async def create() -> None:
         for name, when in TRIGGERS.items():
             function = "chat_stats_record_truncate" if "TRUNCATE" in when else "chat_stats_record_changes"
-            await connection.raw.execute(
-                f"CREATE TRIGGER {name} {when.format(table=TABLE)} "
-                f"FOR EACH STATEMENT EXECUTE FUNCTION {function}()"
+            await connection.execute_raw(
+                f"CREATE TRIGGER {name} {when.format(table=REQUESTS)} "
+                f"FOR EACH STATEMENT EXECUTE FUNCTION stats_schema.{function}()"
             )
 
     await _with_table_lock(connection, create)
@@ -61,7 +61,7 @@ async def create_triggers(connection: UpkeepConnection) -> None:
 async def drop_triggers(connection: UpkeepConnection) -> None:
     async def drop() -> None:
         if await count_triggers(connection):
-            await connection.raw.execute(_DROPS)
+            await connection.execute_raw(_DROPS)
 
     await _with_table_lock(connection, drop)
 
@@ -74,14 +74,15 @@ async def _with_table_lock(connection: UpkeepConnection, work: Callable[[], Awai
     """
     for _attempt in range(LOCK_ATTEMPTS):
         try:
-            async with connection.raw.transaction():
-                await connection.raw.execute(f"SET LOCAL lock_timeout = {LOCK_MS}")
+            async with connection.raw_transaction(f"SET LOCAL lock_timeout = {LOCK_MS}"):
                 await work()
                 return
         except asyncpg.LockNotAvailableError:
             await asyncio.sleep(LOCK_PAUSE_SECONDS)
         except asyncpg.InsufficientPrivilegeError as error:
-            raise SchemaError(f"{error}; its owner can drop the triggers: {_DROPS}") from error
+            raise SchemaError(
+                f"{error}; its owner can drop the triggers: {_DROPS.replace(REQUESTS, TABLE)}"
+            ) from error
         except ERRORS as error:
             raise translated(error) from error
     raise DatabaseBusy(f"{TABLE} is in use by long transactions: its triggers could not be changed")

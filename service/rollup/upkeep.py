@@ -17,7 +17,7 @@ import asyncpg
 from service import queries
 from service.database import LOCK_CLASS, connect
 from service.errors import DatabaseBusy, DatabaseUnavailable, SchemaError
-from service.rollup.connection import ERRORS, FOLD_LOCK, TABLE, UpkeepConnection
+from service.rollup.connection import ERRORS, FOLD_LOCK, UpkeepConnection
 from service.rollup.partitions import forget_partitions, keep_detached
 from service.rollup.state import PURGED_TABLE, ROLLUP_TABLES, STATE_TABLE, RollupStatus, read_status
 from service.rollup.triggers import TRIGGERS, count_triggers, create_triggers, drop_triggers, require_rights
@@ -65,9 +65,8 @@ class Rollup:
         """Return about how many requests there are, from the table's statistics."""
         row = await self._connection.fetchrow(
             "SELECT COALESCE(sum(GREATEST(c.reltuples, 0)), 0)::bigint AS requests FROM pg_class AS c "
-            "WHERE c.oid = $1::text::regclass "
-            "OR c.oid IN (SELECT relid FROM pg_partition_tree($1::text::regclass))",
-            TABLE,
+            "WHERE c.oid = 'gateway_schema.chat_completion_requests'::regclass OR c.oid IN "
+            "(SELECT relid FROM pg_partition_tree('gateway_schema.chat_completion_requests'::regclass))"
         )
         return int(row["requests"])
 
@@ -79,7 +78,7 @@ class Rollup:
                 return
             await require_rights(self._connection)
             await self._connection.execute(
-                "INSERT INTO chat_stats_rollup_state DEFAULT VALUES ON CONFLICT DO NOTHING"
+                "INSERT INTO stats_schema.chat_stats_rollup_state DEFAULT VALUES ON CONFLICT DO NOTHING"
             )
             if fresh := await count_triggers(self._connection, firing=True) != len(TRIGGERS):
                 await self._require_purged()
@@ -87,14 +86,16 @@ class Rollup:
                 await forget_partitions(self._connection.fetch)
             else:
                 await self._keep_purged()
-            place = await self._connection.fetchval("SELECT backfilled_to::text FROM chat_stats_rollup_state")
+            place = await self._connection.fetchval(
+                "SELECT backfilled_to::text FROM stats_schema.chat_stats_rollup_state"
+            )
             # (Of a fresh one, folds alone made the days, the months and the lifetime.)
             await self._make_right(place or "-infinity", progress, tiers=not fresh)
 
     async def disable(self) -> None:
         """Switch the rollup off and empty it: the functions scan again."""
         async with self._connection.lock():
-            await self._connection.execute("UPDATE chat_stats_rollup_state SET ready = false")
+            await self._connection.execute("UPDATE stats_schema.chat_stats_rollup_state SET ready = false")
             await drop_triggers(self._connection)
             await self._empty()
 
@@ -109,7 +110,7 @@ class Rollup:
             async for start, end, _ in self._chunks("-infinity"):
                 drift += await self._connection.in_snapshot(queries.load("rollup_differences"), start, end)
                 progress(CHUNK_REQUESTS)
-            drift += await self._connection.in_snapshot("SELECT chat_stats_rollup_tier_drift()")
+            drift += await self._connection.in_snapshot("SELECT stats_schema.chat_stats_rollup_tier_drift()")
             await self._record_audit(drift)
             return drift
 
@@ -123,7 +124,7 @@ class Rollup:
 
     async def fold(self) -> int:
         """Move the deltas into the tiers; return how many there were (0 also while somebody else folds)."""
-        return int(await self._connection.fetchval("SELECT chat_stats_fold()"))
+        return int(await self._connection.fetchval("SELECT stats_schema.chat_stats_fold()"))
 
     async def audit(self) -> int:
         """Recount some random hours; return how many models' buckets differ, and record it.
@@ -144,7 +145,7 @@ class Rollup:
 
     async def _record_audit(self, drift: int) -> None:
         await self._connection.execute(
-            "UPDATE chat_stats_rollup_state "
+            "UPDATE stats_schema.chat_stats_rollup_state "
             "SET audited_at = clock_timestamp(), drift = $1::bigint, ready = ready AND $1::bigint = 0, "
             "backfilled_to = CASE WHEN $1::bigint = 0 THEN backfilled_to END",
             drift,
@@ -163,7 +164,8 @@ class Rollup:
         repaired = 0
         while True:
             if not await self._connection.fetch(
-                "UPDATE chat_stats_rollup_state SET backfilled_to = $1::text::timestamptz RETURNING true",
+                "UPDATE stats_schema.chat_stats_rollup_state "
+                "SET backfilled_to = $1::text::timestamptz RETURNING true",
                 place,
             ):
                 raise SchemaError(f"{STATE_TABLE} lost its row; run: chat-stats rollup enable")
@@ -189,7 +191,7 @@ class Rollup:
                 done = await asyncio.gather(
                     *(
                         connection.fetchval(
-                            "SELECT chat_stats_rollup_repair"
+                            "SELECT stats_schema.chat_stats_rollup_repair"
                             "($1::text::timestamptz, $2::text::timestamptz, $3::boolean)",
                             chunk.start,
                             chunk.end,
@@ -204,7 +206,7 @@ class Rollup:
                         raise count
                     repaired += count
                 await self._connection.execute(
-                    "UPDATE chat_stats_rollup_state "
+                    "UPDATE stats_schema.chat_stats_rollup_state "
                     "SET backfilled_to = COALESCE($1::text::timestamptz, 'infinity') "
                     "WHERE backfilled_to IS NOT NULL",
                     chunks[-1].end,
@@ -214,12 +216,12 @@ class Rollup:
         return repaired
 
     async def _rebuild_tiers(self) -> int:
-        return int(await self._connection.fetchval("SELECT chat_stats_rollup_rebuild_tiers()"))
+        return int(await self._connection.fetchval("SELECT stats_schema.chat_stats_rollup_rebuild_tiers()"))
 
     async def _record_done(self) -> bool:
         """Let the rollup be read, unless somebody took the place of the backfill away."""
         done = await self._connection.fetch(
-            "UPDATE chat_stats_rollup_state SET ready = true, drift = 0, backfilled_to = NULL "
+            "UPDATE stats_schema.chat_stats_rollup_state SET ready = true, drift = 0, backfilled_to = NULL "
             "WHERE backfilled_to IS NOT NULL RETURNING true"
         )
         return bool(done)
@@ -258,19 +260,21 @@ class Rollup:
 
     async def _start_over(self) -> None:
         await self._connection.execute(
-            "UPDATE chat_stats_rollup_state SET ready = false, backfilled_to = NULL, drift = 0"
+            "UPDATE stats_schema.chat_stats_rollup_state SET ready = false, backfilled_to = NULL, drift = 0"
         )
         await drop_triggers(self._connection)
         await self._empty()
         await create_triggers(self._connection)
-        await self._connection.execute("UPDATE chat_stats_rollup_state SET enabled_at = clock_timestamp()")
+        await self._connection.execute(
+            "UPDATE stats_schema.chat_stats_rollup_state SET enabled_at = clock_timestamp()"
+        )
 
     async def _empty(self) -> None:
         """Delete what is in the rollup. TRUNCATE would empty it for those, too, who still read it."""
         async with self._connection.transaction():
             await self._connection.execute("SELECT pg_advisory_xact_lock($1, $2)", LOCK_CLASS, FOLD_LOCK)
             for table in ROLLUP_TABLES:
-                await self._connection.execute(f"DELETE FROM {table}")  # noqa: S608
+                await self._connection.execute(f"DELETE FROM stats_schema.{table}")  # noqa: S608
 
 
 @asynccontextmanager

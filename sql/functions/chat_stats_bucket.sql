@@ -2,11 +2,11 @@
 --
 -- Here and in the functions beside it, all is immutable in its own right: only then does Postgres put the
 -- expression in place of the call, which for a row costs ten times as much.
-CREATE OR REPLACE FUNCTION chat_stats_bucket(p_moment timestamptz)
+SELECT chat_stats_install('chat_stats_bucket', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_bucket(p_moment timestamptz)
 RETURNS timestamptz
 LANGUAGE sql
 IMMUTABLE
 PARALLEL SAFE
-AS $function$
-    SELECT date_bin('15 minutes', p_moment, '2000-01-01T00:00:00Z'::timestamptz)
-$function$;
+RETURN date_bin('15 minutes', p_moment, '2000-01-01T00:00:00Z'::timestamptz);
+$install$);

@@ -9,7 +9,8 @@
 --   requests       created in [starts, ends): the ragged edges, less than a bucket each
 --
 -- The columns that a tier does not name mean nothing.
-CREATE OR REPLACE FUNCTION chat_stats_cover(p_start timestamptz, p_end timestamptz)
+SELECT chat_stats_install('chat_stats_cover', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_cover(p_start timestamptz, p_end timestamptz)
 RETURNS TABLE (
     tier text,
     sign integer,
@@ -23,33 +24,33 @@ RETURNS TABLE (
 LANGUAGE plpgsql
 STABLE
 ROWS 8
-SET search_path FROM CURRENT
 AS $function$
 DECLARE
     -- The whole buckets: [first_bucket, end_bucket).
     -- In the last bucket that a timestamp reaches there is none: it has no end.
     first_bucket timestamptz := CASE
         WHEN p_start > '294276-12-31T23:45:00Z'::timestamptz THEN 'infinity'
-        WHEN p_start > chat_stats_bucket(p_start) THEN chat_stats_bucket(p_start) + interval '15 minutes'
+        WHEN p_start > stats_schema.chat_stats_bucket(p_start)
+            THEN stats_schema.chat_stats_bucket(p_start) + interval '15 minutes'
         ELSE COALESCE(p_start, '-infinity')
     END;
-    end_bucket timestamptz := COALESCE(chat_stats_bucket(p_end), 'infinity');
+    end_bucket timestamptz := COALESCE(stats_schema.chat_stats_bucket(p_end), 'infinity');
     -- Where they begin and end: a day and a slot in it, then whole days, then whole months.
-    day_from date := chat_stats_day(first_bucket);
-    day_to date := chat_stats_day(end_bucket);
-    slot_from smallint := chat_stats_slot(first_bucket);
-    slot_to smallint := chat_stats_slot(end_bucket);
+    day_from date := stats_schema.chat_stats_day(first_bucket);
+    day_to date := stats_schema.chat_stats_day(end_bucket);
+    slot_from smallint := stats_schema.chat_stats_slot(first_bucket);
+    slot_to smallint := stats_schema.chat_stats_slot(end_bucket);
     days_from date := day_from;
     days_to date := day_to;
     months_from date;
     months_to date;
     next_month date;
-    today date := chat_stats_day(chat_stats_bucket(now()));
+    today date := stats_schema.chat_stats_day(stats_schema.chat_stats_bucket(now()));
     -- Slots of the first and of the last day in which there may be something.
     filled_from integer := CASE
-        WHEN day_from < today THEN 96 WHEN day_from = today THEN chat_stats_slot(now()) + 1 ELSE 0 END;
+        WHEN day_from < today THEN 96 WHEN day_from = today THEN stats_schema.chat_stats_slot(now()) + 1 ELSE 0 END;
     filled_to integer := CASE
-        WHEN day_to < today THEN 96 WHEN day_to = today THEN chat_stats_slot(now()) + 1 ELSE 0 END;
+        WHEN day_to < today THEN 96 WHEN day_to = today THEN stats_schema.chat_stats_slot(now()) + 1 ELSE 0 END;
 BEGIN
     IF p_start >= p_end THEN
         RETURN;
@@ -124,14 +125,14 @@ BEGIN
         sign := 1;
     END IF;
 
-    months_from := chat_stats_month(days_from);
+    months_from := stats_schema.chat_stats_month(days_from);
     IF days_from > months_from THEN
         next_month := (months_from + interval '1 month')::date;
         IF 2 * (days_from - months_from) >= LEAST(next_month, today + 1) - months_from THEN
             months_from := next_month;
         END IF;
     END IF;
-    months_to := chat_stats_month(days_to);
+    months_to := stats_schema.chat_stats_month(days_to);
     IF days_to > months_to THEN
         next_month := (months_to + interval '1 month')::date;
         IF 2 * (days_to - months_to) > LEAST(next_month, today + 1) - months_to THEN
@@ -155,10 +156,9 @@ BEGIN
         tier := 'months';
         sign := 1;
         first_day := months_from;
-        end_day := LEAST(months_to, chat_stats_day(NULL));
+        end_day := LEAST(months_to, stats_schema.chat_stats_day(NULL::timestamptz));
         RETURN NEXT;
     END IF;
 END
 $function$;
-
-SELECT chat_stats_adopt_function('chat_stats_cover');
+$install$);

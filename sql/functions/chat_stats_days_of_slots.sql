@@ -1,9 +1,10 @@
 -- What chat_stats_rollup_days must hold: the sums of the slots.
 SELECT chat_stats_claim_function('chat_stats_days_of_slots');
 
-CREATE OR REPLACE FUNCTION chat_stats_days_of_slots()
+SELECT chat_stats_install('chat_stats_days_of_slots', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_days_of_slots()
 RETURNS TABLE (
-    model_id chat_stats_deltas.model_id%TYPE,
+    model_id stats_schema.chat_stats_deltas.model_id%TYPE,
     day date,
     requests bigint,
     successful bigint,
@@ -15,7 +16,6 @@ RETURNS TABLE (
 )
 LANGUAGE plpgsql
 STABLE
-SET search_path FROM CURRENT
 AS $function$
 #variable_conflict use_column
 BEGIN
@@ -23,7 +23,7 @@ BEGIN
     SELECT
         t.model_id, t.day, s.requests::bigint, s.successful::bigint, s.input_tokens, s.output_tokens,
         s.timed::bigint, s.time_ms, s.cost_usd
-    FROM chat_stats_rollup_slots AS t
+    FROM stats_schema.chat_stats_rollup_slots AS t
     CROSS JOIN LATERAL (
         SELECT
             COALESCE(sum(u.requests), 0) AS requests, COALESCE(sum(u.successful), 0) AS successful,
@@ -37,5 +37,4 @@ BEGIN
     ) AS s;
 END
 $function$;
-
-SELECT chat_stats_adopt_function('chat_stats_days_of_slots');
+$install$);

@@ -3,11 +3,11 @@
 -- than its text, and of a provider's models one is as good as the other.
 SELECT chat_stats_claim_function('chat_stats_groups');
 
-CREATE OR REPLACE FUNCTION chat_stats_groups(p_group_by text, p_provider_id text, p_model_id text)
-RETURNS TABLE (id models.id%TYPE, member models.id%TYPE)
+SELECT chat_stats_install('chat_stats_groups', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_groups(p_group_by text, p_provider_id text, p_model_id text)
+RETURNS TABLE (id gateway_schema.models.id%TYPE, member gateway_schema.models.id%TYPE)
 LANGUAGE plpgsql
 STABLE
-SET search_path FROM CURRENT
 AS $function$
 #variable_conflict use_column
 BEGIN
@@ -18,11 +18,10 @@ BEGIN
             WHEN 'model' THEN m.id
             WHEN 'provider' THEN first_value(m.id) OVER (PARTITION BY m.provider_id ORDER BY m.id)
         END
-    FROM models AS m
-    JOIN providers AS p ON p.id = m.provider_id
+    FROM gateway_schema.models AS m
+    JOIN gateway_schema.providers AS p ON p.id = m.provider_id
     WHERE (p_provider_id IS NULL OR p.id::text = p_provider_id)
       AND (p_model_id IS NULL OR m.id::text = p_model_id);
 END
 $function$;
-
-SELECT chat_stats_adopt_function('chat_stats_groups');
+$install$);

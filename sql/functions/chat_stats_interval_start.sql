@@ -2,17 +2,19 @@
 -- the calendar of a time zone. Each 15-minute UTC bucket lies in one interval: all zones' offsets are multiples
 -- of 15 minutes, and an hour that a change of the clock repeats is two intervals. (Before 1972 some offsets were
 -- not: there, too, a request counts where its bucket begins.)
-CREATE OR REPLACE FUNCTION chat_stats_interval_start(p_interval text, p_moment timestamptz, p_timezone text)
+SELECT chat_stats_install('chat_stats_interval_start', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_interval_start(
+    p_interval text, p_moment timestamptz, p_timezone text
+)
 RETURNS timestamptz
 LANGUAGE sql
 STABLE
 PARALLEL SAFE
-AS $function$
-    SELECT CASE p_interval
-        WHEN '15m' THEN chat_stats_bucket(p_moment)
-        WHEN '1h' THEN date_trunc('hour', p_moment, p_timezone)
-        WHEN '1d' THEN date_trunc('day', p_moment, p_timezone)
-        WHEN '1w' THEN date_trunc('week', p_moment, p_timezone)
-        WHEN '1mo' THEN date_trunc('month', p_moment, p_timezone)
-    END
-$function$;
+RETURN CASE p_interval
+    WHEN '15m' THEN stats_schema.chat_stats_bucket(p_moment)
+    WHEN '1h' THEN date_trunc('hour', p_moment, p_timezone)
+    WHEN '1d' THEN date_trunc('day', p_moment, p_timezone)
+    WHEN '1w' THEN date_trunc('week', p_moment, p_timezone)
+    WHEN '1mo' THEN date_trunc('month', p_moment, p_timezone)
+END;
+$install$);

@@ -1,11 +1,12 @@
--- Whether a status means that the request succeeded.
-CREATE OR REPLACE FUNCTION chat_stats_is_success(p_status text)
+-- Whether a status means that the request succeeded. Callers pass concat(status), not status::text, which would run a
+-- cast that the owner of the status's type made. So the blanks of a character(n) come along.
+SELECT chat_stats_install('chat_stats_is_success', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_is_success(p_status text)
 RETURNS boolean
 LANGUAGE sql
 IMMUTABLE
 PARALLEL SAFE
-AS $function$
-    SELECT COALESCE(
-        lower(p_status) IN ('completed', 'complete', 'success', 'successful', 'succeeded', 'ok', '200'), false
-    )
-$function$;
+RETURN COALESCE(
+    lower(rtrim(p_status)) IN ('completed', 'complete', 'success', 'successful', 'succeeded', 'ok', '200'), false
+);
+$install$);

@@ -4,25 +4,26 @@
 -- many models' buckets it kept or gave back. Exact beside writers, as chat_stats_rollup_repair() is.
 SELECT chat_stats_claim_function('chat_stats_keep');
 
-CREATE OR REPLACE FUNCTION chat_stats_keep(p_start timestamptz, p_end timestamptz, p_gone boolean)
+SELECT chat_stats_install('chat_stats_keep', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_keep(p_start timestamptz, p_end timestamptz, p_gone boolean)
 RETURNS bigint
 LANGUAGE plpgsql
-SET search_path FROM CURRENT
 AS $function$
 BEGIN
     PERFORM pg_advisory_xact_lock(1668510835, 3);  -- that of chat_stats_fold()
-    LOCK TABLE chat_completion_requests IN ACCESS SHARE MODE;
-    RETURN chat_stats_purged_add(
+    LOCK TABLE gateway_schema.chat_completion_requests IN ACCESS SHARE MODE;
+    RETURN stats_schema.chat_stats_purged_add(
         format(
             $changes$
                 concerned AS MATERIALIZED (
                     SELECT *
-                    FROM chat_stats_rollup_differences(%L, %L) AS d
+                    FROM stats_schema.chat_stats_rollup_differences(%L::timestamptz, %L::timestamptz) AS d
                     WHERE CASE WHEN %L THEN d.requests < 0 ELSE d.requests > 0 AND d.requests <= (
                         SELECT sum(k.requests)
-                        FROM chat_stats_purged AS t CROSS JOIN LATERAL unnest(t.slots, t.slot_requests) AS k (slot, requests)
-                        WHERE t.model_id = d.model_id AND t.day = chat_stats_day(d.bucket)
-                          AND k.slot = chat_stats_slot(d.bucket)
+                        FROM stats_schema.chat_stats_purged AS t
+                        CROSS JOIN LATERAL unnest(t.slots, t.slot_requests) AS k (slot, requests)
+                        WHERE t.model_id = d.model_id AND t.day = stats_schema.chat_stats_day(d.bucket)
+                          AND k.slot = stats_schema.chat_stats_slot(d.bucket)
                     ) END
                 ), changes AS (
                     SELECT
@@ -42,8 +43,7 @@ BEGIN
     );
 END
 $function$;
-
-SELECT chat_stats_adopt_function('chat_stats_keep');
+$install$);
 
 ALTER FUNCTION chat_stats_keep(timestamptz, timestamptz, boolean) SET work_mem = '64MB';
 ALTER FUNCTION chat_stats_keep(timestamptz, timestamptz, boolean) SET jit = off;

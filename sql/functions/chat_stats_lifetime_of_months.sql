@@ -1,9 +1,10 @@
 -- What chat_stats_rollup_lifetime must hold: the sums of the months.
 SELECT chat_stats_claim_function('chat_stats_lifetime_of_months');
 
-CREATE OR REPLACE FUNCTION chat_stats_lifetime_of_months()
+SELECT chat_stats_install('chat_stats_lifetime_of_months', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_lifetime_of_months()
 RETURNS TABLE (
-    model_id chat_stats_deltas.model_id%TYPE,
+    model_id stats_schema.chat_stats_deltas.model_id%TYPE,
     requests bigint,
     successful bigint,
     input_tokens numeric,
@@ -16,7 +17,6 @@ RETURNS TABLE (
 )
 LANGUAGE plpgsql
 STABLE
-SET search_path FROM CURRENT
 AS $function$
 #variable_conflict use_column
 BEGIN
@@ -26,13 +26,13 @@ BEGIN
             t.model_id, sum(t.requests) AS requests, sum(t.successful) AS successful,
             sum(t.input_tokens) AS input_tokens, sum(t.output_tokens) AS output_tokens, sum(t.timed) AS timed,
             sum(t.time_ms) AS time_ms, sum(t.cost_usd) AS cost_usd
-        FROM chat_stats_rollup_months AS t
+        FROM stats_schema.chat_stats_rollup_months AS t
         GROUP BY 1
     ), histograms AS (
         SELECT b.model_id, array_agg(b.bin ORDER BY b.bin) AS bins, array_agg(b.n ORDER BY b.bin) AS counts
         FROM (
             SELECT t.model_id, u.bin, sum(u.n)::bigint AS n
-            FROM chat_stats_rollup_months AS t CROSS JOIN LATERAL unnest(t.bins, t.counts) AS u (bin, n)
+            FROM stats_schema.chat_stats_rollup_months AS t CROSS JOIN LATERAL unnest(t.bins, t.counts) AS u (bin, n)
             GROUP BY 1, 2
             HAVING sum(u.n) <> 0
         ) AS b
@@ -45,5 +45,4 @@ BEGIN
     LEFT JOIN histograms AS h USING (model_id);
 END
 $function$;
-
-SELECT chat_stats_adopt_function('chat_stats_lifetime_of_months');
+$install$);

@@ -1,9 +1,10 @@
 -- What chat_stats_rollup_months must hold: the sums of the days, and the histograms of their slots.
 SELECT chat_stats_claim_function('chat_stats_months_of_days');
 
-CREATE OR REPLACE FUNCTION chat_stats_months_of_days()
+SELECT chat_stats_install('chat_stats_months_of_days', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_months_of_days()
 RETURNS TABLE (
-    model_id chat_stats_deltas.model_id%TYPE,
+    model_id stats_schema.chat_stats_deltas.model_id%TYPE,
     month date,
     requests bigint,
     successful bigint,
@@ -17,23 +18,23 @@ RETURNS TABLE (
 )
 LANGUAGE plpgsql
 STABLE
-SET search_path FROM CURRENT
 AS $function$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
     WITH sums AS (
         SELECT
-            t.model_id, chat_stats_month(t.day) AS month, sum(t.requests) AS requests, sum(t.successful) AS successful,
+            t.model_id, stats_schema.chat_stats_month(t.day) AS month, sum(t.requests) AS requests,
+            sum(t.successful) AS successful,
             sum(t.input_tokens) AS input_tokens, sum(t.output_tokens) AS output_tokens, sum(t.timed) AS timed,
             sum(t.time_ms) AS time_ms, sum(t.cost_usd) AS cost_usd
-        FROM chat_stats_rollup_days AS t
+        FROM stats_schema.chat_stats_rollup_days AS t
         GROUP BY 1, 2
     ), histograms AS (
         SELECT b.model_id, b.month, array_agg(b.bin ORDER BY b.bin) AS bins, array_agg(b.n ORDER BY b.bin) AS counts
         FROM (
-            SELECT t.model_id, chat_stats_month(t.day) AS month, u.bin, sum(u.n)::bigint AS n
-            FROM chat_stats_rollup_slots AS t CROSS JOIN LATERAL unnest(t.bins, t.counts) AS u (bin, n)
+            SELECT t.model_id, stats_schema.chat_stats_month(t.day) AS month, u.bin, sum(u.n)::bigint AS n
+            FROM stats_schema.chat_stats_rollup_slots AS t CROSS JOIN LATERAL unnest(t.bins, t.counts) AS u (bin, n)
             GROUP BY 1, 2, 3
             HAVING sum(u.n) <> 0
         ) AS b
@@ -46,5 +47,4 @@ BEGIN
     LEFT JOIN histograms AS h USING (model_id, month);
 END
 $function$;
-
-SELECT chat_stats_adopt_function('chat_stats_months_of_days');
+$install$);

@@ -1,7 +1,8 @@
 -- The bins in which the 50th, 90th, 95th and 99th percentile by nearest rank lie, of a histogram whose bins ascend and
 -- whose counts add up to p_total. From above, since half of the bins then need not be looked at. A loop: for a hundred
 -- bins it costs a third of what window functions do.
-CREATE OR REPLACE FUNCTION chat_stats_percentile_bins(p_bins smallint[], p_counts bigint[], p_total bigint)
+SELECT chat_stats_install('chat_stats_percentile_bins', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_percentile_bins(p_bins smallint[], p_counts bigint[], p_total bigint)
 RETURNS smallint[]
 LANGUAGE plpgsql
 IMMUTABLE
@@ -15,7 +16,7 @@ DECLARE
     below bigint := p_total;
     found smallint[] := ARRAY[NULL, NULL, NULL, NULL];
 BEGIN
-    FOR i IN REVERSE cardinality(p_bins) .. 1 LOOP
+    FOR i IN REVERSE pg_catalog.cardinality(p_bins) .. 1 LOOP
         below := below - p_counts[i];
         WHILE below < ranks[wanted] LOOP
             found[wanted] := p_bins[i];
@@ -28,3 +29,4 @@ BEGIN
     RETURN found;
 END
 $function$;
+$install$);

@@ -8,39 +8,41 @@
 -- twice. Verified and deleted is in one snapshot, hence REPEATABLE READ.
 SELECT chat_stats_claim_function('chat_stats_purge');
 
-CREATE OR REPLACE FUNCTION chat_stats_purge(
+SELECT chat_stats_install('chat_stats_purge', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_purge(
     p_start timestamptz, p_end timestamptz, OUT deleted bigint, OUT differing bigint
 )
 LANGUAGE plpgsql
-SET search_path FROM CURRENT
 AS $function$
 BEGIN
     IF current_setting('transaction_isolation') = 'read committed' THEN
         RAISE EXCEPTION 'chat_stats_purge() needs a transaction that is REPEATABLE READ';
-    ELSIF (p_start, p_end) IS DISTINCT FROM (chat_stats_bucket(p_start), chat_stats_bucket(p_end)) THEN
+    ELSIF (p_start, p_end) IS DISTINCT FROM (stats_schema.chat_stats_bucket(p_start),
+    stats_schema.chat_stats_bucket(p_end)) THEN
         RAISE EXCEPTION 'chat_stats_purge() needs edges of 15-minute buckets';
     ELSIF p_end > now() THEN
         RAISE EXCEPTION 'chat_stats_purge() needs buckets that are over';
-    ELSIF NOT chat_stats_rollup_ready() THEN
+    ELSIF NOT stats_schema.chat_stats_rollup_ready() THEN
         RAISE EXCEPTION 'the rollup is not on, and so nothing would keep the statistics';
     END IF;
     deleted := 0;
-    differing := (SELECT count(*) FROM chat_stats_rollup_differences(p_start, p_end));
+    differing := (SELECT count(*) FROM stats_schema.chat_stats_rollup_differences(p_start, p_end));
     IF differing > 0 THEN
         RETURN;
     END IF;
-    deleted := chat_stats_purged_add(
+    deleted := stats_schema.chat_stats_purged_add(
         format(
             $changes$
                 gone AS (
-                    DELETE FROM chat_completion_requests
+                    DELETE FROM gateway_schema.chat_completion_requests
                     WHERE created_at >= %1$L::timestamptz AND created_at < %2$L::timestamptz
                     RETURNING *
                 ), changes AS MATERIALIZED (
                     SELECT
-                        r.model_id, chat_stats_bucket(r.created_at) AS bucket, chat_stats_bin(r.time_ms) AS bin,
+                        r.model_id, stats_schema.chat_stats_bucket(r.created_at::timestamptz) AS bucket,
+                        stats_schema.chat_stats_bin(r.time_ms) AS bin,
                         1 AS requests,
-                        CASE WHEN chat_stats_is_success(r.status::text) THEN 1 ELSE 0 END AS successful,
+                        CASE WHEN stats_schema.chat_stats_is_success(concat(r.status)) THEN 1 ELSE 0 END AS successful,
                         COALESCE(r.input_tokens, 0)::numeric AS input_tokens,
                         COALESCE(r.output_tokens, 0)::numeric AS output_tokens,
                         CASE WHEN r.time_ms IS NULL THEN 0 ELSE 1 END AS timed,
@@ -58,7 +60,7 @@ BEGIN
                         WHERE model_id IS NOT NULL
                     ) AS r
                 ), added_again AS (
-                    INSERT INTO chat_stats_deltas (
+                    INSERT INTO stats_schema.chat_stats_deltas (
                         model_id, bucket, requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd,
                         times
                     )
@@ -75,14 +77,13 @@ BEGIN
         'gone'
     );
     -- Each row has been subtracted and added, unless somebody's own trigger or rule was in the way.
-    IF EXISTS (SELECT FROM chat_stats_rollup_differences(p_start, p_end)) THEN
+    IF EXISTS (SELECT FROM stats_schema.chat_stats_rollup_differences(p_start, p_end)) THEN
         RAISE EXCEPTION 'deleting the requests of [%, %) would have changed the statistics: nothing was deleted',
             p_start, p_end;
     END IF;
 END
 $function$;
-
-SELECT chat_stats_adopt_function('chat_stats_purge');
+$install$);
 
 ALTER FUNCTION chat_stats_purge(timestamptz, timestamptz) SET work_mem = '64MB';
 ALTER FUNCTION chat_stats_purge(timestamptz, timestamptz) SET jit = off;

@@ -2,17 +2,18 @@
 --
 -- p_changes is the beginning of a WITH list that ends with `changes`, as chat_stats_rollup_add() takes it. The
 -- caller holds the lock of the rollup's upkeep.
-CREATE OR REPLACE FUNCTION chat_stats_purged_add(p_changes text, p_counted text)
+SELECT chat_stats_install('chat_stats_purged_add', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_purged_add(p_changes text, p_counted text)
 RETURNS bigint
 LANGUAGE plpgsql
-SET search_path FROM CURRENT
 AS $function$
 DECLARE
     counted bigint;
 BEGIN
     EXECUTE 'WITH ' || p_changes || $statement$, cells AS MATERIALIZED (
         SELECT
-            c.model_id, chat_stats_day(c.bucket) AS day, chat_stats_slot(c.bucket) AS slot, c.bin,
+            c.model_id, stats_schema.chat_stats_day(c.bucket) AS day, stats_schema.chat_stats_slot(c.bucket) AS slot,
+            c.bin,
             sum(c.requests)::bigint AS requests, sum(c.successful)::bigint AS successful,
             sum(c.input_tokens) AS input_tokens, sum(c.output_tokens) AS output_tokens,
             sum(c.timed)::bigint AS timed, COALESCE(sum(c.time_ms), 0) AS time_ms, sum(c.cost_usd) AS cost_usd,
@@ -42,7 +43,7 @@ BEGIN
         WHERE n <> 0
         GROUP BY model_id, day
     ), kept AS (
-        INSERT INTO chat_stats_purged AS t (
+        INSERT INTO stats_schema.chat_stats_purged AS t (
             model_id, day,
             slots, slot_requests, slot_successful, slot_input_tokens, slot_output_tokens,
             slot_timed, slot_time_ms, slot_cost_usd,
@@ -110,5 +111,4 @@ BEGIN
     RETURN counted;
 END
 $function$;
-
-SELECT chat_stats_adopt_function('chat_stats_purged_add');
+$install$);

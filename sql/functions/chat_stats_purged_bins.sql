@@ -2,9 +2,10 @@
 -- for the buckets that begin in [p_start, p_end).
 SELECT chat_stats_claim_function('chat_stats_purged_bins');
 
-CREATE OR REPLACE FUNCTION chat_stats_purged_bins(p_start timestamptz, p_end timestamptz)
+SELECT chat_stats_install('chat_stats_purged_bins', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_purged_bins(p_start timestamptz, p_end timestamptz)
 RETURNS TABLE (
-    model_id chat_stats_deltas.model_id%TYPE,
+    model_id stats_schema.chat_stats_deltas.model_id%TYPE,
     bucket timestamptz,
     bin smallint,
     n bigint
@@ -13,20 +14,21 @@ LANGUAGE plpgsql
 STABLE
 PARALLEL SAFE
 ROWS 10
-SET search_path FROM CURRENT
 AS $function$
 #variable_conflict use_column
 BEGIN
-    IF NOT chat_stats_has_purged() THEN
+    IF NOT stats_schema.chat_stats_has_purged() THEN
         RETURN;
     END IF;
     RETURN QUERY
-    SELECT t.model_id, chat_stats_bucket_at(t.day, s.slot), s.bin, s.n
-    FROM chat_stats_purged AS t
+    SELECT t.model_id, stats_schema.chat_stats_bucket_at(t.day, s.slot), s.bin, s.n
+    FROM stats_schema.chat_stats_purged AS t
     CROSS JOIN LATERAL unnest(t.bin_slots, t.bins, t.counts) AS s (slot, bin, n)
-    WHERE (p_start IS NULL OR t.day >= chat_stats_day(p_start) AND chat_stats_bucket_at(t.day, s.slot) >= p_start)
-      AND (p_end IS NULL OR t.day <= chat_stats_day(p_end) AND chat_stats_bucket_at(t.day, s.slot) < p_end);
+
+    WHERE (p_start IS NULL OR t.day >= stats_schema.chat_stats_day(p_start)
+                               AND stats_schema.chat_stats_bucket_at(t.day, s.slot) >= p_start)
+      AND (p_end IS NULL OR t.day <= stats_schema.chat_stats_day(p_end)
+                             AND stats_schema.chat_stats_bucket_at(t.day, s.slot) < p_end);
 END
 $function$;
-
-SELECT chat_stats_adopt_function('chat_stats_purged_bins');
+$install$);

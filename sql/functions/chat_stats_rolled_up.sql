@@ -2,11 +2,12 @@
 -- are not folded yet, and from the requests themselves only the ragged edges of the range.
 SELECT chat_stats_claim_function('chat_stats_rolled_up');
 
-CREATE OR REPLACE FUNCTION chat_stats_rolled_up(
+SELECT chat_stats_install('chat_stats_rolled_up', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_rolled_up(
     p_start timestamptz, p_end timestamptz, p_provider_id text, p_model_id text
 )
 RETURNS TABLE (
-    model_id chat_stats_deltas.model_id%TYPE,
+    model_id stats_schema.chat_stats_deltas.model_id%TYPE,
     total_requests bigint,
     successful_requests bigint,
     total_input_tokens numeric,
@@ -17,7 +18,6 @@ RETURNS TABLE (
 )
 LANGUAGE plpgsql
 STABLE
-SET search_path FROM CURRENT
 AS $function$
 #variable_conflict use_column
 DECLARE
@@ -30,14 +30,14 @@ BEGIN
             sum(p.output_tokens), sum(p.timed)::bigint, sum(p.time_ms), sum(p.cost_usd)
         FROM (
             SELECT t.model_id, t.requests, t.successful, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
-            FROM chat_stats_rollup_lifetime AS t
+            FROM stats_schema.chat_stats_rollup_lifetime AS t
             UNION ALL
             SELECT t.model_id, t.requests, t.successful, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
-            FROM chat_stats_deltas AS t
+            FROM stats_schema.chat_stats_deltas AS t
         ) AS p
         WHERE all_models OR p.model_id IN (
             SELECT m.id
-            FROM models AS m
+            FROM gateway_schema.models AS m
             WHERE (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
               AND (p_model_id IS NULL OR m.id::text = p_model_id)
         )
@@ -49,21 +49,26 @@ BEGIN
     RETURN QUERY
     WITH wanted AS (
         SELECT m.id AS model_id
-        FROM models AS m
+        FROM gateway_schema.models AS m
         WHERE (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
           AND (p_model_id IS NULL OR m.id::text = p_model_id)
     ), pieces AS MATERIALIZED (
-        SELECT * FROM chat_stats_cover(p_start, p_end)
+        SELECT * FROM stats_schema.chat_stats_cover(p_start, p_end)
     ), parts AS (
-        SELECT c.sign, t.model_id, t.requests, t.successful, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+        SELECT
+            c.sign, t.model_id, t.requests, t.successful, t.input_tokens, t.output_tokens, t.timed,
+            t.time_ms, t.cost_usd
         FROM pieces AS c
-        JOIN chat_stats_rollup_months AS t ON t.month >= c.first_day AND (t.month < c.end_day OR c.end_day IS NULL)
+        JOIN stats_schema.chat_stats_rollup_months AS t
+            ON t.month >= c.first_day AND (t.month < c.end_day OR c.end_day IS NULL)
         WHERE c.tier = 'months'
           AND (all_models OR t.model_id IN (SELECT w.model_id FROM wanted AS w))
         UNION ALL
-        SELECT c.sign, t.model_id, t.requests, t.successful, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+        SELECT
+            c.sign, t.model_id, t.requests, t.successful, t.input_tokens, t.output_tokens, t.timed,
+            t.time_ms, t.cost_usd
         FROM pieces AS c
-        JOIN chat_stats_rollup_days AS t ON t.day >= c.first_day AND t.day < c.end_day
+        JOIN stats_schema.chat_stats_rollup_days AS t ON t.day >= c.first_day AND t.day < c.end_day
         WHERE c.tier = 'days'
           AND (all_models OR t.model_id IN (SELECT w.model_id FROM wanted AS w))
         UNION ALL
@@ -79,20 +84,22 @@ BEGIN
                 width_bucket((c.first_slot - 1)::smallint, t.slots) + 1 AS first,
                 width_bucket((c.end_slot - 1)::smallint, t.slots) AS last
             FROM pieces AS c
-            JOIN chat_stats_rollup_slots AS t ON t.day = c.first_day
+            JOIN stats_schema.chat_stats_rollup_slots AS t ON t.day = c.first_day
             WHERE c.tier = 'slots'
               AND (all_models OR t.model_id IN (SELECT w.model_id FROM wanted AS w))
             OFFSET 0
         ) AS t
         UNION ALL
-        SELECT c.sign, t.model_id, t.requests, t.successful, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+        SELECT
+            c.sign, t.model_id, t.requests, t.successful, t.input_tokens, t.output_tokens, t.timed,
+            t.time_ms, t.cost_usd
         FROM pieces AS c
-        JOIN chat_stats_deltas AS t ON t.bucket >= c.starts AND (t.bucket < c.ends OR c.ends IS NULL)
+        JOIN stats_schema.chat_stats_deltas AS t ON t.bucket >= c.starts AND (t.bucket < c.ends OR c.ends IS NULL)
         WHERE c.tier = 'deltas'
           AND (all_models OR t.model_id IN (SELECT w.model_id FROM wanted AS w))
         UNION ALL
         SELECT
-            r.sign, r.model_id, 1, CASE WHEN chat_stats_is_success(r.status::text) THEN 1 ELSE 0 END,
+            r.sign, r.model_id, 1, CASE WHEN stats_schema.chat_stats_is_success(concat(r.status)) THEN 1 ELSE 0 END,
             COALESCE(r.input_tokens, 0), COALESCE(r.output_tokens, 0),
             CASE WHEN r.time_ms IS NULL THEN 0 ELSE 1 END, COALESCE(r.time_ms, 0), COALESCE(r.cost_usd, 0)
         FROM pieces AS c
@@ -104,16 +111,18 @@ BEGIN
                      THEN processing_time_ms END::numeric AS time_ms,
                 CASE WHEN cost_usd BETWEEN -1000000000000000 AND 1000000000000000
                      THEN cost_usd END::numeric AS cost_usd
-            FROM chat_completion_requests
+            FROM gateway_schema.chat_completion_requests
             WHERE c.tier = 'requests' AND created_at >= c.starts AND created_at < c.ends
               AND model_id IS NOT NULL
               AND (all_models OR model_id IN (SELECT w.model_id FROM wanted AS w))
         ) AS r
         UNION ALL
         -- A bucket that was purged counts as a whole where it begins.
-        SELECT c.sign, t.model_id, t.requests, t.successful, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+        SELECT
+            c.sign, t.model_id, t.requests, t.successful, t.input_tokens, t.output_tokens, t.timed,
+            t.time_ms, t.cost_usd
         FROM pieces AS c
-        CROSS JOIN LATERAL chat_stats_purged_slots(c.starts, c.ends) AS t
+        CROSS JOIN LATERAL stats_schema.chat_stats_purged_slots(c.starts, c.ends) AS t
         WHERE c.tier = 'requests'
           AND (all_models OR t.model_id IN (SELECT w.model_id FROM wanted AS w))
     ), signed AS (
@@ -133,8 +142,7 @@ BEGIN
     HAVING sum(p.sign * p.requests) <> 0;
 END
 $function$;
-
-SELECT chat_stats_adopt_function('chat_stats_rolled_up');
+$install$);
 
 -- The planner does not know that ragged edges are short: it takes them for a ninth of the table, for which it would
 -- compile code, and where rows are not in the order of their time even read all of it.

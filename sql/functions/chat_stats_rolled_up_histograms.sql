@@ -4,13 +4,13 @@ SELECT chat_stats_claim_function('chat_stats_rolled_up_histograms');
 
 DROP FUNCTION IF EXISTS chat_stats_rolled_up_histograms(text, text, timestamptz, timestamptz, text, text, boolean);
 
-CREATE OR REPLACE FUNCTION chat_stats_rolled_up_histograms(
+SELECT chat_stats_install('chat_stats_rolled_up_histograms', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_rolled_up_histograms(
     p_group_by text, p_start timestamptz, p_end timestamptz, p_provider_id text, p_model_id text
 )
-RETURNS TABLE (member models.id%TYPE, bins smallint[], counts bigint[], total bigint)
+RETURNS TABLE (member gateway_schema.models.id%TYPE, bins smallint[], counts bigint[], total bigint)
 LANGUAGE plpgsql
 STABLE
-SET search_path FROM CURRENT
 AS $function$
 #variable_conflict use_column
 DECLARE
@@ -20,26 +20,26 @@ BEGIN
         IF p_group_by = 'model' THEN  -- nearly all of the histograms are there already as they are wanted
             RETURN QUERY
             SELECT g.member, t.bins, t.counts, t.timed
-            FROM chat_stats_groups(p_group_by, p_provider_id, p_model_id) AS g
-            JOIN chat_stats_rollup_lifetime AS t ON t.model_id = g.id
+            FROM stats_schema.chat_stats_groups(p_group_by, p_provider_id, p_model_id) AS g
+            JOIN stats_schema.chat_stats_rollup_lifetime AS t ON t.model_id = g.id
             WHERE t.timed > 0
-              AND t.model_id NOT IN (SELECT d.model_id FROM chat_stats_deltas AS d WHERE d.timed <> 0);
-            IF NOT EXISTS (SELECT FROM chat_stats_deltas AS d WHERE d.timed <> 0) THEN
+              AND t.model_id NOT IN (SELECT d.model_id FROM stats_schema.chat_stats_deltas AS d WHERE d.timed <> 0);
+            IF NOT EXISTS (SELECT FROM stats_schema.chat_stats_deltas AS d WHERE d.timed <> 0) THEN
                 RETURN;
             END IF;
         END IF;
         RETURN QUERY
         WITH groups AS MATERIALIZED (
-            SELECT * FROM chat_stats_groups(p_group_by, p_provider_id, p_model_id)
+            SELECT * FROM stats_schema.chat_stats_groups(p_group_by, p_provider_id, p_model_id)
         ), cells AS (
             SELECT g.member, unnest(t.bins) AS bin, unnest(t.counts) AS n
-            FROM chat_stats_rollup_lifetime AS t
+            FROM stats_schema.chat_stats_rollup_lifetime AS t
             JOIN groups AS g ON g.id = t.model_id
             WHERE p_group_by <> 'model'
-               OR t.model_id IN (SELECT d.model_id FROM chat_stats_deltas AS d WHERE d.timed <> 0)
+               OR t.model_id IN (SELECT d.model_id FROM stats_schema.chat_stats_deltas AS d WHERE d.timed <> 0)
             UNION ALL
-            SELECT g.member, chat_stats_bin(u.time_ms), sign(d.timed)::bigint
-            FROM chat_stats_deltas AS d
+            SELECT g.member, stats_schema.chat_stats_bin(u.time_ms), sign(d.timed)::bigint
+            FROM stats_schema.chat_stats_deltas AS d
             JOIN groups AS g ON g.id = d.model_id
             -- (One time alone is the sum, with the sign of its count.)
             CROSS JOIN LATERAL unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS u (time_ms)
@@ -59,9 +59,9 @@ BEGIN
 
     RETURN QUERY
     WITH groups AS MATERIALIZED (
-        SELECT * FROM chat_stats_groups(p_group_by, p_provider_id, p_model_id)
+        SELECT * FROM stats_schema.chat_stats_groups(p_group_by, p_provider_id, p_model_id)
     ), pieces AS MATERIALIZED (
-        SELECT * FROM chat_stats_cover(p_start, p_end)
+        SELECT * FROM stats_schema.chat_stats_cover(p_start, p_end)
     ), cells (member, bin, n) AS (
         -- Arrays are taken apart by SELECT, since FROM would put each aside first. (The groups are named twice: as an
         -- array they find the index.)
@@ -69,7 +69,8 @@ BEGIN
         FROM (
             SELECT c.sign, g.member, unnest(t.bins) AS bin, unnest(t.counts) AS n
             FROM pieces AS c
-            JOIN chat_stats_rollup_months AS t ON t.month >= c.first_day AND (t.month < c.end_day OR c.end_day IS NULL)
+            JOIN stats_schema.chat_stats_rollup_months AS t
+                ON t.month >= c.first_day AND (t.month < c.end_day OR c.end_day IS NULL)
             JOIN groups AS g ON g.id = t.model_id
             WHERE c.tier = 'months' AND (all_models OR t.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
         ) AS h
@@ -78,7 +79,7 @@ BEGIN
         FROM (
             SELECT c.sign, g.member, unnest(t.bins) AS bin, unnest(t.counts) AS n
             FROM pieces AS c
-            JOIN chat_stats_rollup_slots AS t ON t.day >= c.first_day AND t.day < c.end_day
+            JOIN stats_schema.chat_stats_rollup_slots AS t ON t.day >= c.first_day AND t.day < c.end_day
             JOIN groups AS g ON g.id = t.model_id
             WHERE c.tier = 'days' AND (all_models OR t.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
         ) AS h
@@ -93,7 +94,7 @@ BEGIN
                     width_bucket((c.first_slot - 1)::smallint, t.bin_slots) + 1 AS first,
                     width_bucket((c.end_slot - 1)::smallint, t.bin_slots) AS last
                 FROM pieces AS c
-                JOIN chat_stats_rollup_slots AS t ON t.day = c.first_day
+                JOIN stats_schema.chat_stats_rollup_slots AS t ON t.day = c.first_day
                 JOIN groups AS g ON g.id = t.model_id
                 WHERE c.tier = 'slots' AND cardinality(t.bin_slots) > 0
                   AND (all_models OR t.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
@@ -101,16 +102,16 @@ BEGIN
             ) AS t
         ) AS h
         UNION ALL
-        SELECT g.member, chat_stats_bin(u.time_ms), sign(d.timed)::bigint
+        SELECT g.member, stats_schema.chat_stats_bin(u.time_ms), sign(d.timed)::bigint
         FROM pieces AS c
-        JOIN chat_stats_deltas AS d ON d.bucket >= c.starts AND (d.bucket < c.ends OR c.ends IS NULL)
+        JOIN stats_schema.chat_stats_deltas AS d ON d.bucket >= c.starts AND (d.bucket < c.ends OR c.ends IS NULL)
         JOIN groups AS g ON g.id = d.model_id
         CROSS JOIN LATERAL unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS u (time_ms)
         WHERE c.tier = 'deltas' AND d.timed <> 0
         UNION ALL
-        SELECT g.member, chat_stats_bin(r.processing_time_ms::numeric), 1
+        SELECT g.member, stats_schema.chat_stats_bin(r.processing_time_ms::numeric), 1
         FROM pieces AS c
-        JOIN chat_completion_requests AS r ON r.created_at >= c.starts AND r.created_at < c.ends
+        JOIN gateway_schema.chat_completion_requests AS r ON r.created_at >= c.starts AND r.created_at < c.ends
         JOIN groups AS g ON g.id = r.model_id
         WHERE c.tier = 'requests' AND (all_models OR r.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
           AND r.processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
@@ -118,7 +119,7 @@ BEGIN
         -- A bucket that was purged counts as a whole where it begins.
         SELECT g.member, t.bin, t.n
         FROM pieces AS c
-        CROSS JOIN LATERAL chat_stats_purged_bins(c.starts, c.ends) AS t
+        CROSS JOIN LATERAL stats_schema.chat_stats_purged_bins(c.starts, c.ends) AS t
         JOIN groups AS g ON g.id = t.model_id
         WHERE c.tier = 'requests'
     )
@@ -133,8 +134,7 @@ BEGIN
     GROUP BY b.member;
 END
 $function$;
-
-SELECT chat_stats_adopt_function('chat_stats_rolled_up_histograms');
+$install$);
 
 -- As chat_stats_rolled_up(), and for the same reasons; and the histograms of all models and bins are in need of memory.
 ALTER FUNCTION chat_stats_rolled_up_histograms(text, timestamptz, timestamptz, text, text) SET jit = off;

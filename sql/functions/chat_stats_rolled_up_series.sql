@@ -2,12 +2,13 @@
 -- at the edges, the deltas that are not folded yet, and from the requests themselves only the ragged edges.
 SELECT chat_stats_claim_function('chat_stats_rolled_up_series');
 
-CREATE OR REPLACE FUNCTION chat_stats_rolled_up_series(
+SELECT chat_stats_install('chat_stats_rolled_up_series', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_rolled_up_series(
     p_interval text, p_timezone text, p_start timestamptz, p_end timestamptz, p_provider_id text, p_model_id text
 )
 RETURNS TABLE (
     interval_start timestamptz,
-    model_id chat_stats_deltas.model_id%TYPE,
+    model_id stats_schema.chat_stats_deltas.model_id%TYPE,
     total_requests bigint,
     successful_requests bigint,
     total_input_tokens numeric,
@@ -18,32 +19,32 @@ RETURNS TABLE (
 )
 LANGUAGE plpgsql
 STABLE
-SET search_path FROM CURRENT
 AS $function$
 #variable_conflict use_column
 DECLARE
     -- The whole buckets: [first_bucket, end_bucket).
     first_bucket timestamptz := LEAST(p_end, CASE
-        WHEN p_start > chat_stats_bucket(p_start) THEN chat_stats_bucket(p_start) + interval '15 minutes'
+        WHEN p_start > stats_schema.chat_stats_bucket(p_start)
+            THEN stats_schema.chat_stats_bucket(p_start) + interval '15 minutes'
         ELSE p_start END);
-    end_bucket timestamptz := LEAST(p_end, GREATEST(chat_stats_bucket(p_end), first_bucket));
+    end_bucket timestamptz := LEAST(p_end, GREATEST(stats_schema.chat_stats_bucket(p_end), first_bucket));
     all_models boolean := p_provider_id IS NULL AND p_model_id IS NULL;
 BEGIN
     RETURN QUERY
     WITH wanted AS (
         SELECT m.id AS model_id
-        FROM models AS m
+        FROM gateway_schema.models AS m
         WHERE (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
           AND (p_model_id IS NULL OR m.id::text = p_model_id)
     ), days AS MATERIALIZED (
-        SELECT * FROM chat_stats_series_days(p_interval, p_timezone, first_bucket, end_bucket)
+        SELECT * FROM stats_schema.chat_stats_series_days(p_interval, p_timezone, first_bucket, end_bucket)
     ), parts AS (
         -- A day or a month that lies in one interval as a whole counts by its totals; of the others each slot counts.
         SELECT
             c.interval_start, t.model_id,
             t.requests, t.successful, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
         FROM days AS c
-        JOIN chat_stats_rollup_days AS t ON t.day = c.day
+        JOIN stats_schema.chat_stats_rollup_days AS t ON t.day = c.day
         WHERE c.interval_start IS NOT NULL AND NOT c.is_month
           AND (all_models OR t.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
         UNION ALL
@@ -51,7 +52,7 @@ BEGIN
             c.interval_start, t.model_id,
             t.requests, t.successful, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
         FROM days AS c
-        JOIN chat_stats_rollup_months AS t ON t.month = c.day
+        JOIN stats_schema.chat_stats_rollup_months AS t ON t.month = c.day
         WHERE c.is_month AND (all_models OR t.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
         UNION ALL
         SELECT
@@ -65,22 +66,23 @@ BEGIN
                 unnest(t.slot_output_tokens) AS output_tokens, unnest(t.slot_timed) AS timed,
                 unnest(t.slot_time_ms) AS time_ms, unnest(t.slot_cost_usd) AS cost_usd
             FROM days AS c
-            JOIN chat_stats_rollup_slots AS t ON t.day = c.day
+            JOIN stats_schema.chat_stats_rollup_slots AS t ON t.day = c.day
             WHERE c.interval_start IS NULL
               AND (all_models OR t.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
         ) AS s
         WHERE s.slot_intervals[s.slot + 1] IS NOT NULL
         UNION ALL
         SELECT
-            chat_stats_interval_start(p_interval, d.bucket, p_timezone), d.model_id,
+            stats_schema.chat_stats_interval_start(p_interval, d.bucket, p_timezone), d.model_id,
             d.requests, d.successful, d.input_tokens, d.output_tokens, d.timed, d.time_ms, d.cost_usd
-        FROM chat_stats_deltas AS d
+        FROM stats_schema.chat_stats_deltas AS d
         WHERE d.bucket >= first_bucket AND d.bucket < end_bucket
           AND (all_models OR d.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
         UNION ALL
         SELECT
-            chat_stats_interval_start(p_interval, chat_stats_bucket(r.created_at), p_timezone), r.model_id,
-            1, CASE WHEN chat_stats_is_success(r.status::text) THEN 1 ELSE 0 END,
+            stats_schema.chat_stats_interval_start(p_interval,
+            stats_schema.chat_stats_bucket(r.created_at::timestamptz), p_timezone), r.model_id,
+            1, CASE WHEN stats_schema.chat_stats_is_success(concat(r.status)) THEN 1 ELSE 0 END,
             COALESCE(r.input_tokens, 0), COALESCE(r.output_tokens, 0),
             CASE WHEN r.time_ms IS NULL THEN 0 ELSE 1 END, COALESCE(r.time_ms, 0), COALESCE(r.cost_usd, 0)
         FROM (SELECT NULL::numeric AS cost_usd) AS absent  -- stands in for the column where it is missing
@@ -92,9 +94,11 @@ BEGIN
                 CASE WHEN cost_usd BETWEEN -1000000000000000 AND 1000000000000000
                      THEN cost_usd END::numeric AS cost_usd
             FROM (  -- apart: with OR, an index on model and time would be read for all times of the model
-                SELECT * FROM chat_completion_requests WHERE created_at >= p_start AND created_at < first_bucket
+                SELECT * FROM gateway_schema.chat_completion_requests
+                WHERE created_at >= p_start AND created_at < first_bucket
                 UNION ALL
-                SELECT * FROM chat_completion_requests WHERE created_at >= end_bucket AND created_at < p_end
+                SELECT * FROM gateway_schema.chat_completion_requests
+                WHERE created_at >= end_bucket AND created_at < p_end
             ) AS edges
             WHERE model_id IS NOT NULL
               AND (all_models OR model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
@@ -102,27 +106,28 @@ BEGIN
         UNION ALL
         -- A bucket that was purged counts as a whole where it begins.
         SELECT
-            chat_stats_interval_start(p_interval, s.bucket, p_timezone), s.model_id,
+            stats_schema.chat_stats_interval_start(p_interval, s.bucket, p_timezone), s.model_id,
             s.requests, s.successful, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
-        FROM chat_stats_purged_slots(end_bucket, p_end) AS s
+        FROM stats_schema.chat_stats_purged_slots(end_bucket, p_end) AS s
         WHERE (all_models OR s.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
         UNION ALL
         SELECT
-            chat_stats_interval_start(p_interval, s.bucket, p_timezone), s.model_id,
+            stats_schema.chat_stats_interval_start(p_interval, s.bucket, p_timezone), s.model_id,
             s.requests, s.successful, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
-        FROM chat_stats_purged_slots(p_start, first_bucket) AS s
+        FROM stats_schema.chat_stats_purged_slots(p_start, first_bucket) AS s
         WHERE (all_models OR s.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
     )
     SELECT
         p.interval_start, p.model_id, sum(p.requests)::bigint, sum(p.successful)::bigint, sum(p.input_tokens),
         sum(p.output_tokens), sum(p.timed)::bigint, sum(p.time_ms), sum(p.cost_usd)
-    FROM parts AS p (interval_start, model_id, requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd)
+    FROM parts AS p (
+        interval_start, model_id, requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd
+    )
     GROUP BY p.interval_start, p.model_id
     HAVING sum(p.requests) <> 0;
 END
 $function$;
-
-SELECT chat_stats_adopt_function('chat_stats_rolled_up_series');
+$install$);
 
 -- As chat_stats_rolled_up(), and for the same reasons.
 ALTER FUNCTION chat_stats_rolled_up_series(text, text, timestamptz, timestamptz, text, text) SET jit = off;

@@ -2,31 +2,32 @@
 -- slots of days, the deltas that are not folded yet, and from the requests themselves only the ragged edges.
 SELECT chat_stats_claim_function('chat_stats_rolled_up_series_histograms');
 
-CREATE OR REPLACE FUNCTION chat_stats_rolled_up_series_histograms(
+SELECT chat_stats_install('chat_stats_rolled_up_series_histograms', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_rolled_up_series_histograms(
     p_interval text, p_timezone text, p_group_by text,
     p_start timestamptz, p_end timestamptz, p_provider_id text, p_model_id text
 )
 RETURNS TABLE (
-    interval_start timestamptz, member models.id%TYPE, bins smallint[], counts bigint[], total bigint
+    interval_start timestamptz, member gateway_schema.models.id%TYPE, bins smallint[], counts bigint[], total bigint
 )
 LANGUAGE plpgsql
 STABLE
-SET search_path FROM CURRENT
 AS $function$
 #variable_conflict use_column
 DECLARE
     -- The whole buckets: [first_bucket, end_bucket).
     first_bucket timestamptz := LEAST(p_end, CASE
-        WHEN p_start > chat_stats_bucket(p_start) THEN chat_stats_bucket(p_start) + interval '15 minutes'
+        WHEN p_start > stats_schema.chat_stats_bucket(p_start)
+            THEN stats_schema.chat_stats_bucket(p_start) + interval '15 minutes'
         ELSE p_start END);
-    end_bucket timestamptz := LEAST(p_end, GREATEST(chat_stats_bucket(p_end), first_bucket));
+    end_bucket timestamptz := LEAST(p_end, GREATEST(stats_schema.chat_stats_bucket(p_end), first_bucket));
     all_models boolean := p_provider_id IS NULL AND p_model_id IS NULL;
 BEGIN
     RETURN QUERY
     WITH groups AS MATERIALIZED (
-        SELECT * FROM chat_stats_groups(p_group_by, p_provider_id, p_model_id)
+        SELECT * FROM stats_schema.chat_stats_groups(p_group_by, p_provider_id, p_model_id)
     ), days AS MATERIALIZED (
-        SELECT * FROM chat_stats_series_days(p_interval, p_timezone, first_bucket, end_bucket)
+        SELECT * FROM stats_schema.chat_stats_series_days(p_interval, p_timezone, first_bucket, end_bucket)
     ), edges (starts, ends) AS (
         VALUES (p_start, first_bucket), (end_bucket, p_end)
     ), cells AS (
@@ -34,14 +35,14 @@ BEGIN
         -- array they find the index.)
         SELECT c.interval_start, g.member, unnest(t.bins) AS bin, unnest(t.counts) AS n
         FROM days AS c
-        JOIN chat_stats_rollup_slots AS t ON t.day = c.day
+        JOIN stats_schema.chat_stats_rollup_slots AS t ON t.day = c.day
         JOIN groups AS g ON g.id = t.model_id
         WHERE c.interval_start IS NOT NULL AND NOT c.is_month
           AND (all_models OR t.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
         UNION ALL
         SELECT c.interval_start, g.member, unnest(t.bins), unnest(t.counts)
         FROM days AS c
-        JOIN chat_stats_rollup_months AS t ON t.month = c.day
+        JOIN stats_schema.chat_stats_rollup_months AS t ON t.month = c.day
         JOIN groups AS g ON g.id = t.model_id
         WHERE c.is_month AND (all_models OR t.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
         UNION ALL
@@ -50,34 +51,36 @@ BEGIN
             SELECT
                 c.slot_intervals, g.member, unnest(t.bin_slots) AS slot, unnest(t.bins) AS bin, unnest(t.counts) AS n
             FROM days AS c
-            JOIN chat_stats_rollup_slots AS t ON t.day = c.day
+            JOIN stats_schema.chat_stats_rollup_slots AS t ON t.day = c.day
             JOIN groups AS g ON g.id = t.model_id
             WHERE c.interval_start IS NULL AND (all_models OR t.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
         ) AS h
         WHERE h.slot_intervals[h.slot + 1] IS NOT NULL
         UNION ALL
         SELECT
-            chat_stats_interval_start(p_interval, d.bucket, p_timezone), g.member, chat_stats_bin(u.time_ms),
+            stats_schema.chat_stats_interval_start(p_interval, d.bucket, p_timezone), g.member,
+            stats_schema.chat_stats_bin(u.time_ms),
             sign(d.timed)::bigint
-        FROM chat_stats_deltas AS d
+        FROM stats_schema.chat_stats_deltas AS d
         JOIN groups AS g ON g.id = d.model_id
         -- (One time alone is the sum, with the sign of its count.)
         CROSS JOIN LATERAL unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS u (time_ms)
         WHERE d.timed <> 0 AND d.bucket >= first_bucket AND d.bucket < end_bucket
         UNION ALL
         SELECT
-            chat_stats_interval_start(p_interval, chat_stats_bucket(r.created_at), p_timezone), g.member,
-            chat_stats_bin(r.processing_time_ms::numeric), 1
+            stats_schema.chat_stats_interval_start(p_interval,
+            stats_schema.chat_stats_bucket(r.created_at::timestamptz), p_timezone), g.member,
+            stats_schema.chat_stats_bin(r.processing_time_ms::numeric), 1
         FROM edges AS e
-        JOIN chat_completion_requests AS r ON r.created_at >= e.starts AND r.created_at < e.ends
+        JOIN gateway_schema.chat_completion_requests AS r ON r.created_at >= e.starts AND r.created_at < e.ends
         JOIN groups AS g ON g.id = r.model_id
         WHERE (all_models OR r.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
           AND r.processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
         UNION ALL
         -- A bucket that was purged counts as a whole where it begins.
-        SELECT chat_stats_interval_start(p_interval, t.bucket, p_timezone), g.member, t.bin, t.n
+        SELECT stats_schema.chat_stats_interval_start(p_interval, t.bucket, p_timezone), g.member, t.bin, t.n
         FROM edges AS e
-        CROSS JOIN LATERAL chat_stats_purged_bins(e.starts, e.ends) AS t
+        CROSS JOIN LATERAL stats_schema.chat_stats_purged_bins(e.starts, e.ends) AS t
         JOIN groups AS g ON g.id = t.model_id
     )
     SELECT b.interval_start, b.member, array_agg(b.bin), array_agg(b.n), sum(b.n)::bigint
@@ -91,8 +94,7 @@ BEGIN
     GROUP BY b.interval_start, b.member;
 END
 $function$;
-
-SELECT chat_stats_adopt_function('chat_stats_rolled_up_series_histograms');
+$install$);
 
 -- As chat_stats_rolled_up_histograms(), and for the same reasons.
 ALTER FUNCTION chat_stats_rolled_up_series_histograms(text, text, text, timestamptz, timestamptz, text, text)

@@ -7,10 +7,10 @@
 -- differences that are repaired) share what becomes of them, and each is planned for its own size.
 --
 -- The caller holds the lock that keeps two of these apart: see chat_stats_fold() and chat_stats_rollup_repair().
-CREATE OR REPLACE FUNCTION chat_stats_rollup_add(p_changes text, p_counted text)
+SELECT chat_stats_install('chat_stats_rollup_add', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_rollup_add(p_changes text, p_counted text)
 RETURNS bigint
 LANGUAGE plpgsql
-SET search_path FROM CURRENT
 AS $function$
 DECLARE
     counted bigint;
@@ -52,14 +52,14 @@ BEGIN
         FULL JOIN bin_arrays AS b USING (model_id, day)
     ), month_sums AS MATERIALIZED (
         SELECT
-            model_id, chat_stats_month(day) AS month,
+            model_id, stats_schema.chat_stats_month(day) AS month,
             sum(requests)::bigint AS requests, sum(successful)::bigint AS successful,
             sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens,
             sum(timed)::bigint AS timed, sum(time_ms) AS time_ms, sum(cost_usd) AS cost_usd
         FROM day_changes
         GROUP BY 1, 2
     ), month_cells AS MATERIALIZED (
-        SELECT model_id, chat_stats_month(day) AS month, bin, sum(n)::bigint AS n
+        SELECT model_id, stats_schema.chat_stats_month(day) AS month, bin, sum(n)::bigint AS n
         FROM cells
         GROUP BY 1, 2, 3
         HAVING sum(n) <> 0
@@ -82,7 +82,7 @@ BEGIN
         ) AS b
         GROUP BY model_id
     ), slots AS (
-        INSERT INTO chat_stats_rollup_slots AS t (
+        INSERT INTO stats_schema.chat_stats_rollup_slots AS t (
             model_id, day,
             slots, slot_requests, slot_successful, slot_input_tokens, slot_output_tokens,
             slot_timed, slot_time_ms, slot_cost_usd,
@@ -149,7 +149,7 @@ BEGIN
                 ) AS m
             )
     ), days AS (
-        INSERT INTO chat_stats_rollup_days AS t (
+        INSERT INTO stats_schema.chat_stats_rollup_days AS t (
             model_id, day, requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd
         )
         SELECT model_id, day, requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd
@@ -163,7 +163,7 @@ BEGIN
             time_ms = t.time_ms + excluded.time_ms,
             cost_usd = t.cost_usd + excluded.cost_usd
     ), months AS (
-        INSERT INTO chat_stats_rollup_months AS t (
+        INSERT INTO stats_schema.chat_stats_rollup_months AS t (
             model_id, month,
             requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd, bins, counts
         )
@@ -198,7 +198,7 @@ BEGIN
                 ) AS h
             )
     ), lifetime AS (
-        INSERT INTO chat_stats_rollup_lifetime AS t (
+        INSERT INTO stats_schema.chat_stats_rollup_lifetime AS t (
             model_id, requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd, bins, counts
         )
         SELECT
@@ -237,5 +237,4 @@ BEGIN
     RETURN counted;
 END
 $function$;
-
-SELECT chat_stats_adopt_function('chat_stats_rollup_add');
+$install$);

@@ -4,11 +4,11 @@
 --
 -- A text: as rows of a function, hundreds of thousands of requests would pass through a temporary file. The
 -- requests are summed up first, by themselves and in their own types, since that is where nearly all rows are.
-CREATE OR REPLACE FUNCTION chat_stats_rollup_changes(p_start timestamptz, p_end timestamptz)
+SELECT chat_stats_install('chat_stats_rollup_changes', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_rollup_changes(p_start timestamptz, p_end timestamptz)
 RETURNS text
 LANGUAGE plpgsql
 STABLE
-SET search_path FROM CURRENT
 AS $function$
 DECLARE
     in_range text := CASE
@@ -21,19 +21,21 @@ BEGIN
         $changes$
         sorted AS MATERIALIZED (  -- once, in an order that serves the sums and the histograms
             SELECT
-                r.model_id, chat_stats_day(r.bucket) AS day, chat_stats_slot(r.bucket) AS slot,
-                chat_stats_bin(r.time_ms) AS bin,
-                chat_stats_is_success(r.status::text) AS successful,
+                r.model_id, stats_schema.chat_stats_day(r.bucket) AS day,
+                stats_schema.chat_stats_slot(r.bucket) AS slot,
+                stats_schema.chat_stats_bin(r.time_ms) AS bin,
+                stats_schema.chat_stats_is_success(concat(r.status)) AS successful,
                 r.input_tokens, r.output_tokens, r.time_ms, r.cost_usd
             FROM (SELECT NULL::numeric AS cost_usd) AS absent  -- where the column is missing
             CROSS JOIN LATERAL (
                 SELECT
-                    model_id, chat_stats_bucket(created_at) AS bucket, status, input_tokens, output_tokens,
+                    model_id, stats_schema.chat_stats_bucket(created_at::timestamptz) AS bucket, status, input_tokens,
+                    output_tokens,
                     CASE WHEN processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
                          THEN processing_time_ms END::numeric AS time_ms,
                     CASE WHEN cost_usd BETWEEN -1000000000000000 AND 1000000000000000
                          THEN cost_usd END::numeric AS cost_usd
-                FROM chat_completion_requests
+                FROM gateway_schema.chat_completion_requests
                 WHERE model_id IS NOT NULL AND %1$s
             ) AS r
             ORDER BY 1, 2, 3, 4
@@ -59,7 +61,7 @@ BEGIN
                 SELECT
                     t.model_id, t.day, s.slot, s.requests, s.successful, s.input_tokens, s.output_tokens, s.timed,
                     s.time_ms, s.cost_usd
-                FROM chat_stats_rollup_slots AS t
+                FROM stats_schema.chat_stats_rollup_slots AS t
                 CROSS JOIN LATERAL unnest(
                     t.slots, t.slot_requests, t.slot_successful, t.slot_input_tokens, t.slot_output_tokens,
                     t.slot_timed, t.slot_time_ms, t.slot_cost_usd
@@ -69,7 +71,7 @@ BEGIN
                 SELECT
                     t.model_id, t.day, s.slot, -s.requests, -s.successful, -s.input_tokens, -s.output_tokens, -s.timed,
                     -s.time_ms, -s.cost_usd
-                FROM chat_stats_purged AS t
+                FROM stats_schema.chat_stats_purged AS t
                 CROSS JOIN LATERAL unnest(
                     t.slots, t.slot_requests, t.slot_successful, t.slot_input_tokens, t.slot_output_tokens,
                     t.slot_timed, t.slot_time_ms, t.slot_cost_usd
@@ -77,9 +79,10 @@ BEGIN
                 WHERE t.day BETWEEN %3$L AND %4$L AND %2$s
                 UNION ALL
                 SELECT
-                    d.model_id, chat_stats_day(d.bucket), chat_stats_slot(d.bucket), d.requests, d.successful,
+                    d.model_id, stats_schema.chat_stats_day(d.bucket), stats_schema.chat_stats_slot(d.bucket),
+                    d.requests, d.successful,
                     d.input_tokens, d.output_tokens, d.timed, d.time_ms, d.cost_usd
-                FROM chat_stats_deltas AS d
+                FROM stats_schema.chat_stats_deltas AS d
                 WHERE %5$s
             ) AS k
             GROUP BY 1, 2, 3
@@ -114,25 +117,26 @@ BEGIN
                     SELECT b.model_id, b.day, b.slot, b.bin, sum(b.n)::bigint AS n
                     FROM (
                         SELECT t.model_id, t.day, s.slot, s.bin, s.n
-                        FROM chat_stats_rollup_slots AS t
+                        FROM stats_schema.chat_stats_rollup_slots AS t
                         CROSS JOIN LATERAL unnest(t.bin_slots, t.bins, t.counts) AS s (slot, bin, n)
                         WHERE t.day BETWEEN %3$L AND %4$L AND %2$s
                         UNION ALL
                         SELECT t.model_id, t.day, s.slot, s.bin, -s.n
-                        FROM chat_stats_purged AS t
+                        FROM stats_schema.chat_stats_purged AS t
                         CROSS JOIN LATERAL unnest(t.bin_slots, t.bins, t.counts) AS s (slot, bin, n)
                         WHERE t.day BETWEEN %3$L AND %4$L AND %2$s
                         UNION ALL
                         SELECT
-                            d.model_id, chat_stats_day(d.bucket), chat_stats_slot(d.bucket),
-                            chat_stats_bin(CASE WHEN d.timed > 0 THEN d.time_ms ELSE -d.time_ms END), d.timed
-                        FROM chat_stats_deltas AS d
+                            d.model_id, stats_schema.chat_stats_day(d.bucket), stats_schema.chat_stats_slot(d.bucket),
+                            stats_schema.chat_stats_bin(CASE WHEN d.timed > 0 THEN d.time_ms ELSE -d.time_ms END),
+                            d.timed
+                        FROM stats_schema.chat_stats_deltas AS d
                         WHERE d.times IS NULL AND d.timed <> 0 AND %5$s
                         UNION ALL
                         SELECT
-                            d.model_id, chat_stats_day(d.bucket), chat_stats_slot(d.bucket),
-                            chat_stats_bin(u.time_ms), sign(d.timed)::bigint
-                        FROM chat_stats_deltas AS d
+                            d.model_id, stats_schema.chat_stats_day(d.bucket), stats_schema.chat_stats_slot(d.bucket),
+                            stats_schema.chat_stats_bin(u.time_ms), sign(d.timed)::bigint
+                        FROM stats_schema.chat_stats_deltas AS d
                         CROSS JOIN LATERAL unnest(d.times) AS u (time_ms)
                         WHERE d.times IS NOT NULL AND %5$s
                     ) AS b
@@ -156,10 +160,9 @@ BEGIN
         $changes$,
         format(in_range, 'created_at'),
         -- (Where somebody made the arrays of unequal length, there are numbers without a slot: they are to go.)
-        format(in_range, 'chat_stats_bucket_at(t.day, COALESCE(s.slot, 0::smallint))'),
-        chat_stats_day(p_start), chat_stats_day(p_end), format(in_range, 'd.bucket')
+        format(in_range, 'stats_schema.chat_stats_bucket_at(t.day, COALESCE(s.slot, 0::smallint))'),
+        stats_schema.chat_stats_day(p_start), stats_schema.chat_stats_day(p_end), format(in_range, 'd.bucket')
     );
 END
 $function$;
-
-SELECT chat_stats_adopt_function('chat_stats_rollup_changes');
+$install$);

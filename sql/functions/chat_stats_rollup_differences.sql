@@ -3,9 +3,10 @@
 -- without created_at.
 SELECT chat_stats_claim_function('chat_stats_rollup_differences');
 
-CREATE OR REPLACE FUNCTION chat_stats_rollup_differences(p_start timestamptz, p_end timestamptz)
+SELECT chat_stats_install('chat_stats_rollup_differences', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_rollup_differences(p_start timestamptz, p_end timestamptz)
 RETURNS TABLE (
-    model_id chat_stats_deltas.model_id%TYPE,
+    model_id stats_schema.chat_stats_deltas.model_id%TYPE,
     bucket timestamptz,
     requests bigint,
     successful bigint,
@@ -19,12 +20,11 @@ RETURNS TABLE (
 )
 LANGUAGE plpgsql
 STABLE
-SET search_path FROM CURRENT
 AS $function$
 BEGIN
-    RETURN QUERY EXECUTE 'WITH ' || chat_stats_rollup_changes(p_start, p_end) || $differences$
+    RETURN QUERY EXECUTE 'WITH ' || stats_schema.chat_stats_rollup_changes(p_start, p_end) || $differences$
         SELECT
-            model_id, chat_stats_bucket_at(day, slot),
+            model_id, stats_schema.chat_stats_bucket_at(day, slot),
             COALESCE(s.requests, 0), COALESCE(s.successful, 0), COALESCE(s.input_tokens, 0),
             COALESCE(s.output_tokens, 0), COALESCE(s.timed, 0), COALESCE(s.time_ms, 0), COALESCE(s.cost_usd, 0),
             h.bins, h.counts
@@ -37,8 +37,7 @@ BEGIN
     $differences$;
 END
 $function$;
-
-SELECT chat_stats_adopt_function('chat_stats_rollup_differences');
+$install$);
 
 -- As chat_stats_rollup_repair(), and for the same reasons.
 ALTER FUNCTION chat_stats_rollup_differences(timestamptz, timestamptz) SET work_mem = '64MB';

@@ -11,12 +11,12 @@
 -- of its own only, and what they share, months and lifetimes, it adds to in the same order.
 DROP FUNCTION IF EXISTS chat_stats_rollup_repair(timestamptz, timestamptz);
 
-CREATE OR REPLACE FUNCTION chat_stats_rollup_repair(
+SELECT chat_stats_install('chat_stats_rollup_repair', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_rollup_repair(
     p_start timestamptz, p_end timestamptz, p_beside boolean DEFAULT false
 )
 RETURNS bigint
 LANGUAGE plpgsql
-SET search_path FROM CURRENT
 AS $function$
 BEGIN
     IF p_beside THEN
@@ -24,12 +24,11 @@ BEGIN
     ELSE
         PERFORM pg_advisory_xact_lock(1668510835, 3);
     END IF;
-    LOCK TABLE chat_completion_requests IN ACCESS SHARE MODE;
-    RETURN chat_stats_rollup_add(chat_stats_rollup_changes(p_start, p_end), 'differing');
+    LOCK TABLE gateway_schema.chat_completion_requests IN ACCESS SHARE MODE;
+    RETURN stats_schema.chat_stats_rollup_add(stats_schema.chat_stats_rollup_changes(p_start, p_end), 'differing');
 END
 $function$;
-
-SELECT chat_stats_adopt_function('chat_stats_rollup_repair');
+$install$);
 
 -- It handles hundreds of thousands of rows at once, in nearly as many groups: sorting them takes less memory
 -- and time than hashing, and neither may spill to disk.

@@ -1,10 +1,10 @@
 -- A sum as bigint. SUM of a bigint is numeric, and a sum beyond bigint's range is shown as its limit:
 -- one absurd row must not fail every statistic.
-CREATE OR REPLACE FUNCTION chat_stats_saturate(p_sum numeric)
+SELECT chat_stats_install('chat_stats_saturate', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_saturate(p_sum numeric)
 RETURNS bigint
 LANGUAGE sql
 IMMUTABLE
 PARALLEL SAFE
-AS $function$
-    SELECT LEAST(GREATEST(COALESCE(p_sum, 0), -9223372036854775808), 9223372036854775807)::bigint
-$function$;
+RETURN LEAST(GREATEST(COALESCE(p_sum, 0), -9223372036854775808), 9223372036854775807)::bigint;
+$install$);

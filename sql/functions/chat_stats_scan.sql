@@ -3,11 +3,12 @@
 -- text, since ids may be uuid, int or bigint) narrow it down.
 SELECT chat_stats_claim_function('chat_stats_scan');
 
-CREATE OR REPLACE FUNCTION chat_stats_scan(
+SELECT chat_stats_install('chat_stats_scan', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_scan(
     p_start timestamptz, p_end timestamptz, p_provider_id text, p_model_id text
 )
 RETURNS TABLE (
-    model_id chat_stats_deltas.model_id%TYPE,
+    model_id stats_schema.chat_stats_deltas.model_id%TYPE,
     total_requests bigint,
     successful_requests bigint,
     total_input_tokens numeric,
@@ -18,7 +19,6 @@ RETURNS TABLE (
 )
 LANGUAGE plpgsql
 STABLE
-SET search_path FROM CURRENT
 AS $function$
 #variable_conflict use_column
 BEGIN
@@ -30,7 +30,9 @@ BEGIN
         SELECT
             u.model_id,
             sum(u.requests)::bigint AS requests,
-            COALESCE(sum(u.requests) FILTER (WHERE chat_stats_is_success(u.status::text)), 0)::bigint AS successful,
+            COALESCE(sum(u.requests) FILTER (
+                WHERE stats_schema.chat_stats_is_success(concat(u.status))
+            ), 0)::bigint AS successful,
             COALESCE(sum(u.input_tokens), 0) AS input_tokens,
             COALESCE(sum(u.output_tokens), 0) AS output_tokens,
             sum(u.timed)::bigint AS timed,
@@ -57,12 +59,12 @@ BEGIN
             FROM (SELECT NULL::numeric AS cost_usd) AS absent  -- stands in for the column where it is missing
             CROSS JOIN LATERAL (
                 SELECT model_id, status, input_tokens, output_tokens, processing_time_ms, cost_usd
-                FROM chat_completion_requests
+                FROM gateway_schema.chat_completion_requests
                 WHERE (p_start IS NULL OR created_at >= p_start)
                   AND (p_end IS NULL OR created_at < p_end)
                   AND (p_provider_id IS NULL AND p_model_id IS NULL
                        OR model_id = ANY (ARRAY(
-                           SELECT m.id FROM models AS m
+                           SELECT m.id FROM gateway_schema.models AS m
                            WHERE (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
                              AND (p_model_id IS NULL OR m.id::text = p_model_id)
                        )))
@@ -74,10 +76,10 @@ BEGIN
         UNION ALL
         SELECT
             s.model_id, s.requests, s.successful, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
-        FROM chat_stats_purged_slots(p_start, p_end) AS s
+        FROM stats_schema.chat_stats_purged_slots(p_start, p_end) AS s
         WHERE p_provider_id IS NULL AND p_model_id IS NULL
            OR s.model_id IN (
-               SELECT m.id FROM models AS m
+               SELECT m.id FROM gateway_schema.models AS m
                WHERE (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
                  AND (p_model_id IS NULL OR m.id::text = p_model_id)
            )
@@ -86,5 +88,4 @@ BEGIN
     HAVING sum(t.requests) <> 0;
 END
 $function$;
-
-SELECT chat_stats_adopt_function('chat_stats_scan');
+$install$);

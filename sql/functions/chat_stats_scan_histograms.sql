@@ -6,27 +6,28 @@ SELECT chat_stats_claim_function('chat_stats_scan_histograms');
 
 DROP FUNCTION IF EXISTS chat_stats_scan_histograms(text, text, timestamptz, timestamptz, text, text, boolean);
 
-CREATE OR REPLACE FUNCTION chat_stats_scan_histograms(
+SELECT chat_stats_install('chat_stats_scan_histograms', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_scan_histograms(
     p_interval text, p_timezone text, p_group_by text,
     p_start timestamptz, p_end timestamptz, p_provider_id text, p_model_id text
 )
 RETURNS TABLE (
-    interval_start timestamptz, member models.id%TYPE, bins smallint[], counts bigint[], total bigint
+    interval_start timestamptz, member gateway_schema.models.id%TYPE, bins smallint[], counts bigint[], total bigint
 )
 LANGUAGE plpgsql
 STABLE
-SET search_path FROM CURRENT
 AS $function$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
     WITH groups AS MATERIALIZED (
-        SELECT * FROM chat_stats_groups(p_group_by, p_provider_id, p_model_id)
+        SELECT * FROM stats_schema.chat_stats_groups(p_group_by, p_provider_id, p_model_id)
     ), cells (interval_start, model_id, bin, n) AS (
         SELECT
-            chat_stats_interval_start(p_interval, chat_stats_bucket(r.created_at), p_timezone), r.model_id,
-            chat_stats_bin(r.processing_time_ms::numeric), count(*)
-        FROM chat_completion_requests AS r
+            stats_schema.chat_stats_interval_start(p_interval,
+            stats_schema.chat_stats_bucket(r.created_at::timestamptz), p_timezone), r.model_id,
+            stats_schema.chat_stats_bin(r.processing_time_ms::numeric), count(*)
+        FROM gateway_schema.chat_completion_requests AS r
         WHERE (p_start IS NULL OR r.created_at >= p_start)
           AND (p_end IS NULL OR r.created_at < p_end)
           AND (p_provider_id IS NULL AND p_model_id IS NULL OR r.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
@@ -34,8 +35,8 @@ BEGIN
           AND r.processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
         GROUP BY 1, 2, 3
         UNION ALL
-        SELECT chat_stats_interval_start(p_interval, t.bucket, p_timezone), t.model_id, t.bin, t.n
-        FROM chat_stats_purged_bins(p_start, p_end) AS t
+        SELECT stats_schema.chat_stats_interval_start(p_interval, t.bucket, p_timezone), t.model_id, t.bin, t.n
+        FROM stats_schema.chat_stats_purged_bins(p_start, p_end) AS t
     )
     SELECT b.interval_start, b.member, array_agg(b.bin), array_agg(b.n), sum(b.n)::bigint
     FROM (
@@ -49,8 +50,7 @@ BEGIN
     GROUP BY b.interval_start, b.member;
 END
 $function$;
-
-SELECT chat_stats_adopt_function('chat_stats_scan_histograms');
+$install$);
 
 ALTER FUNCTION chat_stats_scan_histograms(text, text, text, timestamptz, timestamptz, text, text)
     SET work_mem = '32MB';  -- for the histograms of all models

@@ -2,12 +2,13 @@
 -- were purged (whose buckets count as a whole where they begin).
 SELECT chat_stats_claim_function('chat_stats_scan_series');
 
-CREATE OR REPLACE FUNCTION chat_stats_scan_series(
+SELECT chat_stats_install('chat_stats_scan_series', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_scan_series(
     p_interval text, p_timezone text, p_start timestamptz, p_end timestamptz, p_provider_id text, p_model_id text
 )
 RETURNS TABLE (
     interval_start timestamptz,
-    model_id chat_stats_deltas.model_id%TYPE,
+    model_id stats_schema.chat_stats_deltas.model_id%TYPE,
     total_requests bigint,
     successful_requests bigint,
     total_input_tokens numeric,
@@ -18,7 +19,6 @@ RETURNS TABLE (
 )
 LANGUAGE plpgsql
 STABLE
-SET search_path FROM CURRENT
 AS $function$
 #variable_conflict use_column
 BEGIN
@@ -31,7 +31,7 @@ BEGIN
             u.interval_start,
             u.model_id,
             u.requests,
-            CASE WHEN chat_stats_is_success(u.status::text) THEN u.requests ELSE 0 END AS successful,
+            CASE WHEN stats_schema.chat_stats_is_success(concat(u.status)) THEN u.requests ELSE 0 END AS successful,
             COALESCE(u.input_tokens, 0) AS input_tokens,
             COALESCE(u.output_tokens, 0) AS output_tokens,
             u.timed,
@@ -39,7 +39,8 @@ BEGIN
             COALESCE(u.cost_usd, 0) AS cost_usd
         FROM (
             SELECT
-                chat_stats_interval_start(p_interval, chat_stats_bucket(r.created_at), p_timezone) AS interval_start,
+                stats_schema.chat_stats_interval_start(p_interval,
+                stats_schema.chat_stats_bucket(r.created_at::timestamptz), p_timezone) AS interval_start,
                 r.model_id,
                 r.status,
                 count(*) AS requests,
@@ -58,11 +59,11 @@ BEGIN
             FROM (SELECT NULL::numeric AS cost_usd) AS absent  -- stands in for the column where it is missing
             CROSS JOIN LATERAL (
                 SELECT model_id, created_at, status, input_tokens, output_tokens, processing_time_ms, cost_usd
-                FROM chat_completion_requests
+                FROM gateway_schema.chat_completion_requests
                 WHERE created_at >= p_start AND created_at < p_end
                   AND (p_provider_id IS NULL AND p_model_id IS NULL
                        OR model_id = ANY (ARRAY(
-                           SELECT m.id FROM models AS m
+                           SELECT m.id FROM gateway_schema.models AS m
                            WHERE (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
                              AND (p_model_id IS NULL OR m.id::text = p_model_id)
                        )))
@@ -72,12 +73,12 @@ BEGIN
         ) AS u
         UNION ALL
         SELECT
-            chat_stats_interval_start(p_interval, s.bucket, p_timezone), s.model_id,
+            stats_schema.chat_stats_interval_start(p_interval, s.bucket, p_timezone), s.model_id,
             s.requests, s.successful, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
-        FROM chat_stats_purged_slots(p_start, p_end) AS s
+        FROM stats_schema.chat_stats_purged_slots(p_start, p_end) AS s
         WHERE p_provider_id IS NULL AND p_model_id IS NULL
            OR s.model_id IN (
-               SELECT m.id FROM models AS m
+               SELECT m.id FROM gateway_schema.models AS m
                WHERE (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
                  AND (p_model_id IS NULL OR m.id::text = p_model_id)
            )
@@ -86,5 +87,4 @@ BEGIN
     HAVING sum(t.requests) <> 0;
 END
 $function$;
-
-SELECT chat_stats_adopt_function('chat_stats_scan_series');
+$install$);

@@ -2,12 +2,13 @@
 -- read, else from a scan. Intervals without requests have no row.
 SELECT chat_stats_claim_function('chat_stats_series');
 
-CREATE OR REPLACE FUNCTION chat_stats_series(
+SELECT chat_stats_install('chat_stats_series', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_series(
     p_interval text, p_timezone text, p_start timestamptz, p_end timestamptz, p_provider_id text, p_model_id text
 )
 RETURNS TABLE (
     interval_start timestamptz,
-    model_id chat_stats_deltas.model_id%TYPE,
+    model_id stats_schema.chat_stats_deltas.model_id%TYPE,
     total_requests bigint,
     successful_requests bigint,
     total_input_tokens numeric,
@@ -18,21 +19,19 @@ RETURNS TABLE (
 )
 LANGUAGE plpgsql
 STABLE
-SET search_path FROM CURRENT
 AS $function$
 BEGIN
     IF p_start >= p_end THEN
         RETURN;
-    ELSIF chat_stats_rollup_ready() THEN
-        RETURN QUERY SELECT * FROM chat_stats_rolled_up_series(
+    ELSIF stats_schema.chat_stats_rollup_ready() THEN
+        RETURN QUERY SELECT * FROM stats_schema.chat_stats_rolled_up_series(
             p_interval, p_timezone, p_start, p_end, p_provider_id, p_model_id
         );
     ELSE
-        RETURN QUERY SELECT * FROM chat_stats_scan_series(
+        RETURN QUERY SELECT * FROM stats_schema.chat_stats_scan_series(
             p_interval, p_timezone, p_start, p_end, p_provider_id, p_model_id
         );
     END IF;
 END
 $function$;
-
-SELECT chat_stats_adopt_function('chat_stats_series');
+$install$);

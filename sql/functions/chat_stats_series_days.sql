@@ -5,19 +5,19 @@
 --
 -- Of intervals of months, one row stands for a whole month of UTC that lies in one of them: is_month, and day is its
 -- first.
-CREATE OR REPLACE FUNCTION chat_stats_series_days(
+SELECT chat_stats_install('chat_stats_series_days', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_series_days(
     p_interval text, p_timezone text, p_start timestamptz, p_end timestamptz
 )
 RETURNS TABLE (day date, is_month boolean, interval_start timestamptz, slot_intervals timestamptz[])
 LANGUAGE plpgsql
 STABLE
 ROWS 30
-SET search_path FROM CURRENT
 AS $function$
 #variable_conflict use_column
 DECLARE
-    first_day timestamp := chat_stats_day(p_start);
-    last_day timestamp := chat_stats_day(p_end - interval '15 minutes');
+    first_day timestamp := stats_schema.chat_stats_day(p_start);
+    last_day timestamp := stats_schema.chat_stats_day(p_end - interval '15 minutes');
 BEGIN
     IF p_start >= p_end THEN
         RETURN;
@@ -28,7 +28,9 @@ BEGIN
         FROM generate_series(first_day, last_day, interval '1 day') AS n (day)
         UNION ALL
         SELECT n.day, true, n.day + interval '1 month'
-        FROM generate_series(chat_stats_month(first_day::date)::timestamp, last_day, interval '1 month') AS n (day)
+        FROM generate_series(stats_schema.chat_stats_month(
+            first_day::date)::timestamp, last_day, interval '1 month') AS n (day
+        )
         WHERE p_interval = '1mo'
     ), bounded AS (
         SELECT u.day::date AS day, u.is_month, u.day AT TIME ZONE 'UTC' AS starts, u.next AT TIME ZONE 'UTC' AS ends
@@ -37,25 +39,25 @@ BEGIN
         SELECT
             b.*,
             p_interval IN ('1d', '1w', '1mo') AND b.starts >= p_start AND b.ends <= p_end
-            AND chat_stats_interval_start(p_interval, b.starts, p_timezone)
-                = chat_stats_interval_start(p_interval, b.ends - interval '15 minutes', p_timezone) AS whole
+            AND stats_schema.chat_stats_interval_start(p_interval, b.starts, p_timezone)
+                = stats_schema.chat_stats_interval_start(p_interval, b.ends - interval '15 minutes', p_timezone)
+                    AS whole
         FROM bounded AS b
     )
     SELECT
         j.day,
         j.is_month,
-        CASE WHEN j.whole THEN chat_stats_interval_start(p_interval, j.starts, p_timezone) END,
+        CASE WHEN j.whole THEN stats_schema.chat_stats_interval_start(p_interval, j.starts, p_timezone) END,
         CASE WHEN NOT j.whole THEN ARRAY(
             SELECT CASE WHEN s.bucket >= p_start AND s.bucket < p_end
-                        THEN chat_stats_interval_start(p_interval, s.bucket, p_timezone) END
+                        THEN stats_schema.chat_stats_interval_start(p_interval, s.bucket, p_timezone) END
             FROM generate_series(j.starts, j.ends - interval '15 minutes', interval '15 minutes') AS s (bucket)
             ORDER BY s.bucket
         ) END
     FROM judged AS j
     WHERE CASE WHEN j.is_month THEN j.whole ELSE NOT EXISTS (
-        SELECT FROM judged AS m WHERE m.is_month AND m.whole AND m.day = chat_stats_month(j.day)
+        SELECT FROM judged AS m WHERE m.is_month AND m.whole AND m.day = stats_schema.chat_stats_month(j.day)
     ) END;
 END
 $function$;
-
-SELECT chat_stats_adopt_function('chat_stats_series_days');
+$install$);

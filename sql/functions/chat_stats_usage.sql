@@ -5,15 +5,16 @@
 -- total_cost_usd is NULL where the requests have no cost_usd column.
 SELECT chat_stats_claim_function('chat_stats_usage');
 
-CREATE OR REPLACE FUNCTION chat_stats_usage(
+SELECT chat_stats_install('chat_stats_usage', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_usage(
     p_start timestamptz, p_end timestamptz, p_provider_id text DEFAULT NULL, p_model_id text DEFAULT NULL
 )
 RETURNS TABLE (
-    model_id models.id%TYPE,
+    model_id gateway_schema.models.id%TYPE,
     model_identifier text,
     model_name text,
     provider_model_id text,
-    provider_id providers.id%TYPE,
+    provider_id gateway_schema.providers.id%TYPE,
     provider_name text,
     provider_slug text,
     total_requests bigint,
@@ -26,7 +27,6 @@ RETURNS TABLE (
 )
 LANGUAGE plpgsql
 STABLE
-SET search_path FROM CURRENT
 AS $function$
 #variable_conflict use_column
 BEGIN
@@ -47,9 +47,9 @@ BEGIN
             SELECT
                 id, provider_id, model_name, provider_model_id,
                 COALESCE(model_id::text, provider_model_id::text) AS model_identifier
-            FROM models
+            FROM gateway_schema.models
         ) AS m
-        JOIN providers AS p ON p.id = m.provider_id
+        JOIN gateway_schema.providers AS p ON p.id = m.provider_id
         WHERE (p_provider_id IS NULL OR p.id::text = p_provider_id)
           AND (p_model_id IS NULL OR m.id::text = p_model_id)
     )
@@ -58,11 +58,10 @@ BEGIN
         c.provider_id, c.provider_name, c.provider_slug,
         u.total_requests, u.successful_requests, u.total_input_tokens, u.total_output_tokens,
         u.timed_requests, u.total_processing_time_ms,
-        CASE WHEN (SELECT chat_stats_has_cost()) THEN u.total_cost_usd END
-    FROM chat_stats_totals(p_start, p_end, p_provider_id, p_model_id) AS u
+        CASE WHEN (SELECT stats_schema.chat_stats_has_cost()) THEN u.total_cost_usd END
+    FROM stats_schema.chat_stats_totals(p_start, p_end, p_provider_id, p_model_id) AS u
     JOIN catalogue AS c ON c.model_id = u.model_id
     ORDER BY u.total_requests DESC, c.model_id;
 END
 $function$;
-
-SELECT chat_stats_adopt_function('chat_stats_usage');
+$install$);

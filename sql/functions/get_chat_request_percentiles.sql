@@ -4,7 +4,8 @@
 -- Up to a microsecond, and below 0, a time counts as 0.
 SELECT chat_stats_claim_function('get_chat_request_percentiles');
 
-CREATE OR REPLACE FUNCTION get_chat_request_percentiles(
+SELECT chat_stats_install('get_chat_request_percentiles', $install$
+CREATE OR REPLACE FUNCTION stats_schema.get_chat_request_percentiles(
     p_group_by text DEFAULT 'none',
     p_start timestamptz DEFAULT NULL,
     p_end timestamptz DEFAULT NULL,
@@ -20,7 +21,6 @@ RETURNS TABLE (
 )
 LANGUAGE plpgsql
 STABLE
-SET search_path FROM CURRENT
 AS $function$
 #variable_conflict use_column
 BEGIN
@@ -28,12 +28,13 @@ BEGIN
     SELECT
         p.group_id, p.p50_processing_time_ms, p.p90_processing_time_ms, p.p95_processing_time_ms,
         p.p99_processing_time_ms
-    FROM chat_stats_percentiles(NULL, NULL, p_group_by, p_start, p_end, p_provider_id, p_model_id) AS p
+    FROM stats_schema.chat_stats_percentiles(
+        NULL::text, NULL::text, p_group_by, p_start, p_end, p_provider_id, p_model_id
+    ) AS p
     ORDER BY p.group_id;
     IF NOT FOUND AND p_group_by = 'none' THEN
         RETURN QUERY SELECT NULL::text, 0::numeric, 0::numeric, 0::numeric, 0::numeric;
     END IF;
 END
 $function$;
-
-SELECT chat_stats_adopt_function('get_chat_request_percentiles');
+$install$);

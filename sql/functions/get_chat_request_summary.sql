@@ -2,7 +2,8 @@
 -- total_cost_usd is NULL where the requests have no cost_usd column.
 SELECT chat_stats_claim_function('get_chat_request_summary');
 
-CREATE OR REPLACE FUNCTION get_chat_request_summary(
+SELECT chat_stats_install('get_chat_request_summary', $install$
+CREATE OR REPLACE FUNCTION stats_schema.get_chat_request_summary(
     p_start timestamptz DEFAULT NULL, p_end timestamptz DEFAULT NULL
 )
 RETURNS TABLE (
@@ -18,7 +19,6 @@ RETURNS TABLE (
 )
 LANGUAGE plpgsql
 STABLE
-SET search_path FROM CURRENT
 AS $function$
 BEGIN
     RETURN QUERY
@@ -27,10 +27,10 @@ BEGIN
         t.successful,
         t.requests - t.successful,
         CASE WHEN t.requests > 0 THEN round(t.successful::numeric / t.requests, 4) ELSE 0 END,
-        chat_stats_saturate(t.input_tokens),
-        chat_stats_saturate(t.output_tokens),
-        chat_stats_saturate(t.input_tokens + t.output_tokens),
-        chat_stats_mean(t.processing_time_ms, t.timed),
+        stats_schema.chat_stats_saturate(t.input_tokens),
+        stats_schema.chat_stats_saturate(t.output_tokens),
+        stats_schema.chat_stats_saturate(t.input_tokens + t.output_tokens),
+        stats_schema.chat_stats_mean(t.processing_time_ms, t.timed),
         t.cost_usd
     FROM (
         SELECT
@@ -40,10 +40,9 @@ BEGIN
             COALESCE(sum(u.total_output_tokens), 0) AS output_tokens,
             COALESCE(sum(u.total_processing_time_ms), 0) AS processing_time_ms,
             COALESCE(sum(u.timed_requests), 0)::bigint AS timed,
-            CASE WHEN chat_stats_has_cost() THEN COALESCE(sum(u.total_cost_usd), 0) END AS cost_usd
-        FROM chat_stats_usage(p_start, p_end) AS u
+            CASE WHEN stats_schema.chat_stats_has_cost() THEN COALESCE(sum(u.total_cost_usd), 0) END AS cost_usd
+        FROM stats_schema.chat_stats_usage(p_start, p_end, NULL::text, NULL::text) AS u
     ) AS t;
 END
 $function$;
-
-SELECT chat_stats_adopt_function('get_chat_request_summary');
+$install$);

@@ -6,20 +6,25 @@
 SELECT chat_stats_claim_function('get_chat_request_timeseries');
 
 -- CREATE OR REPLACE cannot add columns, and the first version had no percentiles.
+SELECT chat_stats_run($run$
 DO $drop$
+DECLARE
+    old record;
 BEGIN
-    IF EXISTS (
-        SELECT FROM pg_proc AS p
-        WHERE p.proname = 'get_chat_request_timeseries'
-          AND p.pronamespace = quote_ident(current_schema())::regnamespace
+    FOR old IN
+        SELECT p.oid::regprocedure AS signature
+        FROM pg_proc AS p
+        WHERE p.proname = 'get_chat_request_timeseries' AND p.pronamespace::regnamespace || '.' = 'stats_schema.'
           AND 'p50_processing_time_ms' <> ALL (p.proargnames)
-    ) THEN
-        DROP FUNCTION get_chat_request_timeseries;
-    END IF;
+    LOOP
+        EXECUTE format('DROP FUNCTION %s', old.signature);
+    END LOOP;
 END
 $drop$;
+$run$);
 
-CREATE OR REPLACE FUNCTION get_chat_request_timeseries(
+SELECT chat_stats_install('get_chat_request_timeseries', $install$
+CREATE OR REPLACE FUNCTION stats_schema.get_chat_request_timeseries(
     p_bucket text,
     p_group_by text DEFAULT 'none',
     p_timezone text DEFAULT 'UTC',
@@ -46,12 +51,11 @@ RETURNS TABLE (
 )
 LANGUAGE plpgsql
 STABLE
-SET search_path FROM CURRENT
 AS $function$
 #variable_conflict use_column
 DECLARE
     range_end timestamptz := COALESCE(p_end, now());
-    range_start timestamptz := COALESCE(p_start, chat_stats_first_moment(), range_end);
+    range_start timestamptz := COALESCE(p_start, stats_schema.chat_stats_first_moment(), range_end);
 BEGIN
     IF p_bucket IS NULL OR p_bucket NOT IN ('15m', '1h', '1d', '1w', '1mo') THEN
         RAISE EXCEPTION 'unknown p_bucket %; known: 15m, 1h, 1d, 1w, 1mo', p_bucket
@@ -69,9 +73,11 @@ BEGIN
             s.*,
             CASE p_group_by WHEN 'provider' THEN p.id::text WHEN 'model' THEN m.id::text END AS group_id,
             CASE p_group_by WHEN 'provider' THEN p.name::text WHEN 'model' THEN m.model_name::text END AS group_name
-        FROM chat_stats_series(p_bucket, p_timezone, range_start, range_end, p_provider_id, p_model_id) AS s
-        JOIN models AS m ON m.id = s.model_id
-        JOIN providers AS p ON p.id = m.provider_id
+        FROM stats_schema.chat_stats_series(
+            p_bucket, p_timezone, range_start, range_end, p_provider_id, p_model_id
+        ) AS s
+        JOIN gateway_schema.models AS m ON m.id = s.model_id
+        JOIN gateway_schema.providers AS p ON p.id = m.provider_id
     ), groups AS (
         SELECT s.group_id, s.group_name, sum(s.total_requests) AS total
         FROM series AS s
@@ -100,21 +106,20 @@ BEGIN
              THEN i.interval_start - interval '1 hour' ELSE i.interval_start END,
         g.group_id, g.group_name,
         COALESCE(p.requests, 0), COALESCE(p.requests - p.successful, 0),
-        chat_stats_saturate(p.input_tokens), chat_stats_saturate(p.output_tokens),
-        chat_stats_saturate(p.input_tokens + p.output_tokens),
-        chat_stats_mean(p.time_ms, p.timed),
-        CASE WHEN (SELECT chat_stats_has_cost()) THEN COALESCE(p.cost_usd, 0) END,
+        stats_schema.chat_stats_saturate(p.input_tokens), stats_schema.chat_stats_saturate(p.output_tokens),
+        stats_schema.chat_stats_saturate(p.input_tokens + p.output_tokens),
+        stats_schema.chat_stats_mean(p.time_ms, p.timed),
+        CASE WHEN (SELECT stats_schema.chat_stats_has_cost()) THEN COALESCE(p.cost_usd, 0) END,
         COALESCE(q.p50_processing_time_ms, 0), COALESCE(q.p90_processing_time_ms, 0),
         COALESCE(q.p95_processing_time_ms, 0), COALESCE(q.p99_processing_time_ms, 0)
-    FROM chat_stats_intervals(p_bucket, p_timezone, range_start, range_end) AS i
+    FROM stats_schema.chat_stats_intervals(p_bucket, p_timezone, range_start, range_end) AS i
     CROSS JOIN groups AS g
     LEFT JOIN points AS p
         ON p.interval_start = i.interval_start AND COALESCE(p.group_id, '') = COALESCE(g.group_id, '')
-    LEFT JOIN chat_stats_percentiles(
+    LEFT JOIN stats_schema.chat_stats_percentiles(
         p_bucket, p_timezone, p_group_by, range_start, range_end, p_provider_id, p_model_id
     ) AS q ON q.interval_start = i.interval_start AND COALESCE(q.group_id, '') = COALESCE(g.group_id, '')
     ORDER BY g.total DESC, g.group_id, i.interval_start;
 END
 $function$;
-
-SELECT chat_stats_adopt_function('get_chat_request_timeseries');
+$install$);

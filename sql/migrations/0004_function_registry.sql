@@ -1,17 +1,72 @@
--- How the files in sql/functions/ put their functions in place: claim the name, create, adopt.
+-- How the files in sql/functions/ put their functions in place: claim the name, then install.
+--
+-- A role that may create objects in a schema of the search_path can plant an operator or a function that fits a call
+-- better than the one in pg_catalog, and it would run with our rights. So our functions search pg_catalog alone. What
+-- lies elsewhere they name with its schema, and calls of our own functions have arguments of exactly the declared
+-- types. The functions in this file run under the search_path of the session: until they have left it, they name
+-- everything with its schema, too.
+
+-- Puts schemas in place of the two that our files name: stats_schema, that of our own tables and functions, which is
+-- the first of the search_path; and gateway_schema, in which the search_path finds the table that follows.
+CREATE OR REPLACE FUNCTION chat_stats_with_schemas(p_text text)
+RETURNS text
+LANGUAGE plpgsql
+AS $function$
+DECLARE
+    path text := pg_catalog.current_setting('search_path');
+    stats text := pg_catalog.current_schema();
+    providers oid := pg_catalog.to_regclass('providers');
+    models oid := pg_catalog.to_regclass('models');
+    requests oid := pg_catalog.to_regclass('chat_completion_requests');
+    filled text;
+    named record;
+BEGIN
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+    filled := p_text;
+    FOR named IN
+        SELECT stats AS schema, 'stats_schema.' AS placeholder, '' AS name
+        UNION ALL
+        SELECT n.nspname, 'gateway_schema.' || c.relname, c.relname
+        FROM pg_class AS c
+        JOIN pg_namespace AS n ON n.oid = c.relnamespace
+        WHERE c.oid IN (providers, models, requests)
+    LOOP
+        -- The names stand within literals, too, and in texts for format().
+        IF named.schema ~ '[''\\$%]' THEN
+            RAISE EXCEPTION 'the schema % has one of the characters '' \ $ %% in its name, which chat-stats cannot use',
+                quote_ident(named.schema)
+                USING ERRCODE = 'invalid_schema_name', HINT = 'Rename the schema, or choose another one.';
+        END IF;
+        filled := replace(filled, named.placeholder, quote_ident(named.schema) || '.' || named.name);
+    END LOOP;
+    PERFORM pg_catalog.set_config('search_path', path, true);
+    RETURN filled;
+END
+$function$;
 
 -- The comment by which we know our own functions: it names the id types that they were created for.
 CREATE OR REPLACE FUNCTION chat_stats_function_note()
 RETURNS text
-LANGUAGE sql
-STABLE
+LANGUAGE plpgsql
 AS $function$
-    SELECT 'chat-stats; ' || string_agg(
-        format('%s.id %s', a.attrelid::regclass, format_type(a.atttypid, a.atttypmod)), ', '
-        ORDER BY a.attrelid = to_regclass('models')
-    )
-    FROM pg_attribute AS a
-    WHERE a.attname = 'id' AND a.attrelid IN (to_regclass('providers'), to_regclass('models'))
+DECLARE
+    path text := pg_catalog.current_setting('search_path');
+    providers oid := pg_catalog.to_regclass('providers');
+    models oid := pg_catalog.to_regclass('models');
+    note text;
+BEGIN
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+    note := (
+        SELECT 'chat-stats; ' || string_agg(
+            format('%I.id %s', c.relname, format_type(a.atttypid, a.atttypmod)), ', ' ORDER BY c.oid = models
+        )
+        FROM pg_attribute AS a
+        JOIN pg_class AS c ON c.oid = a.attrelid
+        WHERE a.attname = 'id' AND a.attrelid IN (providers, models)
+    );
+    PERFORM pg_catalog.set_config('search_path', path, true);
+    RETURN note;
+END
 $function$;
 
 -- Makes way for one of our functions, so that its name has one definition and no call is ambiguous.
@@ -24,53 +79,84 @@ RETURNS void
 LANGUAGE plpgsql
 AS $function$
 DECLARE
+    path text := pg_catalog.current_setting('search_path');
+    stats text := pg_catalog.current_schema();
+    current_note text := chat_stats_function_note();
     existing record;
     kept_as text;
 BEGIN
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
     FOR existing IN
         -- As text: its name is about to change.
         SELECT p.oid, p.oid::regprocedure::text AS signature, obj_description(p.oid, 'pg_proc') AS note
         FROM pg_proc AS p
-        WHERE p.proname = p_name AND p.pronamespace = quote_ident(current_schema())::regnamespace
+        WHERE p.proname = p_name AND p.pronamespace = quote_ident(stats)::regnamespace
     LOOP
         IF COALESCE(existing.note, '') NOT LIKE 'chat-stats;%' THEN
             kept_as := left(p_name, 40) || '_replaced_' || existing.oid;
             EXECUTE format('ALTER ROUTINE %s RENAME TO %I', existing.signature, kept_as);
             RAISE WARNING 'a function % existed that chat-stats did not create: it is kept as %',
                 existing.signature, kept_as;
-        ELSIF existing.note <> chat_stats_function_note() THEN
+        ELSIF existing.note <> current_note THEN
             EXECUTE format('DROP FUNCTION %s', existing.signature);
         END IF;
     END LOOP;
+    PERFORM pg_catalog.set_config('search_path', path, true);
 END
 $function$;
 
--- Pins what a function must not take from its caller: where the tables are, the time zone in which a
--- timestamp without one is read, and that a time range is planned with its own bounds.
+-- Pins what a function must not take from its caller: where names are searched, the time zone in which a
+-- timestamp without one is read, and that a time range is planned with its own bounds. Functions of their arguments
+-- alone are not pinned, since Postgres then could not put their expression in place of a call.
 CREATE OR REPLACE FUNCTION chat_stats_adopt_function(p_name text)
 RETURNS void
 LANGUAGE plpgsql
 AS $function$
 DECLARE
-    signature regprocedure := (
-        SELECT p.oid FROM pg_proc AS p
-        WHERE p.proname = p_name AND p.pronamespace = quote_ident(current_schema())::regnamespace
-    );
-    schemas text := (
-        SELECT string_agg(quote_ident(n.nspname), ', ' ORDER BY array_position(current_schemas(false), n.nspname))
-        FROM pg_namespace AS n
-        WHERE n.nspname = current_schema()
-           OR n.oid IN (
-               SELECT c.relnamespace FROM pg_class AS c
-               WHERE c.oid IN (
-                   to_regclass('providers'), to_regclass('models'), to_regclass('chat_completion_requests')
-               )
-           )
-    );
+    path text := pg_catalog.current_setting('search_path');
+    stats text := pg_catalog.current_schema();
+    note text := chat_stats_function_note();
+    adopted record;
 BEGIN
-    EXECUTE format('ALTER FUNCTION %s SET search_path = %s, pg_temp', signature, schemas);
-    EXECUTE format('ALTER FUNCTION %s SET timezone = %L', signature, 'UTC');
-    EXECUTE format('ALTER FUNCTION %s SET plan_cache_mode = force_custom_plan', signature);
-    EXECUTE format('COMMENT ON FUNCTION %s IS %L', signature, chat_stats_function_note());
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+    SELECT p.oid::regprocedure AS signature, l.lanname = 'plpgsql' AND p.provolatile <> 'i' AS pinned
+    INTO STRICT adopted
+    FROM pg_proc AS p
+    JOIN pg_language AS l ON l.oid = p.prolang
+    WHERE p.proname = p_name AND p.pronamespace = quote_ident(stats)::regnamespace;
+    IF adopted.pinned THEN
+        EXECUTE format('ALTER FUNCTION %s SET search_path = pg_catalog, pg_temp', adopted.signature);
+        EXECUTE format('ALTER FUNCTION %s SET timezone = %L', adopted.signature, 'UTC');
+        EXECUTE format('ALTER FUNCTION %s SET plan_cache_mode = force_custom_plan', adopted.signature);
+    END IF;
+    EXECUTE format('COMMENT ON FUNCTION %s IS %L', adopted.signature, note);
+    PERFORM pg_catalog.set_config('search_path', path, true);
+END
+$function$;
+
+-- Executes statements in which the schemas are put. All that they name otherwise is searched in pg_catalog alone.
+CREATE OR REPLACE FUNCTION chat_stats_run(p_statements text)
+RETURNS void
+LANGUAGE plpgsql
+AS $function$
+DECLARE
+    path text := pg_catalog.current_setting('search_path');
+    statements text := chat_stats_with_schemas(p_statements);
+BEGIN
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+    EXECUTE statements;
+    PERFORM pg_catalog.set_config('search_path', path, true);
+END
+$function$;
+
+-- Creates the function p_name by its definition, and adopts it: in one statement, so that no session ever sees it
+-- half done.
+CREATE OR REPLACE FUNCTION chat_stats_install(p_name text, p_definition text)
+RETURNS void
+LANGUAGE plpgsql
+AS $function$
+BEGIN
+    PERFORM chat_stats_run(p_definition);
+    PERFORM chat_stats_adopt_function(p_name);
 END
 $function$;

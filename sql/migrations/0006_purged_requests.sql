@@ -2,22 +2,23 @@
 --
 -- The rollup is derived data: it equals what is in the requests plus what is in here, and can be made anew from
 -- both. So it goes on being audited, repaired, switched off and on, with no exception for times that were purged.
+SELECT chat_stats_run($run$
 DO $migration$
 DECLARE
     model_id_type text := (
         SELECT CASE WHEN a.atttypid IN ('int2'::regtype, 'int4'::regtype) THEN 'bigint'
                     ELSE format_type(a.atttypid, a.atttypmod) END
         FROM pg_attribute AS a
-        WHERE a.attrelid = 'chat_completion_requests'::regclass AND a.attname = 'model_id'
+        WHERE a.attrelid = 'gateway_schema.chat_completion_requests'::regclass AND a.attname = 'model_id'
     );
     reader text;
 BEGIN
-    ALTER TABLE chat_stats_rollup_state ADD COLUMN IF NOT EXISTS purged_before timestamptz;
+    ALTER TABLE stats_schema.chat_stats_rollup_state ADD COLUMN IF NOT EXISTS purged_before timestamptz;
 
     -- A row for each model and UTC day; its 15-minute slots (0 to 95) as parallel arrays, those without any
     -- request left out; and the histogram of each slot.
     EXECUTE format($table$
-        CREATE TABLE IF NOT EXISTS chat_stats_purged (
+        CREATE TABLE IF NOT EXISTS stats_schema.chat_stats_purged (
             model_id %1$s NOT NULL,
             day date NOT NULL,
             slots smallint[] NOT NULL,
@@ -34,10 +35,10 @@ BEGIN
             PRIMARY KEY (model_id, day)
         )
     $table$, model_id_type);
-    CREATE INDEX IF NOT EXISTS chat_stats_purged_day_idx ON chat_stats_purged (day);
+    CREATE INDEX IF NOT EXISTS chat_stats_purged_day_idx ON stats_schema.chat_stats_purged (day);
 
     -- The partitions of the requests, as upkeep last saw them: of one that is gone since, the statistics are kept.
-    CREATE TABLE IF NOT EXISTS chat_stats_partitions (
+    CREATE TABLE IF NOT EXISTS stats_schema.chat_stats_partitions (
         partition oid PRIMARY KEY,
         starts timestamptz NOT NULL,
         ends timestamptz NOT NULL,
@@ -49,10 +50,11 @@ BEGIN
         SELECT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END
         FROM pg_class AS c
         CROSS JOIN LATERAL aclexplode(c.relacl) AS a
-        WHERE c.oid = 'chat_completion_requests'::regclass AND a.privilege_type = 'SELECT'
+        WHERE c.oid = 'gateway_schema.chat_completion_requests'::regclass AND a.privilege_type = 'SELECT'
           AND NOT c.relrowsecurity
     LOOP
-        EXECUTE format('GRANT SELECT ON chat_stats_purged TO %s', reader);
+        EXECUTE format('GRANT SELECT ON stats_schema.chat_stats_purged TO %s', reader);
     END LOOP;
 END
 $migration$;
+$run$);

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TypeAlias
 import asyncpg
 
 from service.database import LOCK_CLASS
+from service.names import Names, begin
 from worker.demo.names import MODELS, PROVIDERS, SEED, Model
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -120,15 +121,15 @@ def _outages(rng: random.Random) -> dict[int, set[str]]:
 
 
 _INSERT = """
-INSERT INTO chat_completion_requests
+INSERT INTO gateway_schema.chat_completion_requests
     (model_id, request_id, input_tokens, output_tokens, processing_time_ms, status, error_message, user_id,
      cost_usd, created_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 """
 
 _ANY_ROW = """
-SELECT EXISTS (SELECT FROM providers) OR EXISTS (SELECT FROM models)
-    OR EXISTS (SELECT FROM chat_completion_requests)
+SELECT EXISTS (SELECT FROM gateway_schema.providers) OR EXISTS (SELECT FROM gateway_schema.models)
+    OR EXISTS (SELECT FROM gateway_schema.chat_completion_requests)
 """
 
 
@@ -138,33 +139,50 @@ async def load(connection: Connection, *, count: int, end: datetime, loaded: Cal
     Returns False, and does nothing, when the tables hold any row. Raises asyncpg's errors.
     """
     async with connection.transaction():
+        _, names = await begin(connection)
         await connection.execute("SELECT pg_advisory_xact_lock($1, $2)", LOCK_CLASS, _LOCK)
-        if await connection.fetchval(_ANY_ROW):
+        if await connection.fetchval(names.fill(_ANY_ROW)):
             return False
         await connection.executemany(
-            "INSERT INTO providers (name, slug) VALUES ($1, $2)", [provider[:2] for provider in PROVIDERS]
+            names.fill("INSERT INTO gateway_schema.providers (name, slug) VALUES ($1, $2)"),
+            [provider[:2] for provider in PROVIDERS],
         )
         await connection.executemany(
-            "INSERT INTO models (provider_id, model_name, provider_model_id, model_id) "
-            "SELECT id, $2, $3, $4 FROM providers WHERE slug = $1",
+            names.fill(
+                "INSERT INTO gateway_schema.models (provider_id, model_name, provider_model_id, model_id) "
+                "SELECT id, $2, $3, $4 FROM gateway_schema.providers WHERE slug = $1"
+            ),
             [(m.provider.slug, m.model_name, m.provider_model_id, m.model_id) for m in MODELS],
         )
-        ids = await model_ids(connection)
+        ids = await _model_ids(connection, names)
         await connection.copy_records_to_table(
             "chat_completion_requests",
+            schema_name=names.gateway["chat_completion_requests"],
             records=_records(requests(count, end), ids, loaded),
             columns=("model_id", *Request._fields[1:]),
             timeout=LOAD_SECONDS,
         )
     # Not only the statistics: index-only scans want the visibility map.
-    await connection.execute("VACUUM (ANALYZE) providers, models, chat_completion_requests")
+    await connection.execute(
+        names.fill(
+            "VACUUM (ANALYZE) gateway_schema.providers, gateway_schema.models, "
+            "gateway_schema.chat_completion_requests"
+        )
+    )
     return True
 
 
 async def model_ids(connection: Connection) -> dict[str, Any]:
     """Return the ids of the sample's models that are in the database, by model_id."""
+    async with connection.transaction():
+        _, names = await begin(connection)
+        return await _model_ids(connection, names)
+
+
+async def _model_ids(connection: Connection, names: Names) -> dict[str, Any]:
     records = await connection.fetch(
-        "SELECT model_id, id FROM models WHERE model_id = ANY ($1)", [model.model_id for model in MODELS]
+        names.fill("SELECT model_id, id FROM gateway_schema.models WHERE model_id = ANY ($1)"),
+        [model.model_id for model in MODELS],
     )
     return {record["model_id"]: record["id"] for record in records}
 
@@ -172,7 +190,9 @@ async def model_ids(connection: Connection) -> dict[str, Any]:
 async def insert(connection: Connection, request: Request, ids: dict[str, Any], *, timeout: float) -> None:
     """Insert one request, unless its model is not in the database any more."""
     if (model_id := ids.get(request.model.model_id)) is not None:
-        await connection.execute(_INSERT, model_id, *request[1:], timeout=timeout)
+        async with connection.transaction():
+            _, names = await begin(connection)
+            await connection.execute(names.fill(_INSERT), model_id, *request[1:], timeout=timeout)
 
 
 async def _records(

@@ -21,6 +21,7 @@ import asyncpg
 
 from service.database import LOCK_CLASS, connect
 from service.errors import ChatStatsError, DatabaseBusy, DatabaseUnavailable, SchemaError
+from service.names import Names, begin
 from service.outages import OUTAGES, outage
 from service.settings import Settings
 from worker.importer.fields import FIELDS, Column
@@ -56,18 +57,16 @@ SELECT a.attname, t.typname, format_type(a.atttypid, a.atttypmod) AS declared, t
 FROM pg_attribute AS a
 JOIN pg_type AS d ON d.oid = a.atttypid
 JOIN pg_type AS t ON t.oid = COALESCE(NULLIF(d.typbasetype, 0), d.oid)  -- of a domain, what it is made of
-WHERE a.attrelid = to_regclass(quote_ident($1)) AND a.attnum > 0 AND NOT a.attisdropped
+WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped
 """
 
 # A load takes as long as it takes, but waits for no lock that somebody holds for long.
-_BEGIN = """
-SELECT set_config(name, value, true)
-FROM (VALUES
-    ('statement_timeout', '0'), ('transaction_timeout', '0'), ('idle_in_transaction_session_timeout', '0'),
-    ('lock_timeout', '10000')
-) AS wanted (name, value)
-JOIN pg_settings USING (name)
-"""
+_SETTINGS = {
+    "statement_timeout": "0",
+    "transaction_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "lock_timeout": "10000",
+}
 
 
 @dataclass
@@ -94,20 +93,21 @@ async def import_csv(
     `SchemaError` when a table cannot take the requests, and `Unavailable`. Then nothing was loaded.
     """
     file = CsvFile(path, encoding=options.encoding, delimiter=options.delimiter)
-    async with _connection(settings) as connection:
-        tables = {name: await _columns(connection, name) for name in _NEEDED}
+    async with _connection(settings) as connection, connection.transaction():
+        _, names = await begin(connection)
+        tables = {name: await _columns(connection, names, name) for name in _NEEDED}
     requests = Requests(file, options, tables[REQUESTS])
     result = ImportResult(
         columns=requests.fields,
         ignored_columns=[name for name in file.header if name not in requests.fields.values()],
     )
-    expected, names = await _check(file, requests, options, result, progress)
+    expected, wanted = await _check(file, requests, options, result, progress)
     if expected == 0:
         progress(2 * file.size, 2 * file.size)
         return result
-    async with _connection(settings) as connection, _transaction(connection):
-        model_ids = await _model_ids(connection, names, tables, result)
-        await _copy(connection, file, requests, model_ids, result, progress)
+    async with _connection(settings) as connection, _transaction(connection) as names:
+        model_ids = await _model_ids(connection, names, wanted, tables, result)
+        await _copy(connection, names, file, requests, model_ids, result, progress)
         if result.loaded != expected or file.has_changed():
             raise _changed(file)
     progress(2 * file.size, 2 * file.size)
@@ -138,7 +138,8 @@ async def _check(
 
 async def _model_ids(
     connection: Connection,
-    names: Mapping[tuple[str, str], None],
+    names: Names,
+    wanted: Mapping[tuple[str, str], None],
     tables: Mapping[str, Table],
     result: ImportResult,
 ) -> dict[tuple[str, str], object]:
@@ -146,32 +147,37 @@ async def _model_ids(
     providers: dict[str, object] = {}
     models: dict[tuple[object, str], object] = {}
     ids: dict[tuple[str, str], object] = {}
-    for provider, model in names:
+    for provider, model in wanted:
         slug = slug_of(provider)
         if slug not in providers:
             found = await connection.fetchval(
-                "SELECT id FROM providers WHERE slug IN ($1, $2) ORDER BY slug = $1 DESC, id LIMIT 1",
+                names.fill(
+                    "SELECT id FROM gateway_schema.providers "
+                    "WHERE slug IN ($1, $2) ORDER BY slug = $1 DESC, id LIMIT 1"
+                ),
                 provider,
                 slug,
             )
             if found is None:
                 row: dict[str, object] = {"name": provider, "slug": slug}
-                found = await _insert(connection, "providers", tables["providers"], row)
+                found = await _insert(connection, names, "providers", tables["providers"], row)
                 result.new_providers.append(provider)
             providers[slug] = found
         key = (providers[slug], model)
         if key not in models:
             found = await connection.fetchval(
-                "SELECT id FROM models "
-                "WHERE provider_id = $1 AND (provider_model_id = $2 OR model_name = $2) "
-                "ORDER BY provider_model_id = $2 DESC NULLS LAST, id LIMIT 1",
+                names.fill(
+                    "SELECT id FROM gateway_schema.models "
+                    "WHERE provider_id = $1 AND (provider_model_id = $2 OR model_name = $2) "
+                    "ORDER BY provider_model_id = $2 DESC NULLS LAST, id LIMIT 1"
+                ),
                 *key,
             )
             if found is None:
                 row = {"provider_id": key[0], "model_name": model, "provider_model_id": model}
                 if (column := tables["models"].get("model_id")) is not None and column.is_text:
                     row["model_id"] = model
-                found = await _insert(connection, "models", tables["models"], row)
+                found = await _insert(connection, names, "models", tables["models"], row)
                 result.new_models.append(model)
             models[key] = found
         ids[provider, model] = models[key]
@@ -182,16 +188,19 @@ def slug_of(name: str) -> str:
     return re.sub(r"[\W_]+", "-", name.casefold()).strip("-")
 
 
-async def _insert(connection: Connection, table: str, columns: Table, row: dict[str, object]) -> object:
+async def _insert(
+    connection: Connection, names: Names, table: str, columns: Table, row: dict[str, object]
+) -> object:
     if not columns["id"].has_default:
         row = {"id": new_id(columns["id"])(), **row}
     places = ", ".join(f"${number}" for number in range(1, len(row) + 1))
-    statement = f"INSERT INTO {table} ({', '.join(row)}) VALUES ({places}) RETURNING id"  # noqa: S608
-    return await connection.fetchval(statement, *row.values())
+    statement = f"INSERT INTO gateway_schema.{table} ({', '.join(row)}) VALUES ({places}) RETURNING id"  # noqa: S608
+    return await connection.fetchval(names.fill(statement), *row.values())
 
 
 async def _copy(
     connection: Connection,
+    names: Names,
     file: CsvFile,
     requests: Requests,
     model_ids: Mapping[tuple[str, str], object],
@@ -200,20 +209,21 @@ async def _copy(
 ) -> None:
     good = (request for request in requests if not isinstance(request, BadLine))
     while batch := list(islice(good, BATCH)):
-        if any(names not in model_ids for _line, names, _values in batch):
+        if any(model not in model_ids for _line, model, _values in batch):
             raise _changed(file)
         try:
             await connection.copy_records_to_table(
                 REQUESTS,
+                schema_name=names.gateway[REQUESTS],
                 columns=["model_id", *requests.columns],
-                records=[(model_ids[names], *values) for _line, names, values in batch],
+                records=[(model_ids[model], *values) for _line, model, values in batch],
             )
         except asyncpg.PostgresError as error:
             if (bad := _refused(error, batch)) is not None:
                 raise BadLines([bad], 1) from error
             raise
         result.loaded += len(batch)
-        for _line, _names, values in batch:
+        for _line, _model, values in batch:
             given, answered = requests.tokens(values)
             result.input_tokens += given
             result.output_tokens += answered
@@ -234,8 +244,9 @@ def _refused(error: asyncpg.PostgresError, batch: list[Request]) -> BadLine | No
     return BadLine(line, f"the database refuses it: {error}")
 
 
-async def _columns(connection: Connection, table: str) -> Table:
-    columns = {name: Column(table, name, *rest) for name, *rest in await connection.fetch(_COLUMNS, table)}
+async def _columns(connection: Connection, names: Names, table: str) -> Table:
+    records = await connection.fetch(_COLUMNS, names.fill(f"gateway_schema.{table}"))
+    columns = {name: Column(table, name, *rest) for name, *rest in records}
     if not columns:
         raise SchemaError(f"the database lacks the table {table}; run: chat-stats migrate")
     if missing := [name for name in _NEEDED[table] if name not in columns]:
@@ -262,15 +273,15 @@ async def _connection(settings: Settings) -> AsyncIterator[Connection]:
 
 
 @asynccontextmanager
-async def _transaction(connection: Connection) -> AsyncIterator[None]:
+async def _transaction(connection: Connection) -> AsyncIterator[Names]:
     """Commit when all went well, else roll back. One import has the lock at a time."""
     transaction = connection.transaction()
     await transaction.start()
     try:
-        await connection.execute(_BEGIN)
+        _, names = await begin(connection, _SETTINGS)
         if not await connection.fetchval("SELECT pg_try_advisory_xact_lock($1, $2)", *LOCK):
             raise DatabaseBusy("another import into this database is under way")
-        yield
+        yield names
     except BaseException:
         with suppress(asyncpg.PostgresError, *OUTAGES):
             await transaction.rollback()

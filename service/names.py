@@ -1,0 +1,64 @@
+"""The schemas that our statements name.
+
+A role that may create objects in a schema of the search_path can plant an operator or a function that fits a
+call better than the one in pg_catalog, and it would run with our rights. So each of our transactions searches
+pg_catalog alone, and statements say where the rest is: `gateway_schema.models`,
+`stats_schema.chat_stats_fold()`. `begin` finds the schemas and `Names.fill` puts them in place of these two.
+Calls of our own functions have arguments of exactly the declared types: then no other function of that name
+fits better.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+import asyncpg
+
+from service import queries
+
+TABLES = ("providers", "models", "chat_completion_requests")
+#: Any of these shows which schema is ours.
+_OURS = (
+    "chat_stats_deltas",
+    "chat_stats_purged",
+    "chat_stats_rollup_state",
+    "chat_stats_usage",
+    "get_provider_request_stats",
+)
+
+_PLACE = re.compile(r"\b(?:stats_schema|gateway_schema(?=\.(\w+)))\.")
+
+
+class Connection(Protocol):
+    """What is asked of a connection."""
+
+    async def fetchrow(self, query: str, *args: Any) -> asyncpg.Record | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Schemas by the gateway's table, and that of our own tables and functions; None: there is none."""
+
+    gateway: Mapping[str, str | None]
+    stats: str | None
+
+    def fill(self, text: str) -> str:
+        """Return `text` with the schemas in place; what was not found is left without one."""
+        return _PLACE.sub(self._schema, text)
+
+    def _schema(self, place: re.Match[str]) -> str:
+        table = place[1]
+        schema = self.stats if table is None else self.gateway.get(table)
+        return "" if schema is None else '"' + schema.replace('"', '""') + '".'
+
+
+async def begin(connection: Connection, settings: Mapping[str, str] | None = None) -> tuple[datetime, Names]:
+    """Make the transaction that just began search pg_catalog alone; return its time, and the names."""
+    settings = settings or {}
+    row = await connection.fetchrow(
+        queries.load("begin"), list(TABLES), list(_OURS), list(settings), list(settings.values())
+    )
+    assert row is not None
+    return row["now"], Names(dict(zip(TABLES, row["gateway"], strict=True)), row["stats"])

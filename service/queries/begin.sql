@@ -1,0 +1,50 @@
+-- The first statement of a transaction, and the only one that still has the search_path of the role: finds the schemas
+-- of the gateway's tables ($1) and of what is ours, which contains one of $2; leaves pg_catalog alone to be searched;
+-- and applies settings ($3 with the values $4) that this server knows. NULL: not found.
+--
+-- Others may have created objects in the schemas of that search_path: everything is named with its schema.
+WITH gateway AS MATERIALIZED (
+    SELECT t.place, c.relowner AS owner, n.nspname::pg_catalog.text AS schema
+    FROM pg_catalog.unnest($1::pg_catalog.text[]) WITH ORDINALITY AS t (name, place)
+    LEFT JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) pg_catalog.to_regclass(t.name)::pg_catalog.oid
+    LEFT JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+), ours AS (
+    SELECT c.relnamespace AS schema, c.relowner AS owner
+    FROM pg_catalog.pg_class AS c
+    WHERE c.relname OPERATOR(pg_catalog.=) ANY ($2::pg_catalog.name[])
+    UNION ALL
+    SELECT p.pronamespace, p.proowner
+    FROM pg_catalog.pg_proc AS p
+    WHERE p.proname OPERATOR(pg_catalog.=) ANY ($2::pg_catalog.name[])
+), found AS MATERIALIZED (
+    SELECT
+        ARRAY(SELECT g.schema FROM gateway AS g ORDER BY g.place) AS gateway,
+        (
+            SELECT n.nspname::pg_catalog.text
+            FROM pg_catalog.unnest(pg_catalog.current_schemas(false)) WITH ORDINALITY AS s (name, place)
+            JOIN pg_catalog.pg_namespace AS n ON n.nspname OPERATOR(pg_catalog.=) s.name
+            JOIN ours AS o ON o.schema OPERATOR(pg_catalog.=) n.oid
+            -- Not what a role created there that neither owns the schema nor a table of the gateway, and is not ours.
+            WHERE pg_catalog.pg_get_userbyid(o.owner) OPERATOR(pg_catalog.=) CURRENT_USER
+               OR pg_catalog.pg_has_role(o.owner, n.nspowner, 'MEMBER')
+               OR EXISTS (
+                   SELECT FROM gateway AS g
+                   WHERE g.owner IS NOT NULL AND pg_catalog.pg_has_role(o.owner, g.owner, 'MEMBER')
+               )
+            ORDER BY s.place
+            LIMIT 1
+        ) AS stats
+)
+SELECT
+    pg_catalog.now() AS now,
+    f.gateway,
+    f.stats,
+    pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true),
+    ARRAY(
+        SELECT pg_catalog.set_config(w.name, w.value, true)
+        FROM ROWS FROM (
+            pg_catalog.unnest($3::pg_catalog.text[]), pg_catalog.unnest($4::pg_catalog.text[])
+        ) AS w (name, value)
+        JOIN pg_catalog.pg_settings AS s ON s.name OPERATOR(pg_catalog.=) w.name
+    )
+FROM found AS f
