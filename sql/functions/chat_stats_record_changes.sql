@@ -3,18 +3,18 @@
 -- The transition tables are read alone and each group is inserted by itself, because a distributed Postgres
 -- allows nothing else here. Their columns are read with types of ours (an id with that of the deltas): where a
 -- column becomes a bigint, sessions that wrote before would else fail from then on.
-CREATE OR REPLACE FUNCTION chat_stats_record_changes()
+SELECT chat_stats_install('chat_stats_record_changes', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_record_changes()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER  -- whoever may write requests need not know of our tables
-SET search_path FROM CURRENT
 AS $function$
 #variable_conflict use_column
 DECLARE
     delta record;
     inserted integer := 0;
 BEGIN
-    IF to_regclass('chat_stats_deltas') IS NULL THEN
+    IF to_regclass('stats_schema.chat_stats_deltas') IS NULL THEN
         RETURN NULL;  -- somebody dropped it: no reason to fail the writer
     END IF;
 
@@ -23,15 +23,15 @@ BEGIN
         FOR delta IN
             SELECT
                 COALESCE(r.model_id, id_type.model_id) AS model_id,
-                chat_stats_bucket(r.created_at) AS bucket,
-                CASE WHEN chat_stats_is_success(r.status::text) THEN 1 ELSE 0 END AS successful,
+                stats_schema.chat_stats_bucket(r.created_at::timestamptz) AS bucket,
+                CASE WHEN stats_schema.chat_stats_is_success(concat(r.status)) THEN 1 ELSE 0 END AS successful,
                 COALESCE(r.input_tokens, 0)::numeric AS input_tokens,
                 COALESCE(r.output_tokens, 0)::numeric AS output_tokens,
                 CASE WHEN r.time_ms IS NULL THEN 0 ELSE 1 END AS timed,
                 COALESCE(r.time_ms, 0) AS time_ms,
                 COALESCE(r.cost_usd, 0) AS cost_usd
             FROM (SELECT NULL::numeric AS cost_usd) AS absent  -- where the column is missing
-            CROSS JOIN (SELECT (NULL::chat_stats_deltas).model_id) AS id_type
+            CROSS JOIN (SELECT (NULL::stats_schema.chat_stats_deltas).model_id) AS id_type
             CROSS JOIN LATERAL (
                 SELECT
                     model_id, created_at, status, input_tokens, output_tokens,
@@ -47,7 +47,7 @@ BEGIN
             EXIT WHEN inserted > 1;
         END LOOP;
         IF inserted = 1 THEN
-            INSERT INTO chat_stats_deltas (
+            INSERT INTO stats_schema.chat_stats_deltas (
                 model_id, bucket, requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd
             ) VALUES (
                 delta.model_id, delta.bucket, 1, delta.successful,
@@ -63,9 +63,9 @@ BEGIN
         FOR delta IN
             SELECT
                 COALESCE(r.model_id, id_type.model_id) AS model_id,
-                chat_stats_bucket(r.created_at) AS bucket,
+                stats_schema.chat_stats_bucket(r.created_at::timestamptz) AS bucket,
                 count(*) AS requests,
-                count(*) FILTER (WHERE chat_stats_is_success(r.status::text)) AS successful,
+                count(*) FILTER (WHERE stats_schema.chat_stats_is_success(concat(r.status))) AS successful,
                 COALESCE(sum(r.input_tokens), 0)::numeric AS input_tokens,
                 COALESCE(sum(r.output_tokens), 0)::numeric AS output_tokens,
                 count(r.time_ms) AS timed,
@@ -74,7 +74,7 @@ BEGIN
                 CASE WHEN count(r.time_ms) > 1
                      THEN array_agg(r.time_ms) FILTER (WHERE r.time_ms IS NOT NULL) END AS times
             FROM (SELECT NULL::numeric AS cost_usd) AS absent
-            CROSS JOIN (SELECT (NULL::chat_stats_deltas).model_id) AS id_type
+            CROSS JOIN (SELECT (NULL::stats_schema.chat_stats_deltas).model_id) AS id_type
             CROSS JOIN LATERAL (
                 SELECT
                     model_id, created_at, status, input_tokens, output_tokens,
@@ -87,7 +87,7 @@ BEGIN
             ) AS r
             GROUP BY 1, 2
         LOOP
-            INSERT INTO chat_stats_deltas (
+            INSERT INTO stats_schema.chat_stats_deltas (
                 model_id, bucket, requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd,
                 times
             ) VALUES (
@@ -101,9 +101,9 @@ BEGIN
         FOR delta IN
             SELECT
                 COALESCE(r.model_id, id_type.model_id) AS model_id,
-                chat_stats_bucket(r.created_at) AS bucket,
+                stats_schema.chat_stats_bucket(r.created_at::timestamptz) AS bucket,
                 count(*) AS requests,
-                count(*) FILTER (WHERE chat_stats_is_success(r.status::text)) AS successful,
+                count(*) FILTER (WHERE stats_schema.chat_stats_is_success(concat(r.status))) AS successful,
                 COALESCE(sum(r.input_tokens), 0)::numeric AS input_tokens,
                 COALESCE(sum(r.output_tokens), 0)::numeric AS output_tokens,
                 count(r.time_ms) AS timed,
@@ -112,7 +112,7 @@ BEGIN
                 CASE WHEN count(r.time_ms) > 1
                      THEN array_agg(r.time_ms) FILTER (WHERE r.time_ms IS NOT NULL) END AS times
             FROM (SELECT NULL::numeric AS cost_usd) AS absent
-            CROSS JOIN (SELECT (NULL::chat_stats_deltas).model_id) AS id_type
+            CROSS JOIN (SELECT (NULL::stats_schema.chat_stats_deltas).model_id) AS id_type
             CROSS JOIN LATERAL (
                 SELECT
                     model_id, created_at, status, input_tokens, output_tokens,
@@ -125,7 +125,7 @@ BEGIN
             ) AS r
             GROUP BY 1, 2
         LOOP
-            INSERT INTO chat_stats_deltas (
+            INSERT INTO stats_schema.chat_stats_deltas (
                 model_id, bucket, requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd,
                 times
             ) VALUES (
@@ -138,8 +138,7 @@ BEGIN
     RETURN NULL;
 END
 $function$;
-
-SELECT chat_stats_adopt_function('chat_stats_record_changes');
+$install$);
 
 -- Its statements have no values to be planned for: planning them anew would cost every writer a third more.
 ALTER FUNCTION chat_stats_record_changes() RESET plan_cache_mode;
