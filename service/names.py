@@ -6,6 +6,9 @@ pg_catalog alone, and statements say where the rest is: `gateway_schema.models`,
 `stats_schema.chat_stats_fold()`. `begin` finds the schemas and `Names.fill` puts them in place of these two.
 Calls of our own functions have arguments of exactly the declared types: then no other function of that name
 fits better.
+
+`readable.cost_usd` is that column where it is a number. One of another type counts as missing: it is read
+from `absent`, the subquery that stands in for optional columns.
 """
 
 import re
@@ -28,7 +31,7 @@ _OURS = (
     "get_provider_request_stats",
 )
 
-_PLACE = re.compile(r"\b(?:stats_schema|gateway_schema(?=\.(\w+)))\.")
+_PLACE = re.compile(r"\b(?:stats_schema|(readable)|gateway_schema(?=\.(\w+)))\.")
 
 
 class Connection(Protocol):
@@ -43,13 +46,16 @@ class Names:
 
     gateway: Mapping[str, str | None]
     stats: str | None
+    cost_is_number: bool = True
 
     def fill(self, text: str) -> str:
         """Return `text` with the schemas in place; what was not found is left without one."""
         return _PLACE.sub(self._schema, text)
 
     def _schema(self, place: re.Match[str]) -> str:
-        table = place[1]
+        if place[1]:
+            return "" if self.cost_is_number else "absent."
+        table = place[2]
         schema = self.stats if table is None else self.gateway.get(table)
         return "" if schema is None else '"' + schema.replace('"', '""') + '".'
 
@@ -61,4 +67,6 @@ async def begin(connection: Connection, settings: Mapping[str, str] | None = Non
         queries.load("begin"), list(TABLES), list(_OURS), list(settings), list(settings.values())
     )
     assert row is not None
-    return row["now"], Names(dict(zip(TABLES, row["gateway"], strict=True)), row["stats"])
+    return row["now"], Names(
+        dict(zip(TABLES, row["gateway"], strict=True)), row["stats"], row["cost"] is not False
+    )

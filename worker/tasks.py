@@ -64,9 +64,13 @@ async def refresh_when_asked(
 
 
 async def fold(settings: Settings) -> int:
-    """Fold the rollup's deltas, if it is on; return how many there were."""
+    """Fold the rollup's deltas, if it is on, and see to new partitions; return how many deltas there were."""
     async with open_rollup(settings) as rollup:
-        return metrics.folded(await rollup.fold()) if await rollup.has_triggers() else 0
+        if not await rollup.has_triggers():
+            return 0
+        folded = metrics.folded(await rollup.fold())
+        await rollup.cover_partitions()
+        return folded
 
 
 async def audit(settings: Settings) -> int:

@@ -1,8 +1,9 @@
 -- Where the chunk that begins at $1 ends: at the start of the day in which its last request ($2 of them) lies, or,
--- where that day is all of it, at the end of that request's bucket; and whether that is the end of a day.
+-- where that day is all of it, at the end of that request's bucket, and at $3 at the latest; and whether that is the
+-- end of a day.
 SELECT place::text, NOT isfinite(place) OR stats_schema.chat_stats_slot(place) = 0 AS ends_day
 FROM (
-    SELECT COALESCE((
+    SELECT LEAST($3::text::timestamptz, (
         SELECT CASE WHEN l.day > $1::text::timestamptz THEN l.day ELSE l.bucket + interval '15 minutes' END
         FROM (
             SELECT
@@ -15,5 +16,5 @@ FROM (
             ORDER BY r.created_at
             OFFSET $2 LIMIT 1
         ) AS l
-    ), 'infinity') AS place
+    )) AS place
 ) AS p

@@ -38,7 +38,7 @@ WITH catalogue AS (
         SELECT
             model_id, date_bin('15 minutes', created_at::timestamptz, '2000-01-01T00:00:00Z'::timestamptz) AS bucket,
             status, input_tokens, output_tokens,
-            processing_time_ms, cost_usd
+            processing_time_ms, readable.cost_usd
         FROM gateway_schema.chat_completion_requests
         WHERE created_at >= $1::timestamptz AND created_at < $2::timestamptz
           AND ($6::text IS NULL AND $7::text IS NULL
@@ -159,7 +159,7 @@ SELECT
     CASE WHEN EXISTS (
         SELECT FROM pg_attribute AS a
         WHERE a.attrelid = 'gateway_schema.chat_completion_requests'::regclass
-          AND a.attname = 'cost_usd' AND NOT a.attisdropped
+          AND a.attname = 'readable.cost_usd' AND NOT a.attisdropped
     ) THEN COALESCE(p.cost_usd, 0) END AS total_cost_usd,
     COALESCE(q.p50, 0) AS p50_processing_time_ms,
     COALESCE(q.p90, 0) AS p90_processing_time_ms,

@@ -38,7 +38,7 @@ WITH catalogue AS (
         )::numeric AS total_cost_usd
     FROM (SELECT NULL::numeric AS cost_usd) AS absent
     CROSS JOIN LATERAL (
-        SELECT model_id, status, input_tokens, output_tokens, processing_time_ms, cost_usd
+        SELECT model_id, status, input_tokens, output_tokens, processing_time_ms, readable.cost_usd
         FROM gateway_schema.chat_completion_requests
         WHERE ($1::timestamptz IS NULL OR created_at >= $1)
           AND ($2::timestamptz IS NULL OR created_at < $2)

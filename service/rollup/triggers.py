@@ -1,13 +1,17 @@
-"""The rollup's triggers on the table of the requests: created and dropped without keeping writers waiting."""
+"""The rollup's triggers on the tables of the requests: created and dropped without keeping writers waiting.
+
+A statement fires the triggers of the table that it names. So each partition has them, too.
+"""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from typing import NamedTuple
 
 import asyncpg
 
 from service import queries
 from service.errors import DatabaseBusy, SchemaError
-from service.rollup.connection import ERRORS, REQUESTS, TABLE, UpkeepConnection, translated
+from service.rollup.connection import ERRORS, TABLE, UpkeepConnection, translated
 
 #: Longest time in milliseconds that a writer waits while triggers are created or dropped.
 LOCK_MS = 100
@@ -22,13 +26,32 @@ TRIGGERS = {
     "chat_stats_truncate": "BEFORE TRUNCATE ON {table}",
 }
 
-_DROPS = "; ".join(f"DROP TRIGGER IF EXISTS {name} ON {REQUESTS}" for name in TRIGGERS)
+
+class RequestTable(NamedTuple):
+    """The table of the requests, or a partition."""
+
+    oid: int
+    #: With its schema, quoted.
+    name: str
+    #: Whether all our triggers fire.
+    firing: bool
 
 
 async def count_triggers(connection: UpkeepConnection, *, firing: bool = False) -> int:
-    """Return how many of our triggers there are, or how many of them fire."""
+    """Return how many of our triggers the table of the requests has, or how many of them fire."""
     row = await connection.fetchrow(queries.load("rollup_triggers"), list(TRIGGERS))
     return int(row["firing"] if firing else row["triggers"])
+
+
+async def request_tables(connection: UpkeepConnection) -> list[RequestTable]:
+    """Return the table of the requests and its partitions."""
+    return [
+        RequestTable(row["relation"], row["name"], row["firing"] == len(TRIGGERS))
+        for row in await connection.fetch(
+            "SELECT relation::bigint, relation::regclass::text AS name, firing "
+            "FROM stats_schema.chat_stats_request_tables()"
+        )
+    ]
 
 
 async def require_rights(connection: UpkeepConnection) -> None:
@@ -46,28 +69,61 @@ async def require_rights(connection: UpkeepConnection) -> None:
         )
 
 
-async def create_triggers(connection: UpkeepConnection) -> None:
-    async def create() -> None:
-        for name, when in TRIGGERS.items():
-            function = "chat_stats_record_truncate" if "TRUNCATE" in when else "chat_stats_record_changes"
-            await connection.execute_raw(
-                f"CREATE TRIGGER {name} {when.format(table=REQUESTS)} "
-                f"FOR EACH STATEMENT EXECUTE FUNCTION stats_schema.{function}()"
-            )
+async def require_readable(connection: UpkeepConnection) -> None:
+    """Raise `SchemaError` naming the columns whose type cannot be read, and what would be right."""
+    unreadable = [
+        f"{TABLE}.{row['name']} is of type {row['type']}; chat-stats reads {row['wanted']}"
+        for row in await connection.fetch("SELECT * FROM stats_schema.chat_stats_unreadable_columns()")
+    ]
+    if unreadable:
+        raise SchemaError("; ".join(unreadable))
 
-    await _with_table_lock(connection, create)
+
+async def create_triggers(
+    connection: UpkeepConnection, tables: Iterable[RequestTable], *, present: str | None = None
+) -> None:
+    """Create our triggers on `tables`, each in a short transaction.
+
+    With `present`, a table that has rows is marked as uncounted for that reason, in the same transaction:
+    nothing is known of how they came.
+    """
+    for table in tables:
+
+        async def create(table: RequestTable = table) -> None:
+            for name, when in TRIGGERS.items():
+                await connection.execute_raw(
+                    f"DROP TRIGGER IF EXISTS {name} ON {table.name}; "
+                    f"CREATE TRIGGER {name} {when.format(table=table.name)} "
+                    "FOR EACH STATEMENT EXECUTE FUNCTION stats_schema.chat_stats_record_changes()"
+                )
+            if present is not None:
+                await connection.fetch_raw(
+                    "INSERT INTO stats_schema.chat_stats_uncounted (relation, reason) "  # noqa: S608
+                    f"SELECT $1::bigint::oid, $2::text WHERE EXISTS (SELECT FROM ONLY {table.name})",
+                    table.oid,
+                    present,
+                )
+
+        await _with_table_lock(connection, table.name, create)
 
 
 async def drop_triggers(connection: UpkeepConnection) -> None:
-    async def drop() -> None:
-        if await count_triggers(connection):
-            await connection.execute_raw(_DROPS)
+    """Drop our triggers wherever they are: also on tables that were detached or renamed."""
+    for row in await connection.fetch(queries.load("rollup_triggered")):
+        table = row["name"]
 
-    await _with_table_lock(connection, drop)
+        async def drop(table: str = table) -> None:
+            await connection.execute_raw(
+                "; ".join(f"DROP TRIGGER IF EXISTS {name} ON {table}" for name in TRIGGERS)
+            )
+
+        await _with_table_lock(connection, table, drop)
 
 
-async def _with_table_lock(connection: UpkeepConnection, work: Callable[[], Awaitable[None]]) -> None:
-    """Run `work` without keeping writers waiting for long.
+async def _with_table_lock(
+    connection: UpkeepConnection, table: str, work: Callable[[], Awaitable[None]]
+) -> None:
+    """Run `work` without keeping the writers of `table` waiting for long.
 
     While it waits for transactions that are under way, new ones wait behind it: so it gives up soon, and
     tries again.
@@ -80,9 +136,8 @@ async def _with_table_lock(connection: UpkeepConnection, work: Callable[[], Awai
         except asyncpg.LockNotAvailableError:
             await asyncio.sleep(LOCK_PAUSE_SECONDS)
         except asyncpg.InsufficientPrivilegeError as error:
-            raise SchemaError(
-                f"{error}; its owner can drop the triggers: {_DROPS.replace(REQUESTS, TABLE)}"
-            ) from error
+            drops = "; ".join(f"DROP TRIGGER IF EXISTS {name} ON {table}" for name in TRIGGERS)
+            raise SchemaError(f"{error}; its owner can drop the triggers: {drops}") from error
         except ERRORS as error:
             raise translated(error) from error
-    raise DatabaseBusy(f"{TABLE} is in use by long transactions: its triggers could not be changed")
+    raise DatabaseBusy(f"{table} is in use by long transactions: its triggers could not be changed")

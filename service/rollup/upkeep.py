@@ -19,8 +19,24 @@ from service.database import LOCK_CLASS, connect
 from service.errors import DatabaseBusy, DatabaseUnavailable, SchemaError
 from service.rollup.connection import ERRORS, FOLD_LOCK, UpkeepConnection
 from service.rollup.partitions import forget_partitions, keep_detached
-from service.rollup.state import PURGED_TABLE, ROLLUP_TABLES, STATE_TABLE, RollupStatus, read_status
-from service.rollup.triggers import TRIGGERS, count_triggers, create_triggers, drop_triggers, require_rights
+from service.rollup.state import (
+    PURGED_TABLE,
+    ROLLUP_TABLES,
+    STATE_TABLE,
+    RollupStatus,
+    read_state,
+    read_status,
+)
+from service.rollup.triggers import (
+    TRIGGERS,
+    RequestTable,
+    count_triggers,
+    create_triggers,
+    drop_triggers,
+    request_tables,
+    require_readable,
+    require_rights,
+)
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -29,6 +45,11 @@ logger = logging.getLogger(__name__)
 CHUNK_REQUESTS = 400_000
 #: Ranges of an hour that one audit looks at.
 AUDITED_HOURS = 4
+
+#: Attempts at a repair during which writes go uncounted.
+REPAIRS = 3
+#: Why the writes of a partition count as uncounted until it was recounted.
+PRESENT = "it had rows before it had the triggers"
 
 #: What became of how many requests: hears the number that one more chunk covered.
 Progress = Callable[[int], None]
@@ -77,20 +98,27 @@ class Rollup:
             if status.state == "on":
                 return
             await require_rights(self._connection)
+            await require_readable(self._connection)
             await self._connection.execute(
                 "INSERT INTO stats_schema.chat_stats_rollup_state DEFAULT VALUES ON CONFLICT DO NOTHING"
             )
             if fresh := await count_triggers(self._connection, firing=True) != len(TRIGGERS):
                 await self._require_purged()
                 await self._start_over()
-                await forget_partitions(self._connection.fetch)
             else:
                 await self._keep_purged()
             place = await self._connection.fetchval(
                 "SELECT backfilled_to::text FROM stats_schema.chat_stats_rollup_state"
             )
-            # (Of a fresh one, folds alone made the days, the months and the lifetime.)
-            await self._make_right(place or "-infinity", progress, tiers=not fresh)
+            try:
+                if fresh:
+                    await forget_partitions(self._connection.fetch)
+                # (Of a fresh one, folds alone made the days, the months and the lifetime.)
+                await self._make_right(place or "-infinity", progress, tiers=not fresh)
+            except (SchemaError, asyncpg.PostgresError):  # an outage leaves it to be gone on with
+                if fresh:
+                    await drop_triggers(self._connection)
+                raise
 
     async def disable(self) -> None:
         """Switch the rollup off and empty it: the functions scan again."""
@@ -106,6 +134,7 @@ class Rollup:
             if status.state in ("off", "backfilling"):
                 raise SchemaError(f"the rollup is {status.state}: {status.reason}")
             drift = 0
+            await self._cover_partitions(progress)
             await keep_detached(self._connection.fetch)
             async for start, end, _ in self._chunks("-infinity"):
                 drift += await self._connection.in_snapshot(queries.load("rollup_differences"), start, end)
@@ -121,6 +150,32 @@ class Rollup:
                 raise SchemaError("the rollup is not enabled; run: chat-stats rollup enable")
             await self._keep_purged()
             return await self._make_right("-infinity", progress)
+
+    async def cover_partitions(self) -> None:
+        """Give partitions that lack our triggers theirs, and recount what those hold that had rows before.
+
+        Nothing is done while other upkeep is under way.
+        """
+        with suppress(DatabaseBusy):
+            async with self._connection.lock():
+                await self._connection.execute(queries.load("rollup_uncounted_once"))
+                await self._cover_partitions(lambda _requests: None)
+
+    async def _cover_partitions(self, progress: Progress) -> None:
+        if await count_triggers(self._connection, firing=True) != len(TRIGGERS):
+            return
+        await create_triggers(self._connection, await self._untriggered(), present=PRESENT)
+        for row in await self._connection.fetch(queries.load("rollup_uncounted_partitions"), PRESENT):
+            await self._repair(row["start"], progress, end=row["end"])
+            await self._connection.execute(
+                "DELETE FROM stats_schema.chat_stats_uncounted "
+                "WHERE relation = $1::bigint::oid AND reason = $2",
+                row["relation"],
+                PRESENT,
+            )
+
+    async def _untriggered(self) -> list[RequestTable]:
+        return [table for table in await request_tables(self._connection) if not table.firing]
 
     async def fold(self) -> int:
         """Move the deltas into the tiers; return how many there were (0 also while somebody else folds)."""
@@ -158,26 +213,25 @@ class Rollup:
     async def _make_right(self, place: str, progress: Progress, *, tiers: bool = True) -> int:
         """Repair from `place` on, and the tiers; let the rollup be read. Return how much was repaired.
 
-        All over again when a TRUNCATE came in between that could not count what it took: it says so by taking
-        our place away.
+        All over again when a write went uncounted meanwhile, such as a TRUNCATE that saw only a part.
         """
+        await create_triggers(self._connection, await self._untriggered())
         repaired = 0
-        while True:
-            if not await self._connection.fetch(
-                "UPDATE stats_schema.chat_stats_rollup_state "
-                "SET backfilled_to = $1::text::timestamptz RETURNING true",
-                place,
-            ):
+        for _attempt in range(REPAIRS):
+            begun = await self._connection.fetch(queries.load("rollup_repair_begins"), place)
+            if not begun:
                 raise SchemaError(f"{STATE_TABLE} lost its row; run: chat-stats rollup enable")
-            repaired += await self._repair(place, progress)
+            repaired += await self._repair(begun[0]["place"], progress)
             if tiers:
                 repaired += await self._rebuild_tiers()
             if await self._record_done():
                 return repaired
             place, tiers = "-infinity", True
+        _, reason = await read_state(self._connection.fetch)
+        raise SchemaError(f"the rollup cannot be made right: {reason}")
 
-    async def _repair(self, place: str, progress: Progress) -> int:
-        """Repair from `place` on, chunk by chunk; two at a time with a second connection.
+    async def _repair(self, place: str, progress: Progress, *, end: str = "infinity") -> int:
+        """Repair from `place` to `end`, chunk by chunk; two at a time with a second connection.
 
         Folds have to wait for both: so they begin together, and are recorded together.
         """
@@ -187,7 +241,7 @@ class Rollup:
             if self._another is not None:
                 with suppress(DatabaseUnavailable):  # then one must do
                     connections.append(UpkeepConnection(await stack.enter_async_context(self._another())))
-            async for chunks in self._together(place, len(connections)):
+            async for chunks in self._together(place, end, len(connections)):
                 done = await asyncio.gather(
                     *(
                         connection.fetchval(
@@ -219,17 +273,16 @@ class Rollup:
         return int(await self._connection.fetchval("SELECT stats_schema.chat_stats_rollup_rebuild_tiers()"))
 
     async def _record_done(self) -> bool:
-        """Let the rollup be read, unless somebody took the place of the backfill away."""
-        done = await self._connection.fetch(
-            "UPDATE stats_schema.chat_stats_rollup_state SET ready = true, drift = 0, backfilled_to = NULL "
-            "WHERE backfilled_to IS NOT NULL RETURNING true"
+        """Record that the repair reached its end; return whether nothing went uncounted meanwhile."""
+        await self._connection.execute(
+            "UPDATE stats_schema.chat_stats_rollup_state SET ready = true, drift = 0, backfilled_to = NULL"
         )
-        return bool(done)
+        return bool(await self._connection.fetchval("SELECT stats_schema.chat_stats_rollup_ready()"))
 
-    async def _together(self, place: str, count: int) -> AsyncIterator[list[Chunk]]:
+    async def _together(self, place: str, end: str, count: int) -> AsyncIterator[list[Chunk]]:
         """Yield up to `count` chunks that share no day, and so may be repaired at the same time."""
         chunks: list[Chunk] = []
-        async for chunk in self._chunks(place):
+        async for chunk in self._chunks(place, end):
             chunks.append(chunk)
             if len(chunks) == count or not chunk.ends_day:
                 yield chunks
@@ -237,13 +290,16 @@ class Rollup:
         if chunks:
             yield chunks
 
-    async def _chunks(self, place: str) -> AsyncIterator[Chunk]:
-        """Yield consecutive ranges of whole buckets from `place` to the end, then that without a time."""
-        while place != "infinity":
-            row = await self._connection.fetchrow(queries.load("rollup_next_chunk"), place, CHUNK_REQUESTS)
+    async def _chunks(self, place: str, end: str = "infinity") -> AsyncIterator[Chunk]:
+        """Yield consecutive ranges of whole buckets from `place` to `end`; up to infinity, also no time."""
+        while place != end:
+            row = await self._connection.fetchrow(
+                queries.load("rollup_next_chunk"), place, CHUNK_REQUESTS, end
+            )
             yield Chunk(place, row["place"], row["ends_day"])
             place = row["place"]
-        yield Chunk(None, None, True)
+        if end == "infinity":
+            yield Chunk(None, None, True)
 
     async def _keep_purged(self) -> None:
         """Before a repair: what the rollup alone knows of requests that are gone, it must not take away."""
@@ -264,9 +320,14 @@ class Rollup:
         )
         await drop_triggers(self._connection)
         await self._empty()
-        await create_triggers(self._connection)
+        try:
+            await create_triggers(self._connection, await request_tables(self._connection))
+        except BaseException:
+            await drop_triggers(self._connection)
+            raise
         await self._connection.execute(
-            "UPDATE stats_schema.chat_stats_rollup_state SET enabled_at = clock_timestamp()"
+            "UPDATE stats_schema.chat_stats_rollup_state "
+            "SET enabled_at = clock_timestamp(), columns = stats_schema.chat_stats_request_columns()"
         )
 
     async def _empty(self) -> None:

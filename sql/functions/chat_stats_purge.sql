@@ -54,8 +54,8 @@ BEGIN
                             model_id, created_at, status, input_tokens, output_tokens,
                             CASE WHEN processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
                                  THEN processing_time_ms END::numeric AS time_ms,
-                            COALESCE(CASE WHEN cost_usd BETWEEN -1000000000000000 AND 1000000000000000
-                                          THEN cost_usd END, 0)::numeric AS cost_usd
+                            COALESCE(CASE WHEN readable.cost_usd BETWEEN -1000000000000000 AND 1000000000000000
+                                          THEN readable.cost_usd END, 0)::numeric AS cost_usd
                         FROM gone
                         WHERE model_id IS NOT NULL
                     ) AS r

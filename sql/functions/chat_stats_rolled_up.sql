@@ -109,8 +109,8 @@ BEGIN
                 c.sign, model_id, status, input_tokens, output_tokens,
                 CASE WHEN processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
                      THEN processing_time_ms END::numeric AS time_ms,
-                CASE WHEN cost_usd BETWEEN -1000000000000000 AND 1000000000000000
-                     THEN cost_usd END::numeric AS cost_usd
+                CASE WHEN readable.cost_usd BETWEEN -1000000000000000 AND 1000000000000000
+                     THEN readable.cost_usd END::numeric AS cost_usd
             FROM gateway_schema.chat_completion_requests
             WHERE c.tier = 'requests' AND created_at >= c.starts AND created_at < c.ends
               AND model_id IS NOT NULL

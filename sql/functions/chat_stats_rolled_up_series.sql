@@ -91,8 +91,8 @@ BEGIN
                 model_id, created_at, status, input_tokens, output_tokens,
                 CASE WHEN processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
                      THEN processing_time_ms END::numeric AS time_ms,
-                CASE WHEN cost_usd BETWEEN -1000000000000000 AND 1000000000000000
-                     THEN cost_usd END::numeric AS cost_usd
+                CASE WHEN readable.cost_usd BETWEEN -1000000000000000 AND 1000000000000000
+                     THEN readable.cost_usd END::numeric AS cost_usd
             FROM (  -- apart: with OR, an index on model and time would be read for all times of the model
                 SELECT * FROM gateway_schema.chat_completion_requests
                 WHERE created_at >= p_start AND created_at < first_bucket

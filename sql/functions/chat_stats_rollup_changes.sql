@@ -33,8 +33,8 @@ BEGIN
                     output_tokens,
                     CASE WHEN processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
                          THEN processing_time_ms END::numeric AS time_ms,
-                    CASE WHEN cost_usd BETWEEN -1000000000000000 AND 1000000000000000
-                         THEN cost_usd END::numeric AS cost_usd
+                    CASE WHEN readable.cost_usd BETWEEN -1000000000000000 AND 1000000000000000
+                         THEN readable.cost_usd END::numeric AS cost_usd
                 FROM gateway_schema.chat_completion_requests
                 WHERE model_id IS NOT NULL AND %1$s
             ) AS r

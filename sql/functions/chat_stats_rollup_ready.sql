@@ -1,5 +1,6 @@
--- Whether the rollup may be read: its backfill is done, its triggers are there and fire, and whoever asks may
--- read its tables and sees all requests. Else the requests are scanned.
+-- Whether the rollup may be read: its backfill is done, its triggers fire on every part of the requests, no write went
+-- uncounted, the columns are those of which it was made, and the caller may read its tables and sees all requests.
+-- Otherwise the functions scan.
 SELECT chat_stats_install('chat_stats_rollup_ready', $install$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_rollup_ready()
 RETURNS boolean
@@ -7,10 +8,10 @@ LANGUAGE plpgsql
 STABLE
 AS $function$
 BEGIN
-    -- One after the other: the statement further down names a table that this one looks for.
+    -- One after the other: the statement further down names tables that this one looks for.
     IF row_security_active('gateway_schema.chat_completion_requests') OR EXISTS (
         SELECT FROM unnest(ARRAY[
-            'chat_stats_rollup_state', 'chat_stats_deltas', 'chat_stats_purged',
+            'chat_stats_rollup_state', 'chat_stats_uncounted', 'chat_stats_deltas', 'chat_stats_purged',
             'chat_stats_rollup_slots', 'chat_stats_rollup_days', 'chat_stats_rollup_months',
             'chat_stats_rollup_lifetime'
         ]) AS t (name)
@@ -18,11 +19,13 @@ BEGIN
     ) THEN
         RETURN false;
     END IF;
-    RETURN EXISTS (SELECT FROM stats_schema.chat_stats_rollup_state WHERE ready) AND 4 = (
-        SELECT count(*) FROM pg_trigger AS t
-        WHERE t.tgrelid = 'gateway_schema.chat_completion_requests'::regclass
-          AND t.tgname LIKE 'chat\_stats\_%'
-          AND t.tgenabled IN ('O', 'A')
+    RETURN EXISTS (
+        SELECT FROM stats_schema.chat_stats_rollup_state AS s
+        WHERE s.ready AND s.columns @> stats_schema.chat_stats_request_columns()
+    ) AND NOT EXISTS (
+        SELECT FROM stats_schema.chat_stats_request_tables() AS t
+        WHERE t.firing < 4
+           OR EXISTS (SELECT FROM stats_schema.chat_stats_uncounted AS u WHERE u.relation = t.relation)
     );
 END
 $function$;

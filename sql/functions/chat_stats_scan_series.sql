@@ -58,7 +58,7 @@ BEGIN
                 )::numeric AS cost_usd
             FROM (SELECT NULL::numeric AS cost_usd) AS absent  -- stands in for the column where it is missing
             CROSS JOIN LATERAL (
-                SELECT model_id, created_at, status, input_tokens, output_tokens, processing_time_ms, cost_usd
+                SELECT model_id, created_at, status, input_tokens, output_tokens, processing_time_ms, readable.cost_usd
                 FROM gateway_schema.chat_completion_requests
                 WHERE created_at >= p_start AND created_at < p_end
                   AND (p_provider_id IS NULL AND p_model_id IS NULL

@@ -6,8 +6,29 @@
 -- types. The functions in this file run under the search_path of the session: until they have left it, they name
 -- everything with its schema, too.
 
+-- Whether sums can be made of a type: whole, exact and floating-point numbers, and domains over them.
+CREATE OR REPLACE FUNCTION chat_stats_is_number(p_type oid)
+RETURNS boolean
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    base oid := p_type;
+BEGIN
+    WHILE base <> 0 LOOP
+        p_type := base;
+        base := (SELECT t.typbasetype FROM pg_type AS t WHERE t.oid = p_type);
+    END LOOP;
+    RETURN p_type IN (
+        'int2'::regtype, 'int4'::regtype, 'int8'::regtype, 'numeric'::regtype, 'float4'::regtype, 'float8'::regtype
+    );
+END
+$function$;
+
 -- Puts schemas in place of the two that our files name: stats_schema, that of our own tables and functions, which is
--- the first of the search_path; and gateway_schema, in which the search_path finds the table that follows.
+-- the first of the search_path; and gateway_schema, in which the search_path finds the table that follows. And says
+-- where readable.cost_usd is: that column, or where its type is no number, what stands in for a missing one ("absent").
 CREATE OR REPLACE FUNCTION chat_stats_with_schemas(p_text text)
 RETURNS text
 LANGUAGE plpgsql
@@ -20,6 +41,7 @@ DECLARE
     requests oid := pg_catalog.to_regclass('chat_completion_requests');
     filled text;
     named record;
+    cost_type oid;
 BEGIN
     PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
     filled := p_text;
@@ -39,8 +61,15 @@ BEGIN
         END IF;
         filled := replace(filled, named.placeholder, quote_ident(named.schema) || '.' || named.name);
     END LOOP;
+    cost_type := (
+        SELECT a.atttypid FROM pg_attribute AS a
+        WHERE a.attrelid = requests AND a.attname = 'cost_usd' AND NOT a.attisdropped
+    );
     PERFORM pg_catalog.set_config('search_path', path, true);
-    RETURN filled;
+    RETURN pg_catalog.replace(
+        filled, 'readable.cost_usd'::pg_catalog.text,
+        CASE WHEN chat_stats_is_number(cost_type) IS FALSE THEN 'absent.cost_usd' ELSE 'cost_usd' END::pg_catalog.text
+    );
 END
 $function$;
 
@@ -53,16 +82,19 @@ DECLARE
     path text := pg_catalog.current_setting('search_path');
     providers oid := pg_catalog.to_regclass('providers');
     models oid := pg_catalog.to_regclass('models');
+    requests oid := pg_catalog.to_regclass('chat_completion_requests');
     note text;
 BEGIN
     PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
     note := (
         SELECT 'chat-stats; ' || string_agg(
-            format('%I.id %s', c.relname, format_type(a.atttypid, a.atttypmod)), ', ' ORDER BY c.oid = models
+            format('%I.%I %s', c.relname, a.attname, format_type(a.atttypid, a.atttypmod)), ', '
+            ORDER BY array_position(ARRAY[providers, models, requests], c.oid)
         )
         FROM pg_attribute AS a
         JOIN pg_class AS c ON c.oid = a.attrelid
         WHERE a.attname = 'id' AND a.attrelid IN (providers, models)
+           OR a.attname = 'model_id' AND a.attrelid = requests
     );
     PERFORM pg_catalog.set_config('search_path', path, true);
     RETURN note;
@@ -119,7 +151,9 @@ DECLARE
     adopted record;
 BEGIN
     PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
-    SELECT p.oid::regprocedure AS signature, l.lanname = 'plpgsql' AND p.provolatile <> 'i' AS pinned
+    SELECT
+        p.oid::regprocedure AS signature, l.lanname = 'plpgsql' AND p.provolatile <> 'i' AS pinned,
+        p.prorettype = 'trigger'::regtype AS is_trigger
     INTO STRICT adopted
     FROM pg_proc AS p
     JOIN pg_language AS l ON l.oid = p.prolang
@@ -127,7 +161,9 @@ BEGIN
     IF adopted.pinned THEN
         EXECUTE format('ALTER FUNCTION %s SET search_path = pg_catalog, pg_temp', adopted.signature);
         EXECUTE format('ALTER FUNCTION %s SET timezone = %L', adopted.signature, 'UTC');
-        EXECUTE format('ALTER FUNCTION %s SET plan_cache_mode = force_custom_plan', adopted.signature);
+        IF NOT adopted.is_trigger THEN  -- no values to plan for: planning each time would cost every writer a third more
+            EXECUTE format('ALTER FUNCTION %s SET plan_cache_mode = force_custom_plan', adopted.signature);
+        END IF;
     END IF;
     EXECUTE format('COMMENT ON FUNCTION %s IS %L', adopted.signature, note);
     PERFORM pg_catalog.set_config('search_path', path, true);

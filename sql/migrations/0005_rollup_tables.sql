@@ -8,52 +8,38 @@ DO $migration$
 DECLARE
     model_id_type text := (
         SELECT CASE WHEN a.atttypid IN ('int2'::regtype, 'int4'::regtype) THEN 'bigint'
-                    ELSE format_type(a.atttypid, a.atttypmod) END
+                    ELSE format_type(a.atttypid, NULL) END  -- without a length, which may grow
         FROM pg_attribute AS a
         WHERE a.attrelid = 'gateway_schema.chat_completion_requests'::regclass AND a.attname = 'model_id'
     );
+    tables text[] := ARRAY[
+        'chat_stats_deltas', 'chat_stats_rollup_slots', 'chat_stats_rollup_days', 'chat_stats_rollup_months',
+        'chat_stats_rollup_lifetime', 'chat_stats_purged'
+    ];
+    dropped text;
     incomplete boolean;
-    narrow record;
 BEGIN
-    -- A first layout kept the slots in the rows of their days. All of it can be made anew from the requests.
+    -- Where the ids have another type now, all of it is to be made from the requests again.
     IF EXISTS (
-        SELECT FROM pg_attribute AS a
-        WHERE a.attrelid = to_regclass('stats_schema.chat_stats_rollup_days')
-          AND a.attname = 'slots' AND NOT a.attisdropped
+        SELECT FROM unnest(tables) AS t (name)
+        JOIN pg_attribute AS a ON a.attrelid = to_regclass('stats_schema.' || t.name) AND a.attname = 'model_id'
+        WHERE format_type(a.atttypid, NULL) <> model_id_type
     ) THEN
-        DROP TABLE stats_schema.chat_stats_rollup_days;
-    END IF;
-    IF model_id_type = 'bigint' THEN  -- which an earlier version did not see to
-        FOR narrow IN
-            SELECT a.attrelid::regclass AS name
-            FROM unnest(ARRAY[
-                'chat_stats_deltas', 'chat_stats_rollup_slots', 'chat_stats_rollup_days', 'chat_stats_rollup_months',
-                'chat_stats_rollup_lifetime', 'chat_stats_purged'
-            ]) AS t (name)
-            JOIN pg_attribute AS a ON a.attrelid = to_regclass('stats_schema.' || t.name) AND a.attname = 'model_id'
-            WHERE a.atttypid IN ('int2'::regtype, 'int4'::regtype)
-        LOOP
-            EXECUTE format('ALTER TABLE %s ALTER model_id TYPE bigint', narrow.name);
-        END LOOP;
-        -- The functions that return rows of theirs; they are about to be created anew.
-        FOR narrow IN
-            SELECT p.oid::regprocedure AS name
-            FROM pg_proc AS p
-            CROSS JOIN LATERAL unnest(p.proargnames, p.proallargtypes) AS u (argument, argument_type)
-            WHERE p.pronamespace::regnamespace || '.' = 'stats_schema.'
-              AND p.proname LIKE 'chat\_stats\_%' AND p.proname NOT IN ('chat_stats_usage', 'chat_stats_models')
-              AND obj_description(p.oid, 'pg_proc') LIKE 'chat-stats;%'
-              AND u.argument = 'model_id' AND u.argument_type IN ('int2'::regtype, 'int4'::regtype)
-        LOOP
-            EXECUTE format('DROP FUNCTION %s', narrow.name);
+        IF to_regclass('stats_schema.chat_stats_purged') IS NOT NULL THEN
+            IF EXISTS (SELECT FROM stats_schema.chat_stats_purged) THEN
+                RAISE EXCEPTION 'chat_completion_requests.model_id is of type % now, and chat_stats_purged keeps the '
+                    'statistics of purged requests by ids of another type', model_id_type
+                    USING HINT = 'Give its column model_id that type and the new ids; or drop that table, to do without.';
+            END IF;
+        END IF;
+        PERFORM set_config('lock_timeout', '200', true);  -- writers wait behind this
+        FOREACH dropped IN ARRAY tables LOOP
+            EXECUTE format('DROP TABLE IF EXISTS stats_schema.%I', dropped);
         END LOOP;
     END IF;
     incomplete := EXISTS (
-        SELECT FROM unnest(ARRAY[
-            'chat_stats_deltas', 'chat_stats_rollup_slots', 'chat_stats_rollup_days', 'chat_stats_rollup_months',
-            'chat_stats_rollup_lifetime'
-        ]) AS t (name)
-        WHERE to_regclass('stats_schema.' || t.name) IS NULL
+        SELECT FROM unnest(tables) AS t (name)
+        WHERE t.name <> 'chat_stats_purged' AND to_regclass('stats_schema.' || t.name) IS NULL
     );
 
     -- What the triggers append: a signed change of one model in one 15-minute bucket, by one statement.

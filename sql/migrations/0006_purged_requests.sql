@@ -7,7 +7,7 @@ DO $migration$
 DECLARE
     model_id_type text := (
         SELECT CASE WHEN a.atttypid IN ('int2'::regtype, 'int4'::regtype) THEN 'bigint'
-                    ELSE format_type(a.atttypid, a.atttypmod) END
+                    ELSE format_type(a.atttypid, NULL) END
         FROM pg_attribute AS a
         WHERE a.attrelid = 'gateway_schema.chat_completion_requests'::regclass AND a.attname = 'model_id'
     );

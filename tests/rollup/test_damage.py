@@ -200,7 +200,9 @@ async def test_a_truncate_that_cannot_see_what_it_takes_makes_the_functions_scan
     await truncation.commit()
     await rolled_up.execute(ORDINARY, 10)
     assert await scans_and_counts_right(rolled_up)
-    assert (await Rollup(rolled_up).status()).state == "backfilling"
+    status = await Rollup(rolled_up).status()
+    assert status.state == "damaged"
+    assert "TRUNCATE in a REPEATABLE READ transaction" in status.reason
     await Rollup(rolled_up).enable(ignored)
     await assert_exact(rolled_up)
 

@@ -59,8 +59,8 @@ async def test_two_connections_backfill_days_of_their_own_at_the_same_time_and_i
     async with writing(database_url, 2), open_rollup(settings) as rollup:
         together = rollup._together
 
-        async def heard(place: str, count: int) -> AsyncIterator[list[upkeep.Chunk]]:
-            async for chunks in together(place, count):
+        async def heard(place: str, end: str, count: int) -> AsyncIterator[list[upkeep.Chunk]]:
+            async for chunks in together(place, end, count):
                 sizes.append(len(chunks))
                 yield chunks
 
@@ -116,7 +116,7 @@ async def test_a_backfill_that_is_killed_goes_on_where_it_stopped_and_ends_exact
     places = []
     rollup = Rollup(requests)
     chunks = rollup._chunks
-    rollup._chunks = lambda place: places.append(place) or chunks(place)
+    rollup._chunks = lambda place, end: places.append(place) or chunks(place, end)
     until_free = time.monotonic() + 20
     while time.monotonic() < until_free:
         try:

@@ -15,6 +15,7 @@ from tests.rollup.conftest import ignored
 from tests.rollup.exactness import COMPARISON, assert_exact
 from tests.rollup.test_schemas import INSERT, Gateway, tables
 
+READY = "SELECT chat_stats_rollup_ready()"
 COUNTS = "SELECT * FROM get_model_request_counts()"
 SUMMARY = "SELECT * FROM get_chat_request_summary($1, $2)"
 JANUARY = datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 2, 1, tzinfo=UTC)
@@ -172,3 +173,120 @@ async def test_rows_that_went_past_the_triggers_elsewhere_are_still_drift(
     assert (await Rollup(partitioned).status()).state == "damaged"
     assert await Rollup(partitioned).repair(ignored) > 0
     await assert_exact(partitioned)
+
+
+DIRECTLY = (
+    "INSERT INTO requests_early (id, model_id, created_at) "
+    "SELECT -i, 1, '2024-01-05' FROM generate_series(1, 9) AS i"
+)
+
+
+async def test_what_is_written_to_a_partition_directly_counts(partitioned: asyncpg.Connection) -> None:
+    await partitioned.execute(DIRECTLY)
+    await assert_exact(partitioned)
+    await partitioned.execute(
+        "UPDATE requests_early SET input_tokens = 3 WHERE id < 0; DELETE FROM requests_early WHERE id = -1"
+    )
+    await assert_exact(partitioned)
+    await partitioned.execute("TRUNCATE requests_early")
+    await assert_exact(partitioned)
+    await partitioned.execute("TRUNCATE chat_completion_requests")
+    await assert_exact(partitioned)
+    assert await partitioned.fetchval(READY)
+
+
+async def test_a_new_partition_makes_answers_scan_until_it_has_its_triggers(
+    partitioned: asyncpg.Connection,
+) -> None:
+    rollup = Rollup(partitioned)
+    await partitioned.execute(
+        "ALTER TABLE chat_completion_requests DETACH PARTITION requests_else; DROP TABLE requests_else; "
+        "ALTER TABLE chat_completion_requests DETACH PARTITION requests_late; DROP TABLE requests_late; "
+        "CREATE TABLE requests_march PARTITION OF chat_completion_requests "
+        "FOR VALUES FROM ('2024-03-01') TO ('2024-04-01')"
+    )
+    await partitioned.execute(
+        "INSERT INTO chat_completion_requests (model_id, created_at) VALUES (1, '2024-03-03')"
+    )
+    await partitioned.execute(
+        "INSERT INTO requests_march (id, model_id, created_at) VALUES (-5, 2, '2024-03-04')"
+    )
+    assert not await partitioned.fetchval(READY)
+    status = await rollup.status()
+    assert status.state == "damaged"
+    assert "requests_march of the partitions lack its triggers" in status.reason
+
+    await rollup.cover_partitions()
+    assert await partitioned.fetchval(READY)
+    assert (await rollup.status()).state == "on"
+    await rollup.verify(ignored)
+    await assert_exact(partitioned)
+    await partitioned.execute(
+        "INSERT INTO requests_march (id, model_id, created_at) VALUES (-6, 2, '2024-03-04')"
+    )
+    await assert_exact(partitioned)
+
+
+async def test_a_partition_that_is_attached_with_its_rows_is_counted_once_it_is_covered(
+    partitioned: asyncpg.Connection,
+) -> None:
+    await partitioned.execute(
+        "ALTER TABLE chat_completion_requests DETACH PARTITION requests_else; DROP TABLE requests_else; "
+        "ALTER TABLE chat_completion_requests DETACH PARTITION requests_late; DROP TABLE requests_late; "
+        "CREATE TABLE requests_march (LIKE chat_completion_requests); "
+        "INSERT INTO requests_march (id, model_id, created_at) "
+        "SELECT i, 1 + i % 3, timestamp '2024-03-01' + i * interval '1 hour' "
+        "FROM generate_series(1, 500) AS i; "
+        "ALTER TABLE chat_completion_requests ATTACH PARTITION requests_march "
+        "FOR VALUES FROM ('2024-03-01') TO ('2024-04-01')"
+    )
+    assert not await partitioned.fetchval(READY)
+    await Rollup(partitioned).cover_partitions()
+    assert await partitioned.fetchval(READY)
+    assert await Rollup(partitioned).verify(ignored) == 0
+    await assert_exact(partitioned)
+
+
+async def test_a_detached_partition_is_written_without_harm_and_recounted_when_it_is_back(
+    partitioned: asyncpg.Connection,
+) -> None:
+    await partitioned.execute(DETACH)
+    await Rollup(partitioned).verify(ignored)
+    await partitioned.execute(DIRECTLY)
+    await partitioned.execute("TRUNCATE requests_early")
+    assert await partitioned.fetchval(READY)
+    await partitioned.execute(ATTACH)
+    assert not await partitioned.fetchval(READY)
+    await Rollup(partitioned).repair(ignored)
+    assert await partitioned.fetchval(READY)
+    await assert_exact(partitioned)
+
+
+async def test_partitions_of_partitions_count_too(empty_database: str) -> None:
+    connection = await asyncpg.connect(empty_database)
+    try:
+        await connection.execute(
+            tables(Gateway(partitions="PARTITION BY RANGE (created_at)")).split(
+                "CREATE TABLE requests_early"
+            )[0]
+        )
+        await connection.execute(
+            "CREATE TABLE y2024 PARTITION OF chat_completion_requests "
+            "FOR VALUES FROM ('2024-01-01') TO ('2025-01-01') PARTITION BY HASH (model_id); "
+            "CREATE TABLE y2024_0 PARTITION OF y2024 FOR VALUES WITH (MODULUS 2, REMAINDER 0); "
+            "CREATE TABLE y2024_1 PARTITION OF y2024 FOR VALUES WITH (MODULUS 2, REMAINDER 1)"
+        )
+        await run_migrations(empty_database)
+        await connection.execute(COMPARISON)
+        await Rollup(connection).enable(ignored)
+        for table in ("chat_completion_requests", "y2024"):
+            await connection.execute(
+                f"INSERT INTO {table} (id, model_id, created_at) "
+                "SELECT i, 1 + i % 5, '2024-05-01' FROM generate_series(1, 9) AS i"
+            )
+            await assert_exact(connection)
+            await connection.execute(f"TRUNCATE {table}")
+            await assert_exact(connection)
+        assert await connection.fetchval(READY)
+    finally:
+        await connection.close()

@@ -120,26 +120,6 @@ async def test_the_rollup_is_exact_over_the_tables_of(gateway: Gateway, empty_da
         await connection.close()
 
 
-async def test_rows_written_past_the_partitioned_table_are_repaired(empty_database: str) -> None:
-    connection = await asyncpg.connect(empty_database)
-    try:
-        await connection.execute(tables(GATEWAYS["partitions"]))
-        await run_migrations(empty_database)
-        await connection.execute(COMPARISON)
-        rollup = Rollup(connection)
-        await rollup.enable(ignored)
-        past = INSERT.replace("chat_completion_requests", "requests_early").replace(
-            "(model_id", "(id, model_id"
-        )
-        await connection.execute(past.replace("SELECT\n", "SELECT i,\n", 1), 100)
-        assert await rollup.verify(ignored) > 0
-        assert not await connection.fetchval("SELECT chat_stats_rollup_ready()")
-        assert await rollup.repair(ignored) > 0
-        await assert_exact(connection)
-    finally:
-        await connection.close()
-
-
 async def test_over_a_view_the_functions_scan_and_enable_says_why_it_cannot(empty_database: str) -> None:
     connection = await asyncpg.connect(empty_database)
     try:
