@@ -1,21 +1,22 @@
-"""Whatever others plant in a schema of the search_path, none of it runs with the rights of the owner or the service."""
+"""What others plant in a schema of the search_path never runs with the rights of the owner or the service."""
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import asyncpg
 import pytest
 
 from service.aggregations import AGGREGATIONS, Query
 from service.compute import _run, _with_bounds
 from service.database import Database
-from service.explorer.exports import FORMATS
+from service.errors import SchemaError
 from service.explorer.explorer import Explorer
+from service.explorer.exports import FORMATS
 from service.explorer.plot import sample as sample_points
 from service.explorer.query import FLAT_FIELDS, NESTED_FIELDS, Filters, RequestQuery
 from service.explorer.requests import Requests
 from service.methods import LADDER, Method
+from service.migrations import SQL
 from service.percentiles import with_percentiles
 from service.rollup.retention import Retention
 from service.rollup.upkeep import Rollup, open_rollup
@@ -26,7 +27,7 @@ from tests.conftest import run_migrations
 from tests.sql.conftest import BuildGateway, Gateway, connect
 from tests.sql.planting import Planter, called_names, planter
 from tests.sql.sample import END, START
-from tests.sql.schemas import Variant
+from tests.sql.schemas import PLAIN, Variant
 from worker.importer.load import ImportOptions, import_csv
 from worker.local_servers import PostgresServer
 
@@ -234,8 +235,7 @@ async def import_one(settings: Settings, variant: Variant, folder: Path) -> None
 
 
 async def call_as_dashboards_do(gateway: Gateway) -> None:
-    """Call the functions by name, as they are found in the search_path of the role; without arguments that could fit
-    an overload better."""
+    """Call the functions as they are found in the search_path of the role, with arguments of their types."""
     async with connect(gateway.url) as connection:
         for call in (
             "get_provider_request_stats(NULL::timestamptz, NULL::timestamptz)",
@@ -244,3 +244,56 @@ async def call_as_dashboards_do(gateway: Gateway) -> None:
             "NULL::timestamptz, NULL::text, NULL::text)",
         ):
             assert await connection.fetch(f"SELECT * FROM {call}")
+
+
+async def test_a_table_with_a_name_of_ours_that_others_own_is_refused_and_its_trigger_never_runs(
+    postgres: PostgresServer, build_gateway: BuildGateway
+) -> None:
+    gateway = await build_gateway(PLAIN)
+    schema = gateway.admin_url.partition("search_path=")[2]
+    async with planter(postgres, gateway.admin_url, schema) as planting:
+        await planting.connection.execute(f"CREATE TABLE {schema}.chat_stats_deltas (model_id int8)")
+        with pytest.raises(SchemaError, match="chat_stats_deltas"):
+            await run_migrations(gateway.url)
+        with pytest.raises(SchemaError, match="chat_stats_deltas"):
+            await run_migrations(gateway.admin_url)
+
+
+async def test_a_superuser_does_not_adopt_a_function_of_ours_that_others_own(
+    postgres: PostgresServer, build_gateway: BuildGateway
+) -> None:
+    gateway = await build_gateway(PLAIN)
+    schema = gateway.admin_url.partition("search_path=")[2]
+    async with planter(postgres, gateway.admin_url, schema) as planting:
+        await planting.connection.execute(
+            f"CREATE FUNCTION {schema}.chat_stats_fold() RETURNS bigint LANGUAGE sql AS 'SELECT 1::int8'"
+        )
+        with pytest.raises(SchemaError, match="chat_stats_fold"):
+            await run_migrations(gateway.admin_url)
+
+
+@pytest.mark.parametrize("name", ["it's", "back\\slash", "per%cent", "$dollar$"])
+async def test_a_schema_whose_name_would_end_a_literal_is_refused(
+    build_gateway: BuildGateway, name: str
+) -> None:
+    gateway = await build_gateway(Variant("odd schema", schema=name.replace("'", "''")))
+    with pytest.raises(SchemaError, match="in its name"):
+        await run_migrations(gateway.url)
+
+
+async def test_no_session_ever_sees_a_function_that_is_half_done(build_gateway: BuildGateway) -> None:
+    """Each file that creates a function does so in one statement, also with psql, which commits each."""
+    for file in (SQL / "functions").glob("*.sql"):
+        text = file.read_text()
+        assert text.count("CREATE OR REPLACE FUNCTION") == 1, file.name
+        before, _, installed = text.partition(f"SELECT chat_stats_install('{file.stem}', $install$")
+        assert "CREATE OR REPLACE FUNCTION" not in before, file.name
+        assert installed.count("$install$);") == 1, file.name
+    gateway = await build_gateway(PLAIN)
+    await run_migrations(gateway.url)
+    async with connect(gateway.url) as connection:
+        unfilled = await connection.fetch(
+            "SELECT proname FROM pg_proc WHERE prosrc ~ '(stats|gateway)_schema\\.' AND proname NOT LIKE "
+            "'chat\\_stats\\_with\\_schemas'"
+        )
+    assert unfilled == []
