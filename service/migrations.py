@@ -55,7 +55,8 @@ async def migrate(settings: Settings, *, create_tables: bool, started: Report, w
 async def _lock(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
     # Polling: a session that waits inside of a statement would hold up CREATE INDEX CONCURRENTLY
     # in the one that it waits for.
-    while not await connection.fetchval("SELECT pg_try_advisory_lock($1, $2)", LOCK_CLASS, _LOCK):  # noqa: ASYNC110
+    statement = "SELECT pg_catalog.pg_try_advisory_lock($1::int, $2::int)"
+    while not await connection.fetchval(statement, LOCK_CLASS, _LOCK):  # noqa: ASYNC110
         await asyncio.sleep(0.2)
 
 

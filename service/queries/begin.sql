@@ -3,7 +3,8 @@
 -- and applies settings ($3 with the values $4) that this server knows. NULL: not found. `cost` tells whether cost_usd
 -- is a number; NULL: it is missing.
 --
--- Others may have created objects in the schemas of that search_path: everything is named with its schema.
+-- Others may have created objects in the schemas of that search_path: everything is named with its schema, and no
+-- argument or column has a type that asyncpg would have to look up first, in that search_path.
 WITH gateway AS MATERIALIZED (
     SELECT t.place, c.relowner AS owner, n.nspname::pg_catalog.text AS schema
     FROM pg_catalog.unnest($1::pg_catalog.text[]) WITH ORDINALITY AS t (name, place)
@@ -12,11 +13,11 @@ WITH gateway AS MATERIALIZED (
 ), ours AS (
     SELECT c.relnamespace AS schema, c.relowner AS owner
     FROM pg_catalog.pg_class AS c
-    WHERE c.relname OPERATOR(pg_catalog.=) ANY ($2::pg_catalog.name[])
+    WHERE c.relname OPERATOR(pg_catalog.=) ANY ($2::pg_catalog.text[]::pg_catalog.name[])
     UNION ALL
     SELECT p.pronamespace, p.proowner
     FROM pg_catalog.pg_proc AS p
-    WHERE p.proname OPERATOR(pg_catalog.=) ANY ($2::pg_catalog.name[])
+    WHERE p.proname OPERATOR(pg_catalog.=) ANY ($2::pg_catalog.text[]::pg_catalog.name[])
 ), found AS MATERIALIZED (
     SELECT
         ARRAY(SELECT g.schema FROM gateway AS g ORDER BY g.place) AS gateway,

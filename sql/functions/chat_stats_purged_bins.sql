@@ -24,7 +24,6 @@ BEGIN
     SELECT t.model_id, stats_schema.chat_stats_bucket_at(t.day, s.slot), s.bin, s.n
     FROM stats_schema.chat_stats_purged AS t
     CROSS JOIN LATERAL unnest(t.bin_slots, t.bins, t.counts) AS s (slot, bin, n)
-
     WHERE (p_start IS NULL OR t.day >= stats_schema.chat_stats_day(p_start)
                                AND stats_schema.chat_stats_bucket_at(t.day, s.slot) >= p_start)
       AND (p_end IS NULL OR t.day <= stats_schema.chat_stats_day(p_end)

@@ -35,7 +35,6 @@ BEGIN
         t.slots, t.slot_requests, t.slot_successful, t.slot_input_tokens, t.slot_output_tokens,
         t.slot_timed, t.slot_time_ms, t.slot_cost_usd
     ) AS s (slot, requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd)
-
     WHERE (p_start IS NULL OR t.day >= stats_schema.chat_stats_day(p_start)
                                AND stats_schema.chat_stats_bucket_at(t.day, s.slot) >= p_start)
       AND (p_end IS NULL OR t.day <= stats_schema.chat_stats_day(p_end)

@@ -137,6 +137,21 @@ BEGIN
 END
 $function$;
 
+-- Whether an object in a schema belongs to a role that is neither ours nor has the rights of the owner of the schema
+-- or of p_requests, the table: what it does would run with our rights.
+CREATE OR REPLACE FUNCTION chat_stats_is_planted(p_owner oid, p_schema oid, p_requests oid)
+RETURNS boolean
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $function$
+BEGIN
+    RETURN pg_get_userbyid(p_owner) <> current_user
+        AND NOT pg_has_role(p_owner, (SELECT n.nspowner FROM pg_namespace AS n WHERE n.oid = p_schema), 'MEMBER')
+        AND NOT pg_has_role(p_owner, (SELECT c.relowner FROM pg_class AS c WHERE c.oid = p_requests), 'MEMBER');
+END
+$function$;
+
 -- Pins what a function must not take from its caller: where names are searched, the time zone in which a
 -- timestamp without one is read, and that a time range is planned with its own bounds. Functions of their arguments
 -- alone are not pinned, since Postgres then could not put their expression in place of a call.
@@ -148,16 +163,26 @@ DECLARE
     path text := pg_catalog.current_setting('search_path');
     stats text := pg_catalog.current_schema();
     note text := chat_stats_function_note();
+    requests oid := pg_catalog.to_regclass('chat_completion_requests');
     adopted record;
+    planted boolean;
 BEGIN
     PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
     SELECT
         p.oid::regprocedure AS signature, l.lanname = 'plpgsql' AND p.provolatile <> 'i' AS pinned,
-        p.prorettype = 'trigger'::regtype AS is_trigger
+        p.prorettype = 'trigger'::regtype AS is_trigger,
+        p.proowner AS owner, p.pronamespace AS schema
     INTO STRICT adopted
     FROM pg_proc AS p
     JOIN pg_language AS l ON l.oid = p.prolang
     WHERE p.proname = p_name AND p.pronamespace = quote_ident(stats)::regnamespace;
+    -- A superuser replaces the body of a function of any owner, who then can replace it, too.
+    EXECUTE format('SELECT %I.chat_stats_is_planted($1, $2, $3)', stats)
+    INTO planted USING adopted.owner, adopted.schema, requests;
+    IF planted THEN
+        RAISE EXCEPTION 'the function % belongs to the role %', adopted.signature, adopted.owner::regrole
+            USING ERRCODE = 'insufficient_privilege', HINT = 'Drop it, or change its owner.';
+    END IF;
     IF adopted.pinned THEN
         EXECUTE format('ALTER FUNCTION %s SET search_path = pg_catalog, pg_temp', adopted.signature);
         EXECUTE format('ALTER FUNCTION %s SET timezone = %L', adopted.signature, 'UTC');

@@ -18,7 +18,20 @@ DECLARE
     ];
     dropped text;
     incomplete boolean;
+    planted text := (
+        SELECT string_agg(format('%s (owner: %s)', c.oid::regclass, c.relowner::regrole), ', ')
+        FROM pg_class AS c
+        WHERE c.relnamespace::regnamespace || '.' = 'stats_schema.' AND c.relname LIKE 'chat\_stats\_%'
+          AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+          AND stats_schema.chat_stats_is_planted(
+              c.relowner, c.relnamespace, 'gateway_schema.chat_completion_requests'::regclass::oid
+          )
+    );
 BEGIN
+    IF planted IS NOT NULL THEN
+        RAISE EXCEPTION 'tables have our names, but belong to others, whose triggers would run with our rights: %', planted
+            USING ERRCODE = 'insufficient_privilege', HINT = 'Drop them, or change their owner.';
+    END IF;
     -- Where the ids have another type now, all of it is to be made from the requests again.
     IF EXISTS (
         SELECT FROM unnest(tables) AS t (name)

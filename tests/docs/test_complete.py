@@ -104,7 +104,7 @@ def test_every_alert_has_a_chapter_of_its_own() -> None:
 
 def test_every_table_of_ours_is_among_what_to_back_up_and_what_to_keep_from_an_api() -> None:
     migrations = "\n".join(file.read_text() for file in (SQL / "migrations").glob("*.sql"))
-    tables = set(re.findall(r"CREATE TABLE IF NOT EXISTS (chat_stats_\w+)", migrations))
+    tables = set(re.findall(r"CREATE TABLE IF NOT EXISTS stats_schema\.(chat_stats_\w+)", migrations))
     assert len(tables) >= 8
     backups = sections(DOCS / "operations.md")["Backups"]
     supabase = (DOCS / "supabase.md").read_text()

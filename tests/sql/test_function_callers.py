@@ -98,7 +98,7 @@ async def test_a_range_or_a_model_reads_an_index_and_not_the_table(
     async with database.snapshot(wait_seconds=5) as snapshot:
         data, _ = await _run(Method.OPTIMIZED, snapshot, Query("counts", range_), AGGREGATIONS["counts"], 20)
         assert sum(row["request_count"] for row in data) == 20
-        [read] = await snapshot.fetch(ROWS_READ, timeout=5)
+        [read] = await snapshot.fetch(ROWS_READ.replace("'chat", "'gateway_schema.chat"), timeout=5)
         assert read["count"] == 20
 
 

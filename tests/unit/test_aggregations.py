@@ -18,12 +18,12 @@ from service.timeseries import Series
 def test_every_aggregation_has_its_sql_file(name: str) -> None:
     function = AGGREGATIONS[name].function
     text = (SQL / "functions" / f"{function}.sql").read_text()
-    assert f"CREATE OR REPLACE FUNCTION {function}(" in text
+    assert f"CREATE OR REPLACE FUNCTION stats_schema.{function}(" in text
 
 
 def test_every_function_file_defines_what_it_is_named_for() -> None:
     for file in (SQL / "functions").glob("*.sql"):
-        assert f"CREATE OR REPLACE FUNCTION {file.stem}(" in file.read_text(), file.name
+        assert f"CREATE OR REPLACE FUNCTION stats_schema.{file.stem}(" in file.read_text(), file.name
 
 
 @pytest.mark.parametrize("name", AGGREGATIONS)
