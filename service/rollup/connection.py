@@ -116,7 +116,9 @@ def translated(error: Exception) -> Exception:
         return trouble
     if isinstance(error, asyncpg.ReadOnlySQLTransactionError):  # a standby, after a failover
         return DatabaseUnavailable("the database is read-only at present")
-    if isinstance(error, asyncpg.UndefinedTableError | asyncpg.UndefinedFunctionError):
+    if isinstance(
+        error, asyncpg.UndefinedTableError | asyncpg.UndefinedColumnError | asyncpg.UndefinedFunctionError
+    ):
         return SchemaError(f"{error}; run: chat-stats migrate")
     if isinstance(error, asyncpg.InsufficientPrivilegeError):
         return SchemaError(f"{error}; the rollup is kept by the role that ran chat-stats migrate")

@@ -17,6 +17,7 @@ import asyncpg
 from service import queries
 from service.database import LOCK_CLASS, connect
 from service.errors import DatabaseBusy, DatabaseUnavailable, SchemaError
+from service.rollup.audit import audit
 from service.rollup.connection import ERRORS, FOLD_LOCK, UpkeepConnection
 from service.rollup.partitions import forget_partitions, keep_detached
 from service.rollup.state import (
@@ -43,8 +44,6 @@ logger = logging.getLogger(__name__)
 
 #: Requests that one chunk covers, at most (unless more came in a quarter of an hour).
 CHUNK_REQUESTS = 400_000
-#: Ranges of an hour that one audit looks at.
-AUDITED_HOURS = 4
 
 #: Attempts at a repair during which writes go uncounted.
 REPAIRS = 3
@@ -182,21 +181,17 @@ class Rollup:
         return int(await self._connection.fetchval("SELECT stats_schema.chat_stats_fold()"))
 
     async def audit(self) -> int:
-        """Recount some random hours; return how many models' buckets differ, and record it.
+        """Compare the latest requests, and some others; return how many models' buckets differ.
 
-        A rollup that differs is not read any more: the functions scan until it is repaired. While it is being
-        repaired, nothing is recounted.
+        A rollup that differs is not read any more: the functions scan until it is repaired. While it is not
+        read, or is being repaired, nothing is compared.
         """
-        drift = 0
+        drift = None
         with suppress(DatabaseBusy):
             async with self._connection.lock():
-                await keep_detached(self._connection.fetch)
-                for row in await self._connection.fetch(queries.load("rollup_audited"), AUDITED_HOURS):
-                    drift += await self._connection.in_snapshot(
-                        queries.load("rollup_differences"), row["start"], row["end"]
-                    )
-                await self._record_audit(drift)
-        return drift
+                if (drift := await audit(self._connection)) is not None:
+                    await self._record_audit(drift)
+        return drift or 0
 
     async def _record_audit(self, drift: int) -> None:
         await self._connection.execute(

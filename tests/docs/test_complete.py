@@ -1,5 +1,6 @@
 """What there is, is documented: settings, commands and options, metrics, endpoints, alerts, tables."""
 
+import math
 import re
 from collections.abc import Iterator
 
@@ -10,6 +11,7 @@ import yaml
 from service.app import create_app
 from service.migrations import SQL
 from service.observability.metrics import METRICS
+from service.rollup import audit
 from service.settings import PREFIX, Settings
 from tests.docs.documents import DOCUMENTS, ROOT, sections, text
 from worker.cli import app
@@ -111,6 +113,24 @@ def test_every_table_of_ours_is_among_what_to_back_up_and_what_to_keep_from_an_a
     for table in tables:
         assert table in backups or table.startswith("chat_stats_rollup_"), table
         assert table in supabase, table
+
+
+def test_the_figures_of_audits_are_those_of_the_code() -> None:
+    chapter = sections(DOCS / "operations.md")["Audits"]
+    assert f"{audit.RANGE_REQUESTS:,} requests" in chapter
+    assert f"{audit.RANGE_ROWS:,} rows" in chapter
+    assert f"requests / {audit.SWEEP_REQUESTS:,} + rows / {audit.RANGE_ROWS:,}   audits" in chapter
+    seconds = {"minutes": 60, "hours": 3600, "days": 86400}
+    rows = re.findall(
+        r"^\| ([\d,]+) million \| ([\d,]+) \| ([\d.]+) (\w+) \| ([\d.]+) (\w+) \|$", chapter, re.MULTILINE
+    )
+    assert len(rows) == 4
+    for millions, audits, *times in rows:
+        requests = int(millions.replace(",", "")) * 1_000_000
+        expected = math.ceil(requests / audit.SWEEP_REQUESTS + 365 * 50 / audit.RANGE_ROWS)
+        assert int(audits.replace(",", "")) == expected
+        assert float(times[0]) * seconds[times[1]] == pytest.approx(expected * 300, rel=0.03)
+        assert float(times[2]) * seconds[times[3]] == pytest.approx(expected * 60, rel=0.03)
 
 
 def test_every_document_is_in_the_index() -> None:

@@ -6,9 +6,7 @@ import json
 import asyncpg
 import pytest
 
-from service.database import LOCK_CLASS
 from service.rollup import upkeep
-from service.rollup.connection import UPKEEP_LOCK
 from service.rollup.state import ROLLUP_TABLES
 from service.rollup.upkeep import Rollup
 from tests.conftest import Connection, run_migrations
@@ -21,13 +19,6 @@ READY = "SELECT chat_stats_rollup_ready()"
 COUNTED = "SELECT COALESCE(sum(request_count), 0) FROM get_model_request_counts()"
 #: Those of models that exist.
 REQUESTS = "SELECT count(*) FROM chat_completion_requests AS r JOIN models AS m ON m.id = r.model_id"
-
-#: Requests in each quarter of an hour of 20 days that are over, whichever hours an audit samples.
-EVERYWHERE = """
-INSERT INTO chat_completion_requests (model_id, input_tokens, created_at)
-SELECT 1, 10, current_date - interval '1 day' - i * interval '15 minutes'
-FROM generate_series(1, 20 * 96) AS i
-"""
 
 DAMAGES = {
     "its triggers are disabled": "ALTER TABLE chat_completion_requests DISABLE TRIGGER USER",
@@ -101,42 +92,6 @@ async def test_rows_that_bypassed_the_triggers_are_found_by_verify_and_repaired(
     await assert_exact(rolled_up)
 
 
-async def test_an_audit_finds_rows_that_bypassed_the_triggers(
-    rolled_up: Connection, rollup: Rollup, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(upkeep, "AUDITED_HOURS", 100)  # every fifth day has such rows
-    assert await rollup.audit() == 0
-    await rolled_up.execute("SET session_replication_role = replica")
-    await rolled_up.execute(EVERYWHERE)
-    await rolled_up.execute("SET session_replication_role = origin")
-    assert await rollup.audit() > 0
-    assert (await rollup.status()).state == "damaged"
-    assert await scans_and_counts_right(rolled_up)
-
-
-async def test_an_audit_finds_rows_of_days_that_the_rollup_knows_nothing_of(
-    requests: Connection, rollup: Rollup
-) -> None:
-    await requests.execute("TRUNCATE chat_completion_requests")
-    await rollup.enable(ignored)
-    await requests.execute("SET session_replication_role = replica")
-    await requests.execute(EVERYWHERE)
-    await requests.execute("SET session_replication_role = origin")
-    assert await rollup.audit() > 0
-
-
-async def test_an_audit_finds_what_the_rollup_has_and_the_requests_have_not(
-    requests: Connection, rollup: Rollup, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await requests.execute(EVERYWHERE)
-    await rollup.enable(ignored)
-    await requests.execute("SET session_replication_role = replica")
-    await requests.execute("DELETE FROM chat_completion_requests WHERE created_at < current_date")
-    await requests.execute("SET session_replication_role = origin")
-    monkeypatch.setattr(upkeep, "AUDITED_HOURS", 50)
-    assert await rollup.audit() > 0
-
-
 @pytest.mark.parametrize(
     "tampering",
     [
@@ -177,14 +132,6 @@ async def test_after_drift_was_found_enable_mends_as_much_as_repair(
     await getattr(rollup, command)(ignored)
     assert await rolled_up.fetchval(READY)
     await assert_exact(rolled_up)
-
-
-async def test_an_audit_leaves_alone_what_is_being_repaired(rolled_up: Connection, connect: object) -> None:
-    other = await connect()
-    await other.execute(f"SELECT pg_advisory_lock({LOCK_CLASS}, {UPKEEP_LOCK})")
-    await rolled_up.execute("UPDATE chat_stats_rollup_slots SET slots = '{}', slot_requests = '{}'")
-    assert await Rollup(rolled_up).audit() == 0
-    assert (await Rollup(rolled_up).status()).audited_at is None
 
 
 async def test_a_truncate_that_cannot_see_what_it_takes_makes_the_functions_scan(

@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 
 from service.rollup import retention as purging
-from service.rollup.connection import TABLE
+from service.rollup.connection import TABLE, UpkeepConnection
 from service.rollup.retention import Retention
 from service.rollup.upkeep import Rollup
 from tests.conftest import run_migrations
@@ -72,6 +72,24 @@ async def test_what_goes_with_a_partition_is_kept(
     await rollup.enable(ignored)
     assert await partitioned.fetch(COUNTS) == counts
     await assert_exact(partitioned)
+
+
+async def test_a_partition_that_goes_while_an_audit_compares_is_no_difference(
+    partitioned: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_snapshot, changes = UpkeepConnection.in_snapshot, [DETACH]
+
+    async def after_it_went(self: UpkeepConnection, statement: str, *args: str | None) -> int:
+        while changes:
+            await partitioned.execute(changes.pop())
+        return await in_snapshot(self, statement, *args)
+
+    monkeypatch.setattr(UpkeepConnection, "in_snapshot", after_it_went)
+    counts = await partitioned.fetch(COUNTS)
+    assert await Rollup(partitioned).audit() == 0
+    status = await Rollup(partitioned).status()
+    assert (status.state, status.purged_requests > 0) == ("on", True)
+    assert await partitioned.fetch(COUNTS) == counts
 
 
 @pytest.mark.parametrize("moment", ["timestamptz", "timestamp"])

@@ -109,6 +109,7 @@ async def test_the_rollup_is_exact_over_the_tables_of(gateway: Gateway, empty_da
         await Rollup(connection).enable(ignored)
         await assert_exact(connection)
         await connection.execute(INSERT, 300)
+        assert await Rollup(connection).audit() == 0
         for change in CHANGES:
             await connection.execute(change.format(key=gateway.key))
             await assert_exact(connection)
@@ -116,6 +117,9 @@ async def test_the_rollup_is_exact_over_the_tables_of(gateway: Gateway, empty_da
             await assert_exact(connection)
         assert await connection.fetchval("SELECT chat_stats_rollup_ready()")
         assert await Rollup(connection).verify(ignored) == 0
+        await connection.execute("SET session_replication_role = replica")
+        await connection.execute(INSERT, 100)
+        assert await Rollup(connection).audit() > 0
     finally:
         await connection.close()
 
