@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import VERSION, problems
 from service.cache import Cache, connect
+from service.clock import Clock
 from service.database import Database
 from service.document import complete
 from service.envelope import Envelope
@@ -72,7 +73,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.settings = settings
     app.state.own_process = own_process
-    app.state.envelope = Envelope(settings)
+    app.state.clock = Clock()
+    app.state.envelope = Envelope(settings, app.state.clock)
     fast_path = FastPath(super(Application, app).__call__, settings, app.state.envelope)
     app.state.fast_path = app.entrance = fast_path
     app.include_router(stats.create_router(), prefix=BASE_PATH)
@@ -100,13 +102,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
-    database = Database(settings, application_name="chat-stats service")
+    database = Database(settings, application_name="chat-stats service", clock=app.state.clock)
     cache = Cache(
         settings,
         connect(settings.redis_url.get_secret_value(), timeout_seconds=settings.redis_timeout_seconds),
+        app.state.clock,
     )
     queue = Queue(settings)
     await database.open()
+    clock = asyncio.create_task(database.keep_clock())
     app.state.database, app.state.cache, app.state.queue = database, cache, queue
     app.state.stats = Stats(settings, database, cache)
     app.state.rate_limiter = RateLimiter(settings, cache)
@@ -124,6 +128,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with _shared_counts(app):
             yield
     finally:
+        clock.cancel()
         app.state.fast_path.close()
         await app.state.vitals.close()
         await app.state.downloads.close()

@@ -13,7 +13,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TypeVar
 
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -21,6 +21,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError, WatchError
 
+from service.clock import Clock
 from service.entry import (
     HEAD_BYTES,
     VERSION,
@@ -58,8 +59,9 @@ class Stored:
 class Cache:
     """Answers in Redis."""
 
-    def __init__(self, settings: Settings, redis: Redis) -> None:
+    def __init__(self, settings: Settings, redis: Redis, clock: Clock) -> None:
         self.redis = redis
+        self.clock = clock
         self._prefix = f"{settings.cache_prefix}:v{VERSION}"
         self._url = settings.redis_url.get_secret_value()
         self._on_demand = OnDemandRoom(self._prefix, settings.on_demand_cache_bytes)
@@ -128,7 +130,10 @@ class Cache:
             if newer is not None:
                 return Stored(newer, kept=True)
         except WatchError:
-            return Stored(await self.get(query_key) or entry, kept=True)  # somebody was faster
+            theirs = await self.get(query_key)  # another process was faster
+            if theirs is None or self.clock.is_newer(entry.computed_at, theirs.computed_at):
+                return Stored(entry, kept=False)
+            return Stored(theirs, kept=True)
         except ResponseError as error:  # reachable, but it refuses to write: full, or read-only
             self._refused(error)
             return Stored(entry, kept=False)
@@ -153,7 +158,7 @@ class Cache:
         async with self.redis.pipeline() as pipe:
             await pipe.watch(key)
             current = await self._current(pipe, query_key)
-            if current is not None and entry.computed_at <= current.computed_at <= datetime.now(UTC):
+            if current is not None and not self.clock.is_newer(entry.computed_at, current.computed_at):
                 return current
             pipe.multi()  # type: ignore[no-untyped-call]
             if lifetime_seconds is None:

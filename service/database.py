@@ -6,10 +6,11 @@ import time
 import zlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import datetime
 
 import asyncpg
 
+from service.clock import Clock
 from service.errors import DatabaseBusy, DatabaseUnavailable, RefreshRunning, SchemaError
 from service.names import Names, begin
 from service.outages import OUTAGES, unreachable
@@ -24,6 +25,9 @@ LOCK_CLASS = 0x63737473
 #: Seconds after a failure to connect during which nobody else tries: a server that hangs must not make every
 #: request wait. One request at a time looks whether it is back.
 PAUSE_SECONDS = 1.0
+
+#: Seconds after which the database's clock is read again.
+CLOCK_SECONDS = 60.0
 
 #: Seconds that a connection gets at least for its first replies, however long it took to open it.
 BEGIN_SECONDS = 0.3
@@ -45,7 +49,8 @@ async def connect(settings: Settings, *, application_name: str) -> "asyncpg.Conn
 class Database:
     """The pool. Nothing connects before it is needed, so a service starts without its database."""
 
-    def __init__(self, settings: Settings, *, application_name: str) -> None:
+    def __init__(self, settings: Settings, *, application_name: str, clock: Clock | None = None) -> None:
+        self.clock = clock or Clock()
         self._settings = settings
         self._application_name = application_name
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
@@ -71,6 +76,9 @@ class Database:
         )
 
     async def close(self) -> None:
+        if self._probe is not None:
+            self._probe.cancel()
+            await asyncio.wait({self._probe})
         if self._pool is not None:
             try:
                 await asyncio.wait_for(self._pool.close(), timeout=2)
@@ -93,6 +101,13 @@ class Database:
             self._probe = asyncio.create_task(self._look())
             self._probe.add_done_callback(self._looked)
         await asyncio.shield(self._probe)
+
+    async def keep_clock(self) -> None:
+        """Read the database's clock for ever, for a process that has no other reason to ask the database."""
+        while True:
+            with suppress(DatabaseUnavailable):
+                await self.probe()
+            await asyncio.sleep(CLOCK_SECONDS)
 
     async def _look(self) -> None:
         async with self.transaction():
@@ -150,9 +165,8 @@ class Database:
         deadline = asyncio.get_running_loop().time() + self._settings.connect_timeout_seconds
         connection = await self._acquire()
         try:
-            opened_at = datetime.now(UTC)
             now, names = await self._begin(connection, from_snapshot, deadline)
-            yield Snapshot(connection, names, now, opened_at, self)
+            yield Snapshot(connection, names, now, self)
         finally:
             await self._end(connection)
 
@@ -196,7 +210,9 @@ class Database:
         lock_timeout_ms = round(self._settings.connect_timeout_seconds * 1000)
         try:
             async with asyncio.timeout_at(max(deadline, asyncio.get_running_loop().time() + BEGIN_SECONDS)):
+                asked_at = time.monotonic()
                 await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                answered_at = time.monotonic()
                 if from_snapshot is not None:
                     await connection.execute(f"SET TRANSACTION SNAPSHOT '{from_snapshot}'")
                 begun = await begin(connection, {**_SETTINGS, "lock_timeout": str(lock_timeout_ms)})
@@ -209,6 +225,7 @@ class Database:
                 raise unreachable(error) from error
             raise self._failed(error) from error
         self._works()
+        self.clock.read(begun[0], asked_at=asked_at, answered_at=answered_at)  # it is when BEGIN arrived
         return begun
 
     async def _end(self, connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]") -> None:

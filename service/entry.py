@@ -45,7 +45,7 @@ class Entry:
     precision: str | None = None
 
     def age_seconds(self, now: datetime) -> float:
-        """Return the age; 0 when the clock of whoever computed it is ahead of ours."""
+        """Return the age; 0 when it is from the future, because the clock was set back."""
         return max(0.0, (now - self.computed_at).total_seconds())
 
     @cached_property

@@ -6,13 +6,14 @@ Both ways to an answer end here, so that a client cannot tell which one it took:
 
 import re
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import Enum, auto
 from typing import Any, NamedTuple
 
 import orjson
 
 from service import compression
+from service.clock import Clock
 from service.compression import prefers_gzip
 from service.entry import Entry
 from service.freshness import CacheState
@@ -51,7 +52,8 @@ class Rendered(NamedTuple):
 class Envelope:
     """Renders answers; one per process."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self._clock = clock
         self._fresh_seconds = int(settings.fresh_seconds)
         # Until the next refresh is due: whoever polls through a cache then sees its numbers at once.
         self._shortest = int(min(settings.refresh_interval_seconds, settings.fresh_seconds))
@@ -71,7 +73,7 @@ class Envelope:
 
     def render(self, form: Form, range_: TimeRange, answer: Answer) -> Rendered:
         entry = answer.entry
-        now = datetime.now(UTC)
+        now = self._clock.now()
         headers = self._headers(answer, int(entry.age_seconds(now)))
         if form is Form.NOT_MODIFIED:
             return Rendered(304, headers, b"", answer.state, entry.method)

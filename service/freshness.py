@@ -1,15 +1,12 @@
 """How old an answer may be: what is fresh, what is stale, and how long it is kept."""
 
-import time
-from datetime import datetime
 from enum import StrEnum
 
 from service.aggregations import AGGREGATIONS, Query
+from service.clock import CLOCK_SKEW_SECONDS, Clock
 from service.entry import Entry
 from service.settings import Settings
 
-#: Seconds by which the clocks of two machines may differ without anybody noticing.
-CLOCK_SKEW_SECONDS = 5.0
 #: Seconds for which answers that the worker does not keep computed are kept as stale.
 UNPLANNED_STALE_SECONDS = 600.0
 
@@ -28,16 +25,17 @@ class CacheState(StrEnum):
 class Freshness:
     """The rules that the settings make."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, clock: Clock) -> None:
         self._settings = settings
+        self._clock = clock
         self._longest_stale = settings.fresh_seconds + settings.stale_seconds
 
     def state(self, entry: Entry) -> CacheState | None:
         """Return how `entry` may be served now; None: it is too old for that."""
-        seconds = seconds_since(entry.computed_at)
+        seconds = self._clock.seconds_since(entry.computed_at)
         if -CLOCK_SKEW_SECONDS <= seconds <= self._settings.fresh_seconds:
             return CacheState.HIT
-        # From the future, beyond what two clocks differ by: nobody knows how old it really is.
+        # From the future, where the clock was set back: its age is not known.
         return CacheState.STALE if seconds <= self._longest_stale else None
 
     def lifetime(self, query: Query, entry: Entry) -> float | None:
@@ -50,7 +48,3 @@ class Freshness:
         if kept_computed and query.range.window in self._settings.windows and not unknown_provider:
             return None
         return self._settings.fresh_seconds + min(UNPLANNED_STALE_SECONDS, self._settings.stale_seconds)
-
-
-def seconds_since(moment: datetime) -> float:
-    return time.time() - moment.timestamp()

@@ -3,8 +3,8 @@
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
+from service.clock import Clock
 from service.entry import Entry
 
 #: Entries kept; the one not asked for the longest makes way.
@@ -30,8 +30,9 @@ def size(entry: Entry) -> int:
 class LocalCache:
     """Copies by key, bounded in number and in bytes; the one just put stays, however large."""
 
-    def __init__(self, recent_seconds: float, capacity_bytes: float = CAPACITY_BYTES) -> None:
+    def __init__(self, recent_seconds: float, clock: Clock, capacity_bytes: float = CAPACITY_BYTES) -> None:
         self._recent_seconds = recent_seconds
+        self._clock = clock
         self._capacity_bytes = capacity_bytes
         self._copies: OrderedDict[str, Copy] = OrderedDict()
         self._bytes = 0
@@ -48,7 +49,7 @@ class LocalCache:
         known = self._copies.pop(key, None)
         if known is not None:
             self._bytes -= size(known.entry)
-            newer = entry.computed_at < known.entry.computed_at <= datetime.now(UTC)
+            newer = self._clock.is_newer(known.entry.computed_at, entry.computed_at)
             # Of two that are equal, the one whose ETag and compressed form are made already.
             if newer or entry == known.entry:
                 entry = known.entry

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from service.aggregations import Query
 from service.cache import Cache
 from service.entry import Entry
-from service.freshness import Freshness
+from service.freshness import CacheState, Freshness
 from service.local_cache import LocalCache
 
 #: Seconds to wait for Redis where a copy is known that can be served instead.
@@ -37,7 +37,7 @@ class LookUps:
         """Ask Redis, once for all who ask at the same time; return what is known then.
 
         Who has a copy waits for a moment only: from a Redis that hangs, the others may learn it later. None
-        when neither has it; and when Redis is well and lacks it, since somebody wants it computed anew.
+        when neither has it; and when Redis is well and lost it, since somebody wants it computed anew.
         """
         key = query.key()
         copy = self._local.last_good(key)
@@ -63,16 +63,32 @@ class LookUps:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _ask_redis(self, query: Query) -> bool:
-        """Take what Redis has; return whether it is well and has nothing, or nothing that can be read."""
+        """Take what Redis has; return whether it is well and lost the answer.
+
+        It did when it has nothing, or nothing that can be read; or, restored from an old dump or after a
+        failover, something stale that is older than our copy.
+        """
         key = query.key()
         began_at = time.monotonic()
         entry = await self._cache.get(key)
-        if entry is not None:
-            self._local.put(key, entry, taken_at=began_at)
-        if entry is not None or not self._cache.reachable:
+        if entry is None and not self._cache.reachable:
             return False
         copy = self._local.last_good(key)
+        if entry is not None and not self._is_outdated(entry, copy):
+            self._local.put(key, entry, taken_at=began_at)
+            return False
         if copy is None or self._cache.takes(key, copy, self._freshness.lifetime(query, copy)):
             return True
         self._local.put(key, copy, taken_at=began_at)  # it is nowhere else, and nobody need ask again soon
         return False
+
+    def _is_outdated(self, entry: Entry, copy: Entry | None) -> bool:
+        """Return whether Redis' entry is to be computed again because of the newer copy that we have.
+
+        A fresh one is not: a refresh replaces what was computed live since it began.
+        """
+        return (
+            copy is not None
+            and self._cache.clock.is_newer(copy.computed_at, entry.computed_at)
+            and self._freshness.state(entry) is not CacheState.HIT
+        )

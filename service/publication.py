@@ -5,7 +5,6 @@ chat-stats:v2:by-id:24h      keys of the entries about one provider or model (a 
 """
 
 from collections.abc import Collection, Mapping
-from datetime import UTC, datetime
 from types import MappingProxyType
 
 from redis.asyncio import Redis
@@ -43,12 +42,13 @@ class Publication:
         while this one was held up). An entry that was computed live in between is replaced, so that all
         answers are of one generation.
         """
-        computed_at = max((entry.computed_at for entry in entries.values()), default=datetime.now(UTC))
+        clock = self._cache.clock
+        computed_at = max((entry.computed_at for entry in entries.values()), default=clock.now())
         try:
             async with self._cache.redis.pipeline() as pipe:
                 await pipe.watch(self.generation_key)
                 last = await self._last(pipe)
-                if last is not None and computed_at < last.computed_at <= datetime.now(UTC):
+                if last is not None and clock.is_newer(last.computed_at, computed_at):
                     return False
                 gone = [key for window in by_id for key in await self._listed(pipe, window)]
                 pipe.multi()  # type: ignore[no-untyped-call]

@@ -6,6 +6,7 @@ Whoever asks for what is asked for already, and has not begun yet, gets the job 
 """
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Any, cast
 from uuid import uuid4
 
@@ -22,6 +23,10 @@ REFRESH_JOB = "refresh"
 
 #: Seconds after which nobody waits for a refresh any more that no worker has begun.
 EXPIRY_SECONDS = 600
+
+#: When a job is due. arq's default is the time at which it is enqueued: a worker whose clock is an hour
+#: behind that of the service would begin it in an hour, after it has expired.
+DUE_FOR_EVERY_CLOCK = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 def queue_name(settings: Settings) -> str:
@@ -90,7 +95,12 @@ class Queue:
             job_id: str = waiting.decode()
             # arq makes no second job of one id; whoever chose it may have died before it made the first.
             await self._redis.enqueue_job(
-                REFRESH_JOB, names, windows, _job_id=job_id, _expires=EXPIRY_SECONDS
+                REFRESH_JOB,
+                names,
+                windows,
+                _job_id=job_id,
+                _expires=EXPIRY_SECONDS,
+                _defer_until=DUE_FOR_EVERY_CLOCK,
             )
         except TROUBLE as error:
             raise QueueUnavailable(f"the queue's Redis {trouble_of(error)}") from error

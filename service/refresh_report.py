@@ -2,7 +2,7 @@
 
 import secrets
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 
 from service.entry import Generation
 
@@ -40,6 +40,6 @@ class RefreshReport:
         return [result for result in self.results if result.error is not None]
 
 
-def new_generation() -> str:
-    """Return a name for what one snapshot gives; names sort by time."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}Z-{secrets.token_hex(3)}"
+def new_generation(moment: datetime) -> str:
+    """Return a name for what a snapshot of that moment (UTC) gives; names sort by time."""
+    return f"{moment:%Y%m%dT%H%M%S.%f}Z-{secrets.token_hex(3)}"

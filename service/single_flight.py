@@ -35,6 +35,7 @@ class SingleFlight:
         """`compute` computes and stores; it takes at most about `compute_seconds`."""
         self._local = local
         self._freshness = freshness
+        self._clock = cache.clock
         self._compute = compute
         # A lease that has to expire first.
         self._wait_seconds = compute_seconds + LEASE_SECONDS
@@ -53,7 +54,7 @@ class SingleFlight:
     def once(self, query: Query, known: Entry | None, admit: Admit | None = None) -> asyncio.Task[Stored]:
         """Start the computation of `query`, or join the one that is under way, here or elsewhere.
 
-        An entry that somebody else stores is taken for it when it is another than the `known` one.
+        An entry that another process stored is taken for it when it is fresh, or newer than the `known` one.
         """
         key = query.key()
         task = self._under_way.get(key)
@@ -76,8 +77,9 @@ class SingleFlight:
 
         def suffices(entry: Entry) -> bool:
             state = self._freshness.state(entry)
-            other = known is None or entry.generation != known.generation
-            return state is CacheState.HIT or (state is CacheState.STALE and other)
+            # Of what took longer to compute than it stays fresh, those who waited take one that is stale.
+            newer = known is None or self._clock.is_newer(entry.computed_at, known.computed_at)
+            return state is CacheState.HIT or (state is CacheState.STALE and newer)
 
         key = query.key()
         stored = await self._leases.once(

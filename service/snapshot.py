@@ -37,10 +37,9 @@ class Snapshot:
 
     connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
     names: Names
-    #: The database's time, at which windows end.
+    #: The database's time just before the snapshot was taken: the numbers are at least as new as that, and
+    #: windows end there.
     now: datetime
-    #: Our time just before the snapshot was taken: the numbers are at least as new as that.
-    opened_at: datetime
     database: "Connections"
     #: Percentiles of all requests by time range, which came with those of each model, for whoever of the same
     #: refresh asks next; None: nobody will.

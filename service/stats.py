@@ -29,7 +29,7 @@ from service.errors import (
     TooManyRequests,
     Unavailable,
 )
-from service.freshness import CacheState, Freshness, seconds_since
+from service.freshness import CacheState, Freshness
 from service.local_cache import LocalCache
 from service.look_up import LookUps
 from service.observability import tracing
@@ -65,8 +65,11 @@ class Stats:
         self._database = database
         self._cache = cache
         self._publication = Publication(cache)
-        self._local = LocalCache(settings.local_cache_seconds, settings.local_cache_megabytes * 1_000_000)
-        self._freshness = Freshness(settings)
+        self._clock = clock = database.clock
+        self._local = LocalCache(
+            settings.local_cache_seconds, clock, settings.local_cache_megabytes * 1_000_000
+        )
+        self._freshness = Freshness(settings, clock)
         self._look_ups = LookUps(cache, self._local, self._freshness)
         self._flights = SingleFlight(
             cache,
@@ -160,13 +163,14 @@ class Stats:
         windows = windows or self._settings.windows
         async with self._database.lock(self._cache.name) as lock:
             last = await self._publication.last_generation()
-            if last is not None and 0 <= seconds_since(last.computed_at) < unless_newer_than_seconds:
+            since = float("inf") if last is None else self._clock.seconds_since(last.computed_at)
+            if 0 <= since < unless_newer_than_seconds:
                 return None
             started = time.perf_counter()
             # Only now that nobody else publishes: what is published later is then of a later snapshot.
             async with self._database.snapshot(wait_seconds=self._settings.query_timeout_seconds) as snapshot:
                 snapshot.percentiles_of_all = {}
-                report = RefreshReport(new_generation(), snapshot.opened_at)
+                report = RefreshReport(new_generation(snapshot.now), snapshot.now)
                 entries: dict[str, Entry] = {}
                 by_id: dict[str, list[str]] = {}
                 for window in windows:
@@ -210,7 +214,8 @@ class Stats:
         timeout = self._settings.query_timeout_seconds
         async with self._database.snapshot(wait_seconds=timeout) as snapshot:
             computed = await compute(snapshot, query, timeout=timeout)
-        entry = _entry(computed, computed.data, computed.totals, new_generation(), snapshot.opened_at)
+        generation = new_generation(snapshot.now)
+        entry = _entry(computed, computed.data, computed.totals, generation, snapshot.now)
         began_at = time.monotonic()
         stored = await self._cache.store(
             query.key(), entry, lifetime_seconds=self._freshness.lifetime(query, entry)

@@ -313,7 +313,7 @@ async def _refresh_here(
 
     database = Database(settings, application_name="chat-stats refresh")
     redis_url = settings.redis_url.get_secret_value()
-    cache = Cache(settings, connect(redis_url, timeout_seconds=PUBLISH_SECONDS))
+    cache = Cache(settings, connect(redis_url, timeout_seconds=PUBLISH_SECONDS), database.clock)
     stats = Stats(settings, database, cache)
     await database.open()
     try:

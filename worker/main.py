@@ -90,7 +90,7 @@ async def start(ctx: dict[str, Any]) -> None:
     settings: Settings = ctx["settings"]
     redis_url = settings.redis_url.get_secret_value()
     ctx["database"] = Database(settings, application_name="chat-stats worker")
-    ctx["cache"] = Cache(settings, connect(redis_url, timeout_seconds=PUBLISH_SECONDS))
+    ctx["cache"] = Cache(settings, connect(redis_url, timeout_seconds=PUBLISH_SECONDS), ctx["database"].clock)
     ctx["stats"] = Stats(settings, ctx["database"], ctx["cache"])
     ctx["refreshing"] = asyncio.Lock()
     await ctx["database"].open()

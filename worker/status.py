@@ -10,6 +10,7 @@ import asyncpg
 from service import percentiles
 from service.aggregations import AGGREGATIONS, Query
 from service.cache import Cache, connect
+from service.clock import Clock
 from service.database import Database
 from service.errors import ChatStatsError, Unavailable
 from service.publication import Publication
@@ -75,17 +76,18 @@ async def worker_alive(settings: Settings) -> bool:
 async def look(settings: Settings) -> Status:
     """Return the state of everything; what cannot be reached is said there, not raised."""
     status = Status()
-    await _look_at_cache(settings, status)
+    database = Database(settings, application_name="chat-stats status")
+    await _look_at_database(database, status)
+    await _look_at_cache(settings, database.clock, status)  # its ages are by the database's clock
     try:
         status.worker = "alive" if await worker_alive(settings) else NO_WORKER
     except Unavailable as error:
         status.worker = str(error)
-    await _look_at_database(settings, status)
     return status
 
 
-async def _look_at_cache(settings: Settings, status: Status) -> None:
-    cache = Cache(settings, connect(settings.redis_url.get_secret_value(), timeout_seconds=2))
+async def _look_at_cache(settings: Settings, clock: Clock, status: Status) -> None:
+    cache = Cache(settings, connect(settings.redis_url.get_secret_value(), timeout_seconds=2), clock)
     try:
         last = await Publication(cache).last_generation()
         entries = await cache.entries()
@@ -95,7 +97,7 @@ async def _look_at_cache(settings: Settings, status: Status) -> None:
         return
     finally:
         await cache.close()
-    now = datetime.now(UTC)
+    now = clock.now()
     if last is not None:
         status.last_refresh = {**asdict(last), "age_seconds": round(last.age_seconds(now), 1)}
     status.late = last is None or last.age_seconds(now) > settings.late_seconds
@@ -120,8 +122,7 @@ async def _look_at_cache(settings: Settings, status: Status) -> None:
     )
 
 
-async def _look_at_database(settings: Settings, status: Status) -> None:
-    database = Database(settings, application_name="chat-stats status")
+async def _look_at_database(database: Database, status: Status) -> None:
     await database.open()
     try:
         await database.check()

@@ -6,7 +6,7 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from service import queries
@@ -50,9 +50,8 @@ class Plot:
         """Return for how many seconds it will be answered from memory; below 0 it was due so long ago."""
         return int(self.taken_at + PLOT_SECONDS - time.monotonic())
 
-    def render(self, state: CacheState) -> bytes:
+    def render(self, state: CacheState, now: datetime) -> bytes:
         """Return the body; its two parts stand beside `data` too, where older clients read them."""
-        now = datetime.now(UTC)
         age = max(0.0, round((now - self.computed_at).total_seconds(), 3))
         metadata = {
             **self.metadata,
@@ -109,7 +108,7 @@ class Explorer:
                     waiting = b""
                 metadata: dict[str, Any] = {}
                 if format_ is JSON:
-                    metadata = await self._metadata(reading, query, snapshot.opened_at, started)
+                    metadata = await self._metadata(reading, query, snapshot.now, started)
                 yield waiting + await writer.end(metadata)
             finally:
                 await writer.close()
@@ -138,7 +137,14 @@ class Explorer:
             "offset": query.offset,
             "filters": filters.given(),
             "next_cursor": None if reading.next is None else encode_cursor(reading.next, filters),
-            **_common(filters, method, total, computed_at, (time.perf_counter() - started) * 1000),
+            **_common(
+                filters,
+                method,
+                total,
+                computed_at,
+                self._database.clock.now(),
+                (time.perf_counter() - started) * 1000,
+            ),
         }
 
     async def plot(self, filters: Filters, points: int) -> tuple[Plot, CacheState]:
@@ -196,9 +202,9 @@ class Explorer:
                 "compression": "arrays",
                 "format_version": "1.0",
                 "sampling": chosen.sampling,
-                **_common(filters, method, total, snapshot.opened_at, compute_ms),
+                **_common(filters, method, total, snapshot.now, self._database.clock.now(), compute_ms),
             },
-            snapshot.opened_at,
+            snapshot.now,
             time.monotonic(),
             etag(recent_json, points_json, str(total).encode()),
         )
@@ -218,12 +224,17 @@ def etag(*parts: bytes) -> str:
 
 
 def _common(
-    filters: Filters, method: str, total: int | None, computed_at: datetime, compute_ms: float
+    filters: Filters,
+    method: str,
+    total: int | None,
+    computed_at: datetime,
+    now: datetime,
+    compute_ms: float,
 ) -> dict[str, Any]:
     range_ = filters.range
     bounds = {} if range_.window is not None else {"start_date": range_.start, "end_date": range_.end}
     return {
-        "timestamp": datetime.now(UTC),
+        "timestamp": now,
         "method": method,
         "cache": "bypass",
         "cache_age_seconds": 0.0,

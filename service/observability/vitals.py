@@ -8,7 +8,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Iterable
-from datetime import UTC, datetime
 from typing import cast
 
 import asyncpg
@@ -88,7 +87,7 @@ class Vitals:
     async def _look_at_cache(self, seen: Seen) -> None:
         last = await self._publication.last_generation()
         _put(seen, metrics.REDIS_UP, 1)
-        now = datetime.now(UTC)
+        now = self._database.clock.now()
         if last is not None:
             _put(seen, metrics.GENERATION_AGE, last.age_seconds(now))
             _put(seen, metrics.GENERATION_DURATION, last.duration_ms / 1000)

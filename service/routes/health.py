@@ -3,7 +3,6 @@
 import asyncio
 import time
 from dataclasses import asdict
-from datetime import UTC, datetime
 
 from fastapi import APIRouter, Request, Response
 
@@ -86,7 +85,7 @@ async def _redis(request: Request) -> tuple[schemas.Component, schemas.LastRefre
     if last is None:
         return schemas.Component(ok=True), None
     return schemas.Component(ok=True), schemas.LastRefresh(
-        **asdict(last), age_seconds=round(last.age_seconds(datetime.now(UTC)), 3)
+        **asdict(last), age_seconds=round(last.age_seconds(request.app.state.clock.now()), 3)
     )
 
 

@@ -168,7 +168,7 @@ async def plot_data(
     headers = _headers(
         request.app.state.settings, state, age=plot.age_seconds(), seconds_left=plot.seconds_left()
     )
-    return _answer(request, plot.render(state), plot.etag, headers)
+    return _answer(request, plot.render(state, request.app.state.clock.now()), plot.etag, headers)
 
 
 def _headers(settings: Settings, state: CacheState, *, age: int = 0, seconds_left: int = 0) -> dict[str, str]:

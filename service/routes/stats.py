@@ -1,7 +1,6 @@
 """The statistics: one GET route for each aggregation of the catalogue."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
@@ -149,7 +148,7 @@ def _add_route(router: APIRouter, aggregation: Aggregation) -> None:
             provider_id = aggregations.parse_id("provider_id", provider_id)
         if model_id is not None:
             model_id = aggregations.parse_id("model_id", model_id)
-        now = datetime.now(UTC)
+        now = request.app.state.clock.now()
         start, end = time_range.bounds(now)
         if start is not None:  # else that is known only when the first request is
             check_bounds(series, start, end or now)

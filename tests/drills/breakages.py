@@ -1,5 +1,6 @@
 """Everything that is broken in the drills: how, and how it is mended."""
 
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -36,6 +37,15 @@ def start_redis(world: World) -> None:
 def restart_redis_empty(world: World) -> None:
     world.redis_server.kill()
     world.redis_server.start()
+
+
+def restore_old_redis(world: World) -> None:
+    """Kill Redis and start it with the dump of when everything was first cached."""
+    world.redis_server.kill()
+    dump = world.redis_server.folder / "dump.rdb"
+    shutil.copy(world.old_dump, dump)
+    world.redis_server.start()
+    dump.unlink()
 
 
 def freeze_redis(world: World) -> None:
@@ -196,6 +206,7 @@ BREAKAGES = [
     Breakage("Redis hangs", freeze_redis, thaw_redis),
     Breakage("Redis replies slowly", slow_redis_down, speed_redis_up),
     Breakage("Redis is restarted empty", restart_redis_empty, nothing),
+    Breakage("Redis is restored from an old dump", restore_old_redis, nothing),
     Breakage("Redis has another password", change_password, restore_password),
     Breakage("Redis is full", fill_redis, empty_redis),
     Breakage("Postgres is killed", kill_postgres, start_postgres),

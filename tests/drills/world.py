@@ -57,6 +57,11 @@ class World:
         self._seen: dict[Path, int] = {}
 
     @property
+    def old_dump(self) -> Path:
+        """The dump of Redis from when everything was first cached, under a name that Redis does not load."""
+        return self.redis_server.folder / "old.rdb"
+
+    @property
     def prefix(self) -> str:
         return self.env["CHAT_STATS_CACHE_PREFIX"]
 
@@ -214,4 +219,6 @@ def world(folder: Path, *, services: int = SERVICES, **settings: object) -> Iter
         world.writer.start()
         stack.callback(world.writer.stop)
         until(world.answers, seconds=40, what=lambda: f"all answers: {world.logs()}")
+        world.redis.save()
+        (world.redis_server.folder / "dump.rdb").rename(world.old_dump)
         yield world

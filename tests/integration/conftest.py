@@ -30,7 +30,7 @@ class Flow:
 @asynccontextmanager
 async def open_flow(settings: Settings) -> AsyncIterator[Flow]:
     database = Database(settings, application_name="test")
-    cache = Cache(settings, connect(settings.redis_url.get_secret_value(), timeout_seconds=2))
+    cache = Cache(settings, connect(settings.redis_url.get_secret_value(), timeout_seconds=2), database.clock)
     stats = Stats(settings, database, cache)
     await database.open()
     try:

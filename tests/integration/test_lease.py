@@ -12,6 +12,7 @@ import pytest
 
 from service import lease as leases
 from service.cache import Cache, Stored, connect
+from service.clock import Clock
 from service.entry import Entry
 from service.errors import (
     ChatStatsError,
@@ -74,7 +75,7 @@ class Process:
 async def processes(redis: RedisServer) -> AsyncIterator[list[Process]]:
     settings = make_settings(NO_POSTGRES, redis.url)
     async with AsyncExitStack() as stack:
-        caches = [Cache(settings, connect(redis.url, timeout_seconds=2)) for _ in range(4)]
+        caches = [Cache(settings, connect(redis.url, timeout_seconds=2), Clock()) for _ in range(4)]
         for cache in caches:
             stack.push_async_callback(cache.close)
         yield [Process(cache) for cache in caches]
@@ -192,6 +193,7 @@ async def test_without_redis_each_computes(tmp_path: Path) -> None:
     cache = Cache(
         make_settings(NO_POSTGRES, "redis://127.0.0.1:1/0"),
         connect("redis://127.0.0.1:1/0", timeout_seconds=0.2),
+        Clock(),
     )
     processes = [Process(cache), Process(cache)]
     assert await asyncio.gather(*(process.once() for process in processes)) == [ENTRY] * 2
@@ -204,7 +206,7 @@ async def test_when_redis_refuses_to_write_each_computes(tmp_path: Path) -> None
     full.options.update({"maxmemory": "1", "maxmemory-policy": "noeviction"})
     full.start()
     try:
-        cache = Cache(make_settings(NO_POSTGRES, full.url), connect(full.url, timeout_seconds=2))
+        cache = Cache(make_settings(NO_POSTGRES, full.url), connect(full.url, timeout_seconds=2), Clock())
         process = Process(cache)
         async with asyncio.timeout(1):
             assert await process.once() == ENTRY

@@ -8,6 +8,7 @@ import pytest
 from redis.asyncio import Redis
 
 from service.cache import Cache, Entry
+from service.clock import Clock
 from service.on_demand import OVERHEAD_BYTES
 from tests.conftest import SettingsFactory
 from worker.local_servers import RedisServer
@@ -36,7 +37,7 @@ async def client(redis: RedisServer) -> AsyncIterator[Redis]:
 
 @pytest.fixture
 def cache(settings_with: SettingsFactory, client: Redis) -> Cache:
-    return Cache(settings_with(on_demand_cache_bytes=ROOM), client)
+    return Cache(settings_with(on_demand_cache_bytes=ROOM), client, Clock())
 
 
 async def stored(cache: Cache) -> set[str]:

@@ -1,6 +1,7 @@
 """The queue of refreshes, over a real Redis: those that ask for the same before it begins share one job."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -35,6 +36,15 @@ async def test_identical_refreshes_that_wait_are_one_job(settings: Settings, que
     assert len(set(await asyncio.gather(*asked))) == 1
     assert await queue.jobs() == 1
     await another.close()
+
+
+async def test_a_job_is_due_for_a_worker_whose_clock_is_behind(settings: Settings, queue: Queue) -> None:
+    job_id = await queue.enqueue_refresh()
+    redis = connect_queue(settings)
+    an_hour_ago = (time.time() - 3600) * 1000
+    due = await redis.zrangebyscore(f"{settings.cache_prefix}:queue", "-inf", an_hour_ago)
+    assert due == [job_id.encode()]
+    await redis.aclose(close_connection_pool=True)
 
 
 async def test_other_refreshes_are_other_jobs(queue: Queue) -> None:

@@ -9,6 +9,7 @@ import fakeredis
 import pytest
 
 from service.cache import Cache, Stored, connect
+from service.clock import Clock
 from service.entry import VERSION, Entry, Generation, UndecodableEntry, decode, encode
 from service.errors import CacheUnavailable
 from service.local_cache import LocalCache
@@ -35,12 +36,12 @@ def redis() -> fakeredis.FakeAsyncRedis:
 
 @pytest.fixture
 def cache(redis: fakeredis.FakeAsyncRedis) -> Cache:
-    return Cache(SETTINGS, redis)
+    return Cache(SETTINGS, redis, Clock())
 
 
 @pytest.fixture
 def cache_without_redis() -> Cache:
-    return Cache(SETTINGS, connect("redis://127.0.0.1:1/0", timeout_seconds=0.2))
+    return Cache(SETTINGS, connect("redis://127.0.0.1:1/0", timeout_seconds=0.2), Clock())
 
 
 def test_an_entry_comes_back_as_it_was_stored() -> None:
@@ -173,11 +174,11 @@ async def test_whoever_stores_an_older_answer_learns_the_newer_one(cache: Cache)
 async def test_old_and_new_versions_of_the_format_share_a_redis_and_do_not_see_each_other(
     redis: fakeredis.FakeAsyncRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old = Cache(SETTINGS, redis)
+    old = Cache(SETTINGS, redis, Clock())
     await Publication(old).publish({"models:all": ENTRY}, generation_of(ENTRY))
     for module in ("service.cache", "service.entry"):
         monkeypatch.setattr(f"{module}.VERSION", 3)
-    new = Cache(SETTINGS, redis)
+    new = Cache(SETTINGS, redis, Clock())
     newer = replace(ENTRY, generation="g2")
     assert await new.get("models:all") is None
     assert await Publication(new).last_generation() is None
@@ -189,14 +190,14 @@ async def test_old_and_new_versions_of_the_format_share_a_redis_and_do_not_see_e
 
 
 def test_a_copy_is_as_recent_as_the_question_and_not_as_the_reply() -> None:
-    copies = LocalCache(recent_seconds=10)
+    copies = LocalCache(10, Clock())
     copies.put("models:all", ENTRY, taken_at=time.monotonic() - 11)
     assert copies.recent("models:all") is None
     assert copies.last_good("models:all") == ENTRY
 
 
 def test_a_local_copy_is_never_replaced_by_an_older_one() -> None:
-    copies = LocalCache(recent_seconds=10)
+    copies = LocalCache(10, Clock())
     newer = replace(ENTRY, computed_at=ENTRY.computed_at + timedelta(seconds=1))
     copies.put("models:all", newer)
     assert copies.put("models:all", ENTRY) == newer
@@ -204,7 +205,7 @@ def test_a_local_copy_is_never_replaced_by_an_older_one() -> None:
 
 
 def test_local_copies_are_bounded_in_bytes_and_the_oldest_make_way() -> None:
-    copies = LocalCache(recent_seconds=10, capacity_bytes=100_000)
+    copies = LocalCache(10, Clock(), capacity_bytes=100_000)
     for number in range(20):
         copies.put(f"models:{number}", replace(ENTRY, body=b"x" * 10_000))
     kept = [number for number in range(20) if copies.last_good(f"models:{number}") is not None]
@@ -219,7 +220,7 @@ def test_local_copies_are_bounded_in_bytes_and_the_oldest_make_way() -> None:
 
 
 def test_an_equal_entry_leaves_the_copy_with_what_was_made_of_it() -> None:
-    copies = LocalCache(recent_seconds=10)
+    copies = LocalCache(10, Clock())
     first = copies.put("models:all", replace(ENTRY))
     assert copies.put("models:all", decode(encode(ENTRY))) is first
     refreshed = replace(ENTRY, computed_at=ENTRY.computed_at + timedelta(seconds=1), generation="g2")

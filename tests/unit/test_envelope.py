@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import orjson
 import pytest
 
+from service.clock import Clock
 from service.entry import Entry
 from service.envelope import Envelope, Form, form_of
 from service.freshness import CacheState
@@ -25,7 +26,9 @@ ENTRY = Entry(
 
 
 def envelope(**overrides: object) -> Envelope:
-    return Envelope(Settings(database_url="postgresql://nobody@localhost/none", _env_file=None, **overrides))
+    return Envelope(
+        Settings(database_url="postgresql://nobody@localhost/none", _env_file=None, **overrides), Clock()
+    )
 
 
 def headers_of(age_seconds: float, state: CacheState = CacheState.HIT, **overrides: object) -> dict[str, str]:

@@ -1,0 +1,146 @@
+"""What Redis holds is older than what this process knows: restored from an old dump, or after a failover."""
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+
+import asyncpg
+import pytest
+
+from service.aggregations import Query
+from service.cache import Cache
+from service.database import Database
+from service.entry import Entry, encode
+from service.errors import DatabaseUnavailable
+from service.freshness import CacheState
+from tests.conftest import SettingsFactory
+from tests.integration.conftest import Flow, OpenFlow
+
+COUNTS = Query("counts")
+FRESH_SECONDS = 60
+BODY = b'[{"request_count":1}]'
+
+
+@pytest.fixture
+async def flow(settings_with: SettingsFactory, another_flow: OpenFlow) -> Flow:
+    return await another_flow(settings_with(fresh_seconds=FRESH_SECONDS))
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.stats.LOST_PATIENCE_SECONDS", 20)  # however busy the machine
+
+
+async def older(flow: Flow, known: Entry, *, seconds: float) -> Entry:
+    """Put an entry into Redis that is so much older than the known one."""
+    computed_at = known.computed_at - timedelta(seconds=seconds)
+    entry = replace(known, computed_at=computed_at, generation="old", body=BODY)
+    await flow.cache.redis.set(flow.cache.entry_key(COUNTS.key()), encode(entry))
+    return entry
+
+
+async def aged(flow: Flow, known: Entry, *, seconds: float) -> Entry:
+    """Let the process have known `known` for so long: it was computed that much earlier."""
+    flow.stats._local._copies.clear()
+    return flow.stats._local.put(
+        COUNTS.key(), replace(known, computed_at=known.computed_at - timedelta(seconds=seconds)), taken_at=0.0
+    )
+
+
+@pytest.mark.parametrize("age", [0, 2 * FRESH_SECONDS], ids=["fresh", "stale"])
+async def test_it_is_computed_again_and_redis_is_corrected(
+    flow: Flow, gateway: asyncpg.Connection, another_flow: OpenFlow, age: float
+) -> None:
+    known = await aged(flow, (await flow.stats.read(COUNTS)).entry, seconds=age)
+    await older(flow, known, seconds=3600)
+    await gateway.execute("INSERT INTO chat_completion_requests (model_id) VALUES (1)")
+    answer = await flow.stats.read(COUNTS)
+    assert (answer.state, answer.entry.totals["total_requests"]) == (CacheState.MISS, 7)
+    other = await another_flow(flow.settings)
+    found = await other.stats.read(COUNTS)
+    assert (found.state, found.entry) == (CacheState.HIT, answer.entry)
+
+
+async def test_while_it_is_computed_the_newer_copy_is_served(
+    flow: Flow, gateway: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.stats.LOST_PATIENCE_SECONDS", 0.05)
+    known = (await flow.stats.read(COUNTS)).entry
+    await older(flow, known, seconds=3600)
+    async with gateway.transaction():
+        await gateway.execute("LOCK TABLE chat_completion_requests")
+        for _ in range(3):
+            assert (await flow.stats.read(COUNTS)).entry == known
+
+
+async def test_many_processes_that_find_it_compute_it_once(
+    flow: Flow, gateway: asyncpg.Connection, another_flow: OpenFlow
+) -> None:
+    known = (await flow.stats.read(COUNTS)).entry
+    others = [await another_flow(flow.settings) for _ in range(3)]
+    for other in others:
+        assert (await other.stats.read(COUNTS)).entry == known
+    await older(flow, known, seconds=3600)
+    answers = await asyncio.gather(*(each.stats.read(COUNTS) for each in (flow, *others) * 5))
+    assert len({answer.entry.generation for answer in answers} - {known.generation}) == 1
+
+
+async def test_without_postgres_the_newer_copy_is_served_and_given_back(
+    flow: Flow, gateway: asyncpg.Connection, another_flow: OpenFlow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = await another_flow(flow.settings)
+    known = (await flow.stats.read(COUNTS)).entry
+    await older(flow, known, seconds=3600)
+
+    def away(*_: object, **__: object) -> None:
+        raise DatabaseUnavailable("the database cannot be reached: it is away")
+
+    monkeypatch.setattr(Database, "snapshot", away)
+    answer = await flow.stats.read(COUNTS)
+    assert (answer.state, answer.entry) == (CacheState.STALE, known)
+    assert (await other.stats.read(COUNTS)).entry == known
+
+
+async def test_one_that_is_still_fresh_is_left_to_the_next_refresh_and_the_newer_copy_served(
+    flow: Flow, gateway: asyncpg.Connection
+) -> None:
+    """A refresh replaces what was computed live since it began, so that its answers are of one generation."""
+    known = (await flow.stats.read(COUNTS)).entry
+    await older(flow, known, seconds=FRESH_SECONDS / 2)
+    answer = await flow.stats.read(COUNTS)
+    assert (answer.state, answer.entry) == (CacheState.HIT, known)
+
+
+async def test_a_stale_entry_is_taken_for_a_computation_only_when_it_is_newer(
+    flow: Flow, gateway: asyncpg.Connection
+) -> None:
+    first = (await flow.stats.read(COUNTS)).entry
+    known = await aged(flow, first, seconds=2 * FRESH_SECONDS)
+    old = await older(flow, known, seconds=60)
+    computed = await flow.stats._flights.once(COUNTS, known)
+    assert computed.entry.generation not in (old.generation, known.generation)
+    newer = await older(flow, known, seconds=-30)
+    assert (await flow.stats._flights.once(COUNTS, known)).entry == newer
+
+
+@pytest.mark.parametrize(("seconds", "kept"), [(-2, False), (2, True)], ids=["older", "newer"])
+async def test_of_two_that_store_at_once_the_newer_is_the_answer(
+    flow: Flow,
+    gateway: asyncpg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: float,
+    kept: bool,
+) -> None:
+    known = (await flow.stats.read(COUNTS)).entry
+    look = Cache._current
+
+    async def overtaken(cache: Cache, redis: object, query_key: str) -> Entry | None:
+        current = await look(cache, redis, query_key)
+        await older(flow, known, seconds=-seconds)  # another process, between our look and our write
+        return current
+
+    monkeypatch.setattr(Cache, "_current", overtaken)
+    mine = replace(known, generation="mine", computed_at=known.computed_at + timedelta(milliseconds=1))
+    stored = await flow.cache.store(COUNTS.key(), mine)
+    assert stored.kept is kept
+    assert stored.entry.generation == ("old" if kept else "mine")
