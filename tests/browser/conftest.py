@@ -1,11 +1,10 @@
 """The web page in a real Chromium, over the real service with the demo's sample data.
 
-The browser is the one on PATH (Debian: `apt install chromium`); nothing is downloaded.
+The browser is the one on PATH (Debian: `apt-get install chromium`); nothing is downloaded.
 """
 
 import os
 import re
-import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -29,6 +28,7 @@ from playwright.async_api import (
 
 from tests.conftest import run_migrations
 from tests.processes import Process, answers, environment, until
+from tests.tools import CHROMIUM, need
 from worker.demo import sample
 from worker.local_servers import (
     PostgresServer,
@@ -43,6 +43,9 @@ REQUESTS = 20_000
 expect.set_options(timeout=15_000)
 
 _numbers = count(1)
+
+#: Pictures are taken by `make screenshots` alone.
+collect_ignore = [] if "CHAT_STATS_SCREENSHOTS" in os.environ else ["test_screenshots.py"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -164,10 +167,7 @@ async def own_service(
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def chromium() -> AsyncIterator[Browser]:
-    names = ("chromium", "chromium-browser", "google-chrome")
-    program = next((found for name in names if (found := shutil.which(name))), None)
-    if program is None:
-        pytest.skip("NO CHROMIUM ON PATH: the web page is not tested in a browser")
+    program = need(CHROMIUM)
     async with async_playwright() as playwright:
         arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
         browser = await playwright.chromium.launch(executable_path=program, args=arguments)

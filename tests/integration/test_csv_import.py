@@ -12,10 +12,10 @@ import pytest
 
 from service.errors import ChatStatsError, DatabaseBusy, DatabaseUnavailable, InvalidParameter, SchemaError
 from service.settings import Settings
+from tests.tools import TRACE, need
 from worker.importer import load as loading
 from worker.importer.load import BadLines, ImportOptions, ImportResult, import_csv
 
-AZURE = Path(__file__).parents[3] / "shared" / "data" / "azure-llm-trace-2023-code.csv"
 HEADER = "created_at,input_tokens,output_tokens\n"
 GOOD = "2023-11-16 18:17:03,4808,10\n"
 
@@ -56,11 +56,10 @@ async def recreate(connection: Connection, *statements: str) -> None:
 
 
 async def test_the_azure_trace_is_loaded_exactly(settings: Settings, connection: Connection) -> None:
-    if not AZURE.exists():
-        pytest.skip("the Azure trace is not there: ../shared/data/azure-llm-trace-2023-code.csv")
+    trace = need(TRACE)
     seen: list[tuple[int, int]] = []
     result = await import_csv(
-        settings, AZURE, ImportOptions(), progress=lambda done, total: seen.append((done, total))
+        settings, trace, ImportOptions(), progress=lambda done, total: seen.append((done, total))
     )
     assert (result.loaded, result.skipped, result.bad_lines) == (8819, 0, [])
     assert (result.input_tokens, result.output_tokens) == (18_059_974, 245_896)
@@ -70,7 +69,7 @@ async def test_the_azure_trace_is_loaded_exactly(settings: Settings, connection:
         "output_tokens": "GeneratedTokens",
     }
     assert seen == sorted(seen)
-    assert seen[-1] == (2 * AZURE.stat().st_size, 2 * AZURE.stat().st_size)
+    assert seen[-1] == (2 * trace.stat().st_size, 2 * trace.stat().st_size)
 
     row = await connection.fetchrow(
         "SELECT count(*), sum(input_tokens), sum(output_tokens), min(created_at), "
