@@ -1,4 +1,6 @@
 # make demo   a local stack with sample data: embedded Postgres and Redis, worker, service
+# make quick  format, types, import contracts, unit tests, one pass over SQL and HTTP; its servers stay up
+# make quick-stop   ends the servers of make quick
 # make test   format, types, import contracts, all tests
 # make screenshots   the pictures of the page in docs/screenshots, with the Chromium on PATH
 # make test-long   the random tests of the rollup and of the OpenAPI document, for about half an hour
@@ -8,10 +10,21 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-long screenshots check format bench bench-rollup bench-serve bench-explorer clean
+# One pass over SQL and HTTP: the functions, each method, the routes, the way of a hit and of a refresh.
+QUICK = tests/unit tests/sql/test_functions.py tests/sql/test_methods_agree.py tests/sql/test_requests.py \
+	tests/rollup/test_timeseries.py tests/integration/test_http.py tests/integration/test_fast_path.py \
+	tests/integration/test_refresh.py
+
+.PHONY: demo quick quick-stop test test-long screenshots check format bench bench-rollup bench-serve bench-explorer clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/chat-stats demo
+
+quick: $(VENV)/.installed check
+	CHAT_STATS_KEEP_SERVERS=1 $(BIN)/pytest -q -m "not alone" --numprocesses 2 --dist loadfile $(QUICK)
+
+quick-stop: $(VENV)/.installed
+	$(BIN)/python -m tests.kept_servers stop
 
 test: $(VENV)/.installed check
 	$(BIN)/pytest -m "not alone" --numprocesses 2 --dist loadfile --no-loadscope-reorder

