@@ -116,4 +116,4 @@ def test_every_table_of_ours_is_among_what_to_back_up_and_what_to_keep_from_an_a
 def test_every_document_is_in_the_index() -> None:
     index = (DOCS / "README.md").read_text()
     for document in DOCUMENTS:
-        assert document.name == "README.md" or f"]({document.name})" in index, document.name
+        assert document.name == "README.md" or f"{document.name})" in index, document.name
