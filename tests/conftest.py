@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -179,7 +180,7 @@ def settings(database_url: str, redis: RedisServer) -> Settings:
     return make_settings(database_url, redis.url)
 
 
-def make_settings(database_url: str, redis_url: str, **overrides: object) -> Settings:
+def make_settings(database_url: str, redis_url: str, **overrides: Any) -> Settings:
     fields = {
         "cache_prefix": f"test-{next(_numbers)}",
         "local_cache_seconds": 0,

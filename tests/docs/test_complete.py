@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import typer
@@ -71,7 +72,7 @@ def test_every_metric_is_documented(name: str) -> None:
 
 @pytest.mark.parametrize(("method", "path", "operation"), OPERATIONS, ids=lambda value: str(value)[:60])
 def test_every_endpoint_is_documented_with_its_parameters(
-    method: str, path: str, operation: dict[str, object]
+    method: str, path: str, operation: dict[str, Any]
 ) -> None:
     chapters = sections(DOCS / "http-api.md")
     (chapter,) = [chapter for chapter in chapters.values() if f"`{method} {path}`" in chapter]

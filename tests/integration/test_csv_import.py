@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -27,7 +28,7 @@ Load = Callable[..., Awaitable[ImportResult]]
 def load(settings: Settings, tmp_path: Path) -> Load:
     """Import a text as a file."""
 
-    async def load(text: str | bytes, *, file: str = "log.csv", **options: object) -> ImportResult:
+    async def load(text: str | bytes, *, file: str = "log.csv", **options: Any) -> ImportResult:
         path = tmp_path / file
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
         return await import_csv(settings, path, ImportOptions(**options))
@@ -76,10 +77,13 @@ async def test_the_azure_trace_is_loaded_exactly(settings: Settings, connection:
         "count(*) FILTER (WHERE status = 'completed') FROM chat_completion_requests"
     )
     first = datetime(2023, 11, 16, 18, 17, 3, 979960, tzinfo=UTC)
+    assert row is not None
     assert tuple(row) == (8819, 18_059_974, 245_896, first, 8819)
     provider = await connection.fetchrow("SELECT * FROM get_provider_request_stats()")
+    assert provider is not None
     assert (provider["name"], provider["slug"], provider["total_requests"]) == ("imported", "imported", 8819)
     model = await connection.fetchrow("SELECT * FROM get_models_with_requests()")
+    assert model is not None
     assert model["model_name"] == model["model_identifier"] == "azure-llm-trace-2023-code"
 
 
@@ -283,7 +287,7 @@ async def test_a_lost_connection_leaves_nothing_behind(
     batches = 0
     copy = asyncpg.Connection.copy_records_to_table
 
-    async def copy_then_die(self: Connection, *args: object, **named: object) -> str:
+    async def copy_then_die(self: Connection, *args: Any, **named: Any) -> str:
         nonlocal batches
         batches += 1
         if batches == 3:
@@ -396,6 +400,7 @@ async def test_other_ids_and_missing_optional_columns(
         "FROM chat_completion_requests AS r JOIN models AS m ON m.id = r.model_id "
         "JOIN providers AS p ON p.id = provider_id"
     )
+    assert row is not None
     assert tuple(row)[:5] == (1, 13, "completed", datetime(2023, 11, 16, 18, 17, 3), "imported")  # noqa: DTZ001
     if id_type in ("uuid", "text"):
         assert UUID(str(row["id"])).version == 4
