@@ -1,5 +1,8 @@
 # make demo   a local stack with sample data: embedded Postgres and Redis, worker, service
+# make quick  format, types, import contracts, unit tests, one pass over SQL and HTTP; its servers stay up
+# make quick-stop   ends the servers of make quick
 # make test   format, types, import contracts, all tests
+# make docs   the documentation as a site in build/site/site, with strict links and search
 # make screenshots   the pictures of the page in docs/screenshots, with the Chromium on PATH
 # make test-long   the random tests of the rollup and of the OpenAPI document, for about half an hour
 
@@ -8,14 +11,26 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-long screenshots check format bench bench-rollup bench-serve bench-explorer clean
+# One pass over SQL and HTTP: the functions, each method, the routes, the way of a hit and of a refresh.
+QUICK = tests/unit tests/sql/test_functions.py tests/sql/test_methods_agree.py tests/sql/test_requests.py \
+	tests/rollup/test_timeseries.py tests/integration/test_http.py tests/integration/test_fast_path.py \
+	tests/integration/test_refresh.py
+
+.PHONY: demo quick quick-stop test test-long screenshots docs check format bench bench-rollup bench-serve bench-explorer clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/chat-stats demo
 
+quick: $(VENV)/.installed check
+	CHAT_STATS_KEEP_SERVERS=1 $(BIN)/pytest -q -m "not alone" --numprocesses 2 --dist loadfile $(QUICK)
+
+quick-stop: $(VENV)/.installed
+	$(BIN)/python -m tests.kept_servers stop
+
 test: $(VENV)/.installed check
 	$(BIN)/pytest -m "not alone" --numprocesses 2 --dist loadfile --no-loadscope-reorder
 	$(BIN)/pytest -m alone
+	@$(BIN)/python -m tests.tools
 
 test-long: $(VENV)/.installed
 	CHAT_STATS_STATE_MACHINE_STEPS=50000 CHAT_STATS_CONCURRENCY_SECONDS=60 \
@@ -24,6 +39,14 @@ test-long: $(VENV)/.installed
 
 screenshots: $(VENV)/.installed
 	CHAT_STATS_SCREENSHOTS=docs/screenshots $(BIN)/pytest tests/browser/test_screenshots.py
+
+SITE ?= build/site
+docs: $(VENV)/.installed
+	rm -rf $(SITE)
+	mkdir -p $(SITE)/pages
+	cp zensical.toml $(SITE)
+	cp -r README.md CHANGELOG.md CONTRIBUTING.md docs $(SITE)/pages
+	$(BIN)/zensical build --strict --config-file $(SITE)/zensical.toml
 
 check: $(VENV)/.installed
 	$(BIN)/ruff format --check .
@@ -54,4 +77,5 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .demo .mypy_cache .pytest_cache .ruff_cache
+	test ! -d .quick || $(BIN)/python -m tests.kept_servers stop
+	rm -rf $(VENV) .demo build .mypy_cache .pytest_cache .ruff_cache

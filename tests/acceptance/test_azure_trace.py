@@ -14,13 +14,9 @@ import httpx
 import pytest
 
 from tests.processes import chat_stats, running, serving, until
+from tests.tools import TRACE, need
 
-TRACE = Path(__file__).parents[3] / "shared" / "data" / "azure-llm-trace-2023-code.csv"
 REQUESTS, INPUT_TOKENS, OUTPUT_TOKENS = 8_819, 18_059_974, 245_896
-
-pytestmark = pytest.mark.skipif(
-    not TRACE.exists(), reason=f"no {TRACE.name} in shared/data beside this checkout"
-)
 
 NAMES = ("providers", "models", "counts", "summary")
 
@@ -37,6 +33,11 @@ MAKE_EACH_ROW_SLOW = (
     "ALTER TABLE chat_completion_requests ENABLE ROW LEVEL SECURITY; "
     "CREATE POLICY slow ON chat_completion_requests USING (pg_sleep(0.0002) IS NOT NULL)"
 )
+
+
+@pytest.fixture
+def trace() -> Path:
+    return need(TRACE)
 
 
 @pytest.fixture
@@ -83,9 +84,9 @@ def check(client: httpx.Client, method: str, cache: str, names: Iterable[str] = 
 
 
 async def test_the_trace_gives_exact_totals_by_every_method(
-    env: dict[str, str], admin: asyncpg.Connection, role: str, tmp_path: Path
+    trace: Path, env: dict[str, str], admin: asyncpg.Connection, role: str, tmp_path: Path
 ) -> None:
-    done = chat_stats("import", str(TRACE), env=env)
+    done = chat_stats("import", str(trace), env=env)
     assert done.returncode == 0, done.stderr
 
     with serving(env, tmp_path / "service") as client:
@@ -116,8 +117,10 @@ async def test_the_trace_gives_exact_totals_by_every_method(
         check(client, "fallback", "miss", ["counts", "summary"])
 
 
-def test_the_worker_serves_the_trace_before_anybody_asks(env: dict[str, str], tmp_path: Path) -> None:
-    assert chat_stats("import", str(TRACE), env=env).returncode == 0
+def test_the_worker_serves_the_trace_before_anybody_asks(
+    trace: Path, env: dict[str, str], tmp_path: Path
+) -> None:
+    assert chat_stats("import", str(trace), env=env).returncode == 0
     with (
         running("worker", env=env, log=tmp_path / "worker"),
         serving(env, tmp_path / "service") as client,

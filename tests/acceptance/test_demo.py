@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import httpx
@@ -20,6 +21,7 @@ import psutil
 import pytest
 
 from worker.demo import sample
+from worker.demo.names import MODELS, PROVIDERS
 from worker.local_servers import RedisServer, free_port
 
 ROOT = Path(__file__).parents[2]
@@ -55,9 +57,14 @@ class Demo:
     def output(self) -> str:
         return self.output_file.read_text()
 
+    def printed(self, pattern: str) -> str:
+        found = re.search(pattern, self.output)
+        assert found is not None, self.output
+        return found[1]
+
     @property
     def api(self) -> str:
-        return re.search(r"API +(\S+)", self.output)[1]
+        return self.printed(r"API +(\S+)")
 
     @property
     def ports(self) -> list[int]:
@@ -82,7 +89,7 @@ class Demo:
 
 
 @contextmanager
-def demo(folder: Path, port: int | None = None, **settings: str) -> Iterator[Demo]:
+def demo(folder: Path, port: int | None = None, **settings: Any) -> Iterator[Demo]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CHAT_STATS_")}
     environment |= {"PYTHONPATH": str(ROOT), "CHAT_STATS_REFRESH_INTERVAL_SECONDS": "1", **settings}
     started = Demo(folder, free_port() if port is None else port, environment)
@@ -113,14 +120,14 @@ def is_gone(pid: int) -> bool:
         return True
 
 
-def test_numbers_move_ctrl_c_stops_everything_and_a_second_start_keeps_the_data(folder):
+def test_numbers_move_ctrl_c_stops_everything_and_a_second_start_keeps_the_data(folder: Path) -> None:
     with demo(folder) as first:
         assert first.output.count("  curl ") == 3
         assert len(httpx.get(f"{first.api}/chat-requests/providers").json()["data"]) >= 20
         total = first.total_requests()
         assert total >= 5000
         wait_until(lambda: first.total_requests() > total)
-        commands = re.search(r"Commands +(.*)", first.output)[1]
+        commands = first.printed(r"Commands +(.*)")
         other_terminal = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
         wait_until(lambda: subprocess.run(["sh", "-c", commands], env=other_terminal).returncode == 0)
         total = first.total_requests()
@@ -140,7 +147,7 @@ def test_numbers_move_ctrl_c_stops_everything_and_a_second_start_keeps_the_data(
             assert second.end(signal.SIGTERM) == 0
 
 
-def test_a_folder_that_another_demo_uses_is_refused(folder):
+def test_a_folder_that_another_demo_uses_is_refused(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -149,14 +156,14 @@ def test_a_folder_that_another_demo_uses_is_refused(folder):
         assert "another demo runs in" in refused.output
 
 
-def test_a_killed_demo_leaves_nothing_running(folder):
+def test_a_killed_demo_leaves_nothing_running(folder: Path) -> None:
     with demo(folder) as running:
         processes = running.started_processes()
         assert running.end(signal.SIGKILL) == -signal.SIGKILL
         wait_until(lambda: all(is_gone(pid) for pid in processes))
 
 
-def test_when_the_service_dies_its_log_is_shown_and_everything_stops(folder):
+def test_when_the_service_dies_its_log_is_shown_and_everything_stops(folder: Path) -> None:
     with demo(folder) as running:
         processes = running.started_processes()
         service = next(pid for pid in processes if "serve" in psutil.Process(pid).cmdline())
@@ -169,9 +176,9 @@ def test_when_the_service_dies_its_log_is_shown_and_everything_stops(folder):
 
 async def test_a_given_database_with_rows_stays_as_it_is(
     folder: Path, connection: asyncpg.Connection, database_url: str, redis: RedisServer
-):
+) -> None:
     await connection.execute("INSERT INTO providers (name, slug) VALUES ('Mine', 'mine')")
-    given = {"CHAT_STATS_DATABASE_URL": database_url, "CHAT_STATS_REDIS_URL": redis.url}
+    given: dict[str, Any] = {"CHAT_STATS_DATABASE_URL": database_url, "CHAT_STATS_REDIS_URL": redis.url}
     with demo(folder, **given, CHAT_STATS_CACHE_PREFIX="given") as running:
         assert "none, and no new requests" in running.output
         assert running.total_requests() == 0
@@ -180,17 +187,17 @@ async def test_a_given_database_with_rows_stays_as_it_is(
     assert await connection.fetchval("SELECT count(*) FROM chat_completion_requests") == 0
 
 
-async def test_the_sample_is_loaded_once(connection: asyncpg.Connection):
-    heard = []
+async def test_the_sample_is_loaded_once(connection: asyncpg.Connection) -> None:
+    heard: list[int] = []
     assert await sample.load(connection, count=2500, end=END, loaded=heard.append)
     assert not await sample.load(connection, count=2500, end=END, loaded=heard.append)
     assert heard == [1000, 2000]
     assert await connection.fetchval("SELECT count(*) FROM chat_completion_requests") == 2500
-    assert await connection.fetchval("SELECT count(*) FROM providers") == len(sample.PROVIDERS)
-    assert len(await sample.model_ids(connection)) == len(sample.MODELS)
+    assert await connection.fetchval("SELECT count(*) FROM providers") == len(PROVIDERS)
+    assert len(await sample.model_ids(connection)) == len(MODELS)
 
 
-async def test_an_interrupted_load_leaves_nothing(connection: asyncpg.Connection):
+async def test_an_interrupted_load_leaves_nothing(connection: asyncpg.Connection) -> None:
     def interrupt(_count: int) -> None:
         raise KeyError("interrupted")
 

@@ -1,7 +1,6 @@
 """nginx as a caching proxy in front of the service does what the headers promise."""
 
 import gzip
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ import pytest
 
 from tests.conftest import SettingsFactory
 from tests.processes import answers, chat_stats, environment, running, until
+from tests.tools import NGINX, need
 from worker.local_servers import free_port
 
 PATH = "/api/monitoring/chat-requests/models"
@@ -48,9 +48,7 @@ http {{
 @pytest.fixture
 def nginx(tmp_path: Path) -> Iterator[tuple[str, int]]:
     """Run nginx as the current user; yield its URL and the port on which it looks for the service."""
-    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
-    if program is None:
-        pytest.skip("NOT TESTED: there is no nginx here, so caching by a proxy in front was not tried")
+    program = need(NGINX)
     port, service_port = free_port(), free_port()
     file = tmp_path / "nginx.conf"
     file.write_text(CONFIGURATION.format(folder=tmp_path, port=port, service_port=service_port))

@@ -6,6 +6,7 @@ import subprocess
 import time
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import redis as redis_client
 
@@ -30,11 +31,11 @@ def psql(postgres: PostgresServer, url: str, statement: str) -> str:
     return done.stdout.strip()
 
 
-def generation(redis: RedisServer, env: dict[str, str]) -> dict:
+def generation(redis: RedisServer, env: dict[str, str]) -> dict[str, Any]:
     client = redis_client.Redis.from_url(redis.url)
     stored = client.get(f"{env['CHAT_STATS_CACHE_PREFIX']}:v2:generation")
     client.close()
-    return json.loads(stored) if stored else {}
+    return json.loads(stored) if isinstance(stored, bytes) else {}
 
 
 def test_it_refreshes_at_every_interval(redis: RedisServer, env: dict[str, str], log: Path) -> None:

@@ -1,17 +1,17 @@
 """The web page in a real Chromium, over the real service with the demo's sample data.
 
-The browser is the one on PATH (Debian: `apt install chromium`); nothing is downloaded.
+The browser is the one on PATH (Debian: `apt-get install chromium`); nothing is downloaded.
 """
 
 import os
 import re
-import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import httpx
@@ -29,6 +29,7 @@ from playwright.async_api import (
 
 from tests.conftest import run_migrations
 from tests.processes import Process, answers, environment, until
+from tests.tools import CHROMIUM, need
 from worker.demo import sample
 from worker.local_servers import (
     PostgresServer,
@@ -43,6 +44,9 @@ REQUESTS = 20_000
 expect.set_options(timeout=15_000)
 
 _numbers = count(1)
+
+#: Pictures are taken by `make screenshots` alone.
+collect_ignore = [] if "CHAT_STATS_SCREENSHOTS" in os.environ else ["test_screenshots.py"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -81,17 +85,17 @@ class Service:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/"
 
-    def get(self, path: str, **parameters: object) -> dict:
+    def get(self, path: str, **parameters: Any) -> dict[str, Any]:
         """Return an answer of the API, as a client other than the page gets it."""
         key = self.env.get("CHAT_STATS_API_KEYS", "")
         address = f"{self.url}api/monitoring/{path}"
-        headers = {"X-API-Key": key.encode()} if key else {}
+        headers = {b"X-API-Key": key.encode()} if key else {}
         return httpx.get(address, params=parameters, headers=headers, timeout=20).raise_for_status().json()
 
     def start(self) -> None:
-        self.process = Process("serve", "--port", str(self.port), env=self.env, log=self.log)
+        process = self.process = Process("serve", "--port", str(self.port), env=self.env, log=self.log)
         with httpx.Client(base_url=self.url) as client:
-            until(lambda: answers(client), what=lambda: f"the service to start: {self.process.output()}")
+            until(lambda: answers(client), what=lambda: f"the service to start: {process.output()}")
 
     def stop(self) -> None:
         if self.process is not None:
@@ -112,7 +116,7 @@ class Service:
         await admin.close()
 
 
-StartService = Callable[..., Service]
+OwnService = Callable[..., Awaitable[Service]]
 
 
 async def _copy(postgres: PostgresServer, template: str) -> str:
@@ -149,7 +153,7 @@ async def service(
 @pytest_asyncio.fixture(loop_scope="session")
 async def own_service(
     postgres: PostgresServer, redis: RedisServer, sample_database: str, tmp_path: Path
-) -> AsyncIterator[Callable[..., object]]:
+) -> AsyncIterator[OwnService]:
     """Makes a service for one test alone, with other settings; it is not started yet."""
     with ExitStack() as stack:
 
@@ -164,10 +168,7 @@ async def own_service(
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def chromium() -> AsyncIterator[Browser]:
-    names = ("chromium", "chromium-browser", "google-chrome")
-    program = next((found for name in names if (found := shutil.which(name))), None)
-    if program is None:
-        pytest.skip("NO CHROMIUM ON PATH: the web page is not tested in a browser")
+    program = need(CHROMIUM)
     async with async_playwright() as playwright:
         arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
         browser = await playwright.chromium.launch(executable_path=program, args=arguments)
@@ -213,7 +214,7 @@ class Watched:
         assert await self.page.evaluate("window.refused") == []
 
 
-OpenTab = Callable[..., object]
+OpenTab = Callable[..., Awaitable[Watched]]
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -221,7 +222,7 @@ async def tab(chromium: Browser) -> AsyncIterator[OpenTab]:
     """Opens a tab in a browser profile of its own; what it complains of fails the test at its end."""
     opened: list[tuple[BrowserContext, Watched]] = []
 
-    async def open_tab(**options: object) -> Watched:
+    async def open_tab(**options: Any) -> Watched:
         context = await chromium.new_context(timezone_id="Asia/Kolkata", **options)
         context.set_default_timeout(10_000)
         await context.add_init_script(_WATCH)

@@ -1,5 +1,7 @@
 """What axe-core finds, and what it cannot see: the keyboard's way, focus that stays, nothing that moves."""
 
+from typing import Literal
+
 import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Page, Route, ViewportSize, expect
@@ -34,10 +36,12 @@ async def violations(page: Page) -> list[str]:
     ]
 
 
-LOOKS = [(size, scheme) for size in (WIDE, NARROW) for scheme in ("light", "dark")]
+Scheme = Literal["light", "dark"]
+SCHEMES: tuple[Scheme, ...] = ("light", "dark")
+LOOKS = [(size, scheme) for size in (WIDE, NARROW) for scheme in SCHEMES]
 
 
-async def check(page: Page, looks: list[tuple[ViewportSize, str]]) -> None:
+async def check(page: Page, looks: list[tuple[ViewportSize, Scheme]]) -> None:
     """Fail on what axe-core finds at these sizes, in these colour schemes, and on sideways scrolling."""
     for size, scheme in looks:
         await page.set_viewport_size(size)

@@ -127,7 +127,7 @@ async def test_the_first_view_is_usable_within_a_second(service: Service, tab: O
     """With nothing in the browser's cache; the best of some, since other work may hold the machine up."""
     for name in ("summary", "providers", "models"):
         service.get(f"chat-requests/{name}", window="7d")
-    milliseconds = []
+    milliseconds: list[float] = []
     while len(milliseconds) < 8 and min(milliseconds, default=1000) >= 1000:
         page = (await tab()).page
         await page.add_init_script(USABLE)

@@ -4,7 +4,7 @@ import asyncio
 
 from playwright.async_api import Page, Route, expect
 
-from tests.browser.conftest import OpenTab, Service
+from tests.browser.conftest import OpenTab, OwnService, Service
 
 
 async def all_parts_loaded(page: Page) -> None:
@@ -55,7 +55,9 @@ async def test_it_polls_with_the_validator_and_not_while_hidden(service: Service
     assert len(watched.api_requests("chat-requests/summary")) == first + 1
     polled = watched.api_requests("chat-requests/summary")[-1]
     assert (await polled.all_headers())["if-none-match"]
-    assert (await polled.response()).status == 304
+    answer = await polled.response()
+    assert answer is not None
+    assert answer.status == 304
     await page.evaluate("setHidden(true)")
     hidden = len(watched.api_requests())
     await page.clock.run_for(120_000)
@@ -65,7 +67,7 @@ async def test_it_polls_with_the_validator_and_not_while_hidden(service: Service
     await expect(page.locator("#freshness-state")).to_have_text("Live")
 
 
-async def test_stale_numbers_are_shown_and_said_to_be_stale(own_service: Service, tab: OpenTab) -> None:
+async def test_stale_numbers_are_shown_and_said_to_be_stale(own_service: OwnService, tab: OpenTab) -> None:
     service = await own_service(fresh_seconds=1, refresh_interval_seconds=1)
     service.start()
     page = (await tab()).page
@@ -82,7 +84,7 @@ async def test_stale_numbers_are_shown_and_said_to_be_stale(own_service: Service
     assert await providers_shown(page) == before
 
 
-async def test_a_fallback_is_named(own_service: Service, tab: OpenTab) -> None:
+async def test_a_fallback_is_named(own_service: OwnService, tab: OpenTab) -> None:
     service = await own_service()
     await service.execute("DROP FUNCTION get_provider_request_stats")
     service.start()
@@ -94,7 +96,7 @@ async def test_a_fallback_is_named(own_service: Service, tab: OpenTab) -> None:
 
 
 async def test_the_last_good_numbers_stay_when_the_service_is_gone(
-    own_service: Service, tab: OpenTab
+    own_service: OwnService, tab: OpenTab
 ) -> None:
     service = await own_service()
     service.start()
@@ -117,7 +119,7 @@ async def test_the_last_good_numbers_stay_when_the_service_is_gone(
 
 
 async def test_without_any_numbers_each_part_says_calmly_that_there_are_none(
-    own_service: Service, tab: OpenTab
+    own_service: OwnService, tab: OpenTab
 ) -> None:
     service = await own_service()
     await service.cut_off_database()
@@ -139,7 +141,7 @@ async def test_one_part_that_fails_leaves_the_others(service: Service, tab: Open
     await expect(page.get_by_role("table", name="Models").locator("tbody tr").first).to_be_visible()
 
 
-async def test_where_reading_needs_a_key_the_page_asks_for_it(own_service: Service, tab: OpenTab) -> None:
+async def test_where_reading_needs_a_key_the_page_asks_for_it(own_service: OwnService, tab: OpenTab) -> None:
     service = await own_service(api_keys="pässword")
     service.start()
     page = (await tab()).page
@@ -161,7 +163,7 @@ async def test_where_reading_needs_a_key_the_page_asks_for_it(own_service: Servi
 
 
 async def test_it_says_what_is_stale_and_what_has_no_answer_at_all(
-    own_service: Service, tab: OpenTab
+    own_service: OwnService, tab: OpenTab
 ) -> None:
     service = await own_service(fresh_seconds=1, refresh_interval_seconds=1)
     service.start()

@@ -8,10 +8,8 @@ from playwright.async_api import expect
 
 from tests.browser.conftest import OpenTab, Service
 
-FOLDER = os.environ.get("CHAT_STATS_SCREENSHOTS")
+FOLDER = Path(os.environ["CHAT_STATS_SCREENSHOTS"])
 LARGEST_BYTES = 200_000
-
-pytestmark = pytest.mark.skipif(FOLDER is None, reason="pictures are taken by make screenshots")
 
 
 @pytest.mark.parametrize(
@@ -25,13 +23,12 @@ pytestmark = pytest.mark.skipif(FOLDER is None, reason="pictures are taken by ma
 async def test_take_a_picture(
     service: Service, tab: OpenTab, name: str, view: str, width: int, height: int, scheme: str
 ) -> None:
-    assert FOLDER is not None
     page = (await tab(viewport={"width": width, "height": height}, color_scheme=scheme)).page
     model = service.get("chat-requests/models")["data"][0]["model_id"]
     await page.goto(service.url + view.format(model=model))
     await expect(page.locator(".panel[data-state=loading]")).to_have_count(0)
     await expect(page.locator("figure[data-state=ready]").first).to_be_visible()
-    path = Path(FOLDER) / f"{name}.png"
+    path = FOLDER / f"{name}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     await page.screenshot(path=path)
     assert path.stat().st_size < LARGEST_BYTES

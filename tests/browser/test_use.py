@@ -5,7 +5,7 @@ import json
 
 from playwright.async_api import Route, expect
 
-from tests.browser.conftest import OpenTab, Service
+from tests.browser.conftest import OpenTab, OwnService, Service
 
 
 async def test_a_table_is_sorted_from_the_keyboard(service: Service, tab: OpenTab) -> None:
@@ -79,7 +79,7 @@ RIGHT_TO_LEFT = "\u202egpt-evil\u202c مرحبا"
 LONG = "wide" * 1000
 
 
-async def test_names_from_the_database_are_nothing_but_text(own_service: Service, tab: OpenTab) -> None:
+async def test_names_from_the_database_are_nothing_but_text(own_service: OwnService, tab: OpenTab) -> None:
     service = await own_service()
     names = [MARKUP, RIGHT_TO_LEFT, LONG, "", "javascript:alert(1)"]
     statement = """

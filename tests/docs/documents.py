@@ -1,6 +1,8 @@
 """Reads the documentation: its blocks, its commands, and the output that it shows for them."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +10,7 @@ from pathlib import Path
 import orjson
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 _BLOCK = re.compile(r"^(?P<indent> *)```(?P<language>\w+)\n(?P<text>.*?)^ *```$", re.MULTILINE | re.DOTALL)
 
@@ -44,6 +46,21 @@ def examples(document: Path) -> Iterator[Example]:
             shown = _json(output)
             text = output.strip().splitlines() if shown is None else []
             yield Example(document.name, lines[0].strip(), shown, text)
+
+
+def build_site(folder: Path) -> Path:
+    """Run `make docs` with the environment that runs the tests; return the folder of the site."""
+    environment = Path(sys.prefix)
+    done = subprocess.run(
+        ["make", "-o", f"{environment}/.installed", f"VENV={environment}", f"SITE={folder}", "docs"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "site"
 
 
 def text() -> str:

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import typer
@@ -73,7 +74,7 @@ def test_every_metric_is_documented(name: str) -> None:
 
 @pytest.mark.parametrize(("method", "path", "operation"), OPERATIONS, ids=lambda value: str(value)[:60])
 def test_every_endpoint_is_documented_with_its_parameters(
-    method: str, path: str, operation: dict[str, object]
+    method: str, path: str, operation: dict[str, Any]
 ) -> None:
     chapters = sections(DOCS / "http-api.md")
     (chapter,) = [chapter for chapter in chapters.values() if f"`{method} {path}`" in chapter]
@@ -136,4 +137,4 @@ def test_the_figures_of_audits_are_those_of_the_code() -> None:
 def test_every_document_is_in_the_index() -> None:
     index = (DOCS / "README.md").read_text()
     for document in DOCUMENTS:
-        assert document.name == "README.md" or f"]({document.name})" in index, document.name
+        assert document.name == "README.md" or f"{document.name})" in index, document.name

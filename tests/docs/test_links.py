@@ -43,6 +43,18 @@ def test_there_are_links() -> None:
     assert len(list(links())) > 40
 
 
+def test_every_path_that_is_named_exists() -> None:
+    places = re.compile(r"`((?:service|worker|sql|tests|bench|monitoring|docs|\.ci)/[\w./-]*)`")
+    new = ROOT / "docs" / "adding-an-aggregation.md"  # it names the files to write
+    for document in DOCUMENTS:
+        for path in places.findall(document.read_text()) if document != new else ():
+            assert (ROOT / path).exists(), f"{document.name}: {path}"
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 180
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
 def test_each_row_of_a_table_has_as_many_cells_as_its_head(document: Path) -> None:
     cells = 0

@@ -1,7 +1,7 @@
 """The flow over real servers, and the API in this process on top of it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -13,6 +13,7 @@ from asgi_lifespan import LifespanManager
 from service.app import create_app
 from service.cache import Cache, connect
 from service.database import Database
+from service.refresh_report import RefreshReport
 from service.settings import Settings
 from service.stats import Stats
 
@@ -25,6 +26,11 @@ class Flow:
     database: Database
     cache: Cache
     stats: Stats
+
+    async def refresh(self, names: Iterable[str] = (), windows: Iterable[str] = ()) -> RefreshReport:
+        report = await self.stats.refresh(names, windows)
+        assert report is not None  # that is for a refresh that another one makes needless
+        return report
 
 
 @asynccontextmanager

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -12,10 +13,10 @@ import pytest
 
 from service.errors import ChatStatsError, DatabaseBusy, DatabaseUnavailable, InvalidParameter, SchemaError
 from service.settings import Settings
+from tests.tools import TRACE, need
 from worker.importer import load as loading
 from worker.importer.load import BadLines, ImportOptions, ImportResult, import_csv
 
-AZURE = Path(__file__).parents[3] / "shared" / "data" / "azure-llm-trace-2023-code.csv"
 HEADER = "created_at,input_tokens,output_tokens\n"
 GOOD = "2023-11-16 18:17:03,4808,10\n"
 
@@ -27,7 +28,7 @@ Load = Callable[..., Awaitable[ImportResult]]
 def load(settings: Settings, tmp_path: Path) -> Load:
     """Import a text as a file."""
 
-    async def load(text: str | bytes, *, file: str = "log.csv", **options: object) -> ImportResult:
+    async def load(text: str | bytes, *, file: str = "log.csv", **options: Any) -> ImportResult:
         path = tmp_path / file
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
         return await import_csv(settings, path, ImportOptions(**options))
@@ -56,11 +57,10 @@ async def recreate(connection: Connection, *statements: str) -> None:
 
 
 async def test_the_azure_trace_is_loaded_exactly(settings: Settings, connection: Connection) -> None:
-    if not AZURE.exists():
-        pytest.skip("the Azure trace is not there: ../shared/data/azure-llm-trace-2023-code.csv")
+    trace = need(TRACE)
     seen: list[tuple[int, int]] = []
     result = await import_csv(
-        settings, AZURE, ImportOptions(), progress=lambda done, total: seen.append((done, total))
+        settings, trace, ImportOptions(), progress=lambda done, total: seen.append((done, total))
     )
     assert (result.loaded, result.skipped, result.bad_lines) == (8819, 0, [])
     assert (result.input_tokens, result.output_tokens) == (18_059_974, 245_896)
@@ -70,17 +70,20 @@ async def test_the_azure_trace_is_loaded_exactly(settings: Settings, connection:
         "output_tokens": "GeneratedTokens",
     }
     assert seen == sorted(seen)
-    assert seen[-1] == (2 * AZURE.stat().st_size, 2 * AZURE.stat().st_size)
+    assert seen[-1] == (2 * trace.stat().st_size, 2 * trace.stat().st_size)
 
     row = await connection.fetchrow(
         "SELECT count(*), sum(input_tokens), sum(output_tokens), min(created_at), "
         "count(*) FILTER (WHERE status = 'completed') FROM chat_completion_requests"
     )
     first = datetime(2023, 11, 16, 18, 17, 3, 979960, tzinfo=UTC)
+    assert row is not None
     assert tuple(row) == (8819, 18_059_974, 245_896, first, 8819)
     provider = await connection.fetchrow("SELECT * FROM get_provider_request_stats()")
+    assert provider is not None
     assert (provider["name"], provider["slug"], provider["total_requests"]) == ("imported", "imported", 8819)
     model = await connection.fetchrow("SELECT * FROM get_models_with_requests()")
+    assert model is not None
     assert model["model_name"] == model["model_identifier"] == "azure-llm-trace-2023-code"
 
 
@@ -284,7 +287,7 @@ async def test_a_lost_connection_leaves_nothing_behind(
     batches = 0
     copy = asyncpg.Connection.copy_records_to_table
 
-    async def copy_then_die(self: Connection, *args: object, **named: object) -> str:
+    async def copy_then_die(self: Connection, *args: Any, **named: Any) -> str:
         nonlocal batches
         batches += 1
         if batches == 3:
@@ -397,6 +400,7 @@ async def test_other_ids_and_missing_optional_columns(
         "FROM chat_completion_requests AS r JOIN models AS m ON m.id = r.model_id "
         "JOIN providers AS p ON p.id = provider_id"
     )
+    assert row is not None
     assert tuple(row)[:5] == (1, 13, "completed", datetime(2023, 11, 16, 18, 17, 3), "imported")  # noqa: DTZ001
     if id_type in ("uuid", "text"):
         assert UUID(str(row["id"])).version == 4

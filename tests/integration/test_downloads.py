@@ -172,8 +172,8 @@ async def _a_client_that_leaves_stops_the_query(view: asyncpg.Connection, url: s
     await view.execute(VIEW.format(error_message=SLOW))
     async with httpx.AsyncClient() as client:
         # In the midst of the rows, and before the first of them: 1,000 rows take 20 s, and are one answer.
-        for parameters in ({"limit": ROWS, "fields": "id,error_message", "format": "csv"}, {"limit": 1000}):
-            asking = asyncio.create_task(client.get(url, params=parameters))
+        for parameters in (f"limit={ROWS}&fields=id,error_message&format=csv", "limit=1000"):
+            asking = asyncio.create_task(client.get(f"{url}?{parameters}"))
             await until_busy(view)
             asking.cancel()
             await asyncio.gather(asking, return_exceptions=True)

@@ -141,7 +141,7 @@ async def open_ways(client_of: OpenClient, settings: Settings) -> Ways:
 
 
 def app_of(client: httpx.AsyncClient) -> FastAPI:
-    return client._transport.app  # type: ignore[attr-defined, no-any-return]
+    return client._transport.app  # type: ignore[attr-defined]
 
 
 @pytest.fixture
@@ -314,7 +314,7 @@ async def test_a_model_that_was_deleted_is_not_found_on_either_way(
     client = await client_of(settings)
     assert (await client.get(f"{BASE}/models/4")).status_code == 200
     await gateway.execute("DELETE FROM models WHERE id = 4")
-    statuses = []
+    statuses: list[int] = []
     while len(statuses) < 200 and statuses[-1:] != [404]:
         statuses.append((await client.get(f"{BASE}/models/4")).status_code)
         await asyncio.sleep(0.01)

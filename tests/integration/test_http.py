@@ -3,6 +3,7 @@
 import asyncio
 import re
 from datetime import UTC, datetime
+from typing import Any
 
 import asyncpg
 import httpx
@@ -26,7 +27,7 @@ STATISTICS = [
 ]
 
 
-async def get(client: httpx.AsyncClient, path: str) -> dict:
+async def get(client: httpx.AsyncClient, path: str) -> dict[str, Any]:
     response = await client.get(path)
     assert response.status_code == 200, response.text
     return response.json()
@@ -294,14 +295,15 @@ async def test_reading_needs_a_key_where_keys_are_set(
 ) -> None:
     client = await client_of(settings_with(api_keys="first, second"))
     statuses = {}
-    for name, headers in {
+    keys: dict[str, Any] = {
         "none": {},
         "wrong": {"X-API-Key": "third"},
         "not latin": {"X-API-Key": "ключ".encode()},
         "header": {"X-API-Key": "first"},
         "bearer": {"Authorization": "Bearer second"},
         "basic": {"Authorization": "Basic second"},
-    }.items():
+    }
+    for name, headers in keys.items():
         response = await client.get("/chat-requests/counts", headers=headers)
         statuses[name] = response.status_code
         if response.status_code == 401:

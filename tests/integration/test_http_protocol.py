@@ -29,6 +29,7 @@ def address(log: Path) -> Iterator[tuple[str, int]]:
     """Where a service listens; it needs neither Postgres nor Redis for this."""
     env = environment(UNREACHABLE, "redis://127.0.0.1:1/0")
     with serving(env, log) as client:
+        assert client.base_url.port is not None
         yield "127.0.0.1", client.base_url.port
 
 

@@ -48,7 +48,7 @@ class Process:
             self.looked.set()
             return found
 
-        self.leases._look = noted_look  # type: ignore[method-assign]
+        self.leases._look = noted_look  # type: ignore[method-assign, assignment]
 
     async def once(
         self,

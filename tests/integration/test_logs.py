@@ -4,6 +4,7 @@ import io
 import logging
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import asyncpg
 import httpx
@@ -31,7 +32,7 @@ def log(settings_with: SettingsFactory) -> Iterator[io.StringIO]:
     request_id.reset(token)
 
 
-def lines(log: io.StringIO) -> list[dict]:
+def lines(log: io.StringIO) -> list[dict[str, Any]]:
     return [orjson.loads(line) for line in log.getvalue().splitlines()]
 
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import asyncpg
 import pytest
+from redis.asyncio import Redis
 
 from service.aggregations import Query
 from service.cache import Cache
@@ -134,7 +135,7 @@ async def test_of_two_that_store_at_once_the_newer_is_the_answer(
     known = (await flow.stats.read(COUNTS)).entry
     look = Cache._current
 
-    async def overtaken(cache: Cache, redis: object, query_key: str) -> Entry | None:
+    async def overtaken(cache: Cache, redis: Redis, query_key: str) -> Entry | None:
         current = await look(cache, redis, query_key)
         await older(flow, known, seconds=-seconds)  # another process, between our look and our write
         return current

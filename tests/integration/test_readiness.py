@@ -95,4 +95,4 @@ async def test_it_says_why_postgres_cannot_be_used(
 
 
 def _app(client: httpx.AsyncClient) -> FastAPI:
-    return client._transport.app
+    return client._transport.app  # type: ignore[attr-defined]

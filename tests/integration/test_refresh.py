@@ -1,6 +1,7 @@
 """A refresh: one snapshot, one generation, all at once."""
 
 import asyncio
+from typing import Any
 
 import asyncpg
 import orjson
@@ -23,7 +24,7 @@ async def flow(settings_with: SettingsFactory, another_flow: OpenFlow) -> Flow:
     return await another_flow(settings_with(windows=WINDOWS))
 
 
-async def read(flow: Flow, query: Query) -> object:
+async def read(flow: Flow, query: Query) -> Any:
     answer = await flow.stats.read(query)
     assert answer.state is CacheState.HIT, query
     return orjson.loads(answer.entry.body)
@@ -71,7 +72,7 @@ async def test_all_answers_of_a_generation_add_up_while_requests_keep_coming(
     writing = asyncio.create_task(write())
     seen = set()
     for _ in range(5):
-        report = await flow.stats.refresh()
+        report = await flow.refresh()
         totals = set()
         for window in WINDOWS:
             range_ = TimeRange(window)
@@ -103,7 +104,7 @@ async def test_all_answers_of_a_generation_add_up_while_requests_keep_coming(
 async def test_a_refresh_replaces_older_numbers_at_once(flow: Flow, gateway: asyncpg.Connection) -> None:
     await flow.stats.refresh()
     await gateway.execute("INSERT INTO chat_completion_requests (model_id) VALUES (4)")
-    report = await flow.stats.refresh()
+    report = await flow.refresh()
     answer = await flow.stats.read(Query("counts"))
     assert answer.entry.generation == report.generation
     assert answer.entry.totals == {"total_models": 4, "total_requests": 7}
@@ -127,8 +128,8 @@ async def test_what_was_deleted_is_gone_after_a_refresh(
 
 
 async def test_a_partial_refresh_touches_nothing_else(flow: Flow, gateway: asyncpg.Connection) -> None:
-    whole = await flow.stats.refresh()
-    part = await flow.stats.refresh(["counts"], ["24h"])
+    whole = await flow.refresh()
+    part = await flow.refresh(["counts"], ["24h"])
     by_key = {key: entry.generation for key, entry in (await flow.cache.entries()).items()}
     assert by_key.pop("counts:24h") == part.generation
     assert set(by_key.values()) == {whole.generation}
@@ -144,7 +145,7 @@ async def test_two_refreshes_of_one_cache_do_not_overlap(
     async with flow.database.lock(flow.cache.name):
         with pytest.raises(RefreshRunning):
             await other.stats.refresh()
-    assert (await other.stats.refresh()).published
+    assert (await other.refresh()).published
 
 
 async def test_caches_with_different_prefixes_refresh_side_by_side(
@@ -152,14 +153,14 @@ async def test_caches_with_different_prefixes_refresh_side_by_side(
 ) -> None:
     other = await another_flow(settings_with())
     async with flow.database.lock(flow.cache.name):
-        assert (await other.stats.refresh()).published
+        assert (await other.refresh()).published
 
 
 async def test_a_refresh_by_fallback_says_so_in_its_report_and_entries(
     flow: Flow, gateway: asyncpg.Connection
 ) -> None:
     await gateway.execute("DROP FUNCTION get_models_with_requests")
-    report = await flow.stats.refresh()
+    report = await flow.refresh()
     methods = {(result.aggregation, result.method) for result in report.results}
     assert ("models", "fallback_optimized") in methods
     assert ("counts", "rpc") in methods
@@ -171,7 +172,7 @@ async def test_what_cannot_be_computed_in_time_keeps_its_older_entry(
     settings_with: SettingsFactory, gateway: asyncpg.Connection, another_flow: OpenFlow
 ) -> None:
     patient = await another_flow(settings_with(windows="all"))
-    whole = await patient.stats.refresh()
+    whole = await patient.refresh()
     flow = await another_flow(patient.settings.model_copy(update={"refresh_timeout_seconds": 0.3}))
     # The table hides behind a view that takes longer than any method may.
     await gateway.execute("""
@@ -179,7 +180,7 @@ async def test_what_cannot_be_computed_in_time_keeps_its_older_entry(
         ALTER TABLE chat_completion_requests RENAME TO elsewhere;
         CREATE VIEW chat_completion_requests AS SELECT * FROM elsewhere WHERE pg_sleep(1) IS NOT NULL;
     """)
-    report = await flow.stats.refresh(["counts"])
+    report = await flow.refresh(["counts"])
     assert [result.error for result in report.failed] == ["no method could compute this in time"]
     assert (await flow.stats.read(Query("counts"))).entry.generation == whole.generation
 
@@ -230,7 +231,7 @@ async def test_an_answer_that_was_overtaken_by_a_refresh_is_not_served_any_more(
     await asyncio.sleep(0.2)
     await gateway.execute(function)
     await gateway.execute("INSERT INTO chat_completion_requests (model_id) VALUES (1)")
-    report = await flow.stats.refresh()
+    report = await flow.refresh()
     await reading
     answer = await slow.stats.read(Query("counts"))
     assert (answer.entry.generation, answer.entry.totals["total_requests"]) == (report.generation, 7)

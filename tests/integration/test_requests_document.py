@@ -1,8 +1,11 @@
 """The OpenAPI document of single requests is true."""
 
+from typing import Any
+
 import asyncpg
 import httpx
 import pytest
+from pydantic import BaseModel
 
 from service.app import create_app
 from service.explorer.schemas import PlotAnswer, RequestsAnswer
@@ -12,7 +15,7 @@ from service.settings import Settings
 EXAMPLES = [
     (model, example)
     for model in (RequestsAnswer, PlotAnswer)
-    for example in model.model_config["json_schema_extra"]["examples"]
+    for example in model.model_json_schema()["examples"]
 ]
 
 
@@ -24,7 +27,7 @@ async def test_answers_are_as_documented(client: httpx.AsyncClient, gateway: asy
 
 
 @pytest.mark.parametrize(("model", "example"), EXAMPLES)
-def test_examples_are_answers(model: type, example: dict) -> None:
+def test_examples_are_answers(model: type[BaseModel], example: dict[str, Any]) -> None:
     model.model_validate(example)
 
 

@@ -1,6 +1,7 @@
 """/chat-requests/timeseries as a client sees it."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import asyncpg
 import httpx
@@ -14,7 +15,7 @@ from tests.integration.conftest import Flow, OpenClient
 SERIES = "/chat-requests/timeseries"
 
 
-async def get(client: httpx.AsyncClient, **parameters: str) -> dict:
+async def get(client: httpx.AsyncClient, **parameters: str) -> dict[str, Any]:
     response = await client.get(SERIES, params=parameters)
     assert response.status_code == 200, response.text
     return response.json()
@@ -241,9 +242,9 @@ async def test_when_both_methods_take_too_long_it_is_unavailable_for_a_while(
 async def test_the_worker_keeps_no_series_computed_but_does_so_when_asked(
     flow: Flow, gateway: asyncpg.Connection
 ) -> None:
-    report = await flow.stats.refresh()
+    report = await flow.refresh()
     assert "timeseries" not in {result.aggregation for result in report.results}
-    report = await flow.stats.refresh(["timeseries"], ["24h", "all"])
+    report = await flow.refresh(["timeseries"], ["24h", "all"])
     assert [(result.window, result.error) for result in report.results] == [("24h", None), ("all", None)]
     answer = await flow.stats.read(Query("timeseries", TimeRange("24h")))
     assert (answer.state, answer.entry.generation) == ("hit", report.generation)

@@ -1,6 +1,7 @@
 """The worker, when its queue goes away while it starts."""
 
 import asyncio
+from typing import Any
 
 import arq.worker
 import pytest
@@ -17,10 +18,10 @@ pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated close:Depreca
 async def test_it_goes_on_when_redis_answers_again_just_as_it_gives_up_starting(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log_redis_info = arq.worker.log_redis_info
+    log_redis_info = arq.worker.log_redis_info  # type: ignore[attr-defined]
     starts = 0
 
-    async def late_at_first(*arguments: object) -> None:
+    async def late_at_first(*arguments: Any) -> None:
         nonlocal starts
         starts += 1
         if starts == 1:

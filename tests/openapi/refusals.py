@@ -4,6 +4,8 @@ In place of its `positive_data_acceptance`, which allows no refusal of what the 
 schema can say that two parameters do not go together, or which statuses are in use.
 """
 
+from typing import Any
+
 import schemathesis
 
 #: What no answer may show.
@@ -12,7 +14,7 @@ SECRETS = ("postgres", "asyncpg", "redis://", "SELECT ", "Traceback", ".py")
 
 @schemathesis.check
 def refusal_is_a_problem_that_names_the_parameter(
-    _ctx: schemathesis.CheckContext, response: schemathesis.Response, case: schemathesis.Case
+    _ctx: schemathesis.CheckContext, response: schemathesis.Response, case: schemathesis.Case[Any]
 ) -> None:
     if response.status_code < 400 or case.path.startswith("/health"):
         return
@@ -29,7 +31,7 @@ def refusal_is_a_problem_that_names_the_parameter(
 
 @schemathesis.check
 def what_the_document_allows_is_accepted(
-    _ctx: schemathesis.CheckContext, response: schemathesis.Response, case: schemathesis.Case
+    _ctx: schemathesis.CheckContext, response: schemathesis.Response, case: schemathesis.Case[Any]
 ) -> None:
     if (
         case.meta is None

@@ -1,6 +1,6 @@
 """Databases with requests in them, and the rollup switched on."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import asyncpg
 import pytest
@@ -37,8 +37,11 @@ def rollup(requests: asyncpg.Connection) -> Rollup:
     return Rollup(requests)
 
 
+Connect = Callable[[], Awaitable[asyncpg.Connection]]
+
+
 @pytest.fixture
-async def connect(database_url: str) -> AsyncIterator[Callable[[], object]]:
+async def connect(database_url: str) -> AsyncIterator[Connect]:
     """Opens more connections to the database of the test."""
     opened: list[asyncpg.Connection] = []
 

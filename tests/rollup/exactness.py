@@ -165,7 +165,8 @@ def some_questions(random: Random, count: int) -> list[Asked]:
     """Return all time, and ranges at random: aligned, ragged, one-sided, within a bucket, narrowed."""
     asked = [ALL_TIME]
     for _ in range(count):
-        start, end = (_moment(random) for _ in range(2))
+        start: str | None = _moment(random)
+        end: str | None = _moment(random)
         kind = random.random()
         if kind < 0.15:
             start = None

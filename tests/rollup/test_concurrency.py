@@ -10,7 +10,7 @@ import pytest
 from service.rollup import upkeep
 from service.rollup.upkeep import Rollup
 from tests.conftest import Connection
-from tests.rollup.conftest import ignored
+from tests.rollup.conftest import Connect, ignored
 from tests.rollup.exactness import assert_exact, differences, some_questions
 from tests.rollup.writers import Written, writing
 from worker.local_servers import PostgresServer
@@ -38,26 +38,27 @@ async def fold(connection: Connection, written: Written) -> int:
     return folded
 
 
-async def repair_and_verify(connection: Connection, written: Written) -> None:
+async def repair_and_verify(connection: Connection, written: Written) -> int:
     """Nothing is ever to be repaired, in whatever chunks."""
     while not written.stopped.is_set():
         assert await Rollup(connection).repair(ignored) == 0
         assert await Rollup(connection).verify(ignored) == 0
         assert await Rollup(connection).audit() == 0
+    return 0
 
 
 async def test_no_reader_sees_a_number_that_a_scan_in_its_snapshot_would_not_give(
     rolled_up: Connection,
     database_url: str,
     postgres: PostgresServer,
-    connect: object,
+    connect: Connect,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(upkeep, "CHUNK_REQUESTS", 1000)
     log = postgres.folder / "postgres.log"
     logged = log.stat().st_size
     async with writing(database_url, 8) as written:
-        tasks: list[asyncio.Task[int | None]] = [
+        tasks = [
             asyncio.create_task(read(await connect(), written, 1)),
             asyncio.create_task(read(await connect(), written, 2)),
             asyncio.create_task(fold(await connect(), written)),
@@ -76,7 +77,7 @@ async def test_no_reader_sees_a_number_that_a_scan_in_its_snapshot_would_not_giv
     assert "deadlock" not in log.read_text()[logged:]
 
 
-async def test_folds_at_once_move_each_delta_once(rolled_up: Connection, connect: object) -> None:
+async def test_folds_at_once_move_each_delta_once(rolled_up: Connection, connect: Connect) -> None:
     folders: list[asyncpg.Connection] = [await connect() for _ in range(4)]
     for _ in range(10):
         await rolled_up.execute(

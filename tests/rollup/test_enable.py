@@ -17,7 +17,7 @@ from service.rollup.upkeep import Rollup, open_rollup
 from service.settings import Settings
 from tests.conftest import Connection
 from tests.processes import ROOT, chat_stats
-from tests.rollup.conftest import ignored
+from tests.rollup.conftest import Connect, ignored
 from tests.rollup.exactness import assert_exact
 from tests.rollup.workload import ORDINARY
 from tests.rollup.writers import writing
@@ -64,14 +64,14 @@ async def test_two_connections_backfill_days_of_their_own_at_the_same_time_and_i
                 sizes.append(len(chunks))
                 yield chunks
 
-        rollup._together = heard
+        monkeypatch.setattr(rollup, "_together", heard)
         await rollup.enable(ignored)
     assert sizes.count(2) >= 5
     await assert_exact(requests)
 
 
 async def test_while_a_long_transaction_is_open_writers_wait_only_for_a_moment_at_a_time(
-    requests: Connection, database_url: str, connect: object
+    requests: Connection, database_url: str, connect: Connect
 ) -> None:
     long = await connect()
     transaction = long.transaction()
@@ -116,7 +116,12 @@ async def test_a_backfill_that_is_killed_goes_on_where_it_stopped_and_ends_exact
     places = []
     rollup = Rollup(requests)
     chunks = rollup._chunks
-    rollup._chunks = lambda place, end: places.append(place) or chunks(place, end)
+
+    def noted(place: str, end: str = "infinity") -> AsyncIterator[upkeep.Chunk]:
+        places.append(place)
+        return chunks(place, end)
+
+    rollup._chunks = noted  # type: ignore[method-assign]
     until_free = time.monotonic() + 20
     while time.monotonic() < until_free:
         try:
@@ -144,7 +149,7 @@ async def test_disable_drops_the_triggers_empties_the_rollup_and_scans_again(
 
 
 async def test_whoever_reads_an_older_snapshot_goes_on_reading_the_rollup_that_was_switched_off(
-    rolled_up: Connection, connect: object
+    rolled_up: Connection, connect: Connect
 ) -> None:
     reader = await connect()
     counts = "SELECT * FROM get_model_request_counts()"
@@ -165,7 +170,7 @@ async def test_enabling_and_disabling_twice_is_harmless(rolled_up: Connection, r
 
 
 async def test_of_two_at_once_one_says_that_the_other_is_under_way(
-    requests: Connection, connect: object
+    requests: Connection, connect: Connect
 ) -> None:
     results = await asyncio.gather(
         Rollup(requests).enable(ignored), Rollup(await connect()).enable(ignored), return_exceptions=True

@@ -39,7 +39,7 @@ from tests.rollup.purging import (
     histograms,
     purge,
 )
-from tests.rollup.workload import CATALOGUE, INSERT, TIMES, TOKENS, insert_arguments
+from tests.rollup.workload import CATALOGUE, INSERT, TIMES, TOKENS, Row, insert_arguments
 
 pytestmark = pytest.mark.usefixtures("small_purges")
 
@@ -103,7 +103,7 @@ async def test_rows_of_every_kind_are_kept_as_the_rollup_counted_them(
         "2200-01-01 00:00:00+00",
     )
     random = Random(1)  # noqa: S311
-    rows = [
+    rows: list[Row] = [
         (str(model), tokens, None, time, "ok", "17.5", moment)
         for moment in moments
         for model in (1, 2, 99)
@@ -146,6 +146,7 @@ async def test_a_range_counts_a_purged_bucket_as_a_whole_if_it_begins_in_it_and_
         series = await rolled_up.fetch(
             "SELECT * FROM get_chat_request_timeseries('15m', 'none', 'UTC', $1, $2)", *bounds
         )
+        assert summary is not None
         assert sum(point["total_requests"] for point in series) == summary["total_requests"]
         exact = await rolled_up.fetchval("SELECT chat_stats_range_is_exact($1, $2)", *bounds)
         return summary["total_requests"], exact
@@ -217,15 +218,15 @@ async def test_every_method_counts_what_was_purged(
 ) -> None:
     bounds = TimeRange(None, MIDNIGHT - timedelta(days=70), MIDNIGHT - timedelta(days=30))
     queries = [
-        Query(name, range_, **narrowed)
+        query
         for range_ in (TimeRange(), bounds)
-        for name, narrowed in (
-            ("providers", {}),
-            ("models", {}),
-            ("models", {"provider_id": "2"}),
-            ("model", {"model_id": "3"}),
-            ("counts", {}),
-            ("summary", {}),
+        for query in (
+            Query("providers", range_),
+            Query("models", range_),
+            Query("models", range_, provider_id="2"),
+            Query("model", range_, model_id="3"),
+            Query("counts", range_),
+            Query("summary", range_),
         )
     ]
     database = Database(Settings(database_url=database_url, _env_file=None), application_name="tests")
@@ -248,7 +249,7 @@ async def test_every_method_counts_what_was_purged(
 
 async def test_requests_that_come_late_count_and_are_purged_in_their_turn(rolled_up: Connection) -> None:
     await purge(rolled_up)
-    (total,) = await rolled_up.fetchrow("SELECT total_requests FROM get_chat_request_summary()")
+    total = await rolled_up.fetchval("SELECT total_requests FROM get_chat_request_summary()")
     late = (
         "INSERT INTO chat_completion_requests (model_id, created_at) SELECT 1, $1 FROM generate_series(1, 9)"
     )

@@ -337,7 +337,7 @@ def test_after_every_step_the_rollup_gives_what_a_scan_gives(
     database = Database(database_url)
     try:
         run_state_machine_as_test(
-            lambda: RollupMachine(database),
+            lambda: RollupMachine(database),  # type: ignore[arg-type]
             settings=settings(
                 max_examples=steps * 5 // (4 * STEPS_A_RUN) + 3,  # some runs end before their last step
                 stateful_step_count=STEPS_A_RUN,

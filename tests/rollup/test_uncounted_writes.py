@@ -311,6 +311,8 @@ async def test_a_cost_that_is_no_number_counts_as_missing_and_migrate_says_so(
     warned = await run_migrations(database_url)
     assert any("cost_usd is of type money" in warning for warning in warned)
     after = await requests.fetchrow("SELECT * FROM get_chat_request_summary()")
+    assert before is not None
+    assert after is not None
     assert after["total_cost_usd"] is None
     assert after["total_tokens"] == before["total_tokens"]
 

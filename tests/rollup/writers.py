@@ -12,7 +12,7 @@ import asyncpg
 from tests.rollup.workload import ORDINARY
 
 #: Changes that a gateway makes, and how often. Ids are taken in order, so that no two writers deadlock.
-CHANGES = (
+CHANGES: tuple[tuple[int, str], ...] = (
     (
         60,
         "INSERT INTO chat_completion_requests (model_id, input_tokens, processing_time_ms) VALUES (1, 5, 20)",

@@ -96,6 +96,7 @@ async def test_a_range_or_a_model_reads_an_index_and_not_the_table(
     database = await database_of(live.url)
     range_ = TimeRange(None, START + timedelta(hours=1), START + timedelta(hours=1, seconds=20))
     async with database.snapshot(wait_seconds=5) as snapshot:
+        data: Any
         data, _ = await _run(Method.OPTIMIZED, snapshot, Query("counts", range_), AGGREGATIONS["counts"], 20)
         assert sum(row["request_count"] for row in data) == 20
         [read] = await snapshot.fetch(ROWS_READ.replace("'chat", "'gateway_schema.chat"), timeout=5)

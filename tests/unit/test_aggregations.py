@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -26,6 +27,12 @@ def test_every_function_file_defines_what_it_is_named_for() -> None:
         assert f"CREATE OR REPLACE FUNCTION stats_schema.{file.stem}(" in file.read_text(), file.name
 
 
+def from_usage(name: str, models: list[ModelUsage]) -> Any:
+    rows = AGGREGATIONS[name].from_usage
+    assert rows is not None
+    return rows(models)
+
+
 @pytest.mark.parametrize("name", AGGREGATIONS)
 def test_every_aggregation_can_be_computed_without_its_function(name: str) -> None:
     aggregation = AGGREGATIONS[name]
@@ -36,7 +43,7 @@ def test_every_aggregation_can_be_computed_without_its_function(name: str) -> No
 
 @pytest.mark.parametrize("name", [name for name, each in AGGREGATIONS.items() if each.from_usage])
 def test_every_aggregation_of_usage_gives_no_rows_and_no_error_without_usage(name: str) -> None:
-    data = AGGREGATIONS[name].from_usage([])
+    data = from_usage(name, [])
     assert not any(value for value in (data.values() if isinstance(data, dict) else data))
 
 
@@ -90,23 +97,23 @@ def test_the_key_of_a_query_is_what_operators_find_in_redis() -> None:
     assert Query("models", TimeRange("24h"), provider_id="3").key() == "models:24h:provider=3"
 
 
-def usage(model_id: int, **fields: object) -> ModelUsage:
+def usage(model_id: int, **fields: Any) -> ModelUsage:
     return ModelUsage(model_id, f"m{model_id}", f"M{model_id}", None, 1, "P", "p", **fields)
 
 
 def test_a_mean_is_rounded_half_away_from_zero_as_postgres_does() -> None:
     model = usage(1, total_requests=8, timed_requests=8, total_processing_time_ms=Decimal("1.00"))
-    rows = AGGREGATIONS["models"].from_usage([model])
+    rows = from_usage("models", [model])
     assert rows[0]["stats"]["avg_processing_time_ms"] == 0.13  # 0.125
 
 
 def test_a_sum_beyond_bigint_is_shown_as_its_limit() -> None:
     model = usage(1, total_requests=2, total_input_tokens=Decimal(2**64))
-    rows = AGGREGATIONS["models"].from_usage([model])
+    rows = from_usage("models", [model])
     assert rows[0]["stats"]["total_tokens"] == 2**63 - 1
 
 
 def test_rows_come_most_requests_first_and_then_by_id() -> None:
     models = [usage(3, total_requests=1), usage(2, total_requests=5), usage(1, total_requests=1)]
-    rows = AGGREGATIONS["counts"].from_usage(models)
+    rows = from_usage("counts", models)
     assert [row["model_id"] for row in rows] == [2, 1, 3]

@@ -155,8 +155,8 @@ async def test_a_foreign_generation_key_is_taken_for_none_and_replaced(
 async def test_keys_of_a_foreign_type_are_taken_for_none_and_replaced(
     cache: Cache, redis: fakeredis.FakeAsyncRedis
 ) -> None:
-    await redis.lpush(cache.entry_key("models:all"), "a list")
-    await redis.lpush(Publication(cache).generation_key, "a list")
+    await redis.lpush(cache.entry_key("models:all"), "a list")  # type: ignore[misc]
+    await redis.lpush(Publication(cache).generation_key, "a list")  # type: ignore[misc]
     assert await cache.get("models:all") is None
     assert cache.reachable
     assert await Publication(cache).last_generation() is None

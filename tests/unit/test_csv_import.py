@@ -4,6 +4,7 @@ import codecs
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -20,7 +21,7 @@ HEADER = "created_at,input_tokens,output_tokens,error_message\n"
 MOMENT = datetime(2023, 11, 16, 18, 17, 3, tzinfo=UTC)
 
 
-def column(name: str, kind: str = "text", **changes: object) -> Column:
+def column(name: str, kind: str = "text", **changes: Any) -> Column:
     fields = {"declared": kind, "is_enum": False, "not_null": False, "has_default": True, **changes}
     return Column("chat_completion_requests", name, kind, **fields)
 
@@ -50,7 +51,7 @@ def read(path: Path, text: str | bytes, *, delimiter: str = ",", encoding: str =
     return list(CsvFile(path, encoding=encoding, delimiter=delimiter).records())
 
 
-def requests(path: Path, text: str, **options: object) -> list[tuple[object, ...] | BadLine]:
+def requests(path: Path, text: str, **options: Any) -> list[Any]:
     """Return the values of the file's requests, or the bad lines."""
     path.write_text(text, newline="")
     file = CsvFile(path, encoding="utf-8", delimiter=",")
@@ -185,7 +186,8 @@ def test_what_the_csv_module_writes_is_read_back(
     path = tmp_path_factory.mktemp("csv") / "log.csv"
     with path.open("w", newline="", encoding="utf-8") as stream:
         csv.writer(stream, quoting=csv.QUOTE_ALL).writerows([["a", "b"], *rows])
-    assert [record[1] for record in CsvFile(path, encoding="utf-8", delimiter=",").records()] == rows
+    records = CsvFile(path, encoding="utf-8", delimiter=",").records()
+    assert [record[1] for record in records if isinstance(record, tuple)] == rows
 
 
 # Columns

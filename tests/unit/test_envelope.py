@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import orjson
 import pytest
@@ -25,13 +26,13 @@ ENTRY = Entry(
 )
 
 
-def envelope(**overrides: object) -> Envelope:
+def envelope(**overrides: Any) -> Envelope:
     return Envelope(
         Settings(database_url="postgresql://nobody@localhost/none", _env_file=None, **overrides), Clock()
     )
 
 
-def headers_of(age_seconds: float, state: CacheState = CacheState.HIT, **overrides: object) -> dict[str, str]:
+def headers_of(age_seconds: float, state: CacheState = CacheState.HIT, **overrides: Any) -> dict[str, str]:
     entry = replace(ENTRY, computed_at=datetime.now(UTC) - timedelta(seconds=age_seconds))
     rendered = envelope(**overrides).render(Form.PLAIN, TimeRange(), Answer(entry, state))
     return {name.decode(): value.decode() for name, value in rendered.headers}

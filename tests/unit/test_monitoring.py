@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 import yaml
 
 from service.observability.metrics import METRICS
+from tests.tools import PROMTOOL, need
 
 ROOT = Path(__file__).parents[2]
 DOCS = (ROOT / "docs/metrics.md").read_text()
@@ -98,19 +98,12 @@ def test_no_two_panels_overlap() -> None:
     "what", [["check", "config", "prometheus.yml"], ["test", "rules", "alerts_test.yml"]]
 )
 def test_prometheus_takes_the_rules_and_they_fire_when_they_should(what: list[str]) -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip(
-            "no promtool on PATH (Debian: apt-get install prometheus): the alerts' rules are NOT tested"
-        )
-    ran = subprocess.run([promtool, *what], cwd=MONITORING, capture_output=True, text=True, check=False)
+    ran = subprocess.run([need(PROMTOOL), *what], cwd=MONITORING, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
 def test_prometheus_understands_what_the_dashboard_asks_for(tmp_path: Path) -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("no promtool on PATH (Debian: apt-get install prometheus): the dashboard is NOT parsed")
+    promtool = need(PROMTOOL)
     asked = [
         {"record": f"panel:{number}", "expr": expression.replace("$__rate_interval", "1m")}
         for number, expression in enumerate(expressions())

@@ -3,6 +3,7 @@
 import gzip
 import re
 from importlib.metadata import version
+from typing import Any
 
 import httpx
 import pytest
@@ -14,7 +15,7 @@ from service.web import load_assets
 STRICT = {"'none'", "'self'", "'script'"}
 
 
-def browser(**settings: object) -> httpx.AsyncClient:
+def browser(**settings: Any) -> httpx.AsyncClient:
     app = create_app(Settings(database_url="postgresql://nobody@localhost/none", _env_file=None, **settings))
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
 

@@ -1,0 +1,38 @@
+"""The site of the documentation, which has to work without the internet."""
+
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.async_api import expect
+
+from tests.browser.conftest import OpenTab
+from tests.docs.documents import build_site
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[str]:
+    """The URL of the site, from a server of nothing but files."""
+    handler = partial(SimpleHTTPRequestHandler, directory=build_site(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+        thread.join()
+
+
+async def test_a_word_is_found_without_anything_from_elsewhere(site: str, tab: OpenTab) -> None:
+    watched = await tab()
+    page = watched.page
+    await page.goto(site)
+    await page.keyboard.press("/")
+    await page.keyboard.type("ragged edges")
+    await page.get_by_text("Ranges to the microsecond").last.click()
+    await expect(page.get_by_role("heading", name="Ranges to the microsecond")).to_be_visible()
+    hosts = {urlsplit(request.url).netloc for request in watched.requests if request.url.startswith("http")}
+    assert hosts == {urlsplit(site).netloc}

@@ -1,0 +1,112 @@
+"""The tools of the tests that PyPI does not bring, and what is not tested without them.
+
+A test that needs a tool asks for it here: without the tool it skips. CI names the tools that it has in
+`CHAT_STATS_TESTS_REQUIRE`: there, a test without its tool fails.
+
+    python -m tests.tools             one line: what is not tested here, and how to get it
+    python -m tests.tools packages    Debian's packages of the tools that are missing
+    python -m tests.tools present     the names of the tools that are there, comma-separated
+"""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from worker.local_servers import path_postgres_binaries
+
+REQUIRED = "CHAT_STATS_TESTS_REQUIRE"
+
+#: A log of 8,819 real requests; it is not part of this repository.
+AZURE_TRACE = Path(__file__).parents[2] / "shared" / "data" / "azure-llm-trace-2023-code.csv"
+
+
+@dataclass(frozen=True)
+class Tool:
+    name: str
+    #: What is not tested without it.
+    tests: str
+    find: Callable[[], Path | None]
+    #: Debian's package, or None where Debian has none.
+    package: str | None = None
+    #: How to get it without that package.
+    source: str = ""
+
+
+def _program(*names: str) -> Callable[[], Path | None]:
+    """Look on PATH, and where Debian keeps servers, which is not on every user's PATH."""
+
+    def find() -> Path | None:
+        path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"])
+        found = next(filter(None, (shutil.which(name, path=path) for name in names)), None)
+        return Path(found) if found else None
+
+    return find
+
+
+def _second_postgres() -> Path | None:
+    """Return the folder of the programs: those on PATH, else the newest where Debian keeps them."""
+    by_version = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: path.parts[-3])
+    return path_postgres_binaries() or next((path.parent for path in reversed(by_version)), None)
+
+
+def _azure_trace() -> Path | None:
+    return AZURE_TRACE if AZURE_TRACE.exists() else None
+
+
+CHROMIUM = Tool(
+    "chromium",
+    "the web page in a browser",
+    _program("chromium", "chromium-browser", "google-chrome"),
+    package="chromium",
+)
+NGINX = Tool("nginx", "caching by a proxy in front", _program("nginx"), package="nginx")
+PROMTOOL = Tool("promtool", "alert rules and dashboard", _program("promtool"), package="prometheus")
+SECOND_POSTGRES = Tool("postgres", "a second version of Postgres", _second_postgres, package="postgresql")
+TRACE = Tool("trace", "a real trace", _azure_trace, source=f"../shared/data/{AZURE_TRACE.name}")
+
+TOOLS = (CHROMIUM, NGINX, PROMTOOL, SECOND_POSTGRES, TRACE)
+
+
+def need(tool: Tool) -> Path:
+    """Return where the tool is; without it skip the test, or fail it where the tool is required."""
+    found = tool.find()
+    if found is not None:
+        return found
+    reason = f"{tool.name} is not here: {tool.tests} is NOT TESTED"
+    if tool.name in os.environ.get(REQUIRED, "").split(","):
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+def missing() -> list[Tool]:
+    return [tool for tool in TOOLS if tool.find() is None]
+
+
+def summary() -> str:
+    """Say in one line what is not tested here, and how to get it."""
+    absent = missing()
+    if not absent:
+        return "Not tested here: nothing."
+    packages = [tool.package for tool in absent if tool.package]
+    ways = [f"apt-get install {' '.join(packages)}"] if packages else []
+    ways += [tool.source for tool in absent if tool.source]
+    return f"Not tested here: {', '.join(tool.tests for tool in absent)}. To test it: {'; '.join(ways)}"
+
+
+def main(what: str = "") -> None:
+    if what == "packages":
+        answer = " ".join(tool.package for tool in missing() if tool.package)
+    elif what == "present":
+        answer = ",".join(tool.name for tool in TOOLS if tool.find() is not None)
+    else:
+        answer = summary()
+    sys.stdout.write(f"{answer}\n")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
