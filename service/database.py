@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 
 import asyncpg
 
-from service.errors import DatabaseBusy, DatabaseUnavailable, RefreshRunning, SchemaError
+from service import queries
+from service.errors import DatabaseBusy, DatabaseUnavailable, RefreshRunning, RowsHidden, SchemaError
 from service.outages import OUTAGES, unreachable
 from service.settings import Settings
 from service.snapshot import GRACE_SECONDS, Lock, Snapshot, drop
@@ -80,7 +81,10 @@ class Database:
             self._pool = None
 
     async def check(self) -> None:
-        """Raise `Unavailable` when the database cannot be reached, `SchemaError` when a table is missing."""
+        """Raise `Unavailable` when the database cannot be reached, `SchemaError` when a table is missing.
+
+        Also `RowsHidden`, as each transaction that is to read the tables.
+        """
         async with self.transaction() as snapshot:
             records = await snapshot.fetch(
                 "SELECT name FROM unnest($1::text[]) AS t (name) "
@@ -100,7 +104,7 @@ class Database:
         await asyncio.shield(self._probe)
 
     async def _look(self) -> None:
-        async with self.transaction():
+        async with self.transaction(reads=False):
             pass
 
     def _looked(self, probe: asyncio.Task[None]) -> None:
@@ -131,7 +135,7 @@ class Database:
         """Hold the lock of that name; `RefreshRunning` when somebody else does."""
         # Longer than the longest computation of a refresh, between two of which it is kept.
         idle_ms = round((4 * self._settings.refresh_timeout_seconds + 60) * 1000)
-        async with self.transaction() as holder:
+        async with self.transaction(reads=False) as holder:
             records = await holder.fetch(_LOCK, LOCK_CLASS, _lock_number(name), str(idle_ms), timeout=5)
             if not records[0]["locked"]:
                 raise RefreshRunning("another refresh is under way")
@@ -148,16 +152,25 @@ class Database:
             self._spare += taken
 
     @asynccontextmanager
-    async def transaction(self, *, from_snapshot: str | None = None) -> AsyncIterator[Snapshot]:
-        """Open a REPEATABLE READ, READ ONLY transaction; of another connection's snapshot when given."""
+    async def transaction(
+        self, *, from_snapshot: str | None = None, reads: bool = True
+    ) -> AsyncIterator[Snapshot]:
+        """Open a REPEATABLE READ, READ ONLY transaction; of another connection's snapshot when given.
+
+        One that `reads` the three tables raises `RowsHidden` when row level security keeps rows from our
+        role: their statistics would be wrong.
+        """
         self._check_outage()
         # Whoever waits for an answer waits for both together, the connection and its first reply.
         deadline = asyncio.get_running_loop().time() + self._settings.connect_timeout_seconds
         connection = await self._acquire()
         try:
             opened_at = datetime.now(UTC)
-            now = await self._begin(connection, from_snapshot, deadline)
-            yield Snapshot(connection, now, opened_at, self)
+            begun = await self._begin(connection, from_snapshot, deadline)
+            snapshot = Snapshot(connection, begun["now"], opened_at, self)
+            if reads and begun["secured"]:
+                await self._require_all_rows(snapshot, begun["secured"])
+            yield snapshot
         finally:
             await self._end(connection)
 
@@ -197,14 +210,14 @@ class Database:
         connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
         from_snapshot: str | None,
         deadline: float,
-    ) -> datetime:
+    ) -> asyncpg.Record:
         lock_timeout_ms = round(self._settings.connect_timeout_seconds * 1000)
         try:
             async with asyncio.timeout_at(max(deadline, asyncio.get_running_loop().time() + BEGIN_SECONDS)):
                 await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
                 if from_snapshot is not None:
                     await connection.execute(f"SET TRANSACTION SNAPSHOT '{from_snapshot}'")
-                now: datetime = await connection.fetchval(_BEGIN, str(lock_timeout_ms))
+                begun = await connection.fetchrow(queries.load("begin"), str(lock_timeout_ms))
                 await connection.execute("SAVEPOINT statement")
         except TimeoutError as error:
             drop(connection)
@@ -214,7 +227,22 @@ class Database:
                 raise unreachable(error) from error
             raise self._failed(error) from error
         self._works()
-        return now
+        assert begun is not None, "it returns one row"
+        return begun
+
+    async def _require_all_rows(self, snapshot: Snapshot, tables: list[str]) -> None:
+        """Raise `RowsHidden` unless our role sees all rows of these tables, which have row level security."""
+        timeout = self._settings.connect_timeout_seconds
+        try:
+            [found] = await snapshot.fetch(queries.load("rows_hidden"), tables, timeout=timeout)
+        except asyncpg.PostgresError as error:
+            raise unreachable(error) from error
+        if found["tables"]:
+            raise RowsHidden(
+                f"row level security hides rows of {', '.join(found['tables'])} from the role "
+                f"{found['role']}: it needs BYPASSRLS, or, while no requests were purged, a policy "
+                "USING (true) on each of them"
+            )
 
     async def _end(self, connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]") -> None:
         try:
@@ -231,22 +259,6 @@ class Database:
 
 #: Connections beside those of the computations, on which models are counted side by side.
 SPARE_CONNECTIONS = 3
-
-# A killed or frozen client must not hold its snapshot or lock: the server looks whether it is still there
-# (where it can), and ends a transaction that went idle. Statements are short ones: compiling costs more.
-_BEGIN = """
-SELECT now() FROM (
-    SELECT count(set_config(name, value, true))
-    FROM (VALUES
-        ('lock_timeout', $1),
-        ('idle_in_transaction_session_timeout', '60000'),
-        ('jit', 'off'),
-        ('client_connection_check_interval', '1000')
-    ) AS wanted (name, value)
-    JOIN pg_settings USING (name)
-) AS configured
-"""
-
 
 _LOCK = """
 SELECT

@@ -7,8 +7,8 @@ from typing import Any
 import asyncpg
 
 from service.database import LOCK_CLASS
-from service.errors import DatabaseBusy, DatabaseUnavailable, SchemaError
-from service.outages import outage
+from service.errors import DatabaseBusy, DatabaseUnavailable, RowsHidden, SchemaError
+from service.outages import not_permitted, outage
 
 #: The table that the rollup sums up.
 TABLE = "chat_completion_requests"
@@ -83,5 +83,7 @@ def translated(error: Exception) -> Exception:
     if isinstance(error, asyncpg.UndefinedTableError | asyncpg.UndefinedFunctionError):
         return SchemaError(f"{error}; run: chat-stats migrate")
     if isinstance(error, asyncpg.InsufficientPrivilegeError):
+        if isinstance(hidden := not_permitted(error), RowsHidden):
+            return hidden
         return SchemaError(f"{error}; the rollup is kept by the role that ran chat-stats migrate")
     return error

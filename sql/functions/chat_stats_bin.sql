@@ -9,3 +9,5 @@ AS $function$
     SELECT CASE WHEN p_time_ms <= 0.001 THEN -32768
                 ELSE ceil(ln(p_time_ms::double precision) / ln(1.04::double precision)) END::smallint
 $function$;
+
+SELECT chat_stats_register_function('chat_stats_bin(numeric)');

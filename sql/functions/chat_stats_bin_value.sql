@@ -11,3 +11,5 @@ AS $function$
         ELSE round((2 * power(1.04::double precision, p_bin) / 2.04)::numeric, CASE WHEN p_bin > 0 THEN 2 ELSE 5 END)
     END
 $function$;
+
+SELECT chat_stats_register_function('chat_stats_bin_value(smallint)');

@@ -10,3 +10,5 @@ PARALLEL SAFE
 AS $function$
     SELECT date_bin('15 minutes', p_moment, '2000-01-01T00:00:00Z'::timestamptz)
 $function$;
+
+SELECT chat_stats_register_function('chat_stats_bucket(timestamptz)');

@@ -10,3 +10,5 @@ AS $function$
         WHEN p_day < '294277-01-01'::date THEN (p_day + p_slot * interval '15 minutes') AT TIME ZONE 'UTC'
     END
 $function$;
+
+SELECT chat_stats_register_function('chat_stats_bucket_at(date, smallint)');

@@ -161,4 +161,4 @@ BEGIN
 END
 $function$;
 
-SELECT chat_stats_adopt_function('chat_stats_cover');
+SELECT chat_stats_adopt_function('chat_stats_cover(timestamptz, timestamptz)');

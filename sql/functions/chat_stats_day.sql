@@ -8,3 +8,5 @@ PARALLEL SAFE
 AS $function$
     SELECT COALESCE((p_bucket AT TIME ZONE 'UTC')::date, '5874897-12-31'::date)
 $function$;
+
+SELECT chat_stats_register_function('chat_stats_day(timestamptz)');

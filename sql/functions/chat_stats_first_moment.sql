@@ -26,4 +26,4 @@ BEGIN
 END
 $function$;
 
-SELECT chat_stats_adopt_function('chat_stats_first_moment');
+SELECT chat_stats_adopt_function('chat_stats_first_moment()');

@@ -49,7 +49,7 @@ BEGIN
 END
 $function$;
 
-SELECT chat_stats_adopt_function('chat_stats_fold');
+SELECT chat_stats_adopt_function('chat_stats_fold()');
 
 -- It handles many rows at once, seldom, and alone: memory that the usual few megabytes would spill to disk.
 ALTER FUNCTION chat_stats_fold() SET work_mem = '64MB';

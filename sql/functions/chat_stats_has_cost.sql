@@ -10,3 +10,5 @@ AS $function$
         WHERE a.attrelid = to_regclass('chat_completion_requests') AND a.attname = 'cost_usd' AND NOT a.attisdropped
     )
 $function$;
+
+SELECT chat_stats_register_function('chat_stats_has_cost()');

@@ -16,3 +16,5 @@ AS $function$
         WHEN '1mo' THEN date_trunc('month', p_moment, p_timezone)
     END
 $function$;
+
+SELECT chat_stats_register_function('chat_stats_interval_start(text, timestamptz, text)');

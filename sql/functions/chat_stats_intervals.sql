@@ -33,4 +33,4 @@ BEGIN
 END
 $function$;
 
-SELECT chat_stats_adopt_function('chat_stats_intervals');
+SELECT chat_stats_adopt_function('chat_stats_intervals(text, text, timestamptz, timestamptz)');

@@ -9,3 +9,5 @@ AS $function$
         lower(p_status) IN ('completed', 'complete', 'success', 'successful', 'succeeded', 'ok', '200'), false
     )
 $function$;
+
+SELECT chat_stats_register_function('chat_stats_is_success(text)');

@@ -7,3 +7,5 @@ PARALLEL SAFE
 AS $function$
     SELECT CASE WHEN p_count > 0 THEN round(p_sum / p_count, 2) ELSE 0 END
 $function$;
+
+SELECT chat_stats_register_function('chat_stats_mean(numeric, bigint)');

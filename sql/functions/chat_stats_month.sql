@@ -10,3 +10,5 @@ AS $function$
                 THEN date_trunc('month', p_day::timestamp)::date
                 ELSE p_day END
 $function$;
+
+SELECT chat_stats_register_function('chat_stats_month(date)');

@@ -28,3 +28,5 @@ BEGIN
     RETURN found;
 END
 $function$;
+
+SELECT chat_stats_register_function('chat_stats_percentile_bins(smallint[], bigint[], bigint)');

@@ -111,4 +111,4 @@ BEGIN
 END
 $function$;
 
-SELECT chat_stats_adopt_function('chat_stats_purged_add');
+SELECT chat_stats_adopt_function('chat_stats_purged_add(text, text)');

@@ -20,4 +20,4 @@ BEGIN
 END
 $function$;
 
-SELECT chat_stats_adopt_function('chat_stats_range_is_exact');
+SELECT chat_stats_adopt_function('chat_stats_range_is_exact(timestamptz, timestamptz)');

@@ -139,10 +139,7 @@ BEGIN
 END
 $function$;
 
-SELECT chat_stats_adopt_function('chat_stats_record_changes');
+SELECT chat_stats_adopt_function('chat_stats_record_changes()');
 
 -- Its statements have no values to be planned for: planning them anew would cost every writer a third more.
 ALTER FUNCTION chat_stats_record_changes() RESET plan_cache_mode;
-
--- It writes with its owner's rights: nobody else may hang it on a table of their own.
-REVOKE EXECUTE ON FUNCTION chat_stats_record_changes() FROM PUBLIC;

@@ -58,7 +58,4 @@ BEGIN
 END
 $function$;
 
-SELECT chat_stats_adopt_function('chat_stats_record_truncate');
-
--- It writes with its owner's rights: nobody else may hang it on a table of their own.
-REVOKE EXECUTE ON FUNCTION chat_stats_record_truncate() FROM PUBLIC;
+SELECT chat_stats_adopt_function('chat_stats_record_truncate()');

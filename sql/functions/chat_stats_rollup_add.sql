@@ -238,4 +238,4 @@ BEGIN
 END
 $function$;
 
-SELECT chat_stats_adopt_function('chat_stats_rollup_add');
+SELECT chat_stats_adopt_function('chat_stats_rollup_add(text, text)');

@@ -162,4 +162,4 @@ BEGIN
 END
 $function$;
 
-SELECT chat_stats_adopt_function('chat_stats_rollup_changes');
+SELECT chat_stats_adopt_function('chat_stats_rollup_changes(timestamptz, timestamptz)');

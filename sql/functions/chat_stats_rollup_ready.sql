@@ -1,5 +1,5 @@
 -- Whether the rollup may be read: its backfill is done, its triggers are there and fire, and whoever asks may
--- read its tables and sees all requests. Else the requests are scanned.
+-- read its tables and sees all of them and of the requests. Else the requests are scanned.
 CREATE OR REPLACE FUNCTION chat_stats_rollup_ready()
 RETURNS boolean
 LANGUAGE plpgsql
@@ -15,6 +15,7 @@ BEGIN
             'chat_stats_rollup_lifetime'
         ]) AS t (name)
         WHERE NOT COALESCE(has_table_privilege(to_regclass(t.name), 'SELECT'), false)
+           OR row_security_active(to_regclass(t.name)::oid)
     ) THEN
         RETURN false;
     END IF;
@@ -27,4 +28,4 @@ BEGIN
 END
 $function$;
 
-SELECT chat_stats_adopt_function('chat_stats_rollup_ready');
+SELECT chat_stats_adopt_function('chat_stats_rollup_ready()');

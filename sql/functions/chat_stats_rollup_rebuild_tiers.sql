@@ -32,4 +32,4 @@ BEGIN
 END
 $function$;
 
-SELECT chat_stats_adopt_function('chat_stats_rollup_rebuild_tiers');
+SELECT chat_stats_adopt_function('chat_stats_rollup_rebuild_tiers()');

@@ -29,7 +29,7 @@ BEGIN
 END
 $function$;
 
-SELECT chat_stats_adopt_function('chat_stats_rollup_repair');
+SELECT chat_stats_adopt_function('chat_stats_rollup_repair(timestamptz, timestamptz, boolean)');
 
 -- It handles hundreds of thousands of rows at once, in nearly as many groups: sorting them takes less memory
 -- and time than hashing, and neither may spill to disk.

@@ -38,4 +38,4 @@ BEGIN
 END
 $function$;
 
-SELECT chat_stats_adopt_function('chat_stats_rollup_tier_drift');
+SELECT chat_stats_adopt_function('chat_stats_rollup_tier_drift()');

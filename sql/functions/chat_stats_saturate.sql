@@ -8,3 +8,5 @@ PARALLEL SAFE
 AS $function$
     SELECT LEAST(GREATEST(COALESCE(p_sum, 0), -9223372036854775808), 9223372036854775807)::bigint
 $function$;
+
+SELECT chat_stats_register_function('chat_stats_saturate(numeric)');

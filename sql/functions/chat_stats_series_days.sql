@@ -58,4 +58,4 @@ BEGIN
 END
 $function$;
 
-SELECT chat_stats_adopt_function('chat_stats_series_days');
+SELECT chat_stats_adopt_function('chat_stats_series_days(text, text, timestamptz, timestamptz)');

@@ -9,3 +9,5 @@ AS $function$
         date_part('hour', p_bucket AT TIME ZONE 'UTC') * 4 + date_part('minute', p_bucket AT TIME ZONE 'UTC') / 15, 0
     )::smallint
 $function$;
+
+SELECT chat_stats_register_function('chat_stats_slot(timestamptz)');

@@ -33,7 +33,7 @@ BEGIN
         LOOP
             EXECUTE format('ALTER TABLE %s ALTER model_id TYPE bigint', narrow.name);
         END LOOP;
-        -- The functions that return rows of theirs; they are about to be created anew.
+        -- The functions that return rows of theirs: as if created for other ids, so that new ones replace them.
         FOR narrow IN
             SELECT p.oid::regprocedure AS name
             FROM pg_proc AS p
@@ -43,7 +43,7 @@ BEGIN
               AND obj_description(p.oid, 'pg_proc') LIKE 'chat-stats;%'
               AND u.argument = 'model_id' AND u.argument_type IN ('int2'::regtype, 'int4'::regtype)
         LOOP
-            EXECUTE format('DROP FUNCTION %s', narrow.name);
+            EXECUTE format('COMMENT ON FUNCTION %s IS %L', narrow.name, 'chat-stats; a narrower model_id');
         END LOOP;
     END IF;
     incomplete := EXISTS (
@@ -164,5 +164,6 @@ BEGIN
     IF incomplete THEN  -- a table that was dropped comes back empty
         UPDATE chat_stats_rollup_state SET ready = false, backfilled_to = NULL;
     END IF;
+    PERFORM chat_stats_close_tables();
 END
 $migration$;

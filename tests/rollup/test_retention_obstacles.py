@@ -171,7 +171,8 @@ async def test_who_may_read_the_requests_may_read_the_sums_of_those_that_are_gon
     rolled_up: Connection, database_url: str
 ) -> None:
     await rolled_up.execute(
-        "CREATE ROLE reader; GRANT SELECT ON chat_completion_requests, models, providers TO reader"
+        "CREATE ROLE reader; GRANT SELECT ON chat_completion_requests, models, providers TO reader;"
+        "GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO reader"
     )
     try:
         await run_migrations(database_url)

@@ -1,0 +1,22 @@
+-- Functions that have a name of ours and are not ours, or are too many: $1 are our names.
+-- In other schemas than that of ours, `migrate` leaves them alone.
+WITH named AS (
+    SELECT
+        p.oid, p.proname::text AS name, p.pronamespace AS schema,
+        COALESCE(obj_description(p.oid, 'pg_proc'::name) LIKE 'chat-stats;%'::text, false) AS is_ours
+    FROM pg_catalog.pg_proc AS p
+    JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
+    WHERE p.proname::text = ANY ($1::text[]) AND n.nspname = ANY (current_schemas(false))
+), ours AS (
+    SELECT n.schema FROM named AS n WHERE n.is_ours GROUP BY n.schema ORDER BY count(*) DESC LIMIT 1
+)
+SELECT
+    n.name,
+    string_agg(n.oid::regprocedure::text, ', '::text ORDER BY n.oid) AS functions,
+    bool_and(n.schema = o.schema) AS in_our_schema
+FROM named AS n
+CROSS JOIN ours AS o
+WHERE NOT n.is_ours OR n.schema <> o.schema OR 1::bigint < (
+    SELECT count(*) FROM named AS same WHERE same.name = n.name AND same.schema = n.schema AND same.is_ours
+)
+GROUP BY n.name

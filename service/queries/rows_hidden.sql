@@ -1,0 +1,24 @@
+-- Our role, and which of the tables $1, which have row level security for it, hide rows from it. None does when a
+-- policy lets each row through, no other takes any back, and no sums of purged requests, which are for roles without
+-- row level security, are left out. Then the tables may be read, with row level security.
+SELECT hides.role, hides.tables, CASE WHEN hides.tables IS NULL THEN set_config('row_security', 'on', true) END
+FROM (
+    SELECT current_user::text AS role, array_agg(t.name) FILTER (WHERE NOT f.lets_through OR f.takes_back OR (
+        t.name = 'chat_completion_requests'::text
+        AND COALESCE(pg_relation_size(to_regclass('chat_stats_purged'::text)), 0::bigint) > 0::bigint
+    )) AS tables
+    FROM unnest($1::text[]) AS t (name)
+    CROSS JOIN LATERAL (
+        SELECT
+            COALESCE(bool_or(p.polpermissive AND p.is_true), false) AS lets_through,
+            COALESCE(bool_or(NOT p.polpermissive AND NOT p.is_true), false) AS takes_back
+        FROM (
+            SELECT a.polpermissive, COALESCE(pg_get_expr(a.polqual, a.polrelid) = 'true'::text, false) AS is_true
+            FROM pg_catalog.pg_policy AS a
+            WHERE a.polrelid = to_regclass(t.name)::oid AND a.polcmd IN ('r'::"char", '*'::"char")
+              AND EXISTS (
+                  SELECT FROM unnest(a.polroles) AS r (id) WHERE r.id = 0::oid OR pg_has_role(r.id, 'USAGE'::text)
+              )
+        ) AS p
+    ) AS f
+) AS hides
