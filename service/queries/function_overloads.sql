@@ -3,6 +3,8 @@
 WITH named AS (
     SELECT
         p.oid, p.proname::text AS name, p.pronamespace AS schema,
+        quote_ident(n.nspname::text) || '.'::text || p.proname::text || '('::text
+            || oidvectortypes(p.proargtypes) || ')'::text AS qualified,
         COALESCE(obj_description(p.oid, 'pg_proc'::name) LIKE 'chat-stats;%'::text, false) AS is_ours
     FROM pg_catalog.pg_proc AS p
     JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
@@ -12,7 +14,9 @@ WITH named AS (
 )
 SELECT
     n.name,
-    string_agg(n.oid::regprocedure::text, ', '::text ORDER BY n.oid) AS functions,
+    string_agg(
+        CASE WHEN n.schema = o.schema THEN n.oid::regprocedure::text ELSE n.qualified END, ', '::text ORDER BY n.oid
+    ) AS functions,
     bool_and(n.schema = o.schema) AS in_our_schema
 FROM named AS n
 CROSS JOIN ours AS o
