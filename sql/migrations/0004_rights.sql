@@ -17,7 +17,8 @@ AS $function$
     )
 $function$;
 
--- The roles that chat_stats_grant_read() named: those that were granted this function.
+-- The roles that chat_stats_grant_read() named: those that were granted this function with grant option, which neither
+-- default privileges nor GRANT ALL ON ALL FUNCTIONS gives.
 CREATE OR REPLACE FUNCTION chat_stats_readers()
 RETURNS TABLE (role name)
 LANGUAGE sql
@@ -27,8 +28,8 @@ AS $function$
     FROM pg_catalog.pg_proc AS p
     CROSS JOIN LATERAL aclexplode(p.proacl) AS a
     JOIN pg_catalog.pg_roles AS r ON r.oid = a.grantee
-    WHERE p.oid = 'chat_stats_readers()'::regprocedure::oid AND a.grantee <> p.proowner
-      AND NOT chat_stats_has_by_default(a.grantee, 'f'::"char", p.proowner, p.pronamespace)
+    WHERE p.oid = 'chat_stats_readers()'::regprocedure::oid
+      AND a.is_grantable AND a.grantor = p.proowner AND a.grantee <> p.proowner
 $function$;
 
 CREATE OR REPLACE FUNCTION chat_stats_close(p_what text, p_kind "char", p_owner oid, p_schema oid, p_acl aclitem[])
@@ -43,6 +44,7 @@ BEGIN
         FROM aclexplode(p_acl) AS a
         LEFT JOIN pg_catalog.pg_roles AS r ON r.oid = a.grantee
         WHERE a.grantee <> p_owner AND chat_stats_has_by_default(a.grantee, p_kind, p_owner, p_schema)
+          AND NOT (p_kind = 'f'::"char" AND a.is_grantable)
     LOOP
         -- With what the role passed on to others.
         EXECUTE pg_catalog.format('REVOKE ALL ON %s FROM %s CASCADE', p_what, grantee);
@@ -117,28 +119,19 @@ BEGIN
 END
 $function$;
 
--- Lets a role read: call the functions that answer, and, where it may read all requests, use the rollup's tables.
--- Later versions of both are granted to it by `migrate`. It needs SELECT on the gateway's three tables beside this.
+-- Lets a role read: call the functions that answer, and, if it may read all requests, use the rollup's tables.
+-- `migrate` grants it what later versions add. It needs SELECT on the gateway's three tables beside this.
 CREATE OR REPLACE FUNCTION chat_stats_grant_read(p_role regrole)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path FROM CURRENT
 AS $function$
-DECLARE
-    ours record;
 BEGIN
-    SELECT p.proowner AS owner, p.pronamespace AS schema INTO ours
-    FROM pg_catalog.pg_proc AS p WHERE p.oid = 'chat_stats_readers()'::regprocedure::oid;
-    IF chat_stats_has_by_default(p_role::oid, 'f'::"char", ours.owner, ours.schema)
-       OR chat_stats_has_by_default(p_role::oid, 'r'::"char", ours.owner, ours.schema) THEN
-        RAISE EXCEPTION 'default privileges give the role % all that is new: migrate takes that away again', p_role
-            USING ERRCODE = 'invalid_grant_operation',
-                  HINT = pg_catalog.format('Let a role of its own read, and grant that one to %s.', p_role);
-    END IF;
-    EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION chat_stats_readers() TO %s', p_role);
+    EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION chat_stats_readers() TO %s WITH GRANT OPTION', p_role);
     PERFORM chat_stats_close_function(p.oid::regprocedure)
     FROM pg_catalog.pg_proc AS p
-    WHERE p.pronamespace = ours.schema AND obj_description(p.oid, 'pg_proc'::name) LIKE 'chat-stats;%'::text;
+    WHERE p.pronamespace = quote_ident(current_schema()::text)::regnamespace::oid
+      AND obj_description(p.oid, 'pg_proc'::name) LIKE 'chat-stats;%'::text;
     PERFORM chat_stats_close_tables();
 END
 $function$;

@@ -45,9 +45,10 @@ async def test_a_grant_on_columns_or_to_public_is_named_too(
         "GRANT UPDATE (ready) ON chat_stats_rollup_state TO pg_monitor"
     )
     assert (await look(as_reader)).rights == (
-        "PUBLIC has SELECT on chat_stats_rollup_days; run: REVOKE ALL ON chat_stats_rollup_days FROM PUBLIC; "
+        "PUBLIC has SELECT on chat_stats_rollup_days; "
+        "run: REVOKE SELECT ON chat_stats_rollup_days FROM PUBLIC; "
         "pg_monitor has UPDATE on chat_stats_rollup_state; "
-        "run: REVOKE ALL ON chat_stats_rollup_state FROM pg_monitor"
+        "run: REVOKE UPDATE ON chat_stats_rollup_state FROM pg_monitor"
     )
 
 
