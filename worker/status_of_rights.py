@@ -11,7 +11,7 @@ async def rights(snapshot: Snapshot) -> str:
     """Return "ok", or which roles may write our tables, and how to take that from them."""
     troubles = [
         f"{row['grantee']} has {row['privileges']} on {row['tables']}; "
-        f"run: REVOKE {row['privileges']} ON {row['tables']} FROM {row['grantee']}"
+        f"run: REVOKE ALL ON {row['tables']} FROM {row['grantee']}"
         for row in await snapshot.fetch(queries.load("table_rights"), timeout=_SECONDS)
     ]
     return "; ".join(troubles) or "ok"

@@ -142,8 +142,7 @@ class Explorer:
         }
 
     async def plot(self, filters: Filters, points: int) -> tuple[Plot, CacheState]:
-        """Return the plot, and where it came from: one that is in memory is served as stale when
-        none can be computed."""
+        """Return the plot, and where it came from: stale is one in memory when none can be computed."""
         key = f"{points}:{filters.key()}"
         kept = self._plots.get(key)
         if kept is not None and time.monotonic() - kept.taken_at < PLOT_SECONDS:

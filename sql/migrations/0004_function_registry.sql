@@ -2,8 +2,8 @@
 -- parameters have the same types in every schema needs no claim, and one that Postgres is to inline is registered
 -- instead of adopted.
 --
--- Here as everywhere, operators meet values of exactly their types: an operator or function that somebody else
--- created in the schema must not fit better than that of Postgres.
+-- Operators and functions meet values of exactly their types: one that another role created in the schema must not
+-- fit better than that of Postgres.
 
 -- The comment by which we know our own functions: it names the id types that they were created for.
 CREATE OR REPLACE FUNCTION chat_stats_function_note()

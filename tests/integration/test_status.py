@@ -46,9 +46,9 @@ async def test_a_grant_on_columns_or_to_public_is_named_too(
     )
     assert (await look(as_reader)).rights == (
         "PUBLIC has SELECT on chat_stats_rollup_days; "
-        "run: REVOKE SELECT ON chat_stats_rollup_days FROM PUBLIC; "
+        "run: REVOKE ALL ON chat_stats_rollup_days FROM PUBLIC; "
         "pg_monitor has UPDATE on chat_stats_rollup_state; "
-        "run: REVOKE UPDATE ON chat_stats_rollup_state FROM pg_monitor"
+        "run: REVOKE ALL ON chat_stats_rollup_state FROM pg_monitor"
     )
 
 

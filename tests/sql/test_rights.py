@@ -9,6 +9,7 @@ import pytest
 from service.aggregations import Query
 from service.methods import Method
 from service.migrations import files
+from service.timerange import TimeRange
 from tests.conftest import run_migrations
 from tests.sql import sample
 from tests.sql.calls import rows_of
@@ -163,7 +164,9 @@ async def test_a_reader_may_call_every_function_that_answers_and_use_the_rollup(
     reading_role: Role, owner: Connection, ask: Ask
 ) -> None:
     await owner.execute(f"GRANT SELECT ON providers, models, chat_completion_requests TO {reading_role.name}")
-    assert (await ask(Query("counts"), url=reading_role.url)).method is Method.OPTIMIZED
+    for range_ in (TimeRange("all"), TimeRange(None, sample.START, sample.END)):
+        computed = await ask(Query("counts", range_), url=reading_role.url)
+        assert (computed.method, computed.precision) == (Method.OPTIMIZED, None)
     await owner.execute(f"SELECT chat_stats_grant_read('{reading_role.name}')")
     for name in ("providers", "models", "counts", "summary", "timeseries"):
         assert (await ask(Query(name), url=reading_role.url)).method is Method.RPC
