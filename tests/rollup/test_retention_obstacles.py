@@ -154,6 +154,7 @@ async def test_a_rollup_is_not_made_anew_without_the_sums_of_what_was_purged(
 async def test_one_that_may_not_delete_is_told_the_grant(rolled_up: Connection) -> None:
     await rolled_up.execute(
         "CREATE ROLE keeper; GRANT SELECT ON ALL TABLES IN SCHEMA public TO keeper;"
+        "GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO keeper;"
         "GRANT UPDATE ON chat_stats_rollup_state TO keeper; SET ROLE keeper"
     )
     try:
