@@ -25,6 +25,7 @@ from service.aggregations import AGGREGATIONS, Aggregation, Query, Totals
 from service.errors import ComputationTimedOut, NotFound, SchemaError
 from service.methods import LADDER, METHOD_LOG, STEP_DOWN, Method, WrongColumns
 from service.observability import metrics
+from service.outages import hides_rows, not_permitted
 from service.percentiles import with_percentiles
 from service.rows import (
     COST_FIELDS,
@@ -69,7 +70,7 @@ async def compute(snapshot: Snapshot, query: Query, *, timeout: float) -> Comput
     except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError) as error:
         raise SchemaError(f"{error.message}; run: chat-stats migrate") from error
     except asyncpg.InsufficientPrivilegeError as error:
-        raise SchemaError(f"{error.message}; grant the chat-stats role SELECT on the three tables") from error
+        raise not_permitted(error) from error
     except asyncpg.PostgresError as error:
         raise SchemaError(f"these tables cannot be aggregated: {error.message}") from error
 
@@ -87,7 +88,7 @@ async def _climb_down(snapshot: Snapshot, query: Query, timeout: float) -> Compu
         except STEP_DOWN[method] as error:
             # The text of an error in the statement may quote data; the log is for operators.
             reason = f"{method} failed with {type(error).__name__}: {error}"
-            if method is ladder[-1]:
+            if method is ladder[-1] or hides_rows(error):
                 raise
             continue
         if aggregation.percentiles_by is not None:

@@ -6,13 +6,13 @@ import time
 import zlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from datetime import datetime
 
 import asyncpg
 
+from service import queries
 from service.clock import Clock
-from service.errors import DatabaseBusy, DatabaseUnavailable, RefreshRunning, SchemaError
-from service.names import Names, begin
+from service.errors import DatabaseBusy, DatabaseUnavailable, RefreshRunning, RowsHidden, SchemaError
+from service.names import Begun, begin
 from service.outages import OUTAGES, unreachable
 from service.settings import Settings
 from service.snapshot import GRACE_SECONDS, Lock, Snapshot, drop
@@ -87,7 +87,10 @@ class Database:
             self._pool = None
 
     async def check(self) -> None:
-        """Raise `Unavailable` when the database cannot be reached, `SchemaError` when a table is missing."""
+        """Raise `Unavailable` when the database cannot be reached, `SchemaError` when a table is missing.
+
+        Also `RowsHidden`, as each transaction that is to read the tables.
+        """
         async with self.transaction() as snapshot:
             missing = [table for table, schema in snapshot.names.gateway.items() if schema is None]
         if missing:
@@ -110,7 +113,7 @@ class Database:
             await asyncio.sleep(CLOCK_SECONDS)
 
     async def _look(self) -> None:
-        async with self.transaction():
+        async with self.transaction(reads=False):
             pass
 
     def _looked(self, probe: asyncio.Task[None]) -> None:
@@ -141,7 +144,7 @@ class Database:
         """Hold the lock of that name; `RefreshRunning` when somebody else does."""
         # Longer than the longest computation of a refresh, between two of which it is kept.
         idle_ms = round((4 * self._settings.refresh_timeout_seconds + 60) * 1000)
-        async with self.transaction() as holder:
+        async with self.transaction(reads=False) as holder:
             records = await holder.fetch(_LOCK, LOCK_CLASS, _lock_number(name), str(idle_ms), timeout=5)
             if not records[0]["locked"]:
                 raise RefreshRunning("another refresh is under way")
@@ -158,15 +161,24 @@ class Database:
             self._spare += taken
 
     @asynccontextmanager
-    async def transaction(self, *, from_snapshot: str | None = None) -> AsyncIterator[Snapshot]:
-        """Open a REPEATABLE READ, READ ONLY transaction; of another connection's snapshot when given."""
+    async def transaction(
+        self, *, from_snapshot: str | None = None, reads: bool = True
+    ) -> AsyncIterator[Snapshot]:
+        """Open a REPEATABLE READ, READ ONLY transaction; of another connection's snapshot when given.
+
+        One that `reads` the three tables raises `RowsHidden` when row level security keeps rows from our
+        role: their statistics would be wrong.
+        """
         self._check_outage()
         # Whoever waits for an answer waits for both together, the connection and its first reply.
         deadline = asyncio.get_running_loop().time() + self._settings.connect_timeout_seconds
         connection = await self._acquire()
         try:
-            now, names = await self._begin(connection, from_snapshot, deadline)
-            yield Snapshot(connection, names, now, self)
+            begun = await self._begin(connection, from_snapshot, deadline)
+            snapshot = Snapshot(connection, begun.names, begun.now, self)
+            if reads and begun.secured:
+                await self._require_all_rows(snapshot, begun.secured)
+            yield snapshot
         finally:
             await self._end(connection)
 
@@ -206,7 +218,7 @@ class Database:
         connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
         from_snapshot: str | None,
         deadline: float,
-    ) -> tuple[datetime, Names]:
+    ) -> Begun:
         lock_timeout_ms = round(self._settings.connect_timeout_seconds * 1000)
         try:
             async with asyncio.timeout_at(max(deadline, asyncio.get_running_loop().time() + BEGIN_SECONDS)):
@@ -225,8 +237,22 @@ class Database:
                 raise unreachable(error) from error
             raise self._failed(error) from error
         self._works()
-        self.clock.read(begun[0], asked_at=asked_at, answered_at=answered_at)  # it is when BEGIN arrived
+        self.clock.read(begun.now, asked_at=asked_at, answered_at=answered_at)  # it is when BEGIN arrived
         return begun
+
+    async def _require_all_rows(self, snapshot: Snapshot, tables: list[str]) -> None:
+        """Raise `RowsHidden` unless our role sees all rows of these tables, which have row level security."""
+        timeout = self._settings.connect_timeout_seconds
+        try:
+            [found] = await snapshot.fetch(queries.load("rows_hidden"), tables, timeout=timeout)
+        except asyncpg.PostgresError as error:
+            raise unreachable(error) from error
+        if found["tables"]:
+            raise RowsHidden(
+                f"row level security hides rows of {', '.join(found['tables'])} from the role "
+                f"{found['role']}: it needs BYPASSRLS, or, while no requests were purged, a policy "
+                "USING (true) on each of them"
+            )
 
     async def _end(self, connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]") -> None:
         try:
@@ -246,10 +272,12 @@ SPARE_CONNECTIONS = 3
 
 # A killed or frozen client must not hold its snapshot or lock: the server looks whether it is still there
 # (where it can), and ends a transaction that went idle. Statements are short ones: compiling costs more.
+# Where row level security would keep rows from us, in whatever a statement reads, that is an error.
 _SETTINGS = {
     "idle_in_transaction_session_timeout": "60000",
     "jit": "off",
     "client_connection_check_interval": "1000",
+    "row_security": "off",
 }
 
 _LOCK = """

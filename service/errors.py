@@ -8,6 +8,7 @@
     ├── NotAcceptable              406           Accept allows none of the formats
     ├── TooManyRequests            429           one client asked too often
     ├── SchemaError                503  exit 3   the database lacks a table or column that is needed
+    │   └── RowsHidden                           row level security keeps rows from our role
     └── Unavailable                503  exit 4   an outage: try again after `retry_after` seconds
         ├── DatabaseUnavailable                  Postgres: no connection, or lost
         ├── DatabaseBusy                         too many live computations, or a table is locked
@@ -77,6 +78,12 @@ class SchemaError(ChatStatsError):
     retry_after = 30
 
 
+class RowsHidden(SchemaError):
+    """Statistics of the rows that are left would look right, and be wrong."""
+
+    title = "Rows hidden by row level security"
+
+
 class Unavailable(ChatStatsError):
     status = 503
     title = "Temporarily unavailable"
@@ -120,6 +127,13 @@ def error_named(name: str, message: str, parameter: str | None = None) -> ChatSt
         return InvalidParameter(parameter, message)
     known: dict[str, type[ChatStatsError]] = {
         kind.__name__: kind
-        for kind in (NotFound, SchemaError, DatabaseUnavailable, DatabaseBusy, ComputationTimedOut)
+        for kind in (
+            NotFound,
+            SchemaError,
+            RowsHidden,
+            DatabaseUnavailable,
+            DatabaseBusy,
+            ComputationTimedOut,
+        )
     }
     return known.get(name, Unavailable)(message)

@@ -12,7 +12,7 @@ from `absent`, the subquery that stands in for optional columns.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -47,6 +47,8 @@ class Names:
     gateway: Mapping[str, str | None]
     stats: str | None
     cost_is_number: bool = True
+    #: The schemas that our role searches by itself.
+    path: Sequence[str] = ()
 
     def fill(self, text: str) -> str:
         """Return `text` with the schemas in place; what was not found is left without one."""
@@ -60,13 +62,24 @@ class Names:
         return "" if schema is None else '"' + schema.replace('"', '""') + '".'
 
 
-async def begin(connection: Connection, settings: Mapping[str, str] | None = None) -> tuple[datetime, Names]:
-    """Make the transaction that just began search pg_catalog alone; return its time, and the names."""
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """What is known of a transaction that just began."""
+
+    now: datetime
+    names: Names
+    #: Which of the gateway's tables have row level security for our role.
+    secured: list[str]
+
+
+async def begin(connection: Connection, settings: Mapping[str, str] | None = None) -> Begun:
+    """Make the transaction that just began search pg_catalog alone."""
     settings = settings or {}
     row = await connection.fetchrow(
         queries.load("begin"), list(TABLES), list(_OURS), list(settings), list(settings.values())
     )
     assert row is not None
-    return row["now"], Names(
-        dict(zip(TABLES, row["gateway"], strict=True)), row["stats"], row["cost"] is not False
+    names = Names(
+        dict(zip(TABLES, row["gateway"], strict=True)), row["stats"], row["cost"] is not False, row["path"]
     )
+    return Begun(row["now"], names, row["secured"])

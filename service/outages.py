@@ -1,11 +1,11 @@
-"""What an error of Postgres means when it is about the server, and not about the statement."""
+"""What an error of Postgres means when it is about the server or our role, and not about the statement."""
 
 import socket
 import ssl
 
 import asyncpg
 
-from service.errors import DatabaseBusy, DatabaseUnavailable
+from service.errors import DatabaseBusy, DatabaseUnavailable, RowsHidden, SchemaError
 
 #: Trouble of the server or of the way to it, whatever the statement: no other statement would do better.
 OUTAGES = (
@@ -32,6 +32,19 @@ def outage(error: BaseException) -> DatabaseUnavailable | DatabaseBusy | None:
     if isinstance(error, OUTAGES):
         return DatabaseUnavailable("the database cannot be reached")
     return None
+
+
+def hides_rows(error: BaseException) -> bool:
+    """Return whether row level security keeps rows from our role, such as those of a table beneath a view."""
+    # By its code, the error is that of a right that is missing.
+    return getattr(error, "server_source_function", None) == "check_enable_rls"
+
+
+def not_permitted(error: asyncpg.InsufficientPrivilegeError) -> SchemaError:
+    """Return what it means that our role may not read something."""
+    if hides_rows(error):
+        return RowsHidden(f"{error.message}: the role that reads it needs BYPASSRLS")
+    return SchemaError(f"{error.message}; grant the chat-stats role SELECT on the three tables")
 
 
 def unreachable(error: BaseException) -> DatabaseUnavailable:

@@ -33,8 +33,8 @@ async def precision(snapshot: Snapshot, bounds: Bounds, *, timeout: float) -> st
         return None
     try:
         records = await snapshot.fetch(queries.load("range_is_exact"), *bounds, timeout=timeout)
-    except asyncpg.UndefinedFunctionError:  # of a version that never purged
-        return None
+    except (asyncpg.UndefinedFunctionError, asyncpg.InsufficientPrivilegeError):
+        return BUCKET if await has_purged(snapshot, timeout=timeout) else None
     return None if records[0][0] else BUCKET
 
 

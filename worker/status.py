@@ -18,6 +18,7 @@ from service.queue import Queue
 from service.settings import Settings
 from service.snapshot import Snapshot
 from service.timerange import WINDOWS, TimeRange
+from worker import status_of_rights
 
 #: An empty range: calling a function over it shows whether it works, and costs next to nothing.
 _NO_TIME = TimeRange(None, datetime(2000, 1, 1, tzinfo=UTC), datetime(2000, 1, 1, tzinfo=UTC))
@@ -54,12 +55,16 @@ class Status:
     #: Of the answers on demand among them, and how many they may take.
     on_demand_bytes: int = 0
     on_demand_limit_bytes: int = 0
+    #: Who else than their owner may write our tables.
+    rights: str = "ok"
+    #: Whether our tables hide rows from our role; whether the gateway's do is said of the database.
+    row_security: str = "ok"
     #: By function: "ok", or what is wrong with it.
     functions: dict[str, str] = field(default_factory=dict)
 
     @property
     def healthy(self) -> bool:
-        parts = (self.redis, self.database, *self.functions.values())
+        parts = (self.redis, self.database, self.rights, self.row_security, *self.functions.values())
         refreshed = self.last_refresh is not None and not self.late and self.last_refresh["failed"] == 0
         return all(part == "ok" for part in parts) and self.worker == "alive" and refreshed
 
@@ -125,6 +130,9 @@ async def _look_at_cache(settings: Settings, clock: Clock, status: Status) -> No
 async def _look_at_database(database: Database, status: Status) -> None:
     await database.open()
     try:
+        async with database.transaction(reads=False) as snapshot:
+            status.rights = await status_of_rights.rights(snapshot)
+            status.row_security = await status_of_rights.row_security(snapshot)
         await database.check()
         async with database.transaction() as snapshot:
             for aggregation in AGGREGATIONS.values():
@@ -134,6 +142,7 @@ async def _look_at_database(database: Database, status: Status) -> None:
             status.functions["get_chat_request_percentiles"] = await _run(
                 snapshot, percentiles.CALL, "none", *_NO_TIME.bounds(snapshot.now), None, None
             )
+            status.functions |= await status_of_rights.overloads(snapshot)
     except ChatStatsError as error:
         status.database = str(error)
     finally:
@@ -153,6 +162,9 @@ async def _run(snapshot: Snapshot, statement: str, *arguments: Any) -> str:
     try:
         await snapshot.fetch(statement, *arguments, timeout=_CHECK_SECONDS)
     except asyncpg.PostgresError as error:
+        if isinstance(error, asyncpg.InsufficientPrivilegeError) and _OUR_FUNCTION.search(f"{error}("):
+            [row] = await snapshot.fetch("SELECT quote_ident(current_user) AS role", timeout=_CHECK_SECONDS)
+            return f"{error}; its owner can run: SELECT chat_stats_grant_read('{row['role']}')"
         # The same error is raised for an operator that a column's type lacks, which migrating does not mend.
         if isinstance(error, asyncpg.UndefinedFunctionError) and _OUR_FUNCTION.search(str(error)):
             return "missing; run: chat-stats migrate"

@@ -56,7 +56,13 @@ def print_import(console: Console, file: str, result: ImportResult) -> None:
 
 def print_status(console: Console, status: Status) -> None:
     parts = Table("part", "state")
-    for name, state in (("redis", status.redis), ("database", status.database), ("worker", status.worker)):
+    for name, state in (
+        ("redis", status.redis),
+        ("database", status.database),
+        ("worker", status.worker),
+        ("rights", status.rights),
+        ("row security", status.row_security),
+    ):
         parts.add_row(name, _colored(state))
     for name, state in status.functions.items():
         parts.add_row(f"{name}()", _colored(state))

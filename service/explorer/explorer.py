@@ -11,7 +11,7 @@ from typing import Any
 
 from service import queries
 from service.database import Database
-from service.errors import ComputationTimedOut, Unavailable
+from service.errors import ComputationTimedOut, SchemaError, Unavailable
 from service.explorer import plot
 from service.explorer.exports import JSON, Format, encode, encoder
 from service.explorer.query import NESTED_FIELDS, Filters, RequestQuery, encode_cursor
@@ -148,7 +148,7 @@ class Explorer:
         }
 
     async def plot(self, filters: Filters, points: int) -> tuple[Plot, CacheState]:
-        """Return the plot, and where it came from: one that is in memory is served as stale in an outage."""
+        """Return the plot, and where it came from: stale is one in memory when none can be computed."""
         key = f"{points}:{filters.key()}"
         kept = self._plots.get(key)
         if kept is not None and time.monotonic() - kept.taken_at < PLOT_SECONDS:
@@ -160,7 +160,7 @@ class Explorer:
             task.add_done_callback(lambda _: self._plotting.pop(key, None))
         try:
             computed = await asyncio.shield(task)
-        except Unavailable:
+        except (Unavailable, SchemaError):
             if kept is None:
                 raise
             return kept, CacheState.STALE

@@ -12,6 +12,7 @@ import orjson
 from service import queries
 from service.errors import ComputationTimedOut, InvalidParameter, SchemaError
 from service.explorer.query import MODEL_COLUMNS, Filters, Position, wrong_cursor
+from service.outages import not_permitted
 from service.snapshot import Snapshot
 
 #: Rows of the first batch, which is to come soon, and of the later ones; fewer when rows are long.
@@ -115,7 +116,7 @@ async def fetch(snapshot: Snapshot, sql: str, *arguments: Any, timeout: float) -
     except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError) as error:
         raise SchemaError(f"{error.message}; run: chat-stats migrate") from error
     except asyncpg.InsufficientPrivilegeError as error:
-        raise SchemaError(f"{error.message}; grant the chat-stats role SELECT on the three tables") from error
+        raise not_permitted(error) from error
     except asyncpg.PostgresError as error:
         raise _unreadable(error) from error
 

@@ -114,7 +114,7 @@ class Vitals:
         _put(seen, metrics.QUEUE_JOBS, await self._queue.jobs())
 
     async def _look_at_database(self, seen: Seen) -> None:
-        async with self._database.transaction() as snapshot:
+        async with self._database.transaction(reads=False) as snapshot:
             _put(seen, metrics.POSTGRES_UP, 1)
             await snapshot.connection.execute(f"SET LOCAL statement_timeout = {round(PART_SECONDS * 1000)}")
             connection = cast("asyncpg.Connection[asyncpg.Record]", snapshot.connection)

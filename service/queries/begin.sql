@@ -1,12 +1,12 @@
 -- The first statement of a transaction, and the only one that still has the search_path of the role: finds the schemas
 -- of the gateway's tables ($1) and of what is ours, which contains one of $2; leaves pg_catalog alone to be searched;
 -- and applies settings ($3 with the values $4) that this server knows. NULL: not found. `cost` tells whether cost_usd
--- is a number; NULL: it is missing.
+-- is a number; NULL: it is missing. `path` is the search_path of before; `secured` are those of $1 that have row level security for our role.
 --
 -- Others may have created objects in the schemas of that search_path: everything is named with its schema, and no
 -- argument or column has a type that asyncpg would have to look up first, in that search_path.
 WITH gateway AS MATERIALIZED (
-    SELECT t.place, c.relowner AS owner, n.nspname::pg_catalog.text AS schema
+    SELECT t.place, t.name, c.oid AS relation, c.relowner AS owner, n.nspname::pg_catalog.text AS schema
     FROM pg_catalog.unnest($1::pg_catalog.text[]) WITH ORDINALITY AS t (name, place)
     LEFT JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) pg_catalog.to_regclass(t.name)::pg_catalog.oid
     LEFT JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
@@ -21,6 +21,8 @@ WITH gateway AS MATERIALIZED (
 ), found AS MATERIALIZED (
     SELECT
         ARRAY(SELECT g.schema FROM gateway AS g ORDER BY g.place) AS gateway,
+        pg_catalog.current_schemas(false)::pg_catalog.text[] AS path,
+        ARRAY(SELECT g.name FROM gateway AS g WHERE pg_catalog.row_security_active(g.relation)) AS secured,
         (
             SELECT n.nspname::pg_catalog.text
             FROM pg_catalog.unnest(pg_catalog.current_schemas(false)) WITH ORDINALITY AS s (name, place)
@@ -53,12 +55,14 @@ SELECT
     f.cost,
     f.gateway,
     f.stats,
+    f.secured,
+    f.path,
     pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true),
     ARRAY(
         SELECT pg_catalog.set_config(w.name, w.value, true)
         FROM ROWS FROM (
             pg_catalog.unnest($3::pg_catalog.text[]), pg_catalog.unnest($4::pg_catalog.text[])
         ) AS w (name, value)
-        JOIN pg_catalog.pg_settings AS s ON s.name OPERATOR(pg_catalog.=) w.name
+        WHERE pg_catalog.current_setting(w.name, true) IS NOT NULL
     )
 FROM found AS f

@@ -7,9 +7,9 @@ from typing import Any, Literal
 import asyncpg
 
 from service.database import LOCK_CLASS
-from service.errors import DatabaseBusy, DatabaseUnavailable, SchemaError
+from service.errors import DatabaseBusy, DatabaseUnavailable, RowsHidden, SchemaError
 from service.names import Names, begin
-from service.outages import outage
+from service.outages import not_permitted, outage
 
 #: The table that the rollup sums up, and as statements name it.
 TABLE = "chat_completion_requests"
@@ -78,7 +78,7 @@ class UpkeepConnection:
             yield self._names
             return
         async with self.raw.transaction():  # one of its own, since it takes a snapshot
-            _, names = await begin(self.raw)
+            names = (await begin(self.raw)).names
         async with self.raw.transaction(isolation=isolation):
             await self.raw.execute(f"SET LOCAL search_path = pg_catalog, pg_temp; {names.fill(first)}")
             self._names = names
@@ -121,5 +121,7 @@ def translated(error: Exception) -> Exception:
     ):
         return SchemaError(f"{error}; run: chat-stats migrate")
     if isinstance(error, asyncpg.InsufficientPrivilegeError):
+        if isinstance(hidden := not_permitted(error), RowsHidden):
+            return hidden
         return SchemaError(f"{error}; the rollup is kept by the role that ran chat-stats migrate")
     return error

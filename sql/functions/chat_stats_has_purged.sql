@@ -8,8 +8,16 @@ STABLE
 PARALLEL SAFE
 AS $function$
 BEGIN
-    RETURN COALESCE(pg_relation_size(to_regclass('stats_schema.chat_stats_purged')), 0) > 0
-        AND NOT row_security_active('gateway_schema.chat_completion_requests');
+    IF COALESCE(pg_relation_size(to_regclass('stats_schema.chat_stats_purged')), 0) = 0
+       OR row_security_active('gateway_schema.chat_completion_requests') THEN
+        RETURN false;
+    END IF;
+    IF row_security_active('stats_schema.chat_stats_purged') AND current_setting('row_security') = 'on' THEN
+        -- Where it is off, reading them is an error by itself.
+        RAISE EXCEPTION 'row level security of chat_stats_purged hides the sums of requests that were purged'
+            USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    RETURN true;
 END
 $function$;
 $install$);

@@ -25,7 +25,8 @@ BEGIN
         IF TG_RELID <> 'gateway_schema.chat_completion_requests'::regclass::oid
            AND NOT stats_schema.chat_stats_is_counted(TG_RELID) THEN
             RAISE EXCEPTION '% is not a part of chat_completion_requests', TG_RELID::regclass;
-        ELSIF NOT has_table_privilege('stats_schema.chat_stats_deltas'::regclass, 'INSERT') THEN
+        ELSIF NOT has_table_privilege('stats_schema.chat_stats_deltas'::regclass, 'INSERT')
+              OR row_security_active('stats_schema.chat_stats_deltas'::regclass) THEN
             RAISE EXCEPTION 'the owner of chat_stats_record_changes() may not insert into chat_stats_deltas';
         ELSIF TG_OP = 'TRUNCATE' THEN
             IF current_setting('transaction_isolation') IN ('repeatable read', 'serializable') THEN
@@ -119,7 +120,8 @@ BEGIN
 
     IF trouble IS NOT NULL THEN
         BEGIN
-            can_mark := has_table_privilege('stats_schema.chat_stats_uncounted'::regclass, 'INSERT');
+            can_mark := has_table_privilege('stats_schema.chat_stats_uncounted'::regclass, 'INSERT')
+                AND NOT row_security_active('stats_schema.chat_stats_uncounted'::regclass);
             PERFORM FROM (
                 SELECT relation, reason FROM stats_schema.chat_stats_uncounted
                 UNION ALL

@@ -1,6 +1,6 @@
 -- Whether the rollup may be read: its backfill is done, its triggers fire on every part of the requests, no write went
--- uncounted, the columns are those of which it was made, and the caller may read its tables and sees all requests.
--- Otherwise the functions scan.
+-- uncounted, the columns are those of which it was made, and the caller may read its tables and sees all of them and of
+-- the requests. Otherwise the functions scan.
 SELECT chat_stats_install('chat_stats_rollup_ready', $install$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_rollup_ready()
 RETURNS boolean
@@ -16,6 +16,7 @@ BEGIN
             'chat_stats_rollup_lifetime'
         ]) AS t (name)
         WHERE NOT COALESCE(has_table_privilege(to_regclass('stats_schema.' || t.name), 'SELECT'), false)
+           OR row_security_active(to_regclass('stats_schema.' || t.name)::oid)
     ) THEN
         RETURN false;
     END IF;

@@ -165,6 +165,7 @@ BEGIN
     IF incomplete THEN  -- a table that was dropped comes back empty
         UPDATE stats_schema.chat_stats_rollup_state SET ready = false, backfilled_to = NULL;
     END IF;
+    PERFORM stats_schema.chat_stats_close_tables();
 END
 $migration$;
 $run$);

@@ -45,16 +45,18 @@ BEGIN
         attached boolean NOT NULL
     );
 
-    -- Whoever may read all requests may read the sums of those that are gone: else their statistics would end.
+    -- A role that is granted all requests may read the sums of those that are gone: else its statistics would end.
     FOR reader IN
-        SELECT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END
+        SELECT a.grantee::regrole::text
         FROM pg_class AS c
         CROSS JOIN LATERAL aclexplode(c.relacl) AS a
         WHERE c.oid = 'gateway_schema.chat_completion_requests'::regclass AND a.privilege_type = 'SELECT'
           AND NOT c.relrowsecurity
+          AND NOT stats_schema.chat_stats_has_by_default(a.grantee, 'r'::"char", c.relowner, c.relnamespace)
     LOOP
         EXECUTE format('GRANT SELECT ON stats_schema.chat_stats_purged TO %s', reader);
     END LOOP;
+    PERFORM stats_schema.chat_stats_close_tables();
 END
 $migration$;
 $run$);

@@ -2,8 +2,6 @@
 -- what follows from them.
 SELECT chat_stats_run($run$
 DO $migration$
-DECLARE
-    reader record;
 BEGIN
     -- By the table that was written. Writers append, so that none waits for another; upkeep deletes.
     IF to_regclass('stats_schema.chat_stats_uncounted') IS NULL THEN
@@ -23,17 +21,7 @@ BEGIN
         END IF;
     END IF;
     ALTER TABLE stats_schema.chat_stats_rollup_state ADD COLUMN IF NOT EXISTS columns jsonb;
-
-    -- Roles that read the rollup have to read this, too.
-    FOR reader IN
-        SELECT a.grantee::regrole AS name
-        FROM pg_class AS c
-        CROSS JOIN LATERAL aclexplode(c.relacl) AS a
-        WHERE c.oid = 'stats_schema.chat_stats_rollup_state'::regclass
-          AND a.privilege_type = 'SELECT' AND a.grantee NOT IN (0, c.relowner)
-    LOOP
-        EXECUTE format('GRANT SELECT ON stats_schema.chat_stats_uncounted TO %s', reader.name);
-    END LOOP;
+    PERFORM stats_schema.chat_stats_close_tables();
 END
 $migration$;
 $run$);

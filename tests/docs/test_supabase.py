@@ -1,61 +1,107 @@
 """What docs/supabase.md says of roles, on a Postgres with those of a Supabase project and their rights."""
 
+from collections.abc import AsyncIterator, Awaitable, Callable
+
 import asyncpg
 import pytest
 
 from tests.conftest import run_migrations
 from tests.docs.documents import ROOT, blocks
+from worker.local_servers import PostgresServer
 
-ROLE, BYPASS, NO_CALLS, NO_TABLES = blocks(ROOT / "docs" / "supabase.md", "sql")
+pytestmark = pytest.mark.every_postgres
 
+ROLE, BYPASS, POLICY, REST_API = blocks(ROOT / "docs" / "supabase.md", "sql")
+
+ROLES = ("anon", "authenticated", "service_role")
 SUPABASE = """
-CREATE ROLE anon NOLOGIN;
-CREATE ROLE authenticated NOLOGIN;
-GRANT USAGE ON SCHEMA public TO anon, authenticated;
-GRANT ALL ON ALL TABLES IN SCHEMA public TO anon, authenticated;
-GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO anon, authenticated;
-ALTER TABLE chat_completion_requests ENABLE ROW LEVEL SECURITY;
+CREATE ROLE anon NOLOGIN NOINHERIT;
+CREATE ROLE authenticated NOLOGIN NOINHERIT;
+CREATE ROLE service_role NOLOGIN NOINHERIT BYPASSRLS;
+GRANT USAGE ON SCHEMA public TO anon, authenticated, service_role;
+ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT ALL ON TABLES TO anon, authenticated, service_role;
+ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT ALL ON FUNCTIONS TO anon, authenticated, service_role;
+ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT ALL ON SEQUENCES TO anon, authenticated, service_role;
 """
+ROWS = """
+INSERT INTO providers (id, name, slug) VALUES (1, 'One', 'one');
+INSERT INTO models (id, provider_id, model_name) VALUES (1, 1, 'Alpha');
+INSERT INTO chat_completion_requests (model_id, user_id) VALUES (1, 'me'), (1, 'you');
+ALTER TABLE chat_completion_requests ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON chat_completion_requests FOR SELECT TO authenticated USING (user_id = 'me');
+"""
+#: The page's name of the role, and one of this test's: roles are the whole server's.
+OURS = "chat_stats"
+
 SUMMARY = "SELECT total_requests FROM get_chat_request_summary()"
+OF_ROLLUP = "SELECT count(*) FROM chat_stats_rollup_slots"
+WRITES = (
+    "TRUNCATE chat_stats_deltas",
+    "UPDATE chat_stats_rollup_state SET ready = true",
+    "SELECT chat_stats_fold()",
+)
+
+Ask = Callable[..., Awaitable[int]]
 
 
-async def test_the_roles_of_a_supabase_project_may_do_what_the_page_says(empty_database: str) -> None:
-    await run_migrations(empty_database, create_tables=True)
+@pytest.fixture
+async def owner(empty_database: str, postgres: PostgresServer) -> AsyncIterator[asyncpg.Connection]:
+    """A connection of the owner of a project's tables, after `migrate`."""
     connection = await asyncpg.connect(empty_database)
+    await connection.execute(SUPABASE)
+    await run_migrations(empty_database)
+    await connection.execute(ROWS)
+    yield connection
+    roles = ", ".join([*ROLES, OURS] if await connection.fetchval(f"SELECT to_regrole('{OURS}')") else ROLES)
+    await connection.execute(f"DROP OWNED BY {roles}; DROP ROLE {roles}")
+    await connection.close()
 
-    async def ask(role: str, statement: str = SUMMARY) -> int | None:
-        async with connection.transaction():
-            await connection.execute(f"SET LOCAL ROLE {role}")
-            found: int | None = await connection.fetchval(statement)
-            await connection.execute("RESET ROLE")
-            return found
 
-    # Roles are the whole server's: none of them outlives this transaction.
-    transaction = connection.transaction()
-    await transaction.start()
-    try:
-        await connection.execute("""
-            INSERT INTO providers (id, name, slug) VALUES (1, 'One', 'one');
-            INSERT INTO models (id, provider_id, model_name) VALUES (1, 1, 'Alpha');
-            INSERT INTO chat_completion_requests (model_id, created_at) VALUES (1, now());
-        """)
-        await connection.execute(SUPABASE)
-        await connection.execute(ROLE)
-        assert await ask("chat_stats") == 0, "row level security without a policy"
-        await connection.execute(BYPASS)
-        assert await ask("chat_stats") == 1
-        assert await ask("anon") == 0
+@pytest.fixture
+def ask(owner: asyncpg.Connection) -> Ask:
+    async def ask_as(role: str, statement: str = SUMMARY) -> int:
+        await owner.execute(f"SET ROLE {role}")
+        try:
+            return await owner.fetchval(statement)
+        finally:
+            await owner.execute("RESET ROLE")
 
-        await connection.execute(NO_CALLS)
-        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="get_chat_request_summary"):
-            await ask("anon")
-        assert await ask("chat_stats") == 1
+    return ask_as
 
-        of_rollup = "SELECT count(*) FROM chat_stats_rollup_slots"
-        assert await ask("anon", of_rollup) == 0
-        await connection.execute(NO_TABLES)
-        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="chat_stats_rollup_slots"):
-            await ask("anon", of_rollup)
-    finally:
-        await transaction.rollback()
-        await connection.close()
+
+async def refuse(ask: Ask, role: str, *statements: str) -> None:
+    for statement in statements:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await ask(role, statement)
+
+
+async def test_the_service_and_the_worker_can_read_with_the_role_of_the_page(
+    owner: asyncpg.Connection, ask: Ask
+) -> None:
+    await owner.execute(ROLE)
+    assert await ask(OURS) == 0, "row level security without a policy, which the service refuses"
+    await owner.execute(POLICY)
+    assert await ask(OURS) == 2
+    await owner.execute(f"DROP POLICY chat_stats ON chat_completion_requests; {BYPASS}")
+    assert await ask(OURS) == 2
+    await refuse(ask, OURS, *WRITES)
+
+
+async def test_the_roles_of_the_api_can_use_nothing_until_they_are_let(
+    owner: asyncpg.Connection, ask: Ask, empty_database: str
+) -> None:
+    for role in ROLES:
+        await refuse(ask, role, SUMMARY, OF_ROLLUP, *WRITES)
+    await owner.execute(REST_API)
+    assert await ask("authenticated") == 1, "of the rows that its policy lets it see"
+    await run_migrations(empty_database)
+    assert await ask("authenticated") == 1
+    await refuse(ask, "authenticated", OF_ROLLUP, *WRITES)
+    await refuse(ask, "anon", SUMMARY, OF_ROLLUP, *WRITES)
+    await owner.execute("SELECT chat_stats_revoke_read('authenticated')")
+    await refuse(ask, "authenticated", SUMMARY)
+
+
+async def test_the_gateways_own_tables_stay_as_they_are(owner: asyncpg.Connection, ask: Ask) -> None:
+    assert await ask("authenticated", "SELECT count(*) FROM chat_completion_requests") == 1
+    assert await ask("anon", "SELECT count(*) FROM models") == 1

@@ -39,7 +39,8 @@ INSERT INTO providers (id, name, slug) VALUES (1, 'One', 'one'), (2, 'Two', 'two
 INSERT INTO models (id, provider_id, model_name)
     VALUES (1, 1, 'Alpha'), (2, 1, 'Beta'), (3, 2, 'Gamma');
 CREATE ROLE chat_stats LOGIN PASSWORD 'chat-stats';
-GRANT SELECT ON ALL TABLES IN SCHEMA public TO chat_stats;
+GRANT SELECT ON providers, models, chat_completion_requests TO chat_stats;
+SELECT chat_stats_grant_read('chat_stats');
 """
 
 

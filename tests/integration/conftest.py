@@ -9,6 +9,7 @@ import asyncpg
 import httpx
 import pytest
 from asgi_lifespan import LifespanManager
+from pydantic import SecretStr
 
 from service.app import create_app
 from service.cache import Cache, connect
@@ -16,6 +17,7 @@ from service.database import Database
 from service.refresh_report import RefreshReport
 from service.settings import Settings
 from service.stats import Stats
+from tests.conftest import SettingsFactory
 
 
 @dataclass
@@ -125,3 +127,18 @@ async def gateway(connection: asyncpg.Connection) -> asyncpg.Connection:
             (3, 7, 8, 10, 'completed', 1, '2020-01-01T00:00:00Z');
     """)
     return connection
+
+
+@pytest.fixture
+async def as_reader(gateway: asyncpg.Connection, settings_with: SettingsFactory) -> AsyncIterator[Settings]:
+    """Settings by which chat-stats is a role that may only read."""
+    name = f"reader_of_{await gateway.fetchval('SELECT current_database()')}"
+    await gateway.execute(
+        f"CREATE ROLE {name} LOGIN PASSWORD 'reader';"
+        f"GRANT SELECT ON providers, models, chat_completion_requests TO {name};"
+        f"SELECT chat_stats_grant_read('{name}')"
+    )
+    settings = settings_with(fresh_seconds=0.1, windows="all")
+    url = httpx.URL(settings.database_url.get_secret_value()).copy_with(username=name, password="reader")
+    yield settings.model_copy(update={"database_url": SecretStr(str(url))})
+    await gateway.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")

@@ -154,6 +154,7 @@ async def test_a_rollup_is_not_made_anew_without_the_sums_of_what_was_purged(
 async def test_one_that_may_not_delete_is_told_the_grant(rolled_up: Connection) -> None:
     await rolled_up.execute(
         "CREATE ROLE keeper; GRANT SELECT ON ALL TABLES IN SCHEMA public TO keeper;"
+        "GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO keeper;"
         "GRANT UPDATE ON chat_stats_rollup_state TO keeper; SET ROLE keeper"
     )
     try:
@@ -171,7 +172,8 @@ async def test_who_may_read_the_requests_may_read_the_sums_of_those_that_are_gon
     rolled_up: Connection, database_url: str
 ) -> None:
     await rolled_up.execute(
-        "CREATE ROLE reader; GRANT SELECT ON chat_completion_requests, models, providers TO reader"
+        "CREATE ROLE reader; GRANT SELECT ON chat_completion_requests, models, providers TO reader;"
+        "GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO reader"
     )
     try:
         await run_migrations(database_url)

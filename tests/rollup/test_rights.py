@@ -61,7 +61,8 @@ async def test_who_may_not_read_the_rollup_gets_the_same_numbers_by_a_scan(
 ) -> None:
     expected = [await rolled_up.fetch(statistic) for statistic in STATISTICS]
     await rolled_up.execute(
-        f"GRANT SELECT ON chat_completion_requests, models, providers TO {role}; SET ROLE {role}"
+        f"GRANT SELECT ON chat_completion_requests, models, providers TO {role};"
+        f"GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO {role}; SET ROLE {role}"
     )
     assert not await rolled_up.fetchval(READY)
     assert [await rolled_up.fetch(statistic) for statistic in STATISTICS] == expected
@@ -77,6 +78,7 @@ async def test_who_may_see_only_some_requests_does_not_get_the_numbers_of_all(
 ) -> None:
     await rolled_up.execute(
         f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role};"
+        f"GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO {role};"
         "ALTER TABLE chat_completion_requests ENABLE ROW LEVEL SECURITY;"
         "CREATE POLICY own ON chat_completion_requests USING (model_id = 2)"
     )

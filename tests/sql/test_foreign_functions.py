@@ -3,10 +3,11 @@
 import asyncpg
 import pytest
 
+from service.errors import SchemaError
 from tests.conftest import run_migrations
 from tests.sql import sample
 from tests.sql.calls import FUNCTIONS, rows_of
-from tests.sql.conftest import Gateway, connect
+from tests.sql.conftest import Gateway, Role, connect
 from tests.sql.schemas import PLAIN
 
 pytestmark = pytest.mark.every_postgres
@@ -108,3 +109,77 @@ async def test_functions_of_our_names_in_other_schemas_are_left_alone(
     await owner.execute(definition.replace("FUNCTION ", f"FUNCTION {role}_other."))
     assert await run_migrations(gateway.url) == []
     assert await owner.fetchval(f"SELECT provider FROM {role}_other.get_provider_request_stats()") == "theirs"
+
+
+RERUN = {
+    name: FOREIGN[name]
+    for name in FOREIGN
+    if name != "our signature, other columns"  # which CREATE FUNCTION refuses once ours is there
+}
+
+
+@pytest.mark.parametrize(("name", "definition"), RERUN.values(), ids=RERUN)
+async def test_a_gateways_migration_that_runs_ten_times_leaves_one_copy(
+    live: Gateway, owner: Connection, name: str, definition: str
+) -> None:
+    for _ in range(10):
+        await owner.execute(definition)
+        [warning] = await run_migrations(live.url)
+        assert len(await functions_named(owner, name)) == 1
+    assert "it is dropped, as get_" in warning
+    assert await kept(owner) == 1
+    await owner.fetch("SELECT * FROM get_model_request_counts()")
+
+
+async def test_another_definition_is_kept_beside_the_first(live: Gateway, owner: Connection) -> None:
+    name, definition = FOREIGN["an id of another type"]
+    for number in (1, 2, 1, 2):
+        await owner.execute(definition.replace("1::bigint", f"{number}::bigint"))
+        await run_migrations(live.url)
+    assert await kept(owner) == 2
+    assert len(await functions_named(owner, name)) == 1
+
+
+async def test_a_second_copy_that_a_view_uses_is_kept(live: Gateway, owner: Connection) -> None:
+    _, definition = FOREIGN["an id of another type"]
+    await owner.execute(definition)
+    await run_migrations(live.url)
+    await owner.execute(definition)
+    await owner.execute("CREATE VIEW board AS SELECT * FROM get_model_request_stats(7)")
+    await run_migrations(live.url)
+    assert await kept(owner) == 2
+    assert await owner.fetchval("SELECT total_requests FROM board") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"), [("chat_stats_bucket", "timestamp"), ("chat_stats_fold", "int")]
+)
+async def test_overloads_of_inner_functions_are_set_aside(
+    live: Gateway, owner: Connection, name: str, parameters: str
+) -> None:
+    await owner.execute(f"CREATE FUNCTION {name}({parameters}) RETURNS int LANGUAGE sql AS 'SELECT 1'")
+    [warning] = await run_migrations(live.url)
+    assert f"kept as {name}_replaced_" in warning
+    assert len(await functions_named(owner, name)) == 1
+
+
+async def test_one_of_another_role_is_named_with_the_statement_that_its_owner_can_run(
+    live: Gateway, owner: Connection, reading_role: Role
+) -> None:
+    schema = await owner.fetchval("SELECT current_schema()")
+    await owner.execute(f"GRANT CREATE ON SCHEMA {schema} TO {reading_role.name}")
+    async with connect(reading_role.url) as other:
+        await other.execute(FOREIGN["an id of another type"][1])
+        with pytest.raises(SchemaError, match="DROP ROUTINE get_model_request_stats"):
+            await run_migrations(live.url)
+        await other.execute("DROP ROUTINE get_model_request_stats(integer)")
+    assert await run_migrations(live.url) == []
+
+
+async def kept(connection: Connection) -> int:
+    """Return how many functions are kept under another name."""
+    count: int = await connection.fetchval(
+        "SELECT count(*) FROM pg_proc WHERE proname LIKE '%\\_replaced\\_%' "
+        "AND pronamespace = current_schema()::text::regnamespace"
+    )
+    return count

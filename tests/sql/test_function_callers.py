@@ -66,6 +66,7 @@ async def test_the_callers_time_zone_does_not_move_a_timestamp_without_one(
 async def test_a_role_without_rights_on_the_tables_gets_nothing_through_the_functions(
     reading_role: Role, owner: Connection
 ) -> None:
+    await owner.execute(f"SELECT chat_stats_grant_read('{reading_role.name}')")
     async with connect(reading_role.url) as reader:
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await rows_of(reader, "get_models_with_requests()")

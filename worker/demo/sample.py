@@ -139,7 +139,7 @@ async def load(connection: Connection, *, count: int, end: datetime, loaded: Cal
     Returns False, and does nothing, when the tables hold any row. Raises asyncpg's errors.
     """
     async with connection.transaction():
-        _, names = await begin(connection)
+        names = (await begin(connection)).names
         await connection.execute("SELECT pg_advisory_xact_lock($1, $2)", LOCK_CLASS, _LOCK)
         if await connection.fetchval(names.fill(_ANY_ROW)):
             return False
@@ -175,7 +175,7 @@ async def load(connection: Connection, *, count: int, end: datetime, loaded: Cal
 async def model_ids(connection: Connection) -> dict[str, Any]:
     """Return the ids of the sample's models that are in the database, by model_id."""
     async with connection.transaction():
-        _, names = await begin(connection)
+        names = (await begin(connection)).names
         return await _model_ids(connection, names)
 
 
@@ -191,7 +191,7 @@ async def insert(connection: Connection, request: Request, ids: dict[str, Any], 
     """Insert one request, unless its model is not in the database any more."""
     if (model_id := ids.get(request.model.model_id)) is not None:
         async with connection.transaction():
-            _, names = await begin(connection)
+            names = (await begin(connection)).names
             await connection.execute(names.fill(_INSERT), model_id, *request[1:], timeout=timeout)
 
 

@@ -94,7 +94,7 @@ async def import_csv(
     """
     file = CsvFile(path, encoding=options.encoding, delimiter=options.delimiter)
     async with _connection(settings) as connection, connection.transaction():
-        _, names = await begin(connection)
+        names = (await begin(connection)).names
         tables = {name: await _columns(connection, names, name) for name in _NEEDED}
     requests = Requests(file, options, tables[REQUESTS])
     result = ImportResult(
@@ -278,7 +278,7 @@ async def _transaction(connection: Connection) -> AsyncIterator[Names]:
     transaction = connection.transaction()
     await transaction.start()
     try:
-        _, names = await begin(connection, _SETTINGS)
+        names = (await begin(connection, _SETTINGS)).names
         if not await connection.fetchval("SELECT pg_try_advisory_xact_lock($1, $2)", *LOCK):
             raise DatabaseBusy("another import into this database is under way")
         yield names
