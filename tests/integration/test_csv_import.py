@@ -275,7 +275,7 @@ async def test_a_line_that_the_database_refuses_is_named(
 async def test_a_value_that_an_enum_lacks_is_named(load: Load, connection: Connection) -> None:
     await recreate_with(connection, "bigint GENERATED ALWAYS AS IDENTITY", status="state")
     text = "created_at,input_tokens,output_tokens,status\n2023-11-16,1,2,completed\n2023-11-16,1,2,{}\n"
-    with pytest.raises(BadLines, match=r"line 3: the database refuses it: .*enum state: .lost."):
+    with pytest.raises(BadLines, match=r"line 3: the database refuses it: .*enum public\.state: .lost."):
         await load(text.format("lost"))
     assert (await load(text.format("failed"))).loaded == 2
 

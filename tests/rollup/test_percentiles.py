@@ -9,10 +9,14 @@ import asyncpg
 import pytest
 
 from service import queries
+from service.names import Names
 from service.rollup.upkeep import Rollup
 from tests.rollup.conftest import ignored
 
 pytestmark = pytest.mark.every_postgres
+
+#: The statement to fall back on, as it is without schemas.
+PLAIN = Names({}, None).fill(queries.load("percentiles"))
 
 CALL = "SELECT * FROM get_chat_request_percentiles($1, $2, $3, $4, $5)"
 
@@ -94,7 +98,7 @@ async def assert_close(connection: asyncpg.Connection, *arguments: object) -> in
     await connection.execute("UPDATE chat_stats_rollup_state SET ready = false")
     scanned = await connection.fetch(CALL, *arguments)
     await connection.execute("UPDATE chat_stats_rollup_state SET ready = true")
-    plain = await connection.fetch(queries.load("percentiles"), *arguments)
+    plain = await connection.fetch(PLAIN, *arguments)
     assert rolled_up == scanned == plain
     if arguments[0] == "model":
         await assert_both(connection, rolled_up, *arguments[1:])
@@ -117,7 +121,7 @@ async def assert_both(
     expected = [tuple(row) for row in of_models]
     if of_models:
         expected.append(tuple(of_all))
-    for statement in (CALL, queries.load("percentiles")):
+    for statement in (CALL, PLAIN):
         both = await connection.fetch(statement, "both", *arguments)
         assert sorted((tuple(row) for row in both), key=str) == sorted(expected, key=str)
 

@@ -8,9 +8,13 @@ import asyncpg
 import pytest
 
 from service import queries
+from service.names import Names
 from service.rollup.upkeep import Rollup
 
 pytestmark = pytest.mark.every_postgres
+
+#: The statement to fall back on, as it is without schemas.
+PLAIN = Names({}, None).fill(queries.load("timeseries"))
 
 SERIES = "SELECT * FROM get_chat_request_timeseries($1, $2, $3, $4, $5)"
 
@@ -44,9 +48,7 @@ async def series(
     await connection.execute("UPDATE chat_stats_rollup_state SET ready = false")
     scanned = await connection.fetch(SERIES, interval, group_by, zone, start, end)
     await connection.execute("UPDATE chat_stats_rollup_state SET ready = true")
-    plain = await connection.fetch(
-        queries.load("timeseries"), start, end, interval, group_by, zone, None, None, 100_000
-    )
+    plain = await connection.fetch(PLAIN, start, end, interval, group_by, zone, None, None, 100_000)
     assert rolled_up == scanned == plain
     return rolled_up
 

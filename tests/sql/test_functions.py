@@ -150,3 +150,24 @@ async def test_means_are_rounded_half_up_to_two_places_by_every_method(
     async with database.snapshot(wait_seconds=5) as snapshot:
         data, _ = await _run(Method.OPTIMIZED, snapshot, Query("models"), AGGREGATIONS["models"], 20)
     assert data == rows
+
+
+async def test_functions_of_one_value_are_put_in_place_of_their_calls(
+    owner: Connection, live: Gateway
+) -> None:
+    calls = (
+        "chat_stats_bucket(created_at), chat_stats_day(created_at), chat_stats_slot(created_at), "
+        "chat_stats_interval_start('1d', created_at, 'UTC'), chat_stats_is_success(concat(status)), "
+        "chat_stats_bin(processing_time_ms), chat_stats_bin_value(id::smallint), "
+        "chat_stats_saturate(cost_usd), chat_stats_mean(cost_usd, id), chat_stats_month(created_at::date), "
+        "chat_stats_bucket_at(created_at::date, id::smallint)"
+    )
+    plan = await owner.fetch(f"EXPLAIN (VERBOSE, COSTS off) SELECT {calls} FROM chat_completion_requests")
+    assert [line[0] for line in plan if "chat_stats_" in line[0]] == []
+
+
+async def test_a_padded_status_counts_as_without_its_blanks(owner: Connection, live: Gateway) -> None:
+    for status in ("'ok'", "'Succeeded'::char(20)"):
+        assert await owner.fetchval(f"SELECT chat_stats_is_success(concat({status}))")
+    for status in ("NULL::text", "'failed'::char(20)", "''"):
+        assert not await owner.fetchval(f"SELECT chat_stats_is_success(concat({status}))")
