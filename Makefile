@@ -11,10 +11,9 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-# One pass over SQL and HTTP: the functions, each method, the routes, the way of a hit and of a refresh.
-QUICK = tests/unit tests/sql/test_functions.py tests/sql/test_methods_agree.py tests/sql/test_requests.py \
-	tests/rollup/test_timeseries.py tests/integration/test_http.py tests/integration/test_fast_path.py \
-	tests/integration/test_refresh.py
+# One pass over SQL and HTTP: the functions, single requests, the routes, the path of a hit and of a refresh.
+QUICK = tests/unit tests/sql/test_functions.py tests/sql/test_requests.py tests/integration/test_http.py \
+	tests/integration/test_fast_path.py tests/integration/test_refresh.py
 
 .PHONY: demo quick quick-stop test test-long screenshots docs check format bench bench-rollup bench-serve bench-explorer clean
 

@@ -4,10 +4,12 @@ python -m tests.kept_servers stop     end them, and delete their folder
 """
 
 import asyncio
+import atexit
 import os
 import shutil
 import signal
 import sys
+import warnings
 from contextlib import suppress
 from pathlib import Path
 
@@ -30,8 +32,9 @@ FOLDER = Path(__file__).parents[1] / ".quick"
 #: Seconds within which a server that runs says so.
 CONNECT_SECONDS = 5
 
-#: Held to the end of this process: a process object that is dropped warns that its process still runs.
+#: Held to the end of this process, and dropped in silence then: Python warns that their processes still run.
 _started: list[PostgresServer | RedisServer] = []
+atexit.register(warnings.simplefilter, "ignore", ResourceWarning)
 
 
 def wanted() -> bool:
