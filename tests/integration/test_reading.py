@@ -198,7 +198,7 @@ async def hold_counts(gateway: asyncpg.Connection) -> None:
         ) LANGUAGE plpgsql AS $$
         BEGIN
             PERFORM pg_advisory_xact_lock_shared(42);
-            RETURN QUERY SELECT * FROM counts_at_once(p_start, p_end);
+            RETURN QUERY SELECT * FROM public.counts_at_once(p_start, p_end);
         END $$
     """)
     await gateway.execute("SELECT pg_advisory_lock(42)")

@@ -31,7 +31,7 @@ async def test_a_role_that_may_write_our_tables_is_named_with_the_statement_that
     await gateway.execute(f"GRANT {privilege} ON chat_stats_deltas, chat_stats_purged TO pg_monitor")
     found = await look(as_reader)
     said, statement = found.rights.split("; run: ")
-    assert said == f"pg_monitor has {privilege} on chat_stats_deltas, chat_stats_purged"
+    assert said == f"pg_monitor has {privilege} on public.chat_stats_deltas, public.chat_stats_purged"
     assert not found.healthy
     await gateway.execute(statement)
     assert (await look(as_reader)).rights == "ok"
@@ -45,10 +45,10 @@ async def test_a_grant_on_columns_or_to_public_is_named_too(
         "GRANT UPDATE (ready) ON chat_stats_rollup_state TO pg_monitor"
     )
     assert (await look(as_reader)).rights == (
-        "PUBLIC has SELECT on chat_stats_rollup_days; "
-        "run: REVOKE ALL ON chat_stats_rollup_days FROM PUBLIC; "
-        "pg_monitor has UPDATE on chat_stats_rollup_state; "
-        "run: REVOKE ALL ON chat_stats_rollup_state FROM pg_monitor"
+        "PUBLIC has SELECT on public.chat_stats_rollup_days; "
+        "run: REVOKE ALL ON public.chat_stats_rollup_days FROM PUBLIC; "
+        "pg_monitor has UPDATE on public.chat_stats_rollup_state; "
+        "run: REVOKE ALL ON public.chat_stats_rollup_state FROM pg_monitor"
     )
 
 
@@ -67,7 +67,7 @@ async def test_it_says_when_our_own_tables_hide_rows(
     await gateway.execute("ALTER TABLE chat_stats_rollup_days ENABLE ROW LEVEL SECURITY")
     found = await look(as_reader)
     assert found.row_security.startswith(
-        "row level security hides rows of chat_stats_rollup_days from the role reader_of_"
+        "row level security hides rows of public.chat_stats_rollup_days from the role reader_of_"
     )
     assert not found.healthy
     assert (found.database, set(found.functions.values())) == ("ok", {"ok"})
@@ -101,7 +101,7 @@ async def test_it_finds_overloads_and_migrate_mends_them(
 ) -> None:
     await gateway.execute(f"CREATE FUNCTION {signature} RETURNS int LANGUAGE sql AS 'SELECT 1'")
     found = await look(settings)
-    assert found.functions[name] == f"there is also {signature}; run: chat-stats migrate"
+    assert found.functions[name] == f"there is also public.{signature}; run: chat-stats migrate"
     assert not found.healthy
     await run_migrations(settings.database_url.get_secret_value())
     assert not has_trouble(await look(settings))

@@ -190,7 +190,7 @@ async def test_a_reader_is_granted_what_a_later_version_adds(
     granted = await rights_of(owner, reading_role.name)
     assert {"chat_stats_bucket", "get_chat_request_summary", "chat_stats_purged"} < granted
     await owner.execute(
-        "DROP FUNCTION get_chat_request_summary, chat_stats_bucket; DROP TABLE chat_stats_purged"
+        "DROP FUNCTION get_chat_request_summary, chat_stats_bucket CASCADE; DROP TABLE chat_stats_purged"
     )
     await run_migrations(live.url)
     assert await rights_of(owner, reading_role.name) == granted
