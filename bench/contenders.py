@@ -15,11 +15,11 @@ import orjson
 
 from bench.measure import Cost, measured
 from bench.servers import settings_for
-from service.aggregations import MODELS, Query
-from service.compute import _run
-from service.database import SPARE_CONNECTIONS, Database
-from service.methods import Method
-from service.rows import Row
+from service.catalogue.aggregations import MODELS, Query
+from service.catalogue.rows import Row
+from service.compute.ladder import _run
+from service.compute.methods import Method
+from service.database.pool import SPARE_CONNECTIONS, Database
 
 #: Rows that a hosted Postgres' REST interface returns at a time, unless told otherwise.
 PAGE_ROWS = 1_000

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from service.migrations import migrate
+from service.database.migrations import migrate
 from service.settings import Settings
 
 #: Rows of one INSERT: long statements are slow to give up and hard to follow.

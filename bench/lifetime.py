@@ -11,8 +11,8 @@ import psutil
 
 from bench.measure import MEGABYTE
 from bench.wrk import put_under_load
+from service.catalogue.timerange import WINDOWS
 from service.settings import PREFIX
-from service.timerange import WINDOWS
 from worker.local_servers import free_port
 
 BASE = "/api/monitoring/chat-requests"

@@ -30,11 +30,11 @@ from bench.dataset import Shape, describe, fill
 from bench.plot import plot_times
 from bench.servers import create_database, drop_database, own_servers, settings_for
 from bench.writes import CLIENTS, COPIED_ROWS, Writes, measure_writes
+from service.catalogue.timerange import WINDOWS
 from service.rollup.connection import TABLE
 from service.rollup.state import ROLLUP_TABLES
 from service.rollup.upkeep import open_rollup
 from service.settings import Settings
-from service.timerange import WINDOWS
 
 #: Deltas of the measured fold: single-row INSERTs, the kind that costs a fold the most per request.
 FOLDED_DELTAS = 250_000

@@ -10,25 +10,27 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service import VERSION, problems
-from service.cache import Cache, connect
-from service.clock import Clock
-from service.database import Database
-from service.document import complete
-from service.envelope import Envelope
+from service import VERSION
+from service.cache.store import Cache, connect
+from service.database.clock import Clock
+from service.database.pool import Database
 from service.explorer.download import DOWNLOADS_PER_EXPORT, Downloads
 from service.explorer.explorer import Explorer
-from service.fast_path import FastPath
+from service.health import Vitals
+from service.http import problems
+from service.http.access_log import Access
+from service.http.envelope import Envelope
+from service.http.fast_path import FastPath
+from service.http.openapi import complete
+from service.http.rate_limit import RateLimiter, Work
 from service.observability import tracing
-from service.observability.access import Access
 from service.observability.logs import configure_logging
 from service.observability.metrics import LOCAL_CACHE_ENTRIES, gauge
 from service.observability.request_id import RequestId
 from service.observability.shared_counts import SharedCounts
-from service.observability.vitals import Vitals
 from service.queue import Queue
-from service.rate_limit import RateLimiter, Work
-from service.routes import documentation, health, metrics, pages, refresh, requests, stats
+from service.routes import documentation, health, metrics, pages, refresh, stats
+from service.routes import explorer as requests
 from service.settings import Settings, load_settings
 from service.stats import Stats
 

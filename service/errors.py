@@ -18,8 +18,8 @@
         ├── QueueUnavailable                     the refresh queue's Redis does not answer
         └── RefreshRunning                       another refresh of the same cache is under way
 
-`service.app` turns them into problem+json, `worker.cli` into an exit code. Redis trouble while reading or
-writing the cache is not among them: it is a miss (`service.cache`).
+`service.app` turns them into problem+json, `worker.cli.app` into an exit code. Redis trouble while reading or
+writing the cache is not among them: it is a miss (`service.cache.store`).
 """
 
 

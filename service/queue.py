@@ -15,8 +15,8 @@ from arq.connections import ArqRedis
 from arq.jobs import Job, ResultNotFound, SerializationError
 from redis.asyncio import BlockingConnectionPool
 
+from service.cache.errors import TROUBLE, trouble_of
 from service.errors import ChatStatsError, QueueUnavailable
-from service.redis_outages import TROUBLE, trouble_of
 from service.settings import Settings
 
 REFRESH_JOB = "refresh"

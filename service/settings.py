@@ -9,9 +9,9 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from service import addresses
+from service import url_checks
+from service.catalogue.timerange import parse_window
 from service.errors import InvalidParameter, SettingsError
-from service.timerange import parse_window
 
 PREFIX = "CHAT_STATS_"
 
@@ -159,7 +159,7 @@ class Settings(BaseSettings):
 
     @property
     def computation_seconds(self) -> float:
-        """Longest that a live computation takes (`service.compute`).
+        """Longest that a live computation takes (`service.compute.ladder`).
 
         The methods' time-outs add up to half of that, but the last one runs many short statements.
         """
@@ -201,26 +201,26 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _postgres(cls, value: SecretStr) -> SecretStr:
-        addresses.check_postgres_url(value.get_secret_value())
+        url_checks.check_postgres_url(value.get_secret_value())
         return value
 
     @field_validator("redis_url", "queue_redis_url")
     @classmethod
     def _redis(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
-            addresses.check_redis_url(value.get_secret_value())
+            url_checks.check_redis_url(value.get_secret_value())
         return value
 
     @field_validator("trusted_proxies")
     @classmethod
     def _known_proxies(cls, value: str) -> str:
-        addresses.check_proxies(value)
+        url_checks.check_proxies(value)
         return value
 
     @field_validator("cors_origins")
     @classmethod
     def _known_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        addresses.check_origins(value)
+        url_checks.check_origins(value)
         return value
 
     @field_validator("metrics_folder")

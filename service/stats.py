@@ -3,8 +3,8 @@
 read     local copy -> Redis -> (absent) one computation, for which everybody who asks waits; not for long
                                 where a copy is known
                              -> (too old) served as stale, one computation in the background
-         one over all processes (`service.single_flight`), and no wait for a Redis that hangs
-         where a copy is known (`service.look_up`)
+         one over all processes (`service.cache.single_flight`), and no wait for a Redis that hangs
+         where a copy is known (`service.cache.look_up`)
 refresh  one database snapshot -> every aggregation x window -> one generation in Redis
 """
 
@@ -16,11 +16,21 @@ from datetime import datetime
 
 import orjson
 
-from service.aggregations import AGGREGATIONS, MODEL, MODELS, Query, Totals, narrowed
-from service.cache import Cache, Stored
-from service.compute import Computed, compute
-from service.database import Database
-from service.entry import Entry
+from service.cache.entry import Entry
+from service.cache.freshness import CacheState, Freshness
+from service.cache.local_cache import LocalCache
+from service.cache.look_up import LookUps
+from service.cache.publication import Publication
+from service.cache.refresh_report import Refreshed, RefreshReport, new_generation
+from service.cache.single_flight import Admit, SingleFlight
+from service.cache.store import Cache, Stored
+from service.catalogue.aggregations import AGGREGATIONS, MODEL, MODELS, Query, Totals, narrowed
+from service.catalogue.rows import Data
+from service.catalogue.timerange import TimeRange
+from service.compute.ladder import Computed, compute
+from service.compute.usage import catalogue, provider_ids
+from service.database.pool import Database
+from service.database.snapshot import Snapshot
 from service.errors import (
     ComputationTimedOut,
     InvalidParameter,
@@ -29,18 +39,8 @@ from service.errors import (
     TooManyRequests,
     Unavailable,
 )
-from service.freshness import CacheState, Freshness
-from service.local_cache import LocalCache
-from service.look_up import LookUps
 from service.observability import tracing
-from service.publication import Publication
-from service.refresh_report import Refreshed, RefreshReport, new_generation
-from service.rows import Data
 from service.settings import Settings
-from service.single_flight import Admit, SingleFlight
-from service.snapshot import Snapshot
-from service.timerange import TimeRange
-from service.usage import catalogue, provider_ids
 
 #: Seconds of waiting for a computation after which it is looked whether the database still answers.
 PROBE_SECONDS = 0.7

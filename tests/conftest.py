@@ -14,7 +14,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from service.migrations import migrate
+from service.database.migrations import migrate
 from service.settings import Settings
 from tests import kept_servers
 from tests.tools import SECOND_POSTGRES, need

@@ -17,8 +17,9 @@ from arq.constants import in_progress_key_prefix
 from arq.cron import CronJob, cron
 from arq.worker import Worker, func, get_kwargs
 
-from service.cache import Cache, connect
-from service.database import Database
+from service.cache.errors import TROUBLE, trouble_of
+from service.cache.store import Cache, connect
+from service.database.pool import Database
 from service.errors import ChatStatsError, SettingsError
 from service.observability import metrics
 from service.observability.exposition import serve_counts
@@ -31,7 +32,6 @@ from service.queue import (
     serialize,
     waiting_key,
 )
-from service.redis_outages import TROUBLE, trouble_of
 from service.settings import PREFIX, Settings, load_settings
 from service.stats import Stats
 from worker import tasks

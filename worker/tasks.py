@@ -8,9 +8,9 @@ from typing import Any
 
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
+from service.cache.refresh_report import RefreshReport
 from service.errors import ChatStatsError, Unavailable
 from service.observability import metrics
-from service.refresh_report import RefreshReport
 from service.rollup.upkeep import open_rollup
 from service.settings import Settings
 from service.stats import Stats

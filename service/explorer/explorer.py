@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from service import queries
-from service.database import Database
+from service.cache.freshness import CacheState
+from service.database import queries
+from service.database.pool import Database
 from service.errors import ComputationTimedOut, SchemaError, Unavailable
 from service.explorer import plot
 from service.explorer.exports import JSON, Format, encode, encoder
 from service.explorer.query import NESTED_FIELDS, Filters, RequestQuery, encode_cursor
 from service.explorer.reading import BATCH_ROWS, Reading, fetch
 from service.explorer.requests import Requests
-from service.freshness import CacheState
 from service.settings import Settings
 
 #: Pages of more rows than this are exports: they take long, and wait for each other instead of for the rest.

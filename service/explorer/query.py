@@ -12,9 +12,9 @@ from uuid import UUID
 
 import orjson
 
-from service.aggregations import parse_id
+from service.catalogue.aggregations import parse_id
+from service.catalogue.timerange import TimeRange
 from service.errors import InvalidParameter
-from service.timerange import TimeRange
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 100_000

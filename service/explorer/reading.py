@@ -9,11 +9,11 @@ from uuid import UUID
 import asyncpg
 import orjson
 
-from service import queries
+from service.database import queries
+from service.database.errors import not_permitted
+from service.database.snapshot import Snapshot
 from service.errors import ComputationTimedOut, InvalidParameter, SchemaError
 from service.explorer.query import MODEL_COLUMNS, Filters, Position, wrong_cursor
-from service.outages import not_permitted
-from service.snapshot import Snapshot
 
 #: Rows of the first batch, which is to come soon, and of the later ones; fewer when rows are long.
 FIRST_BATCH_ROWS = 100

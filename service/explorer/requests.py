@@ -16,7 +16,8 @@ from typing import Any
 
 import asyncpg
 
-from service import queries
+from service.database import queries
+from service.database.snapshot import Snapshot
 from service.errors import ComputationTimedOut, InvalidParameter
 from service.explorer.query import (
     NESTED,
@@ -28,7 +29,6 @@ from service.explorer.query import (
     row_columns,
 )
 from service.explorer.reading import Model, Reading, fetch, model_of
-from service.snapshot import Snapshot
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from service.schemas import Id, Provider, Schema
+from service.catalogue.schemas import Id, Provider, Schema
 
 
 class RequestModel(Schema):

@@ -3,7 +3,7 @@
 Counting must cost next to nothing where an answer does (prometheus_client's own counter and histogram take a
 microsecond, three when processes share them), so counts are plain dictionaries here. `exposition` makes
 Prometheus' text of them when somebody asks, `shared_counts` adds up those of several processes. What is
-looked at only then (ages, what is reachable) comes from `vitals`.
+looked at only then (ages, what is reachable) comes from `service.health`.
 """
 
 import functools

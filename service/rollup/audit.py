@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
-from service import queries
+from service.database import queries
 from service.rollup.connection import UpkeepConnection
 from service.rollup.partitions import keep_detached
 

@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 import asyncpg
 
-from service.database import LOCK_CLASS
+from service.database.errors import not_permitted, outage
+from service.database.names import Names, begin
+from service.database.pool import LOCK_CLASS
 from service.errors import DatabaseBusy, DatabaseUnavailable, RowsHidden, SchemaError
-from service.names import Names, begin
-from service.outages import not_permitted, outage
 
 #: The table that the rollup sums up, and as statements name it.
 TABLE = "chat_completion_requests"

@@ -16,7 +16,7 @@ from typing import Any
 import asyncpg
 import orjson
 
-from service import queries
+from service.database import queries
 from service.errors import DatabaseBusy, InvalidParameter, SchemaError
 from service.rollup.connection import ERRORS, REQUESTS, TABLE, UpkeepConnection, translated
 from service.rollup.partitions import keep_detached

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import asyncpg
 
-from service import queries
+from service.database import queries
 from service.errors import SchemaError
 from service.rollup.connection import TABLE, UpkeepConnection
 from service.rollup.triggers import TRIGGERS

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import asyncpg
 
-from service import queries
+from service.database import queries
 from service.errors import DatabaseBusy, SchemaError
 from service.rollup.connection import ERRORS, TABLE, UpkeepConnection, translated
 

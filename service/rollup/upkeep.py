@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import asyncpg
 
-from service import queries
-from service.database import LOCK_CLASS, connect
+from service.database import queries
+from service.database.pool import LOCK_CLASS, connect
 from service.errors import DatabaseBusy, DatabaseUnavailable, SchemaError
 from service.rollup.audit import audit
 from service.rollup.connection import ERRORS, FOLD_LOCK, UpkeepConnection

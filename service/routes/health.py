@@ -6,9 +6,9 @@ from dataclasses import asdict
 
 from fastapi import APIRouter, Request, Response
 
-from service import schemas
+from service.cache.publication import Publication
+from service.catalogue import schemas
 from service.errors import ChatStatsError, Unavailable
-from service.publication import Publication
 from service.settings import Settings
 
 #: Seconds for which one look at everything answers all who ask.

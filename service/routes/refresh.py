@@ -4,11 +4,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from service import schemas
-from service.aggregations import AGGREGATIONS
-from service.auth import check_admin_token
+from service.catalogue import schemas
+from service.catalogue.aggregations import AGGREGATIONS
+from service.catalogue.timerange import WINDOWS, parse_window
 from service.errors import InvalidParameter, RefreshRunning, Unavailable
-from service.timerange import WINDOWS, parse_window
+from service.http.auth import check_admin_token
 
 #: Longest time in seconds that `wait=true` holds a request.
 WAIT_SECONDS = 60.0

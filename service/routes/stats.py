@@ -5,15 +5,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
-from service import aggregations, schemas
-from service.aggregations import AGGREGATIONS, Aggregation
-from service.auth import check_read_key
-from service.fast_path import FAILURE
-from service.observability.access import ANSWER
-from service.rate_limit import Work, count_request
-from service.routes import parameters
-from service.timerange import WINDOWS, TimeRange, parse_time_range
-from service.timeseries import (
+from service.catalogue import aggregations, schemas
+from service.catalogue.aggregations import AGGREGATIONS, Aggregation
+from service.catalogue.timerange import WINDOWS, TimeRange, parse_time_range
+from service.catalogue.timeseries import (
     BUCKETS,
     DEFAULT_SERIES,
     GROUPINGS,
@@ -23,6 +18,11 @@ from service.timeseries import (
     check_bounds,
     parse_series,
 )
+from service.http.access_log import ANSWER
+from service.http.auth import check_read_key
+from service.http.fast_path import FAILURE
+from service.http.rate_limit import Work, count_request
+from service.routes import parameters
 
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     304: {"description": "The numbers are still those of the ETag in If-None-Match."},

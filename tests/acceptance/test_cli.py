@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 
 from tests.processes import chat_stats, environment, running, serving, until
-from worker import status as worker_status
+from worker.cli import status as worker_status
 from worker.local_servers import RedisServer
 
 

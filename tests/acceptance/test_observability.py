@@ -106,12 +106,12 @@ def test_every_line_of_the_service_is_json_when_asked_for(tmp_path: Path) -> Non
     with serving(env, tmp_path / "log") as (client, process):
         client.get("counts", headers={"X-Request-ID": "from-outside"})
     lines = [json.loads(line) for line in process.output().splitlines()]
-    assert {"uvicorn.error", "service.observability.access"} <= {line["logger"] for line in lines}
+    assert {"uvicorn.error", "service.http.access_log"} <= {line["logger"] for line in lines}
     assert not any("color_message" in line for line in lines)
     (line,) = [
         line
         for line in lines
-        if line["logger"] == "service.observability.access" and line.get("request_id") == "from-outside"
+        if line["logger"] == "service.http.access_log" and line.get("request_id") == "from-outside"
     ]
     assert (line["status"], line["target"]) == (503, "/api/monitoring/chat-requests/counts")
 

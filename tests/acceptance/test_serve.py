@@ -20,12 +20,12 @@ def test_it_loads_nothing_that_other_commands_alone_need() -> None:
     others = (
         "worker.main",
         "worker.tasks",
-        "worker.status",
-        "worker.tables",
+        "worker.cli.status",
+        "worker.cli.tables",
         "worker.importer.load",
         "tenacity",
     )
-    code = "import sys, worker.cli, worker.serve, service.app; print(*sys.modules)"
+    code = "import sys, worker.cli.app, service.http.server, service.app; print(*sys.modules)"
     ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert not set(others) & set(ran.stdout.split())
 

@@ -10,12 +10,12 @@ import typer
 import yaml
 
 from service.app import create_app
-from service.migrations import SQL
+from service.database.migrations import SQL
 from service.observability.metrics import METRICS
 from service.rollup import audit
 from service.settings import PREFIX, Settings
 from tests.docs.documents import DOCUMENTS, ROOT, sections, text
-from worker.cli import app
+from worker.cli.app import app
 
 DOCS = ROOT / "docs"
 OPENAPI = create_app(Settings(database_url="postgresql://x@localhost/x", _env_file=None)).openapi()

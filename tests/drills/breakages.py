@@ -11,7 +11,7 @@ from threading import Event, Thread
 
 import redis
 
-from service.entry import decode, decode_generation, encode
+from service.cache.entry import decode, decode_generation, encode
 from tests.drills.world import World
 from worker.local_servers import ServerError
 

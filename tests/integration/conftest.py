@@ -12,9 +12,9 @@ from asgi_lifespan import LifespanManager
 from pydantic import SecretStr
 
 from service.app import create_app
-from service.cache import Cache, connect
-from service.database import Database
-from service.refresh_report import RefreshReport
+from service.cache.refresh_report import RefreshReport
+from service.cache.store import Cache, connect
+from service.database.pool import Database
 from service.settings import Settings
 from service.stats import Stats
 from tests.conftest import SettingsFactory

@@ -13,7 +13,7 @@ import pytest
 from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
-from service.fast_path import LONGEST_QUERY_STRING, RENDERED_SECONDS
+from service.http.fast_path import LONGEST_QUERY_STRING, RENDERED_SECONDS
 from service.settings import Settings
 from tests.conftest import SettingsFactory
 from tests.integration.conftest import OpenClient
@@ -258,7 +258,7 @@ async def test_what_is_learned_is_bounded(
     gateway: asyncpg.Connection,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("service.fast_path.CAPACITY", 5)
+    monkeypatch.setattr("service.http.fast_path.CAPACITY", 5)
     client = await client_of(settings_with(local_cache_seconds=60))
     targets = app_of(client).state.fast_path._targets
     await client.get(f"{BASE}/counts?x={'y' * LONGEST_QUERY_STRING}")

@@ -9,8 +9,8 @@ import asyncpg
 import httpx
 import pytest
 
-from service.aggregations import AGGREGATIONS
-from service.database import Database
+from service.catalogue.aggregations import AGGREGATIONS
+from service.database.pool import Database
 from service.rollup.retention import Retention
 from service.rollup.upkeep import Rollup
 from tests.conftest import SettingsFactory, make_settings

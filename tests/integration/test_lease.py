@@ -10,10 +10,11 @@ from pathlib import Path
 import orjson
 import pytest
 
-from service import lease as leases
-from service.cache import Cache, Stored, connect
-from service.clock import Clock
-from service.entry import Entry
+from service.cache import lease as leases
+from service.cache.entry import Entry
+from service.cache.lease import Leases, Look
+from service.cache.store import Cache, Stored, connect
+from service.database.clock import Clock
 from service.errors import (
     ChatStatsError,
     DatabaseBusy,
@@ -22,7 +23,6 @@ from service.errors import (
     Unavailable,
     error_named,
 )
-from service.lease import Leases, Look
 from tests.conftest import make_settings
 from worker.local_servers import RedisServer, redis_server
 

@@ -76,7 +76,11 @@ async def test_what_is_logged_in_the_course_of_a_request_has_its_id(
     await gateway.execute("DROP FUNCTION get_model_request_counts CASCADE")
     await client.get("/chat-requests/counts", headers={"X-Request-ID": "slow-one"})
     (line,) = [line for line in lines(log) if "fallback_optimized" in line["message"]]
-    assert (line["request_id"], line["level"], line["logger"]) == ("slow-one", "WARNING", "service.methods")
+    assert (line["request_id"], line["level"], line["logger"]) == (
+        "slow-one",
+        "WARNING",
+        "service.compute.methods",
+    )
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+\+00:00|.*Z", line["time"])
 
 
@@ -84,10 +88,10 @@ async def test_the_access_log_is_off_unless_it_is_asked_for(
     client_of: OpenClient, settings_with: SettingsFactory, log: io.StringIO, gateway: asyncpg.Connection
 ) -> None:
     await (await client_of(settings_with())).get("/chat-requests/counts")
-    assert not [line for line in lines(log) if line["logger"] == "service.observability.access"]
+    assert not [line for line in lines(log) if line["logger"] == "service.http.access_log"]
     client = await client_of(settings_with(access_log=True))
     await client.get("/chat-requests/models?window=24h", headers={"X-Request-ID": "one"})
-    (line,) = [line for line in lines(log) if line["logger"] == "service.observability.access"]
+    (line,) = [line for line in lines(log) if line["logger"] == "service.http.access_log"]
     assert line["duration_ms"] > 0
     assert {name: line[name] for name in ("http_method", "target", "status", "cache", "method")} == {
         "http_method": "GET",

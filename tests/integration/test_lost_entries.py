@@ -9,10 +9,10 @@ from collections.abc import Awaitable, Callable
 import asyncpg
 import pytest
 
-from service.aggregations import Query
-from service.database import Database
+from service.cache.freshness import CacheState
+from service.catalogue.aggregations import Query
+from service.database.pool import Database
 from service.errors import DatabaseUnavailable
-from service.freshness import CacheState
 from tests.integration.conftest import Flow, OpenFlow
 
 COUNTS = Query("counts")

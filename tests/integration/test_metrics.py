@@ -7,7 +7,7 @@ import httpx
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics_families
 
-from service.observability import vitals
+from service import health
 from service.observability.metrics import METRICS
 from service.rollup.upkeep import open_rollup
 from service.settings import Settings
@@ -25,7 +25,7 @@ def grown(before: Scrape, after: Scrape, name: str, **labels: str) -> float:
 
 @pytest.fixture(autouse=True)
 def _look_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vitals, "SHARED_SECONDS", 0.0)
+    monkeypatch.setattr(health, "SHARED_SECONDS", 0.0)
 
 
 async def test_each_answer_is_counted_by_endpoint_cache_state_method_and_status(
@@ -165,7 +165,7 @@ async def test_the_rollup_shows_its_state_its_deltas_and_its_drift(
 async def test_scrapes_share_one_look(
     client: httpx.AsyncClient, flow: Flow, gateway: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vitals, "SHARED_SECONDS", 60.0)
+    monkeypatch.setattr(health, "SHARED_SECONDS", 60.0)
     first = await scrape(client)
     await flow.stats.refresh()
     assert (await scrape(client)).value("generation_age_seconds") is None

@@ -8,12 +8,12 @@ import asyncpg
 import pytest
 from redis.asyncio import Redis
 
-from service.aggregations import Query
-from service.cache import Cache
-from service.database import Database
-from service.entry import Entry, encode
+from service.cache.entry import Entry, encode
+from service.cache.freshness import CacheState
+from service.cache.store import Cache
+from service.catalogue.aggregations import Query
+from service.database.pool import Database
 from service.errors import DatabaseUnavailable
-from service.freshness import CacheState
 from tests.conftest import SettingsFactory
 from tests.integration.conftest import Flow, OpenFlow
 

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 import pytest
 from redis.asyncio import Redis
 
-from service.cache import Cache
-from service.clock import Clock
-from service.entry import Entry
-from service.on_demand import OVERHEAD_BYTES
+from service.cache.entry import Entry
+from service.cache.on_demand import OVERHEAD_BYTES
+from service.cache.store import Cache
+from service.database.clock import Clock
 from tests.conftest import SettingsFactory
 from worker.local_servers import RedisServer
 

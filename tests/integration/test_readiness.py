@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 from redis.asyncio import Redis
 
-from service.aggregations import Query
+from service.catalogue.aggregations import Query
 from service.settings import Settings
 from tests.integration.conftest import OpenClient, OpenFlow
 from worker.local_servers import RedisServer

@@ -10,8 +10,10 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from service.aggregations import Query
-from service.entry import encode
+from service.cache.entry import encode
+from service.cache.freshness import CacheState
+from service.catalogue.aggregations import Query
+from service.catalogue.timerange import TimeRange
 from service.errors import (
     CacheUnavailable,
     DatabaseUnavailable,
@@ -20,9 +22,7 @@ from service.errors import (
     StillComputing,
     Unavailable,
 )
-from service.freshness import CacheState
 from service.stats import PROBE_SECONDS, Stats
-from service.timerange import TimeRange
 from tests.conftest import SettingsFactory, make_settings
 from tests.integration.conftest import Flow, OpenClient, OpenFlow
 from worker.local_servers import RedisServer, redis_server

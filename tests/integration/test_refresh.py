@@ -7,11 +7,11 @@ import asyncpg
 import orjson
 import pytest
 
-from service.aggregations import Query
+from service.cache.freshness import CacheState
+from service.cache.publication import Publication
+from service.catalogue.aggregations import Query
+from service.catalogue.timerange import TimeRange
 from service.errors import NotFound, RefreshRunning
-from service.freshness import CacheState
-from service.publication import Publication
-from service.timerange import TimeRange
 from tests.conftest import SettingsFactory
 from tests.integration.conftest import Flow, OpenFlow
 from worker import tasks

@@ -5,8 +5,8 @@ import pytest
 
 from service.settings import Settings
 from tests.conftest import run_migrations
-from worker import status
-from worker.status import Status
+from worker.cli import status
+from worker.cli.status import Status
 
 pytestmark = pytest.mark.every_postgres
 

@@ -5,8 +5,8 @@ import math
 
 import pytest
 
-from service import queries
-from service.database import LOCK_CLASS
+from service.database import queries
+from service.database.pool import LOCK_CLASS
 from service.errors import DatabaseUnavailable, SchemaError
 from service.rollup import audit as auditing
 from service.rollup.audit import BEGINNING, END

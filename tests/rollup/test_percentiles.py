@@ -8,8 +8,8 @@ from random import Random
 import asyncpg
 import pytest
 
-from service import queries
-from service.names import Names
+from service.database import queries
+from service.database.names import Names
 from service.rollup.upkeep import Rollup
 from tests.rollup.conftest import ignored
 

@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from service.aggregations import AGGREGATIONS, Query
-from service.compute import _run
-from service.database import Database
+from service.catalogue.aggregations import AGGREGATIONS, Query
+from service.catalogue.timerange import TimeRange
+from service.compute.ladder import _run
+from service.compute.methods import Method
+from service.database.pool import Database
 from service.errors import InvalidParameter, SchemaError
-from service.methods import Method
 from service.rollup import retention
 from service.rollup.retention import Retention
 from service.rollup.upkeep import Rollup
 from service.settings import Settings
-from service.timerange import TimeRange
 from tests.conftest import Connection
 from tests.processes import chat_stats
 from tests.rollup.conftest import ignored

@@ -7,8 +7,8 @@ from zoneinfo import ZoneInfo
 import asyncpg
 import pytest
 
-from service import queries
-from service.names import Names
+from service.database import queries
+from service.database.names import Names
 from service.rollup.upkeep import Rollup
 
 pytestmark = pytest.mark.every_postgres

@@ -9,9 +9,9 @@ from itertools import count
 import asyncpg
 import pytest
 
-from service.aggregations import Query
-from service.compute import Computed, compute
-from service.database import Database
+from service.catalogue.aggregations import Query
+from service.compute.ladder import Computed, compute
+from service.database.pool import Database
 from service.settings import Settings
 from tests.conftest import run_migrations
 from tests.sql import sample

@@ -6,10 +6,10 @@ from typing import Any
 import asyncpg
 import pytest
 
-from service.aggregations import AGGREGATIONS, Query
-from service.compute import _run
-from service.database import Database
-from service.methods import Method
+from service.catalogue.aggregations import AGGREGATIONS, Query
+from service.compute.ladder import _run
+from service.compute.methods import Method
+from service.database.pool import Database
 from tests.sql import sample
 from tests.sql.calls import FUNCTIONS, NARROWED, rows_of
 from tests.sql.conftest import Gateway

@@ -7,14 +7,13 @@ import asyncpg
 import orjson
 import pytest
 
-from service import compute as ladder
-from service import percentiles, usage
-from service.aggregations import AGGREGATIONS, Query
-from service.compute import Computed, compute
-from service.database import Database
-from service.methods import Method, MethodLog
-from service.rows import PERCENTILE_FIELDS, TOKEN_AND_TIME_FIELDS
-from service.snapshot import Snapshot
+from service.catalogue.aggregations import AGGREGATIONS, Query
+from service.catalogue.rows import PERCENTILE_FIELDS, TOKEN_AND_TIME_FIELDS
+from service.compute import ladder, percentiles, usage
+from service.compute.ladder import Computed, compute
+from service.compute.methods import Method, MethodLog
+from service.database.pool import Database
+from service.database.snapshot import Snapshot
 from tests.sql import sample
 from tests.sql.conftest import Ask, BuildGateway, Gateway, Role
 from tests.sql.schemas import PLAIN

@@ -8,16 +8,16 @@ from typing import Any
 import orjson
 import pytest
 
-from service.aggregations import AGGREGATIONS, Query
-from service.compute import _run
-from service.database import Database
+from service.catalogue.aggregations import AGGREGATIONS, Query
+from service.catalogue.rows import COST_FIELDS, SUCCESS_FIELDS, TOKEN_AND_TIME_FIELDS
+from service.catalogue.timerange import TimeRange
+from service.catalogue.timeseries import Series
+from service.compute.ladder import _run
+from service.compute.methods import Method
+from service.compute.percentiles import with_percentiles
+from service.database.pool import Database
+from service.database.snapshot import Snapshot
 from service.errors import NotFound
-from service.methods import Method
-from service.percentiles import with_percentiles
-from service.rows import COST_FIELDS, SUCCESS_FIELDS, TOKEN_AND_TIME_FIELDS
-from service.snapshot import Snapshot
-from service.timerange import TimeRange
-from service.timeseries import Series
 from tests.sql import sample
 from tests.sql.conftest import MigratedGateway
 from tests.sql.sample import END, MICROSECOND, START, Row

@@ -6,8 +6,8 @@ from typing import Any
 import asyncpg
 import pytest
 
+from service.database.migrations import files, migrate
 from service.errors import DatabaseUnavailable, SchemaError
-from service.migrations import files, migrate
 from service.settings import Settings
 from tests.conftest import run_migrations
 from tests.sql import sample

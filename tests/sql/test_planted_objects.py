@@ -6,23 +6,23 @@ from pathlib import Path
 
 import pytest
 
-from service.aggregations import AGGREGATIONS, Query
-from service.compute import _run, _with_bounds
-from service.database import Database
+from service.catalogue.aggregations import AGGREGATIONS, Query
+from service.catalogue.timerange import TimeRange
+from service.catalogue.timeseries import Series
+from service.compute.ladder import _run, _with_bounds
+from service.compute.methods import LADDER, Method
+from service.compute.percentiles import with_percentiles
+from service.database.migrations import SQL
+from service.database.pool import Database
 from service.errors import SchemaError
 from service.explorer.explorer import Explorer
 from service.explorer.exports import FORMATS
 from service.explorer.plot import sample as sample_points
 from service.explorer.query import FLAT_FIELDS, NESTED_FIELDS, Filters, RequestQuery
 from service.explorer.requests import Requests
-from service.methods import LADDER, Method
-from service.migrations import SQL
-from service.percentiles import with_percentiles
 from service.rollup.retention import Retention
 from service.rollup.upkeep import Rollup, open_rollup
 from service.settings import Settings
-from service.timerange import TimeRange
-from service.timeseries import Series
 from tests.conftest import run_migrations
 from tests.sql.conftest import BuildGateway, Gateway, connect
 from tests.sql.planting import Planter, called_names, planter

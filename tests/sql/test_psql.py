@@ -7,7 +7,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from service.migrations import files
+from service.database.migrations import files
 from tests.conftest import run_migrations
 from tests.sql import sample
 from tests.sql.calls import rows_of

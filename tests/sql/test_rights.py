@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import asyncpg
 import pytest
 
-from service.aggregations import Query
-from service.methods import Method
-from service.migrations import files
-from service.timerange import TimeRange
+from service.catalogue.aggregations import Query
+from service.catalogue.timerange import TimeRange
+from service.compute.methods import Method
+from service.database.migrations import files
 from tests.conftest import run_migrations
 from tests.sql import sample
 from tests.sql.calls import rows_of

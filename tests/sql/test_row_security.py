@@ -5,10 +5,10 @@ from collections.abc import Awaitable, Callable
 import asyncpg
 import pytest
 
-from service.aggregations import AGGREGATIONS, Query
-from service.database import Database
+from service.catalogue.aggregations import AGGREGATIONS, Query
+from service.compute.methods import Method
+from service.database.pool import Database
 from service.errors import ChatStatsError, RowsHidden
-from service.methods import Method
 from service.rollup.upkeep import Rollup, open_rollup
 from service.settings import Settings
 from tests.sql import sample

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from service import queries
-from service.aggregations import AGGREGATIONS, Query, parse_id
+from service.catalogue.aggregations import AGGREGATIONS, Query, parse_id
+from service.catalogue.rows import ModelUsage
+from service.catalogue.timerange import TimeRange
+from service.catalogue.timeseries import Series
+from service.database import queries
+from service.database.migrations import SQL
 from service.errors import InvalidParameter
-from service.migrations import SQL
-from service.rows import ModelUsage
-from service.timerange import TimeRange
-from service.timeseries import Series
 
 
 @pytest.mark.parametrize("name", AGGREGATIONS)

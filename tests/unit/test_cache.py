@@ -8,12 +8,12 @@ from datetime import UTC, datetime, timedelta
 import fakeredis
 import pytest
 
-from service.cache import Cache, Stored, connect
-from service.clock import Clock
-from service.entry import VERSION, Entry, Generation, UndecodableEntry, decode, encode
+from service.cache.entry import VERSION, Entry, Generation, UndecodableEntry, decode, encode
+from service.cache.local_cache import LocalCache
+from service.cache.publication import Publication
+from service.cache.store import Cache, Stored, connect
+from service.database.clock import Clock
 from service.errors import CacheUnavailable
-from service.local_cache import LocalCache
-from service.publication import Publication
 from service.settings import Settings
 
 ENTRY = Entry(
@@ -176,7 +176,7 @@ async def test_old_and_new_versions_of_the_format_share_a_redis_and_do_not_see_e
 ) -> None:
     old = Cache(SETTINGS, redis, Clock())
     await Publication(old).publish({"models:all": ENTRY}, generation_of(ENTRY))
-    for module in ("service.cache", "service.entry"):
+    for module in ("service.cache.store", "service.cache.entry"):
         monkeypatch.setattr(f"{module}.VERSION", 3)
     new = Cache(SETTINGS, redis, Clock())
     newer = replace(ENTRY, generation="g2")

@@ -5,7 +5,7 @@ import zlib
 
 import pytest
 
-from service.compression import begin, prefers_gzip
+from service.cache.compression import begin, prefers_gzip
 
 
 @pytest.mark.parametrize("end", [b"", b"}", b',"metadata":{}' * 50, bytes(range(256)) * 255])

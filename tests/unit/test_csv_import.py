@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from service.errors import InvalidParameter, SchemaError
 from worker.importer.fields import Column, converter, find_columns
 from worker.importer.load import slug_of
-from worker.importer.requests import ImportOptions, Requests
+from worker.importer.records import ImportOptions, Requests
 from worker.importer.rows import BadLine, BadLines, CsvFile
 
 HEADER = "created_at,input_tokens,output_tokens,error_message\n"

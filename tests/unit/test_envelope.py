@@ -8,13 +8,13 @@ from typing import Any
 import orjson
 import pytest
 
-from service.clock import Clock
-from service.entry import Entry
-from service.envelope import Envelope, Form, form_of
-from service.freshness import CacheState
+from service.cache.entry import Entry
+from service.cache.freshness import CacheState
+from service.catalogue.timerange import TimeRange
+from service.database.clock import Clock
+from service.http.envelope import Envelope, Form, form_of
 from service.settings import Settings
 from service.stats import Answer
-from service.timerange import TimeRange
 
 ENTRY = Entry(
     body=b'[{"model_id":1}]',

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.catalogue.timerange import TimeRange
 from service.errors import InvalidParameter, NotAcceptable
 from service.explorer.exports import choose_format
 from service.explorer.query import (
@@ -20,7 +21,6 @@ from service.explorer.query import (
     parse_filters,
     parse_number,
 )
-from service.timerange import TimeRange
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 FILTERS = Filters(TimeRange("24h"), model_name="gpt", status="failed")

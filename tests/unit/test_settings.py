@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from service.compute.methods import LADDER
 from service.errors import SettingsError
-from service.methods import LADDER
 from service.settings import PREFIX, Settings, load_settings
 
 README = Path(__file__).parents[2] / "README.md"
@@ -128,7 +128,7 @@ def test_a_dotenv_file_in_another_encoding_is_named(tmp_path: Path) -> None:
 
 def test_who_waits_for_an_answer_waits_for_all_methods_unless_told_otherwise() -> None:
     settings = Settings(database_url=URL, query_timeout_seconds=4, _env_file=None)
-    # The last one counts slice by slice, and may do so until `service.compute` ends the computation.
+    # The last one counts slice by slice, and may do so until `service.compute.ladder` ends the computation.
     assert settings.answer_seconds == settings.query_timeout_seconds * len(LADDER)
     assert settings.model_copy(update={"answer_timeout_seconds": 1.0}).answer_seconds == 1.0
 

@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from service.catalogue.timerange import TimeRange, parse_time_range
 from service.errors import InvalidParameter
-from service.timerange import TimeRange, parse_time_range
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

@@ -8,8 +8,8 @@ import asyncpg
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from service.database.errors import OUTAGES, outage
 from service.errors import SchemaError
-from service.outages import OUTAGES, outage
 from worker.demo import sample
 
 CONNECT_SECONDS = 10.0

@@ -26,8 +26,8 @@ from pydantic import SecretStr
 from pydantic_settings import BaseSettings
 from rich.console import Console
 
-from service.migrations import files, migrate
-from service.outages import OUTAGES
+from service.database.errors import OUTAGES
+from service.database.migrations import files, migrate
 from service.settings import PREFIX, Settings, load_settings
 from worker.demo import sample
 from worker.demo.folder import DemoError, locked, usable_folder

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 import asyncpg
 
-from service.database import LOCK_CLASS
-from service.names import Names, begin
+from service.database.names import Names, begin
+from service.database.pool import LOCK_CLASS
 from worker.demo.names import MODELS, PROVIDERS, SEED, Model
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"

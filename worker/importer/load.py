@@ -19,13 +19,13 @@ from typing import TypeAlias
 
 import asyncpg
 
-from service.database import LOCK_CLASS, connect
+from service.database.errors import OUTAGES, outage
+from service.database.names import Names, begin
+from service.database.pool import LOCK_CLASS, connect
 from service.errors import ChatStatsError, DatabaseBusy, DatabaseUnavailable, SchemaError
-from service.names import Names, begin
-from service.outages import OUTAGES, outage
 from service.settings import Settings
 from worker.importer.fields import FIELDS, Column
-from worker.importer.requests import REQUESTS, ImportOptions, Request, Requests, new_id
+from worker.importer.records import REQUESTS, ImportOptions, Request, Requests, new_id
 from worker.importer.rows import DESCRIBED_BAD_LINES, BadLine, BadLines, CsvFile
 
 __all__ = ["FIELDS", "BadLine", "BadLines", "ImportOptions", "ImportResult", "import_csv"]

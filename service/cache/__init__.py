@@ -1,0 +1,1 @@
+"""Answers in Redis and in memory: entries, generations, leases, single flight."""

@@ -1,0 +1,160 @@
+"""The format of what lies in Redis: one computed answer, and what the last refresh published."""
+
+import zlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from hashlib import blake2b
+from typing import ClassVar
+
+import orjson
+
+from service.cache.compression import Beginning, begin
+
+#: Version of the keys, of the entry format and of the bodies' fields: an entry without a field that answers
+#: promise by now must not be served. Another version is another set of keys, so that old and new processes
+#: can share a Redis.
+VERSION = 2
+
+
+#: Bytes from the start of a stored entry in which its first line ends.
+HEAD_BYTES = 1024
+
+
+class UndecodableEntry(Exception):
+    """What is stored under a key is not an entry of this version, or not a whole one."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One computed answer: its body, and how, when and in which generation it was computed."""
+
+    #: What every response has in front of the body.
+    OPENING: ClassVar = b'{"success":true,"data":'
+
+    #: The JSON of `data`.
+    body: bytes
+    #: Metadata beside the common fields, such as `total_models`.
+    totals: dict[str, int | str]
+    method: str
+    computed_at: datetime
+    compute_ms: float
+    generation: str
+    unavailable: tuple[str, ...] = ()
+    #: "15m": an edge of its range lies where requests were purged, and is no more exact than that.
+    precision: str | None = None
+
+    def age_seconds(self, now: datetime) -> float:
+        """Return the age; 0 when it is from the future, because the clock was set back."""
+        return max(0.0, (now - self.computed_at).total_seconds())
+
+    @cached_property
+    def etag(self) -> bytes:
+        """A validator of the numbers: the same from every process and refresh that finds the same ones.
+
+        A weak one, since the metadata beside them (age, timestamp) differs from response to response.
+        """
+        return f'W/"{blake2b(self.body, digest_size=12).hexdigest()}"'.encode()
+
+    @cached_property
+    def compressed(self) -> Beginning:
+        """Opening and body as the beginning of a gzip stream, made for the first who asks for it."""
+        return begin(self.OPENING + self.body)
+
+
+def encode(entry: Entry) -> bytes:
+    """Return the stored form: one line of JSON that describes the entry, then its body."""
+    header = {
+        "format": f"chat-stats/{VERSION}",
+        "length": len(entry.body),
+        "crc32": zlib.crc32(entry.body),
+        "method": entry.method,
+        "computed_at": entry.computed_at.isoformat(),
+        "compute_ms": entry.compute_ms,
+        "generation": entry.generation,
+        "totals": entry.totals,
+        "unavailable": entry.unavailable,
+        "precision": entry.precision,
+    }
+    return orjson.dumps(header) + b"\n" + entry.body
+
+
+def decode(stored: bytes) -> Entry:
+    """Read the stored form; `UndecodableEntry` says what is wrong with it."""
+    line, _, body = stored.partition(b"\n")
+    try:
+        header = orjson.loads(line)
+        if header["format"] != f"chat-stats/{VERSION}":
+            raise UndecodableEntry("it has another format")
+        if (header["length"], header["crc32"]) != (len(body), zlib.crc32(body)):
+            raise UndecodableEntry("it is truncated or damaged")
+        return Entry(
+            body=body,
+            totals=dict(header["totals"]),
+            method=str(header["method"]),
+            computed_at=_moment(header["computed_at"]),
+            compute_ms=float(header["compute_ms"]),
+            generation=str(header["generation"]),
+            unavailable=tuple(header["unavailable"]),
+            precision=header.get("precision"),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UndecodableEntry(f"it is no chat-stats entry ({type(error).__name__})") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """How and when an entry was computed: what can be known without reading its body."""
+
+    method: str
+    computed_at: datetime
+
+
+def decode_head(start: object) -> Head | None:
+    """Read the first `HEAD_BYTES` of a stored form; None when there are none, or something else."""
+    if not isinstance(start, bytes):  # an error of Redis: what lies there is no string
+        return None
+    try:
+        header = orjson.loads(start.partition(b"\n")[0])
+        return Head(str(header["method"]), _moment(header["computed_at"]))
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What the last refresh of everything published."""
+
+    generation: str
+    computed_at: datetime
+    duration_ms: float
+    entries: int
+    #: Aggregations that could not be computed in time.
+    failed: int
+
+    def age_seconds(self, now: datetime) -> float:
+        return max(0.0, (now - self.computed_at).total_seconds())
+
+    def encode(self) -> bytes:
+        return orjson.dumps(self)
+
+
+def decode_generation(stored: bytes | None) -> Generation | None:
+    """Read what `Generation.encode` wrote; None when there is nothing, or something else."""
+    try:
+        fields = orjson.loads(stored or b"")
+        return Generation(
+            str(fields["generation"]),
+            _moment(fields["computed_at"]),
+            float(fields["duration_ms"]),
+            int(fields["entries"]),
+            int(fields["failed"]),
+        )
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _moment(text: str) -> datetime:
+    """Read a time; one without an offset means UTC."""
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,0 +1,50 @@
+"""How old an answer may be: what is fresh, what is stale, and how long it is kept."""
+
+from enum import StrEnum
+
+from service.cache.entry import Entry
+from service.catalogue.aggregations import AGGREGATIONS, Query
+from service.database.clock import CLOCK_SKEW_SECONDS, Clock
+from service.settings import Settings
+
+#: Seconds for which answers that the worker does not keep computed are kept as stale.
+UNPLANNED_STALE_SECONDS = 600.0
+
+
+class CacheState(StrEnum):
+    """Where an answer came from, as `metadata.cache` states it."""
+
+    HIT = "hit"
+    MISS = "miss"
+    #: Older than it should be, served anyway.
+    STALE = "stale"
+    #: Computed live without a cache, because Redis does not answer.
+    BYPASS = "bypass"
+
+
+class Freshness:
+    """The rules that the settings make."""
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._longest_stale = settings.fresh_seconds + settings.stale_seconds
+
+    def state(self, entry: Entry) -> CacheState | None:
+        """Return how `entry` may be served now; None: it is too old for that."""
+        seconds = self._clock.seconds_since(entry.computed_at)
+        if -CLOCK_SKEW_SECONDS <= seconds <= self._settings.fresh_seconds:
+            return CacheState.HIT
+        # From the future, where the clock was set back: its age is not known.
+        return CacheState.STALE if seconds <= self._longest_stale else None
+
+    def lifetime(self, query: Query, entry: Entry) -> float | None:
+        """Return how long to keep a live answer; None: as long as what the worker computes.
+
+        Anybody may ask for any range and any id: those answers are kept briefly, lest they fill Redis.
+        """
+        unknown_provider = query.provider_id is not None and entry.body == b"[]"
+        kept_computed = AGGREGATIONS[query.aggregation].kept_computed
+        if kept_computed and query.range.window in self._settings.windows and not unknown_provider:
+            return None
+        return self._settings.fresh_seconds + min(UNPLANNED_STALE_SECONDS, self._settings.stale_seconds)

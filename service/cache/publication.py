@@ -1,0 +1,99 @@
+"""What a refresh publishes: all of its entries at once, and which generation they are.
+
+chat-stats:v2:generation     what the last refresh of everything published (JSON)
+chat-stats:v2:by-id:24h      keys of the entries about one provider or model (a set)
+"""
+
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
+
+from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
+from redis.exceptions import ResponseError, WatchError
+
+from service.cache.entry import Entry, Generation, decode_generation, encode
+from service.cache.errors import TROUBLE, is_foreign, unavailable
+from service.cache.store import Cache
+
+
+class Publication:
+    """Publishing to the cache; `CacheUnavailable` when Redis is not there."""
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+
+    @property
+    def generation_key(self) -> str:
+        return self._cache.key("generation")
+
+    async def publish(
+        self,
+        entries: Mapping[str, Entry],
+        generation: Generation | None,
+        *,
+        by_id: Mapping[str, Collection[str]] = MappingProxyType({}),
+    ) -> bool:
+        """Make all entries of one refresh appear together, and say so if it was of everything.
+
+        `by_id` names, for each window whose models it computed, all entries that are about one provider or
+        model: those of ids that are gone since the last one disappear.
+
+        Returns False, and changes nothing, when a later refresh was published already (by another worker,
+        while this one was held up). An entry that was computed live in between is replaced, so that all
+        answers are of one generation.
+        """
+        clock = self._cache.clock
+        computed_at = max((entry.computed_at for entry in entries.values()), default=clock.now())
+        try:
+            async with self._cache.redis.pipeline() as pipe:
+                await pipe.watch(self.generation_key)
+                last = await self._last(pipe)
+                if last is not None and clock.is_newer(last.computed_at, computed_at):
+                    return False
+                gone = [key for window in by_id for key in await self._listed(pipe, window)]
+                pipe.multi()  # type: ignore[no-untyped-call]
+                if gone:
+                    pipe.delete(*gone)
+                for query_key, entry in entries.items():
+                    pipe.set(self._cache.entry_key(query_key), encode(entry), px=self._cache.lifetime)
+                for window, query_keys in by_id.items():
+                    self._list(pipe, window, query_keys)
+                if generation is not None:
+                    pipe.set(self.generation_key, generation.encode())
+                await pipe.execute()
+        except WatchError:
+            return False
+        except TROUBLE as error:
+            raise unavailable(error) from error
+        self._cache.accepts()
+        return True
+
+    async def last_generation(self) -> Generation | None:
+        """Return what the last refresh of everything published."""
+        try:
+            return await self._last(self._cache.redis)
+        except TROUBLE as error:
+            raise unavailable(error) from error
+
+    async def _listed(self, redis: Redis, window: str) -> set[bytes]:
+        try:
+            return set(await redis.smembers(self._cache.key("by-id", window)))  # type: ignore[misc]
+        except ResponseError as error:
+            if is_foreign(error):
+                return set()
+            raise
+
+    def _list(self, pipe: Pipeline, window: str, query_keys: Collection[str]) -> None:
+        key = self._cache.key("by-id", window)
+        pipe.delete(key)
+        if query_keys:
+            pipe.sadd(key, *map(self._cache.entry_key, query_keys))
+            pipe.pexpire(key, self._cache.lifetime)
+
+    async def _last(self, redis: Redis) -> Generation | None:
+        try:
+            return decode_generation(await redis.get(self.generation_key))
+        except ResponseError as error:
+            if is_foreign(error):
+                return None
+            raise

@@ -1,0 +1,286 @@
+"""The cache in Redis: keys, reading, storing.
+
+Reading and storing answers never fails: Redis trouble is a miss, logged once per change. Only what operators
+ask for raises, and publishing a refresh (`service.cache.publication`), because then nobody has been served.
+
+    chat-stats:v2:entry:models:24h:provider=3   one entry
+    chat-stats:v2:generation, by-id:...         what refreshes published (`service.cache.publication`)
+    chat-stats:v2:lease:..., failure:...        who computes an entry now (`service.cache.lease`)
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ResponseError, WatchError
+
+from service.cache.entry import (
+    HEAD_BYTES,
+    VERSION,
+    Entry,
+    Head,
+    UndecodableEntry,
+    decode,
+    decode_head,
+    encode,
+)
+from service.cache.errors import TROUBLE, is_foreign, trouble_of, unavailable
+from service.cache.on_demand import OnDemandRoom
+from service.database.clock import Clock
+from service.observability import metrics
+from service.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+#: After a failure, seconds during which Redis is not asked again: a hung one must not delay every request.
+PAUSE_SECONDS = 1.0
+
+#: Seconds by which a time-out comes too late in a process that is too busy to tell whether Redis answered.
+LATE_SECONDS = 0.05
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The entry that is in the cache after storing, or (`kept` is False) the one that could not be stored."""
+
+    entry: Entry
+    kept: bool
+
+
+class Cache:
+    """Answers in Redis."""
+
+    def __init__(self, settings: Settings, redis: Redis, clock: Clock) -> None:
+        self.redis = redis
+        self.clock = clock
+        self._prefix = f"{settings.cache_prefix}:v{VERSION}"
+        self._url = settings.redis_url.get_secret_value()
+        self._on_demand = OnDemandRoom(self._prefix, settings.on_demand_cache_bytes)
+        #: Of what the worker keeps computed: the fresh and the stale time.
+        self.lifetime = timedelta(seconds=settings.fresh_seconds + settings.stale_seconds)
+        self._timeout = settings.redis_timeout_seconds
+        self._paused_until = 0.0
+        self.reachable = True
+        self.accepting = True
+
+    def key(self, *parts: str) -> str:
+        return ":".join((self._prefix, *parts))
+
+    def entry_key(self, query_key: str) -> str:
+        return self.key("entry", query_key)
+
+    @property
+    def name(self) -> str:
+        """What tells this cache from every other that is computed from the same database."""
+        return f"{self._url}|{self._prefix}"
+
+    @property
+    def paused(self) -> bool:
+        """Whether Redis did not answer a moment ago, and is not asked now."""
+        return time.monotonic() < self._paused_until
+
+    async def get(self, query_key: str) -> Entry | None:
+        """Return the entry, or None: absent, undecodable, or (`reachable` is False) Redis is not there."""
+        stored = await self.attempt(lambda: self.redis.get(self.entry_key(query_key)))
+        return None if stored is None else self.decoded(query_key, stored)
+
+    async def attempt(self, command: Callable[[], Awaitable[Answer]]) -> Answer | None:
+        """Return Redis' answer to a command of a request; None when it has none, or is not there.
+
+        It is waited for as long as settings allow, however many connections and replies that takes.
+        """
+        if self.paused:
+            return None
+        if not self.reachable:
+            self._pause()  # one request looks whether Redis is back, the others go on without it
+        try:
+            answer = await self._in_time(command)
+        except ResponseError as error:
+            if not is_foreign(error):
+                self._trouble(error)
+                return None
+            # Redis is there, but what lies under the key is no string: foreign.
+            logger.warning("ignored what lies under a key: %s", error)
+            answer = None
+        except TROUBLE as error:
+            self._trouble(error)
+            return None
+        self._works()
+        return answer
+
+    async def store(self, query_key: str, entry: Entry, *, lifetime_seconds: float | None = None) -> Stored:
+        """Keep a live answer, unless a newer one came in between; return which one is kept, and whether.
+
+        It is kept for the fresh and the stale time; or for `lifetime_seconds`, in the bounded room for what
+        the worker does not keep computed.
+        """
+        if self.paused:
+            return Stored(entry, kept=False)
+        try:
+            newer = await self._in_time(lambda: self._replace_older(query_key, entry, lifetime_seconds))
+            if newer is not None:
+                return Stored(newer, kept=True)
+        except WatchError:
+            theirs = await self.get(query_key)  # another process was faster
+            if theirs is None or self.clock.is_newer(entry.computed_at, theirs.computed_at):
+                return Stored(entry, kept=False)
+            return Stored(theirs, kept=True)
+        except ResponseError as error:  # reachable, but it refuses to write: full, or read-only
+            self._refused(error)
+            return Stored(entry, kept=False)
+        except TROUBLE as error:
+            self._trouble(error)
+            return Stored(entry, kept=False)
+        self._works()
+        self.accepts()
+        return Stored(entry, kept=True)
+
+    def takes(self, query_key: str, entry: Entry, lifetime_seconds: float | None) -> bool:
+        """Return whether `store` would keep this entry, as far as is known: not where it finds no room."""
+        return self.accepting and (
+            lifetime_seconds is None or self._on_demand.fits(self.entry_key(query_key), encode(entry))
+        )
+
+    async def _replace_older(
+        self, query_key: str, entry: Entry, lifetime_seconds: float | None
+    ) -> Entry | None:
+        """Store the entry, or return the newer one that is there."""
+        key = self.entry_key(query_key)
+        async with self.redis.pipeline() as pipe:
+            await pipe.watch(key)
+            current = await self._current(pipe, query_key)
+            if current is not None and not self.clock.is_newer(entry.computed_at, current.computed_at):
+                return current
+            pipe.multi()  # type: ignore[no-untyped-call]
+            if lifetime_seconds is None:
+                pipe.set(key, encode(entry), px=self.lifetime)
+            else:
+                lifetime_ms = round(lifetime_seconds * 1000)
+                self._on_demand.store(pipe, key, encode(entry), lifetime_ms=lifetime_ms)
+            await pipe.execute()
+        return None
+
+    async def _in_time(self, command: Callable[[], Awaitable[Answer]]) -> Answer:
+        """Run a command within the time-out: once more when it was this process that was late, not Redis.
+
+        In a burst of requests the event loop may see neither the reply nor the time for so long.
+        """
+        began_at = time.monotonic()
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await command()
+        except ResponseError:
+            raise
+        except TROUBLE:
+            if time.monotonic() - began_at < self._timeout + LATE_SECONDS:
+                raise
+        async with asyncio.timeout(self._timeout):
+            return await command()
+
+    async def on_demand_bytes(self) -> int:
+        """Return what answers on demand take, for `status`; `CacheUnavailable` as above."""
+        try:
+            return await self._on_demand.used_bytes(self.redis)
+        except TROUBLE as error:
+            raise unavailable(error) from error
+
+    async def entries(self) -> dict[str, Entry]:
+        """Return all entries by their query key, for `status`; `CacheUnavailable` as above."""
+        found: dict[str, Entry] = {}
+        start = self.entry_key("")
+        try:
+            keys = [key async for key in self.redis.scan_iter(match=f"{start}*", count=1000)]
+            for batch in (keys[i : i + 500] for i in range(0, len(keys), 500)):
+                for key, stored in zip(batch, await self.redis.mget(batch), strict=True):
+                    query_key = key.decode().removeprefix(start)
+                    if stored is not None and (entry := self.decoded(query_key, stored)) is not None:
+                        found[query_key] = entry
+        except TROUBLE as error:
+            raise unavailable(error) from error
+        return found
+
+    async def heads(self, query_keys: Iterable[str]) -> dict[str, Head]:
+        """Return how and when the entries were computed, without reading their bodies; absent ones are not
+        there. `CacheUnavailable` as above.
+        """
+        keys = list(query_keys)
+        try:
+            async with self.redis.pipeline(transaction=False) as pipe:
+                for key in keys:
+                    pipe.getrange(self.entry_key(key), 0, HEAD_BYTES - 1)
+                found = await pipe.execute(raise_on_error=False)
+        except TROUBLE as error:
+            raise unavailable(error) from error
+        heads = {key: decode_head(stored) for key, stored in zip(keys, found, strict=True)}
+        return {key: head for key, head in heads.items() if head is not None}
+
+    async def close(self) -> None:
+        await self.redis.aclose(close_connection_pool=True)
+
+    async def _current(self, redis: Redis, query_key: str) -> Entry | None:
+        try:
+            stored = await redis.get(self.entry_key(query_key))
+        except ResponseError:
+            return None  # no string: about to be replaced
+        return None if stored is None else self.decoded(query_key, stored)
+
+    def decoded(self, query_key: str, stored: bytes) -> Entry | None:
+        try:
+            return decode(stored)
+        except UndecodableEntry as error:
+            metrics.cache_error("undecodable")
+            logger.warning("ignored the cached entry %s: %s", self.entry_key(query_key), error)
+            return None
+
+    def _pause(self) -> None:
+        self._paused_until = time.monotonic() + PAUSE_SECONDS
+
+    def _trouble(self, error: BaseException) -> None:
+        self._pause()
+        metrics.cache_error("unreachable")
+        if self.reachable:
+            logger.warning(
+                "Redis %s; going on without it (%s: %s)", trouble_of(error), type(error).__name__, error
+            )
+        self.reachable = False
+
+    def _works(self) -> None:
+        if not self.reachable:
+            logger.warning("Redis answers again")
+        self.reachable = True
+        self._paused_until = 0.0
+
+    def _refused(self, error: BaseException) -> None:
+        metrics.cache_error("refused")
+        # The error's text holds the whole command: the log gets its kind alone.
+        if self.accepting:
+            logger.warning("Redis refuses to store answers (%s)", type(error).__name__)
+        self.accepting = False
+
+    def accepts(self) -> None:
+        if not self.accepting:
+            logger.warning("Redis stores answers again")
+        self.accepting = True
+
+
+def connect(url: str, *, timeout_seconds: float, max_connections: int = 32) -> Redis:
+    """Return a client that connects when it is first used; every wait of it ends after `timeout_seconds`."""
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=max_connections,
+        timeout=timeout_seconds,
+        socket_timeout=timeout_seconds,
+        socket_connect_timeout=timeout_seconds,
+        retry=Retry(NoBackoff(), 1),  # a connection that died while it lay idle
+        retry_on_error=[ConnectionError],
+    )
+    return Redis.from_pool(pool)

@@ -1,0 +1,1 @@
+"""What there is to compute: aggregations, rows, time ranges, answer schemas."""

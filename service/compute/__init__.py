@@ -1,0 +1,1 @@
+"""The method ladder, and its statements."""

@@ -1,0 +1,1 @@
+"""Postgres: connections, snapshots, names, migrations, errors."""

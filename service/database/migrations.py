@@ -1,0 +1,82 @@
+"""Runs the files of `sql/` against a database.
+
+Every file is safe to run again and plain enough for `psql -f`, so there is no record of what ran: all run
+each time, the numbered migrations first, then one file per function. Of psql's commands they use `\\gexec`
+alone, which runs each value of a query's result as a statement.
+"""
+
+import asyncio
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import asyncpg
+
+from service.database.errors import outage
+from service.database.pool import LOCK_CLASS, connect
+from service.errors import DatabaseUnavailable, SchemaError
+from service.settings import Settings
+
+SQL = Path(__file__).parents[2] / "sql"
+
+#: Second half of the key of the lock that keeps two runs apart.
+_LOCK = 1
+
+Report = Callable[[str], None]
+
+
+def files() -> list[Path]:
+    """Return all files in the order in which they run."""
+    return [*sorted((SQL / "migrations").glob("*.sql")), *sorted((SQL / "functions").glob("*.sql"))]
+
+
+async def migrate(settings: Settings, *, create_tables: bool, started: Report, warned: Report) -> None:
+    """Run all files; `started` hears the name of each, `warned` what the database warns of.
+
+    Raises `SchemaError` naming the file and what the database said, and `DatabaseUnavailable`.
+    """
+    texts = [(f"{path.parent.name}/{path.name}", path.read_text(encoding="utf-8")) for path in files()]
+    connection = await connect(settings, application_name="chat-stats migrate")
+    try:
+        connection.add_log_listener(lambda _connection, message: _pass_on(message, warned))
+        await connection.execute("SET statement_timeout = 0")
+        if create_tables:
+            await connection.execute("SET chat_stats.create_tables = 'on'")
+        await _lock(connection)
+        for name, text in texts:
+            started(name)
+            await _run(connection, name, text)
+    finally:
+        with suppress(OSError, asyncpg.InterfaceError):
+            await connection.close(timeout=settings.connect_timeout_seconds)
+
+
+async def _lock(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    # Polling: a session that waits inside of a statement would hold up CREATE INDEX CONCURRENTLY
+    # in the one that it waits for.
+    statement = "SELECT pg_catalog.pg_try_advisory_lock($1::int, $2::int)"
+    while not await connection.fetchval(statement, LOCK_CLASS, _LOCK):  # noqa: ASYNC110
+        await asyncio.sleep(0.2)
+
+
+async def _run(connection: "asyncpg.Connection[asyncpg.Record]", file: str, text: str) -> None:
+    *generators, rest = re.split(r"^\\gexec\s*$", text, flags=re.MULTILINE)
+    try:
+        for query in generators:
+            for row in await connection.fetch(query):
+                await connection.execute(row[0])
+        if rest.strip():
+            await connection.execute(rest)
+    except asyncpg.PostgresError as error:
+        if (trouble := outage(error)) is not None:
+            raise trouble from error
+        more = "".join(f" ({text})" for text in (error.detail, error.hint) if text)
+        raise SchemaError(f"{file}: {error.message}{more}") from error
+    except (asyncpg.InterfaceError, OSError) as error:
+        raise DatabaseUnavailable("the connection to the database was lost") from error
+
+
+def _pass_on(message: asyncpg.PostgresLogMessage, warned: Report) -> None:
+    if message.severity_en == "WARNING":
+        warned(message.message or "")

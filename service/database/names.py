@@ -1,0 +1,85 @@
+"""The schemas that our statements name.
+
+A role that may create objects in a schema of the search_path can plant an operator or a function that fits a
+call better than the one in pg_catalog, and it would run with our rights. So each of our transactions searches
+pg_catalog alone, and statements say where the rest is: `gateway_schema.models`,
+`stats_schema.chat_stats_fold()`. `begin` finds the schemas and `Names.fill` puts them in place of these two.
+Calls of our own functions have arguments of exactly the declared types: then no other function of that name
+fits better.
+
+`readable.cost_usd` is that column where it is a number. One of another type counts as missing: it is read
+from `absent`, the subquery that stands in for optional columns.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+import asyncpg
+
+from service.database import queries
+
+TABLES = ("providers", "models", "chat_completion_requests")
+#: Any of these shows which schema is ours.
+_OURS = (
+    "chat_stats_deltas",
+    "chat_stats_purged",
+    "chat_stats_rollup_state",
+    "chat_stats_usage",
+    "get_provider_request_stats",
+)
+
+_PLACE = re.compile(r"\b(?:stats_schema|(readable)|gateway_schema(?=\.(\w+)))\.")
+
+
+class Connection(Protocol):
+    """What is asked of a connection."""
+
+    async def fetchrow(self, query: str, *args: Any) -> asyncpg.Record | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Schemas by the gateway's table, and that of our own tables and functions; None: there is none."""
+
+    gateway: Mapping[str, str | None]
+    stats: str | None
+    cost_is_number: bool = True
+    #: The schemas that our role searches by itself.
+    path: Sequence[str] = ()
+
+    def fill(self, text: str) -> str:
+        """Return `text` with the schemas in place; what was not found is left without one."""
+        return _PLACE.sub(self._schema, text)
+
+    def _schema(self, place: re.Match[str]) -> str:
+        if place[1]:
+            return "" if self.cost_is_number else "absent."
+        table = place[2]
+        schema = self.stats if table is None else self.gateway.get(table)
+        return "" if schema is None else '"' + schema.replace('"', '""') + '".'
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """What is known of a transaction that just began."""
+
+    now: datetime
+    names: Names
+    #: Which of the gateway's tables have row level security for our role.
+    secured: list[str]
+
+
+async def begin(connection: Connection, settings: Mapping[str, str] | None = None) -> Begun:
+    """Make the transaction that just began search pg_catalog alone."""
+    settings = settings or {}
+    row = await connection.fetchrow(
+        queries.load("begin"), list(TABLES), list(_OURS), list(settings), list(settings.values())
+    )
+    assert row is not None
+    names = Names(
+        dict(zip(TABLES, row["gateway"], strict=True)), row["stats"], row["cost"] is not False, row["path"]
+    )
+    return Begun(row["now"], names, row["secured"])

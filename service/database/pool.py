@@ -1,0 +1,295 @@
+"""Postgres: the connection pool, and who may use how much of it."""
+
+import asyncio
+import logging
+import time
+import zlib
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+
+import asyncpg
+
+from service.database import queries
+from service.database.clock import Clock
+from service.database.errors import OUTAGES, unreachable
+from service.database.names import Begun, begin
+from service.database.snapshot import GRACE_SECONDS, Lock, Snapshot, drop
+from service.errors import DatabaseBusy, DatabaseUnavailable, RefreshRunning, RowsHidden, SchemaError
+from service.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+#: First half of the key of our advisory locks: "csts" in ASCII.
+LOCK_CLASS = 0x63737473
+
+#: Seconds after a failure to connect during which nobody else tries: a server that hangs must not make every
+#: request wait. One request at a time looks whether it is back.
+PAUSE_SECONDS = 1.0
+
+#: Seconds after which the database's clock is read again.
+CLOCK_SECONDS = 60.0
+
+#: Seconds that a connection gets at least for its first replies, however long it took to open it.
+BEGIN_SECONDS = 0.3
+
+
+async def connect(settings: Settings, *, application_name: str) -> "asyncpg.Connection[asyncpg.Record]":
+    """Open a connection of its own for a command; `DatabaseUnavailable` says why it cannot be had."""
+    try:
+        return await asyncpg.connect(
+            settings.database_url.get_secret_value(),
+            timeout=settings.connect_timeout_seconds,
+            statement_cache_size=0,
+            server_settings={"application_name": application_name, "timezone": "UTC"},
+        )
+    except (TimeoutError, ValueError, asyncpg.PostgresError, *OUTAGES) as error:
+        raise unreachable(error) from error
+
+
+class Database:
+    """The pool. Nothing connects before it is needed, so a service starts without its database."""
+
+    def __init__(self, settings: Settings, *, application_name: str, clock: Clock | None = None) -> None:
+        self.clock = clock or Clock()
+        self._settings = settings
+        self._application_name = application_name
+        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._slots = asyncio.Semaphore(settings.max_live_computations)
+        self._export_slots = asyncio.Semaphore(settings.max_exports)
+        self._spare = SPARE_CONNECTIONS
+        self._outage: DatabaseUnavailable | None = None
+        self._paused_until = 0.0
+        self._probe: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        settings = self._settings
+        self._pool = await asyncpg.create_pool(
+            settings.database_url.get_secret_value(),
+            min_size=0,
+            # One per computation and export, those to spare, one each for a lock, health checks and probes.
+            max_size=settings.max_live_computations + settings.max_exports + SPARE_CONNECTIONS + 3,
+            max_inactive_connection_lifetime=60,
+            timeout=settings.connect_timeout_seconds,
+            statement_cache_size=0,  # so that it also works through a transaction-pooling proxy
+            server_settings={"application_name": self._application_name, "timezone": "UTC"},
+            reset=_nothing_to_reset,
+        )
+
+    async def close(self) -> None:
+        if self._probe is not None:
+            self._probe.cancel()
+            await asyncio.wait({self._probe})
+        if self._pool is not None:
+            try:
+                await asyncio.wait_for(self._pool.close(), timeout=2)
+            except TimeoutError:
+                self._pool.terminate()
+            self._pool = None
+
+    async def check(self) -> None:
+        """Raise `Unavailable` when the database cannot be reached, `SchemaError` when a table is missing.
+
+        Also `RowsHidden`, as each transaction that is to read the tables.
+        """
+        async with self.transaction() as snapshot:
+            missing = [table for table, schema in snapshot.names.gateway.items() if schema is None]
+        if missing:
+            raise SchemaError(
+                f"the database lacks the table(s) {', '.join(missing)}; run: chat-stats migrate"
+            )
+
+    async def probe(self) -> None:
+        """Raise `DatabaseUnavailable` when the database does not answer; one look for all who ask at once."""
+        if self._probe is None:
+            self._probe = asyncio.create_task(self._look())
+            self._probe.add_done_callback(self._looked)
+        await asyncio.shield(self._probe)
+
+    async def keep_clock(self) -> None:
+        """Read the database's clock for ever, for a process that has no other reason to ask the database."""
+        while True:
+            with suppress(DatabaseUnavailable):
+                await self.probe()
+            await asyncio.sleep(CLOCK_SECONDS)
+
+    async def _look(self) -> None:
+        async with self.transaction(reads=False):
+            pass
+
+    def _looked(self, probe: asyncio.Task[None]) -> None:
+        self._probe = None
+        if not probe.cancelled():
+            probe.exception()  # whoever asked has it, if he is still there
+
+    @asynccontextmanager
+    async def snapshot(self, *, wait_seconds: float, export: bool = False) -> AsyncIterator[Snapshot]:
+        """Open a snapshot, waiting at most `wait_seconds` for one of the slots for live computations.
+
+        An `export`, which takes long, waits for one of its own instead, and takes none from them.
+        """
+        slots = self._export_slots if export else self._slots
+        try:
+            await asyncio.wait_for(slots.acquire(), wait_seconds)
+        except TimeoutError:
+            kind = "exports" if export else "live computations"
+            raise DatabaseBusy(f"too many {kind} are under way") from None
+        try:
+            async with self.transaction() as snapshot:
+                yield snapshot
+        finally:
+            slots.release()
+
+    @asynccontextmanager
+    async def lock(self, name: str) -> AsyncIterator[Lock]:
+        """Hold the lock of that name; `RefreshRunning` when somebody else does."""
+        # Longer than the longest computation of a refresh, between two of which it is kept.
+        idle_ms = round((4 * self._settings.refresh_timeout_seconds + 60) * 1000)
+        async with self.transaction(reads=False) as holder:
+            records = await holder.fetch(_LOCK, LOCK_CLASS, _lock_number(name), str(idle_ms), timeout=5)
+            if not records[0]["locked"]:
+                raise RefreshRunning("another refresh is under way")
+            yield Lock(holder.connection)
+
+    @contextmanager
+    def spare_connections(self, count: int) -> Iterator[int]:
+        """Take up to `count` of the connections to spare, without waiting; yield how many."""
+        taken = min(count, self._spare)
+        self._spare -= taken
+        try:
+            yield taken
+        finally:
+            self._spare += taken
+
+    @asynccontextmanager
+    async def transaction(
+        self, *, from_snapshot: str | None = None, reads: bool = True
+    ) -> AsyncIterator[Snapshot]:
+        """Open a REPEATABLE READ, READ ONLY transaction; of another connection's snapshot when given.
+
+        One that `reads` the three tables raises `RowsHidden` when row level security keeps rows from our
+        role: their statistics would be wrong.
+        """
+        self._check_outage()
+        # Whoever waits for an answer waits for both together, the connection and its first reply.
+        deadline = asyncio.get_running_loop().time() + self._settings.connect_timeout_seconds
+        connection = await self._acquire()
+        try:
+            begun = await self._begin(connection, from_snapshot, deadline)
+            snapshot = Snapshot(connection, begun.names, begun.now, self)
+            if reads and begun.secured:
+                await self._require_all_rows(snapshot, begun.secured)
+            yield snapshot
+        finally:
+            await self._end(connection)
+
+    def _check_outage(self) -> None:
+        """Raise the outage that is known, unless it is time to look again."""
+        if self._outage is None:
+            return
+        if time.monotonic() < self._paused_until:
+            raise DatabaseUnavailable(str(self._outage))
+        self._paused_until = time.monotonic() + PAUSE_SECONDS
+
+    def _failed(self, error: BaseException) -> DatabaseUnavailable:
+        trouble = unreachable(error)
+        if isinstance(error, asyncpg.TooManyConnectionsError):
+            return trouble  # the connections that we have are as good as before
+        if self._outage is None:
+            logger.warning("%s (%s)", trouble, type(error).__name__)
+        self._outage = trouble
+        self._paused_until = time.monotonic() + PAUSE_SECONDS
+        return trouble
+
+    def _works(self) -> None:
+        if self._outage is not None:
+            logger.warning("the database answers again")
+        self._outage = None
+
+    async def _acquire(self) -> "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]":
+        if self._pool is None:
+            raise DatabaseUnavailable("the connection pool is closed")
+        try:
+            return await self._pool.acquire(timeout=self._settings.connect_timeout_seconds)
+        except (TimeoutError, ValueError, asyncpg.PostgresError, *OUTAGES) as error:
+            raise self._failed(error) from error
+
+    async def _begin(
+        self,
+        connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
+        from_snapshot: str | None,
+        deadline: float,
+    ) -> Begun:
+        lock_timeout_ms = round(self._settings.connect_timeout_seconds * 1000)
+        try:
+            async with asyncio.timeout_at(max(deadline, asyncio.get_running_loop().time() + BEGIN_SECONDS)):
+                asked_at = time.monotonic()
+                await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                answered_at = time.monotonic()
+                if from_snapshot is not None:
+                    await connection.execute(f"SET TRANSACTION SNAPSHOT '{from_snapshot}'")
+                begun = await begin(connection, {**_SETTINGS, "lock_timeout": str(lock_timeout_ms)})
+                await connection.execute("SAVEPOINT statement")
+        except TimeoutError as error:
+            drop(connection)
+            raise self._failed(error) from None
+        except (asyncpg.PostgresError, *OUTAGES) as error:
+            if from_snapshot is not None:  # the snapshot may be gone; that says nothing about the server
+                raise unreachable(error) from error
+            raise self._failed(error) from error
+        self._works()
+        self.clock.read(begun.now, asked_at=asked_at, answered_at=answered_at)  # it is when BEGIN arrived
+        return begun
+
+    async def _require_all_rows(self, snapshot: Snapshot, tables: list[str]) -> None:
+        """Raise `RowsHidden` unless our role sees all rows of these tables, which have row level security."""
+        timeout = self._settings.connect_timeout_seconds
+        try:
+            [found] = await snapshot.fetch(queries.load("rows_hidden"), tables, timeout=timeout)
+        except asyncpg.PostgresError as error:
+            raise unreachable(error) from error
+        if found["tables"]:
+            raise RowsHidden(
+                f"row level security hides rows of {', '.join(found['tables'])} from the role "
+                f"{found['role']}: it needs BYPASSRLS, or, while no requests were purged, a policy "
+                "USING (true) on each of them"
+            )
+
+    async def _end(self, connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]") -> None:
+        try:
+            async with asyncio.timeout(GRACE_SECONDS):
+                await connection.execute("ROLLBACK")
+        except (TimeoutError, asyncpg.PostgresError, *OUTAGES):
+            drop(connection)
+        finally:
+            if self._pool is not None:
+                # One that cannot be given back is ended by the pool; whatever was computed over it stands.
+                with suppress(TimeoutError, asyncpg.PostgresError, *OUTAGES):
+                    await self._pool.release(connection, timeout=GRACE_SECONDS)
+
+
+#: Connections beside those of the computations, on which models are counted side by side.
+SPARE_CONNECTIONS = 3
+
+# A killed or frozen client must not hold its snapshot or lock: the server looks whether it is still there
+# (where it can), and ends a transaction that went idle. Statements are short ones: compiling costs more.
+# Where row level security would keep rows from us, in whatever a statement reads, that is an error.
+_SETTINGS = {
+    "idle_in_transaction_session_timeout": "60000",
+    "jit": "off",
+    "client_connection_check_interval": "1000",
+    "row_security": "off",
+}
+
+_LOCK = """
+SELECT
+    pg_try_advisory_xact_lock($1, $2) AS locked,
+    set_config('idle_in_transaction_session_timeout', $3, true)
+"""
+
+
+def _lock_number(name: str) -> int:
+    return zlib.crc32(name.encode()) & 0x7FFFFFFF
+
+
+async def _nothing_to_reset(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    """Every use is one transaction with local settings, so a returned connection is as good as new."""

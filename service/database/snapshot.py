@@ -1,0 +1,125 @@
+"""A view of the database at one moment, and a lock: what one connection is used for."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    suppress,
+)
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+import asyncpg
+
+from service.database.errors import OUTAGES, outage
+from service.database.names import Names
+from service.errors import DatabaseUnavailable
+
+#: Seconds that this process waits longer than the server for a statement, before it drops the connection.
+GRACE_SECONDS = 1.0
+
+
+class Connections(Protocol):
+    """Where a snapshot finds further connections: `service.database.pool.Database`."""
+
+    def spare_connections(self, count: int) -> AbstractContextManager[int]: ...
+
+    def transaction(self, *, from_snapshot: str | None = None) -> AbstractAsyncContextManager["Snapshot"]: ...
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """A read-only view of the database at one moment, over one connection (or several that share it)."""
+
+    connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+    names: Names
+    #: The database's time just before the snapshot was taken: the numbers are at least as new as that, and
+    #: windows end there.
+    now: datetime
+    database: "Connections"
+    #: Percentiles of all requests by time range, which came with those of each model, for whoever of the same
+    #: refresh asks next; None: nobody will.
+    percentiles_of_all: dict[tuple[datetime | None, datetime | None], dict[str, float]] | None = None
+
+    async def fetch(self, sql: str, *args: Any, timeout: float) -> list[asyncpg.Record]:
+        """Run one statement for at most `timeout` seconds; when it fails, the snapshot stays usable.
+
+        Its schemas are put in place.
+
+        Raises asyncpg's error when the statement was at fault, `Unavailable` on an outage.
+        """
+        try:
+            async with asyncio.timeout(timeout + GRACE_SECONDS):
+                await self.connection.execute(
+                    "RELEASE SAVEPOINT statement; SAVEPOINT statement; "
+                    f"SET LOCAL statement_timeout = {max(1, round(timeout * 1000))}"
+                )
+                return await self.connection.fetch(self.names.fill(sql), *args)
+        except TimeoutError:
+            # The server did not even cancel the statement: it hangs, and so would a clean goodbye.
+            drop(self.connection)
+            raise DatabaseUnavailable("the database does not answer") from None
+        except (asyncpg.PostgresError, *OUTAGES) as error:
+            if (trouble := outage(error)) is not None:
+                raise trouble from error
+            await self._recover()
+            raise
+
+    async def _recover(self) -> None:
+        """Make the snapshot usable again after a statement failed."""
+        try:
+            async with asyncio.timeout(GRACE_SECONDS):
+                await self.connection.execute("ROLLBACK TO SAVEPOINT statement")
+        except (TimeoutError, asyncpg.PostgresError, *OUTAGES) as error:
+            drop(self.connection)
+            raise DatabaseUnavailable("the connection to the database was lost") from error
+
+    @asynccontextmanager
+    async def siblings(self, count: int) -> AsyncIterator[list["Snapshot"]]:
+        """Open up to `count` further connections that see exactly the same data; as many as are to spare."""
+        exported = await self._export()
+        async with AsyncExitStack() as stack:
+            spare = stack.enter_context(self.database.spare_connections(count))
+            siblings: list[Snapshot] = []
+            with suppress(DatabaseUnavailable):  # no more connections to be had: go on with those
+                for _ in range(spare):
+                    sibling = self.database.transaction(from_snapshot=exported)
+                    siblings.append(await stack.enter_async_context(sibling))
+            yield siblings
+
+    async def _export(self) -> str:
+        try:
+            async with asyncio.timeout(GRACE_SECONDS):
+                await self.connection.execute("RELEASE SAVEPOINT statement")  # inside of one it is refused
+                exported: str = await self.connection.fetchval("SELECT pg_export_snapshot()")
+                await self.connection.execute("SAVEPOINT statement")
+                return exported
+        except (TimeoutError, asyncpg.PostgresError, *OUTAGES) as error:
+            drop(self.connection)
+            raise DatabaseUnavailable("the connection to the database was lost") from error
+
+
+@dataclass(slots=True)
+class Lock:
+    """A lock that ends with its connection, so also with a process that was killed."""
+
+    connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+
+    async def keep(self) -> None:
+        """Show that its holder is alive; one that froze loses it. Raises `DatabaseUnavailable` when lost."""
+        try:
+            async with asyncio.timeout(GRACE_SECONDS):
+                await self.connection.execute("SELECT")
+        except (TimeoutError, asyncpg.PostgresError, *OUTAGES) as error:
+            drop(self.connection)
+            raise DatabaseUnavailable("the lock of the refresh was lost") from error
+
+
+def drop(connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]") -> None:
+    """End a connection at once, without a goodbye that a server which hangs would not answer."""
+    with suppress(asyncpg.InterfaceError):  # one that the server closed is out of our hands already
+        connection.terminate()

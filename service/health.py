@@ -1,0 +1,147 @@
+"""What is reachable and how old things are, looked at when somebody asks for `/metrics`.
+
+Every look has a time limit and serves everybody for some seconds: a scrape neither hangs with what it
+watches nor loads it.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Iterable
+from typing import cast
+
+import asyncpg
+
+from service.cache.publication import Publication
+from service.cache.store import Cache
+from service.catalogue.aggregations import AGGREGATIONS, Query
+from service.catalogue.timerange import TimeRange
+from service.database.errors import OUTAGES
+from service.database.pool import Database
+from service.errors import ChatStatsError
+from service.observability import metrics
+from service.observability.metrics import Labels, Metric
+from service.queue import Queue
+from service.rollup.upkeep import Rollup
+from service.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+#: Seconds for which one look serves everybody.
+SHARED_SECONDS = 5.0
+#: Seconds that one part of a look may take, and that anybody waits for the whole of it.
+PART_SECONDS = 1.5
+WAIT_SECONDS = 2.5
+
+ROLLUP_STATES = ("off", "backfilling", "on", "damaged")
+
+Seen = dict[str, dict[Labels, float]]
+
+
+class Vitals:
+    """Looks at Redis, Postgres, the queue and the worker."""
+
+    def __init__(self, settings: Settings, database: Database, cache: Cache, queue: Queue) -> None:
+        self._settings = settings
+        self._database = database
+        self._cache = cache
+        self._publication = Publication(cache)
+        self._queue = queue
+        self._seen: Seen = {}
+        self._seen_at = float("-inf")
+        self._looking: asyncio.Task[None] | None = None
+
+    async def look(self) -> Seen:
+        """Return gauges by metric and labels, at most a few seconds old; what is not known is not there."""
+        if time.monotonic() - self._seen_at >= SHARED_SECONDS:
+            if self._looking is None or self._looking.done():
+                self._looking = asyncio.create_task(self._look())
+            await asyncio.wait({self._looking}, timeout=WAIT_SECONDS)
+            if not self._looking.done():
+                return self._nothing()
+        return self._seen
+
+    async def close(self) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
+
+    async def _look(self) -> None:
+        seen = self._nothing()
+        await asyncio.gather(
+            _part("Redis", self._look_at_cache(seen)),
+            _part("the queue", self._look_at_queue(seen)),
+            _part("Postgres", self._look_at_database(seen)),
+        )
+        self._seen, self._seen_at = seen, time.monotonic()
+
+    def _nothing(self) -> Seen:
+        """What there is to say when nothing answers."""
+        seen: Seen = {}
+        for metric in (metrics.REDIS_UP, metrics.POSTGRES_UP, metrics.QUEUE_UP, metrics.WORKER_UP):
+            _put(seen, metric, 0)
+        _put(seen, metrics.REFRESH_INTERVAL, self._settings.refresh_interval_seconds)
+        _put(seen, metrics.FRESH, self._settings.fresh_seconds)
+        return seen
+
+    async def _look_at_cache(self, seen: Seen) -> None:
+        last = await self._publication.last_generation()
+        _put(seen, metrics.REDIS_UP, 1)
+        now = self._database.clock.now()
+        if last is not None:
+            _put(seen, metrics.GENERATION_AGE, last.age_seconds(now))
+            _put(seen, metrics.GENERATION_DURATION, last.duration_ms / 1000)
+            _put(seen, metrics.GENERATION_ENTRIES, last.entries)
+            _put(seen, metrics.GENERATION_FAILURES, last.failed)
+        heads = await self._cache.heads(query.key() for query in self._kept())
+        for query in self._kept():
+            if (head := heads.get(query.key())) is not None:
+                labels = (query.aggregation, str(query.range.window))
+                _put(seen, metrics.ENTRY_AGE, max(0.0, (now - head.computed_at).total_seconds()), *labels)
+                _put(seen, metrics.ENTRY_METHOD, 1, *labels, head.method)
+
+    def _kept(self) -> Iterable[Query]:
+        """The entries that the worker keeps, without those of single providers and models."""
+        for aggregation in AGGREGATIONS.values():
+            if aggregation.narrowed_by != "model_id":
+                for window in self._settings.windows:
+                    yield Query(aggregation.name, TimeRange(window))
+
+    async def _look_at_queue(self, seen: Seen) -> None:
+        alive = await self._queue.worker_alive()
+        _put(seen, metrics.QUEUE_UP, 1)
+        _put(seen, metrics.WORKER_UP, alive)
+        _put(seen, metrics.QUEUE_JOBS, await self._queue.jobs())
+
+    async def _look_at_database(self, seen: Seen) -> None:
+        async with self._database.transaction(reads=False) as snapshot:
+            _put(seen, metrics.POSTGRES_UP, 1)
+            await snapshot.connection.execute(f"SET LOCAL statement_timeout = {round(PART_SECONDS * 1000)}")
+            connection = cast("asyncpg.Connection[asyncpg.Record]", snapshot.connection)
+            status = await Rollup(connection).status()
+        for state in {*ROLLUP_STATES, status.state}:
+            _put(seen, metrics.ROLLUP_STATE, state == status.state, state)
+        if status.state == "off":
+            return
+        _put(seen, metrics.ROLLUP_DRIFT, status.drift)
+        _put(seen, metrics.ROLLUP_DELTAS, status.unfolded_deltas)
+        _put(seen, metrics.ROLLUP_BYTES, status.rollup_bytes)
+        for metric, moment in (
+            (metrics.ROLLUP_FOLD_AGE, status.folded_at),
+            (metrics.ROLLUP_AUDIT_AGE, status.audited_at),
+        ):
+            if moment is not None:
+                _put(seen, metric, max(0.0, (snapshot.now - moment).total_seconds()))
+
+
+def _put(seen: Seen, metric: Metric, value: float, *labels: str) -> None:
+    seen.setdefault(metric.name, {})[labels] = float(value)
+
+
+async def _part(name: str, looking: Awaitable[None]) -> None:
+    try:
+        async with asyncio.timeout(PART_SECONDS):
+            await looking
+    except (ChatStatsError, TimeoutError, asyncpg.PostgresError, *OUTAGES) as error:
+        # What could not be looked at says so by its metric; whoever reads answers logs outages.
+        logger.debug("could not look at %s: %s: %s", name, type(error).__name__, error)

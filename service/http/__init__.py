@@ -1,0 +1,1 @@
+"""Everything of HTTP that is not a route."""

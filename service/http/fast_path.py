@@ -1,0 +1,136 @@
+"""Answers what is cached ahead of FastAPI, whose machinery costs several times what the answer does.
+
+It bypasses no authentication, limit or validation. It knows only request targets (path and query string, to
+the letter) of which the ordinary route has checked the parameters before, in this process. It checks the same
+keys (`service.http.auth`), gets answers from the same code (`service.stats`, also those that are not cached,
+so that a thousand requests that wait for one computation cost little) and renders with the same code
+(`service.http.envelope`). It hands everything else on: each refusal and each error is the ordinary route's.
+"""
+
+import time
+from dataclasses import dataclass
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service.cache.freshness import CacheState
+from service.catalogue.aggregations import Query
+from service.http import access_log as access
+from service.http.access_log import STARTED
+from service.http.auth import brings_key
+from service.http.envelope import Envelope, Form, Rendered, form_of
+from service.http.rate_limit import RateLimiter, Work
+from service.observability import metrics
+from service.observability.request_id import HEADER as REQUEST_ID
+from service.observability.request_id import IDENTITY, made, name, sent
+from service.settings import Settings
+from service.stats import Answer, Stats
+
+#: Targets known at a time; the oldest makes way, and is learned again when it is next asked for.
+CAPACITY = 4096
+#: Bytes of a query string beyond which a target is not remembered: nobody asks for it twice.
+LONGEST_QUERY_STRING = 256
+
+
+#: For so long the same bytes answer whoever asks the same: age and timestamp are no older than that.
+RENDERED_SECONDS = 0.01
+#: Responses kept for that.
+RENDERED = 16
+
+#: Where in the scope of a request the error is left that the ordinary route is to tell the client.
+FAILURE = "chat_stats.failure"
+
+_METHODS = frozenset(("GET", "HEAD"))
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    query: Query
+    key: str
+
+
+class FastPath:
+    """The ASGI layer. It hands everything on until `open` has been called."""
+
+    def __init__(self, app: ASGIApp, settings: Settings, envelope: Envelope) -> None:
+        self._app = app
+        self._api_keys = settings.api_keys
+        self._envelope = envelope
+        self._log = settings.access_log
+        self._stats: Stats | None = None
+        self._limiter: RateLimiter | None = None
+        self._targets: dict[tuple[str, bytes], Target] = {}
+        self._rendered: dict[tuple[str, Form], tuple[Rendered, Answer]] = {}
+        self._rendered_until = 0.0
+
+    def open(self, stats: Stats, limiter: RateLimiter) -> None:
+        self._stats, self._limiter = stats, limiter
+
+    def close(self) -> None:
+        self._stats = self._limiter = None
+        self._targets.clear()
+
+    def learn(self, scope: Scope, query: Query) -> None:
+        """Remember that this request may be answered, and that it asks for `query`."""
+        if self._stats is None or len(scope["query_string"]) > LONGEST_QUERY_STRING:
+            return
+        self._targets[scope["path"], scope["query_string"]] = Target(query, query.key())
+        if len(self._targets) > CAPACITY:
+            del self._targets[next(iter(self._targets))]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = time.perf_counter()
+        target, found = None, None
+        if scope["type"] == "http" and scope["method"] in _METHODS:
+            target = self._targets.get((scope["path"], scope["query_string"]))
+            if target is not None and (not self._api_keys or brings_key(scope["headers"], self._api_keys)):
+                found = self._recent(scope, target) or await self._read(scope, target, started)
+        if target is None or found is None:
+            await self._app(scope, receive, send)
+            return
+        # Every answer of the fast path passes here, and nothing else does.
+        rendered, answer = found
+        body = b"" if scope["method"] == "HEAD" else rendered.body
+        identity = scope.get(IDENTITY) or (name(scope) if self._log else sent(scope) or made())
+        # A copy: who stands before us may add headers of its own.
+        headers = [*rendered.headers, (REQUEST_ID, identity)]
+        await send({"type": "http.response.start", "status": rendered.status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+        seconds = time.perf_counter() - started
+        method = answer.entry.method
+        metrics.answered(target.query.aggregation, answer.state, method, rendered.status, seconds)
+        if self._log:
+            access.log(scope, answer.state, method, rendered.status, seconds)
+
+    def _recent(self, scope: Scope, target: Target) -> tuple[Rendered, Answer] | None:
+        """Answer from this process's own copy, without waiting; None if it is not recent enough."""
+        assert self._stats is not None
+        entry = self._stats.recent(target.key)
+        if entry is None:
+            return None
+        return self._render(scope, target, Answer(entry, CacheState.HIT))
+
+    async def _read(self, scope: Scope, target: Target, started: float) -> tuple[Rendered, Answer] | None:
+        """Have it read or computed as the ordinary route does; None if that has to say what failed."""
+        stats, limiter = self._stats, self._limiter
+        assert stats is not None
+        assert limiter is not None
+        name(scope)  # for the log's lines of what is done now
+        try:
+            answer = await stats.read(target.query, admit=lambda: limiter.spend(Work.MISSES, scope))
+        except Exception as error:  # noqa: BLE001  whatever it is, the ordinary route tells the client
+            scope[FAILURE], scope[STARTED] = error, started
+            return None
+        return self._render(scope, target, answer)
+
+    def _render(self, scope: Scope, target: Target, answer: Answer) -> tuple[Rendered, Answer]:
+        form = form_of(scope["headers"], answer.entry)
+        now = time.monotonic()
+        if now >= self._rendered_until or len(self._rendered) >= RENDERED:
+            self._rendered.clear()
+            self._rendered_until = now + RENDERED_SECONDS
+        known = self._rendered.get((target.key, form))
+        if known is not None and known[1].entry is answer.entry and known[1].state is answer.state:
+            return known
+        found = self._envelope.render(form, target.query.range, answer), answer
+        self._rendered[target.key, form] = found
+        return found

@@ -1,0 +1,117 @@
+"""How often one client may make the service work. Redis counts, so that all processes count together.
+
+When Redis is away, or refuses to write, each process counts by itself; how much it computes at a time is
+capped anyway. Whether it is away the cache knows: nobody waits for it a second time in order to be counted.
+"""
+
+import time
+from enum import StrEnum
+from hashlib import blake2b
+
+from fastapi import Request
+from limits import RateLimitItem, WindowStats, parse
+from limits.aio.storage import MemoryStorage, RedisStorage
+from limits.aio.strategies import SlidingWindowCounterRateLimiter
+from redis.exceptions import ResponseError
+from starlette.types import Scope
+
+from service.cache.store import Cache
+from service.errors import TooManyRequests
+from service.http.auth import accepted_key
+from service.settings import Settings
+
+
+class Work(StrEnum):
+    """What is counted; the value is its setting's last part."""
+
+    #: Any call of the API.
+    REQUESTS = "requests"
+    #: An answer that has to be computed.
+    MISSES = "misses"
+    #: A call of an endpoint that reads single requests.
+    ROWS = "rows"
+
+
+class RateLimiter:
+    """Counts work by client. One per process."""
+
+    def __init__(self, settings: Settings, cache: Cache) -> None:
+        limits = {work: getattr(settings, f"rate_limit_{work}") for work in Work}
+        self._api_keys = settings.api_keys
+        self._limits: dict[Work, RateLimitItem] = {work: parse(text) for work, text in limits.items() if text}
+        self._cache = cache
+        storage = RedisStorage(
+            "async+redis://",  # the connections are given
+            implementation="redispy",
+            key_prefix=f"{settings.cache_prefix}:rate",
+            connection_pool=cache.redis.connection_pool,  # type: ignore[arg-type]
+        )
+        self._shared = SlidingWindowCounterRateLimiter(storage)
+        self._own = SlidingWindowCounterRateLimiter(MemoryStorage())
+
+    def limits(self, work: Work) -> bool:
+        return work in self._limits
+
+    async def spend(self, work: Work, scope: Scope) -> None:
+        """Count one piece of work for whoever asks; `TooManyRequests` when he has had his share."""
+        limit = self._limits.get(work)
+        if limit is None:
+            return
+        client = self._client(scope)
+        limiter = self._shared
+        within = await self._cache.attempt(lambda: _hit_shared(self._shared, limit, work, client))
+        if within is None:
+            limiter = self._own
+            within = await limiter.hit(limit, work, client)
+        if not within:
+            raise await self._refusal(limiter, limit, work, client)
+
+    def _client(self, scope: Scope) -> str:
+        """Return who asks: the key that is brought where keys are needed, else the address."""
+        key = accepted_key(scope["headers"], self._api_keys)
+        if key is not None:
+            return blake2b(key, digest_size=12).hexdigest()
+        return str(scope["client"][0]) if scope.get("client") else "unknown"
+
+    async def _refusal(
+        self, limiter: SlidingWindowCounterRateLimiter, limit: RateLimitItem, work: Work, client: str
+    ) -> TooManyRequests:
+        stats: WindowStats | None
+        if limiter is self._own:
+            stats = await limiter.get_window_stats(limit, work, client)
+        else:
+            stats = await self._cache.attempt(lambda: limiter.get_window_stats(limit, work, client))
+        reset_time = time.time() + limit.get_expiry() if stats is None else stats.reset_time
+        return TooManyRequests(
+            f"at most {limit} {_NAMES[work]} for one client",
+            retry_after=max(1, round(reset_time - time.time())),
+        )
+
+
+async def _hit_shared(
+    limiter: SlidingWindowCounterRateLimiter, limit: RateLimitItem, work: Work, client: str
+) -> bool | None:
+    """Count in Redis; None when it answers that it does not: it is full, or read-only."""
+    try:
+        return await limiter.hit(limit, work, client)
+    except ResponseError:
+        return None
+
+
+_NAMES = {
+    Work.REQUESTS: "requests",
+    Work.MISSES: "answers that are not cached",
+    Work.ROWS: "requests for single rows",
+}
+
+
+async def count_request(request: Request) -> None:
+    """Count a call of the API; a dependency of its routes."""
+    limiter: RateLimiter = request.app.state.rate_limiter
+    await limiter.spend(Work.REQUESTS, request.scope)
+
+
+async def count_rows(request: Request) -> None:
+    """Count a call of an endpoint that reads single requests; a dependency of its route."""
+    limiter: RateLimiter = request.app.state.rate_limiter
+    await limiter.spend(Work.ROWS, request.scope)

@@ -1,0 +1,266 @@
+"""Single requests: pages and downloads of them, and points for plots."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from service.cache.freshness import CacheState
+from service.catalogue import schemas
+from service.explorer.download import DownloadResponse, unless_disconnected
+from service.explorer.explorer import LARGE_PAGE, Explorer, etag
+from service.explorer.exports import FORMATS, JSON, choose_format
+from service.explorer.plot import DEFAULT_POINTS, MAX_POINTS, MIN_POINTS
+from service.explorer.query import (
+    DEFAULT_LIMIT,
+    FLAT_FIELDS,
+    MAX_LIMIT,
+    MAX_OFFSET,
+    NESTED,
+    Filters,
+    RequestQuery,
+    check_start,
+    parse_cursor,
+    parse_fields,
+    parse_filters,
+    parse_number,
+)
+from service.explorer.schemas import PlotAnswer, RequestsAnswer
+from service.http.auth import check_read_key
+from service.http.envelope import cache_status, matches
+from service.http.rate_limit import count_request, count_rows
+from service.routes import parameters
+from service.routes.stats import Range
+from service.settings import Settings
+
+
+def filters(
+    time_range: Range,
+    model_id: Annotated[
+        str | None, parameters.ID, Query(description="Only this model's requests: its id.")
+    ] = None,
+    provider_id: Annotated[
+        str | None, parameters.ID, Query(description="Only requests of this provider's models: its id.")
+    ] = None,
+    model_name: Annotated[
+        str | None,
+        parameters.TEXT,
+        Query(
+            description="Only models whose name contains this, whatever the case; `%` and `_` are literal."
+        ),
+    ] = None,
+    status: Annotated[
+        str | None, parameters.TEXT, Query(description="Only requests with exactly this status.")
+    ] = None,
+) -> Filters:
+    return parse_filters(
+        time_range, model_id=model_id, provider_id=provider_id, model_name=model_name, status=status
+    )
+
+
+Chosen = Annotated[Filters, Depends(filters)]
+
+
+async def list_requests(
+    request: Request,
+    chosen: Chosen,
+    limit: Annotated[
+        str | None,
+        parameters.whole_number(1, MAX_LIMIT),
+        Query(description=f"Most rows to return; {DEFAULT_LIMIT} when not given."),
+    ] = None,
+    offset: Annotated[
+        str | None,
+        parameters.whole_number(0, MAX_OFFSET),
+        Query(description="Rows to skip; a cursor is quicker on deep pages."),
+    ] = None,
+    cursor: Annotated[
+        str | None,
+        parameters.CURSOR,
+        Query(
+            description="`next_cursor` of the page before, with the same filters. Any page then takes as "
+            "long as the first. Not together with `offset`."
+        ),
+    ] = None,
+    fields: Annotated[
+        str | None,
+        parameters.FIELDS,
+        Query(
+            description=f"Columns, comma-separated: {', '.join(FLAT_FIELDS)}; in JSON and NDJSON also "
+            f"`{NESTED}`, the nested model and provider.",
+        ),
+    ] = None,
+    format: Annotated[
+        str | None,
+        parameters.one_of(FORMATS),
+        Query(description="Format of the answer, whatever Accept says."),
+    ] = None,
+) -> Response:
+    # Several headers of one name make one list.
+    format_ = choose_format(format, ",".join(request.headers.getlist("accept")) or None)
+    names = parse_fields(fields, nested=format_.nested)
+    check_start(cursor, offset)
+    query = RequestQuery(
+        chosen,
+        parse_number("limit", limit, default=DEFAULT_LIMIT, least=1, most=MAX_LIMIT),
+        parse_number("offset", offset, default=0, least=0, most=MAX_OFFSET),
+        None if cursor is None else parse_cursor(cursor, chosen),
+    )
+    state = request.app.state
+    explorer: Explorer = state.explorer
+    pieces = explorer.page(query, names, format_)
+    if format_ is JSON and query.limit <= LARGE_PAGE:
+        body = await unless_disconnected(request.receive, _joined(pieces))
+        return _GONE if body is None else _small_page(request, body)
+    name = f"chat-requests-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.{format_.name}"
+    headers = {
+        **_headers(state.settings, CacheState.BYPASS),
+        **({} if format_ is JSON else {"Content-Disposition": f'attachment; filename="{name}"'}),
+    }
+    if request.method == "HEAD":  # nothing is read to find out how long it would be
+        return Response(media_type=format_.content_type, headers=headers)
+    download = state.downloads.start(pieces)
+    begun = False
+    try:
+        begun = await unless_disconnected(request.receive, download.started()) or False
+    finally:
+        if not begun:
+            await download.close()
+    if not begun:
+        return _GONE
+    return DownloadResponse(
+        download,
+        content_type=format_.content_type,
+        headers=headers,
+        seconds=state.settings.download_seconds,
+    )
+
+
+#: Nobody is there to receive it.
+_GONE = Response(status_code=499)
+
+
+async def _joined(pieces: AsyncIterator[bytes]) -> bytes:
+    return b"".join([piece async for piece in pieces])
+
+
+def _small_page(request: Request, body: bytes) -> Response:
+    # No text within the rows looks like this: there, quotation marks are escaped.
+    data, _, metadata = body.rpartition(b'],"metadata":')
+    total = str(orjson.loads(metadata[:-1])["total_count"]).encode()
+    return _answer(request, body, etag(data, total), _headers(request.app.state.settings, CacheState.BYPASS))
+
+
+async def plot_data(
+    request: Request,
+    chosen: Chosen,
+    points: Annotated[
+        str | None,
+        parameters.whole_number(MIN_POINTS, MAX_POINTS),
+        Query(description=f"Most points to return; {DEFAULT_POINTS:,} when not given."),
+    ] = None,
+) -> Response:
+    most = parse_number("points", points, default=DEFAULT_POINTS, least=MIN_POINTS, most=MAX_POINTS)
+    explorer: Explorer = request.app.state.explorer
+    plot, state = await explorer.plot(chosen, most)
+    headers = _headers(
+        request.app.state.settings, state, age=plot.age_seconds(), seconds_left=plot.seconds_left()
+    )
+    return _answer(request, plot.render(state, request.app.state.clock.now()), plot.etag, headers)
+
+
+def _headers(settings: Settings, state: CacheState, *, age: int = 0, seconds_left: int = 0) -> dict[str, str]:
+    visibility = "private" if settings.api_keys else "public"
+    # Caches subtract the age.
+    cached = f"max-age={age + seconds_left}" if seconds_left > 0 else "no-cache"
+    return {
+        "Age": str(age),
+        "Cache-Control": f"{visibility}, {cached}",
+        "Cache-Status": cache_status(state, seconds_left).decode(),
+        "Vary": "Accept, Authorization, X-API-Key, Origin",
+    }
+
+
+def _answer(request: Request, body: bytes, tag: str, headers: dict[str, str]) -> Response:
+    headers = {"ETag": tag, **headers}
+    known = ",".join(request.headers.getlist("if-none-match"))
+    if known and matches(known.encode("latin-1"), tag.encode()):
+        return Response(status_code=304, headers=headers)
+    response = Response(body, media_type="application/json", headers=headers)
+    if request.method == "HEAD":
+        response.body = b""
+    return response
+
+
+_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    401: schemas.problem("No key, or one that is not accepted (where reading needs one)."),
+    429: schemas.problem("This client asked too often; see Retry-After."),
+    422: schemas.problem("A parameter is wrong; `parameter` names it."),
+    503: schemas.problem("The database does not answer, or is busy; see Retry-After."),
+}
+_NOT_MODIFIED: dict[int | str, dict[str, Any]] = {
+    304: {"description": "The rows are still those of the ETag in If-None-Match."}
+}
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_FORMATS: dict[str, dict[str, Any]] = {
+    "application/json": {},  # its schema is the model's
+    "text/csv": {
+        "schema": {"type": "string"},
+        "example": "id,model_name,total_tokens\r\n4711,GPT-4o mini,1340\r\n",
+    },
+    "application/x-ndjson": {
+        "schema": {"type": "string"},
+        "example": '{"id":4711,"model_name":"GPT-4o mini","total_tokens":1340}\n',
+    },
+    "application/vnd.apache.parquet": _BINARY,
+}
+
+
+def create_router() -> APIRouter:
+    router = APIRouter(
+        tags=["requests"],
+        dependencies=[
+            Depends(check_read_key),
+            Depends(count_request),
+            Depends(count_rows),
+            Depends(parameters.check_given_once),
+        ],
+    )
+    router.add_api_route(
+        "/chat-requests",
+        list_requests,
+        name="requests",
+        operation_id="list_requests",
+        summary="Single requests, newest first; as JSON, or as a download in other formats.",
+        description="Only requests whose model and provider exist; those without a time come last. Up to "
+        "100,000 rows, streamed. An answer that breaks off ends without the end that HTTP asks for.",
+        response_class=Response,
+        responses={
+            200: {"model": RequestsAnswer, "description": "A page of requests.", "content": _FORMATS},
+            406: schemas.problem("Accept allows none of the formats."),
+            **_NOT_MODIFIED,
+            **_PROBLEMS,
+        },
+    )
+    router.add_api_route(
+        "/chat-requests/plot-data",
+        plot_data,
+        name="plot_data",
+        operation_id="get_plot_data",
+        summary="Points for scatter plots, and the last 10 requests.",
+        description="At most `points` requests stand for all: the first ones of slots of time, narrower "
+        "where more happened. `metadata.sampling` says whether they are all of them.",
+        response_class=Response,
+        responses={
+            200: {"model": PlotAnswer, "description": "Points, oldest first."},
+            **_NOT_MODIFIED,
+            **_PROBLEMS,
+        },
+    )
+    for path, endpoint in (("/chat-requests", list_requests), ("/chat-requests/plot-data", plot_data)):
+        router.add_api_route(
+            path, endpoint, methods=["HEAD"], response_class=Response, include_in_schema=False
+        )
+    return router

@@ -1,0 +1,359 @@
+"""The `chat-stats` command.
+
+Exit codes: 0 done; 1 unexpected, or what was asked about is not well; 2 wrong usage or settings;
+3 the database lacks something; 4 something cannot be reached.
+"""
+
+import asyncio
+import sys
+from collections.abc import Coroutine
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import orjson
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from service import VERSION
+from service.cache.store import Cache, connect
+from service.catalogue.aggregations import AGGREGATIONS
+from service.catalogue.timerange import WINDOWS, parse_window
+from service.database.pool import Database
+from service.errors import ChatStatsError, InvalidParameter, SchemaError, Unavailable
+from service.observability import tracing
+from service.observability.logs import configure_logging
+from service.observability.shared_counts import shared_folder
+from service.queue import Queue
+from service.settings import Settings, load_settings
+from service.stats import Stats
+from worker.cli.rollup import app as rollup_app
+from worker.demo.loading import load_sample
+from worker.importer.fields import FIELDS, option
+
+# What one command alone needs, that command imports: `serve` is to answer soon.
+
+app = typer.Typer(
+    name="chat-stats",
+    help="Cached usage statistics of an LLM gateway. Settings come from CHAT_STATS_* variables and .env.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(rollup_app, name="rollup")
+out = Console()
+err = Console(stderr=True)
+
+Result = TypeVar("Result")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+
+
+def main() -> NoReturn:
+    """Run the command; turn our errors into one line and an exit code."""
+    try:
+        app(standalone_mode=True)
+    except ChatStatsError as error:
+        _print_error(str(error))
+        sys.exit(error.exit_code)
+    sys.exit(0)
+
+
+@app.callback(invoke_without_command=True)
+def options(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        out.print(VERSION)
+        raise typer.Exit
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on [CHAT_STATS_HOST].")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port to listen on [CHAT_STATS_PORT].")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 1,
+) -> None:
+    """Serve the API over HTTP."""
+    from service.http import server as processes
+
+    settings = load_settings()
+    configure_logging(settings)
+    try:
+        with shared_folder(workers):
+            processes.serve(settings, host or settings.host, settings.port if port is None else port, workers)
+    except SystemExit as ended:  # uvicorn's own codes mean other things than ours
+        raise typer.Exit(1 if ended.code else 0) from None
+
+
+@app.command()
+def worker() -> None:
+    """Keep the statistics computed: refresh them at every interval, and when asked to."""
+    from worker import main as worker_main
+
+    settings = load_settings()
+    configure_logging(settings)
+    tracing.start("chat-stats worker", redis=False)
+    asyncio.run(worker_main.run(settings))
+    tracing.stop()
+
+
+@app.command()
+def migrate(
+    create_tables: Annotated[
+        bool,
+        typer.Option("--create-tables", help="Create the gateway's tables even beside other tables."),
+    ] = False,
+) -> None:
+    """Create or update the functions and indexes (and, on an empty database, the tables)."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    from service.database import migrations
+
+    settings = load_settings()
+    files = migrations.files()
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=err
+    ) as progress:
+        task = progress.add_task("migrating", total=len(files))
+
+        def started(file: str) -> None:
+            progress.update(task, advance=1, description=file)
+
+        def warned(message: str) -> None:
+            progress.console.print(f"[yellow]warning:[/] {escape(message)}", highlight=False)
+
+        asyncio.run(migrations.migrate(settings, create_tables=create_tables, started=started, warned=warned))
+    out.print(f"migrated: {len(files)} files ran", highlight=False)
+
+
+@app.command()
+def refresh(
+    names: Annotated[
+        list[str] | None, typer.Argument(help=f"Aggregations: {', '.join(AGGREGATIONS)}. None: all.")
+    ] = None,
+    window: Annotated[
+        list[str] | None,
+        typer.Option(help=f"Only these windows: {', '.join(WINDOWS)}. None: CHAT_STATS_WINDOWS."),
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is done.")] = True,
+    local: Annotated[bool, typer.Option("--local", help="Compute here, without a worker.")] = False,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Longest wait in seconds.")] = 120.0,
+    as_json: Json = False,
+) -> None:
+    """Compute the statistics anew, now."""
+    from worker.cli import tables
+
+    settings = load_settings()
+    for name in names or ():
+        if name not in AGGREGATIONS:
+            raise InvalidParameter("NAMES", f"unknown aggregation {name!r}; known: {', '.join(AGGREGATIONS)}")
+    windows = [parse_window(text) for text in window or ()]
+    if local:
+        report = _run(_refresh_here(settings, names or [], windows, timeout), "refreshing")
+    else:
+        report = _run(
+            _refresh_by_worker(settings, names or [], windows, wait, timeout), "waiting for the worker"
+        )
+    if "error" in report:
+        _print_error(report["error"])
+        raise typer.Exit(report["exit_code"])
+    if as_json:
+        _print_json(report)
+    elif "results" not in report:
+        out.print(f"queued as job {report['job_id']}", highlight=False)
+    else:
+        tables.print_refresh(out, report)
+    if any(result["error"] for result in report.get("results", ())) or not report.get("published", True):
+        raise typer.Exit(1)
+
+
+@app.command()
+def status(
+    worker_only: Annotated[
+        bool, typer.Option("--worker", help="Only say whether a worker is alive, by the exit code.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show what is cached and how old, and the state of worker, database and functions.
+
+    Exits with 1 when something is not well.
+    """
+    from worker.cli import status as worker_status
+    from worker.cli import tables
+
+    settings = load_settings()
+    if worker_only:
+        alive = _run(worker_status.worker_alive(settings), None)
+        out.print("alive" if alive else "no worker has reported lately")
+        raise typer.Exit(0 if alive else 1)
+    found = _run(worker_status.look(settings), None)
+    if as_json:
+        _print_json({**asdict(found), "healthy": found.healthy})
+    else:
+        tables.print_status(out, found)
+    raise typer.Exit(0 if found.healthy else 1)
+
+
+def _column(field: str) -> Any:
+    return typer.Option(
+        option(field), help=f"The file's column for {field}; recognised by name: {', '.join(FIELDS[field])}."
+    )
+
+
+Column = str | None
+
+
+@app.command(name="import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="A request log as CSV; its first line names the columns.")],
+    provider: Annotated[
+        str | None, typer.Option(help="Provider of all requests, whatever the file's columns say.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Model of all requests, whatever the file's columns say.")
+    ] = None,
+    created_at: Annotated[Column, _column("created_at")] = None,
+    input_tokens: Annotated[Column, _column("input_tokens")] = None,
+    output_tokens: Annotated[Column, _column("output_tokens")] = None,
+    processing_time_ms: Annotated[Column, _column("processing_time_ms")] = None,
+    status: Annotated[Column, _column("status")] = None,
+    cost_usd: Annotated[Column, _column("cost_usd")] = None,
+    error_message: Annotated[Column, _column("error_message")] = None,
+    user_id: Annotated[Column, _column("user_id")] = None,
+    request_id: Annotated[Column, _column("request_id")] = None,
+    model_column: Annotated[Column, _column("model")] = None,
+    provider_column: Annotated[Column, _column("provider")] = None,
+    encoding: Annotated[str, typer.Option(help="Encoding of the file.")] = "utf-8",
+    delimiter: Annotated[str, typer.Option(help="What separates two cells.")] = ",",
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Load the good lines although there are bad ones.")
+    ] = False,
+    empty_tokens: Annotated[
+        bool, typer.Option("--empty-tokens", help="Take an empty token cell for 'not known'.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Load a request log; nothing is loaded when a line is bad. A file loaded again is added again."""
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+    from worker.cli import tables
+    from worker.importer.load import ImportOptions, import_csv
+
+    columns = {
+        "created_at": created_at,
+        "input_tokens": input_tokens,
+        "output_tokens": output_tokens,
+        "processing_time_ms": processing_time_ms,
+        "status": status,
+        "cost_usd": cost_usd,
+        "error_message": error_message,
+        "user_id": user_id,
+        "request_id": request_id,
+        "model": model_column,
+        "provider": provider_column,
+    }
+    chosen = ImportOptions(
+        provider=provider,
+        model=model,
+        columns={field: name for field, name in columns.items() if name is not None},
+        encoding=encoding,
+        delimiter=delimiter,
+        skip_bad=skip_bad,
+        empty_tokens=empty_tokens,
+    )
+    settings = load_settings()
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), console=err, transient=True
+    ) as progress:
+        task = progress.add_task(f"importing {file.name}", total=None)
+        result = asyncio.run(
+            import_csv(
+                settings,
+                file,
+                chosen,
+                progress=lambda done, total: progress.update(task, completed=done, total=total),
+            )
+        )
+    if as_json:
+        _print_json(asdict(result))
+    else:
+        tables.print_import(out, file.name, result)
+
+
+@app.command()
+def sample(
+    requests: Annotated[int, typer.Option(min=0, help="Requests to load.")] = 200_000,
+) -> None:
+    """Load the demo's requests of the last 90 days, if the database is empty."""
+    url = load_settings().database_url.get_secret_value()
+    if not asyncio.run(load_sample(err, url, requests)):
+        raise SchemaError("there are rows already: the sample is for an empty database")
+    out.print(f"{requests:,} requests loaded", highlight=False)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where the servers keep their data.")] = Path(".demo"),
+    port: Annotated[int, typer.Option(help="Port of the service, if it is free.")] = 8000,
+    requests: Annotated[int, typer.Option(min=0, help="Requests to load at the first start.")] = 200_000,
+) -> None:
+    """Run everything here, with sample data: Postgres, Redis, worker, service. Ctrl-C stops it."""
+    from worker.demo.run import run_demo  # needs the servers that are installed for the demo alone
+
+    raise typer.Exit(run_demo(folder=folder, port=port, requests=requests))
+
+
+async def _refresh_here(
+    settings: Settings, names: list[str], windows: list[str], timeout: float
+) -> dict[str, Any]:
+    from worker import tasks
+    from worker.main import PUBLISH_SECONDS
+
+    database = Database(settings, application_name="chat-stats refresh")
+    redis_url = settings.redis_url.get_secret_value()
+    cache = Cache(settings, connect(redis_url, timeout_seconds=PUBLISH_SECONDS), database.clock)
+    stats = Stats(settings, database, cache)
+    await database.open()
+    try:
+        return await tasks.refresh_when_asked(
+            settings, stats, names, windows, retry_seconds=min(5.0, timeout)
+        )
+    finally:
+        await stats.close()
+        await database.close()
+        await cache.close()
+
+
+async def _refresh_by_worker(
+    settings: Settings, names: list[str], windows: list[str], wait: bool, timeout: float
+) -> dict[str, Any]:
+    queue = Queue(settings)
+    try:
+        if wait and not await queue.worker_alive():
+            raise Unavailable("no worker has reported lately; start one, or refresh here with --local")
+        job_id = await queue.enqueue_refresh(names, windows)
+        if not wait:
+            return {"job_id": job_id}
+        return {"job_id": job_id, **await queue.result(job_id, timeout=timeout)}
+    except TimeoutError:
+        raise Unavailable(f"the refresh was not done after {timeout:g} s; it stays queued") from None
+    finally:
+        await queue.close()
+
+
+def _run(work: Coroutine[Any, Any, Result], description: str | None) -> Result:
+    if description is None or not err.is_terminal:
+        return asyncio.run(work)
+    with err.status(description):
+        return asyncio.run(work)
+
+
+def _print_error(message: str) -> None:
+    # Messages quote what users wrote: square brackets in them are no markup.
+    err.print(f"[bold red]error:[/] {escape(message)}", highlight=False, soft_wrap=True)
+
+
+def _print_json(value: Any) -> None:
+    out.out(orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode(), highlight=False)

@@ -1,0 +1,171 @@
+"""The `chat-stats rollup` commands."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from service.catalogue.timerange import parse_moment
+from service.rollup.retention import Purge, open_retention
+from service.rollup.state import RollupStatus
+from service.rollup.upkeep import Rollup, open_rollup
+from service.settings import Settings, load_settings
+
+app = typer.Typer(
+    help="The rollup: totals kept up to date by triggers, so that answers do not grow with the table.",
+    no_args_is_help=True,
+)
+out = Console()
+err = Console(stderr=True)
+
+
+@app.command()
+def enable() -> None:
+    """Switch the rollup on over the live table, or go on with a backfill that was interrupted."""
+    _with_progress("backfilling", lambda rollup, progress: rollup.enable(progress))
+    out.print("the rollup is on")
+
+
+@app.command()
+def disable() -> None:
+    """Switch the rollup off: the functions scan the requests again."""
+
+    async def work(settings: Settings) -> None:
+        async with open_rollup(settings) as rollup:
+            await rollup.disable()
+
+    asyncio.run(work(load_settings()))
+    out.print("the rollup is off")
+
+
+@app.command()
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Show the rollup's state, what is not folded yet, its size, and the last fold and audit.
+
+    Exits with 1 when it is damaged.
+    """
+
+    async def work(settings: Settings) -> Any:
+        async with open_rollup(settings) as rollup:
+            return await rollup.status()
+
+    found = asyncio.run(work(load_settings()))
+    if as_json:
+        out.out(orjson.dumps(asdict(found), option=orjson.OPT_INDENT_2).decode(), highlight=False)
+    else:
+        table = Table("rollup", "")
+        share = found.rollup_bytes / found.table_bytes if found.table_bytes else 0
+        table.add_row("state", found.state + (f": {found.reason}" if found.reason else ""))
+        table.add_row("deltas not folded yet", f"{found.unfolded_deltas:,}")
+        table.add_row("size", f"{found.rollup_bytes / 1e6:,.1f} MB, {share:.0%} of the table")
+        table.add_row("last fold", _moment(found.folded_at))
+        table.add_row("last audit", _moment(found.audited_at))
+        table.add_row("drift", f"{found.drift} buckets")
+        table.add_row("purged", _purged(found))
+        out.print(table)
+    raise typer.Exit(1 if found.state == "damaged" else 0)
+
+
+@app.command()
+def verify() -> None:
+    """Compare the whole rollup with the requests. Exits with 1 when it differs."""
+    drift = _with_progress("verifying", lambda rollup, progress: rollup.verify(progress))
+    out.print(f"{drift:,} buckets differ from the requests", highlight=False)
+    raise typer.Exit(1 if drift else 0)
+
+
+@app.command()
+def repair() -> None:
+    """Make the rollup equal to the requests again."""
+    repaired = _with_progress("repairing", lambda rollup, progress: rollup.repair(progress))
+    out.print(f"{repaired:,} buckets were repaired", highlight=False)
+
+
+@app.command()
+def purge(
+    before: Annotated[
+        str, typer.Option(help="Date or datetime, ISO 8601, UTC unless an offset is given.", metavar="DATE")
+    ],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be deleted, and verify it.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Delete the requests that are older than DATE, and keep their statistics.
+
+    In small transactions, and only where the rollup was just verified against the requests. Exits with 1
+    when it differs from them somewhere: nothing more is deleted then.
+    """
+    moment = parse_moment("before", before)
+
+    async def work(settings: Settings) -> Purge:
+        async with open_retention(settings) as retention:
+            with _progress() as progress:
+                requests = await retention.estimate_requests(moment)
+                task = progress.add_task("verifying" if dry_run else "purging", total=requests or None)
+                return await retention.purge(
+                    moment, lambda done: progress.update(task, completed=done), dry_run=dry_run
+                )
+
+    done = asyncio.run(work(load_settings()))
+    if as_json:
+        out.out(orjson.dumps(asdict(done), option=orjson.OPT_INDENT_2).decode(), highlight=False)
+    else:
+        table = Table("would be purged" if dry_run else "purged", "")
+        table.add_row("requests", f"{done.requests:,}")
+        table.add_row("buckets of 15 minutes", f"{done.buckets:,}")
+        table.add_row("older than", done.before)
+        table.add_row("oldest", done.oldest or "none")
+        table.add_row("newest", done.newest or "none")
+        table.add_row("verified", _verified(done))
+        out.print(table)
+    raise typer.Exit(1 if done.differing else 0)
+
+
+def _verified(done: Purge) -> str:
+    if not done.differing:
+        return "the rollup equals the requests"
+    return f"{done.differing:,} buckets differ from the requests; run: chat-stats rollup repair"
+
+
+def _with_progress(description: str, work: Callable[[Rollup, Callable[[int], None]], Awaitable[Any]]) -> Any:
+    async def run(settings: Settings) -> Any:
+        async with open_rollup(settings) as rollup:
+            with _progress() as progress:
+                requests = await rollup.estimate_requests()
+                task = progress.add_task(description, total=requests or None)
+                return await work(rollup, lambda done: progress.advance(task, done))
+
+    return asyncio.run(run(load_settings()))
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=err,
+        disable=not err.is_terminal,
+    )
+
+
+def _purged(found: RollupStatus) -> str:
+    if found.purged_before is None:
+        return "nothing"
+    return (
+        f"{found.purged_requests:,} requests before {_moment(found.purged_before)}, "
+        f"kept as sums in {found.purged_bytes / 1e6:,.1f} MB"
+    )
+
+
+def _moment(moment: Any) -> str:
+    return "never" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S} UTC"

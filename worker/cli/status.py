@@ -1,0 +1,172 @@
+"""Looks at the cache, the worker, the database and its functions, for `chat-stats status`."""
+
+import re
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import asyncpg
+
+from service.cache.publication import Publication
+from service.cache.store import Cache, connect
+from service.catalogue.aggregations import AGGREGATIONS, Query
+from service.catalogue.timerange import WINDOWS, TimeRange
+from service.compute import percentiles
+from service.database.clock import Clock
+from service.database.pool import Database
+from service.database.snapshot import Snapshot
+from service.errors import ChatStatsError, Unavailable
+from service.queue import Queue
+from service.settings import Settings
+from worker.cli import rights
+
+#: An empty range: calling a function over it shows whether it works, and costs next to nothing.
+_NO_TIME = TimeRange(None, datetime(2000, 1, 1, tzinfo=UTC), datetime(2000, 1, 1, tzinfo=UTC))
+_CHECK_SECONDS = 5.0
+
+_OUR_FUNCTION = re.compile(r"\b(get_chat_|get_model|get_provider_|chat_stats_)\w+\(")
+NO_WORKER = "no worker has reported lately; start one: chat-stats worker"
+
+
+@dataclass(slots=True)
+class CachedGroup:
+    """The entries of one aggregation over one window."""
+
+    aggregation: str
+    window: str
+    entries: int
+    method: str
+    oldest_seconds: float
+    state: str
+    generation: str
+
+
+@dataclass(slots=True)
+class Status:
+    redis: str = "ok"
+    database: str = "ok"
+    worker: str = "alive"
+    last_refresh: dict[str, Any] | None = None
+    #: Whether the last refresh is longer ago than a worker that does its work would let it be.
+    late: bool = True
+    cached: list[CachedGroup] = field(default_factory=list)
+    #: Of all entries' bodies.
+    cached_bytes: int = 0
+    #: Of the answers on demand among them, and how many they may take.
+    on_demand_bytes: int = 0
+    on_demand_limit_bytes: int = 0
+    #: Who else than their owner may write our tables.
+    rights: str = "ok"
+    #: Whether our tables hide rows from our role; whether the gateway's do is said of the database.
+    row_security: str = "ok"
+    #: By function: "ok", or what is wrong with it.
+    functions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def healthy(self) -> bool:
+        parts = (self.redis, self.database, self.rights, self.row_security, *self.functions.values())
+        refreshed = self.last_refresh is not None and not self.late and self.last_refresh["failed"] == 0
+        return all(part == "ok" for part in parts) and self.worker == "alive" and refreshed
+
+
+async def worker_alive(settings: Settings) -> bool:
+    """Return whether a worker has reported within the last seconds; raises `QueueUnavailable`."""
+    queue = Queue(settings)
+    try:
+        return await queue.worker_alive()
+    finally:
+        await queue.close()
+
+
+async def look(settings: Settings) -> Status:
+    """Return the state of everything; what cannot be reached is said there, not raised."""
+    status = Status()
+    database = Database(settings, application_name="chat-stats status")
+    await _look_at_database(database, status)
+    await _look_at_cache(settings, database.clock, status)  # its ages are by the database's clock
+    try:
+        status.worker = "alive" if await worker_alive(settings) else NO_WORKER
+    except Unavailable as error:
+        status.worker = str(error)
+    return status
+
+
+async def _look_at_cache(settings: Settings, clock: Clock, status: Status) -> None:
+    cache = Cache(settings, connect(settings.redis_url.get_secret_value(), timeout_seconds=2), clock)
+    try:
+        last = await Publication(cache).last_generation()
+        entries = await cache.entries()
+        status.on_demand_bytes = await cache.on_demand_bytes()
+    except Unavailable as error:
+        status.redis = str(error)
+        return
+    finally:
+        await cache.close()
+    now = clock.now()
+    if last is not None:
+        status.last_refresh = {**asdict(last), "age_seconds": round(last.age_seconds(now), 1)}
+    status.late = last is None or last.age_seconds(now) > settings.late_seconds
+    groups: dict[tuple[str, str], CachedGroup] = {}
+    for key, entry in entries.items():
+        name, window, *_ = key.split(":")
+        window = window if window in WINDOWS else "(ranges)"
+        age = entry.age_seconds(now)
+        group = groups.setdefault(
+            (name, window), CachedGroup(name, window, 0, entry.method, 0.0, "fresh", entry.generation)
+        )
+        group.entries += 1
+        group.oldest_seconds = max(group.oldest_seconds, round(age, 1))
+        if age > settings.fresh_seconds:
+            group.state = "stale"
+        if entry.method != group.method:
+            group.method = "several"
+    status.cached_bytes = sum(len(entry.body) for entry in entries.values())
+    status.on_demand_limit_bytes = settings.on_demand_cache_bytes
+    status.cached = sorted(
+        groups.values(), key=lambda group: (group.aggregation, [*WINDOWS, "(ranges)"].index(group.window))
+    )
+
+
+async def _look_at_database(database: Database, status: Status) -> None:
+    await database.open()
+    try:
+        async with database.transaction(reads=False) as snapshot:
+            status.rights = await rights.rights(snapshot)
+            status.row_security = await rights.row_security(snapshot)
+        await database.check()
+        async with database.transaction() as snapshot:
+            for aggregation in AGGREGATIONS.values():
+                status.functions[aggregation.function] = await _function_state(snapshot, aggregation.name)
+            by_provider = Query("models", _NO_TIME, provider_id="0")
+            status.functions["get_models_with_requests_by_provider"] = await _call(snapshot, by_provider)
+            status.functions["get_chat_request_percentiles"] = await _run(
+                snapshot, percentiles.CALL, "none", *_NO_TIME.bounds(snapshot.now), None, None
+            )
+            status.functions |= await rights.overloads(snapshot)
+    except ChatStatsError as error:
+        status.database = str(error)
+    finally:
+        await database.close()
+
+
+async def _function_state(snapshot: Snapshot, name: str) -> str:
+    return await _call(snapshot, Query(name, _NO_TIME, model_id="0" if name == "model" else None))
+
+
+async def _call(snapshot: Snapshot, query: Query) -> str:
+    statement, narrowed = AGGREGATIONS[query.aggregation].rpc(query)
+    return await _run(snapshot, statement, *query.range.bounds(snapshot.now), *narrowed)
+
+
+async def _run(snapshot: Snapshot, statement: str, *arguments: Any) -> str:
+    try:
+        await snapshot.fetch(statement, *arguments, timeout=_CHECK_SECONDS)
+    except asyncpg.PostgresError as error:
+        if isinstance(error, asyncpg.InsufficientPrivilegeError) and _OUR_FUNCTION.search(f"{error}("):
+            [row] = await snapshot.fetch("SELECT quote_ident(current_user) AS role", timeout=_CHECK_SECONDS)
+            return f"{error}; its owner can run: SELECT chat_stats_grant_read('{row['role']}')"
+        # The same error is raised for an operator that a column's type lacks, which migrating does not mend.
+        if isinstance(error, asyncpg.UndefinedFunctionError) and _OUR_FUNCTION.search(str(error)):
+            return "missing; run: chat-stats migrate"
+        return f"fails with {type(error).__name__}: {error}"
+    return "ok"
