@@ -15,6 +15,8 @@ from tests.rollup.conftest import ignored
 from tests.rollup.exactness import COMPARISON, assert_exact
 from tests.rollup.test_schemas import INSERT, Gateway, tables
 
+pytestmark = pytest.mark.every_postgres
+
 READY = "SELECT chat_stats_rollup_ready()"
 COUNTS = "SELECT * FROM get_model_request_counts()"
 SUMMARY = "SELECT * FROM get_chat_request_summary($1, $2)"
