@@ -8,7 +8,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Iterable
-from typing import cast
 
 import asyncpg
 
@@ -16,13 +15,14 @@ from service.cache.publication import Publication
 from service.cache.store import Cache
 from service.catalogue.aggregations import AGGREGATIONS, Query
 from service.catalogue.timerange import TimeRange
+from service.database import queries
 from service.database.errors import OUTAGES
 from service.database.pool import Database
 from service.errors import ChatStatsError
 from service.observability import metrics
 from service.observability.metrics import Labels, Metric
 from service.queue import Queue
-from service.rollup.upkeep import Rollup
+from service.rollup.state import ROLLUP_TABLES, STATES, TROUBLES, fetch_in, state_in
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -32,8 +32,6 @@ SHARED_SECONDS = 5.0
 #: Seconds that one part of a look may take, and that anybody waits for the whole of it.
 PART_SECONDS = 1.5
 WAIT_SECONDS = 2.5
-
-ROLLUP_STATES = ("off", "backfilling", "on", "damaged")
 
 Seen = dict[str, dict[Labels, float]]
 
@@ -116,19 +114,22 @@ class Vitals:
     async def _look_at_database(self, seen: Seen) -> None:
         async with self._database.transaction(reads=False) as snapshot:
             _put(seen, metrics.POSTGRES_UP, 1)
-            await snapshot.connection.execute(f"SET LOCAL statement_timeout = {round(PART_SECONDS * 1000)}")
-            connection = cast("asyncpg.Connection[asyncpg.Record]", snapshot.connection)
-            status = await Rollup(connection).status()
-        for state in {*ROLLUP_STATES, status.state}:
-            _put(seen, metrics.ROLLUP_STATE, state == status.state, state)
-        if status.state == "off":
-            return
-        _put(seen, metrics.ROLLUP_DRIFT, status.drift)
-        _put(seen, metrics.ROLLUP_DELTAS, status.unfolded_deltas)
-        _put(seen, metrics.ROLLUP_BYTES, status.rollup_bytes)
+            state = await state_in(snapshot, timeout=PART_SECONDS)
+            for name in STATES:
+                _put(seen, metrics.ROLLUP_STATE, name == state.state, name)
+            for reason in TROUBLES:
+                _put(seen, metrics.ROLLUP_TROUBLE, reason == state.trouble, reason)
+            if state.state == "off" or state.trouble in ("tables", "forbidden"):
+                return
+            fetch = fetch_in(snapshot, timeout=PART_SECONDS)
+            [found] = await fetch(queries.load("rollup_vitals"))
+            [sizes] = await fetch(queries.load("rollup_sizes"), list(ROLLUP_TABLES))
+        _put(seen, metrics.ROLLUP_DRIFT, found["drift"])
+        _put(seen, metrics.ROLLUP_DELTAS, found["unfolded_deltas"])
+        _put(seen, metrics.ROLLUP_BYTES, sizes["rollup_bytes"])
         for metric, moment in (
-            (metrics.ROLLUP_FOLD_AGE, status.folded_at),
-            (metrics.ROLLUP_AUDIT_AGE, status.audited_at),
+            (metrics.ROLLUP_FOLD_AGE, found["folded_at"]),
+            (metrics.ROLLUP_AUDIT_AGE, found["audited_at"]),
         ):
             if moment is not None:
                 _put(seen, metric, max(0.0, (snapshot.now - moment).total_seconds()))

@@ -76,7 +76,7 @@ async def fold(settings: Settings) -> int:
 async def audit(settings: Settings) -> int:
     """Audit the rollup, if it is read; return the drift that was found."""
     async with open_rollup(settings) as rollup:
-        return metrics.audited(await rollup.audit()) if (await rollup.status()).state == "on" else 0
+        return metrics.audited(await rollup.audit()) if (await rollup.state()).state == "on" else 0
 
 
 def log(report: RefreshReport) -> None:

@@ -364,6 +364,7 @@ class Readiness(Schema):
                     "redis": {"ok": True, "detail": None},
                     "postgres": {"ok": True, "detail": None},
                     "worker": {"ok": False, "detail": "no worker has reported lately"},
+                    "rollup": {"ok": True, "detail": "on"},
                     "last_refresh": {
                         "generation": "20260104T120000.000000Z-3f9a1c",
                         "computed_at": "2026-01-04T12:00:00.000000Z",
@@ -383,6 +384,9 @@ class Readiness(Schema):
     redis: Component
     postgres: Component
     worker: Component
+    rollup: Component = Field(
+        description="What state the rollup is in and why: off, backfilling, on, or damaged, which is not ok."
+    )
     last_refresh: LastRefresh | None
 
 

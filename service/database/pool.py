@@ -91,12 +91,19 @@ class Database:
 
         Also `RowsHidden`, as each transaction that is to read the tables.
         """
+        async with self.checked():
+            pass
+
+    @asynccontextmanager
+    async def checked(self) -> AsyncIterator[Snapshot]:
+        """Open a transaction in which `check` found nothing; else raise what it raises."""
         async with self.transaction() as snapshot:
             missing = [table for table, schema in snapshot.names.gateway.items() if schema is None]
-        if missing:
-            raise SchemaError(
-                f"the database lacks the table(s) {', '.join(missing)}; run: chat-stats migrate"
-            )
+            if missing:
+                raise SchemaError(
+                    f"the database lacks the table(s) {', '.join(missing)}; run: chat-stats migrate"
+                )
+            yield snapshot
 
     async def probe(self) -> None:
         """Raise `DatabaseUnavailable` when the database does not answer; one look for all who ask at once."""

@@ -135,10 +135,15 @@ ENTRY_METHOD = _declare(
     "gauge", "entry_method", "1 for the method that computed it.", "aggregation", "window", "method"
 )
 ROLLUP_STATE = _declare("gauge", "rollup_state", "1 for the state that the rollup is in, else 0.", "state")
+ROLLUP_TROUBLE = _declare(
+    "gauge", "rollup_trouble", "1 for the reason why the rollup is damaged, else 0.", "reason"
+)
 ROLLUP_DRIFT = _declare(
     "gauge", "rollup_drift_buckets", "Buckets that differed from the requests at the last audit."
 )
-ROLLUP_DELTAS = _declare("gauge", "rollup_unfolded_deltas", "Deltas that are not folded yet.")
+ROLLUP_DELTAS = _declare(
+    "gauge", "rollup_unfolded_deltas", "Deltas that are not folded yet; a million stands for more."
+)
 ROLLUP_BYTES = _declare("gauge", "rollup_size_bytes", "Size of the rollup in Postgres.")
 ROLLUP_FOLD_AGE = _declare("gauge", "rollup_fold_age_seconds", "Time since the last fold.")
 ROLLUP_AUDIT_AGE = _declare("gauge", "rollup_audit_age_seconds", "Time since the last audit.")

@@ -119,9 +119,9 @@ def translated(error: Exception) -> Exception:
     if isinstance(
         error, asyncpg.UndefinedTableError | asyncpg.UndefinedColumnError | asyncpg.UndefinedFunctionError
     ):
-        return SchemaError(f"{error}; run: chat-stats migrate")
+        return SchemaError(f"{error.message}; run: chat-stats migrate")
     if isinstance(error, asyncpg.InsufficientPrivilegeError):
         if isinstance(hidden := not_permitted(error), RowsHidden):
             return hidden
-        return SchemaError(f"{error}; the rollup is kept by the role that ran chat-stats migrate")
+        return SchemaError(f"{error.message}; the rollup is kept by the role that ran chat-stats migrate")
     return error

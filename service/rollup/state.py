@@ -1,14 +1,16 @@
 """What state the rollup is in, and why."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Literal, get_args
 
 import asyncpg
 
 from service.database import queries
-from service.errors import SchemaError
-from service.rollup.connection import TABLE, UpkeepConnection
+from service.database.snapshot import Snapshot
+from service.errors import DatabaseBusy, SchemaError
+from service.rollup.connection import TABLE, translated
 from service.rollup.triggers import TRIGGERS
 
 STATE_TABLE = "chat_stats_rollup_state"
@@ -28,15 +30,36 @@ TABLES = (STATE_TABLE, "chat_stats_uncounted", PURGED_TABLE, *ROLLUP_TABLES)
 #: Runs a statement with its arguments, and translates its errors.
 Fetch = Callable[..., Awaitable[list[asyncpg.Record]]]
 
+State = Literal["off", "backfilling", "on", "damaged"]
+#: Why a rollup is damaged: rows differ; writes went uncounted; columns changed; partitions or the table lack
+#: our triggers; tables or functions of ours are missing; our role may not read it.
+Trouble = Literal[
+    "drift", "uncounted", "columns", "partitions", "triggers", "tables", "functions", "forbidden"
+]
+STATES: tuple[State, ...] = get_args(State)
+TROUBLES: tuple[Trouble, ...] = get_args(Trouble)
+
 _KEPT = "SELECT folded_at, audited_at, drift FROM stats_schema.chat_stats_rollup_state"
+#: A row where the rollup was on. (A table that took the place of the requests' own has none of our triggers.)
+_WAS_ON = "SELECT FROM stats_schema.chat_stats_rollup_state WHERE ready"
 
 
 @dataclass(frozen=True, slots=True)
-class RollupStatus:
-    """`state` is off, backfilling, on or damaged; `reason` says why it is not on."""
+class RollupState:
+    """`reason` says why it is not on, and what to do; `trouble` is the kind of damage."""
 
-    state: str
-    reason: str
+    state: State
+    reason: str = ""
+    trouble: Trouble | None = None
+
+    def __str__(self) -> str:
+        return f"{self.state}: {self.reason}" if self.reason else self.state
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RollupStatus(RollupState):
+    """The state, and what is counted."""
+
     unfolded_deltas: int
     rollup_bytes: int
     table_bytes: int
@@ -49,72 +72,117 @@ class RollupStatus:
     purged_bytes: int = 0
 
 
-async def read_status(connection: UpkeepConnection) -> RollupStatus:
+async def read_status(fetch: Fetch) -> RollupStatus:
     """Return the state and all that is counted of the rollup."""
-    state, reason = await read_state(connection.fetch)
-    missing = await connection.fetchval(queries.load("rollup_missing"), list(TABLES))
-    sizes = await connection.fetchrow(queries.load("rollup_sizes"), list(ROLLUP_TABLES))
-    kept = [] if STATE_TABLE in missing else await connection.fetch(_KEPT)
+    state = await read_state(fetch)
+    missing = (await fetch(queries.load("rollup_missing"), list(TABLES)))[0][0]
+    [sizes] = await fetch(queries.load("rollup_sizes"), list(ROLLUP_TABLES))
+    kept = [] if STATE_TABLE in missing else await fetch(_KEPT)
     unfolded = (
         0
         if "chat_stats_deltas" in missing
-        else await connection.fetchval("SELECT count(*) FROM stats_schema.chat_stats_deltas")
+        else (await fetch("SELECT count(*) FROM stats_schema.chat_stats_deltas"))[0][0]
     )
-    purged = {} if PURGED_TABLE in missing else dict(await connection.fetchrow(queries.load("rollup_purged")))
-    return RollupStatus(state, reason, unfolded_deltas=unfolded, **sizes, **dict(*kept), **purged)
+    purged = {} if PURGED_TABLE in missing else dict((await fetch(queries.load("rollup_purged")))[0])
+    return RollupStatus(**asdict(state), unfolded_deltas=unfolded, **sizes, **dict(*kept), **purged)
 
 
-async def read_state(fetch: Fetch) -> tuple[str, str]:
-    """Return the state, and why it is not on; cheap enough for a health check.
+async def state_in(snapshot: Snapshot, *, timeout: float) -> RollupState:
+    """Return the state as the role of `snapshot` sees it; it is off where there is nothing of a rollup.
+
+    Each of its two statements may take `timeout` seconds. Raises `Unavailable` when it cannot be known.
+    """
+    try:
+        return await read_state(fetch_in(snapshot, timeout=timeout))
+    except SchemaError as error:
+        return RollupState("off", str(error))
+
+
+def fetch_in(snapshot: Snapshot, *, timeout: float) -> Fetch:
+    """Return what runs a statement in `snapshot`, for at most `timeout` seconds."""
+
+    async def fetch(statement: str, *args: object) -> list[asyncpg.Record]:
+        try:
+            return await snapshot.fetch(statement, *args, timeout=timeout)
+        except asyncpg.QueryCanceledError:
+            raise DatabaseBusy("the state of the rollup took too long to read") from None
+        except asyncpg.PostgresError as error:
+            raise translated(error) from error
+
+    return fetch
+
+
+async def read_state(fetch: Fetch) -> RollupState:
+    """Return the state, cheap enough for a health check.
 
     Raises `SchemaError` when there is nothing of a rollup.
     """
-    found = (await fetch(queries.load("rollup_state"), list(TABLES), list(TRIGGERS)))[0]
-    if found["missing"] and found["triggers"] == 0:
-        raise SchemaError(f"the rollup lacks {', '.join(found['missing'])}; run: chat-stats migrate")
+    [found] = await fetch(queries.load("rollup_state"), list(TABLES), list(TRIGGERS))
+    missing = ", ".join(found["missing"])
     if found["triggers"] == 0:
-        return "off", "chat-stats rollup enable switches it on"
-    if found["missing"]:
-        missing = ", ".join(found["missing"])
-        return "damaged", f"{missing} missing; run: chat-stats migrate, then chat-stats rollup enable"
+        if missing:
+            raise SchemaError(f"the rollup lacks {missing}; run: chat-stats migrate")
+        if found["forbidden"] or found["secured"] or not await fetch(_WAS_ON):
+            return RollupState("off", "chat-stats rollup enable switches it on")
+    if missing:
+        return _damaged(
+            "tables", f"{missing} missing; run: chat-stats migrate, then chat-stats rollup enable"
+        )
     if found["firing"] != len(TRIGGERS):
-        return (
-            "damaged",
+        return _damaged(
+            "triggers",
             f"{found['firing']} of its {len(TRIGGERS)} triggers fire; run: chat-stats rollup enable",
         )
     if found["forbidden"]:
-        return "damaged", f"this role lacks SELECT on {', '.join(found['forbidden'])}, and so it scans"
+        return _damaged(
+            "forbidden",
+            f"the role {found['role']} lacks SELECT on {', '.join(found['forbidden'])}, and so it scans; "
+            f"their owner can run: SELECT chat_stats_grant_read('{found['role']}')",
+        )
+    if found["secured"]:
+        return _damaged(
+            "forbidden",
+            f"row level security holds for the role {found['role']} on {', '.join(found['secured'])}, "
+            "and so it scans; it needs BYPASSRLS",
+        )
     try:
         rows = await fetch(queries.load("rollup_trouble"))
     except SchemaError as error:
-        return "damaged", str(error)
+        permission = isinstance(error.__cause__, asyncpg.InsufficientPrivilegeError)
+        return _damaged("forbidden" if permission else "functions", str(error))
     if not rows:
-        return "damaged", f"{STATE_TABLE} lost its row; run: chat-stats rollup enable"
-    return _trouble(rows[0])
+        return _damaged("tables", f"{STATE_TABLE} lost its row; run: chat-stats rollup enable")
+    return _judged(rows[0])
 
 
-def _trouble(found: asyncpg.Record) -> tuple[str, str]:
+def _judged(found: asyncpg.Record) -> RollupState:
     if found["drift"]:
-        return "damaged", f"{found['drift']} buckets differ from the requests; run: chat-stats rollup repair"
+        return _damaged(
+            "drift", f"{found['drift']} buckets differ from the requests; run: chat-stats rollup repair"
+        )
     if found["uncounted"]:
-        return (
-            "damaged",
+        return _damaged(
+            "uncounted",
             f"writes could not be counted: {found['uncounted']}; "
             "run: chat-stats migrate, then chat-stats rollup repair",
         )
     if not found["ready"]:
-        return "backfilling", "not done; chat-stats rollup enable goes on with it"
+        return RollupState("backfilling", "not done; chat-stats rollup enable goes on with it")
     if found["changed"]:
         what = ", ".join("the table" if name == "relation" else name for name in found["changed"])
-        return (
-            "damaged",
+        return _damaged(
+            "columns",
             f"{what} of {TABLE} changed since the rollup was made; "
             "run: chat-stats migrate, then chat-stats rollup repair",
         )
     if found["untriggered"]:
-        return (
-            "damaged",
+        return _damaged(
+            "partitions",
             f"{', '.join(found['untriggered'])} of the partitions lack its triggers; "
             "the worker creates them, or chat-stats rollup repair",
         )
-    return "on", ""
+    return RollupState("on")
+
+
+def _damaged(trouble: Trouble, reason: str) -> RollupState:
+    return RollupState("damaged", reason, trouble)

@@ -24,6 +24,7 @@ from service.rollup.state import (
     PURGED_TABLE,
     ROLLUP_TABLES,
     STATE_TABLE,
+    RollupState,
     RollupStatus,
     read_state,
     read_status,
@@ -74,8 +75,11 @@ class Rollup:
         self._connection = UpkeepConnection(connection)
         self._another = another
 
+    async def state(self) -> RollupState:
+        return await read_state(self._connection.fetch)
+
     async def status(self) -> RollupStatus:
-        return await read_status(self._connection)
+        return await read_status(self._connection.fetch)
 
     async def has_triggers(self) -> bool:
         """Return whether there is anything to keep up: the rollup is on, or on its way there."""
@@ -93,8 +97,7 @@ class Rollup:
     async def enable(self, progress: Progress) -> None:
         """Switch the rollup on, or go on with a backfill that was interrupted; writers keep writing."""
         async with self._connection.lock():
-            status = await self.status()
-            if status.state == "on":
+            if (await self.state()).state == "on":
                 return
             await require_rights(self._connection)
             await require_readable(self._connection)
@@ -129,9 +132,9 @@ class Rollup:
     async def verify(self, progress: Progress) -> int:
         """Return how many models' buckets differ from the requests."""
         async with self._connection.lock():
-            status = await self.status()
-            if status.state in ("off", "backfilling"):
-                raise SchemaError(f"the rollup is {status.state}: {status.reason}")
+            state = await self.state()
+            if state.state in ("off", "backfilling") or not await self.has_triggers():
+                raise SchemaError(f"the rollup is {state}")
             drift = 0
             await self._cover_partitions(progress)
             await keep_detached(self._connection.fetch)
@@ -222,8 +225,7 @@ class Rollup:
             if await self._record_done():
                 return repaired
             place, tiers = "-infinity", True
-        _, reason = await read_state(self._connection.fetch)
-        raise SchemaError(f"the rollup cannot be made right: {reason}")
+        raise SchemaError(f"the rollup cannot be made right: {(await self.state()).reason}")
 
     async def _repair(self, place: str, progress: Progress, *, end: str = "infinity") -> int:
         """Repair from `place` to `end`, chunk by chunk; two at a time with a second connection.

@@ -4,11 +4,14 @@ import asyncio
 import time
 from dataclasses import asdict
 
+import asyncpg
 from fastapi import APIRouter, Request, Response
 
 from service.cache.publication import Publication
 from service.catalogue import schemas
+from service.database.snapshot import Snapshot
 from service.errors import ChatStatsError, Unavailable
+from service.rollup.state import state_in
 from service.settings import Settings
 
 #: Seconds for which one look at everything answers all who ask.
@@ -51,7 +54,7 @@ async def _shared(request: Request) -> schemas.Readiness:
 async def _look(request: Request) -> schemas.Readiness:
     state = request.app.state
     settings: Settings = state.settings
-    postgres, (redis, last), worker = await asyncio.gather(
+    (postgres, rollup), (redis, last), worker = await asyncio.gather(
         _postgres(request), _redis(request), _worker(request)
     )
     late = last is None or last.age_seconds > settings.late_seconds
@@ -59,19 +62,34 @@ async def _look(request: Request) -> schemas.Readiness:
         worker = schemas.Component(ok=False, detail="it runs, but its last refresh is too long ago")
     if not postgres.ok and last is None and not state.stats.local_entries():
         status = "unavailable"
-    elif postgres.ok and redis.ok and worker.ok:
+    elif postgres.ok and redis.ok and worker.ok and rollup.ok:
         status = "ready"
     else:
         status = "degraded"
-    return schemas.Readiness(status=status, redis=redis, postgres=postgres, worker=worker, last_refresh=last)
+    return schemas.Readiness(
+        status=status, redis=redis, postgres=postgres, worker=worker, rollup=rollup, last_refresh=last
+    )
 
 
-async def _postgres(request: Request) -> schemas.Component:
+async def _postgres(request: Request) -> tuple[schemas.Component, schemas.Component]:
+    """Look at the database and, in the same transaction, at the rollup."""
+    rollup = None
     try:
-        await request.app.state.database.check()
+        async with request.app.state.database.checked() as snapshot:
+            rollup = await _rollup(request, snapshot)
     except ChatStatsError as error:
+        down = schemas.Component(ok=False, detail=str(error))
+        return down, rollup or down
+    return schemas.Component(ok=True), rollup
+
+
+async def _rollup(request: Request, snapshot: Snapshot) -> schemas.Component:
+    settings: Settings = request.app.state.settings
+    try:
+        state = await state_in(snapshot, timeout=settings.connect_timeout_seconds)
+    except (ChatStatsError, asyncpg.PostgresError) as error:
         return schemas.Component(ok=False, detail=str(error))
-    return schemas.Component(ok=True)
+    return schemas.Component(ok=state.state != "damaged", detail=str(state))
 
 
 async def _redis(request: Request) -> tuple[schemas.Component, schemas.LastRefresh | None]:

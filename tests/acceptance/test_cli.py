@@ -124,6 +124,34 @@ def test_status_tells_scripts_by_its_exit_code_and_people_by_tables(
         assert word in shown
 
 
+async def test_a_damaged_rollup_is_said_by_status_and_makes_readiness_degraded(
+    env: dict[str, str], connection: asyncpg.Connection, tmp_path: Path
+) -> None:
+    assert chat_stats("rollup", "enable", env=env).returncode == 0
+    with serving(env, tmp_path / "service") as client, running("worker", env=env, log=tmp_path / "worker"):
+        ready = client.base_url.copy_with(path="/health/ready")
+        until(lambda: client.get(ready).json()["status"] == "ready")
+        assert client.get(ready).json()["rollup"] == {"ok": True, "detail": "on"}
+        assert "│ rollup" in chat_stats("status", env=env).stdout
+
+        await connection.execute("DROP TRIGGER chat_stats_insert ON chat_completion_requests")
+        until(lambda: client.get(ready).json()["status"] == "degraded")
+        damaged = "3 of its 4 triggers fire; run: chat-stats rollup enable"
+        assert client.get(ready).json()["rollup"] == {"ok": False, "detail": f"damaged: {damaged}"}
+        plain = chat_stats("status", env=env)
+        as_json = chat_stats("status", "--json", env=env)
+        assert (plain.returncode, as_json.returncode) == (1, 1)
+        assert damaged in plain.stdout
+        assert json.loads(as_json.stdout)["rollup"] == {
+            "state": "damaged",
+            "reason": damaged,
+            "trouble": "triggers",
+        }
+
+        assert chat_stats("rollup", "enable", env=env).returncode == 0
+        until(lambda: client.get(ready).json()["status"] == "ready")
+
+
 def test_status_names_a_function_that_is_missing(empty_database: str, redis: RedisServer) -> None:
     env = environment(empty_database, redis.url, cache_prefix="missing")
     assert "providers" in json.loads(chat_stats("status", "--json", env=env).stdout)["database"]

@@ -2,6 +2,8 @@
 
 import asyncio
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 
 from service.catalogue.aggregations import AGGREGATIONS
 from service.database.pool import Database
+from service.database.snapshot import Snapshot
 from service.rollup.retention import Retention
 from service.rollup.upkeep import Rollup
 from tests.conftest import SettingsFactory, make_settings
@@ -352,13 +355,15 @@ async def test_readiness_is_looked_at_once_a_second_however_many_ask(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks = []
-    check = Database.check
+    checked = Database.checked
 
-    async def counted(database: Database) -> None:
+    @asynccontextmanager
+    async def counted(database: Database) -> AsyncIterator[Snapshot]:
         looks.append(database)
-        await check(database)
+        async with checked(database) as snapshot:
+            yield snapshot
 
-    monkeypatch.setattr(Database, "check", counted)
+    monkeypatch.setattr(Database, "checked", counted)
     url = "http://test/health/ready"
     answers = await asyncio.gather(*(client.get(url) for _ in range(20)))
     assert len({answer.text for answer in answers}) == len(looks) == 1

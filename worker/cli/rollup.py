@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import orjson
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -63,7 +64,7 @@ def status(
     else:
         table = Table("rollup", "")
         share = found.rollup_bytes / found.table_bytes if found.table_bytes else 0
-        table.add_row("state", found.state + (f": {found.reason}" if found.reason else ""))
+        table.add_row("state", escape(str(found)))
         table.add_row("deltas not folded yet", f"{found.unfolded_deltas:,}")
         table.add_row("size", f"{found.rollup_bytes / 1e6:,.1f} MB, {share:.0%} of the table")
         table.add_row("last fold", _moment(found.folded_at))

@@ -17,6 +17,7 @@ from service.database.pool import Database
 from service.database.snapshot import Snapshot
 from service.errors import ChatStatsError, Unavailable
 from service.queue import Queue
+from service.rollup.state import RollupState, state_in
 from service.settings import Settings
 from worker.cli import rights
 
@@ -59,6 +60,8 @@ class Status:
     rights: str = "ok"
     #: Whether our tables hide rows from our role; whether the gateway's do is said of the database.
     row_security: str = "ok"
+    #: None: it could not be looked at, for what `database` says.
+    rollup: RollupState | None = None
     #: By function: "ok", or what is wrong with it.
     functions: dict[str, str] = field(default_factory=dict)
 
@@ -66,7 +69,8 @@ class Status:
     def healthy(self) -> bool:
         parts = (self.redis, self.database, self.rights, self.row_security, *self.functions.values())
         refreshed = self.last_refresh is not None and not self.late and self.last_refresh["failed"] == 0
-        return all(part == "ok" for part in parts) and self.worker == "alive" and refreshed
+        damaged = self.rollup is None or self.rollup.state == "damaged"
+        return all(part == "ok" for part in parts) and self.worker == "alive" and refreshed and not damaged
 
 
 async def worker_alive(settings: Settings) -> bool:
@@ -133,6 +137,7 @@ async def _look_at_database(database: Database, status: Status) -> None:
         async with database.transaction(reads=False) as snapshot:
             status.rights = await rights.rights(snapshot)
             status.row_security = await rights.row_security(snapshot)
+            status.rollup = await state_in(snapshot, timeout=_CHECK_SECONDS)
         await database.check()
         async with database.transaction() as snapshot:
             for aggregation in AGGREGATIONS.values():

@@ -64,6 +64,9 @@ def print_status(console: Console, status: Status) -> None:
         ("row security", status.row_security),
     ):
         parts.add_row(name, _colored(state))
+    if status.rollup is not None:
+        color = {"damaged": "red", "backfilling": "yellow"}.get(status.rollup.state, "green")
+        parts.add_row("rollup", f"[{color}]{escape(str(status.rollup))}[/]")
     for name, state in status.functions.items():
         parts.add_row(f"{name}()", _colored(state))
     console.print(parts)
