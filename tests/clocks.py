@@ -1,11 +1,11 @@
 """Processes whose clock is wrong, by libfaketime."""
 
 import shutil
-from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
-import pytest
+
+from tests.tools import FAKETIME, need
 
 HOUR = 3600
 
@@ -19,14 +19,9 @@ def wrong_clock(seconds: int, folder: Path) -> dict[str, str]:
     Its monotonic clock stays right, as on a machine whose time is wrong. The library is copied into `folder`,
     where the user that Postgres runs as can read it.
     """
-    spec = find_spec("libfaketime")
-    if spec is None or spec.origin is None:
-        pytest.skip(
-            "libfaketime is not installed (its package is for Linux on x86-64): no clock is wrong here"
-        )
     library = folder / "libfaketime.so.1"
     if not library.exists():
-        shutil.copy(Path(spec.origin).parent / "vendor" / "libfaketime" / "src" / library.name, library)
+        shutil.copy(need(FAKETIME), library)
         library.chmod(0o755)
     return {"LD_PRELOAD": str(library), "FAKETIME": f"{seconds:+d}", "DONT_FAKE_MONOTONIC": "1"}
 

@@ -1,4 +1,4 @@
-"""The tools of the tests that PyPI does not bring, and what is not tested without them.
+"""The tools of the tests that PyPI does not bring (everywhere), and what is not tested without them.
 
 A test that needs a tool asks for it here: without the tool it skips. CI names the tools that it has in
 `CHAT_STATS_TESTS_REQUIRE`: there, a test without its tool fails.
@@ -13,6 +13,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,14 @@ def _second_postgres() -> Path | None:
     return path_postgres_binaries() or next((path.parent for path in reversed(by_version)), None)
 
 
+def _faketime() -> Path | None:
+    """Return the library of PyPI's package, which is for Linux on x86-64, else that of Debian's."""
+    spec = find_spec("libfaketime")
+    folders = [Path(spec.origin).parent / "vendor/libfaketime/src"] if spec and spec.origin else []
+    folders += Path("/usr/lib").glob("*/faketime")
+    return next((path for folder in folders if (path := folder / "libfaketime.so.1").exists()), None)
+
+
 def _azure_trace() -> Path | None:
     return AZURE_TRACE if AZURE_TRACE.exists() else None
 
@@ -64,12 +73,13 @@ CHROMIUM = Tool(
     _program("chromium", "chromium-browser", "google-chrome"),
     package="chromium",
 )
+FAKETIME = Tool("libfaketime", "clocks that are wrong", _faketime, package="libfaketime")
 NGINX = Tool("nginx", "caching by a proxy in front", _program("nginx"), package="nginx")
 PROMTOOL = Tool("promtool", "alert rules and dashboard", _program("promtool"), package="prometheus")
 SECOND_POSTGRES = Tool("postgres", "a second version of Postgres", _second_postgres, package="postgresql")
 TRACE = Tool("trace", "a real trace", _azure_trace, source=f"../shared/data/{AZURE_TRACE.name}")
 
-TOOLS = (CHROMIUM, NGINX, PROMTOOL, SECOND_POSTGRES, TRACE)
+TOOLS = (CHROMIUM, FAKETIME, NGINX, PROMTOOL, SECOND_POSTGRES, TRACE)
 
 
 def need(tool: Tool) -> Path:
