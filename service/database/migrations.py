@@ -14,6 +14,7 @@ from pathlib import Path
 import asyncpg
 
 from service.database.errors import outage
+from service.database.locks import LOCK_MS, with_brief_locks
 from service.database.pool import LOCK_CLASS, connect
 from service.errors import DatabaseUnavailable, SchemaError
 from service.settings import Settings
@@ -65,7 +66,7 @@ async def _run(connection: "asyncpg.Connection[asyncpg.Record]", file: str, text
     try:
         for query in generators:
             for row in await connection.fetch(query):
-                await connection.execute(row[0])
+                await _build_index(connection, row[0])
         if rest.strip():
             await connection.execute(rest)
     except asyncpg.PostgresError as error:
@@ -75,6 +76,21 @@ async def _run(connection: "asyncpg.Connection[asyncpg.Record]", file: str, text
         raise SchemaError(f"{file}: {error.message}{more}") from error
     except (asyncpg.InterfaceError, OSError) as error:
         raise DatabaseUnavailable("the connection to the database was lost") from error
+
+
+async def _build_index(connection: "asyncpg.Connection[asyncpg.Record]", statement: str) -> None:
+    """Build or drop an index. One that is not concurrent is of a table whose partitions have theirs."""
+
+    async def build() -> None:
+        async with connection.transaction():
+            await connection.execute(f"SET LOCAL lock_timeout = {LOCK_MS}; {statement}")
+
+    if " CONCURRENTLY " in statement:
+        await connection.execute(statement)
+    else:
+        await with_brief_locks(
+            build, busy="the tables are in use by long transactions: an index could not be built"
+        )
 
 
 def _pass_on(message: asyncpg.PostgresLogMessage, warned: Report) -> None:

@@ -3,21 +3,15 @@
 A statement fires the triggers of the table that it names. So each partition has them, too.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from typing import NamedTuple
 
 import asyncpg
 
 from service.database import queries
-from service.errors import DatabaseBusy, SchemaError
+from service.database.locks import LOCK_MS, with_brief_locks
+from service.errors import SchemaError
 from service.rollup.connection import ERRORS, TABLE, UpkeepConnection, translated
-
-#: Longest time in milliseconds that a writer waits while triggers are created or dropped.
-LOCK_MS = 100
-#: Pause between two attempts to get that lock, and attempts.
-LOCK_PAUSE_SECONDS = 0.5
-LOCK_ATTEMPTS = 600
 
 TRIGGERS = {
     "chat_stats_insert": "AFTER INSERT ON {table} REFERENCING NEW TABLE AS new_rows",
@@ -123,21 +117,18 @@ async def drop_triggers(connection: UpkeepConnection) -> None:
 async def _with_table_lock(
     connection: UpkeepConnection, table: str, work: Callable[[], Awaitable[None]]
 ) -> None:
-    """Run `work` without keeping the writers of `table` waiting for long.
+    """Run `work` without keeping the writers of `table` waiting for long."""
 
-    While it waits for transactions that are under way, new ones wait behind it: so it gives up soon, and
-    tries again.
-    """
-    for _attempt in range(LOCK_ATTEMPTS):
-        try:
-            async with connection.raw_transaction(f"SET LOCAL lock_timeout = {LOCK_MS}"):
-                await work()
-                return
-        except asyncpg.LockNotAvailableError:
-            await asyncio.sleep(LOCK_PAUSE_SECONDS)
-        except asyncpg.InsufficientPrivilegeError as error:
-            drops = "; ".join(f"DROP TRIGGER IF EXISTS {name} ON {table}" for name in TRIGGERS)
-            raise SchemaError(f"{error}; its owner can drop the triggers: {drops}") from error
-        except ERRORS as error:
-            raise translated(error) from error
-    raise DatabaseBusy(f"{table} is in use by long transactions: its triggers could not be changed")
+    async def transaction() -> None:
+        async with connection.raw_transaction(f"SET LOCAL lock_timeout = {LOCK_MS}"):
+            await work()
+
+    try:
+        await with_brief_locks(
+            transaction, busy=f"{table} is in use by long transactions: its triggers could not be changed"
+        )
+    except asyncpg.InsufficientPrivilegeError as error:
+        drops = "; ".join(f"DROP TRIGGER IF EXISTS {name} ON {table}" for name in TRIGGERS)
+        raise SchemaError(f"{error}; its owner can drop the triggers: {drops}") from error
+    except ERRORS as error:
+        raise translated(error) from error

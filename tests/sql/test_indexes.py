@@ -1,6 +1,7 @@
 """The three indexes on the requests: built where they are missing, without holding up anybody who writes."""
 
 import asyncio
+import time
 
 import asyncpg
 import pytest
@@ -114,12 +115,42 @@ async def test_writers_that_start_during_the_build_do_not_wait(gateway: Gateway,
     assert await owner.fetchval("SELECT total_requests FROM get_model_request_stats(5000000001)") == 5
 
 
+async def test_writers_of_partitions_do_not_wait_while_the_whole_adopts_their_indexes(
+    build_gateway: BuildGateway,
+) -> None:
+    gateway = await build_gateway(PARTITIONED)
+    insert = "INSERT INTO chat_completion_requests (id, model_id, created_at) VALUES ($1, 1, '2026-02-05')"
+    async with connect(gateway.url) as old_writer, connect(gateway.url) as writer:
+        for partition in ("requests_2026_02", "requests_2026_03", "requests_others"):
+            for columns in ALL.values():
+                await writer.execute(f"CREATE INDEX ON {partition} ({columns})")
+        writing = old_writer.transaction()
+        await writing.start()
+        await old_writer.execute(insert, 201)
+
+        migration = asyncio.create_task(run_migrations(gateway.url))
+        await wait_until_it_waits(gateway)
+        await writer.execute("SET lock_timeout = '5s'")
+        slowest = 0.0
+        for number in range(202, 222):
+            started = time.monotonic()
+            await writer.execute(insert, number)
+            slowest = max(slowest, time.monotonic() - started)
+            await asyncio.sleep(0.1)
+        assert slowest < 1  # 0.1 s, and what else runs on this machine
+        assert not migration.done()
+
+        await writing.commit()
+        assert await asyncio.wait_for(migration, 20) == []
+        assert set(await our_indexes(writer)) == set(ALL)
+
+
 async def wait_until_it_waits(gateway: Gateway) -> None:
     """Wait until the index build of a migration waits for the transactions before it."""
     async with connect(gateway.admin_url) as admin:
         while not await admin.fetchval(  # noqa: ASYNC110
             "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'chat-stats migrate' "
-            "AND datname = current_database() AND wait_event_type = 'Lock' AND query LIKE 'CREATE INDEX%')"
+            "AND datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%CREATE INDEX%')"
         ):
             await asyncio.sleep(0.02)
 
