@@ -22,7 +22,7 @@ BEGIN
     END IF;
     RETURN EXISTS (
         SELECT FROM stats_schema.chat_stats_rollup_state AS s
-        WHERE s.ready AND s.columns @> stats_schema.chat_stats_request_columns()
+        WHERE s.ready AND s.columns = stats_schema.chat_stats_request_columns()
     ) AND NOT EXISTS (
         SELECT FROM stats_schema.chat_stats_request_tables() AS t
         WHERE t.firing < 4

@@ -317,6 +317,36 @@ async def test_a_cost_that_is_no_number_counts_as_missing_and_migrate_says_so(
     assert after["total_tokens"] == before["total_tokens"]
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ["DROP cost_usd"],
+        ["DROP cost_usd", "ADD cost_usd numeric DEFAULT 0.25"],
+        ["RENAME cost_usd TO other", "RENAME other TO cost_usd"],
+    ],
+    ids=["dropped", "dropped and added", "renamed and named as before"],
+)
+async def test_of_costs_that_were_not_counted_meanwhile_nothing_is_read_until_the_repair(
+    rolled_up: Connection, database_url: str, changes: list[str]
+) -> None:
+    cost = "SELECT total_cost_usd FROM get_chat_request_summary()"
+    for change in changes:
+        await rolled_up.execute(f"ALTER TABLE {TABLE} {change}")
+        if "TO other" in change:
+            await rolled_up.execute(f"INSERT INTO {TABLE} (model_id, other) VALUES (1, 1000)")
+        assert not await rolled_up.fetchval(READY)
+        state = await Rollup(rolled_up).state()
+        assert state.trouble == "columns"
+        assert state.reason.startswith("cost_usd of chat_completion_requests changed")
+    scanned = await rolled_up.fetchval(cost)
+    await run_migrations(database_url)
+    await Rollup(rolled_up).repair(ignored)
+    assert await rolled_up.fetchval(READY)
+    assert await rolled_up.fetchval(cost) == scanned
+    await assert_exact(rolled_up)
+    assert await Rollup(rolled_up).verify(ignored) == 0
+
+
 async def test_migrate_refuses_a_column_of_another_kind_and_names_it(
     requests: Connection, database_url: str
 ) -> None:

@@ -7,7 +7,7 @@ WITH forgotten AS (
     RETURNING u.relation
 ), found AS (
     SELECT
-        COALESCE(s.columns @> stats_schema.chat_stats_request_columns(), false)
+        COALESCE(s.columns = stats_schema.chat_stats_request_columns(), false)
             AND NOT EXISTS (SELECT FROM forgotten) AS sound
     FROM stats_schema.chat_stats_rollup_state AS s
 )

@@ -6,11 +6,11 @@ SELECT
         SELECT t.relation::regclass::text FROM stats_schema.chat_stats_request_tables() AS t WHERE t.firing < 4
     ) AS untriggered,
     ARRAY(
-        SELECT n.key
+        SELECT key
         FROM jsonb_each_text(stats_schema.chat_stats_request_columns()) AS n
-        LEFT JOIN jsonb_each_text(s.columns) AS m ON m.key = n.key
+        FULL JOIN jsonb_each_text(s.columns) AS m USING (key)
         WHERE m.value IS DISTINCT FROM n.value
-        ORDER BY n.key
+        ORDER BY key
     ) AS changed,
     (
         SELECT u.reason || ' (since ' || to_char(min(u.happened_at), 'YYYY-MM-DD HH24:MI:SS') || ' UTC)'
