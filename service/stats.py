@@ -1,10 +1,9 @@
-"""The flow. A request: cache, else compute once and store. A refresh: compute all, publish together.
+"""The request path and the refresh path.
 
-read     local copy -> Redis -> (absent) one computation, for which everybody who asks waits; not for long
-                                where a copy is known
-                             -> (too old) served as stale, one computation in the background
-         one over all processes (`service.cache.single_flight`), and no wait for a Redis that hangs
-         where a copy is known (`service.cache.look_up`)
+read     local copy -> Redis -> absent: one computation over all processes (`service.cache.computations`),
+                                for which all requests wait; only briefly when there is a local copy
+                             -> too old: served as stale, one computation in the background
+         With a local copy, a hanging Redis delays no answer (`service.cache.look_up`).
 refresh  one database snapshot -> every aggregation x window -> one generation in Redis
 """
 
@@ -16,13 +15,13 @@ from datetime import datetime
 
 import orjson
 
+from service.cache.computations import Admit, Computations
 from service.cache.entry import Entry
 from service.cache.freshness import CacheState, Freshness
 from service.cache.local_cache import LocalCache
 from service.cache.look_up import LookUps
 from service.cache.publication import Publication
 from service.cache.refresh_report import Refreshed, RefreshReport, new_generation
-from service.cache.single_flight import Admit, SingleFlight
 from service.cache.store import Cache, Stored
 from service.catalogue.aggregations import AGGREGATIONS, MODEL, MODELS, Query, Totals, narrowed
 from service.catalogue.rows import Data
@@ -42,10 +41,10 @@ from service.errors import (
 from service.observability import tracing
 from service.settings import Settings
 
-#: Seconds of waiting for a computation after which it is looked whether the database still answers.
+#: Seconds between two probes of the database while a request waits for a computation.
 PROBE_SECONDS = 0.7
 
-#: Seconds to wait for a computation where a copy is known of what Redis lost.
+#: Seconds to wait for the computation of an entry that Redis lost and a local copy can stand for.
 LOST_PATIENCE_SECONDS = 0.15
 
 
@@ -53,7 +52,7 @@ LOST_PATIENCE_SECONDS = 0.15
 class Answer:
     entry: Entry
     state: CacheState
-    #: Of a miss: whether it was stored, so that the next one is a hit.
+    #: Whether the cache kept a computed answer, so that the next request is a hit.
     stored: bool = True
 
 
@@ -71,7 +70,7 @@ class Stats:
         )
         self._freshness = Freshness(settings, clock)
         self._look_ups = LookUps(cache, self._local, self._freshness)
-        self._flights = SingleFlight(
+        self._computations = Computations(
             cache,
             self._local,
             self._freshness,
@@ -80,126 +79,74 @@ class Stats:
         )
 
     async def read(self, query: Query, *, admit: Admit | None = None) -> Answer:
-        """Answer `query` from the cache, or compute it, unless `admit` refuses that by raising.
+        """Answer `query` from the cache, or compute it unless `admit` refuses that by raising.
 
         Raises `NotFound` for an unknown model, `InvalidParameter` for a time series of too many points or in
-        a time zone that the database lacks, `SchemaError`, or `Unavailable` when nothing is known and
-        nothing can be computed, or not as soon as anybody waits (`StillComputing`).
+        a time zone that the database lacks, `SchemaError`, or `Unavailable` when no answer is cached and none
+        can be computed, or not within the answer's timeout (`StillComputing`).
         """
         deadline = asyncio.get_running_loop().time() + self._settings.answer_seconds
-        answer = await self.known(query)
-        if answer is not None:
-            return answer
+        cached = await self.cached_answer(query)
+        if cached is not None:
+            return cached
         key = query.key()
-        copy = self._local.last_good(key)
-        joins = self._flights.under_way(key)
-        computation = self._flights.once(query, copy, admit)
+        copy = self._local.last_good(key)  # Redis lost it, or it is too old
+        joins = self._computations.under_way(key)
+        computation = self._computations.start(query, copy, admit)
         try:
             if copy is not None and self._freshness.state(copy) is not None:
                 await asyncio.wait({computation}, timeout=LOST_PATIENCE_SECONDS)
                 if not computation.done():
-                    return self._copy_again(key, copy)
+                    return self._answer_from(copy, key)
             stored = await self._wait_for(computation, deadline)
         except TooManyRequests:
             if copy is not None:
-                return self._copy_again(key, copy)
-            if joins:  # it was refused to somebody else
+                return self._answer_from(copy, key)
+            if joins:  # the client that started it was refused, not this one
                 return await self.read(query, admit=admit)
             raise
         except (Unavailable, SchemaError) as error:
-            entry = self._local.last_good(key)
-            if entry is None or (copy is None and isinstance(error, SchemaError)):
+            last_good = self._local.last_good(key)
+            if last_good is None or (copy is None and isinstance(error, SchemaError)):
                 raise
-            await self._give_back(query, entry)
-            return self._copy_again(key, entry)
+            await self._restore(query, last_good)
+            return self._answer_from(last_good, key)
         state = CacheState.MISS if self._cache.reachable else CacheState.BYPASS
         return Answer(stored.entry, state, stored=stored.kept)
 
-    def _copy_again(self, key: str, copy: Entry) -> Answer:
-        """Answer with a copy of what cannot be had now; Redis is not asked again for a moment."""
-        self._local.put(key, copy)
-        return Answer(copy, CacheState.STALE)
+    async def cached_answer(self, query: Query) -> Answer | None:
+        """Answer from the local copy or from Redis; a stale entry is recomputed in the background.
 
-    async def _give_back(self, query: Query, copy: Entry) -> None:
-        """Store in Redis what it lost and nobody can compute now: the other processes may know nothing."""
-        if self._cache.reachable and self._cache.accepting and self._freshness.state(copy) is not None:
-            lifetime = self._freshness.lifetime(query, copy)
-            await self._cache.store(query.key(), copy, lifetime_seconds=lifetime)
-
-    def recent(self, key: str) -> Entry | None:
-        """Return this process's own copy if it is a hit and so recent that Redis need not be asked."""
-        entry = self._local.recent(key)
-        return entry if entry is not None and self._freshness.state(entry) is CacheState.HIT else None
-
-    async def known(self, query: Query) -> Answer | None:
-        """Answer from this process's own copy or from Redis; None when neither has it, or Redis lost it."""
+        None when neither has an entry that may be served, or Redis lost it.
+        """
         key = query.key()
         entry = self._local.recent(key) or await self._look_ups.find(query)
         if entry is None or (state := self._freshness.state(entry)) is None:
             return None
         if state is CacheState.STALE:
-            self._flights.in_background(query, entry)
+            self._computations.start_in_background(query, entry)
         return Answer(entry, state)
 
-    @tracing.traced("refresh")
-    async def refresh(
-        self,
-        names: Iterable[str] = (),
-        windows: Iterable[str] = (),
-        *,
-        unless_newer_than_seconds: float = 0,
-    ) -> RefreshReport | None:
-        """Compute the named aggregations over the windows.
+    def recent(self, key: str) -> Entry | None:
+        """Return the local copy if it is a hit and so recent that Redis need not be asked."""
+        entry = self._local.recent(key)
+        return entry if entry is not None and self._freshness.state(entry) is CacheState.HIT else None
 
-        Without names those that are kept computed, without windows the configured ones. All come from one
-        snapshot and are published together as one generation. One that cannot be computed is reported, and
-        its older entry stays. Returns None when a refresh of everything took place within the last
-        `unless_newer_than_seconds`. Raises `RefreshRunning` when another refresh of this cache is under way,
-        and `Unavailable` when the database or Redis is not there.
-        """
-        names, windows = tuple(names), tuple(windows)
-        everything = not names and not windows
-        names = names or tuple(name for name, each in AGGREGATIONS.items() if each.kept_computed)
-        windows = windows or self._settings.windows
-        async with self._database.lock(self._cache.name) as lock:
-            last = await self._publication.last_generation()
-            since = float("inf") if last is None else self._clock.seconds_since(last.computed_at)
-            if 0 <= since < unless_newer_than_seconds:
-                return None
-            started = time.perf_counter()
-            # Only now that nobody else publishes: what is published later is then of a later snapshot.
-            async with self._database.snapshot(wait_seconds=self._settings.query_timeout_seconds) as snapshot:
-                snapshot.percentiles_of_all = {}
-                report = RefreshReport(new_generation(snapshot.now), snapshot.now)
-                entries: dict[str, Entry] = {}
-                by_id: dict[str, list[str]] = {}
-                for window in windows:
-                    for name in _computed_names(names):
-                        query = Query(name, TimeRange(window))
-                        computed = await self._refresh_one(snapshot, query, report)
-                        entries |= computed
-                        if name == MODELS.name and computed:
-                            by_id[window] = [key for key in computed if key != query.key()]
-                        await lock.keep()
-            report.entries = len(entries)
-            report.duration_ms = (time.perf_counter() - started) * 1000
-            generation = report.summary() if everything else None
-            report.published = await self._publication.publish(entries, generation, by_id=by_id)
-        return report
+    def _answer_from(self, copy: Entry, key: str) -> Answer:
+        """Answer with a local copy of what can be neither read nor computed; it counts as recent again."""
+        self._local.put(key, copy)
+        return Answer(copy, CacheState.STALE)
 
-    def local_entries(self) -> int:
-        """Return how many answers are in this process's own memory."""
-        return len(self._local)
-
-    async def close(self) -> None:
-        """End what is under way."""
-        await self._look_ups.close()
-        await self._flights.close()
+    async def _restore(self, query: Query, copy: Entry) -> None:
+        """Give Redis back what it lost and cannot be computed: other processes may have no copy."""
+        if self._cache.reachable and self._cache.accepting and self._freshness.state(copy) is not None:
+            lifetime = self._freshness.lifetime(query, copy)
+            await self._cache.store(query.key(), copy, lifetime_seconds=lifetime)
 
     async def _wait_for(self, computation: asyncio.Task[Stored], deadline: float) -> Stored:
-        """Wait for a computation until the deadline, as long as the database answers: not for one that hangs.
+        """Wait for a computation until the deadline, as long as the database answers.
 
-        It goes on without those who wait, and its answer is there when they ask again.
+        The computation goes on after that: its answer is there when the client asks again.
         """
         try:
             async with asyncio.timeout_at(deadline):
@@ -222,6 +169,61 @@ class Stats:
         )
         self._local.put(query.key(), stored.entry, taken_at=began_at)
         return stored
+
+    @tracing.traced("refresh")
+    async def refresh(
+        self,
+        names: Iterable[str] = (),
+        windows: Iterable[str] = (),
+        *,
+        unless_newer_than_seconds: float = 0,
+    ) -> RefreshReport | None:
+        """Compute the named aggregations over the windows.
+
+        Without names those that are kept computed, without windows the configured ones. All come from one
+        snapshot and are published together as one generation. One that cannot be computed is reported, and
+        its older entry stays. Returns None when a refresh of everything took place within the last
+        `unless_newer_than_seconds`. Raises `RefreshRunning` when another refresh of this cache is under way,
+        and `Unavailable` when the database or Redis cannot be reached.
+        """
+        names, windows = tuple(names), tuple(windows)
+        everything = not names and not windows
+        names = names or tuple(name for name, each in AGGREGATIONS.items() if each.kept_computed)
+        windows = windows or self._settings.windows
+        async with self._database.lock(self._cache.name) as lock:
+            last = await self._publication.last_generation()
+            since = float("inf") if last is None else self._clock.seconds_since(last.computed_at)
+            if 0 <= since < unless_newer_than_seconds:
+                return None
+            started = time.perf_counter()
+            # Opened under the lock, so that what is published later comes from a later snapshot.
+            async with self._database.snapshot(wait_seconds=self._settings.query_timeout_seconds) as snapshot:
+                snapshot.percentiles_of_all = {}
+                report = RefreshReport(new_generation(snapshot.now), snapshot.now)
+                entries: dict[str, Entry] = {}
+                by_id: dict[str, list[str]] = {}
+                for window in windows:
+                    for name in _computed_names(names):
+                        query = Query(name, TimeRange(window))
+                        computed = await self._refresh_one(snapshot, query, report)
+                        entries |= computed
+                        if name == MODELS.name and computed:
+                            by_id[window] = [key for key in computed if key != query.key()]
+                        await lock.keep()
+            report.entries = len(entries)
+            report.duration_ms = (time.perf_counter() - started) * 1000
+            generation = report.summary() if everything else None
+            report.published = await self._publication.publish(entries, generation, by_id=by_id)
+        return report
+
+    def local_entries(self) -> int:
+        """Return how many local copies there are."""
+        return len(self._local)
+
+    async def close(self) -> None:
+        """Cancel what is under way."""
+        await self._look_ups.close()
+        await self._computations.close()
 
     async def _refresh_one(self, snapshot: Snapshot, query: Query, report: RefreshReport) -> dict[str, Entry]:
         """Compute one aggregation over one window; return its entries, those of providers and models too."""
@@ -253,7 +255,7 @@ class Stats:
 
 
 def _computed_names(names: Iterable[str]) -> Iterable[str]:
-    """Return what to compute: one model's row is taken from the rows of all."""
+    """Return what to compute: the row of one model comes from the rows of all."""
     return dict.fromkeys(MODELS.name if name == MODEL.name else name for name in names)
 
 

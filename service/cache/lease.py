@@ -1,12 +1,11 @@
 """Single flight across processes: one computation of a key at a time, over all that share a Redis.
 
-    chat-stats:v2:lease:models:24h     token of who computes; expires with its holder, who keeps renewing it
-    chat-stats:v2:failure:models:24h   token and error of who gave up, for those who waited for it; brief
+    chat-stats:v2:lease:models:24h     token of the holder, which renews it; expires when the holder died
+    chat-stats:v2:failure:models:24h   token and error of a holder that failed, for those that wait; brief
 
-Whoever gets the lease computes. The others look for the entry, with pauses that grow with the time that they
-have waited: they return it soon after it is stored, fail as the holder did, or take the lease when the holder
-died. Without Redis everybody computes: one at a time in each process, and not more than the database's slots
-allow.
+The holder of the lease computes. The others look for the entry, with pauses that grow with the time waited:
+they return it soon after it is stored, fail as the holder failed, or take the lease when the holder died.
+Without Redis there is no lease: each process computes one at a time per key, within the database's slots.
 """
 
 import asyncio
@@ -23,15 +22,15 @@ from service.cache.entry import Entry
 from service.cache.store import Cache, Stored
 from service.errors import ChatStatsError, DatabaseBusy, InvalidParameter, error_named
 
-#: Milliseconds after which the lease of a holder that died or froze is free; a busy one gets to renew it.
+#: Milliseconds after which the lease of a holder that died or froze is free; a busy holder renews it in time.
 LEASE_MS = 2000
-#: The same in seconds, for those who wait.
+#: The same in seconds.
 LEASE_SECONDS = LEASE_MS / 1000
 RENEW_SECONDS = 0.5
-#: Milliseconds for which a failure is told to those who waited; longer than they pause.
+#: Milliseconds for which the waiting processes can read a failure; longer than they pause.
 FAILURE_MS = 2000
-#: Pauses of those who wait: a share of the time waited so far, so that nobody gets an answer much later than
-#: the holder did, and in seconds at least and at most.
+#: The pauses of waiting processes: a share of the time waited so far, so that none gets an answer much later
+#: than the holder; and their bounds in seconds.
 PAUSE_SHARE = 0.2
 SHORTEST_PAUSE_SECONDS = 0.005
 LONGEST_PAUSE_SECONDS = 0.25
@@ -43,12 +42,12 @@ _RELEASE = _IF_MINE.format("'del', KEYS[1]")
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One look at a key: who has its lease (we, if it was free), and what is stored."""
+    """One look at a key: the holder of its lease (this process, if it was free), and what is stored."""
 
     #: Token of the holder.
     holder: str
     entry: Entry | None
-    #: Token and error of the holder that gave up last.
+    #: Token and error of the last holder that failed.
     failure: tuple[str, ChatStatsError] | None
 
 
@@ -58,7 +57,7 @@ class Leases:
         self._renew = cache.redis.register_script(_RENEW)
         self._release = cache.redis.register_script(_RELEASE)
 
-    async def once(
+    async def run_once(
         self,
         query_key: str,
         compute: Callable[[], Awaitable[Stored]],
@@ -66,24 +65,24 @@ class Leases:
         suffices: Callable[[Entry], bool],
         wait_seconds: float,
     ) -> Stored:
-        """Return what `compute` gives, here or in the process that is at it already.
+        """Return what `compute` returns, here or in the process that holds the lease.
 
-        An entry that somebody stored is taken instead when it `suffices`. Raises what `compute` raises, or
-        raised elsewhere, and `DatabaseBusy` when somebody else is not done after `wait_seconds`.
+        An entry that another process stored is taken instead when it `suffices`. Raises what `compute`
+        raises, here or in the holder, and `DatabaseBusy` when the holder is not done after `wait_seconds`.
         """
         token = secrets.token_hex(8)
         began_at = time.monotonic()
         awaited: str | None = None
         while (look := await self._look(query_key, token)) is not None:
             mine = look.holder == token
-            # Only a failure that took place while we waited is ours too: no failure is cached.
+            # Only a failure that took place while this process waited counts: no failure is cached.
             told = look.failure[1] if look.failure is not None and look.failure[0] == awaited else None
             async with self._held(query_key, token) if mine else nullcontext():
                 if look.entry is not None and suffices(look.entry):
                     return Stored(look.entry, kept=True)
                 if mine and told is None:
                     return await compute()
-            if told is not None:  # not told again as ours: the others who wait know whom they waited for
+            if told is not None:  # outside of `_held`, so that it is not stored again with this token
                 raise told
             waited = time.monotonic() - began_at
             if waited > wait_seconds:
@@ -94,7 +93,7 @@ class Leases:
 
     @asynccontextmanager
     async def _held(self, query_key: str, token: str) -> AsyncIterator[None]:
-        """Keep the lease until the block ends; tell those who wait when it ends with an error."""
+        """Keep the lease until the block ends; store the error for the waiting processes when it fails."""
         ended = asyncio.Event()
         renewing = asyncio.create_task(self._keep_renewing(query_key, token, ended))
         try:
@@ -112,7 +111,7 @@ class Leases:
             await self._cache.attempt(lambda: self._release([lease], [token]))
 
     async def _keep_renewing(self, query_key: str, token: str, ended: asyncio.Event) -> None:
-        # Told to end, not cancelled: Python 3.11's wait_for, under redis, may swallow that.
+        # Ended by an event: Python 3.11's wait_for, which redis uses, may swallow a cancellation.
         lease = self._cache.key("lease", query_key)
         while not ended.is_set():
             try:
@@ -122,12 +121,12 @@ class Leases:
                 await self._cache.attempt(lambda: self._renew([lease], [token, LEASE_MS]))
 
     async def _look(self, query_key: str, token: str) -> Look | None:
-        """Take the lease if it is free, and see what is stored; None: Redis is away, or does not let us."""
+        """Take the lease if it is free, and read what is stored; None: Redis is away, or refuses to write."""
         lease = self._cache.key("lease", query_key)
 
         async def ask() -> list[Any]:
             async with self._cache.redis.pipeline(transaction=False) as pipe:
-                # In this order: whoever has the lease sees what its last holder stored.
+                # In this order, so that a new holder sees what the last one stored.
                 pipe.set(lease, token, nx=True, px=LEASE_MS)
                 pipe.get(lease)
                 pipe.get(self._cache.key("entry", query_key))
@@ -146,12 +145,12 @@ class Leases:
 
 
 def pause_after(waited: float) -> float:
-    """Return for how many seconds to pause who has waited for so many."""
+    """Return how many seconds to pause after having waited for so many."""
     return min(max(SHORTEST_PAUSE_SECONDS, waited * PAUSE_SHARE), LONGEST_PAUSE_SECONDS)
 
 
 def _failure(told: object) -> tuple[str, ChatStatsError] | None:
-    """Read what a holder told that gave up; None when there is nothing, or something foreign."""
+    """Decode the failure that a holder stored; None when there is none, or something foreign."""
     if not isinstance(told, bytes):
         return None
     try:

@@ -144,8 +144,8 @@ class Cache:
         self.accepts()
         return Stored(entry, kept=True)
 
-    def takes(self, query_key: str, entry: Entry, lifetime_seconds: float | None) -> bool:
-        """Return whether `store` would keep this entry, as far as is known: not where it finds no room."""
+    def can_store(self, query_key: str, entry: Entry, lifetime_seconds: float | None) -> bool:
+        """Return whether `store` would keep this entry, as far as this process knows."""
         return self.accepting and (
             lifetime_seconds is None or self._on_demand.fits(self.entry_key(query_key), encode(entry))
         )

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 
 import asyncpg
 
+from service.concurrency.single_flight import SingleFlight
 from service.database import queries
 from service.database.clock import Clock
 from service.database.errors import OUTAGES, unreachable
@@ -59,7 +60,7 @@ class Database:
         self._spare = SPARE_CONNECTIONS
         self._outage: DatabaseUnavailable | None = None
         self._paused_until = 0.0
-        self._probe: asyncio.Task[None] | None = None
+        self._probes = SingleFlight[None]()
 
     async def open(self) -> None:
         settings = self._settings
@@ -76,9 +77,7 @@ class Database:
         )
 
     async def close(self) -> None:
-        if self._probe is not None:
-            self._probe.cancel()
-            await asyncio.wait({self._probe})
+        await self._probes.close()
         if self._pool is not None:
             try:
                 await asyncio.wait_for(self._pool.close(), timeout=2)
@@ -106,11 +105,8 @@ class Database:
             yield snapshot
 
     async def probe(self) -> None:
-        """Raise `DatabaseUnavailable` when the database does not answer; one look for all who ask at once."""
-        if self._probe is None:
-            self._probe = asyncio.create_task(self._look())
-            self._probe.add_done_callback(self._looked)
-        await asyncio.shield(self._probe)
+        """Raise `DatabaseUnavailable` when the database does not answer; concurrent callers share a probe."""
+        await self._probes.run(None, self._probe)
 
     async def keep_clock(self) -> None:
         """Read the database's clock for ever, for a process that has no other reason to ask the database."""
@@ -119,14 +115,9 @@ class Database:
                 await self.probe()
             await asyncio.sleep(CLOCK_SECONDS)
 
-    async def _look(self) -> None:
+    async def _probe(self) -> None:
         async with self.transaction(reads=False):
             pass
-
-    def _looked(self, probe: asyncio.Task[None]) -> None:
-        self._probe = None
-        if not probe.cancelled():
-            probe.exception()  # whoever asked has it, if he is still there
 
     @asynccontextmanager
     async def snapshot(self, *, wait_seconds: float, export: bool = False) -> AsyncIterator[Snapshot]:

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from service.cache.freshness import CacheState
+from service.concurrency.single_flight import SingleFlight
 from service.database import queries
 from service.database.pool import Database
 from service.errors import ComputationTimedOut, SchemaError, Unavailable
@@ -71,13 +72,10 @@ class Explorer:
         self._database = database
         self._requests = Requests(timeout=settings.query_timeout_seconds)
         self._plots: OrderedDict[str, Plot] = OrderedDict()
-        self._plotting: dict[str, asyncio.Task[Plot]] = {}
+        self._flights = SingleFlight[Plot]()
 
     async def close(self) -> None:
-        tasks = list(self._plotting.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._flights.close()
 
     async def page(self, query: RequestQuery, fields: Sequence[str], format_: Format) -> AsyncIterator[bytes]:
         """Yield a page in that format, in pieces. Nothing comes before the first rows have been read."""
@@ -153,13 +151,8 @@ class Explorer:
         kept = self._plots.get(key)
         if kept is not None and time.monotonic() - kept.taken_at < PLOT_SECONDS:
             return kept, CacheState.HIT
-        task = self._plotting.get(key)
-        if task is None:
-            task = asyncio.create_task(self._compute_plot(filters, points))
-            self._plotting[key] = task
-            task.add_done_callback(lambda _: self._plotting.pop(key, None))
         try:
-            computed = await asyncio.shield(task)
+            computed = await self._flights.run(key, lambda: self._compute_plot(filters, points))
         except (Unavailable, SchemaError):
             if kept is None:
                 raise

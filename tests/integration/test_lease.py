@@ -50,7 +50,7 @@ class Process:
 
         self.leases._look = noted_look  # type: ignore[method-assign, assignment]
 
-    async def once(
+    async def compute(
         self,
         seconds: float = 0.0,
         error: ChatStatsError | None = None,
@@ -67,7 +67,7 @@ class Process:
                 raise error
             return await self.cache.store(KEY, ENTRY)
 
-        stored = await self.leases.once(KEY, compute, suffices=lambda _: True, wait_seconds=wait)
+        stored = await self.leases.run_once(KEY, compute, suffices=lambda _: True, wait_seconds=wait)
         return stored.entry
 
 
@@ -86,7 +86,7 @@ def computed(processes: list[Process]) -> int:
 
 
 async def test_one_of_four_computes_and_all_get_its_entry(processes: list[Process]) -> None:
-    entries = await asyncio.gather(*(process.once(0.2) for process in processes))
+    entries = await asyncio.gather(*(process.compute(0.2) for process in processes))
     assert entries == [ENTRY] * 4
     assert computed(processes) == 1
     assert await processes[0].cache.redis.exists(processes[0].cache.key("lease", KEY)) == 0
@@ -95,8 +95,8 @@ async def test_one_of_four_computes_and_all_get_its_entry(processes: list[Proces
 async def test_an_entry_that_was_stored_just_before_the_lease_was_taken_is_not_computed_again(
     processes: list[Process],
 ) -> None:
-    await processes[0].once()
-    await processes[1].once()
+    await processes[0].compute()
+    await processes[1].compute()
     assert computed(processes) == 1
 
 
@@ -105,21 +105,22 @@ async def test_a_failure_is_told_to_those_who_waited_and_to_nobody_else(
     processes: list[Process], error: ChatStatsError
 ) -> None:
     outcomes = await asyncio.gather(
-        *(process.once(0.2, error, until_looked=processes) for process in processes), return_exceptions=True
+        *(process.compute(0.2, error, until_looked=processes) for process in processes),
+        return_exceptions=True,
     )
     assert {(type(outcome), str(outcome)) for outcome in outcomes} == {(type(error), str(error))}
     assert computed(processes) == 1
-    assert await processes[1].once() == ENTRY
+    assert await processes[1].compute() == ENTRY
 
 
 async def test_a_failure_stays_that_of_whom_all_waited_for(processes: list[Process]) -> None:
     """Else whoever looks a moment later than others would not know it for the one that he waited for."""
     first, second, _, _ = processes
-    holder = asyncio.create_task(first.once(error=NotFound("no model"), until_looked=[second]))
+    holder = asyncio.create_task(first.compute(error=NotFound("no model"), until_looked=[second]))
     await first.looked.wait()
     token = await first.cache.redis.get(first.cache.key("lease", KEY))
     with pytest.raises(NotFound):
-        await second.once()
+        await second.compute()
     with pytest.raises(NotFound):
         await holder
     told = orjson.loads(await first.cache.redis.get(first.cache.key("failure", KEY)))
@@ -131,7 +132,7 @@ async def test_the_lease_outlasts_its_time_while_its_holder_lives(
 ) -> None:
     monkeypatch.setattr(leases, "LEASE_MS", 500)
     monkeypatch.setattr(leases, "RENEW_SECONDS", 0.1)
-    await asyncio.gather(*(process.once(1.5) for process in processes))
+    await asyncio.gather(*(process.compute(1.5) for process in processes))
     assert computed(processes) == 1
 
 
@@ -141,7 +142,7 @@ async def test_when_the_holder_dies_one_other_computes(
     """A process that died neither renews its lease nor gives it back: here, somebody else's token."""
     monkeypatch.setattr(leases, "LEASE_MS", 500)
     await processes[0].cache.redis.set(processes[0].cache.key("lease", KEY), "dead", px=500)
-    await asyncio.gather(*(process.once(0.1) for process in processes))
+    await asyncio.gather(*(process.compute(0.1) for process in processes))
     assert computed(processes) == 1
 
 
@@ -149,9 +150,9 @@ async def test_a_holder_that_is_cancelled_gives_the_lease_back_at_once(
     processes: list[Process], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leases, "LEASE_MS", 60_000)
-    first = asyncio.create_task(processes[0].once(30))
+    first = asyncio.create_task(processes[0].compute(30))
     await asyncio.sleep(0.1)
-    second = asyncio.create_task(processes[1].once(wait=60))
+    second = asyncio.create_task(processes[1].compute(wait=60))
     await asyncio.sleep(0.1)
     first.cancel()
     async with asyncio.timeout(30):
@@ -160,7 +161,7 @@ async def test_a_holder_that_is_cancelled_gives_the_lease_back_at_once(
 
 async def test_who_lost_the_lease_does_not_give_back_that_of_another(processes: list[Process]) -> None:
     redis, lease = processes[0].cache.redis, processes[0].cache.key("lease", KEY)
-    holder = asyncio.create_task(processes[0].once(0.3))
+    holder = asyncio.create_task(processes[0].compute(0.3))
     await asyncio.sleep(0.1)
     await redis.set(lease, "another")
     await holder
@@ -169,10 +170,10 @@ async def test_who_lost_the_lease_does_not_give_back_that_of_another(processes: 
 
 
 async def test_nobody_waits_for_ever(processes: list[Process]) -> None:
-    holder = asyncio.create_task(processes[0].once(1.5))
+    holder = asyncio.create_task(processes[0].compute(1.5))
     await asyncio.sleep(0.1)
     with pytest.raises(DatabaseBusy):
-        await processes[1].once(wait=0.3)
+        await processes[1].compute(wait=0.3)
     await holder
 
 
@@ -183,7 +184,7 @@ async def test_an_entry_that_does_not_suffice_is_replaced(processes: list[Proces
     async def compute() -> Stored:
         return await processes[0].cache.store(KEY, ENTRY)
 
-    stored = await processes[0].leases.once(
+    stored = await processes[0].leases.run_once(
         KEY, compute, suffices=lambda entry: entry.generation != "g0", wait_seconds=5
     )
     assert stored.entry == ENTRY
@@ -196,7 +197,7 @@ async def test_without_redis_each_computes(tmp_path: Path) -> None:
         Clock(),
     )
     processes = [Process(cache), Process(cache)]
-    assert await asyncio.gather(*(process.once() for process in processes)) == [ENTRY] * 2
+    assert await asyncio.gather(*(process.compute() for process in processes)) == [ENTRY] * 2
     assert computed(processes) == 2
     await cache.close()
 
@@ -209,7 +210,7 @@ async def test_when_redis_refuses_to_write_each_computes(tmp_path: Path) -> None
         cache = Cache(make_settings(NO_POSTGRES, full.url), connect(full.url, timeout_seconds=2), Clock())
         process = Process(cache)
         async with asyncio.timeout(1):
-            assert await process.once() == ENTRY
+            assert await process.compute() == ENTRY
         assert process.computed == 1
         assert cache.reachable
         await cache.close()

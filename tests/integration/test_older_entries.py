@@ -118,10 +118,10 @@ async def test_a_stale_entry_is_taken_for_a_computation_only_when_it_is_newer(
     first = (await flow.stats.read(COUNTS)).entry
     known = await aged(flow, first, seconds=2 * FRESH_SECONDS)
     old = await older(flow, known, seconds=60)
-    computed = await flow.stats._flights.once(COUNTS, known)
+    computed = await flow.stats._computations.start(COUNTS, known)
     assert computed.entry.generation not in (old.generation, known.generation)
     newer = await older(flow, known, seconds=-30)
-    assert (await flow.stats._flights.once(COUNTS, known)).entry == newer
+    assert (await flow.stats._computations.start(COUNTS, known)).entry == newer
 
 
 @pytest.mark.parametrize(("seconds", "kept"), [(-2, False), (2, True)], ids=["older", "newer"])

@@ -34,7 +34,7 @@ DEAD_POSTGRES = "postgresql://nobody@127.0.0.1:1/none"
 
 async def wait_for_background(stats: Stats) -> None:
     async with asyncio.timeout(5):
-        while stats._flights._under_way:  # noqa: ASYNC110
+        while stats._computations._flights._flights:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 
@@ -293,7 +293,7 @@ async def test_what_cannot_be_computed_is_not_tried_again_with_each_request(
     await flow.stats.read(COUNTS)
     await asyncio.sleep(0.15)
     await gateway.execute("ALTER TABLE models RENAME TO elsewhere")
-    generations = flow.stats._flights._retries
+    generations = flow.stats._computations._retries
     for _ in range(50):
         assert (await flow.stats.read(COUNTS)).state is CacheState.STALE
         await wait_for_background(flow.stats)
@@ -353,5 +353,5 @@ async def test_asking_for_what_does_not_exist_leaves_nothing_behind(
     for model_id in range(1000, 1020):
         with pytest.raises(NotFound):
             await flow.stats.read(Query("model", model_id=str(model_id)))
-    assert flow.stats._flights._retries._failures == {}
-    assert flow.stats._flights._under_way == {}
+    assert flow.stats._computations._retries._failures == {}
+    assert flow.stats._computations._flights._flights == {}

@@ -1,4 +1,4 @@
-"""Single flight: one computation of a key at a time, in this process and, by a lease, over all of them."""
+"""The computations of this process: one per key at a time, and by a lease one over all processes."""
 
 import asyncio
 import logging
@@ -11,16 +11,17 @@ from service.cache.lease import LEASE_SECONDS, Leases
 from service.cache.local_cache import CAPACITY, LocalCache
 from service.cache.store import Cache, Stored
 from service.catalogue.aggregations import Query
-from service.errors import ChatStatsError, DatabaseUnavailable, InvalidParameter, NotFound, TooManyRequests
+from service.concurrency.single_flight import SingleFlight
+from service.errors import ChatStatsError, DatabaseUnavailable, InvalidParameter, NotFound
 from service.observability import metrics
 
 logger = logging.getLogger(__name__)
 
-#: Asked before an answer is computed for somebody who waits for it; raises when it may not be.
+#: Called before an answer is computed for a client that waits for it; raises when the client may not have it.
 Admit = Callable[[], Awaitable[None]]
 
 
-class SingleFlight:
+class Computations:
     """The computations under way. One per process."""
 
     def __init__(
@@ -40,68 +41,64 @@ class SingleFlight:
         # A lease that has to expire first.
         self._wait_seconds = compute_seconds + LEASE_SECONDS
         self._leases = Leases(cache)
-        self._under_way: dict[str, asyncio.Task[Stored]] = {}
+        self._flights = SingleFlight[Stored]()
         self._retries = Retries()
 
     def under_way(self, key: str) -> bool:
-        return key in self._under_way
+        return key in self._flights
 
-    def in_background(self, query: Query, known: Entry) -> None:
-        """Compute what is `known` anew, unless that failed a moment ago."""
+    def start_in_background(self, query: Query, older: Entry) -> None:
+        """Recompute the `older` entry, unless that has just failed."""
         if self._retries.may_try(query.key()):
-            self.once(query, known)
+            self.start(query, older)
 
-    def once(self, query: Query, known: Entry | None, admit: Admit | None = None) -> asyncio.Task[Stored]:
-        """Start the computation of `query`, or join the one that is under way, here or elsewhere.
+    def start(self, query: Query, older: Entry | None, admit: Admit | None = None) -> asyncio.Task[Stored]:
+        """Start the computation of `query`, or join the one under way, here or in another process.
 
-        An entry that another process stored is taken for it when it is fresh, or newer than the `known` one.
+        An entry that another process stores meanwhile is taken when it is fresh, or newer than `older`.
         """
-        key = query.key()
-        task = self._under_way.get(key)
-        if task is None:
-            task = asyncio.create_task(self._over_all(query, known, admit))
-            self._under_way[key] = task
-            task.add_done_callback(lambda done: self._done(key, done))
-        return task
+        return self._flights.start(query.key(), lambda: self._run(query, older, admit)).task
 
     async def close(self) -> None:
-        """End the computations that are under way."""
-        tasks = list(self._under_way.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        """Cancel the computations under way."""
+        await self._flights.close()
 
-    async def _over_all(self, query: Query, known: Entry | None, admit: Admit | None) -> Stored:
+    async def _run(self, query: Query, older: Entry | None, admit: Admit | None) -> Stored:
         if admit is not None:
             await admit()
+        key = query.key()
+        try:
+            stored = await self._compute_once(query, older)
+        except Exception as error:
+            self._record_failure(key, error)
+            raise
+        self._retries.succeeded(key)
+        return stored
+
+    async def _compute_once(self, query: Query, older: Entry | None) -> Stored:
+        """Compute under the lease of `query`, or take what the process that holds it stores."""
 
         def suffices(entry: Entry) -> bool:
             state = self._freshness.state(entry)
-            # Of what took longer to compute than it stays fresh, those who waited take one that is stale.
-            newer = known is None or self._clock.is_newer(entry.computed_at, known.computed_at)
+            # A computation may take longer than its answer stays fresh: then a newer, stale one will do.
+            newer = older is None or self._clock.is_newer(entry.computed_at, older.computed_at)
             return state is CacheState.HIT or (state is CacheState.STALE and newer)
 
         key = query.key()
-        stored = await self._leases.once(
+        stored = await self._leases.run_once(
             key, lambda: self._compute(query), suffices=suffices, wait_seconds=self._wait_seconds
         )
         if stored.entry is not self._local.last_good(key):
-            self._local.put(key, stored.entry, taken_at=0.0)  # somebody else's, and who knows when
+            # From another process, at an unknown time: it answers no later request without Redis.
+            self._local.put(key, stored.entry, taken_at=0.0)
         return stored
 
-    def _done(self, key: str, task: asyncio.Task[Stored]) -> None:
-        self._under_way.pop(key, None)
-        error = None if task.cancelled() else task.exception()
-        if isinstance(error, TooManyRequests):
-            return
-        if error is None:
-            self._retries.succeeded(key)
-            return
+    def _record_failure(self, key: str, error: Exception) -> None:
         metrics.computation_failed(key.partition(":")[0], error)
-        if self._local.last_good(key) is not None:  # else nothing is computed behind anybody's back
+        if self._local.last_good(key) is not None:  # without a local copy there is no background refresh
             self._retries.failed(key)
-        # Whoever waits gets the error itself; for a background computation this is the only trace. (That the
-        # database is away has a log line of its own.)
+        # Callers that wait get the error; of a background computation the log is the only trace. An outage of
+        # the database has a log line of its own.
         if not isinstance(error, ChatStatsError):
             logger.error("could not compute %s", key, exc_info=error)
         elif not isinstance(error, NotFound | InvalidParameter | DatabaseUnavailable):
@@ -109,7 +106,7 @@ class SingleFlight:
 
 
 class Retries:
-    """Holds back the background computation of what has just failed: from 1 s up to 30 s, by key."""
+    """Holds back the background computation of a key that has just failed, from 1 s up to 30 s."""
 
     def __init__(self) -> None:
         self._failures: dict[str, tuple[int, float]] = {}

@@ -1,0 +1,1 @@
+"""How the tasks of one process share work."""
