@@ -1,4 +1,4 @@
-"""Builds the web application: pools and routes."""
+"""Builds the web application: the parts of the service, and the routes over them."""
 
 import asyncio
 import gc
@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import VERSION
 from service.cache.store import Cache, connect
+from service.concurrency.single_flight import SingleFlight
 from service.database.clock import Clock
 from service.database.pool import Database
 from service.explorer.download import DOWNLOADS_PER_EXPORT, Downloads
@@ -22,15 +23,16 @@ from service.http.access_log import Access
 from service.http.envelope import Envelope
 from service.http.fast_path import FastPath
 from service.http.openapi import complete
-from service.http.rate_limit import RateLimiter, Work
+from service.http.rate_limit import RateLimiter
+from service.http.services import Services
 from service.observability import tracing
 from service.observability.logs import configure_logging
 from service.observability.metrics import LOCAL_CACHE_ENTRIES, gauge
 from service.observability.request_id import RequestId
 from service.observability.shared_counts import SharedCounts
 from service.queue import Queue
-from service.routes import documentation, health, metrics, pages, refresh, stats
-from service.routes import explorer as requests
+from service.routes import documentation, explorer, health, metrics, pages, refresh
+from service.routes import stats as statistics
 from service.settings import Settings, load_settings
 from service.stats import Stats
 
@@ -38,7 +40,7 @@ BASE_PATH = "/api/monitoring"
 
 
 class Application(FastAPI):
-    """FastAPI, and ahead of it what answers without it: `entrance` ends in `FastAPI.__call__`."""
+    """FastAPI behind the layers of `entrance`, the innermost of which calls `FastAPI.__call__`."""
 
     entrance: ASGIApp
 
@@ -57,7 +59,7 @@ class Application(FastAPI):
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Return the application; nothing connects before it is needed.
 
-    Without `settings` it is the factory that a server's process calls: it reads them and sets up its log.
+    Without `settings` it is the factory that a server process calls: it reads them and sets up logging.
     """
     own_process = settings is None
     if settings is None:
@@ -71,16 +73,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         "how its numbers were computed and how old they are.",
         docs_url=None,  # service.routes.documentation, without a CDN
         redoc_url=None,
-        lifespan=_lifespan,
+        lifespan=lambda _: _running(services, own_process=own_process),
     )
-    app.state.settings = settings
-    app.state.own_process = own_process
-    app.state.clock = Clock()
-    app.state.envelope = Envelope(settings, app.state.clock)
-    fast_path = FastPath(super(Application, app).__call__, settings, app.state.envelope)
-    app.state.fast_path = app.entrance = fast_path
-    app.include_router(stats.create_router(), prefix=BASE_PATH)
-    app.include_router(requests.create_router(), prefix=BASE_PATH)
+    services: Services = _build(settings, super(Application, app).__call__)
+    app.state.services = services
+    app.entrance = services.fast_path
+    app.include_router(statistics.create_router(), prefix=BASE_PATH)
+    app.include_router(explorer.create_router(), prefix=BASE_PATH)
     app.include_router(refresh.create_router(), prefix=BASE_PATH)
     app.include_router(health.router)
     app.include_router(metrics.router)
@@ -92,7 +91,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(RequestId)  # around it: its line has the id
     if settings.cors_origins:
         app.entrance = CORSMiddleware(
-            fast_path,
+            services.fast_path,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "HEAD", "POST"],
             allow_headers=["Authorization", "X-API-Key", "X-Request-ID", "If-None-Match"],
@@ -101,58 +100,72 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     return app
 
 
-@asynccontextmanager
-async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    settings: Settings = app.state.settings
-    database = Database(settings, application_name="chat-stats service", clock=app.state.clock)
-    cache = Cache(
-        settings,
-        connect(settings.redis_url.get_secret_value(), timeout_seconds=settings.redis_timeout_seconds),
-        app.state.clock,
-    )
+def _build(settings: Settings, routed: ASGIApp) -> Services:
+    """Return the parts, none of which connects yet; the fast path hands on to `routed`."""
+    clock = Clock()
+    database = Database(settings, application_name="chat-stats service", clock=clock)
+    redis = connect(settings.redis_url.get_secret_value(), timeout_seconds=settings.redis_timeout_seconds)
+    cache = Cache(settings, redis, clock)
     queue = Queue(settings)
-    await database.open()
-    clock = asyncio.create_task(database.keep_clock())
-    app.state.database, app.state.cache, app.state.queue = database, cache, queue
-    app.state.stats = Stats(settings, database, cache)
-    app.state.rate_limiter = RateLimiter(settings, cache)
-    if not app.state.rate_limiter.limits(Work.REQUESTS):  # else each request takes the way that counts it
-        app.state.fast_path.open(app.state.stats, app.state.rate_limiter)
-    app.state.explorer = Explorer(settings, database)
-    app.state.downloads = Downloads(DOWNLOADS_PER_EXPORT * settings.max_exports)
-    app.state.vitals = Vitals(settings, database, cache, queue)
-    gauge(LOCAL_CACHE_ENTRIES, app.state.stats.local_entries)
-    if app.state.own_process:
-        # What is loaded now stays: the garbage collector need not look through it again and again, which
-        # would hold up requests for tens of milliseconds. (Nor now: there is hardly any garbage yet.)
+    stats = Stats(settings, database, cache)
+    rate_limiter = RateLimiter(settings, cache)
+    envelope = Envelope(settings, clock)
+    return Services(
+        settings=settings,
+        clock=clock,
+        database=database,
+        cache=cache,
+        queue=queue,
+        stats=stats,
+        explorer=Explorer(settings, database),
+        downloads=Downloads(DOWNLOADS_PER_EXPORT * settings.max_exports),
+        vitals=Vitals(settings, database, cache, queue),
+        readiness=SingleFlight(shared_seconds=health.LOOK_SECONDS),
+        rate_limiter=rate_limiter,
+        envelope=envelope,
+        fast_path=FastPath(routed, settings, stats, rate_limiter, envelope),
+        shared_counts=None if settings.metrics_folder is None else SharedCounts(settings.metrics_folder),
+    )
+
+
+@asynccontextmanager
+async def _running(services: Services, *, own_process: bool) -> AsyncIterator[None]:
+    """Open the parts, and close them at the end."""
+    await services.database.open()
+    clock = asyncio.create_task(services.database.keep_clock())
+    services.fast_path.open()
+    gauge(LOCAL_CACHE_ENTRIES, services.stats.local_entries)
+    if own_process:
+        # The garbage collector then skips what is loaded now, and holds up no request for tens of
+        # milliseconds. (No collection before it: there is hardly any garbage yet.)
         gc.freeze()
     try:
-        async with _shared_counts(app):
+        async with _shared(services.shared_counts):
             yield
     finally:
         clock.cancel()
-        app.state.fast_path.close()
-        await app.state.vitals.close()
-        await app.state.downloads.close()
-        await app.state.explorer.close()
-        await app.state.stats.close()
-        await database.close()
-        await cache.close()
-        await queue.close()
+        services.fast_path.close()
+        await services.readiness.close()
+        await services.vitals.close()
+        await services.downloads.close()
+        await services.explorer.close()
+        await services.stats.close()
+        await services.database.close()
+        await services.cache.close()
+        await services.queue.close()
         await asyncio.to_thread(tracing.stop)
 
 
 @asynccontextmanager
-async def _shared_counts(app: FastAPI) -> AsyncIterator[None]:
+async def _shared(counts: SharedCounts | None) -> AsyncIterator[None]:
     """Share the counts for /metrics with the other processes of this service, if there are any."""
-    app.state.shared_counts = None
-    if app.state.settings.metrics_folder is None:
+    if counts is None:
         yield
         return
-    shared = app.state.shared_counts = SharedCounts(app.state.settings.metrics_folder)
-    writing = asyncio.create_task(shared.keep_writing())
+    counts.open()
+    writing = asyncio.create_task(counts.keep_writing())
     try:
         yield
     finally:
         writing.cancel()
-        shared.close()
+        counts.close()

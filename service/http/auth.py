@@ -1,38 +1,14 @@
-"""Keys: who may read, and who may start a refresh."""
+"""API keys and the admin token: what a request brings, and whether it is accepted."""
 
 import secrets
 from collections.abc import Iterable
-from typing import Annotated
 
-from fastapi import Request, Security
-from fastapi.security import APIKeyHeader, HTTPBearer
 from pydantic import SecretStr
 
-from service.errors import NotAuthenticated, NotFound
-from service.settings import Settings
+from service.errors import NotAuthenticated
 
 #: As ASGI has them: names in lower case.
 Headers = Iterable[tuple[bytes, bytes]]
-
-# They tell the OpenAPI document how to send a key; what was sent is checked below.
-_Bearer = Annotated[object, Security(HTTPBearer(auto_error=False))]
-_Header = Annotated[object, Security(APIKeyHeader(name="X-API-Key", auto_error=False))]
-
-
-# Coroutines, though they wait for nothing: FastAPI runs plain functions in threads, at ten times their cost.
-async def check_read_key(request: Request, _bearer: _Bearer, _header: _Header) -> None:
-    """Pass when reading is open or the request brings one of the API keys."""
-    settings: Settings = request.app.state.settings
-    if settings.api_keys:
-        _check(request, settings.api_keys)
-
-
-async def check_admin_token(request: Request, _bearer: _Bearer, _header: _Header) -> None:
-    """Pass when the request brings the admin token; `NotFound` when none is set."""
-    settings: Settings = request.app.state.settings
-    if settings.admin_token is None:
-        raise NotFound("refreshing over HTTP is off: CHAT_STATS_ADMIN_TOKEN is not set")
-    _check(request, (settings.admin_token,))
 
 
 def brings_key(headers: Headers, accepted: Iterable[SecretStr]) -> bool:
@@ -41,7 +17,7 @@ def brings_key(headers: Headers, accepted: Iterable[SecretStr]) -> bool:
 
 
 def accepted_key(headers: Headers, accepted: Iterable[SecretStr]) -> bytes | None:
-    """Return the accepted key that a request with these headers brings, whatever else it brings."""
+    """Return the accepted key that a request with these headers brings, if it brings one."""
     given = _given(headers)
     # Every accepted key is compared, in constant time: the time taken tells nothing about them.
     matches = [
@@ -53,8 +29,8 @@ def accepted_key(headers: Headers, accepted: Iterable[SecretStr]) -> bytes | Non
     return matches[0] if matches else None
 
 
-def _check(request: Request, accepted: Iterable[SecretStr]) -> None:
-    headers = request.scope["headers"]
+def check_key(headers: Headers, accepted: Iterable[SecretStr]) -> None:
+    """Raise `NotAuthenticated` unless a request with these headers brings one of the accepted keys."""
     if brings_key(headers, accepted):
         return
     if _given(headers):

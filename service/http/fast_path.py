@@ -1,10 +1,10 @@
-"""Answers what is cached ahead of FastAPI, whose machinery costs several times what the answer does.
+"""Answers what is cached ahead of FastAPI, whose work per request costs several times what the answer does.
 
-It bypasses no authentication, limit or validation. It knows only request targets (path and query string, to
-the letter) of which the ordinary route has checked the parameters before, in this process. It checks the same
-keys (`service.http.auth`), gets answers from the same code (`service.stats`, also those that are not cached,
-so that a thousand requests that wait for one computation cost little) and renders with the same code
-(`service.http.envelope`). It hands everything else on: each refusal and each error is the ordinary route's.
+It bypasses no authentication, limit or validation. It knows only request targets (path and query string,
+exactly) whose parameters the ordinary route has checked before, in this process. It uses the code of that
+route to check keys (`service.http.auth`), get answers (`service.stats`) and render (`service.http.envelope`).
+It also waits for answers that are not cached, so that a thousand requests for one computation cost little.
+Everything else it hands on: each refusal and each error is the ordinary route's.
 """
 
 import time
@@ -25,18 +25,16 @@ from service.observability.request_id import IDENTITY, made, name, sent
 from service.settings import Settings
 from service.stats import Answer, Stats
 
-#: Targets known at a time; the oldest makes way, and is learned again when it is next asked for.
+#: Targets known at a time; the oldest makes way, and is learned again from its next request.
 CAPACITY = 4096
-#: Bytes of a query string beyond which a target is not remembered: nobody asks for it twice.
+#: Longest query string in bytes of a target that is remembered: longer ones hardly come twice.
 LONGEST_QUERY_STRING = 256
-
-
-#: For so long the same bytes answer whoever asks the same: age and timestamp are no older than that.
+#: Seconds for which rendered bytes are sent again: age and timestamp in them are at most that old.
 RENDERED_SECONDS = 0.01
-#: Responses kept for that.
+#: Rendered responses kept.
 RENDERED = 16
 
-#: Where in the scope of a request the error is left that the ordinary route is to tell the client.
+#: Key in the scope of a request of the error that the ordinary route is to answer with.
 FAILURE = "chat_stats.failure"
 
 _METHODS = frozenset(("GET", "HEAD"))
@@ -49,29 +47,33 @@ class Target:
 
 
 class FastPath:
-    """The ASGI layer. It hands everything on until `open` has been called."""
+    """The ASGI layer. It hands everything on unless it is open: it then knows no target."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, envelope: Envelope) -> None:
+    def __init__(
+        self, app: ASGIApp, settings: Settings, stats: Stats, limiter: RateLimiter, envelope: Envelope
+    ) -> None:
         self._app = app
         self._api_keys = settings.api_keys
+        self._stats = stats
+        self._limiter = limiter
         self._envelope = envelope
         self._log = settings.access_log
-        self._stats: Stats | None = None
-        self._limiter: RateLimiter | None = None
+        self._is_open = False
         self._targets: dict[tuple[str, bytes], Target] = {}
         self._rendered: dict[tuple[str, Form], tuple[Rendered, Answer]] = {}
         self._rendered_until = 0.0
 
-    def open(self, stats: Stats, limiter: RateLimiter) -> None:
-        self._stats, self._limiter = stats, limiter
+    def open(self) -> None:
+        # Where each request is counted, the route does it.
+        self._is_open = not self._limiter.limits(Work.REQUESTS)
 
     def close(self) -> None:
-        self._stats = self._limiter = None
+        self._is_open = False
         self._targets.clear()
 
     def learn(self, scope: Scope, query: Query) -> None:
-        """Remember that this request may be answered, and that it asks for `query`."""
-        if self._stats is None or len(scope["query_string"]) > LONGEST_QUERY_STRING:
+        """Remember that this request is valid, and that it asks for `query`."""
+        if not self._is_open or len(scope["query_string"]) > LONGEST_QUERY_STRING:
             return
         self._targets[scope["path"], scope["query_string"]] = Target(query, query.key())
         if len(self._targets) > CAPACITY:
@@ -91,7 +93,7 @@ class FastPath:
         rendered, answer = found
         body = b"" if scope["method"] == "HEAD" else rendered.body
         identity = scope.get(IDENTITY) or (name(scope) if self._log else sent(scope) or made())
-        # A copy: who stands before us may add headers of its own.
+        # A copy: a layer in front may add headers of its own.
         headers = [*rendered.headers, (REQUEST_ID, identity)]
         await send({"type": "http.response.start", "status": rendered.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
@@ -102,21 +104,19 @@ class FastPath:
             access.log(scope, answer.state, method, rendered.status, seconds)
 
     def _recent(self, scope: Scope, target: Target) -> tuple[Rendered, Answer] | None:
-        """Answer from this process's own copy, without waiting; None if it is not recent enough."""
-        assert self._stats is not None
+        """Answer from the local copy, without waiting; None if it is not recent enough."""
         entry = self._stats.recent(target.key)
         if entry is None:
             return None
         return self._render(scope, target, Answer(entry, CacheState.HIT))
 
     async def _read(self, scope: Scope, target: Target, started: float) -> tuple[Rendered, Answer] | None:
-        """Have it read or computed as the ordinary route does; None if that has to say what failed."""
-        stats, limiter = self._stats, self._limiter
-        assert stats is not None
-        assert limiter is not None
-        name(scope)  # for the log's lines of what is done now
+        """Read or compute the answer as the ordinary route does; None if that is to answer with the error."""
+        name(scope)  # for the log lines that this causes
         try:
-            answer = await stats.read(target.query, admit=lambda: limiter.spend(Work.MISSES, scope))
+            answer = await self._stats.read(
+                target.query, admit=lambda: self._limiter.spend(Work.MISSES, scope)
+            )
         except Exception as error:  # noqa: BLE001  whatever it is, the ordinary route tells the client
             scope[FAILURE], scope[STARTED] = error, started
             return None

@@ -1,14 +1,13 @@
-"""How often one client may make the service work. Redis counts, so that all processes count together.
+"""Rate limits by client. They are counted in Redis, so that all processes share the count.
 
-When Redis is away, or refuses to write, each process counts by itself; how much it computes at a time is
-capped anyway. Whether it is away the cache knows: nobody waits for it a second time in order to be counted.
+When Redis is away, or refuses to write, each process counts on its own; the number of concurrent computations
+is capped in any case. The cache knows whether Redis is away, so no request waits for it twice.
 """
 
 import time
 from enum import StrEnum
 from hashlib import blake2b
 
-from fastapi import Request
 from limits import RateLimitItem, WindowStats, parse
 from limits.aio.storage import MemoryStorage, RedisStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
@@ -53,7 +52,7 @@ class RateLimiter:
         return work in self._limits
 
     async def spend(self, work: Work, scope: Scope) -> None:
-        """Count one piece of work for whoever asks; `TooManyRequests` when he has had his share."""
+        """Count one piece of work for the client; `TooManyRequests` when the client is over its limit."""
         limit = self._limits.get(work)
         if limit is None:
             return
@@ -67,7 +66,7 @@ class RateLimiter:
             raise await self._refusal(limiter, limit, work, client)
 
     def _client(self, scope: Scope) -> str:
-        """Return who asks: the key that is brought where keys are needed, else the address."""
+        """Return what identifies the client: its key where keys are needed, else its address."""
         key = accepted_key(scope["headers"], self._api_keys)
         if key is not None:
             return blake2b(key, digest_size=12).hexdigest()
@@ -91,7 +90,7 @@ class RateLimiter:
 async def _hit_shared(
     limiter: SlidingWindowCounterRateLimiter, limit: RateLimitItem, work: Work, client: str
 ) -> bool | None:
-    """Count in Redis; None when it answers that it does not: it is full, or read-only."""
+    """Count in Redis; None when Redis refuses to write: it is full, or read-only."""
     try:
         return await limiter.hit(limit, work, client)
     except ResponseError:
@@ -103,15 +102,3 @@ _NAMES = {
     Work.MISSES: "answers that are not cached",
     Work.ROWS: "requests for single rows",
 }
-
-
-async def count_request(request: Request) -> None:
-    """Count a call of the API; a dependency of its routes."""
-    limiter: RateLimiter = request.app.state.rate_limiter
-    await limiter.spend(Work.REQUESTS, request.scope)
-
-
-async def count_rows(request: Request) -> None:
-    """Count a call of an endpoint that reads single requests; a dependency of its route."""
-    limiter: RateLimiter = request.app.state.rate_limiter
-    await limiter.spend(Work.ROWS, request.scope)

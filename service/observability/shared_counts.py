@@ -41,9 +41,12 @@ class SharedCounts:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+
+    def open(self) -> None:
+        """Take a slot, and go on from the counts in it."""
         for number in count():
-            self._file = folder / f"{number}.json"
-            lock = (folder / f"{number}.lock").open("w")
+            self._file = self._folder / f"{number}.json"
+            lock = (self._folder / f"{number}.lock").open("w")
             if _lock(lock):
                 self._lock = lock  # held as long as it is open
                 break

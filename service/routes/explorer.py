@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from service.cache.freshness import CacheState
 from service.catalogue import schemas
 from service.explorer.download import DownloadResponse, unless_disconnected
-from service.explorer.explorer import LARGE_PAGE, Explorer, etag
+from service.explorer.explorer import LARGE_PAGE, etag
 from service.explorer.exports import FORMATS, JSON, choose_format
 from service.explorer.plot import DEFAULT_POINTS, MAX_POINTS, MIN_POINTS
 from service.explorer.query import (
@@ -28,10 +28,10 @@ from service.explorer.query import (
     parse_number,
 )
 from service.explorer.schemas import PlotAnswer, RequestsAnswer
-from service.http.auth import check_read_key
 from service.http.envelope import cache_status, matches
-from service.http.rate_limit import count_request, count_rows
+from service.http.services import RequestServices, Services
 from service.routes import parameters
+from service.routes.guards import check_read_key, count_request, count_rows
 from service.routes.stats import Range
 from service.settings import Settings
 
@@ -65,6 +65,7 @@ Chosen = Annotated[Filters, Depends(filters)]
 
 async def list_requests(
     request: Request,
+    services: RequestServices,
     chosen: Chosen,
     limit: Annotated[
         str | None,
@@ -108,20 +109,18 @@ async def list_requests(
         parse_number("offset", offset, default=0, least=0, most=MAX_OFFSET),
         None if cursor is None else parse_cursor(cursor, chosen),
     )
-    state = request.app.state
-    explorer: Explorer = state.explorer
-    pieces = explorer.page(query, names, format_)
+    pieces = services.explorer.page(query, names, format_)
     if format_ is JSON and query.limit <= LARGE_PAGE:
         body = await unless_disconnected(request.receive, _joined(pieces))
-        return _GONE if body is None else _small_page(request, body)
+        return _GONE if body is None else _small_page(request, services, body)
     name = f"chat-requests-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.{format_.name}"
     headers = {
-        **_headers(state.settings, CacheState.BYPASS),
+        **_headers(services.settings, CacheState.BYPASS),
         **({} if format_ is JSON else {"Content-Disposition": f'attachment; filename="{name}"'}),
     }
     if request.method == "HEAD":  # nothing is read to find out how long it would be
         return Response(media_type=format_.content_type, headers=headers)
-    download = state.downloads.start(pieces)
+    download = services.downloads.start(pieces)
     begun = False
     try:
         begun = await unless_disconnected(request.receive, download.started()) or False
@@ -134,11 +133,11 @@ async def list_requests(
         download,
         content_type=format_.content_type,
         headers=headers,
-        seconds=state.settings.download_seconds,
+        seconds=services.settings.download_seconds,
     )
 
 
-#: Nobody is there to receive it.
+#: The client has disconnected.
 _GONE = Response(status_code=499)
 
 
@@ -146,15 +145,16 @@ async def _joined(pieces: AsyncIterator[bytes]) -> bytes:
     return b"".join([piece async for piece in pieces])
 
 
-def _small_page(request: Request, body: bytes) -> Response:
-    # No text within the rows looks like this: there, quotation marks are escaped.
+def _small_page(request: Request, services: Services, body: bytes) -> Response:
+    # This cannot occur within the rows, where quotation marks are escaped.
     data, _, metadata = body.rpartition(b'],"metadata":')
     total = str(orjson.loads(metadata[:-1])["total_count"]).encode()
-    return _answer(request, body, etag(data, total), _headers(request.app.state.settings, CacheState.BYPASS))
+    return _answer(request, body, etag(data, total), _headers(services.settings, CacheState.BYPASS))
 
 
 async def plot_data(
     request: Request,
+    services: RequestServices,
     chosen: Chosen,
     points: Annotated[
         str | None,
@@ -163,12 +163,9 @@ async def plot_data(
     ] = None,
 ) -> Response:
     most = parse_number("points", points, default=DEFAULT_POINTS, least=MIN_POINTS, most=MAX_POINTS)
-    explorer: Explorer = request.app.state.explorer
-    plot, state = await explorer.plot(chosen, most)
-    headers = _headers(
-        request.app.state.settings, state, age=plot.age_seconds(), seconds_left=plot.seconds_left()
-    )
-    return _answer(request, plot.render(state, request.app.state.clock.now()), plot.etag, headers)
+    plot, state = await services.explorer.plot(chosen, most)
+    headers = _headers(services.settings, state, age=plot.age_seconds(), seconds_left=plot.seconds_left())
+    return _answer(request, plot.render(state, services.clock.now()), plot.etag, headers)
 
 
 def _headers(settings: Settings, state: CacheState, *, age: int = 0, seconds_left: int = 0) -> dict[str, str]:

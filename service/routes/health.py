@@ -1,20 +1,19 @@
 """Liveness and readiness, at the root and open to all."""
 
 import asyncio
-import time
 from dataclasses import asdict
 
 import asyncpg
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 
 from service.cache.publication import Publication
 from service.catalogue import schemas
 from service.database.snapshot import Snapshot
 from service.errors import ChatStatsError, Unavailable
+from service.http.services import RequestServices, Services
 from service.rollup.state import state_in
-from service.settings import Settings
 
-#: Seconds for which one look at everything answers all who ask.
+#: Seconds for which the result of one look at everything is shared.
 LOOK_SECONDS = 1.0
 
 router = APIRouter(tags=["health"])
@@ -33,34 +32,23 @@ async def health() -> schemas.Health:
     summary="What is reachable, and how old the last refresh is.",
     responses={503: {"model": schemas.Readiness, "description": "No answer could be given now."}},
 )
-async def ready(request: Request, response: Response) -> schemas.Readiness:
+async def ready(services: RequestServices, response: Response) -> schemas.Readiness:
     """Ready or degraded: 200. 503 when neither cache nor database can answer, and nothing is in memory."""
-    readiness = await _shared(request)
+    # Callers within a second share one look: each is a transaction.
+    readiness = await services.readiness.run(None, lambda: _look(services))
     if readiness.status == "unavailable":
         response.status_code = 503
     return readiness
 
 
-async def _shared(request: Request) -> schemas.Readiness:
-    """Look once a second at most, and once for all who ask meanwhile: each look is a transaction."""
-    state = request.app.state
-    look: asyncio.Task[schemas.Readiness] | None = getattr(state, "readiness", None)
-    if look is None or (look.done() and time.monotonic() - state.looked_at >= LOOK_SECONDS):
-        state.looked_at = time.monotonic()
-        look = state.readiness = asyncio.create_task(_look(request))
-    return await asyncio.shield(look)
-
-
-async def _look(request: Request) -> schemas.Readiness:
-    state = request.app.state
-    settings: Settings = state.settings
+async def _look(services: Services) -> schemas.Readiness:
     (postgres, rollup), (redis, last), worker = await asyncio.gather(
-        _postgres(request), _redis(request), _worker(request)
+        _postgres(services), _redis(services), _worker(services)
     )
-    late = last is None or last.age_seconds > settings.late_seconds
+    late = last is None or last.age_seconds > services.settings.late_seconds
     if worker.ok and late:
         worker = schemas.Component(ok=False, detail="it runs, but its last refresh is too long ago")
-    if not postgres.ok and last is None and not state.stats.local_entries():
+    if not postgres.ok and last is None and not services.stats.local_entries():
         status = "unavailable"
     elif postgres.ok and redis.ok and worker.ok and rollup.ok:
         status = "ready"
@@ -71,31 +59,30 @@ async def _look(request: Request) -> schemas.Readiness:
     )
 
 
-async def _postgres(request: Request) -> tuple[schemas.Component, schemas.Component]:
+async def _postgres(services: Services) -> tuple[schemas.Component, schemas.Component]:
     """Look at the database and, in the same transaction, at the rollup."""
     rollup = None
     try:
-        async with request.app.state.database.checked() as snapshot:
-            rollup = await _rollup(request, snapshot)
+        async with services.database.checked() as snapshot:
+            rollup = await _rollup(services, snapshot)
     except ChatStatsError as error:
         down = schemas.Component(ok=False, detail=str(error))
         return down, rollup or down
     return schemas.Component(ok=True), rollup
 
 
-async def _rollup(request: Request, snapshot: Snapshot) -> schemas.Component:
-    settings: Settings = request.app.state.settings
+async def _rollup(services: Services, snapshot: Snapshot) -> schemas.Component:
     try:
-        state = await state_in(snapshot, timeout=settings.connect_timeout_seconds)
+        state = await state_in(snapshot, timeout=services.settings.connect_timeout_seconds)
     except (ChatStatsError, asyncpg.PostgresError) as error:
         return schemas.Component(ok=False, detail=str(error))
     return schemas.Component(ok=state.state != "damaged", detail=str(state))
 
 
-async def _redis(request: Request) -> tuple[schemas.Component, schemas.LastRefresh | None]:
+async def _redis(services: Services) -> tuple[schemas.Component, schemas.LastRefresh | None]:
     try:
-        async with _patience(request):
-            last = await Publication(request.app.state.cache).last_generation()
+        async with _patience(services):
+            last = await Publication(services.cache).last_generation()
     except Unavailable as error:
         return schemas.Component(ok=False, detail=str(error)), None
     except TimeoutError:
@@ -103,14 +90,14 @@ async def _redis(request: Request) -> tuple[schemas.Component, schemas.LastRefre
     if last is None:
         return schemas.Component(ok=True), None
     return schemas.Component(ok=True), schemas.LastRefresh(
-        **asdict(last), age_seconds=round(last.age_seconds(request.app.state.clock.now()), 3)
+        **asdict(last), age_seconds=round(last.age_seconds(services.clock.now()), 3)
     )
 
 
-async def _worker(request: Request) -> schemas.Component:
+async def _worker(services: Services) -> schemas.Component:
     try:
-        async with _patience(request):
-            alive = await request.app.state.queue.worker_alive()
+        async with _patience(services):
+            alive = await services.queue.worker_alive()
     except Unavailable as error:
         return schemas.Component(ok=False, detail=str(error))
     except TimeoutError:
@@ -118,7 +105,6 @@ async def _worker(request: Request) -> schemas.Component:
     return schemas.Component(ok=alive, detail=None if alive else "no worker has reported lately")
 
 
-def _patience(request: Request) -> asyncio.Timeout:
-    """Whoever asks for readiness, such as an orchestrator, often waits for a second only."""
-    settings: Settings = request.app.state.settings
-    return asyncio.timeout(settings.redis_timeout_seconds)
+def _patience(services: Services) -> asyncio.Timeout:
+    """Limit the wait: an orchestrator often waits no longer than a second for readiness."""
+    return asyncio.timeout(services.settings.redis_timeout_seconds)

@@ -5,6 +5,7 @@ import asyncio
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 
+from service.http.services import RequestServices
 from service.observability import metrics
 from service.observability.exposition import expose
 
@@ -19,13 +20,12 @@ router = APIRouter(tags=["health"])
     summary="What was counted and measured, for Prometheus.",
     response_class=PlainTextResponse,
 )
-async def show(request: Request) -> Response:
+async def show(request: Request, services: RequestServices) -> Response:
     """Text of Prometheus, or OpenMetrics where it is asked for. Several processes of one service add up."""
-    state = request.app.state
-    seen = await state.vitals.look()
-    shared = state.shared_counts
+    seen = await services.vitals.look()
+    shared = services.shared_counts
     counts = metrics.counts() if shared is None else shared.total()
     accept = request.headers.get("accept", "")
-    # Some milliseconds of work, during which others want answers.
+    # In a thread: it takes some milliseconds.
     text, content_type = await asyncio.to_thread(expose, counts, seen, accept=accept, process=shared is None)
     return Response(text, headers={"Content-Type": content_type, "Cache-Control": "no-store"})

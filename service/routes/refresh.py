@@ -2,20 +2,21 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Response
 
 from service.catalogue import schemas
 from service.catalogue.aggregations import AGGREGATIONS
 from service.catalogue.timerange import WINDOWS, parse_window
 from service.errors import InvalidParameter, RefreshRunning, Unavailable
-from service.http.auth import check_admin_token
+from service.http.services import RequestServices
+from service.routes.guards import check_admin_token
 
 #: Longest time in seconds that `wait=true` holds a request.
 WAIT_SECONDS = 60.0
 
 
 async def refresh(
-    request: Request,
+    services: RequestServices,
     response: Response,
     aggregation: Annotated[
         list[str],
@@ -39,14 +40,13 @@ async def refresh(
                 "aggregation", f"unknown aggregation {name[:40]!r}; known: {', '.join(AGGREGATIONS)}"
             )
     windows = [parse_window(text) for text in window]
-    state = request.app.state
-    if wait and not await state.queue.worker_alive():
+    if wait and not await services.queue.worker_alive():
         raise Unavailable("no worker has reported lately; without wait=true the refresh would be queued")
-    job_id = await state.queue.enqueue_refresh(aggregation, windows)
+    job_id = await services.queue.enqueue_refresh(aggregation, windows)
     if not wait:
         return schemas.RefreshAnswer(success=True, data=schemas.RefreshJob(job_id=job_id, status="queued"))
     try:
-        report = await state.queue.result(job_id, timeout=WAIT_SECONDS)
+        report = await services.queue.result(job_id, timeout=WAIT_SECONDS)
     except TimeoutError:
         raise RefreshRunning(
             f"the refresh was queued as {job_id} but is not done after {WAIT_SECONDS:.0f} s; "
@@ -67,7 +67,7 @@ def create_router() -> APIRouter:
         refresh,
         methods=["POST"],
         operation_id="refresh",
-        summary="Ask the worker to compute the statistics anew.",
+        summary="Ask the worker to recompute the statistics.",
         status_code=202,
         response_model=schemas.RefreshAnswer,
         responses={

@@ -19,10 +19,11 @@ from service.catalogue.timeseries import (
     parse_series,
 )
 from service.http.access_log import ANSWER
-from service.http.auth import check_read_key
 from service.http.fast_path import FAILURE
-from service.http.rate_limit import Work, count_request
+from service.http.rate_limit import Work
+from service.http.services import RequestServices, Services
 from service.routes import parameters
+from service.routes.guards import check_read_key, count_request
 
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     304: {"description": "The numbers are still those of the ETag in If-None-Match."},
@@ -99,14 +100,14 @@ _ProviderId = Annotated[
 _ModelId = Annotated[str | None, parameters.ID, Query(description="Only this model: its id.")]
 
 
-async def _answer(request: Request, query: aggregations.Query) -> Response:
-    state, scope = request.app.state, request.scope
-    if (failure := scope.get(FAILURE)) is not None:  # the fast path has asked already
+async def _answer(request: Request, services: Services, query: aggregations.Query) -> Response:
+    scope = request.scope
+    if (failure := scope.get(FAILURE)) is not None:  # the fast path has tried already
         raise failure
-    state.fast_path.learn(scope, query)
-    answer = await state.stats.read(query, admit=lambda: state.rate_limiter.spend(Work.MISSES, scope))
+    services.fast_path.learn(scope, query)
+    answer = await services.stats.read(query, admit=lambda: services.rate_limiter.spend(Work.MISSES, scope))
     scope[ANSWER] = (answer.state, answer.entry.method)
-    rendered = state.envelope.respond(scope["headers"], query.range, answer)
+    rendered = services.envelope.respond(scope["headers"], query.range, answer)
     response = Response(b"" if request.method == "HEAD" else rendered.body, rendered.status)
     response.raw_headers = rendered.headers
     return response
@@ -115,30 +116,33 @@ async def _answer(request: Request, query: aggregations.Query) -> Response:
 def _add_route(router: APIRouter, aggregation: Aggregation) -> None:
     name = aggregation.name
 
-    async def plain(request: Request, time_range: Range) -> Response:
-        return await _answer(request, aggregations.Query(name, time_range))
+    async def plain(request: Request, services: RequestServices, time_range: Range) -> Response:
+        return await _answer(request, services, aggregations.Query(name, time_range))
 
     async def by_provider(
         request: Request,
+        services: RequestServices,
         time_range: Range,
         provider_id: _ProviderId = None,
     ) -> Response:
         if provider_id is not None:
             provider_id = aggregations.parse_id("provider_id", provider_id)
-        return await _answer(request, aggregations.Query(name, time_range, provider_id=provider_id))
+        return await _answer(request, services, aggregations.Query(name, time_range, provider_id=provider_id))
 
     async def by_model(
         request: Request,
+        services: RequestServices,
         time_range: Range,
         model_id: Annotated[
             str, parameters.ID, Path(description="The model's id: a whole number or a UUID.")
         ],
     ) -> Response:
         model_id = aggregations.parse_id("model_id", model_id)
-        return await _answer(request, aggregations.Query(name, time_range, model_id=model_id))
+        return await _answer(request, services, aggregations.Query(name, time_range, model_id=model_id))
 
     async def by_both(
         request: Request,
+        services: RequestServices,
         time_range: Range,
         series: Annotated[Series, Depends(series)],
         provider_id: _ProviderId = None,
@@ -148,11 +152,13 @@ def _add_route(router: APIRouter, aggregation: Aggregation) -> None:
             provider_id = aggregations.parse_id("provider_id", provider_id)
         if model_id is not None:
             model_id = aggregations.parse_id("model_id", model_id)
-        now = request.app.state.clock.now()
+        now = services.clock.now()
         start, end = time_range.bounds(now)
-        if start is not None:  # else that is known only when the first request is
+        if start is not None:  # else the first request in the database is the start
             check_bounds(series, start, end or now)
-        return await _answer(request, aggregations.Query(name, time_range, provider_id, model_id, series))
+        return await _answer(
+            request, services, aggregations.Query(name, time_range, provider_id, model_id, series)
+        )
 
     endpoints: dict[str | None, Callable[..., Any]] = {
         None: plain,

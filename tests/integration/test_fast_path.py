@@ -124,8 +124,8 @@ def without_time(body: str) -> str:
 
 async def open_ways(client_of: OpenClient, settings: Settings) -> Ways:
     ways = Ways(await client_of(settings), await client_of(settings))
-    app_of(ways.ordinary).state.fast_path.close()
-    fast_path = app_of(ways.fast).state.fast_path
+    app_of(ways.ordinary).state.services.fast_path.close()
+    fast_path = app_of(ways.fast).state.services.fast_path
     ordinary_way = fast_path._app
 
     async def counted(scope: Scope, receive: Receive, send: Send) -> None:
@@ -260,7 +260,7 @@ async def test_what_is_learned_is_bounded(
 ) -> None:
     monkeypatch.setattr("service.http.fast_path.CAPACITY", 5)
     client = await client_of(settings_with(local_cache_seconds=60))
-    targets = app_of(client).state.fast_path._targets
+    targets = app_of(client).state.services.fast_path._targets
     await client.get(f"{BASE}/counts?x={'y' * LONGEST_QUERY_STRING}")
     assert len(targets) == 0
     for number in range(8):
@@ -285,7 +285,7 @@ async def test_no_age_stands_still_and_a_newer_answer_is_served_at_once(
     assert later["cache_age_seconds"] > earlier["cache_age_seconds"]
     assert later["timestamp"] > earlier["timestamp"]
 
-    stats = app_of(client).state.stats
+    stats = app_of(client).state.services.stats
     entry = stats.recent("counts:all")
     stats._local.put("counts:all", replace(entry, generation="newer", computed_at=datetime.now(UTC)))
     assert (await metadata())["generation"] == "newer"

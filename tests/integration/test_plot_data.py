@@ -180,7 +180,7 @@ async def test_without_the_database_the_last_plot_is_served_as_stale(
     monkeypatch.setattr("service.explorer.explorer.PLOT_SECONDS", 0)
     known = await get(client)
     assert known["metadata"]["cache"] == "miss"
-    await client._transport.app.state.database.close()  # type: ignore[attr-defined]
+    await client._transport.app.state.services.database.close()  # type: ignore[attr-defined]
     headers = (await client.get(PATH)).headers
     assert headers["cache-status"].startswith("chat-stats; hit; ttl=")
     assert headers["cache-control"] == "public, no-cache"

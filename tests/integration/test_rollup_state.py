@@ -137,7 +137,7 @@ async def test_they_say_that_our_role_scans_when(
     client = await client_of(as_reader)
     assert (await client.get(READY)).json()["rollup"] == {"ok": True, "detail": "on"}
     await rolled_up.execute(change.format(role=role))
-    _look_again(client)
+    await _look_again(client)
     await assert_all_say(client, as_reader, "forbidden", words.format(role=role))
 
 
@@ -152,7 +152,7 @@ async def test_one_that_is_off_or_on_or_on_its_way_is_well(
                 await gateway.execute("UPDATE chat_stats_rollup_state SET ready = false")
             else:
                 await rollup.disable()
-        _look_again(client)
+        await _look_again(client)
         readiness = (await client.get(READY)).json()["rollup"]
         assert readiness["ok"] is True
         assert readiness["detail"].partition(":")[0] == state
@@ -174,5 +174,5 @@ async def test_without_anything_of_ours_it_is_off(
     assert (await scrape(client)).value("rollup_state", state="off") == 1
 
 
-def _look_again(client: httpx.AsyncClient) -> None:
-    client._transport.app.state.readiness = None  # type: ignore[attr-defined]
+async def _look_again(client: httpx.AsyncClient) -> None:
+    await client._transport.app.state.services.readiness.close()  # type: ignore[attr-defined]

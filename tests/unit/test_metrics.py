@@ -35,6 +35,12 @@ def test_counts_survive_being_written_and_read() -> None:
     assert Counts.decode(orjson.loads(orjson.dumps(counts.encode()))) == counts
 
 
+def opened(folder: Path) -> SharedCounts:
+    shared = SharedCounts(folder)
+    shared.open()
+    return shared
+
+
 def test_counting_an_answer_takes_less_than_two_microseconds() -> None:
     def count() -> None:
         metrics.answered("models", "hit", "rpc", 200, 0.0003)
@@ -43,12 +49,12 @@ def test_counting_an_answer_takes_less_than_two_microseconds() -> None:
 
 
 def test_a_process_goes_on_from_the_counts_of_one_that_ended(tmp_path: Path) -> None:
-    first = SharedCounts(tmp_path)
+    first = opened(tmp_path)
     metrics.answered("models", "hit", "rpc", 200, 0.1)
     metrics.folded(3)
     first.close()
     metrics._counts, metrics._answers = Counts(), {}  # as a new process begins
-    second = SharedCounts(tmp_path)
+    second = opened(tmp_path)
     metrics.answered("models", "hit", "rpc", 200, 0.1)
     total = second.total()
     assert total.counters[REQUESTS.name] == {("models", "hit", "rpc", "200"): 2}
@@ -58,7 +64,7 @@ def test_a_process_goes_on_from_the_counts_of_one_that_ended(tmp_path: Path) -> 
 
 
 def test_gauges_are_those_of_the_processes_that_run(tmp_path: Path) -> None:
-    one, two = SharedCounts(tmp_path), SharedCounts(tmp_path)
+    one, two = opened(tmp_path), opened(tmp_path)
     two.write()
     assert one.total().gauges[PROCESSES.name] == 2
     two.close()
@@ -69,7 +75,7 @@ def test_gauges_are_those_of_the_processes_that_run(tmp_path: Path) -> None:
 def test_a_damaged_file_is_as_good_as_none(tmp_path: Path) -> None:
     (tmp_path / "0.json").write_text('{"counters": 3')
     (tmp_path / "1.json").write_text('{"counters": {"x": [[1, 2, 3]]}}')
-    shared = SharedCounts(tmp_path)
+    shared = opened(tmp_path)
     metrics.folded(1)
     assert shared.total().counters[FOLDED_DELTAS.name] == {(): 1}
     shared.close()

@@ -1,0 +1,52 @@
+"""The parts of the service, and the dependency by which a request reaches them."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from service.cache.store import Cache
+from service.catalogue.schemas import Readiness
+from service.concurrency.single_flight import SingleFlight
+from service.database.clock import Clock
+from service.database.pool import Database
+from service.explorer.download import Downloads
+from service.explorer.explorer import Explorer
+from service.health import Vitals
+from service.http.envelope import Envelope
+from service.http.fast_path import FastPath
+from service.http.rate_limit import RateLimiter
+from service.observability.shared_counts import SharedCounts
+from service.queue import Queue
+from service.settings import Settings
+from service.stats import Stats
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """One of each per process. `service.app` builds, opens and closes them."""
+
+    settings: Settings
+    clock: Clock
+    database: Database
+    cache: Cache
+    queue: Queue
+    stats: Stats
+    explorer: Explorer
+    downloads: Downloads
+    vitals: Vitals
+    readiness: SingleFlight[Readiness]
+    rate_limiter: RateLimiter
+    envelope: Envelope
+    fast_path: FastPath
+    #: None: this process is the only one of the service.
+    shared_counts: SharedCounts | None
+
+
+# A coroutine, though it waits for nothing: FastAPI runs plain functions in threads, at ten times their cost.
+async def services_of(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+RequestServices = Annotated[Services, Depends(services_of)]

@@ -1,0 +1,43 @@
+"""What the routes check before they answer: keys and rate limits. Dependencies of the routers."""
+
+from typing import Annotated
+
+from fastapi import Request, Security
+from fastapi.security import APIKeyHeader, HTTPBearer
+
+from service.errors import NotFound
+from service.http.auth import check_key
+from service.http.rate_limit import Work
+from service.http.services import RequestServices
+
+# They tell the OpenAPI document how to send a key; `check_key` reads what was sent.
+_Bearer = Annotated[object, Security(HTTPBearer(auto_error=False))]
+_Header = Annotated[object, Security(APIKeyHeader(name="X-API-Key", auto_error=False))]
+
+
+async def check_read_key(
+    request: Request, services: RequestServices, _bearer: _Bearer, _header: _Header
+) -> None:
+    """Pass when reading is open or the request has one of the API keys."""
+    if services.settings.api_keys:
+        check_key(request.scope["headers"], services.settings.api_keys)
+
+
+async def check_admin_token(
+    request: Request, services: RequestServices, _bearer: _Bearer, _header: _Header
+) -> None:
+    """Pass when the request has the admin token; `NotFound` when none is set."""
+    token = services.settings.admin_token
+    if token is None:
+        raise NotFound("refreshing over HTTP is off: CHAT_STATS_ADMIN_TOKEN is not set")
+    check_key(request.scope["headers"], (token,))
+
+
+async def count_request(request: Request, services: RequestServices) -> None:
+    """Count a call of the API."""
+    await services.rate_limiter.spend(Work.REQUESTS, request.scope)
+
+
+async def count_rows(request: Request, services: RequestServices) -> None:
+    """Count a call of an endpoint that reads single requests."""
+    await services.rate_limiter.spend(Work.ROWS, request.scope)
