@@ -1,10 +1,9 @@
 """Renders an answer: the envelope around its data, and the headers that go with it.
 
-Both ways to an answer end here, so that a client cannot tell which one it took: the ordinary route
-(`service.routes.stats`) and the fast path (`service.http.fast_path`).
+The ordinary route (`service.routes.stats`) and the fast path (`service.http.fast_path`) both render here, so
+that their responses are the same.
 """
 
-import re
 from collections.abc import Iterable
 from datetime import datetime
 from enum import Enum, auto
@@ -12,12 +11,11 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from service.cache import compression
-from service.cache.compression import prefers_gzip
 from service.cache.entry import Entry
 from service.cache.freshness import CacheState
 from service.catalogue.timerange import TimeRange
 from service.database.clock import Clock
+from service.http.negotiation import matches_etag, prefers_gzip
 from service.settings import Settings
 from service.stats import Answer
 
@@ -27,7 +25,8 @@ CACHE_NAME = "chat-stats"
 #: Headers as ASGI has them: names in lower case.
 Headers = list[tuple[bytes, bytes]]
 
-_ENTITY_TAG = re.compile(rb'(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")')
+#: Bodies of fewer bytes are not compressed: they fit in one packet anyway.
+SMALLEST_COMPRESSED = 1024
 
 
 class Form(Enum):
@@ -44,7 +43,7 @@ class Rendered(NamedTuple):
     status: int
     headers: Headers
     body: bytes
-    #: For whoever counts answers: what the metadata states, in the body or not.
+    #: As in the metadata; for the metrics.
     state: CacheState
     method: str
 
@@ -55,7 +54,7 @@ class Envelope:
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self._clock = clock
         self._fresh_seconds = int(settings.fresh_seconds)
-        # Until the next refresh is due: whoever polls through a cache then sees its numbers at once.
+        # Until the next refresh is due: a client behind a cache then sees its numbers at once.
         self._shortest = int(min(settings.refresh_interval_seconds, settings.fresh_seconds))
         self._cache_control = (
             f"{'private' if settings.api_keys else 'public'}, max-age=%d, "
@@ -108,15 +107,14 @@ class Envelope:
 def form_of(request_headers: Iterable[tuple[bytes, bytes]], entry: Entry) -> Form:
     """Read what the client has already and which encodings it accepts."""
     accept_encoding = if_none_match = b""
-    for name, value in request_headers:
-        # Several headers of one name make one list (RFC 9110, 5.3).
+    for name, value in request_headers:  # one pass, on the path of each hit: `header_value` twice costs more
         if name == b"accept-encoding":
             accept_encoding = b"%b,%b" % (accept_encoding, value) if accept_encoding else value
         elif name == b"if-none-match":
             if_none_match = b"%b,%b" % (if_none_match, value) if if_none_match else value
-    if if_none_match and matches(if_none_match, entry.etag):
+    if if_none_match and matches_etag(if_none_match, entry.etag):
         return Form.NOT_MODIFIED
-    if accept_encoding and len(entry.body) >= compression.SMALLEST and prefers_gzip(accept_encoding):
+    if accept_encoding and len(entry.body) >= SMALLEST_COMPRESSED and prefers_gzip(accept_encoding):
         return Form.GZIP
     return Form.PLAIN
 
@@ -152,10 +150,3 @@ def cache_status(state: CacheState, ttl: int, *, stored: bool = True) -> bytes:
             return f"{CACHE_NAME}; fwd=bypass".encode()
         case CacheState.HIT | CacheState.STALE:
             return f"{CACHE_NAME}; hit; ttl={ttl}".encode()
-
-
-def matches(if_none_match: bytes, etag: bytes) -> bool:
-    """Return whether the list has the tag or is `*`; compared weakly (RFC 9110, 13.1.2)."""
-    if if_none_match == etag or if_none_match.strip() == b"*":
-        return True
-    return etag.removeprefix(b"W/") in _ENTITY_TAG.findall(if_none_match)

@@ -28,7 +28,8 @@ from service.explorer.query import (
     parse_number,
 )
 from service.explorer.schemas import PlotAnswer, RequestsAnswer
-from service.http.envelope import cache_status, matches
+from service.http.envelope import cache_status
+from service.http.negotiation import header_value, matches_etag
 from service.http.services import RequestServices, Services
 from service.routes import parameters
 from service.routes.guards import check_read_key, count_request, count_rows
@@ -99,8 +100,8 @@ async def list_requests(
         Query(description="Format of the answer, whatever Accept says."),
     ] = None,
 ) -> Response:
-    # Several headers of one name make one list.
-    format_ = choose_format(format, ",".join(request.headers.getlist("accept")) or None)
+    accept = header_value(request.scope["headers"], b"accept").decode("latin-1")
+    format_ = choose_format(format, accept or None)
     names = parse_fields(fields, nested=format_.nested)
     check_start(cursor, offset)
     query = RequestQuery(
@@ -182,8 +183,7 @@ def _headers(settings: Settings, state: CacheState, *, age: int = 0, seconds_lef
 
 def _answer(request: Request, body: bytes, tag: str, headers: dict[str, str]) -> Response:
     headers = {"ETag": tag, **headers}
-    known = ",".join(request.headers.getlist("if-none-match"))
-    if known and matches(known.encode("latin-1"), tag.encode()):
+    if matches_etag(header_value(request.scope["headers"], b"if-none-match"), tag.encode()):
         return Response(status_code=304, headers=headers)
     response = Response(body, media_type="application/json", headers=headers)
     if request.method == "HEAD":

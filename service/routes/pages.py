@@ -3,6 +3,7 @@
 from fastapi import APIRouter, Request, Response
 
 from service.errors import NotFound
+from service.http.negotiation import header_value, matches_etag, prefers_gzip
 from service.web import Asset, load_assets
 
 #: Nothing from elsewhere, nothing inline, no eval, no frames; and no script may turn text into HTML
@@ -52,25 +53,16 @@ def create_router() -> APIRouter:
 
 
 def send(request: Request, asset: Asset, policy: str = CONTENT_SECURITY_POLICY) -> Response:
-    """Return the file, as much of it as the client lacks."""
+    """Return the file; 304 and no body when the client has it."""
     headers = {
         "Content-Security-Policy": policy,
         **_HEADERS,
         "ETag": asset.etag,
         "Cache-Control": asset.cache_control,
     }
-    known = [tag.strip() for tag in request.headers.get("if-none-match", "").split(",")]
-    if asset.etag in known or "*" in known:
+    if matches_etag(header_value(request.scope["headers"], b"if-none-match"), asset.etag.encode()):
         return Response(status_code=304, headers=headers)
     body = asset.body
-    if _accepts_gzip(request.headers.get("accept-encoding", "")):
+    if prefers_gzip(header_value(request.scope["headers"], b"accept-encoding")):
         body, headers["Content-Encoding"] = asset.compressed, "gzip"
     return Response(body, media_type=asset.media_type, headers=headers)
-
-
-def _accepts_gzip(accept_encoding: str) -> bool:
-    for offer in accept_encoding.lower().split(","):
-        coding, _, weight = offer.strip().partition(";")
-        if coding.strip() == "gzip":
-            return weight.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
-    return False

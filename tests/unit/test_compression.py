@@ -1,11 +1,11 @@
-"""gzip whose beginning is made once, and who gets it."""
+"""gzip whose beginning is made once."""
 
 import gzip
 import zlib
 
 import pytest
 
-from service.cache.compression import begin, prefers_gzip
+from service.cache.compression import begin
 
 
 @pytest.mark.parametrize("end", [b"", b"}", b',"metadata":{}' * 50, bytes(range(256)) * 255])
@@ -23,37 +23,3 @@ def test_a_beginning_serves_any_number_of_ends() -> None:
     beginning = begin(b"The numbers: " * 100)
     for end in (b"1", b"2"):
         assert gzip.decompress(beginning.ended_with(end)) == b"The numbers: " * 100 + end
-
-
-@pytest.mark.parametrize(
-    ("accept_encoding", "expected"),
-    [
-        (b"gzip", True),
-        (b"GZip", True),
-        (b"x-gzip", True),
-        (b"gzip, deflate, br, zstd", True),
-        (b"br;q=1.0, gzip;q=0.8, *;q=0.1", True),
-        (b"*", True),
-        (b"*;q=0.5", True),
-        (b"gzip;q=0.001", True),
-        (b"gzip ; q=0.5", True),
-        (b"identity;q=0, gzip;q=0.1", True),
-        (b"gzip;q=0.5, identity;q=0.5", True),
-        (b"", False),
-        (b",", False),
-        (b"identity", False),
-        (b"br, deflate", False),
-        (b"gzip;q=0", False),
-        (b"gzip;q=0.000", False),
-        (b"gzip;q=0, *", False),
-        (b"*;q=0", False),
-        (b"gzip;q=0.5, identity", False),
-        (b"gzip;q=x", False),
-        (b"gzip;q=nan", False),
-        (b"gzip;q=2", False),
-        (b"gzipped", False),
-        (b"br" + b", br" * 100 + b", gzip", True),
-    ],
-)
-def test_gzip_is_for_those_who_accept_it_and_like_it_no_less(accept_encoding: bytes, expected: bool) -> None:
-    assert prefers_gzip(accept_encoding) is expected
