@@ -36,9 +36,9 @@ from service.compute.methods import LADDER, METHOD_LOG, STEP_DOWN, Method, Wrong
 from service.compute.percentiles import with_percentiles
 from service.compute.usage import catalogue, count_models, count_slices, grouped, with_purged
 from service.database import queries
-from service.database.errors import hides_rows, not_permitted
+from service.database.errors import hides_rows, reading_error
 from service.database.snapshot import Snapshot
-from service.errors import ComputationTimedOut, NotFound, SchemaError
+from service.errors import NotFound, SchemaError
 from service.observability import metrics
 
 
@@ -66,14 +66,12 @@ async def compute(snapshot: Snapshot, query: Query, *, timeout: float) -> Comput
     try:
         async with asyncio.timeout(timeout * len(LADDER)):
             return await _climb_down(snapshot, query, timeout)
-    except (TimeoutError, asyncpg.QueryCanceledError) as error:
-        raise ComputationTimedOut("no method could compute this in time") from error
-    except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError) as error:
-        raise SchemaError(f"{error.message}; run: chat-stats migrate") from error
-    except asyncpg.InsufficientPrivilegeError as error:
-        raise not_permitted(error) from error
-    except asyncpg.PostgresError as error:
-        raise SchemaError(f"these tables cannot be aggregated: {error.message}") from error
+    except (TimeoutError, asyncpg.PostgresError) as error:
+        raise reading_error(
+            error,
+            timed_out="no method could compute this in time",
+            failed="these tables cannot be aggregated",
+        ) from error
 
 
 async def _climb_down(snapshot: Snapshot, query: Query, timeout: float) -> Computed:

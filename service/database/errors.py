@@ -1,19 +1,26 @@
-"""What an error of Postgres means when it is about the server or our role, and not about the statement."""
+"""Translates the errors of asyncpg into those of chat-stats, and says which are outages."""
 
 import socket
 import ssl
 
 import asyncpg
 
-from service.errors import DatabaseBusy, DatabaseUnavailable, RowsHidden, SchemaError
+from service.errors import (
+    ChatStatsError,
+    ComputationTimedOut,
+    DatabaseBusy,
+    DatabaseUnavailable,
+    RowsHidden,
+    SchemaError,
+)
 
-#: Trouble of the server or of the way to it, whatever the statement: no other statement would do better.
+#: Trouble of the server or of the connection: no other statement would do better.
 OUTAGES = (
     OSError,
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
     asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,  # shutting down, starting up; QueryCanceledError is told apart first
+    asyncpg.OperatorInterventionError,  # shutting down, starting up; `outage` excepts QueryCanceledError
     asyncpg.TooManyConnectionsError,
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
@@ -35,20 +42,56 @@ def outage(error: BaseException) -> DatabaseUnavailable | DatabaseBusy | None:
 
 
 def hides_rows(error: BaseException) -> bool:
-    """Return whether row level security keeps rows from our role, such as those of a table beneath a view."""
-    # By its code, the error is that of a right that is missing.
+    """Return whether row level security hides rows from our role, such as those of a table beneath a view."""
+    # Its SQLSTATE is that of a missing right.
     return getattr(error, "server_source_function", None) == "check_enable_rls"
 
 
-def not_permitted(error: asyncpg.InsufficientPrivilegeError) -> SchemaError:
-    """Return what it means that our role may not read something."""
+def reading_error(
+    error: TimeoutError | asyncpg.PostgresError, *, timed_out: str, failed: str
+) -> ChatStatsError:
+    """Return what the error of a statement over the three tables means to its caller.
+
+    The messages are for a statement that took too long, and for one that these tables do not allow.
+    """
+    if isinstance(error, TimeoutError | asyncpg.QueryCanceledError):
+        return ComputationTimedOut(timed_out)
+    known = _missing(error) or _forbidden(error, "grant the chat-stats role SELECT on the three tables")
+    return known or SchemaError(f"{failed}: {error.message}")
+
+
+def upkeep_error(error: Exception) -> Exception:
+    """Return what the error of a statement of the rollup's upkeep means; itself when that is not known."""
+    if (trouble := outage(error)) is not None:
+        return trouble
+    if isinstance(error, asyncpg.ReadOnlySQLTransactionError):  # a standby, after a failover
+        return DatabaseUnavailable("the database is read-only at present")
+    if isinstance(error, asyncpg.UndefinedFunctionError):
+        return _out_of_date(error)
+    kept_by = "the rollup is kept by the role that ran chat-stats migrate"
+    return _missing(error) or _forbidden(error, kept_by) or error
+
+
+def _missing(error: BaseException) -> SchemaError | None:
+    if isinstance(error, asyncpg.UndefinedTableError | asyncpg.UndefinedColumnError):
+        return _out_of_date(error)
+    return None
+
+
+def _out_of_date(error: asyncpg.PostgresError) -> SchemaError:
+    return SchemaError(f"{error.message}; run: chat-stats migrate")
+
+
+def _forbidden(error: BaseException, remedy: str) -> SchemaError | None:
+    if not isinstance(error, asyncpg.InsufficientPrivilegeError):
+        return None
     if hides_rows(error):
         return RowsHidden(f"{error.message}: the role that reads it needs BYPASSRLS")
-    return SchemaError(f"{error.message}; grant the chat-stats role SELECT on the three tables")
+    return SchemaError(f"{error.message}; {remedy}")
 
 
 def unreachable(error: BaseException) -> DatabaseUnavailable:
-    """Return what an error while connecting means; every one is an outage, and some have a known cause."""
+    """Return what an error while connecting means: an outage, with its cause where that is known."""
     return DatabaseUnavailable(f"the database cannot be reached: {_cause(error)}")
 
 

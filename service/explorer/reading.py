@@ -10,9 +10,9 @@ import asyncpg
 import orjson
 
 from service.database import queries
-from service.database.errors import not_permitted
+from service.database.errors import reading_error
 from service.database.snapshot import Snapshot
-from service.errors import ComputationTimedOut, InvalidParameter, SchemaError
+from service.errors import InvalidParameter
 from service.explorer.query import MODEL_COLUMNS, Filters, Position, wrong_cursor
 
 #: Rows of the first batch, which is to come soon, and of the later ones; fewer when rows are long.
@@ -100,29 +100,21 @@ async def fetch(snapshot: Snapshot, sql: str, *arguments: Any, timeout: float) -
     """Run a statement over the three tables; its errors become ours."""
     try:
         return await snapshot.fetch(sql, *arguments, timeout=timeout)
-    except asyncpg.QueryCanceledError as error:
-        raise ComputationTimedOut("the requests could not be read in time") from error
     except asyncpg.InvalidTextRepresentationError as error:
         # The only text that is cast to a type of the gateway's.
         raise InvalidParameter("status", "status is not one that a request can have") from error
     except (asyncpg.InvalidDatetimeFormatError, asyncpg.DatetimeFieldOverflowError) as error:
         # So is the moment at which a page begins.
         raise wrong_cursor() from error
-    except asyncpg.DataError as error:
-        if type(error) is not asyncpg.DataError:
-            raise _unreadable(error) from error
-        # asyncpg's own, of an argument: only a cursor's id can be of another type than the table's.
-        raise wrong_cursor() from error
-    except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError) as error:
-        raise SchemaError(f"{error.message}; run: chat-stats migrate") from error
-    except asyncpg.InsufficientPrivilegeError as error:
-        raise not_permitted(error) from error
     except asyncpg.PostgresError as error:
-        raise _unreadable(error) from error
-
-
-def _unreadable(error: asyncpg.PostgresError) -> SchemaError:
-    return SchemaError(f"the requests cannot be read: {error.message}")
+        if type(error) is asyncpg.DataError:
+            # asyncpg's own, of an argument: only a cursor's id can be of another type than the table's.
+            raise wrong_cursor() from error
+        raise reading_error(
+            error,
+            timed_out="the requests could not be read in time",
+            failed="the requests cannot be read",
+        ) from error
 
 
 def model_of(record: asyncpg.Record) -> Model:

@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 import asyncpg
 
-from service.database.errors import not_permitted, outage
+from service.database.errors import upkeep_error
 from service.database.names import Names, begin
 from service.database.pool import LOCK_CLASS
-from service.errors import DatabaseBusy, DatabaseUnavailable, RowsHidden, SchemaError
+from service.errors import DatabaseBusy
 
 #: The table that the rollup sums up, and as statements name it.
 TABLE = "chat_completion_requests"
@@ -46,7 +46,7 @@ class UpkeepConnection:
         try:
             return await self.fetch_raw(statement, *args)
         except ERRORS as error:
-            raise translated(error) from error
+            raise upkeep_error(error) from error
 
     async def fetch_raw(self, statement: str, *args: Any) -> list[asyncpg.Record]:
         """Run a statement whose errors the caller tells apart."""
@@ -64,7 +64,7 @@ class UpkeepConnection:
             async with self.raw_transaction():
                 yield
         except ERRORS as error:
-            raise translated(error) from error
+            raise upkeep_error(error) from error
 
     @asynccontextmanager
     async def raw_transaction(
@@ -96,7 +96,7 @@ class UpkeepConnection:
             ):
                 return int((await self.fetch_raw(statement, *args))[0][0])
         except ERRORS as error:
-            raise translated(error) from error
+            raise upkeep_error(error) from error
 
     @asynccontextmanager
     async def lock(self) -> AsyncIterator[None]:
@@ -108,20 +108,3 @@ class UpkeepConnection:
         finally:
             with suppress(*ERRORS):
                 await self.execute_raw(f"SELECT pg_advisory_unlock({LOCK_CLASS}, {UPKEEP_LOCK})")
-
-
-def translated(error: Exception) -> Exception:
-    """Return what an error of a statement means to whoever runs the upkeep."""
-    if (trouble := outage(error)) is not None:
-        return trouble
-    if isinstance(error, asyncpg.ReadOnlySQLTransactionError):  # a standby, after a failover
-        return DatabaseUnavailable("the database is read-only at present")
-    if isinstance(
-        error, asyncpg.UndefinedTableError | asyncpg.UndefinedColumnError | asyncpg.UndefinedFunctionError
-    ):
-        return SchemaError(f"{error.message}; run: chat-stats migrate")
-    if isinstance(error, asyncpg.InsufficientPrivilegeError):
-        if isinstance(hidden := not_permitted(error), RowsHidden):
-            return hidden
-        return SchemaError(f"{error.message}; the rollup is kept by the role that ran chat-stats migrate")
-    return error

@@ -17,8 +17,9 @@ import asyncpg
 import orjson
 
 from service.database import queries
+from service.database.errors import upkeep_error
 from service.errors import DatabaseBusy, InvalidParameter, SchemaError
-from service.rollup.connection import ERRORS, REQUESTS, TABLE, UpkeepConnection, translated
+from service.rollup.connection import ERRORS, REQUESTS, TABLE, UpkeepConnection
 from service.rollup.partitions import keep_detached
 from service.rollup.upkeep import Rollup, open_rollup
 from service.settings import Settings
@@ -169,7 +170,7 @@ class Retention:
                 f"other tables refer to requests that are to be deleted, so that these were kept: {error}"
             ) from error
         except ERRORS as error:
-            known = translated(error)
+            known = upkeep_error(error)
             if known is error and isinstance(
                 error, asyncpg.PostgresError
             ):  # a rule, or a trigger of somebody's

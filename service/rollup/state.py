@@ -8,9 +8,10 @@ from typing import Literal, get_args
 import asyncpg
 
 from service.database import queries
+from service.database.errors import upkeep_error
 from service.database.snapshot import Snapshot
 from service.errors import DatabaseBusy, SchemaError
-from service.rollup.connection import TABLE, translated
+from service.rollup.connection import TABLE
 from service.rollup.triggers import TRIGGERS
 
 STATE_TABLE = "chat_stats_rollup_state"
@@ -107,7 +108,7 @@ def fetch_in(snapshot: Snapshot, *, timeout: float) -> Fetch:
         except asyncpg.QueryCanceledError:
             raise DatabaseBusy("the state of the rollup took too long to read") from None
         except asyncpg.PostgresError as error:
-            raise translated(error) from error
+            raise upkeep_error(error) from error
 
     return fetch
 

@@ -9,9 +9,10 @@ from typing import NamedTuple
 import asyncpg
 
 from service.database import queries
+from service.database.errors import upkeep_error
 from service.database.locks import LOCK_MS, with_brief_locks
 from service.errors import SchemaError
-from service.rollup.connection import ERRORS, TABLE, UpkeepConnection, translated
+from service.rollup.connection import ERRORS, TABLE, UpkeepConnection
 
 TRIGGERS = {
     "chat_stats_insert": "AFTER INSERT ON {table} REFERENCING NEW TABLE AS new_rows",
@@ -131,4 +132,4 @@ async def _with_table_lock(
         drops = "; ".join(f"DROP TRIGGER IF EXISTS {name} ON {table}" for name in TRIGGERS)
         raise SchemaError(f"{error}; its owner can drop the triggers: {drops}") from error
     except ERRORS as error:
-        raise translated(error) from error
+        raise upkeep_error(error) from error
