@@ -13,13 +13,13 @@
         ├── DatabaseUnavailable                  Postgres: no connection, or lost
         ├── DatabaseBusy                         too many live computations, or a table is locked
         ├── ComputationTimedOut                  no method of the ladder answered in time
-        ├── StillComputing                       it takes longer than anybody waits, and goes on
+        ├── StillComputing                       longer than the answer's timeout; it goes on
         ├── CacheUnavailable                     a refresh could not be published to Redis
         ├── QueueUnavailable                     the refresh queue's Redis does not answer
         └── RefreshRunning                       another refresh of the same cache is under way
 
-`service.app` turns them into problem+json, `worker.cli.app` into an exit code. Redis trouble while reading or
-writing the cache is not among them: it is a miss (`service.cache.store`).
+`service.http.problems` turns them into problem+json, `worker.cli.app` into an exit code. Redis trouble while
+reading or writing the cache is not among them: it is a miss (`service.cache.store`).
 """
 
 

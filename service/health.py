@@ -1,12 +1,11 @@
-"""What is reachable and how old things are, looked at when somebody asks for `/metrics`.
+"""What is reachable and how old things are, looked up when `/metrics` is scraped.
 
-Every look has a time limit and serves everybody for some seconds: a scrape neither hangs with what it
+Every look has a time limit, and its result is shared for some seconds: a scrape neither hangs with what it
 watches nor loads it.
 """
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Iterable
 
 import asyncpg
@@ -15,6 +14,7 @@ from service.cache.publication import Publication
 from service.cache.store import Cache
 from service.catalogue.aggregations import AGGREGATIONS, Query
 from service.catalogue.timerange import TimeRange
+from service.concurrency.single_flight import SingleFlight
 from service.database import queries
 from service.database.errors import OUTAGES
 from service.database.pool import Database
@@ -27,9 +27,9 @@ from service.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-#: Seconds for which one look serves everybody.
+#: Seconds for which the result of a look is shared.
 SHARED_SECONDS = 5.0
-#: Seconds that one part of a look may take, and that anybody waits for the whole of it.
+#: Seconds that one part of a look may take, and that a scrape waits for the whole of it.
 PART_SECONDS = 1.5
 WAIT_SECONDS = 2.5
 
@@ -45,36 +45,28 @@ class Vitals:
         self._cache = cache
         self._publication = Publication(cache)
         self._queue = queue
-        self._seen: Seen = {}
-        self._seen_at = float("-inf")
-        self._looking: asyncio.Task[None] | None = None
+        self._looks = SingleFlight[Seen](shared_seconds=SHARED_SECONDS)
 
     async def look(self) -> Seen:
-        """Return gauges by metric and labels, at most a few seconds old; what is not known is not there."""
-        if time.monotonic() - self._seen_at >= SHARED_SECONDS:
-            if self._looking is None or self._looking.done():
-                self._looking = asyncio.create_task(self._look())
-            await asyncio.wait({self._looking}, timeout=WAIT_SECONDS)
-            if not self._looking.done():
-                return self._nothing()
-        return self._seen
+        """Return gauges by metric and labels, at most a few seconds old; unknown ones are left out."""
+        look = self._looks.start(None, self._look).task
+        await asyncio.wait({look}, timeout=WAIT_SECONDS)
+        return look.result() if look.done() else self._nothing()
 
     async def close(self) -> None:
-        if self._looking is not None:
-            self._looking.cancel()
-            await asyncio.gather(self._looking, return_exceptions=True)
+        await self._looks.close()
 
-    async def _look(self) -> None:
+    async def _look(self) -> Seen:
         seen = self._nothing()
         await asyncio.gather(
             _part("Redis", self._look_at_cache(seen)),
             _part("the queue", self._look_at_queue(seen)),
             _part("Postgres", self._look_at_database(seen)),
         )
-        self._seen, self._seen_at = seen, time.monotonic()
+        return seen
 
     def _nothing(self) -> Seen:
-        """What there is to say when nothing answers."""
+        """Return the gauges for when nothing answers."""
         seen: Seen = {}
         for metric in (metrics.REDIS_UP, metrics.POSTGRES_UP, metrics.QUEUE_UP, metrics.WORKER_UP):
             _put(seen, metric, 0)
@@ -91,15 +83,15 @@ class Vitals:
             _put(seen, metrics.GENERATION_DURATION, last.duration_ms / 1000)
             _put(seen, metrics.GENERATION_ENTRIES, last.entries)
             _put(seen, metrics.GENERATION_FAILURES, last.failed)
-        heads = await self._cache.heads(query.key() for query in self._kept())
+        headers = await self._cache.entry_headers(query.key() for query in self._kept())
         for query in self._kept():
-            if (head := heads.get(query.key())) is not None:
+            if (header := headers.get(query.key())) is not None:
                 labels = (query.aggregation, str(query.range.window))
-                _put(seen, metrics.ENTRY_AGE, max(0.0, (now - head.computed_at).total_seconds()), *labels)
-                _put(seen, metrics.ENTRY_METHOD, 1, *labels, head.method)
+                _put(seen, metrics.ENTRY_AGE, max(0.0, (now - header.computed_at).total_seconds()), *labels)
+                _put(seen, metrics.ENTRY_METHOD, 1, *labels, header.method)
 
     def _kept(self) -> Iterable[Query]:
-        """The entries that the worker keeps, without those of single providers and models."""
+        """Yield the queries that the worker keeps computed, without those of one provider or model."""
         for aggregation in AGGREGATIONS.values():
             if aggregation.narrowed_by != "model_id":
                 for window in self._settings.windows:
@@ -144,5 +136,5 @@ async def _part(name: str, looking: Awaitable[None]) -> None:
         async with asyncio.timeout(PART_SECONDS):
             await looking
     except (ChatStatsError, TimeoutError, asyncpg.PostgresError, *OUTAGES) as error:
-        # What could not be looked at says so by its metric; whoever reads answers logs outages.
+        # Its metric says so; outages are logged where answers are read.
         logger.debug("could not look at %s: %s: %s", name, type(error).__name__, error)

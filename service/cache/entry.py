@@ -1,4 +1,4 @@
-"""The format of what lies in Redis: one computed answer, and what the last refresh published."""
+"""The format of what is stored in Redis: one computed answer, and what the last refresh published."""
 
 import zlib
 from dataclasses import dataclass
@@ -11,14 +11,13 @@ import orjson
 
 from service.cache.compression import Beginning, begin
 
-#: Version of the keys, of the entry format and of the bodies' fields: an entry without a field that answers
-#: promise by now must not be served. Another version is another set of keys, so that old and new processes
-#: can share a Redis.
+#: Version of the keys, of the entry format and of the bodies' fields: an entry that lacks a field of today's
+#: answers must not be served. Another version is another set of keys, so that old and new processes can share
+#: a Redis.
 VERSION = 2
 
-
-#: Bytes from the start of a stored entry in which its first line ends.
-HEAD_BYTES = 1024
+#: Bytes at the start of a stored entry that hold its first line.
+HEADER_BYTES = 1024
 
 
 class UndecodableEntry(Exception):
@@ -29,7 +28,7 @@ class UndecodableEntry(Exception):
 class Entry:
     """One computed answer: its body, and how, when and in which generation it was computed."""
 
-    #: What every response has in front of the body.
+    #: The start of every response, before the body.
     OPENING: ClassVar = b'{"success":true,"data":'
 
     #: The JSON of `data`.
@@ -41,7 +40,7 @@ class Entry:
     compute_ms: float
     generation: str
     unavailable: tuple[str, ...] = ()
-    #: "15m": an edge of its range lies where requests were purged, and is no more exact than that.
+    #: "15m": requests at an edge of the range were purged, so that it is exact to 15 minutes only.
     precision: str | None = None
 
     def age_seconds(self, now: datetime) -> float:
@@ -58,7 +57,7 @@ class Entry:
 
     @cached_property
     def compressed(self) -> Beginning:
-        """Opening and body as the beginning of a gzip stream, made for the first who asks for it."""
+        """Opening and body as the beginning of a gzip stream, made when first needed."""
         return begin(self.OPENING + self.body)
 
 
@@ -103,20 +102,20 @@ def decode(stored: bytes) -> Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class EntryHeader:
     """How and when an entry was computed: what can be known without reading its body."""
 
     method: str
     computed_at: datetime
 
 
-def decode_head(start: object) -> Head | None:
-    """Read the first `HEAD_BYTES` of a stored form; None when there are none, or something else."""
-    if not isinstance(start, bytes):  # an error of Redis: what lies there is no string
+def decode_header(start: object) -> EntryHeader | None:
+    """Read the first `HEADER_BYTES` of a stored form; None when there are none, or something else."""
+    if not isinstance(start, bytes):  # an error of Redis: the value is no string
         return None
     try:
         header = orjson.loads(start.partition(b"\n")[0])
-        return Head(str(header["method"]), _moment(header["computed_at"]))
+        return EntryHeader(str(header["method"]), _moment(header["computed_at"]))
     except (ValueError, KeyError, TypeError):
         return None
 

@@ -1,4 +1,4 @@
-"""What an error of Redis means to whoever has to mend it."""
+"""What an error of Redis means to the operator who has to fix it."""
 
 import socket
 import ssl
@@ -26,7 +26,7 @@ _MEANINGS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
 
 
 def trouble_of(error: BaseException) -> str:
-    """Return what is the matter, to follow "Redis"; it names no host and no user, as all may see it."""
+    """Return what is wrong, to follow "Redis"; without host and user, since clients may see it."""
     if isinstance(error, exceptions.ResponseError) and str(error).startswith("DB index"):
         return "has no database of that number"
     cause: BaseException | None = error
@@ -40,10 +40,10 @@ def trouble_of(error: BaseException) -> str:
 
 
 def is_foreign(error: exceptions.ResponseError) -> bool:
-    """Return whether Redis is well, but what lies under a key is no string: somebody else put it there."""
+    """Return whether Redis is well, but the value under a key is no string: another program stored it."""
     return str(error).startswith("WRONGTYPE")
 
 
 def unavailable(error: BaseException) -> CacheUnavailable:
-    """Return the error to tell whoever needs Redis."""
+    """Return the error to raise where Redis is needed."""
     return CacheUnavailable(f"Redis {trouble_of(error)}")

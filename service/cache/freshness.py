@@ -31,17 +31,17 @@ class Freshness:
         self._longest_stale = settings.fresh_seconds + settings.stale_seconds
 
     def state(self, entry: Entry) -> CacheState | None:
-        """Return how `entry` may be served now; None: it is too old for that."""
+        """Return how `entry` may be served now; None: it is too old."""
         seconds = self._clock.seconds_since(entry.computed_at)
         if -CLOCK_SKEW_SECONDS <= seconds <= self._settings.fresh_seconds:
             return CacheState.HIT
-        # From the future, where the clock was set back: its age is not known.
+        # An entry from the future is stale: the clock was set back, and its age is not known.
         return CacheState.STALE if seconds <= self._longest_stale else None
 
     def lifetime(self, query: Query, entry: Entry) -> float | None:
         """Return how long to keep a live answer; None: as long as what the worker computes.
 
-        Anybody may ask for any range and any id: those answers are kept briefly, lest they fill Redis.
+        Clients choose ranges and ids freely: those answers are kept briefly, so that they do not fill Redis.
         """
         unknown_provider = query.provider_id is not None and entry.body == b"[]"
         kept_computed = AGGREGATIONS[query.aggregation].kept_computed

@@ -1,4 +1,4 @@
-"""This process's own copies of entries: asked before Redis, and the last resort when all else is down."""
+"""Local copies of entries, in this process: read before Redis, and the last resort when all else is down."""
 
 import time
 from collections import OrderedDict
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from service.cache.entry import Entry
 from service.database.clock import Clock
 
-#: Entries kept; the one not asked for the longest makes way.
+#: Entries kept; the one stored longest ago makes way.
 CAPACITY = 4096
-#: The same in bytes, by what `size` says.
+#: The same in bytes, as `size` estimates them.
 CAPACITY_BYTES = 16_000_000
 
-#: Bytes of a copy beside its body, about.
+#: Approximate bytes of a copy beside its body.
 _OVERHEAD = 2_000
 
 
@@ -23,12 +23,12 @@ class Copy:
 
 
 def size(entry: Entry) -> int:
-    """Return about how many bytes a copy takes, with the compressed form that it may get."""
+    """Estimate the bytes that a copy takes, with the compressed form that it may get."""
     return _OVERHEAD + len(entry.body) * 3 // 2
 
 
 class LocalCache:
-    """Copies by key, bounded in number and in bytes; the one just put stays, however large."""
+    """Copies by key, limited in number and in bytes; the last one stored stays, however large."""
 
     def __init__(self, recent_seconds: float, clock: Clock, capacity_bytes: float = CAPACITY_BYTES) -> None:
         self._recent_seconds = recent_seconds
@@ -41,16 +41,16 @@ class LocalCache:
         return len(self._copies)
 
     def put(self, key: str, entry: Entry, *, taken_at: float | None = None) -> Entry:
-        """Keep what was read or computed, unless a newer one is known; return which one is kept.
+        """Keep what was read or computed, unless a newer copy exists; return which one is kept.
 
-        It is as recent as `taken_at` (monotonic seconds; now, when not given): of a reply that took its
-        time, when it was asked for, since anything may have been published meanwhile.
+        It is as recent as `taken_at` (monotonic seconds; now, when not given). For a reply of Redis that is
+        when it was asked for, since a refresh may have been published meanwhile.
         """
         known = self._copies.pop(key, None)
         if known is not None:
             self._bytes -= size(known.entry)
             newer = self._clock.is_newer(known.entry.computed_at, entry.computed_at)
-            # Of two that are equal, the one whose ETag and compressed form are made already.
+            # Of two that are equal, the one that already has its ETag and compressed form.
             if newer or entry == known.entry:
                 entry = known.entry
         self._copies[key] = Copy(entry, time.monotonic() if taken_at is None else taken_at)
@@ -68,6 +68,6 @@ class LocalCache:
         return copy.entry
 
     def last_good(self, key: str) -> Entry | None:
-        """Return the copy, however long ago it was taken."""
+        """Return the copy, however old."""
         copy = self._copies.get(key)
         return None if copy is None else copy.entry

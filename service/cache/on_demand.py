@@ -1,8 +1,7 @@
-"""The room in Redis for answers that the worker does not keep computed, such as those for ranges of dates.
+"""The budget in Redis for answers that the worker does not keep computed, such as those for ranges of dates.
 
-Anybody may ask for any of them, so together they may take `on_demand_cache_bytes` and no more: the oldest
-make way. Which there are is kept in a sorted set (by the time at which they expire) and a hash (of their
-sizes), both changed together with the entries by one script.
+Clients choose the ranges, so these answers share `on_demand_cache_bytes`, and the oldest make way.
+A sorted set (by expiry) and a hash (of sizes) list them; one script changes both together with the entries.
 
     chat-stats:v2:on-demand:expiry    entry's key -> when it expires, in ms
     chat-stats:v2:on-demand:bytes     entry's key -> bytes, and "total"
@@ -14,7 +13,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
-#: Bytes that Redis takes for an entry beside its value, about: keys, expiry, and the rows that say so here.
+#: Approximate bytes of an entry in Redis beside its value: keys, expiry, and the rows of this module.
 OVERHEAD_BYTES = 400
 
 # KEYS: expiry, bytes, the entry. ARGV: the value, its bytes, its lifetime in ms, bytes for all together.
@@ -38,7 +37,7 @@ end
 while (tonumber(redis.call('HGET', KEYS[2], 'total')) or 0) + bytes > room do
     local oldest = redis.call('ZRANGE', KEYS[1], 0, 0)[1]
     if not oldest then
-        redis.call('DEL', KEYS[2])  -- sizes of what nobody knows any more
+        redis.call('DEL', KEYS[2])  -- sizes of entries that the sorted set has lost
         break
     end
     redis.call('DEL', oldest)
@@ -53,23 +52,23 @@ return 1
 
 
 @dataclass(frozen=True, slots=True)
-class OnDemandRoom:
-    """Where the answers on demand of one cache are accounted for."""
+class OnDemandBudget:
+    """Accounts for the answers on demand of one cache."""
 
     prefix: str
     max_bytes: int
 
     def store(self, pipe: Pipeline, key: str, value: bytes, *, lifetime_ms: int) -> None:
-        """Add to the pipeline: keep `value`, and remove the oldest until there is room for it."""
+        """Add to the pipeline: store `value`, and remove the oldest until it fits."""
         arguments: Any = (key, value, _size(key, value), lifetime_ms, self.max_bytes)
         pipe.eval(_STORE, 3, *self._keys, *arguments)
 
     def fits(self, key: str, value: bytes) -> bool:
-        """Return whether `value` alone is not larger than the room; else it is not kept."""
+        """Return whether `value` fits in the whole budget; else it is not stored."""
         return _size(key, value) <= self.max_bytes
 
     async def used_bytes(self, redis: Redis) -> int:
-        """Return the bytes that the answers take, expired ones that nobody has noticed included."""
+        """Return the bytes that the answers take; expired ones count until the next answer is stored."""
         total: Any = await redis.hget(self._keys[1], "total")  # type: ignore[misc]
         return int(total or 0)
 

@@ -1,4 +1,4 @@
-"""What a refresh publishes: all of its entries at once, and which generation they are.
+"""What a refresh publishes: all of its entries at once, and their generation.
 
 chat-stats:v2:generation     what the last refresh of everything published (JSON)
 chat-stats:v2:by-id:24h      keys of the entries about one provider or model (a set)
@@ -17,7 +17,7 @@ from service.cache.store import Cache
 
 
 class Publication:
-    """Publishing to the cache; `CacheUnavailable` when Redis is not there."""
+    """Publishing to the cache. Raises `CacheUnavailable` when Redis does not answer."""
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
@@ -33,13 +33,13 @@ class Publication:
         *,
         by_id: Mapping[str, Collection[str]] = MappingProxyType({}),
     ) -> bool:
-        """Make all entries of one refresh appear together, and say so if it was of everything.
+        """Make all entries of one refresh appear together; with `generation`, if it was of everything.
 
-        `by_id` names, for each window whose models it computed, all entries that are about one provider or
-        model: those of ids that are gone since the last one disappear.
+        `by_id` names, for each window whose models were computed, all entries of one provider or model: the
+        entries of ids that no longer exist are deleted.
 
         Returns False, and changes nothing, when a later refresh was published already (by another worker,
-        while this one was held up). An entry that was computed live in between is replaced, so that all
+        while this one was delayed). An entry that was computed live in between is replaced, so that all
         answers are of one generation.
         """
         clock = self._cache.clock

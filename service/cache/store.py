@@ -1,7 +1,7 @@
 """The cache in Redis: keys, reading, storing.
 
-Reading and storing answers never fails: Redis trouble is a miss, logged once per change. Only what operators
-ask for raises, and publishing a refresh (`service.cache.publication`), because then nobody has been served.
+Reading and storing answers never fails: Redis trouble is a miss, logged once per change. Only the look-ups of
+operators raise `CacheUnavailable`, and publishing a refresh (`service.cache.publication`).
 
     chat-stats:v2:entry:models:24h:provider=3   one entry
     chat-stats:v2:generation, by-id:...         what refreshes published (`service.cache.publication`)
@@ -22,27 +22,27 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError, WatchError
 
 from service.cache.entry import (
-    HEAD_BYTES,
+    HEADER_BYTES,
     VERSION,
     Entry,
-    Head,
+    EntryHeader,
     UndecodableEntry,
     decode,
-    decode_head,
+    decode_header,
     encode,
 )
 from service.cache.errors import TROUBLE, is_foreign, trouble_of, unavailable
-from service.cache.on_demand import OnDemandRoom
+from service.cache.on_demand import OnDemandBudget
 from service.database.clock import Clock
 from service.observability import metrics
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-#: After a failure, seconds during which Redis is not asked again: a hung one must not delay every request.
+#: Seconds after a failure during which Redis is not asked again: a hung one must not delay every request.
 PAUSE_SECONDS = 1.0
 
-#: Seconds by which a time-out comes too late in a process that is too busy to tell whether Redis answered.
+#: Seconds by which a time-out is late in a process too busy to tell whether Redis answered.
 LATE_SECONDS = 0.05
 
 Answer = TypeVar("Answer")
@@ -64,7 +64,7 @@ class Cache:
         self.clock = clock
         self._prefix = f"{settings.cache_prefix}:v{VERSION}"
         self._url = settings.redis_url.get_secret_value()
-        self._on_demand = OnDemandRoom(self._prefix, settings.on_demand_cache_bytes)
+        self._on_demand = OnDemandBudget(self._prefix, settings.on_demand_cache_bytes)
         #: Of what the worker keeps computed: the fresh and the stale time.
         self.lifetime = timedelta(seconds=settings.fresh_seconds + settings.stale_seconds)
         self._timeout = settings.redis_timeout_seconds
@@ -80,35 +80,35 @@ class Cache:
 
     @property
     def name(self) -> str:
-        """What tells this cache from every other that is computed from the same database."""
+        """Identifies this cache among those that are computed from the same database."""
         return f"{self._url}|{self._prefix}"
 
     @property
     def paused(self) -> bool:
-        """Whether Redis did not answer a moment ago, and is not asked now."""
+        """Whether Redis has just failed to answer, and is not asked now."""
         return time.monotonic() < self._paused_until
 
     async def get(self, query_key: str) -> Entry | None:
-        """Return the entry, or None: absent, undecodable, or (`reachable` is False) Redis is not there."""
+        """Return the entry, or None: absent, undecodable, or (`reachable` is False) Redis does not answer."""
         stored = await self.attempt(lambda: self.redis.get(self.entry_key(query_key)))
         return None if stored is None else self.decoded(query_key, stored)
 
     async def attempt(self, command: Callable[[], Awaitable[Answer]]) -> Answer | None:
-        """Return Redis' answer to a command of a request; None when it has none, or is not there.
+        """Return Redis' answer to a command of a request; None when it has none, or does not answer.
 
-        It is waited for as long as settings allow, however many connections and replies that takes.
+        The wait is limited by the settings, however many connections and replies the command takes.
         """
         if self.paused:
             return None
         if not self.reachable:
-            self._pause()  # one request looks whether Redis is back, the others go on without it
+            self._pause()  # one request tries whether Redis is back, the others go on without it
         try:
             answer = await self._in_time(command)
         except ResponseError as error:
             if not is_foreign(error):
                 self._trouble(error)
                 return None
-            # Redis is there, but what lies under the key is no string: foreign.
+            # Redis answers, but the value under the key is no string: foreign.
             logger.warning("ignored what lies under a key: %s", error)
             answer = None
         except TROUBLE as error:
@@ -118,10 +118,10 @@ class Cache:
         return answer
 
     async def store(self, query_key: str, entry: Entry, *, lifetime_seconds: float | None = None) -> Stored:
-        """Keep a live answer, unless a newer one came in between; return which one is kept, and whether.
+        """Store a live answer, unless a newer one came in between; return which one is stored, and whether.
 
-        It is kept for the fresh and the stale time; or for `lifetime_seconds`, in the bounded room for what
-        the worker does not keep computed.
+        It lives for the fresh and the stale time; or for `lifetime_seconds`, in the budget for what the
+        worker does not keep computed.
         """
         if self.paused:
             return Stored(entry, kept=False)
@@ -153,7 +153,7 @@ class Cache:
     async def _replace_older(
         self, query_key: str, entry: Entry, lifetime_seconds: float | None
     ) -> Entry | None:
-        """Store the entry, or return the newer one that is there."""
+        """Store the entry, or return the newer one that is stored already."""
         key = self.entry_key(query_key)
         async with self.redis.pipeline() as pipe:
             await pipe.watch(key)
@@ -170,9 +170,9 @@ class Cache:
         return None
 
     async def _in_time(self, command: Callable[[], Awaitable[Answer]]) -> Answer:
-        """Run a command within the time-out: once more when it was this process that was late, not Redis.
+        """Run a command within the time-out; once more when this process was late and not Redis.
 
-        In a burst of requests the event loop may see neither the reply nor the time for so long.
+        In a burst of requests the event loop may be that late in seeing the reply and the time.
         """
         began_at = time.monotonic()
         try:
@@ -187,14 +187,14 @@ class Cache:
             return await command()
 
     async def on_demand_bytes(self) -> int:
-        """Return what answers on demand take, for `status`; `CacheUnavailable` as above."""
+        """Return the bytes of the answers on demand, for `status`. Raises `CacheUnavailable`."""
         try:
             return await self._on_demand.used_bytes(self.redis)
         except TROUBLE as error:
             raise unavailable(error) from error
 
     async def entries(self) -> dict[str, Entry]:
-        """Return all entries by their query key, for `status`; `CacheUnavailable` as above."""
+        """Return all entries by their query key, for `status`. Raises `CacheUnavailable`."""
         found: dict[str, Entry] = {}
         start = self.entry_key("")
         try:
@@ -208,20 +208,20 @@ class Cache:
             raise unavailable(error) from error
         return found
 
-    async def heads(self, query_keys: Iterable[str]) -> dict[str, Head]:
-        """Return how and when the entries were computed, without reading their bodies; absent ones are not
-        there. `CacheUnavailable` as above.
+    async def entry_headers(self, query_keys: Iterable[str]) -> dict[str, EntryHeader]:
+        """Return how and when the entries were computed, without reading their bodies; absent ones are left
+        out. Raises `CacheUnavailable`.
         """
         keys = list(query_keys)
         try:
             async with self.redis.pipeline(transaction=False) as pipe:
                 for key in keys:
-                    pipe.getrange(self.entry_key(key), 0, HEAD_BYTES - 1)
+                    pipe.getrange(self.entry_key(key), 0, HEADER_BYTES - 1)
                 found = await pipe.execute(raise_on_error=False)
         except TROUBLE as error:
             raise unavailable(error) from error
-        heads = {key: decode_head(stored) for key, stored in zip(keys, found, strict=True)}
-        return {key: head for key, head in heads.items() if head is not None}
+        headers = {key: decode_header(stored) for key, stored in zip(keys, found, strict=True)}
+        return {key: header for key, header in headers.items() if header is not None}
 
     async def close(self) -> None:
         await self.redis.aclose(close_connection_pool=True)
@@ -230,7 +230,7 @@ class Cache:
         try:
             stored = await redis.get(self.entry_key(query_key))
         except ResponseError:
-            return None  # no string: about to be replaced
+            return None  # no string: `store` replaces it
         return None if stored is None else self.decoded(query_key, stored)
 
     def decoded(self, query_key: str, stored: bytes) -> Entry | None:

@@ -23,8 +23,8 @@ logger = logging.getLogger(__name__)
 #: First half of the key of our advisory locks: "csts" in ASCII.
 LOCK_CLASS = 0x63737473
 
-#: Seconds after a failure to connect during which nobody else tries: a server that hangs must not make every
-#: request wait. One request at a time looks whether it is back.
+#: Seconds after a failure to connect during which no request tries again: a server that hangs must not make
+#: every request wait. After them, one request at a time tries whether it is back.
 PAUSE_SECONDS = 1.0
 
 #: Seconds after which the database's clock is read again.
@@ -139,7 +139,7 @@ class Database:
 
     @asynccontextmanager
     async def lock(self, name: str) -> AsyncIterator[Lock]:
-        """Hold the lock of that name; `RefreshRunning` when somebody else does."""
+        """Hold the lock of that name; `RefreshRunning` when another process does."""
         # Longer than the longest computation of a refresh, between two of which it is kept.
         idle_ms = round((4 * self._settings.refresh_timeout_seconds + 60) * 1000)
         async with self.transaction(reads=False) as holder:
@@ -168,7 +168,7 @@ class Database:
         role: their statistics would be wrong.
         """
         self._check_outage()
-        # Whoever waits for an answer waits for both together, the connection and its first reply.
+        # One deadline for both, since the caller waits for both: the connection and its first reply.
         deadline = asyncio.get_running_loop().time() + self._settings.connect_timeout_seconds
         connection = await self._acquire()
         try:

@@ -78,7 +78,7 @@ class Download:
 
     async def close(self) -> None:
         self._making.cancel()
-        with suppress(asyncio.CancelledError, Exception):  # whoever waited for the body got its error
+        with suppress(asyncio.CancelledError, Exception):  # readers of the body got its error
             await self._making
         self._file.close()
         self._closed(self)

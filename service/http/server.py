@@ -1,9 +1,9 @@
 """Runs the web service: one process or several on one port, which end without failing a request.
 
 uvicorn does nearly all of it: it shares the port between its processes, replaces one that died or hangs, and
-one by one all of them on SIGHUP. What is added: on SIGTERM a process stops to take connections, but goes on
-answering on those that stand and asks their clients to close them, before it closes what is left. A client
-that sent a request just when its idle connection was closed would get no answer.
+replaces all, one by one, on SIGHUP. Added here: on SIGTERM a process accepts no more connections, but answers
+on open ones and asks their clients to close them, before it closes the rest. Else a client that sends a
+request just as its idle connection is closed would get no answer.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ IDLE_SECONDS = 5
 #: Seconds that requests which are under way get after that.
 STOP_SECONDS = 10
 #: Seconds after which one of several processes that does not say that it lives is replaced. On a machine that
-#: is overloaded it may take several to do so, and starting it anew would make all worse.
+#: is overloaded it may take several to do so, and a restart would add to the load.
 HEALTH_SECONDS = 15
 
 
@@ -33,7 +33,7 @@ class Server(uvicorn.Server):
     """A server that drains."""
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
-        if signal.SIGTERM in self._captured_signals:  # whoever presses Ctrl-C wants it to end now
+        if signal.SIGTERM in self._captured_signals:  # Ctrl-C ends it at once
             await self._drain(sockets or [])
         await super().shutdown(sockets)
 
@@ -52,8 +52,8 @@ class Server(uvicorn.Server):
 
 
 class Process(multiprocess.Process):
-    """One of several processes, with a server that drains. It ends when whoever started it was killed: nobody
-    else would ever end it, and the port would stay taken."""
+    """One of several processes, with a server that drains. It ends when its parent was killed: nothing else
+    would end it, and the port would stay taken."""
 
     def target(self, sockets: list[socket] | None = None) -> None:
         self.parent_conn.close()  # as long as we hold that end, we cannot see that the other side is gone
@@ -73,7 +73,7 @@ class Process(multiprocess.Process):
 
 
 class Processes(multiprocess.Multiprocess):
-    """All of them. When they end, nobody takes connections any more, and clients must be told so at once."""
+    """All processes. They close the listening sockets first, so that clients are refused at once."""
 
     def terminate_all(self) -> None:
         for listening in self.sockets:

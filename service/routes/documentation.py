@@ -49,7 +49,7 @@ CONTENT_SECURITY_POLICY = "; ".join(
 _MEDIA_TYPES = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8"}
 
 
-@cache  # when somebody first looks: compressing it takes a while
+@cache  # at the first request: compressing takes a while
 def _asset(name: str) -> Asset:
     if name == "start.js":
         body = _START.encode()

@@ -163,9 +163,10 @@ async def test_the_rollup_shows_its_state_its_deltas_and_its_drift(
 
 
 async def test_scrapes_share_one_look(
-    client: httpx.AsyncClient, flow: Flow, gateway: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+    client_of: OpenClient, flow: Flow, gateway: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(health, "SHARED_SECONDS", 60.0)
+    client = await client_of(flow.settings)
     first = await scrape(client)
     await flow.stats.refresh()
     assert (await scrape(client)).value("generation_age_seconds") is None
