@@ -1,7 +1,7 @@
 """Single flight across processes: one computation of a key at a time, over all that share a Redis.
 
-    chat-stats:v2:lease:models:24h     token of who computes; expires with its holder, who keeps renewing it
-    chat-stats:v2:failure:models:24h   token and error of who gave up, for those who waited for it; brief
+    chat-stats:v2:lease:models@5f3a9c21:24h     token of the holder, which keeps renewing it
+    chat-stats:v2:failure:models@5f3a9c21:24h   token and error of one that gave up; brief
 
 Whoever gets the lease computes. The others look for the entry, with pauses that grow with the time that they
 have waited: they return it soon after it is stored, fail as the holder did, or take the lease when the holder

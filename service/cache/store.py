@@ -3,9 +3,9 @@
 Reading and storing answers never fails: Redis trouble is a miss, logged once per change. Only what operators
 ask for raises, and publishing a refresh (`service.cache.publication`), because then nobody has been served.
 
-    chat-stats:v2:entry:models:24h:provider=3   one entry
-    chat-stats:v2:generation, by-id:...         what refreshes published (`service.cache.publication`)
-    chat-stats:v2:lease:..., failure:...        who computes an entry now (`service.cache.lease`)
+    chat-stats:v2:entry:models@5f3a9c21:24h:provider=3   one entry
+    chat-stats:v2:generation, by-id:...                  what refreshes published (`publication`)
+    chat-stats:v2:lease:..., failure:...                 which process computes an entry (`lease`)
 """
 
 import asyncio

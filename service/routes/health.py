@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from dataclasses import asdict
 
 from fastapi import APIRouter, Request, Response
 
@@ -85,7 +84,7 @@ async def _redis(request: Request) -> tuple[schemas.Component, schemas.LastRefre
     if last is None:
         return schemas.Component(ok=True), None
     return schemas.Component(ok=True), schemas.LastRefresh(
-        **asdict(last), age_seconds=round(last.age_seconds(request.app.state.clock.now()), 3)
+        **last.figures(), age_seconds=round(last.age_seconds(request.app.state.clock.now()), 3)
     )
 
 
