@@ -83,8 +83,6 @@ async def _groups(
         try:
             records = await snapshot.fetch(statement, *arguments, timeout=timeout)
             groups = {record["group_id"]: _row(dict(record)) for record in records}
-            if group_by == "both" and groups and (None not in groups or len(groups) == 1):
-                raise KeyError("a function of an earlier version, which does not know of both")
         except (asyncpg.PostgresError, KeyError, TypeError, ValueError) as error:
             trouble = f"{type(error).__name__}: {error}"
             if isinstance(error, _EXHAUSTED):
