@@ -66,9 +66,7 @@ class Stats:
         self._cache = cache
         self._publication = Publication(cache)
         self._clock = clock = database.clock
-        self._local = LocalCache(
-            settings.local_cache_seconds, clock, settings.local_cache_megabytes * 1_000_000
-        )
+        self._local = LocalCache(settings.local_cache_seconds, clock)
         self._freshness = Freshness(settings, clock)
         self._look_ups = LookUps(cache, self._local, self._freshness)
         self._flights = SingleFlight(

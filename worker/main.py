@@ -46,6 +46,8 @@ HEALTH_SECONDS = 12
 STOP_SECONDS = 20
 #: Longest run of one job; a refresh is bounded by the time-outs of its statements long before.
 JOB_SECONDS = 3600
+#: Seconds between two folds of the rollup's deltas: reads add what is not folded, so it need not be sooner.
+FOLD_SECONDS = 5.0
 #: Longest pause before the worker tries to reach its queue again.
 LONGEST_PAUSE_SECONDS = 10.0
 #: Seconds to wait for Redis: publishing writes all entries at once.
@@ -151,7 +153,7 @@ def worker_settings(settings: Settings) -> type:
             "functions": [func(asked_refresh, name=REFRESH_JOB, max_tries=5)],
             "cron_jobs": [
                 every(settings.refresh_interval_seconds, refresh),
-                every(settings.fold_interval_seconds, fold),
+                every(FOLD_SECONDS, fold),
                 every(settings.audit_interval_seconds, audit),
             ],
             "redis_pool": connect_queue(settings),
@@ -184,7 +186,7 @@ async def run(settings: Settings) -> None:
     logging.getLogger("arq.worker").setLevel(logging.WARNING)  # our tasks say what they did
     logger.info("refreshing every %g s", settings.refresh_interval_seconds)
     if settings.worker_metrics_port is not None:
-        _serve_counts(settings.worker_metrics_host, settings.worker_metrics_port)
+        _serve_counts(settings.host, settings.worker_metrics_port)
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)

@@ -20,7 +20,7 @@ TEXT = (ROOT / "docs/adding-an-aggregation.md").read_text()
 NEW_FILES = re.findall(r"^`([\w/]+\.sql)`:\n\n```sql\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 CHANGES = re.findall(r"^```diff\n--- a/(\S+)\n\+\+\+ b/\1\n@@\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 
-CAPTURED: Any = {"capture_output": True, "text": True, "timeout": 120, "check": False}
+CAPTURED: Any = {"capture_output": True, "text": True, "timeout": 400, "check": False}
 
 #: Five requests of models that have a provider, and three of others.
 ROWS = """
