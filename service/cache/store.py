@@ -45,6 +45,9 @@ PAUSE_SECONDS = 1.0
 #: Seconds by which a time-out comes too late in a process that is too busy to tell whether Redis answered.
 LATE_SECONDS = 0.05
 
+#: Connections of one process; further commands wait for one.
+MAX_CONNECTIONS = 32
+
 Answer = TypeVar("Answer")
 
 
@@ -272,11 +275,11 @@ class Cache:
         self.accepting = True
 
 
-def connect(url: str, *, timeout_seconds: float, max_connections: int = 32) -> Redis:
+def connect(url: str, *, timeout_seconds: float) -> Redis:
     """Return a client that connects when it is first used; every wait of it ends after `timeout_seconds`."""
     pool = BlockingConnectionPool.from_url(
         url,
-        max_connections=max_connections,
+        max_connections=MAX_CONNECTIONS,
         timeout=timeout_seconds,
         socket_timeout=timeout_seconds,
         socket_connect_timeout=timeout_seconds,

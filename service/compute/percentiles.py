@@ -29,7 +29,6 @@ CALL = (
     "SELECT * FROM stats_schema.get_chat_request_percentiles("
     "$1::text, $2::timestamptz, $3::timestamptz, $4::text, $5::text)"
 )
-COLUMNS = ("group_id", *PERCENTILE_FIELDS)
 
 #: After these the plain statement would do no better.
 _EXHAUSTED = (
