@@ -21,7 +21,6 @@ from service.cache.errors import TROUBLE, trouble_of
 from service.cache.store import Cache, connect
 from service.database.pool import Database
 from service.errors import ChatStatsError, SettingsError
-from service.observability import metrics
 from service.observability.exposition import serve_counts
 from service.queue import (
     REFRESH_JOB,
@@ -34,7 +33,7 @@ from service.queue import (
 )
 from service.settings import PREFIX, Settings, load_settings
 from service.stats import Stats
-from worker import tasks
+from worker import metrics, tasks
 
 logger = logging.getLogger(__name__)
 
@@ -113,7 +112,7 @@ async def scheduled_refresh(ctx: dict[str, Any]) -> None:
         try:
             await tasks.refresh_when_due(ctx["settings"], ctx["stats"])
         except ChatStatsError as error:
-            metrics.refresh_failed(error)
+            metrics.count_failure(metrics.REFRESH_FAILURES, error)
             logger.warning("the refresh that was due failed: %s", error)
 
 
@@ -121,7 +120,7 @@ async def scheduled_fold(ctx: dict[str, Any]) -> None:
     try:
         await tasks.fold(ctx["settings"])
     except ChatStatsError as error:
-        metrics.fold_failed(error)
+        metrics.count_failure(metrics.FOLD_FAILURES, error)
         logger.warning("could not fold the rollup: %s", error)
 
 
@@ -129,7 +128,7 @@ async def scheduled_audit(ctx: dict[str, Any]) -> None:
     try:
         await tasks.audit(ctx["settings"])
     except ChatStatsError as error:
-        metrics.audit_failed(error)
+        metrics.count_failure(metrics.AUDIT_FAILURES, error)
         logger.warning("could not audit the rollup: %s", error)
 
 
@@ -203,7 +202,7 @@ async def run(settings: Settings) -> None:
 
 def _serve_counts(host: str, port: int) -> None:
     try:
-        serve_counts(host, port)
+        serve_counts(host, port, metrics.REGISTRY)
     except OSError as error:
         raise SettingsError(f"{PREFIX}WORKER_METRICS_PORT: {host}:{port}: {error.strerror}") from None
 

@@ -97,7 +97,7 @@ class SingleFlight:
         if error is None:
             self._retries.succeeded(key)
             return
-        metrics.computation_failed(key.partition(":")[0], error)
+        metrics.computation_failed(key.partition("@")[0], error)
         if self._local.last_good(key) is not None:  # else nothing is computed behind anybody's back
             self._retries.failed(key)
         # Whoever waits gets the error itself; for a background computation this is the only trace. (That the
