@@ -88,7 +88,6 @@ def main() -> None:
         folder.chmod(0o755)  # Postgres runs as another user when we are root
         settings = {
             "windows": WINDOWS,
-            "fold_interval_seconds": 1,
             "fresh_seconds": 3,
             "query_timeout_seconds": 10,
             "rate_limit_misses": "",

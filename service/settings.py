@@ -37,7 +37,9 @@ class Settings(BaseSettings):
     queue_redis_url: SecretStr | None = Field(
         None, description="Redis that holds the worker's queue; the same as the cache's when not set."
     )
-    host: str = Field("127.0.0.1", description="Address that `chat-stats serve` listens on.")
+    host: str = Field(
+        "127.0.0.1", description="Address that `chat-stats serve` and the worker's `/metrics` listen on."
+    )
     port: int = Field(8000, ge=0, le=65535, description="Port that `chat-stats serve` listens on.")
     windows: CommaSeparated = Field(
         ("1h", "24h", "7d", "30d", "all"),
@@ -45,9 +47,6 @@ class Settings(BaseSettings):
     )
     refresh_interval_seconds: float = Field(
         30, ge=1, le=86400, description="Seconds between two refreshes by the worker."
-    )
-    fold_interval_seconds: float = Field(
-        5, ge=1, le=86400, description="Seconds between two folds of the rollup's deltas by the worker."
     )
     audit_interval_seconds: float = Field(
         300, ge=1, le=86400, description="Seconds between two audits of the rollup by the worker."
@@ -71,9 +70,6 @@ class Settings(BaseSettings):
         64 * 2**20,
         ge=0,
         description="Bytes in Redis for answers that the worker does not keep computed, such as ranges.",
-    )
-    local_cache_megabytes: float = Field(
-        16, gt=0, le=1_000_000, description="Memory in MB that a process gives to its own copies of answers."
     )
     query_timeout_seconds: Wait = Field(
         10, description="Longest time in seconds for the first statement of a live computation."
@@ -145,7 +141,6 @@ class Settings(BaseSettings):
     worker_metrics_port: int | None = Field(
         None, ge=0, le=65535, description="Port for the worker's own `/metrics`. None: it has no such port."
     )
-    worker_metrics_host: str = Field("127.0.0.1", description="Address of the worker's own `/metrics`.")
     metrics_folder: Path | None = Field(
         None,
         description="Folder in which the processes of one service share their counts for `/metrics`; "

@@ -23,7 +23,7 @@ from service.cache.look_up import LookUps
 from service.cache.publication import Publication
 from service.cache.refresh_report import Refreshed, RefreshReport, new_generation
 from service.cache.store import Cache, Stored
-from service.catalogue.aggregations import AGGREGATIONS, MODEL, MODELS, Query, Totals, narrowed
+from service.catalogue.aggregations import AGGREGATIONS, MODEL, MODELS, Query, Totals, key_names, narrowed
 from service.catalogue.rows import Data
 from service.catalogue.timerange import TimeRange
 from service.compute.ladder import Computed, compute
@@ -65,9 +65,7 @@ class Stats:
         self._cache = cache
         self._publication = Publication(cache)
         self._clock = clock = database.clock
-        self._local = LocalCache(
-            settings.local_cache_seconds, clock, settings.local_cache_megabytes * 1_000_000
-        )
+        self._local = LocalCache(settings.local_cache_seconds, clock)
         self._freshness = Freshness(settings, clock)
         self._look_ups = LookUps(cache, self._local, self._freshness)
         self._computations = Computations(
@@ -192,8 +190,12 @@ class Stats:
         windows = windows or self._settings.windows
         async with self._database.lock(self._cache.name) as lock:
             last = await self._publication.last_generation()
-            since = float("inf") if last is None else self._clock.seconds_since(last.computed_at)
-            if 0 <= since < unless_newer_than_seconds:
+            # After one by another version, whose answers have other fields, those of this one are still due.
+            if (
+                last is not None
+                and last.aggregations == key_names(names)
+                and 0 <= self._clock.seconds_since(last.computed_at) < unless_newer_than_seconds
+            ):
                 return None
             started = time.perf_counter()
             # Opened under the lock, so that what is published later comes from a later snapshot.
@@ -208,11 +210,11 @@ class Stats:
                         computed = await self._refresh_one(snapshot, query, report)
                         entries |= computed
                         if name == MODELS.name and computed:
-                            by_id[window] = [key for key in computed if key != query.key()]
+                            by_id[query.key()] = [key for key in computed if key != query.key()]
                         await lock.keep()
             report.entries = len(entries)
             report.duration_ms = (time.perf_counter() - started) * 1000
-            generation = report.summary() if everything else None
+            generation = report.summary(key_names(names)) if everything else None
             report.published = await self._publication.publish(entries, generation, by_id=by_id)
         return report
 

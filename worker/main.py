@@ -21,7 +21,6 @@ from service.cache.errors import TROUBLE, trouble_of
 from service.cache.store import Cache, connect
 from service.database.pool import Database
 from service.errors import ChatStatsError, SettingsError
-from service.observability import metrics
 from service.observability.exposition import serve_counts
 from service.queue import (
     REFRESH_JOB,
@@ -34,7 +33,7 @@ from service.queue import (
 )
 from service.settings import PREFIX, Settings, load_settings
 from service.stats import Stats
-from worker import tasks
+from worker import metrics, tasks
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +45,8 @@ HEALTH_SECONDS = 12
 STOP_SECONDS = 20
 #: Longest run of one job; a refresh is bounded by the time-outs of its statements long before.
 JOB_SECONDS = 3600
+#: Seconds between two folds of the rollup's deltas: reads add what is not folded, so it need not be sooner.
+FOLD_SECONDS = 5.0
 #: Longest pause before the worker tries to reach its queue again.
 LONGEST_PAUSE_SECONDS = 10.0
 #: Seconds to wait for Redis: publishing writes all entries at once.
@@ -111,7 +112,7 @@ async def scheduled_refresh(ctx: dict[str, Any]) -> None:
         try:
             await tasks.refresh_when_due(ctx["settings"], ctx["stats"])
         except ChatStatsError as error:
-            metrics.refresh_failed(error)
+            metrics.count_failure(metrics.REFRESH_FAILURES, error)
             logger.warning("the refresh that was due failed: %s", error)
 
 
@@ -119,7 +120,7 @@ async def scheduled_fold(ctx: dict[str, Any]) -> None:
     try:
         await tasks.fold(ctx["settings"])
     except ChatStatsError as error:
-        metrics.fold_failed(error)
+        metrics.count_failure(metrics.FOLD_FAILURES, error)
         logger.warning("could not fold the rollup: %s", error)
 
 
@@ -127,7 +128,7 @@ async def scheduled_audit(ctx: dict[str, Any]) -> None:
     try:
         await tasks.audit(ctx["settings"])
     except ChatStatsError as error:
-        metrics.audit_failed(error)
+        metrics.count_failure(metrics.AUDIT_FAILURES, error)
         logger.warning("could not audit the rollup: %s", error)
 
 
@@ -151,7 +152,7 @@ def worker_settings(settings: Settings) -> type:
             "functions": [func(asked_refresh, name=REFRESH_JOB, max_tries=5)],
             "cron_jobs": [
                 every(settings.refresh_interval_seconds, refresh),
-                every(settings.fold_interval_seconds, fold),
+                every(FOLD_SECONDS, fold),
                 every(settings.audit_interval_seconds, audit),
             ],
             "redis_pool": connect_queue(settings),
@@ -184,7 +185,7 @@ async def run(settings: Settings) -> None:
     logging.getLogger("arq.worker").setLevel(logging.WARNING)  # our tasks say what they did
     logger.info("refreshing every %g s", settings.refresh_interval_seconds)
     if settings.worker_metrics_port is not None:
-        _serve_counts(settings.worker_metrics_host, settings.worker_metrics_port)
+        _serve_counts(settings.host, settings.worker_metrics_port)
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
@@ -201,7 +202,7 @@ async def run(settings: Settings) -> None:
 
 def _serve_counts(host: str, port: int) -> None:
     try:
-        serve_counts(host, port)
+        serve_counts(host, port, metrics.REGISTRY)
     except OSError as error:
         raise SettingsError(f"{PREFIX}WORKER_METRICS_PORT: {host}:{port}: {error.strerror}") from None
 

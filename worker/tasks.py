@@ -10,10 +10,10 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, w
 
 from service.cache.refresh_report import RefreshReport
 from service.errors import ChatStatsError, Unavailable
-from service.observability import metrics
 from service.rollup.upkeep import open_rollup
 from service.settings import Settings
 from service.stats import Stats
+from worker import metrics
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ async def refresh_when_asked(
             with attempt:
                 report = await stats.refresh(names, windows)
     except ChatStatsError as error:
-        metrics.refresh_failed(error)
+        metrics.count_failure(metrics.REFRESH_FAILURES, error)
         logger.warning("refresh failed: %s", error)
         return {"error": str(error), "exit_code": error.exit_code}
     assert report is not None, "it was asked for, however new the last one is"
@@ -68,7 +68,8 @@ async def fold(settings: Settings) -> int:
     async with open_rollup(settings) as rollup:
         if not await rollup.has_triggers():
             return 0
-        folded = metrics.folded(await rollup.fold())
+        folded = await rollup.fold()
+        metrics.FOLDED_DELTAS.inc(folded)
         await rollup.cover_partitions()
         return folded
 
@@ -76,11 +77,15 @@ async def fold(settings: Settings) -> int:
 async def audit(settings: Settings) -> int:
     """Audit the rollup, if it is read; return the drift that was found."""
     async with open_rollup(settings) as rollup:
-        return metrics.audited(await rollup.audit()) if (await rollup.state()).state == "on" else 0
+        if (await rollup.state()).state != "on":
+            return 0
+        drift = await rollup.audit()
+        metrics.AUDITS.inc()
+        return drift
 
 
 def log(report: RefreshReport) -> None:
-    metrics.refreshed(report.duration_ms / 1000, [result.aggregation for result in report.failed])
+    metrics.REFRESH_DURATION.observe(report.duration_ms / 1000)
     logger.info(
         "refreshed %d entries in %.0f ms, generation %s",
         report.entries,
@@ -88,6 +93,7 @@ def log(report: RefreshReport) -> None:
         report.generation,
     )
     for result in report.failed:
+        metrics.REFRESH_PART_FAILURES.labels(result.aggregation).inc()
         logger.warning("%s for %s was not refreshed: %s", result.aggregation, result.window, result.error)
     if not report.published:
         logger.warning("generation %s was not published: a later one is there", report.generation)

@@ -94,7 +94,7 @@ class Computations:
         return stored
 
     def _record_failure(self, key: str, error: Exception) -> None:
-        metrics.computation_failed(key.partition(":")[0], error)
+        metrics.computation_failed(key.partition("@")[0], error)
         if self._local.last_good(key) is not None:  # without a local copy there is no background refresh
             self._retries.failed(key)
         # Callers that wait get the error; of a background computation the log is the only trace. An outage of

@@ -1,19 +1,19 @@
 """The format of what is stored in Redis: one computed answer, and what the last refresh published."""
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from hashlib import blake2b
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import orjson
 
 from service.cache.compression import Beginning, begin
 
-#: Version of the keys, of the entry format and of the bodies' fields: an entry that lacks a field of today's
-#: answers must not be served. Another version is another set of keys, so that old and new processes can share
-#: a Redis.
+#: Version of the keys and of the entry format. Another version is another set of keys, so that old and new
+#: processes can share a Redis. The bodies' fields are no part of it: they have a digest in the query's key
+#: (`Aggregation.key_name`).
 VERSION = 2
 
 #: Bytes at the start of a stored entry that hold its first line.
@@ -130,9 +130,17 @@ class Generation:
     entries: int
     #: Aggregations that could not be computed in time.
     failed: int
+    #: What it computed: the aggregations' names with the digests of their fields, as in the keys.
+    aggregations: tuple[str, ...] = ()
 
     def age_seconds(self, now: datetime) -> float:
         return max(0.0, (now - self.computed_at).total_seconds())
+
+    def figures(self) -> dict[str, Any]:
+        """Return what readiness and `status` state."""
+        figures = asdict(self)
+        del figures["aggregations"]
+        return figures
 
     def encode(self) -> bytes:
         return orjson.dumps(self)
@@ -148,6 +156,7 @@ def decode_generation(stored: bytes | None) -> Generation | None:
             float(fields["duration_ms"]),
             int(fields["entries"]),
             int(fields["failed"]),
+            tuple(fields["aggregations"]),
         )
     except (ValueError, KeyError, TypeError):
         return None

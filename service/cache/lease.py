@@ -1,7 +1,7 @@
 """Single flight across processes: one computation of a key at a time, over all that share a Redis.
 
-    chat-stats:v2:lease:models:24h     token of the holder, which renews it; expires when the holder died
-    chat-stats:v2:failure:models:24h   token and error of a holder that failed, for those that wait; brief
+    chat-stats:v2:lease:models@5f3a9c21:24h     token of the holder, which renews it; expires when it died
+    chat-stats:v2:failure:models@5f3a9c21:24h   token and error of a holder that failed; brief
 
 The holder of the lease computes. The others look for the entry, with pauses that grow with the time waited:
 they return it soon after it is stored, fail as the holder failed, or take the lease when the holder died.

@@ -9,7 +9,7 @@ from service.database.clock import Clock
 
 #: Entries kept; the one stored longest ago makes way.
 CAPACITY = 4096
-#: The same in bytes, as `size` estimates them.
+#: The same in bytes, as `size` estimates them: some hundred large answers.
 CAPACITY_BYTES = 16_000_000
 
 #: Approximate bytes of a copy beside its body.
@@ -30,10 +30,9 @@ def size(entry: Entry) -> int:
 class LocalCache:
     """Copies by key, limited in number and in bytes; the last one stored stays, however large."""
 
-    def __init__(self, recent_seconds: float, clock: Clock, capacity_bytes: float = CAPACITY_BYTES) -> None:
+    def __init__(self, recent_seconds: float, clock: Clock) -> None:
         self._recent_seconds = recent_seconds
         self._clock = clock
-        self._capacity_bytes = capacity_bytes
         self._copies: OrderedDict[str, Copy] = OrderedDict()
         self._bytes = 0
 
@@ -55,7 +54,7 @@ class LocalCache:
                 entry = known.entry
         self._copies[key] = Copy(entry, time.monotonic() if taken_at is None else taken_at)
         self._bytes += size(entry)
-        while len(self._copies) > CAPACITY or (self._bytes > self._capacity_bytes and len(self._copies) > 1):
+        while len(self._copies) > CAPACITY or (self._bytes > CAPACITY_BYTES and len(self._copies) > 1):
             _, oldest = self._copies.popitem(last=False)
             self._bytes -= size(oldest.entry)
         return entry

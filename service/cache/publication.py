@@ -1,7 +1,7 @@
 """What a refresh publishes: all of its entries at once, and their generation.
 
-chat-stats:v2:generation     what the last refresh of everything published (JSON)
-chat-stats:v2:by-id:24h      keys of the entries about one provider or model (a set)
+chat-stats:v2:generation                     what the last refresh of everything published (JSON)
+chat-stats:v2:by-id:models@5f3a9c21:24h      keys of the entries about one provider or model (a set)
 """
 
 from collections.abc import Collection, Mapping
@@ -35,8 +35,8 @@ class Publication:
     ) -> bool:
         """Make all entries of one refresh appear together; with `generation`, if it was of everything.
 
-        `by_id` names, for each window whose models were computed, all entries of one provider or model: the
-        entries of ids that no longer exist are deleted.
+        `by_id` names, for the key of each `models` query that was computed, all entries of one provider or
+        model: the entries of ids that no longer exist are deleted.
 
         Returns False, and changes nothing, when a later refresh was published already (by another worker,
         while this one was delayed). An entry that was computed live in between is replaced, so that all
@@ -50,14 +50,14 @@ class Publication:
                 last = await self._last(pipe)
                 if last is not None and clock.is_newer(last.computed_at, computed_at):
                     return False
-                gone = [key for window in by_id for key in await self._listed(pipe, window)]
+                gone = [key for models_key in by_id for key in await self._listed(pipe, models_key)]
                 pipe.multi()  # type: ignore[no-untyped-call]
                 if gone:
                     pipe.delete(*gone)
                 for query_key, entry in entries.items():
                     pipe.set(self._cache.entry_key(query_key), encode(entry), px=self._cache.lifetime)
-                for window, query_keys in by_id.items():
-                    self._list(pipe, window, query_keys)
+                for models_key, query_keys in by_id.items():
+                    self._list(pipe, models_key, query_keys)
                 if generation is not None:
                     pipe.set(self.generation_key, generation.encode())
                 await pipe.execute()
@@ -75,16 +75,16 @@ class Publication:
         except TROUBLE as error:
             raise unavailable(error) from error
 
-    async def _listed(self, redis: Redis, window: str) -> set[bytes]:
+    async def _listed(self, redis: Redis, models_key: str) -> set[bytes]:
         try:
-            return set(await redis.smembers(self._cache.key("by-id", window)))  # type: ignore[misc]
+            return set(await redis.smembers(self._cache.key("by-id", models_key)))  # type: ignore[misc]
         except ResponseError as error:
             if is_foreign(error):
                 return set()
             raise
 
-    def _list(self, pipe: Pipeline, window: str, query_keys: Collection[str]) -> None:
-        key = self._cache.key("by-id", window)
+    def _list(self, pipe: Pipeline, models_key: str, query_keys: Collection[str]) -> None:
+        key = self._cache.key("by-id", models_key)
         pipe.delete(key)
         if query_keys:
             pipe.sadd(key, *map(self._cache.entry_key, query_keys))

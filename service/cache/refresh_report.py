@@ -30,9 +30,11 @@ class RefreshReport:
     duration_ms: float = 0.0
     published: bool = False
 
-    def summary(self) -> Generation:
+    def summary(self, aggregations: tuple[str, ...]) -> Generation:
+        """Return what a refresh of everything publishes; `aggregations` are what it computed."""
+        duration_ms = round(self.duration_ms, 1)
         return Generation(
-            self.generation, self.computed_at, round(self.duration_ms, 1), self.entries, len(self.failed)
+            self.generation, self.computed_at, duration_ms, self.entries, len(self.failed), aggregations
         )
 
     @property

@@ -3,9 +3,9 @@
 Reading and storing answers never fails: Redis trouble is a miss, logged once per change. Only the look-ups of
 operators raise `CacheUnavailable`, and publishing a refresh (`service.cache.publication`).
 
-    chat-stats:v2:entry:models:24h:provider=3   one entry
-    chat-stats:v2:generation, by-id:...         what refreshes published (`service.cache.publication`)
-    chat-stats:v2:lease:..., failure:...        who computes an entry now (`service.cache.lease`)
+    chat-stats:v2:entry:models@5f3a9c21:24h:provider=3   one entry
+    chat-stats:v2:generation, by-id:...                  what refreshes published (`publication`)
+    chat-stats:v2:lease:..., failure:...                 which process computes an entry (`lease`)
 """
 
 import asyncio
@@ -44,6 +44,9 @@ PAUSE_SECONDS = 1.0
 
 #: Seconds by which a time-out is late in a process too busy to tell whether Redis answered.
 LATE_SECONDS = 0.05
+
+#: Connections of one process; further commands wait for one.
+MAX_CONNECTIONS = 32
 
 Answer = TypeVar("Answer")
 
@@ -272,11 +275,11 @@ class Cache:
         self.accepting = True
 
 
-def connect(url: str, *, timeout_seconds: float, max_connections: int = 32) -> Redis:
+def connect(url: str, *, timeout_seconds: float) -> Redis:
     """Return a client that connects when it is first used; every wait of it ends after `timeout_seconds`."""
     pool = BlockingConnectionPool.from_url(
         url,
-        max_connections=max_connections,
+        max_connections=MAX_CONNECTIONS,
         timeout=timeout_seconds,
         socket_timeout=timeout_seconds,
         socket_connect_timeout=timeout_seconds,

@@ -1,17 +1,27 @@
-"""The catalogue: each aggregation declared once. Route, cache key, refresh and CLI follow from it."""
+"""The catalogue: each aggregation declared once. Route, cache key, refresh and CLI follow from it.
 
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
-from uuid import UUID
+Each stands beside the schema of its rows, an example of one for the OpenAPI document, and the metadata
+beside the common fields. A refresh computes them in this order: `models` first, whose scan gives `summary`
+its percentiles.
+"""
 
-from pydantic import BaseModel
+from datetime import datetime
+from typing import Literal
+
+from pydantic import Field
 
 from service.catalogue import schemas
+from service.catalogue.aggregation import (
+    AGGREGATIONS,
+    Aggregation,
+    Query,
+    Totals,
+    key_names,
+    parse_id,
+    register,
+)
 from service.catalogue.rows import (
     COST_FIELDS,
-    SERIES_COLUMNS,
     SUCCESS_FIELDS,
     TOKEN_AND_TIME_FIELDS,
     Data,
@@ -23,230 +33,257 @@ from service.catalogue.rows import (
     models_from_rpc,
     models_from_usage,
     plain_row,
-    plain_rows,
     providers_from_usage,
-    series_points,
     stats_row,
     summary_from_usage,
 )
+from service.catalogue.schemas import Id, Metadata, ModelStats, Schema, percentile
 from service.catalogue.timerange import TimeRange
-from service.catalogue.timeseries import DEFAULT_SERIES, MAX_POINTS, Series
-from service.errors import InvalidParameter
 
-Totals = dict[str, int | str]
-Argument = str | int | None
+__all__ = ["AGGREGATIONS", "Aggregation", "Query", "Totals", "key_names", "narrowed", "parse_id"]
 
+_PERCENTILES = {
+    "p50_processing_time_ms": 640.98,
+    "p90_processing_time_ms": 1642.71,
+    "p95_processing_time_ms": 2247.91,
+    "p99_processing_time_ms": 4209.91,
+}
 
-@dataclass(frozen=True, slots=True)
-class Query:
-    """What is asked for: one aggregation over one time range, narrowed to a provider and/or a model."""
-
-    aggregation: str
-    range: TimeRange = TimeRange()
-    provider_id: str | None = None
-    model_id: str | None = None
-    #: How it is cut, if it is a time series.
-    series: Series = DEFAULT_SERIES
-
-    def key(self) -> str:
-        """Return the part of the cache key that tells this query from every other."""
-        key = f"{self.aggregation}:{self.range.key()}"
-        if AGGREGATIONS[self.aggregation].is_series:
-            key += f":{self.series.key()}"
-        if self.provider_id is not None:
-            key += f":provider={self.provider_id}"
-        if self.model_id is not None:
-            key += f":model={self.model_id}"
-        return key
-
-    def metadata(self, data: Data) -> "Totals":
-        """Return the answer's metadata beside the common fields."""
-        aggregation = AGGREGATIONS[self.aggregation]
-        if aggregation.is_series:
-            series = self.series
-            return {"bucket": series.bucket, "timezone": series.timezone, "group_by": series.group_by}
-        return aggregation.totals(data)
+_STATS = {
+    "total_requests": 1204,
+    "total_input_tokens": 2465000,
+    "total_output_tokens": 188300,
+    "total_tokens": 2653300,
+    "avg_processing_time_ms": 812.45,
+    **_PERCENTILES,
+}
 
 
-@dataclass(frozen=True, slots=True)
-class Aggregation:
-    """One declared statistic."""
-
-    name: str
-    #: One line for the API's and the command line's documentation.
-    purpose: str
-    #: Below /api/monitoring.
-    path: str
-    answer: type[BaseModel]
-    function: str
-    #: The RPC statement. $1, $2: the time range; $3: the provider's or model's id as text, if narrowed.
-    call: str
-    #: What the function returns; other columns mean that it is somebody else's.
-    columns: tuple[str, ...]
-    narrowed_call: str | None
-    #: From the function's rows, with NULL where a number cannot be known.
-    from_rpc: Callable[[Sequence[Mapping[str, Any]]], Data]
-    #: From usage per model; None: it cannot be made from that, still less from counts.
-    from_usage: Callable[[Sequence[ModelUsage]], Data] | None
-    #: Then: the statement of `service/database/queries` that returns what the function does, for the same
-    #: arguments.
-    plain: str | None = None
-    #: Metadata beside the common fields.
-    totals: Callable[[Any], Totals] = lambda _data: {}
-    narrowed_by: Literal["provider_id", "model_id"] | None = None
-    #: What its percentiles are grouped by; None: it has none, or its function returns them itself.
-    percentiles_by: Literal["none", "model"] | None = None
-    #: Fields that a method which only counts requests cannot know.
-    unknown_from_counts: tuple[str, ...] = ()
-    #: Whether it has a `bucket`, a grouping and a time zone (`Query.series`); then it may be narrowed by both
-    #: ids, and its rows are made by `service.catalogue.rows.series_points`.
-    is_series: bool = False
-    #: Whether the worker keeps it computed; else it does so only when asked for it by name.
-    kept_computed: bool = True
-
-    def rpc(self, query: Query) -> tuple[str, tuple[Argument, ...]]:
-        """Return the statement for `query` and its arguments after the time range."""
-        if self.is_series:
-            return self.call, series_arguments(query)
-        narrowed = query.model_id if query.provider_id is None else query.provider_id
-        if narrowed is None:
-            return self.call, ()
-        assert self.narrowed_call is not None, f"{self.name} cannot be narrowed"
-        return self.narrowed_call, (narrowed,)
-
-    def data(self, query: Query, records: Sequence[Mapping[str, Any]]) -> Data:
-        """Return the answer to `query` that the function's rows hold."""
-        return series_points(records, query.series.zone) if self.is_series else self.from_rpc(records)
+class ProviderRow(Schema):
+    provider_id: Id
+    name: str | None
+    slug: str | None
+    models_with_requests: int = Field(description="Its models that have at least one request.")
+    total_requests: int
 
 
-def series_arguments(query: Query) -> tuple[Argument, ...]:
-    """Return the arguments after the time range of the statements for a time series."""
-    series = query.series
-    # One row more than there may be, to see that there are too many.
-    limit = MAX_POINTS + 1
-    return series.bucket, series.group_by, series.timezone, query.provider_id, query.model_id, limit
+class ProvidersMetadata(Metadata):
+    total_providers: int
 
 
-def parse_id(parameter: str, text: str) -> str:
-    """Return the canonical text of an id: a whole number from 0 to 2^63 - 1, or a UUID."""
-    if re.fullmatch(r"[0-9]{1,30}", text) and int(text) < 2**63:
-        return str(int(text))
-    if re.fullmatch(r"[0-9a-fA-F]{8}(-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}", text):
-        return str(UUID(text))
-    raise InvalidParameter(
-        parameter, f"{parameter} {text[:60]!r} is neither a whole number from 0 to {2**63 - 1} nor a UUID"
+_PROVIDER = {
+    "provider_id": 1,
+    "name": "OpenAI",
+    "slug": "openai",
+    "models_with_requests": 1,
+    "total_requests": 1204,
+}
+
+PROVIDERS = register(
+    Aggregation(
+        name="providers",
+        purpose="Requests of each provider that has any, most first.",
+        path="/chat-requests/providers",
+        function="get_provider_request_stats",
+        data=list[ProviderRow],
+        example=([_PROVIDER], {"total_providers": 1}),
+        from_usage=providers_from_usage,
+        metadata=ProvidersMetadata,
+        totals=lambda rows: {"total_providers": len(rows)},
     )
-
-
-PROVIDERS = Aggregation(
-    name="providers",
-    purpose="Requests of each provider that has any, most first.",
-    path="/chat-requests/providers",
-    answer=schemas.ProvidersAnswer,
-    function="get_provider_request_stats",
-    call="SELECT * FROM stats_schema.get_provider_request_stats($1::timestamptz, $2::timestamptz)",
-    columns=("provider_id", "name", "slug", "models_with_requests", "total_requests"),
-    narrowed_call=None,
-    from_rpc=plain_rows,
-    from_usage=providers_from_usage,
-    totals=lambda rows: {"total_providers": len(rows)},
 )
 
-MODELS = Aggregation(
-    name="models",
-    purpose="Models that have requests, with their provider and statistics, most requests first.",
-    path="/chat-requests/models",
-    answer=schemas.ModelsAnswer,
-    function="get_models_with_requests",
-    call="SELECT * FROM stats_schema.get_models_with_requests($1::timestamptz, $2::timestamptz)",
-    columns=("model_id", "model_identifier", "model_name", "provider_model_id", "provider", "stats"),
-    narrowed_call=(
-        "SELECT * FROM stats_schema.get_models_with_requests_by_provider("
-        "(SELECT id FROM gateway_schema.providers WHERE id::text = $3), $1::timestamptz, $2::timestamptz)"
-    ),
-    from_rpc=models_from_rpc,
-    from_usage=models_from_usage,
-    totals=lambda rows: {"total_models": len(rows)},
-    narrowed_by="provider_id",
-    percentiles_by="model",
-    unknown_from_counts=TOKEN_AND_TIME_FIELDS,
-)
 
-COUNTS = Aggregation(
-    name="counts",
-    purpose="Number of requests of each model that has any, most first.",
-    path="/chat-requests/counts",
-    answer=schemas.CountsAnswer,
-    function="get_model_request_counts",
-    call="SELECT * FROM stats_schema.get_model_request_counts($1::timestamptz, $2::timestamptz)",
-    columns=("model_id", "model_name", "model_identifier", "provider_name", "provider_slug", "request_count"),
-    narrowed_call=None,
-    from_rpc=plain_rows,
-    from_usage=counts_from_usage,
-    totals=lambda rows: {
-        "total_models": len(rows),
-        "total_requests": sum(row["request_count"] for row in rows),
-    },
-)
+class ModelsMetadata(Metadata):
+    total_models: int
 
-SUMMARY = Aggregation(
-    name="summary",
-    purpose="Totals over all models: requests, success rate, tokens, times with percentiles, cost.",
-    path="/chat-requests/summary",
-    answer=schemas.SummaryAnswer,
-    function="get_chat_request_summary",
-    call="SELECT * FROM stats_schema.get_chat_request_summary($1::timestamptz, $2::timestamptz)",
-    columns=("total_requests", *SUCCESS_FIELDS, *TOKEN_AND_TIME_FIELDS, *COST_FIELDS),
-    narrowed_call=None,
-    from_rpc=plain_row,
-    from_usage=summary_from_usage,
-    percentiles_by="none",
-    unknown_from_counts=(*SUCCESS_FIELDS, *TOKEN_AND_TIME_FIELDS, *COST_FIELDS),
+
+_MODEL = {
+    "model_id": 7,
+    "model_identifier": "gpt-4o-mini",
+    "model_name": "GPT-4o mini",
+    "provider_model_id": "openai/gpt-4o-mini",
+    "provider": {"id": 1, "name": "OpenAI", "slug": "openai"},
+    "stats": _STATS,
+}
+
+MODELS = register(
+    Aggregation(
+        name="models",
+        purpose="Models that have requests, with their provider and statistics, most requests first.",
+        path="/chat-requests/models",
+        function="get_models_with_requests",
+        data=list[schemas.ModelRow],
+        example=([_MODEL], {"total_models": 1}),
+        narrowed_call=(
+            "SELECT * FROM stats_schema.get_models_with_requests_by_provider("
+            "(SELECT id FROM gateway_schema.providers WHERE id::text = $3), $1::timestamptz, $2::timestamptz)"
+        ),
+        from_rpc=models_from_rpc,
+        from_usage=models_from_usage,
+        metadata=ModelsMetadata,
+        totals=lambda rows: {"total_models": len(rows)},
+        narrowed_by="provider_id",
+        percentiles_by="model",
+        unknown_from_counts=TOKEN_AND_TIME_FIELDS,
+    )
 )
 
 #: Statistics of one model. Its rows hold the statistics alone; `service.compute` adds who the model is.
-MODEL = Aggregation(
-    name="model",
-    purpose="One model with its provider and statistics.",
-    path="/chat-requests/models/{model_id}",
-    answer=schemas.ModelAnswer,
-    function="get_model_request_stats",
-    call="",
-    columns=("total_requests", *TOKEN_AND_TIME_FIELDS),
-    narrowed_call=(
-        "SELECT * FROM stats_schema.get_model_request_stats("
-        "(SELECT id FROM gateway_schema.models WHERE id::text = $3), $1::timestamptz, $2::timestamptz)"
-    ),
-    from_rpc=plain_row,
-    from_usage=lambda models: stats_row(models[0]) if models else {},
-    narrowed_by="model_id",
-    percentiles_by="model",
-    unknown_from_counts=TOKEN_AND_TIME_FIELDS,
+MODEL = register(
+    Aggregation(
+        name="model",
+        purpose="One model with its provider and statistics.",
+        path="/chat-requests/models/{model_id}",
+        function="get_model_request_stats",
+        returns=schemas.ModelStats,
+        data=schemas.ModelRow,
+        example=(_MODEL, {}),
+        narrowed_call=(
+            "SELECT * FROM stats_schema.get_model_request_stats("
+            "(SELECT id FROM gateway_schema.models WHERE id::text = $3), $1::timestamptz, $2::timestamptz)"
+        ),
+        from_rpc=plain_row,
+        from_usage=lambda models: stats_row(models[0]) if models else {},
+        narrowed_by="model_id",
+        percentiles_by="model",
+        unknown_from_counts=TOKEN_AND_TIME_FIELDS,
+    )
 )
 
-TIMESERIES = Aggregation(
-    name="timeseries",
-    purpose="Requests, failures, tokens, times and cost by intervals of a time zone's calendar.",
-    path="/chat-requests/timeseries",
-    answer=schemas.TimeseriesAnswer,
-    function="get_chat_request_timeseries",
-    call=(
-        "SELECT * FROM stats_schema.get_chat_request_timeseries($3::text, $4::text, $5::text, "
-        "$1::timestamptz, $2::timestamptz, $6::text, $7::text) LIMIT $8"
-    ),
-    columns=SERIES_COLUMNS,
-    narrowed_call=None,
-    from_rpc=plain_rows,
-    from_usage=None,
-    plain="timeseries",
-    is_series=True,
-    # Which buckets, groups and time zones somebody will look at, nobody knows.
-    kept_computed=False,
-)
 
-AGGREGATIONS = {
-    aggregation.name: aggregation for aggregation in (PROVIDERS, MODELS, COUNTS, SUMMARY, TIMESERIES, MODEL)
+class CountRow(Schema):
+    model_id: Id
+    model_name: str | None
+    model_identifier: str | None
+    provider_name: str | None
+    provider_slug: str | None
+    request_count: int
+
+
+class CountsMetadata(ModelsMetadata):
+    total_requests: int
+
+
+_COUNT = {
+    "model_id": 7,
+    "model_name": "GPT-4o mini",
+    "model_identifier": "gpt-4o-mini",
+    "provider_name": "OpenAI",
+    "provider_slug": "openai",
+    "request_count": 1204,
 }
+
+COUNTS = register(
+    Aggregation(
+        name="counts",
+        purpose="Number of requests of each model that has any, most first.",
+        path="/chat-requests/counts",
+        function="get_model_request_counts",
+        data=list[CountRow],
+        example=([_COUNT], {"total_models": 1, "total_requests": 1204}),
+        from_usage=counts_from_usage,
+        metadata=CountsMetadata,
+        totals=lambda rows: {
+            "total_models": len(rows),
+            "total_requests": sum(row["request_count"] for row in rows),
+        },
+    )
+)
+
+
+class Summary(ModelStats):
+    successful_requests: int = Field(
+        description="Requests whose status is completed, complete, success, successful, succeeded, ok or 200."
+    )
+    failed_requests: int = Field(description="All other requests.")
+    success_rate: float = Field(description="Share of successful requests, from 0 to 1; 0 without requests.")
+    total_cost_usd: float
+
+
+_SUMMARY = {
+    **_STATS,
+    "successful_requests": 1180,
+    "failed_requests": 24,
+    "success_rate": 0.9801,
+    "total_cost_usd": 4.83,
+}
+
+SUMMARY = register(
+    Aggregation(
+        name="summary",
+        purpose="Totals over all models: requests, success rate, tokens, times with percentiles, cost.",
+        path="/chat-requests/summary",
+        function="get_chat_request_summary",
+        data=Summary,
+        example=(_SUMMARY, {}),
+        from_rpc=plain_row,
+        from_usage=summary_from_usage,
+        percentiles_by="none",
+        unknown_from_counts=(*SUCCESS_FIELDS, *TOKEN_AND_TIME_FIELDS, *COST_FIELDS),
+    )
+)
+
+
+class Point(Schema):
+    bucket_start: datetime = Field(description="Start of the bucket, with the offset of the time zone.")
+    group_id: Id | None = Field(description="The provider or model; null without grouping.")
+    group_name: str | None
+    total_requests: int
+    failed_requests: int
+    total_input_tokens: int
+    total_output_tokens: int
+    total_tokens: int = Field(description="Input plus output.")
+    avg_processing_time_ms: float = Field(
+        description="Mean over the requests that have a time, in milliseconds; 0 when there are none."
+    )
+    p50_processing_time_ms: float = percentile(50)
+    p90_processing_time_ms: float = percentile(90)
+    p95_processing_time_ms: float = percentile(95)
+    p99_processing_time_ms: float = percentile(99)
+    total_cost_usd: float
+
+
+class TimeseriesMetadata(Metadata):
+    bucket: Literal["15m", "1h", "1d", "1w", "1mo"]
+    timezone: str
+    group_by: Literal["none", "provider", "model"]
+
+
+_POINT = {
+    "bucket_start": "2026-01-04T00:00:00+01:00",
+    "group_id": 7,
+    "group_name": "GPT-4o mini",
+    "total_requests": 1204,
+    "failed_requests": 24,
+    "total_input_tokens": 2465000,
+    "total_output_tokens": 188300,
+    "total_tokens": 2653300,
+    "avg_processing_time_ms": 812.45,
+    **_PERCENTILES,
+    "total_cost_usd": 4.83,
+}
+
+TIMESERIES = register(
+    Aggregation(
+        name="timeseries",
+        purpose="Requests, failures, tokens, times and cost by intervals of a time zone's calendar.",
+        path="/chat-requests/timeseries",
+        function="get_chat_request_timeseries",
+        data=list[Point],
+        example=([_POINT], {"bucket": "1d", "timezone": "Europe/Berlin", "group_by": "model"}),
+        call=(
+            "SELECT * FROM stats_schema.get_chat_request_timeseries($3::text, $4::text, $5::text, "
+            "$1::timestamptz, $2::timestamptz, $6::text, $7::text) LIMIT $8"
+        ),
+        from_usage=None,
+        plain="timeseries",
+        is_series=True,
+        # There are too many buckets, groups and time zones to compute them ahead.
+        kept_computed=False,
+        metadata=TimeseriesMetadata,
+    )
+)
 
 
 def narrowed(

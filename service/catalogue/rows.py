@@ -30,26 +30,6 @@ PERCENTILE_FIELDS = (
 )
 SUCCESS_FIELDS = ("successful_requests", "failed_requests", "success_rate")
 COST_FIELDS = ("total_cost_usd",)
-SERIES_COLUMNS = (
-    "bucket_start",
-    "group_id",
-    "group_name",
-    "total_requests",
-    "failed_requests",
-    *TOKEN_AND_TIME_FIELDS,
-    *COST_FIELDS,
-    *PERCENTILE_FIELDS,
-)
-SERIES_FIELDS = (
-    "bucket_start",
-    "group_id",
-    "group_name",
-    "total_requests",
-    "failed_requests",
-    *TOKEN_AND_TIME_FIELDS,
-    *PERCENTILE_FIELDS,
-    *COST_FIELDS,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,11 +210,11 @@ def _percentiles_after_mean(stats: Row, percentiles: Row | None) -> Row:
     return row
 
 
-def series_points(records: Sequence[Mapping[str, Any]], zone: tzinfo) -> list[Row]:
-    """Return the points of a time series, each with its start in the time of `zone`."""
+def series_points(records: Sequence[Mapping[str, Any]], fields: Iterable[str], zone: tzinfo) -> list[Row]:
+    """Return the points of a time series with these fields, each with its start in the time of `zone`."""
     return [
         {
-            **{name: _plain(record[name]) for name in SERIES_FIELDS},
+            **{name: _plain(record[name]) for name in fields},
             "bucket_start": record["bucket_start"].astimezone(zone).isoformat(),
             "group_id": _id_of_text(record["group_id"]),
         }

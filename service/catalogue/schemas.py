@@ -1,10 +1,11 @@
 """The API's answers, for its OpenAPI document. Bodies are rendered by `service.http.envelope` instead."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
 Id = int | UUID
 
@@ -13,21 +14,13 @@ class Schema(BaseModel):
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
 
-class ProviderRow(Schema):
-    provider_id: Id
-    name: str | None
-    slug: str | None
-    models_with_requests: int = Field(description="Its models that have at least one request.")
-    total_requests: int
-
-
 class Provider(Schema):
     id: Id
     name: str | None
     slug: str | None
 
 
-def _percentile(number: int) -> Any:
+def percentile(number: int) -> Any:
     return Field(
         description=f"Time that {number} % of the requests with one did not exceed, in milliseconds, within "
         "2.5 %; 0 when there are none."
@@ -42,10 +35,10 @@ class ModelStats(Schema):
     avg_processing_time_ms: float = Field(
         description="Mean over the requests that have a time, in milliseconds; 0 when there are none."
     )
-    p50_processing_time_ms: float = _percentile(50)
-    p90_processing_time_ms: float = _percentile(90)
-    p95_processing_time_ms: float = _percentile(95)
-    p99_processing_time_ms: float = _percentile(99)
+    p50_processing_time_ms: float = percentile(50)
+    p90_processing_time_ms: float = percentile(90)
+    p95_processing_time_ms: float = percentile(95)
+    p99_processing_time_ms: float = percentile(99)
 
 
 class ModelRow(Schema):
@@ -55,43 +48,6 @@ class ModelRow(Schema):
     provider_model_id: str | None
     provider: Provider
     stats: ModelStats
-
-
-class CountRow(Schema):
-    model_id: Id
-    model_name: str | None
-    model_identifier: str | None
-    provider_name: str | None
-    provider_slug: str | None
-    request_count: int
-
-
-class Summary(ModelStats):
-    successful_requests: int = Field(
-        description="Requests whose status is completed, complete, success, successful, succeeded, ok or 200."
-    )
-    failed_requests: int = Field(description="All other requests.")
-    success_rate: float = Field(description="Share of successful requests, from 0 to 1; 0 without requests.")
-    total_cost_usd: float
-
-
-class Point(Schema):
-    bucket_start: datetime = Field(description="Start of the bucket, with the offset of the time zone.")
-    group_id: Id | None = Field(description="The provider or model; null without grouping.")
-    group_name: str | None
-    total_requests: int
-    failed_requests: int
-    total_input_tokens: int
-    total_output_tokens: int
-    total_tokens: int = Field(description="Input plus output.")
-    avg_processing_time_ms: float = Field(
-        description="Mean over the requests that have a time, in milliseconds; 0 when there are none."
-    )
-    p50_processing_time_ms: float = _percentile(50)
-    p90_processing_time_ms: float = _percentile(90)
-    p95_processing_time_ms: float = _percentile(95)
-    p99_processing_time_ms: float = _percentile(99)
-    total_cost_usd: float
 
 
 class Metadata(Schema):
@@ -117,28 +73,11 @@ class Metadata(Schema):
     )
 
 
-class ProvidersMetadata(Metadata):
-    total_providers: int
-
-
-class ModelsMetadata(Metadata):
-    total_models: int
-
-
-class CountsMetadata(ModelsMetadata):
-    total_requests: int
-
-
-class TimeseriesMetadata(Metadata):
-    bucket: Literal["15m", "1h", "1d", "1w", "1mo"]
-    timezone: str
-    group_by: Literal["none", "provider", "model"]
-
-
-def _example(data: Any, **totals: int | str) -> ConfigDict:
-    """Return the configuration of an answer, with an example of it for the documentation."""
-    metadata: dict[str, Any] = {
-        **totals,
+def answer(
+    name: str, data: Any, metadata: type[Metadata], example: Any, totals: Mapping[str, int | str]
+) -> type[BaseModel]:
+    """Return the schema of an answer with this `data` and metadata, and with an example of both."""
+    common = {
         "timestamp": "2026-01-04T12:00:12.300000Z",
         "method": "rpc",
         "cache": "hit",
@@ -149,116 +88,33 @@ def _example(data: Any, **totals: int | str) -> ConfigDict:
         "window": "all",
         "unavailable": [],
     }
-    return ConfigDict(json_schema_extra={"examples": [{"success": True, "data": data, "metadata": metadata}]})
+    whole = {"success": True, "data": example, "metadata": {**totals, **common}}
+    config = ConfigDict(**Schema.model_config, json_schema_extra={"examples": [whole]})
+    return create_model(
+        name, __config__=config, success=(Literal[True], ...), data=(data, ...), metadata=(metadata, ...)
+    )
 
 
-_PERCENTILES = {
-    "p50_processing_time_ms": 640.98,
-    "p90_processing_time_ms": 1642.71,
-    "p95_processing_time_ms": 2247.91,
-    "p99_processing_time_ms": 4209.91,
-}
-_STATS = {
-    "total_requests": 1204,
-    "total_input_tokens": 2465000,
-    "total_output_tokens": 188300,
-    "total_tokens": 2653300,
-    "avg_processing_time_ms": 812.45,
-    **_PERCENTILES,
-}
-_MODEL = {
-    "model_id": 7,
-    "model_identifier": "gpt-4o-mini",
-    "model_name": "GPT-4o mini",
-    "provider_model_id": "openai/gpt-4o-mini",
-    "provider": {"id": 1, "name": "OpenAI", "slug": "openai"},
-    "stats": _STATS,
-}
-_PROVIDER = {
-    "provider_id": 1,
-    "name": "OpenAI",
-    "slug": "openai",
-    "models_with_requests": 1,
-    "total_requests": 1204,
-}
-_COUNT = {
-    "model_id": 7,
-    "model_name": "GPT-4o mini",
-    "model_identifier": "gpt-4o-mini",
-    "provider_name": "OpenAI",
-    "provider_slug": "openai",
-    "request_count": 1204,
-}
-_SUMMARY = {
-    **_STATS,
-    "successful_requests": 1180,
-    "failed_requests": 24,
-    "success_rate": 0.9801,
-    "total_cost_usd": 4.83,
-}
+def shape(model: type[BaseModel]) -> Any:
+    """Return the fields of an answer that an entry holds: names and types, without what documents them."""
+    schema = model.model_json_schema()
+    shape = _shape(schema, schema["$defs"])
+    for common in Metadata.model_fields:
+        del shape["properties"]["metadata"]["properties"][common]
+    return shape
 
 
-_POINT = {
-    "bucket_start": "2026-01-04T00:00:00+01:00",
-    "group_id": 7,
-    "group_name": "GPT-4o mini",
-    "total_requests": 1204,
-    "failed_requests": 24,
-    "total_input_tokens": 2465000,
-    "total_output_tokens": 188300,
-    "total_tokens": 2653300,
-    "avg_processing_time_ms": 812.45,
-    **_PERCENTILES,
-    "total_cost_usd": 4.83,
-}
-
-
-class ProvidersAnswer(Schema):
-    model_config = _example([_PROVIDER], total_providers=1)
-
-    success: Literal[True]
-    data: list[ProviderRow]
-    metadata: ProvidersMetadata
-
-
-class ModelsAnswer(Schema):
-    model_config = _example([_MODEL], total_models=1)
-
-    success: Literal[True]
-    data: list[ModelRow]
-    metadata: ModelsMetadata
-
-
-class ModelAnswer(Schema):
-    model_config = _example(_MODEL)
-
-    success: Literal[True]
-    data: ModelRow
-    metadata: Metadata
-
-
-class CountsAnswer(Schema):
-    model_config = _example([_COUNT], total_models=1, total_requests=1204)
-
-    success: Literal[True]
-    data: list[CountRow]
-    metadata: CountsMetadata
-
-
-class SummaryAnswer(Schema):
-    model_config = _example(_SUMMARY)
-
-    success: Literal[True]
-    data: Summary
-    metadata: Metadata
-
-
-class TimeseriesAnswer(Schema):
-    model_config = _example([_POINT], bucket="1d", timezone="Europe/Berlin", group_by="model")
-
-    success: Literal[True]
-    data: list[Point]
-    metadata: TimeseriesMetadata
+def _shape(part: Any, definitions: Mapping[str, Any]) -> dict[str, Any]:
+    if "$ref" in part:
+        return _shape(definitions[part["$ref"].rpartition("/")[2]], definitions)
+    shape = {name: part[name] for name in ("type", "format", "enum", "const") if name in part}
+    if "properties" in part:
+        shape["properties"] = {name: _shape(each, definitions) for name, each in part["properties"].items()}
+    if "items" in part:
+        shape["items"] = _shape(part["items"], definitions)
+    if "anyOf" in part:
+        shape["anyOf"] = [_shape(each, definitions) for each in part["anyOf"]]
+    return shape
 
 
 class Problem(BaseModel):

@@ -121,9 +121,9 @@ async def _run(
         count = count_models if method is Method.WITH_COUNTS else count_slices
         data = aggregation.from_usage(await with_purged(count, snapshot, query, timeout))
         unavailable = aggregation.unknown_from_counts
-        if isinstance(data, dict):
+        for row in data if isinstance(data, list) else [data]:
             # What is derived from numbers that are not known is not known either.
-            data |= {name: 0 for name in unavailable if name in data}
+            row |= {name: 0 for name in unavailable if name in row}
     if aggregation.narrowed_by == "model_id" and query.model_id is not None:
         data = await _with_identity(snapshot, query.model_id, data, timeout)
     for row in data if isinstance(data, list) else [data]:
@@ -146,10 +146,10 @@ async def _call(snapshot: Snapshot, query: Query, aggregation: Aggregation, time
     statement, narrowed = aggregation.rpc(query)
     bounds = query.range.bounds(snapshot.now)
     records = await snapshot.fetch(statement, *bounds, *narrowed, timeout=timeout)
-    if records and tuple(records[0].keys()) != aggregation.columns:
+    if records and sorted(records[0].keys()) != sorted(aggregation.columns):
         raise WrongColumns(f"{aggregation.function} returned {', '.join(records[0].keys())}")
     try:
-        return aggregation.data(query, [dict(record) for record in records])
+        return aggregation.rows(query, [dict(record) for record in records])
     except (TypeError, ValueError, KeyError) as error:
         raise WrongColumns(f"{aggregation.function} returned rows that cannot be read: {error}") from error
 
@@ -163,7 +163,7 @@ async def _plain(snapshot: Snapshot, query: Query, aggregation: Aggregation, tim
     _, narrowed = aggregation.rpc(query)
     bounds = query.range.bounds(snapshot.now)
     records = await snapshot.fetch(queries.load(aggregation.plain), *bounds, *narrowed, timeout=timeout)
-    return aggregation.data(query, [dict(record) for record in records])
+    return aggregation.rows(query, [dict(record) for record in records])
 
 
 async def _with_bounds(snapshot: Snapshot, query: Query, timeout: float) -> Query:

@@ -29,7 +29,6 @@ CALL = (
     "SELECT * FROM stats_schema.get_chat_request_percentiles("
     "$1::text, $2::timestamptz, $3::timestamptz, $4::text, $5::text)"
 )
-COLUMNS = ("group_id", *PERCENTILE_FIELDS)
 
 #: After these the plain statement would do no better.
 _EXHAUSTED = (
@@ -83,8 +82,6 @@ async def _groups(
         try:
             records = await snapshot.fetch(statement, *arguments, timeout=timeout)
             groups = {record["group_id"]: _row(dict(record)) for record in records}
-            if group_by == "both" and groups and (None not in groups or len(groups) == 1):
-                raise KeyError("a function of an earlier version, which does not know of both")
         except (asyncpg.PostgresError, KeyError, TypeError, ValueError) as error:
             trouble = f"{type(error).__name__}: {error}"
             if isinstance(error, _EXHAUSTED):

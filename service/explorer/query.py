@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -89,11 +89,6 @@ class Filters:
     def key(self) -> str:
         """Return what tells these filters from all others."""
         return orjson.dumps(self.given()).decode()
-
-    @property
-    def has_bounds(self) -> bool:
-        start, end = self.range.bounds(datetime.now(UTC))
-        return start is not None or end is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,12 @@
 from collections.abc import Iterable, Mapping
 from itertools import accumulate
 
-from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
+from prometheus_client import (
+    CollectorRegistry,
+    ProcessCollector,
+    disable_created_metrics,
+    start_http_server,
+)
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric as Family
@@ -30,9 +35,12 @@ def expose(counts: Counts, gauges: Gauges, *, accept: str, process: bool) -> tup
     return encode(registry), content_type
 
 
-def serve_counts(address: str, port: int) -> int:
-    """Serve this process's counts from a thread, for a worker; return the port. OSError: it is taken."""
-    registry = CollectorRegistry(auto_describe=False)
+def serve_counts(address: str, port: int, registry: CollectorRegistry) -> int:
+    """Serve a worker's `registry` and this process's counts from a thread; return the port.
+
+    OSError: the port is taken.
+    """
+    disable_created_metrics()  # type: ignore[no-untyped-call]
     registry.register(_OwnCounts())
     ProcessCollector(registry=registry)
     server, _thread = start_http_server(port, addr=address, registry=registry)

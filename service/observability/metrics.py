@@ -1,7 +1,8 @@
 """What is measured: every metric declared once, and the counts of this process.
 
 Counting must cost next to nothing where an answer does (prometheus_client's own counter and histogram take a
-microsecond, three when processes share them), so counts are plain dictionaries here. `exposition` makes
+microsecond, three when processes share them), so a service's counts are plain dictionaries. (What the worker
+alone counts are prometheus_client's own: `worker.metrics`.) `exposition` makes
 Prometheus' text of them when somebody asks, `shared_counts` adds up those of several processes. What is
 looked at only then (ages, what is reachable) comes from `service.health`.
 """
@@ -53,9 +54,8 @@ REQUEST_BOUNDS = (
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 )  # fmt: skip
 COMPUTATION_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-REFRESH_BOUNDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 
-# Counts of the process. A service's are added up over its processes; the worker has its own.
+# Counts of the process, added up over those of a service.
 REQUESTS = _declare(
     "counter", "requests_total", "HTTP requests answered.", "endpoint", "cache", "method", "status"
 )
@@ -93,20 +93,6 @@ METHOD_CHANGES = _declare(
 CACHE_ERRORS = _declare(
     "counter", "cache_errors_total", "Redis trouble and entries that could not be read.", "kind"
 )
-REFRESH_DURATION = _declare(
-    "histogram", "refresh_duration_seconds", "Time that a refresh took.", bounds=REFRESH_BOUNDS
-)
-REFRESH_FAILURES = _declare("counter", "refresh_failures_total", "Refreshes that failed.", "error")
-REFRESH_PART_FAILURES = _declare(
-    "counter",
-    "refresh_part_failures_total",
-    "Aggregations over a window that a refresh could not compute.",
-    "aggregation",
-)
-FOLDED_DELTAS = _declare("counter", "folded_deltas_total", "Deltas of the rollup that were folded.")
-FOLD_FAILURES = _declare("counter", "fold_failures_total", "Folds of the rollup that failed.", "error")
-AUDITS = _declare("counter", "audits_total", "Audits of the rollup.")
-AUDIT_FAILURES = _declare("counter", "audit_failures_total", "Audits of the rollup that failed.", "error")
 
 # Of the processes that run now, added up.
 PROCESSES = _declare("gauge", "processes", "Processes whose counts these are.")
@@ -260,37 +246,6 @@ def method_changed(aggregation: str, method: str) -> None:
 
 def cache_error(kind: Literal["unreachable", "refused", "undecodable"]) -> None:
     _counts.increase(CACHE_ERRORS, (kind,))
-
-
-def refreshed(seconds: float, failed: list[str]) -> None:
-    """Count a refresh; `failed` names the aggregation of each part that could not be computed."""
-    _counts.observe(REFRESH_DURATION, seconds)
-    for aggregation in failed:
-        _counts.increase(REFRESH_PART_FAILURES, (aggregation,))
-
-
-def refresh_failed(error: BaseException) -> None:
-    _counts.increase(REFRESH_FAILURES, (type(error).__name__,))
-
-
-def folded(deltas: int) -> int:
-    """Count the deltas of one fold, and return them."""
-    _counts.increase(FOLDED_DELTAS, by=deltas)
-    return deltas
-
-
-def fold_failed(error: BaseException) -> None:
-    _counts.increase(FOLD_FAILURES, (type(error).__name__,))
-
-
-def audited(drift: int) -> int:
-    """Count one audit, and return the drift that it found."""
-    _counts.increase(AUDITS)
-    return drift
-
-
-def audit_failed(error: BaseException) -> None:
-    _counts.increase(AUDIT_FAILURES, (type(error).__name__,))
 
 
 def gauge(metric: Metric, value: Callable[[], float]) -> None:

@@ -1,7 +1,6 @@
 """Liveness and readiness, at the root and open to all."""
 
 import asyncio
-from dataclasses import asdict
 
 import asyncpg
 from fastapi import APIRouter, Response
@@ -90,7 +89,7 @@ async def _redis(services: Services) -> tuple[schemas.Component, schemas.LastRef
     if last is None:
         return schemas.Component(ok=True), None
     return schemas.Component(ok=True), schemas.LastRefresh(
-        **asdict(last), age_seconds=round(last.age_seconds(services.clock.now()), 3)
+        **last.figures(), age_seconds=round(last.age_seconds(services.clock.now()), 3)
     )
 
 

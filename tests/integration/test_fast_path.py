@@ -13,6 +13,7 @@ import pytest
 from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
+from service.catalogue.aggregations import Query
 from service.http.fast_path import LONGEST_QUERY_STRING, RENDERED_SECONDS
 from service.settings import Settings
 from tests.conftest import SettingsFactory
@@ -286,8 +287,9 @@ async def test_no_age_stands_still_and_a_newer_answer_is_served_at_once(
     assert later["timestamp"] > earlier["timestamp"]
 
     stats = app_of(client).state.services.stats
-    entry = stats.recent("counts:all")
-    stats._local.put("counts:all", replace(entry, generation="newer", computed_at=datetime.now(UTC)))
+    key = Query("counts").key()
+    entry = stats.recent(key)
+    stats._local.put(key, replace(entry, generation="newer", computed_at=datetime.now(UTC)))
     assert (await metadata())["generation"] == "newer"
 
 

@@ -5,6 +5,7 @@ import asyncio
 import asyncpg
 import httpx
 import pytest
+from prometheus_client import generate_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics_families
 
 from service import health
@@ -15,12 +16,17 @@ from tests.conftest import SettingsFactory
 from tests.integration.conftest import Flow, OpenClient
 from tests.integration.scrape import Scrape, scrape
 from worker import tasks
+from worker.metrics import REGISTRY
 
 MODELS = {"endpoint": "models", "method": "rpc", "status": "200"}
 
 
 def grown(before: Scrape, after: Scrape, name: str, **labels: str) -> float:
     return (after.value(name, **labels) or 0) - (before.value(name, **labels) or 0)
+
+
+def of_the_worker() -> Scrape:
+    return Scrape(generate_latest(REGISTRY).decode())
 
 
 @pytest.fixture(autouse=True)
@@ -123,11 +129,11 @@ async def test_ages_and_methods_are_those_of_the_last_refresh(
 async def test_the_worker_counts_its_refreshes_and_their_failures(
     flow: Flow, client: httpx.AsyncClient, gateway: asyncpg.Connection, settings_with: SettingsFactory
 ) -> None:
-    before = Scrape((await client.get("http://test/metrics")).text)
+    before = of_the_worker()
     await tasks.refresh_when_asked(flow.settings, flow.stats)
     await flow.database.close()
     await tasks.refresh_when_asked(flow.settings, flow.stats, retry_seconds=0)
-    after = await scrape(client)
+    after = of_the_worker()
     assert grown(before, after, "refresh_duration_seconds_count") == 1
     assert grown(before, after, "refresh_failures_total", error="DatabaseUnavailable") == 1
 
@@ -148,10 +154,10 @@ async def test_the_rollup_shows_its_state_its_deltas_and_its_drift(
     assert (on.value("rollup_state", state="on"), on.value("rollup_state", state="off")) == (1, 0)
     assert on.value("rollup_unfolded_deltas") == 1
     assert on.value("rollup_drift_buckets") == 0
+    before = of_the_worker()
     await tasks.fold(settings)
-    folded = await scrape(client)
-    assert folded.value("rollup_unfolded_deltas") == 0
-    assert grown(on, folded, "folded_deltas_total") == 1
+    assert (await scrape(client)).value("rollup_unfolded_deltas") == 0
+    assert grown(before, of_the_worker(), "folded_deltas_total") == 1
     # What bypasses the triggers is drift.
     await gateway.execute("SET session_replication_role = replica")
     await gateway.execute("DELETE FROM chat_completion_requests WHERE model_id = 2")

@@ -28,7 +28,7 @@ async def test_who_can_answer_from_memory_is_ready_though_all_else_is_down(
     client = await client_of(settings.model_copy(update=ALL_DOWN))
     assert (await client.get(READY)).status_code == 503
     app = _app(client)
-    app.state.services.stats._local.put("counts:all", known)
+    app.state.services.stats._local.put(Query("counts").key(), known)
     await app.state.services.readiness.close()  # which forgets the result
     response = await client.get(READY)
     assert (response.status_code, response.json()["status"]) == (200, "degraded")

@@ -204,8 +204,9 @@ def test_a_local_copy_is_never_replaced_by_an_older_one() -> None:
     assert copies.recent("models:all") == newer
 
 
-def test_local_copies_are_bounded_in_bytes_and_the_oldest_make_way() -> None:
-    copies = LocalCache(10, Clock(), capacity_bytes=100_000)
+def test_local_copies_are_bounded_in_bytes_and_the_oldest_make_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.cache.local_cache.CAPACITY_BYTES", 100_000)
+    copies = LocalCache(10, Clock())
     for number in range(20):
         copies.put(f"models:{number}", replace(ENTRY, body=b"x" * 10_000))
     kept = [number for number in range(20) if copies.last_good(f"models:{number}") is not None]

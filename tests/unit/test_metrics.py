@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from service.observability import metrics
-from service.observability.metrics import FOLDED_DELTAS, PROCESSES, REFRESH_DURATION, REQUESTS, Counts
+from service.observability.metrics import CACHE_ERRORS, COMPUTATION_DURATION, PROCESSES, REQUESTS, Counts
 from service.observability.shared_counts import SharedCounts
 
 
@@ -20,17 +20,17 @@ def _nothing_counted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_histogram_counts_a_value_on_a_bound_below_it() -> None:
     counts = Counts()
-    for seconds in (0.05, 0.051, 301):
-        counts.observe(REFRESH_DURATION, seconds)
-    cells = counts.histograms[REFRESH_DURATION.name][()]
+    for seconds in (0.005, 0.0051, 31):
+        counts.observe(COMPUTATION_DURATION, seconds)
+    cells = counts.histograms[COMPUTATION_DURATION.name][()]
     assert (cells[0], cells[1], cells[-2]) == (1, 1, 1)
-    assert cells[-1] == pytest.approx(301.101)
+    assert cells[-1] == pytest.approx(31.0101)
 
 
 def test_counts_survive_being_written_and_read() -> None:
     metrics.answered("models", "hit", "rpc", 200, 0.0003)
     metrics.computed("models", "fallback", 3.0)
-    metrics.refreshed(1.5, ["counts", "counts"])
+    metrics.cache_error("refused")
     counts = metrics.counts()
     assert Counts.decode(orjson.loads(orjson.dumps(counts.encode()))) == counts
 
@@ -51,14 +51,14 @@ def test_counting_an_answer_takes_less_than_two_microseconds() -> None:
 def test_a_process_goes_on_from_the_counts_of_one_that_ended(tmp_path: Path) -> None:
     first = opened(tmp_path)
     metrics.answered("models", "hit", "rpc", 200, 0.1)
-    metrics.folded(3)
+    metrics.cache_error("refused")
     first.close()
     metrics._counts, metrics._answers = Counts(), {}  # as a new process begins
     second = opened(tmp_path)
     metrics.answered("models", "hit", "rpc", 200, 0.1)
     total = second.total()
     assert total.counters[REQUESTS.name] == {("models", "hit", "rpc", "200"): 2}
-    assert total.counters[FOLDED_DELTAS.name] == {(): 3}
+    assert total.counters[CACHE_ERRORS.name] == {("refused",): 1}
     assert len(list(tmp_path.glob("*.json"))) == 1
     second.close()
 
@@ -76,6 +76,6 @@ def test_a_damaged_file_is_as_good_as_none(tmp_path: Path) -> None:
     (tmp_path / "0.json").write_text('{"counters": 3')
     (tmp_path / "1.json").write_text('{"counters": {"x": [[1, 2, 3]]}}')
     shared = opened(tmp_path)
-    metrics.folded(1)
-    assert shared.total().counters[FOLDED_DELTAS.name] == {(): 1}
+    metrics.cache_error("refused")
+    assert shared.total().counters[CACHE_ERRORS.name] == {("refused",): 1}
     shared.close()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from service.observability.metrics import METRICS
+from tests.declared_metrics import DECLARED
 from tests.tools import PROMTOOL, need
 
 ROOT = Path(__file__).parents[2]
@@ -30,7 +30,9 @@ def sample_names() -> set[str]:
     """The names of the series that Prometheus gets."""
     suffixes = {"histogram": ("_bucket", "_count", "_sum")}
     return {
-        f"{metric.name}{suffix}" for metric in METRICS.values() for suffix in suffixes.get(metric.kind, ("",))
+        f"{metric.name}{suffix}"
+        for metric in DECLARED.values()
+        for suffix in suffixes.get(metric.kind, ("",))
     }
 
 
@@ -46,12 +48,12 @@ def test_every_metric_is_documented_as_it_is_and_no_other() -> None:
         name: (kind, tuple(re.findall(r"`(\w+)`", labels)), meaning) for name, kind, labels, meaning in rows
     }
     assert documented == {
-        metric.name: (metric.kind, metric.labels, metric.meaning) for metric in METRICS.values()
+        metric.name: (metric.kind, metric.labels, metric.meaning) for metric in DECLARED.values()
     }
 
 
 def test_names_follow_the_conventions() -> None:
-    for metric in METRICS.values():
+    for metric in DECLARED.values():
         assert metric.name.endswith("_total") == (metric.kind == "counter"), metric.name
         if metric.kind == "histogram":
             assert metric.name.endswith("_seconds")
@@ -64,7 +66,7 @@ def test_alerts_and_dashboard_ask_for_metrics_and_labels_that_there_are(expressi
     assert found
     for name, labels in found:
         assert name in sample_names() | FOREIGN, name
-        metric = METRICS.get(name) or METRICS.get(re.sub("_(bucket|count|sum)$", "", name))
+        metric = DECLARED.get(name) or DECLARED.get(re.sub("_(bucket|count|sum)$", "", name))
         known = {"job", "instance", *(metric.labels if metric else ())}
         assert set(labels) <= known, (name, labels)
 
@@ -72,7 +74,7 @@ def test_alerts_and_dashboard_ask_for_metrics_and_labels_that_there_are(expressi
 def test_every_label_to_group_by_is_one_of_the_metric() -> None:
     for expression in expressions():
         for grouped, name in re.findall(r"by \(([^)]*)\) \((?:\w+\()?(chat_stats_\w+)", expression):
-            metric = METRICS.get(name) or METRICS[re.sub("_(bucket|count|sum)$", "", name)]
+            metric = DECLARED.get(name) or DECLARED[re.sub("_(bucket|count|sum)$", "", name)]
             known = {"le", "job", "instance", *metric.labels}
             assert {label.strip() for label in grouped.split(",")} <= known, expression
 

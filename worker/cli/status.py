@@ -1,7 +1,7 @@
 """Looks at the cache, the worker, the database and its functions, for `chat-stats status`."""
 
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -108,11 +108,14 @@ async def _look_at_cache(settings: Settings, clock: Clock, status: Status) -> No
         await cache.close()
     now = clock.now()
     if last is not None:
-        status.last_refresh = {**asdict(last), "age_seconds": round(last.age_seconds(now), 1)}
+        status.last_refresh = {**last.figures(), "age_seconds": round(last.age_seconds(now), 1)}
     status.late = last is None or last.age_seconds(now) > settings.late_seconds
     groups: dict[tuple[str, str], CachedGroup] = {}
+    names = {aggregation.key_name: name for name, aggregation in AGGREGATIONS.items()}
     for key, entry in entries.items():
-        name, window, *_ = key.split(":")
+        key_name, window, *_ = key.split(":")
+        if (name := names.get(key_name)) is None:
+            continue  # another version's
         window = window if window in WINDOWS else "(ranges)"
         age = entry.age_seconds(now)
         group = groups.setdefault(

@@ -48,6 +48,8 @@ START_SECONDS = 30.0
 #: Seconds between two refreshes by the demo's worker.
 REFRESH_SECONDS = 10
 STATEMENT_SECONDS = 10.0
+#: Requests that arrive, on average.
+TRICKLE_PER_SECOND = 2.0
 
 #: The sample can be made again: it need not survive a power cut to the last row.
 POSTGRES_OPTIONS = {"synchronous_commit": "off", "max_wal_size": "2GB"}
@@ -69,7 +71,7 @@ class _Part(NamedTuple):
     log: Path
 
 
-def run_demo(*, folder: Path, port: int, requests: int = 200_000, trickle_per_second: float = 2.0) -> int:
+def run_demo(*, folder: Path, port: int, requests: int) -> int:
     """Run until SIGINT or SIGTERM and return the exit code. Nothing is left running, whatever happens.
 
     Raises `DemoError`, `ServerError` and what else a start can fail with.
@@ -78,7 +80,7 @@ def run_demo(*, folder: Path, port: int, requests: int = 200_000, trickle_per_se
     console = Console(highlight=False, soft_wrap=True)
     folder = usable_folder(folder, console)
     with locked(folder), guarded() as guard:
-        return asyncio.run(_Demo(console, folder, guard).run(port, requests, trickle_per_second))
+        return asyncio.run(_Demo(console, folder, guard).run(port, requests))
 
 
 class _Demo:
@@ -94,7 +96,7 @@ class _Demo:
         self.parts: list[_Part] = []
         self.stack = AsyncExitStack()
 
-    async def run(self, port: int, requests: int, trickle_per_second: float) -> int:
+    async def run(self, port: int, requests: int) -> int:
         _cancel_on_signals()
         exit_code = INTERRUPTED
         try:
@@ -103,8 +105,8 @@ class _Demo:
                 await self._migrate()
                 loaded = await self._load(requests)
                 await self._start_children(port)
-                if trickle_per_second > 0 and (loaded or not self.given_database):
-                    trickle = asyncio.create_task(_trickle(self._database_url, trickle_per_second))
+                if loaded or not self.given_database:
+                    trickle = asyncio.create_task(_trickle(self._database_url))
                     self.stack.push_async_callback(_cancel, trickle)
                 exit_code = 0
                 while True:
@@ -272,15 +274,15 @@ async def _cancel(task: "asyncio.Task[None]") -> None:
     await asyncio.wait([task], timeout=STATEMENT_SECONDS)
 
 
-async def _trickle(url: str, per_second: float) -> None:
-    """Insert requests at random moments, `per_second` on average; when the database goes, come back to it."""
+async def _trickle(url: str) -> None:
+    """Insert requests at random moments; when the database goes, come back to it."""
     rng = random.Random()  # noqa: S311
     while True:
         with suppress(TimeoutError, asyncpg.PostgresError, *OUTAGES):
             async with connected(url) as connection:
                 ids = await sample.model_ids(connection)
                 while True:
-                    await asyncio.sleep(rng.expovariate(per_second))
+                    await asyncio.sleep(rng.expovariate(TRICKLE_PER_SECOND))
                     request = sample.one_request(rng, datetime.now(UTC))
                     await sample.insert(connection, request, ids, timeout=STATEMENT_SECONDS)
         await asyncio.sleep(1)

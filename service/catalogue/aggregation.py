@@ -1,0 +1,174 @@
+"""What an aggregation is, what a query for one is, and the registry of those that are declared.
+
+`service.catalogue.aggregations` declares them; import `AGGREGATIONS` from there, where it is complete.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import blake2b
+from typing import Any, Literal, get_args, get_origin
+from uuid import UUID
+
+import orjson
+from pydantic import BaseModel
+
+from service.catalogue import schemas
+from service.catalogue.rows import PERCENTILE_FIELDS, Data, ModelUsage, plain_rows, series_points
+from service.catalogue.timerange import TimeRange
+from service.catalogue.timeseries import DEFAULT_SERIES, MAX_POINTS, Series
+from service.errors import InvalidParameter
+
+Totals = dict[str, int | str]
+Argument = str | int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is asked for: one aggregation over one time range, narrowed to a provider and/or a model."""
+
+    aggregation: str
+    range: TimeRange = TimeRange()
+    provider_id: str | None = None
+    model_id: str | None = None
+    #: How it is cut, if it is a time series.
+    series: Series = DEFAULT_SERIES
+
+    def key(self) -> str:
+        """Return the part of the cache key that tells this query from every other."""
+        aggregation = AGGREGATIONS[self.aggregation]
+        key = f"{aggregation.key_name}:{self.range.key()}"
+        if aggregation.is_series:
+            key += f":{self.series.key()}"
+        if self.provider_id is not None:
+            key += f":provider={self.provider_id}"
+        if self.model_id is not None:
+            key += f":model={self.model_id}"
+        return key
+
+    def metadata(self, data: Data) -> Totals:
+        """Return the answer's metadata beside the common fields."""
+        aggregation = AGGREGATIONS[self.aggregation]
+        if aggregation.is_series:
+            series = self.series
+            return {"bucket": series.bucket, "timezone": series.timezone, "group_by": series.group_by}
+        return aggregation.totals(data)
+
+
+@dataclass(frozen=True)
+class Aggregation:
+    """One declared statistic. Its answer, columns and cache keys follow from its rows' schema."""
+
+    name: str
+    #: One line for the API's and the command line's documentation.
+    purpose: str
+    #: Below /api/monitoring.
+    path: str
+    #: The SQL function, in `sql/functions`. By default its columns are the fields of a row.
+    function: str
+    #: Of the answer's `data`: `list[Row]`, or `Row` where it is one object.
+    data: Any
+    #: An example of `data`, and of the metadata beside the common fields.
+    example: tuple[Any, Totals]
+    #: From usage per model; None: it cannot be made from that, still less from counts.
+    from_usage: Callable[[list[ModelUsage]], Data] | None
+    #: Then: the statement of `service/database/queries` that returns what the function does, for the same
+    #: arguments.
+    plain: str | None = None
+    #: Metadata beside the common fields, and its schema.
+    totals: Callable[[Any], Totals] = lambda _data: {}
+    metadata: type[schemas.Metadata] = schemas.Metadata
+    #: What the function returns, where that is not a row of the answer.
+    returns: type[BaseModel] | None = None
+    #: From the function's rows, with NULL where a number cannot be known.
+    from_rpc: Callable[[Sequence[Mapping[str, Any]]], Data] = plain_rows
+    #: The RPC statement, where it has other arguments. $1, $2: the time range.
+    call: str | None = None
+    #: The same, narrowed. $3: the provider's or model's id as text.
+    narrowed_call: str | None = None
+    narrowed_by: Literal["provider_id", "model_id"] | None = None
+    #: What its percentiles are grouped by; None: it has none, or its function returns them itself.
+    percentiles_by: Literal["none", "model"] | None = None
+    #: Fields that a method which only counts requests cannot know.
+    unknown_from_counts: tuple[str, ...] = ()
+    #: Whether it has a `bucket`, a grouping and a time zone (`Query.series`); then it may be narrowed by both
+    #: ids, and its rows are made by `service.catalogue.rows.series_points`.
+    is_series: bool = False
+    #: Whether the worker keeps it computed; else it does so only when asked for it by name.
+    kept_computed: bool = True
+
+    @cached_property
+    def answer(self) -> type[BaseModel]:
+        """The schema of the answer, for the OpenAPI document."""
+        data, totals = self.example
+        return schemas.answer(f"{self.name.capitalize()}Answer", self.data, self.metadata, data, totals)
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """What the function returns, in any order; other columns mean that it is a foreign one."""
+        row = self.returns or (get_args(self.data)[0] if get_origin(self.data) is list else self.data)
+        separate = PERCENTILE_FIELDS if self.percentiles_by is not None else ()
+        return tuple(name for name in row.model_fields if name not in separate)
+
+    @cached_property
+    def key_name(self) -> str:
+        """The name with a digest of the answer's fields, as cache keys begin.
+
+        An entry without a field that answers promise by now must not be served. So a process whose answers
+        have other fields uses other keys, for this aggregation alone.
+        """
+        shape = orjson.dumps(schemas.shape(self.answer), option=orjson.OPT_SORT_KEYS)
+        return f"{self.name}@{blake2b(shape, digest_size=4).hexdigest()}"
+
+    def rpc(self, query: Query) -> tuple[str, tuple[Argument, ...]]:
+        """Return the statement for `query` and its arguments after the time range."""
+        call = self.call or f"SELECT * FROM stats_schema.{self.function}($1::timestamptz, $2::timestamptz)"  # noqa: S608
+        if self.is_series:
+            return call, series_arguments(query)
+        narrowed = query.model_id if query.provider_id is None else query.provider_id
+        if narrowed is None:
+            return call, ()
+        assert self.narrowed_call is not None, f"{self.name} cannot be narrowed"
+        return self.narrowed_call, (narrowed,)
+
+    def rows(self, query: Query, records: Sequence[Mapping[str, Any]]) -> Data:
+        """Return the answer to `query` that the function's rows hold."""
+        if self.is_series:
+            return series_points(records, self.columns, query.series.zone)
+        return self.from_rpc(records)
+
+
+#: By name, in the order in which a refresh computes them.
+AGGREGATIONS: dict[str, Aggregation] = {}
+
+
+def register(aggregation: Aggregation) -> Aggregation:
+    """Add a declared aggregation: its route, refresh, command line and metrics follow."""
+    assert aggregation.name not in AGGREGATIONS, f"two aggregations are named {aggregation.name}"
+    AGGREGATIONS[aggregation.name] = aggregation
+    return aggregation
+
+
+def key_names(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of aggregations with the digests of their answers' fields."""
+    return tuple(sorted(AGGREGATIONS[name].key_name for name in names))
+
+
+def series_arguments(query: Query) -> tuple[Argument, ...]:
+    """Return the arguments after the time range of the statements for a time series."""
+    series = query.series
+    # One row more than there may be, to see that there are too many.
+    limit = MAX_POINTS + 1
+    return series.bucket, series.group_by, series.timezone, query.provider_id, query.model_id, limit
+
+
+def parse_id(parameter: str, text: str) -> str:
+    """Return the canonical text of an id: a whole number from 0 to 2^63 - 1, or a UUID."""
+    if re.fullmatch(r"[0-9]{1,30}", text) and int(text) < 2**63:
+        return str(int(text))
+    if re.fullmatch(r"[0-9a-fA-F]{8}(-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}", text):
+        return str(UUID(text))
+    raise InvalidParameter(
+        parameter, f"{parameter} {text[:60]!r} is neither a whole number from 0 to {2**63 - 1} nor a UUID"
+    )

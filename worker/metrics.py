@@ -1,0 +1,36 @@
+"""What the worker counts: refreshes, folds and audits, in one process and on no request path."""
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+#: What the worker's own `/metrics` shows, beside its computations and its process.
+REGISTRY = CollectorRegistry(auto_describe=False)
+
+REFRESH_DURATION = Histogram(
+    "chat_stats_refresh_duration_seconds",
+    "Time that a refresh took.",
+    buckets=(0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0),
+    registry=REGISTRY,
+)
+REFRESH_FAILURES = Counter(
+    "chat_stats_refresh_failures_total", "Refreshes that failed.", ["error"], registry=REGISTRY
+)
+REFRESH_PART_FAILURES = Counter(
+    "chat_stats_refresh_part_failures_total",
+    "Aggregations over a window that a refresh could not compute.",
+    ["aggregation"],
+    registry=REGISTRY,
+)
+FOLDED_DELTAS = Counter(
+    "chat_stats_folded_deltas_total", "Deltas of the rollup that were folded.", registry=REGISTRY
+)
+FOLD_FAILURES = Counter(
+    "chat_stats_fold_failures_total", "Folds of the rollup that failed.", ["error"], registry=REGISTRY
+)
+AUDITS = Counter("chat_stats_audits_total", "Audits of the rollup.", registry=REGISTRY)
+AUDIT_FAILURES = Counter(
+    "chat_stats_audit_failures_total", "Audits of the rollup that failed.", ["error"], registry=REGISTRY
+)
+
+
+def count_failure(counter: Counter, error: BaseException) -> None:
+    counter.labels(type(error).__name__).inc()
