@@ -7,6 +7,7 @@ from datetime import datetime
 import asyncpg
 
 from service import queries
+from service.measures import MEASURES
 from service.rows import ModelUsage
 from service.snapshot import Snapshot
 
@@ -16,15 +17,7 @@ Bounds = tuple[datetime | None, datetime | None]
 BUCKET = "15m"
 
 COUNTS = ("total_requests",)
-TOTALS = (
-    *COUNTS,
-    "successful_requests",
-    "total_input_tokens",
-    "total_output_tokens",
-    "timed_requests",
-    "total_processing_time_ms",
-    "total_cost_usd",
-)
+TOTALS = tuple(measure.total for measure in MEASURES)
 
 
 async def precision(snapshot: Snapshot, bounds: Bounds, *, timeout: float) -> str | None:

@@ -109,10 +109,11 @@ def migrate(
     """Create or update the functions and indexes (and, on an empty database, the tables)."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    from service import migrations
+    from service.migrations import migrate
+    from service.rendering import declared
 
     settings = load_settings()
-    files = migrations.files()
+    files = declared().sql()
     with Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=err
     ) as progress:
@@ -124,7 +125,7 @@ def migrate(
         def warned(message: str) -> None:
             progress.console.print(f"[yellow]warning:[/] {escape(message)}", highlight=False)
 
-        asyncio.run(migrations.migrate(settings, create_tables=create_tables, started=started, warned=warned))
+        asyncio.run(migrate(settings, create_tables=create_tables, started=started, warned=warned))
     out.print(f"migrated: {len(files)} files ran", highlight=False)
 
 

@@ -1,9 +1,10 @@
-"""The plain statements behind the fallback methods, one file each; `load("name")` reads `name.sql`."""
+"""The plain statements behind the fallback methods, one template each; `load("name")` renders `name.sql`."""
 
 from functools import cache
-from pathlib import Path
+
+from service.rendering import declared
 
 
 @cache
 def load(name: str) -> str:
-    return (Path(__file__).parent / f"{name}.sql").read_text(encoding="utf-8")
+    return declared().render(f"{name}.sql")

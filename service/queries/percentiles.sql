@@ -1,3 +1,4 @@
+{% import 'macros/requests.sql.j2' as requests %}
 -- fallback_optimized of the percentiles: the rows of get_chat_request_percentiles(), needing no function.
 -- $1: none, provider, model or both; $2, $3: start and end of the time range; $4, $5: a provider's and a model's id as
 -- text. NULL: no limit.
@@ -22,7 +23,7 @@ WITH catalogue AS (
       AND ($3::timestamptz IS NULL OR created_at < $3)
       AND ($4::text IS NULL AND $5::text IS NULL
            OR model_id = ANY (ARRAY(SELECT c.model_id FROM catalogue AS c)))
-      AND processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
+      AND {{ requests.in_bounds('processing_time_ms') }}
     GROUP BY 1, 2
 ), merged AS (
     SELECT c.group_id, h.bin, sum(h.n)::double precision AS n

@@ -1,3 +1,4 @@
+{% import 'macros/requests.sql.j2' as requests %}
 -- fallback_optimized of the time series: the rows of get_chat_request_timeseries(), needing no function.
 -- $1, $2: start and end of the time range, both given; $3: 15m, 1h, 1d, 1w or 1mo; $4: none, provider or
 -- model; $5: the time zone; $6, $7: a provider's and a model's id as text, NULL: no limit; $8: most rows.
@@ -21,24 +22,12 @@ WITH catalogue AS (
         END AS interval_start,
         r.model_id,
         r.status,
-        count(*) AS requests,
-        sum(r.input_tokens)::numeric AS input_tokens,
-        sum(r.output_tokens)::numeric AS output_tokens,
-        count(*) FILTER (
-            WHERE r.processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
-        ) AS timed,
-        sum(r.processing_time_ms) FILTER (
-            WHERE r.processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
-        )::numeric AS time_ms,
-        sum(r.cost_usd) FILTER (
-            WHERE r.cost_usd BETWEEN -1000000000000000 AND 1000000000000000
-        )::numeric AS cost_usd
-    FROM (SELECT NULL::numeric AS cost_usd) AS absent  -- stands in for the column where it is missing
+        {{ requests.by_status() | indent(8) }}
+    FROM {{ requests.absent() }}
     CROSS JOIN LATERAL (
         SELECT
             model_id, date_bin('15 minutes', created_at::timestamptz, '2000-01-01T00:00:00Z'::timestamptz) AS bucket,
-            status, input_tokens, output_tokens,
-            processing_time_ms, readable.cost_usd
+            status, {{ requests.as_they_are() }}
         FROM gateway_schema.chat_completion_requests
         WHERE created_at >= $1::timestamptz AND created_at < $2::timestamptz
           AND ($6::text IS NULL AND $7::text IS NULL
@@ -50,17 +39,7 @@ WITH catalogue AS (
         u.interval_start,
         c.group_id,
         c.group_name,
-        sum(u.requests)::bigint AS requests,
-        COALESCE(sum(u.requests) FILTER (
-            WHERE lower(rtrim(concat(u.status))) IN (
-                'completed', 'complete', 'success', 'successful', 'succeeded', 'ok', '200'
-            )
-        ), 0)::bigint AS successful,
-        COALESCE(sum(u.input_tokens), 0) AS input_tokens,
-        COALESCE(sum(u.output_tokens), 0) AS output_tokens,
-        sum(u.timed) AS timed,
-        sum(u.time_ms) AS time_ms,
-        sum(u.cost_usd) AS cost_usd
+        {{ requests.over_status(requests.means_success('concat(u.status)')) | indent(8) }}
     FROM usage AS u
     JOIN catalogue AS c ON c.model_id = u.model_id
     GROUP BY u.interval_start, c.group_id, c.group_name
@@ -86,7 +65,7 @@ WITH catalogue AS (
         WHERE created_at >= $1::timestamptz AND created_at < $2::timestamptz
           AND ($6::text IS NULL AND $7::text IS NULL
                OR model_id = ANY (ARRAY(SELECT c.model_id FROM catalogue AS c)))
-          AND processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
+          AND {{ requests.in_bounds('processing_time_ms') }}
     ) AS r
     GROUP BY 1, 2, 3
 ), merged AS (

@@ -8,6 +8,7 @@ import asyncpg
 
 from service import queries
 from service.errors import SchemaError
+from service.measures import ROLLUPS
 from service.rollup.connection import TABLE, UpkeepConnection
 from service.rollup.triggers import TRIGGERS
 
@@ -17,10 +18,7 @@ PURGED_TABLE = "chat_stats_purged"
 #: The tables that hold numbers.
 ROLLUP_TABLES = (
     "chat_stats_deltas",
-    "chat_stats_rollup_slots",
-    "chat_stats_rollup_days",
-    "chat_stats_rollup_months",
-    "chat_stats_rollup_lifetime",
+    *(rollup.table for rollup in ROLLUPS),
 )
 #: All tables without which it is not read.
 TABLES = (STATE_TABLE, "chat_stats_uncounted", PURGED_TABLE, *ROLLUP_TABLES)

@@ -169,7 +169,7 @@ $function$;
 
 SELECT stats_schema.chat_stats_register_function(f.ours::regprocedure)
 FROM unnest(ARRAY[
-    'stats_schema.chat_stats_index_statements(regclass, text, name[])', 'stats_schema.chat_stats_is_number(oid)',
+    'stats_schema.chat_stats_index_statements(regclass, text, name[], boolean)', 'stats_schema.chat_stats_is_number(oid)',
     'stats_schema.chat_stats_with_schemas(text)', 'stats_schema.chat_stats_run(text)',
     'stats_schema.chat_stats_install(text, text)', 'stats_schema.chat_stats_function_note()',
     'stats_schema.chat_stats_set_aside(regprocedure)', 'stats_schema.chat_stats_claim_function(text)',

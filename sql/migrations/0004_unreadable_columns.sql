@@ -1,5 +1,6 @@
--- The columns that cannot be read for their type, and what would be right. Of the optional one, cost_usd, a warning
--- says so, and it counts as missing; any other is an error.
+{% import 'macros/requests.sql.j2' as requests %}
+-- The columns that cannot be read for their type, and what would be right. Of an optional one a warning says so, and
+-- it counts as missing; any other is an error.
 SELECT chat_stats_install('chat_stats_unreadable_columns', $install$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_unreadable_columns()
 RETURNS TABLE (name text, type text, wanted text)
@@ -12,8 +13,9 @@ BEGIN
     FROM (VALUES
         ('model_id', 'the type of models.id'),
         ('created_at', 'timestamp with or without time zone'),
-        ('input_tokens', 'int, bigint or numeric'), ('output_tokens', 'int, bigint or numeric'),
-        ('processing_time_ms', 'int, bigint or numeric'), ('cost_usd', 'numeric')
+{% for column in columns %}
+        ('{{ column.name }}', '{{ 'numeric' if column.optional else 'int, bigint or numeric' }}'){{ ',' if not loop.last }}
+{% endfor %}
     ) AS w (name, wanted)
     JOIN pg_attribute AS a ON a.attname = w.name
     WHERE a.attrelid = 'gateway_schema.chat_completion_requests'::regclass AND NOT a.attisdropped
@@ -39,9 +41,9 @@ DECLARE
     unreadable record;
 BEGIN
     FOR unreadable IN SELECT * FROM stats_schema.chat_stats_unreadable_columns() LOOP
-        IF unreadable.name = 'cost_usd' THEN
-            RAISE WARNING 'chat_completion_requests.cost_usd is of type %, which cannot be summed (% can): it counts as missing',
-                unreadable.type, unreadable.wanted;
+        IF unreadable.name = ANY ({{ requests.optional() }}) THEN
+            RAISE WARNING 'chat_completion_requests.% is of type %, which cannot be summed (% can): it counts as missing',
+                unreadable.name, unreadable.type, unreadable.wanted;
         ELSE
             RAISE EXCEPTION 'chat_completion_requests.% is of type %; chat-stats reads %',
                 unreadable.name, unreadable.type, unreadable.wanted

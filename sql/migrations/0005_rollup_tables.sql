@@ -1,3 +1,4 @@
+{% import 'macros/rollups.sql.j2' as kept %}
 -- The tables of the rollup. They stay empty until `chat-stats rollup enable`.
 --
 -- Each carries model_id, and its key begins with it, so that a distributed Postgres can keep them beside
@@ -12,12 +13,11 @@ DECLARE
         FROM pg_attribute AS a
         WHERE a.attrelid = 'gateway_schema.chat_completion_requests'::regclass AND a.attname = 'model_id'
     );
-    tables text[] := ARRAY[
-        'chat_stats_deltas', 'chat_stats_rollup_slots', 'chat_stats_rollup_days', 'chat_stats_rollup_months',
-        'chat_stats_rollup_lifetime', 'chat_stats_purged'
-    ];
+    tables text[] := ARRAY[{{ kept.tables() }}, 'chat_stats_purged'];
     dropped text;
     incomplete boolean;
+    other_ids boolean;
+    other_measures boolean;
     planted text := (
         SELECT string_agg(format('%s (owner: %s)', c.oid::regclass, c.relowner::regrole), ', ')
         FROM pg_class AS c
@@ -32,13 +32,21 @@ BEGIN
         RAISE EXCEPTION 'tables have our names, but belong to others, whose triggers would run with our rights: %', planted
             USING ERRCODE = 'insufficient_privilege', HINT = 'Drop them, or change their owner.';
     END IF;
-    -- Where the ids have another type now, all of it is to be made from the requests again.
-    IF EXISTS (
+    other_ids := EXISTS (
         SELECT FROM unnest(tables) AS t (name)
         JOIN pg_attribute AS a ON a.attrelid = to_regclass('stats_schema.' || t.name) AND a.attname = 'model_id'
         WHERE format_type(a.atttypid, NULL) <> model_id_type
-    ) THEN
-        IF to_regclass('stats_schema.chat_stats_purged') IS NOT NULL THEN
+    );
+    other_measures := to_regclass('stats_schema.chat_stats_deltas') IS NOT NULL AND ARRAY(
+        SELECT a.attname::text FROM pg_attribute AS a
+        WHERE a.attrelid = to_regclass('stats_schema.chat_stats_deltas') AND a.attnum > 0 AND NOT a.attisdropped
+          AND a.attname NOT IN ('model_id', 'bucket', 'times')
+        ORDER BY 1
+    ) <> ARRAY(SELECT m.name FROM unnest(ARRAY[{{ each("'{name}'") }}]) AS m (name) ORDER BY 1);
+    -- Where the ids have another type now, or others are the measures, all of it is to be made from the requests again.
+    -- What is kept of purged requests cannot be: below, in a file of its own, it gets columns for further measures.
+    IF other_ids OR other_measures THEN
+        IF other_ids AND to_regclass('stats_schema.chat_stats_purged') IS NOT NULL THEN
             IF EXISTS (SELECT FROM stats_schema.chat_stats_purged) THEN
                 RAISE EXCEPTION 'chat_completion_requests.model_id is of type % now, and chat_stats_purged keeps the '
                     'statistics of purged requests by ids of another type', model_id_type
@@ -47,6 +55,7 @@ BEGIN
         END IF;
         PERFORM set_config('lock_timeout', '200', true);  -- writers wait behind this
         FOREACH dropped IN ARRAY tables LOOP
+            CONTINUE WHEN dropped = 'chat_stats_purged' AND NOT other_ids;
             EXECUTE format('DROP TABLE IF EXISTS stats_schema.%I', dropped);
         END LOOP;
     END IF;
@@ -57,100 +66,45 @@ BEGIN
 
     -- What the triggers append: a signed change of one model in one 15-minute bucket, by one statement.
     -- bucket is NULL for requests without created_at. `times` lists the times, to be counted with the sign of
-    -- `timed`, where there are several; one alone is time_ms itself.
+    -- `timed`, where there are several; one alone is time_ms itself. A trigger that does not know a measure yet still
+    -- finds a value for it: no write may fail.
     EXECUTE format($table$
         CREATE TABLE IF NOT EXISTS stats_schema.chat_stats_deltas (
             model_id %1$s NOT NULL,
             bucket timestamptz,
-            requests bigint NOT NULL,
-            successful bigint NOT NULL,
-            input_tokens numeric NOT NULL,
-            output_tokens numeric NOT NULL,
-            timed bigint NOT NULL,
-            time_ms numeric NOT NULL,
-            cost_usd numeric NOT NULL,
+            {{ each('{name} {type} NOT NULL DEFAULT 0', 12) }},
             times numeric[]
         )
     $table$, model_id_type);
 
-    -- The 15-minute slots (0 to 95) of a UTC day, in order, as parallel arrays: one row where there would be up to
-    -- 96. Those without any change are left out. Likewise the histogram of each slot.
+    -- Of days, slots and totals are apart: ranges of weeks read many totals, and of the slots only those of the two days
+    -- at their ends.
+{% for rollup in rollups %}
     EXECUTE format($table$
-        CREATE TABLE IF NOT EXISTS stats_schema.chat_stats_rollup_slots (
-            model_id %1$s NOT NULL,
-            day date NOT NULL,
-            slots smallint[] NOT NULL,
-            slot_requests bigint[] NOT NULL,
-            slot_successful bigint[] NOT NULL,
-            slot_input_tokens numeric[] NOT NULL,
-            slot_output_tokens numeric[] NOT NULL,
-            slot_timed bigint[] NOT NULL,
-            slot_time_ms numeric[] NOT NULL,
-            slot_cost_usd numeric[] NOT NULL,
-            bin_slots smallint[] NOT NULL,
+        CREATE TABLE IF NOT EXISTS stats_schema.{{ rollup.table }} (
+            {{ kept.key_definition(rollup) | indent(12) -}}
+{% if rollup.holds == 'slots' %}
+            {{ kept.slots_definition() | indent(12) }}
+{% else %}
+            {{ each('{name} {type} NOT NULL', 12) }},
+{% if rollup.histogram %}
             bins smallint[] NOT NULL,
             counts bigint[] NOT NULL,
-            PRIMARY KEY (model_id, day)
+{% endif %}
+{% endif %}
+            PRIMARY KEY ({{ kept.key(rollup) }})
         )
     $table$, model_id_type);
+{% if 'day' in rollup.key %}
+    -- For ranges over all models: without it, they read the whole of the other index.
+    CREATE INDEX IF NOT EXISTS {{ rollup.table }}_day_idx ON stats_schema.{{ rollup.table }} (day);
+{% endif %}
+{% if rollup.histogram %}
+    -- Adding up totals passes over the histograms: out of line, they are not in the way.
+    ALTER TABLE stats_schema.{{ rollup.table }} SET (toast_tuple_target = 128);
+{% endif %}
 
-    -- Totals of a UTC day, apart from its slots: ranges of weeks read many of these rows, and of the slots only
-    -- those of the two days at their ends.
-    EXECUTE format($table$
-        CREATE TABLE IF NOT EXISTS stats_schema.chat_stats_rollup_days (
-            model_id %1$s NOT NULL,
-            day date NOT NULL,
-            requests bigint NOT NULL,
-            successful bigint NOT NULL,
-            input_tokens numeric NOT NULL,
-            output_tokens numeric NOT NULL,
-            timed bigint NOT NULL,
-            time_ms numeric NOT NULL,
-            cost_usd numeric NOT NULL,
-            PRIMARY KEY (model_id, day)
-        )
-    $table$, model_id_type);
-
-    -- For ranges over all models: without them, they read the whole of the other index.
-    CREATE INDEX IF NOT EXISTS chat_stats_rollup_slots_day_idx ON stats_schema.chat_stats_rollup_slots (day);
-    CREATE INDEX IF NOT EXISTS chat_stats_rollup_days_day_idx ON stats_schema.chat_stats_rollup_days (day);
-
-    EXECUTE format($table$
-        CREATE TABLE IF NOT EXISTS stats_schema.chat_stats_rollup_months (
-            model_id %1$s NOT NULL,
-            month date NOT NULL,
-            requests bigint NOT NULL,
-            successful bigint NOT NULL,
-            input_tokens numeric NOT NULL,
-            output_tokens numeric NOT NULL,
-            timed bigint NOT NULL,
-            time_ms numeric NOT NULL,
-            cost_usd numeric NOT NULL,
-            bins smallint[] NOT NULL,
-            counts bigint[] NOT NULL,
-            PRIMARY KEY (model_id, month)
-        )
-    $table$, model_id_type);
-
-    EXECUTE format($table$
-        CREATE TABLE IF NOT EXISTS stats_schema.chat_stats_rollup_lifetime (
-            model_id %1$s PRIMARY KEY,
-            requests bigint NOT NULL,
-            successful bigint NOT NULL,
-            input_tokens numeric NOT NULL,
-            output_tokens numeric NOT NULL,
-            timed bigint NOT NULL,
-            time_ms numeric NOT NULL,
-            cost_usd numeric NOT NULL,
-            bins smallint[] NOT NULL,
-            counts bigint[] NOT NULL
-        )
-    $table$, model_id_type);
-
-    -- Whoever adds up totals passes over the histograms: out of line, they are not in the way.
-    ALTER TABLE stats_schema.chat_stats_rollup_months SET (toast_tuple_target = 128);
-    ALTER TABLE stats_schema.chat_stats_rollup_lifetime SET (toast_tuple_target = 128);
-
+{% endfor %}
     -- One row. `ready` since the backfill is done: only then are the rollups read.
     CREATE TABLE IF NOT EXISTS stats_schema.chat_stats_rollup_state (
         only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),

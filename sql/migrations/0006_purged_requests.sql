@@ -1,3 +1,4 @@
+{% import 'macros/rollups.sql.j2' as kept %}
 -- What is kept of requests that chat-stats rollup purge deleted: their sums, in 15-minute buckets.
 --
 -- The rollup is derived data: it equals what is in the requests plus what is in here, and can be made anew from
@@ -21,20 +22,23 @@ BEGIN
         CREATE TABLE IF NOT EXISTS stats_schema.chat_stats_purged (
             model_id %1$s NOT NULL,
             day date NOT NULL,
-            slots smallint[] NOT NULL,
-            slot_requests bigint[] NOT NULL,
-            slot_successful bigint[] NOT NULL,
-            slot_input_tokens numeric[] NOT NULL,
-            slot_output_tokens numeric[] NOT NULL,
-            slot_timed bigint[] NOT NULL,
-            slot_time_ms numeric[] NOT NULL,
-            slot_cost_usd numeric[] NOT NULL,
-            bin_slots smallint[] NOT NULL,
-            bins smallint[] NOT NULL,
-            counts bigint[] NOT NULL,
+            {{ kept.slots_definition() | indent(12) }}
             PRIMARY KEY (model_id, day)
         )
     $table$, model_id_type);
+    -- Of a measure that is new, nothing is known of requests that are gone.
+{% for m in measures %}
+    IF NOT EXISTS (
+        SELECT FROM pg_attribute AS a
+        WHERE a.attrelid = 'stats_schema.chat_stats_purged'::regclass
+          AND a.attname = 'slot_{{ m.name }}' AND NOT a.attisdropped
+    ) THEN
+        ALTER TABLE stats_schema.chat_stats_purged ADD COLUMN slot_{{ m.name }} {{ m.type }}[];
+        UPDATE stats_schema.chat_stats_purged
+        SET slot_{{ m.name }} = array_fill(0::{{ m.type }}, ARRAY[cardinality(slots)]);
+        ALTER TABLE stats_schema.chat_stats_purged ALTER COLUMN slot_{{ m.name }} SET NOT NULL;
+    END IF;
+{% endfor %}
     CREATE INDEX IF NOT EXISTS chat_stats_purged_day_idx ON stats_schema.chat_stats_purged (day);
 
     -- The partitions of the requests, as upkeep last saw them: of one that is gone since, the statistics are kept.

@@ -10,8 +10,8 @@ import typer
 import yaml
 
 from service.app import create_app
-from service.migrations import SQL
 from service.observability.metrics import METRICS
+from service.rendering import RENDERED
 from service.rollup import audit
 from service.settings import PREFIX, Settings
 from tests.docs.documents import DOCUMENTS, ROOT, sections, text
@@ -106,8 +106,9 @@ def test_every_alert_has_a_chapter_of_its_own() -> None:
 
 
 def test_every_table_of_ours_is_among_what_to_back_up() -> None:
-    migrations = "\n".join(file.read_text() for file in (SQL / "migrations").glob("*.sql"))
-    tables = set(re.findall(r"CREATE TABLE IF NOT EXISTS stats_schema\.(chat_stats_\w+)", migrations))
+    tables = set(
+        re.findall(r"CREATE TABLE IF NOT EXISTS stats_schema\.(chat_stats_\w+)", RENDERED.read_text())
+    )
     assert len(tables) >= 8
     backups = sections(DOCS / "operations.md")["Backups"]
     for table in tables:

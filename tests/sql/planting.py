@@ -13,7 +13,7 @@ from pathlib import Path
 
 import asyncpg
 
-from service.migrations import SQL
+from service.rendering import SQL
 from worker.local_servers import PostgresServer
 
 ROOT = SQL.parent

@@ -7,7 +7,8 @@ import asyncpg
 import pytest
 
 from service.errors import DatabaseUnavailable, SchemaError
-from service.migrations import files, migrate
+from service.migrations import migrate
+from service.rendering import declared
 from service.settings import Settings
 from tests.conftest import run_migrations
 from tests.sql import sample
@@ -115,7 +116,7 @@ async def test_every_file_is_reported_in_its_order(gateway: Gateway) -> None:
     started: list[str] = []
     settings = Settings(database_url=gateway.url, _env_file=None)
     await migrate(settings, create_tables=False, started=started.append, warned=started.append)
-    assert started == [f"{file.parent.name}/{file.name}" for file in files()]
+    assert started == declared().sql()
     assert started == sorted(started, key=lambda name: (not name.startswith("migrations/"), name))
 
 

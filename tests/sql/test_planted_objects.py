@@ -16,8 +16,8 @@ from service.explorer.plot import sample as sample_points
 from service.explorer.query import FLAT_FIELDS, NESTED_FIELDS, Filters, RequestQuery
 from service.explorer.requests import Requests
 from service.methods import LADDER, Method
-from service.migrations import SQL
 from service.percentiles import with_percentiles
+from service.rendering import declared
 from service.rollup.retention import Retention
 from service.rollup.upkeep import Rollup, open_rollup
 from service.settings import Settings
@@ -282,12 +282,15 @@ async def test_a_schema_whose_name_would_end_a_literal_is_refused(
 
 async def test_no_session_ever_sees_a_function_that_is_half_done(build_gateway: BuildGateway) -> None:
     """Each file that creates a function does so in one statement, also with psql, which commits each."""
-    for file in (SQL / "functions").glob("*.sql"):
-        text = file.read_text()
-        assert text.count("CREATE OR REPLACE FUNCTION") == 1, file.name
-        before, _, installed = text.partition(f"SELECT chat_stats_install('{file.stem}', $install$")
-        assert "CREATE OR REPLACE FUNCTION" not in before, file.name
-        assert installed.count("$install$);") == 1, file.name
+    for name in declared().sql():
+        if not name.startswith("functions/"):
+            continue
+        text = declared().render(name)
+        assert text.count("CREATE OR REPLACE FUNCTION") == 1, name
+        function = name.rpartition("/")[2].removesuffix(".sql")
+        before, _, installed = text.partition(f"SELECT chat_stats_install('{function}', $install$")
+        assert "CREATE OR REPLACE FUNCTION" not in before, name
+        assert installed.count("$install$);") == 1, name
     gateway = await build_gateway(PLAIN)
     await run_migrations(gateway.url)
     async with connect(gateway.url) as connection:

@@ -1,5 +1,6 @@
 """The catalogue, ids and cache keys."""
 
+import re
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 from service import queries
 from service.aggregations import AGGREGATIONS, Query, parse_id
 from service.errors import InvalidParameter
-from service.migrations import SQL
+from service.rendering import declared
 from service.rows import ModelUsage
 from service.timerange import TimeRange
 from service.timeseries import Series
@@ -18,13 +19,17 @@ from service.timeseries import Series
 @pytest.mark.parametrize("name", AGGREGATIONS)
 def test_every_aggregation_has_its_sql_file(name: str) -> None:
     function = AGGREGATIONS[name].function
-    text = (SQL / "functions" / f"{function}.sql").read_text()
-    assert f"CREATE OR REPLACE FUNCTION stats_schema.{function}(" in text
+    assert function in declared().functions()
 
 
 def test_every_function_file_defines_what_it_is_named_for() -> None:
-    for file in (SQL / "functions").glob("*.sql"):
-        assert f"CREATE OR REPLACE FUNCTION stats_schema.{file.stem}(" in file.read_text(), file.name
+    texts = [declared().render(name) for name in declared().sql() if name.startswith("functions/")]
+    for function, text in zip(declared().functions(), sorted(texts, key=_name_of_function), strict=True):
+        assert f"CREATE OR REPLACE FUNCTION stats_schema.{function}(" in text
+
+
+def _name_of_function(text: str) -> str:
+    return re.findall(r"CREATE OR REPLACE FUNCTION stats_schema\.(\w+)\(", text)[0]
 
 
 def from_usage(name: str, models: list[ModelUsage]) -> Any:
