@@ -4,6 +4,7 @@ The templates in `sql/` and `service/queries/` repeat what is declared: tables, 
 and plain statements follow. A further measure is a further line of `MEASURES`.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -82,6 +83,10 @@ NEEDED = tuple(measure.name for measure in MEASURES)
 #: By what a rollup can be kept, and its type; None: that of the requests' own column.
 KEYS = {"model_id": None, "day": "date", "month": "date"}
 
+#: What our tables and statements call other things than measures.
+_TAKEN = {*KEYS, "id", "status", "created_at", "bucket", "times", "slot", "slots", "bin", "bins", "bin_slots"}
+_TAKEN |= {"n", "counts", "sign", "first", "last", "total", "member", "interval_start"}
+
 ROLLUPS = (
     Rollup("slots", ("model_id", "day"), holds="slots"),
     Rollup("days", ("model_id", "day"), made_of="slots"),
@@ -104,8 +109,10 @@ def check(measures: Sequence[Measure], rollups: Sequence[Rollup]) -> None:
     for name in names:
         if names.count(name) > 1:
             raise SchemaError(f"measure {name}: the name is declared twice")
-        if name in KEYS:
-            raise SchemaError(f"measure {name}: rollups are kept by a column of this name")
+        if name in _TAKEN:
+            raise SchemaError(f"measure {name}: our statements have another use for this name")
+        if not re.fullmatch(r"[a-z][a-z0-9_]{0,40}", name):
+            raise SchemaError(f"measure {name}: a name has lower-case letters, digits and _")
     for name in NEEDED:
         if name not in names:
             raise SchemaError(f"the measure {name} is missing: statistics are made from it")

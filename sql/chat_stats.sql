@@ -796,6 +796,8 @@ DECLARE
     dropped text;
     incomplete boolean;
     other_ids boolean;
+    measures text[] := ARRAY['requests', 'successful', 'input_tokens', 'output_tokens', 'timed', 'time_ms', 'cost_usd'];
+    present text[];
     other_measures boolean;
     planted text := (
         SELECT string_agg(format('%s (owner: %s)', c.oid::regclass, c.relowner::regrole), ', ')
@@ -816,12 +818,12 @@ BEGIN
         JOIN pg_attribute AS a ON a.attrelid = to_regclass('stats_schema.' || t.name) AND a.attname = 'model_id'
         WHERE format_type(a.atttypid, NULL) <> model_id_type
     );
-    other_measures := to_regclass('stats_schema.chat_stats_deltas') IS NOT NULL AND ARRAY(
+    present := ARRAY(
         SELECT a.attname::text FROM pg_attribute AS a
         WHERE a.attrelid = to_regclass('stats_schema.chat_stats_deltas') AND a.attnum > 0 AND NOT a.attisdropped
           AND a.attname NOT IN ('model_id', 'bucket', 'times')
-        ORDER BY 1
-    ) <> ARRAY(SELECT m.name FROM unnest(ARRAY['requests', 'successful', 'input_tokens', 'output_tokens', 'timed', 'time_ms', 'cost_usd']) AS m (name) ORDER BY 1);
+    );
+    other_measures := cardinality(present) > 0 AND NOT (present @> measures AND measures @> present);
     -- Where the ids have another type now, or others are the measures, all of it is to be made from the requests again.
     -- What is kept of purged requests cannot be: below, in a file of its own, it gets columns for further measures.
     IF other_ids OR other_measures THEN
@@ -841,7 +843,7 @@ BEGIN
     incomplete := EXISTS (
         SELECT FROM unnest(tables) AS t (name)
         WHERE t.name <> 'chat_stats_purged' AND to_regclass('stats_schema.' || t.name) IS NULL
-    );
+    ) OR to_regclass('stats_schema.chat_stats_uncounted') IS NULL;
 
     -- What the triggers append: a signed change of one model in one 15-minute bucket, by one statement.
     -- bucket is NULL for requests without created_at. `times` lists the times, to be counted with the sign of
@@ -947,9 +949,24 @@ BEGIN
         ready boolean NOT NULL DEFAULT false,
         folded_at timestamptz,
         audited_at timestamptz,
-        drift bigint NOT NULL DEFAULT 0
+        drift bigint NOT NULL DEFAULT 0,
+        purged_before timestamptz,
+        columns jsonb,  -- of the requests, when it was made: chat_stats_request_columns()
+        -- How many audits there were, and how far back its two sweeps have come; NULL: they begin at the latest requests.
+        audits bigint NOT NULL DEFAULT 0,
+        audited_week_from timestamptz,
+        audited_from timestamptz
     );
     INSERT INTO stats_schema.chat_stats_rollup_state DEFAULT VALUES ON CONFLICT DO NOTHING;
+
+    -- Writes that the triggers could not count, by the table that was written: chat_stats_rollup_ready() says what follows
+    -- from them. Writers append, so that none waits for another; upkeep deletes.
+    CREATE TABLE IF NOT EXISTS stats_schema.chat_stats_uncounted (
+        relation oid NOT NULL,
+        happened_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+        reason text NOT NULL
+    );
+
     IF incomplete THEN  -- a table that was dropped comes back empty
         UPDATE stats_schema.chat_stats_rollup_state SET ready = false, backfilled_to = NULL;
     END IF;
@@ -960,8 +977,8 @@ $run$);
 
 -- What is kept of requests that chat-stats rollup purge deleted: their sums, in 15-minute buckets.
 --
--- The rollup is derived data: it equals what is in the requests plus what is in here, and can be made anew from
--- both. So it goes on being audited, repaired, switched off and on, with no exception for times that were purged.
+-- The rollup is derived data: it equals what is in the requests plus what is in here, and can be made from both
+-- again. So it goes on being audited, repaired, switched off and on, with no exception for times that were purged.
 SELECT chat_stats_run($run$
 DO $migration$
 DECLARE
@@ -973,8 +990,6 @@ DECLARE
     );
     reader text;
 BEGIN
-    ALTER TABLE stats_schema.chat_stats_rollup_state ADD COLUMN IF NOT EXISTS purged_before timestamptz;
-
     -- A row for each model and UTC day; its 15-minute slots (0 to 95) as parallel arrays, those without any
     -- request left out; and the histogram of each slot.
     EXECUTE format($table$
@@ -1090,43 +1105,6 @@ BEGIN
     PERFORM stats_schema.chat_stats_close_tables();
 END
 $migration$;
-$run$);
-
--- Writes that the triggers could not count, and of which columns the rollup was made: chat_stats_rollup_ready() says
--- what follows from them.
-SELECT chat_stats_run($run$
-DO $migration$
-BEGIN
-    -- By the table that was written. Writers append, so that none waits for another; upkeep deletes.
-    IF to_regclass('stats_schema.chat_stats_uncounted') IS NULL THEN
-        CREATE TABLE stats_schema.chat_stats_uncounted (
-            relation oid NOT NULL,
-            happened_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-            reason text NOT NULL
-        );
-        -- Nothing is known of the writes while there was no such table. (Of a rollup that an earlier version made,
-        -- `columns` is NULL: see below.)
-        IF EXISTS (
-            SELECT FROM pg_attribute AS a
-            WHERE a.attrelid = 'stats_schema.chat_stats_rollup_state'::regclass
-              AND a.attname = 'columns' AND NOT a.attisdropped
-        ) THEN
-            UPDATE stats_schema.chat_stats_rollup_state SET ready = false, backfilled_to = NULL;
-        END IF;
-    END IF;
-    ALTER TABLE stats_schema.chat_stats_rollup_state ADD COLUMN IF NOT EXISTS columns jsonb;
-    PERFORM stats_schema.chat_stats_close_tables();
-END
-$migration$;
-$run$);
-
--- How many audits there were, and how far back the two sweeps of the audit have come; NULL: they begin at the latest
--- requests.
-SELECT chat_stats_run($run$
-ALTER TABLE stats_schema.chat_stats_rollup_state
-    ADD COLUMN IF NOT EXISTS audits bigint NOT NULL DEFAULT 0,
-    ADD COLUMN IF NOT EXISTS audited_week_from timestamptz,
-    ADD COLUMN IF NOT EXISTS audited_from timestamptz;
 $run$);
 
 -- The rows of get_models_with_requests, of all providers or of one (its id as text).
@@ -1260,24 +1238,6 @@ $install$);
 -- the requests have no cost_usd column.
 SELECT chat_stats_claim_function('get_chat_request_timeseries');
 
--- CREATE OR REPLACE cannot add columns, and the first version had no percentiles.
-SELECT chat_stats_run($run$
-DO $drop$
-DECLARE
-    old record;
-BEGIN
-    FOR old IN
-        SELECT p.oid::regprocedure AS signature
-        FROM pg_proc AS p
-        WHERE p.proname = 'get_chat_request_timeseries' AND p.pronamespace::regnamespace || '.' = 'stats_schema.'
-          AND 'p50_processing_time_ms' <> ALL (p.proargnames)
-    LOOP
-        EXECUTE format('DROP FUNCTION %s', old.signature);
-    END LOOP;
-END
-$drop$;
-$run$);
-
 SELECT chat_stats_install('get_chat_request_timeseries', $install$
 CREATE OR REPLACE FUNCTION stats_schema.get_chat_request_timeseries(
     p_bucket text,
@@ -1354,10 +1314,8 @@ BEGIN
         GROUP BY s.interval_start, s.group_id
     )
     SELECT
-        -- Where the clock goes back to midnight, the day begins with the first of the two.
         CASE WHEN p_bucket NOT IN ('15m', '1h')
-                  AND (i.interval_start - interval '1 hour') AT TIME ZONE p_timezone
-                      = i.interval_start AT TIME ZONE p_timezone
+                  AND (i.interval_start - interval '1 hour') AT TIME ZONE p_timezone = i.interval_start AT TIME ZONE p_timezone
              THEN i.interval_start - interval '1 hour' ELSE i.interval_start END,
         g.group_id, g.group_name,
         COALESCE(p.requests, 0), COALESCE(p.requests - p.successful, 0),
@@ -1925,8 +1883,6 @@ $install$);
 -- percentiles are made from them.
 SELECT chat_stats_claim_function('chat_stats_histograms');
 
-DROP FUNCTION IF EXISTS chat_stats_histograms(text, text, timestamptz, timestamptz, text, text, boolean);
-
 SELECT chat_stats_install('chat_stats_histograms', $install$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_histograms(
     p_interval text, p_timezone text, p_group_by text,
@@ -2059,8 +2015,7 @@ BEGIN
             FROM stats_schema.chat_stats_deltas AS t
         ) AS p
         WHERE all_models OR p.model_id IN (
-            SELECT m.id
-            FROM gateway_schema.models AS m
+            SELECT m.id FROM gateway_schema.models AS m
             WHERE (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
               AND (p_model_id IS NULL OR m.id::text = p_model_id)
         )
@@ -2071,8 +2026,7 @@ BEGIN
 
     RETURN QUERY
     WITH wanted AS (
-        SELECT m.id AS model_id
-        FROM gateway_schema.models AS m
+        SELECT m.id AS model_id FROM gateway_schema.models AS m
         WHERE (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
           AND (p_model_id IS NULL OR m.id::text = p_model_id)
     ), pieces AS MATERIALIZED (
@@ -2192,8 +2146,6 @@ ALTER FUNCTION chat_stats_rolled_up(timestamptz, timestamptz, text, text) SET en
 -- The histograms of chat_stats_scan_histograms() without intervals, from the rollup: the pieces that chat_stats_cover()
 -- finds, with the deltas that are not folded yet, and from the requests themselves only the ragged edges of the range.
 SELECT chat_stats_claim_function('chat_stats_rolled_up_histograms');
-
-DROP FUNCTION IF EXISTS chat_stats_rolled_up_histograms(text, text, timestamptz, timestamptz, text, text, boolean);
 
 SELECT chat_stats_install('chat_stats_rolled_up_histograms', $install$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_rolled_up_histograms(
@@ -2366,8 +2318,7 @@ DECLARE
 BEGIN
     RETURN QUERY
     WITH wanted AS (
-        SELECT m.id AS model_id
-        FROM gateway_schema.models AS m
+        SELECT m.id AS model_id FROM gateway_schema.models AS m
         WHERE (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
           AND (p_model_id IS NULL OR m.id::text = p_model_id)
     ), days AS MATERIALIZED (
@@ -2690,8 +2641,6 @@ $install$);
 -- with p_interval for each interval of a time series, else interval_start is NULL. The bins ascend, and total is the
 -- sum of their counts.
 SELECT chat_stats_claim_function('chat_stats_scan_histograms');
-
-DROP FUNCTION IF EXISTS chat_stats_scan_histograms(text, text, timestamptz, timestamptz, text, text, boolean);
 
 SELECT chat_stats_install('chat_stats_scan_histograms', $install$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_scan_histograms(
@@ -3250,21 +3199,21 @@ BEGIN
             (slots, slot_requests, slot_successful, slot_input_tokens, slot_output_tokens, slot_timed, slot_time_ms, slot_cost_usd) = (
                 SELECT
                     COALESCE(array_agg(m.slot), '{}'),
-                    COALESCE(array_agg(m.requests::bigint), '{}'),
-                    COALESCE(array_agg(m.successful::bigint), '{}'),
+                    COALESCE(array_agg(m.requests), '{}'),
+                    COALESCE(array_agg(m.successful), '{}'),
                     COALESCE(array_agg(m.input_tokens), '{}'),
                     COALESCE(array_agg(m.output_tokens), '{}'),
-                    COALESCE(array_agg(m.timed::bigint), '{}'),
+                    COALESCE(array_agg(m.timed), '{}'),
                     COALESCE(array_agg(m.time_ms), '{}'),
                     COALESCE(array_agg(m.cost_usd), '{}')
                 FROM (
                     SELECT
                         u.slot,
-                        sum(u.requests) AS requests,
-                        sum(u.successful) AS successful,
+                        sum(u.requests)::bigint AS requests,
+                        sum(u.successful)::bigint AS successful,
                         sum(u.input_tokens) AS input_tokens,
                         sum(u.output_tokens) AS output_tokens,
-                        sum(u.timed) AS timed,
+                        sum(u.timed)::bigint AS timed,
                         sum(u.time_ms) AS time_ms,
                         sum(u.cost_usd) AS cost_usd
                     FROM (
@@ -3278,6 +3227,7 @@ BEGIN
                     ) AS u (slot, requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd)
                     GROUP BY u.slot
                     HAVING (sum(u.requests), sum(u.successful), sum(u.input_tokens), sum(u.output_tokens), sum(u.timed), sum(u.time_ms), sum(u.cost_usd)) <> (0, 0, 0, 0, 0, 0, 0)
+                    ORDER BY u.slot
                 ) AS m
             ),
             (bin_slots, bins, counts) = (
@@ -3294,6 +3244,7 @@ BEGIN
                     ) AS u (slot, bin, n)
                     GROUP BY u.slot, u.bin
                     HAVING sum(u.n) <> 0
+                    ORDER BY u.slot
                 ) AS m
             )
     )
@@ -4169,8 +4120,6 @@ $install$);
 --
 -- With p_beside, repairs of other days may run at the same time, on other connections: each changes slots and days
 -- of its own only, and what they share, months and lifetimes, it adds to in the same order.
-DROP FUNCTION IF EXISTS chat_stats_rollup_repair(timestamptz, timestamptz);
-
 SELECT chat_stats_install('chat_stats_rollup_repair', $install$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_rollup_repair(
     p_start timestamptz, p_end timestamptz, p_beside boolean DEFAULT false
@@ -4536,7 +4485,7 @@ LANGUAGE sql
 IMMUTABLE
 PARALLEL SAFE
 RETURN CASE WHEN p_time_ms <= 0.001 THEN -32768
-            ELSE ceil(ln(p_time_ms::double precision) / ln(1.04::double precision)) END::smallint;
+     ELSE ceil(ln(p_time_ms::double precision) / ln(1.04::double precision)) END::smallint;
 $install$);
 
 -- The time that stands for all of a bin of chat_stats_bin(): 2 * 1.04^i / 2.04, from which none of them is
@@ -4547,9 +4496,8 @@ RETURNS numeric
 LANGUAGE sql
 IMMUTABLE
 PARALLEL SAFE
-RETURN CASE
-    WHEN p_bin = -32768 THEN 0
-    ELSE round((2 * power(1.04::double precision, p_bin) / 2.04)::numeric, CASE WHEN p_bin > 0 THEN 2 ELSE 5 END)
+RETURN CASE WHEN p_bin = -32768 THEN 0
+     ELSE round((2 * power(1.04::double precision, p_bin) / 2.04)::numeric, CASE WHEN p_bin > 0 THEN 2 ELSE 5 END)
 END;
 $install$);
 

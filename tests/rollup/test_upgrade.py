@@ -1,9 +1,9 @@
-"""A rollup over tables that have changed since, and functions that an earlier version made."""
+"""A rollup over tables that have changed since."""
 
 import asyncpg
 
 from service.rollup.upkeep import Rollup
-from tests.conftest import Connection, run_migrations
+from tests.conftest import run_migrations
 from tests.rollup.conftest import ignored
 from tests.rollup.exactness import COMPARISON, assert_exact
 
@@ -53,22 +53,3 @@ async def test_model_ids_may_become_bigint_while_the_rollup_is_on_and_no_writer_
     finally:
         await connection.close()
         await writer.close()
-
-
-OTHER_PARAMETERS = "text, text, timestamptz, timestamptz, text, text, boolean DEFAULT false"
-
-
-async def test_functions_that_took_other_parameters_give_way_to_those_of_today(
-    rolled_up: Connection, database_url: str
-) -> None:
-    for name in ("chat_stats_histograms", "chat_stats_rolled_up_histograms", "chat_stats_scan_histograms"):
-        await rolled_up.execute(
-            f"ALTER FUNCTION {name} RENAME TO {name}_of_today;"
-            f"CREATE FUNCTION {name}({OTHER_PARAMETERS}) "
-            "RETURNS TABLE (interval_start timestamptz, model_id bigint, bin smallint, n bigint) "
-            "LANGUAGE sql AS 'SELECT NULL::timestamptz, 1::bigint, 2::smallint, 3::bigint';"
-            f"SELECT chat_stats_adopt_function('{name}')"
-        )
-        await rolled_up.execute(f"DROP FUNCTION {name}_of_today")
-    await run_migrations(database_url)
-    await assert_exact(rolled_up)

@@ -142,7 +142,8 @@ async def test_a_schema_with_other_tables_alone_is_taken_for_the_wrong_one(
         await connection.execute("CREATE TABLE invoices (id int)")
         before = await foreign_objects(connection)
         with pytest.raises(
-            SchemaError, match=r"0001_tables.*providers, models, chat_completion_requests.*--create-tables"
+            SchemaError,
+            match=r"0001_gateway_tables.*providers, models, chat_completion_requests.*--create-tables",
         ):
             await run_migrations(gateway.url)
         assert await foreign_objects(connection) == before

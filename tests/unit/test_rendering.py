@@ -81,7 +81,12 @@ def test_a_plain_statement_that_cannot_be_rendered_is_found_before_any_runs(tmp_
         (
             [Measure("day", "total_day", "requests")],
             ROLLUPS,
-            "measure day: rollups are kept by a column of this",
+            "measure day: our statements have another use",
+        ),
+        (
+            [Measure("cached tokens", "total_cached", "requests")],
+            ROLLUPS,
+            "measure cached tokens: a name has lower-case letters, digits and _",
         ),
         ([Measure("cached", "total_cached", "sum")], ROLLUPS, "measure cached: a sum is made from a column"),
         (MEASURES[1:], ROLLUPS, "the measure requests is missing"),
@@ -102,4 +107,4 @@ def test_a_measure_is_in_everything_that_repeats_by_measure() -> None:
 
     assert places(Renderer([*MEASURES, CACHED_TOKENS]), "cached_tokens") >= {
         name for name in places(declared(), "output_tokens") if "/answers/" not in name
-    } - {"migrations/0001_tables.sql", "plot_slots.sql", "requests_timed.sql", "requests_untimed.sql"}
+    } - {"migrations/0001_gateway_tables.sql", "plot_slots.sql", "requests_timed.sql", "requests_untimed.sql"}

@@ -1,27 +1,10 @@
+{% import 'macros/values.sql.j2' as values %}
 -- A time series over [p_start, p_end): a row for each interval (15m, 1h, 1d, 1w or 1mo of the calendar of
 -- p_timezone), or with p_group_by provider or model for each interval of each that has requests in the range.
 -- Intervals without requests are rows of zeros. Without p_start it begins with the first request, without
 -- p_end it ends now. group_id and group_name are NULL when nothing is grouped; total_cost_usd is NULL where
 -- the requests have no cost_usd column.
 SELECT chat_stats_claim_function('get_chat_request_timeseries');
-
--- CREATE OR REPLACE cannot add columns, and the first version had no percentiles.
-SELECT chat_stats_run($run$
-DO $drop$
-DECLARE
-    old record;
-BEGIN
-    FOR old IN
-        SELECT p.oid::regprocedure AS signature
-        FROM pg_proc AS p
-        WHERE p.proname = 'get_chat_request_timeseries' AND p.pronamespace::regnamespace || '.' = 'stats_schema.'
-          AND 'p50_processing_time_ms' <> ALL (p.proargnames)
-    LOOP
-        EXECUTE format('DROP FUNCTION %s', old.signature);
-    END LOOP;
-END
-$drop$;
-$run$);
 
 SELECT chat_stats_install('get_chat_request_timeseries', $install$
 CREATE OR REPLACE FUNCTION stats_schema.get_chat_request_timeseries(
@@ -99,11 +82,7 @@ BEGIN
         GROUP BY s.interval_start, s.group_id
     )
     SELECT
-        -- Where the clock goes back to midnight, the day begins with the first of the two.
-        CASE WHEN p_bucket NOT IN ('15m', '1h')
-                  AND (i.interval_start - interval '1 hour') AT TIME ZONE p_timezone
-                      = i.interval_start AT TIME ZONE p_timezone
-             THEN i.interval_start - interval '1 hour' ELSE i.interval_start END,
+        {{ values.first_start('p_bucket', 'i.interval_start', 'p_timezone') | indent(8) }},
         g.group_id, g.group_name,
         COALESCE(p.requests, 0), COALESCE(p.requests - p.successful, 0),
         stats_schema.chat_stats_saturate(p.input_tokens), stats_schema.chat_stats_saturate(p.output_tokens),

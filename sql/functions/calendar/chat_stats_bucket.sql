@@ -1,3 +1,4 @@
+{% import 'macros/values.sql.j2' as values %}
 -- The start of the 15-minute UTC bucket of a moment; an infinite one is a bucket of its own.
 --
 -- Here and in the functions beside it, all is immutable in its own right: only then does Postgres put the
@@ -8,5 +9,5 @@ RETURNS timestamptz
 LANGUAGE sql
 IMMUTABLE
 PARALLEL SAFE
-RETURN date_bin('15 minutes', p_moment, '2000-01-01T00:00:00Z'::timestamptz);
+RETURN {{ values.bucket('p_moment') }};
 $install$);

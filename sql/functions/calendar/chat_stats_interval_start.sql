@@ -1,3 +1,4 @@
+{% import 'macros/values.sql.j2' as values %}
 -- The start of the interval of a time series in which a moment lies: 15m, 1h, 1d, 1w (from Monday) or 1mo, of
 -- the calendar of a time zone. Each 15-minute UTC bucket lies in one interval: all zones' offsets are multiples
 -- of 15 minutes, and an hour that a change of the clock repeats is two intervals. (Before 1972 some offsets were
@@ -10,11 +11,7 @@ RETURNS timestamptz
 LANGUAGE sql
 STABLE
 PARALLEL SAFE
-RETURN CASE p_interval
-    WHEN '15m' THEN stats_schema.chat_stats_bucket(p_moment)
-    WHEN '1h' THEN date_trunc('hour', p_moment, p_timezone)
-    WHEN '1d' THEN date_trunc('day', p_moment, p_timezone)
-    WHEN '1w' THEN date_trunc('week', p_moment, p_timezone)
-    WHEN '1mo' THEN date_trunc('month', p_moment, p_timezone)
-END;
+RETURN {{ values.interval_start(
+    'p_interval', 'stats_schema.chat_stats_bucket(p_moment)', 'p_moment', 'p_timezone'
+) }};
 $install$);

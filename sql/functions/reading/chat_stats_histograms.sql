@@ -2,8 +2,6 @@
 -- percentiles are made from them.
 SELECT chat_stats_claim_function('chat_stats_histograms');
 
-DROP FUNCTION IF EXISTS chat_stats_histograms(text, text, timestamptz, timestamptz, text, text, boolean);
-
 SELECT chat_stats_install('chat_stats_histograms', $install$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_histograms(
     p_interval text, p_timezone text, p_group_by text,

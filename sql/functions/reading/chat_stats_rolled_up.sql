@@ -25,16 +25,13 @@ BEGIN
             {{ each('sum(p.{name}){cast}', 12) }}
         FROM (
             SELECT t.model_id, {{ each('t.{name}') }}
-            FROM stats_schema.chat_stats_rollup_lifetime AS t
+            FROM stats_schema.{{ rollup('lifetime').table }} AS t
             UNION ALL
             SELECT t.model_id, {{ each('t.{name}') }}
             FROM stats_schema.chat_stats_deltas AS t
         ) AS p
         WHERE all_models OR p.model_id IN (
-            SELECT m.id
-            FROM gateway_schema.models AS m
-            WHERE (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
-              AND (p_model_id IS NULL OR m.id::text = p_model_id)
+            {{ requests.wanted_models('id') | indent(12) }}
         )
         GROUP BY p.model_id
         HAVING sum(p.requests) <> 0;
@@ -43,17 +40,14 @@ BEGIN
 
     RETURN QUERY
     WITH wanted AS (
-        SELECT m.id AS model_id
-        FROM gateway_schema.models AS m
-        WHERE (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
-          AND (p_model_id IS NULL OR m.id::text = p_model_id)
+        {{ requests.wanted_models('id AS model_id') | indent(8) }}
     ), pieces AS MATERIALIZED (
         SELECT * FROM stats_schema.chat_stats_cover(p_start, p_end)
     ), parts AS (
         SELECT
             c.sign, t.model_id, {{ each('t.{name}') }}
         FROM pieces AS c
-        JOIN stats_schema.chat_stats_rollup_months AS t
+        JOIN stats_schema.{{ rollup('months').table }} AS t
             ON t.month >= c.first_day AND (t.month < c.end_day OR c.end_day IS NULL)
         WHERE c.tier = 'months'
           AND (all_models OR t.model_id IN (SELECT w.model_id FROM wanted AS w))
@@ -61,7 +55,7 @@ BEGIN
         SELECT
             c.sign, t.model_id, {{ each('t.{name}') }}
         FROM pieces AS c
-        JOIN stats_schema.chat_stats_rollup_days AS t ON t.day >= c.first_day AND t.day < c.end_day
+        JOIN stats_schema.{{ rollup('days').table }} AS t ON t.day >= c.first_day AND t.day < c.end_day
         WHERE c.tier = 'days'
           AND (all_models OR t.model_id IN (SELECT w.model_id FROM wanted AS w))
         UNION ALL
@@ -75,7 +69,7 @@ BEGIN
                 width_bucket((c.first_slot - 1)::smallint, t.slots) + 1 AS first,
                 width_bucket((c.end_slot - 1)::smallint, t.slots) AS last
             FROM pieces AS c
-            JOIN stats_schema.chat_stats_rollup_slots AS t ON t.day = c.first_day
+            JOIN stats_schema.{{ rollup('slots').table }} AS t ON t.day = c.first_day
             WHERE c.tier = 'slots'
               AND (all_models OR t.model_id IN (SELECT w.model_id FROM wanted AS w))
             OFFSET 0

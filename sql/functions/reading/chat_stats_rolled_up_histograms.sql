@@ -3,8 +3,6 @@
 -- finds, with the deltas that are not folded yet, and from the requests themselves only the ragged edges of the range.
 SELECT chat_stats_claim_function('chat_stats_rolled_up_histograms');
 
-DROP FUNCTION IF EXISTS chat_stats_rolled_up_histograms(text, text, timestamptz, timestamptz, text, text, boolean);
-
 SELECT chat_stats_install('chat_stats_rolled_up_histograms', $install$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_rolled_up_histograms(
     p_group_by text, p_start timestamptz, p_end timestamptz, p_provider_id text, p_model_id text
@@ -22,7 +20,7 @@ BEGIN
             RETURN QUERY
             SELECT g.member, t.bins, t.counts, t.timed
             FROM stats_schema.chat_stats_groups(p_group_by, p_provider_id, p_model_id) AS g
-            JOIN stats_schema.chat_stats_rollup_lifetime AS t ON t.model_id = g.id
+            JOIN stats_schema.{{ rollup('lifetime').table }} AS t ON t.model_id = g.id
             WHERE t.timed > 0
               AND t.model_id NOT IN (SELECT d.model_id FROM stats_schema.chat_stats_deltas AS d WHERE d.timed <> 0);
             IF NOT EXISTS (SELECT FROM stats_schema.chat_stats_deltas AS d WHERE d.timed <> 0) THEN
@@ -34,7 +32,7 @@ BEGIN
             SELECT * FROM stats_schema.chat_stats_groups(p_group_by, p_provider_id, p_model_id)
         ), cells AS (
             SELECT g.member, unnest(t.bins) AS bin, unnest(t.counts) AS n
-            FROM stats_schema.chat_stats_rollup_lifetime AS t
+            FROM stats_schema.{{ rollup('lifetime').table }} AS t
             JOIN groups AS g ON g.id = t.model_id
             WHERE p_group_by <> 'model'
                OR t.model_id IN (SELECT d.model_id FROM stats_schema.chat_stats_deltas AS d WHERE d.timed <> 0)
@@ -70,7 +68,7 @@ BEGIN
         FROM (
             SELECT c.sign, g.member, unnest(t.bins) AS bin, unnest(t.counts) AS n
             FROM pieces AS c
-            JOIN stats_schema.chat_stats_rollup_months AS t
+            JOIN stats_schema.{{ rollup('months').table }} AS t
                 ON t.month >= c.first_day AND (t.month < c.end_day OR c.end_day IS NULL)
             JOIN groups AS g ON g.id = t.model_id
             WHERE c.tier = 'months' AND (all_models OR t.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
@@ -80,7 +78,7 @@ BEGIN
         FROM (
             SELECT c.sign, g.member, unnest(t.bins) AS bin, unnest(t.counts) AS n
             FROM pieces AS c
-            JOIN stats_schema.chat_stats_rollup_slots AS t ON t.day >= c.first_day AND t.day < c.end_day
+            JOIN stats_schema.{{ rollup('slots').table }} AS t ON t.day >= c.first_day AND t.day < c.end_day
             JOIN groups AS g ON g.id = t.model_id
             WHERE c.tier = 'days' AND (all_models OR t.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
         ) AS h
@@ -95,7 +93,7 @@ BEGIN
                     width_bucket((c.first_slot - 1)::smallint, t.bin_slots) + 1 AS first,
                     width_bucket((c.end_slot - 1)::smallint, t.bin_slots) AS last
                 FROM pieces AS c
-                JOIN stats_schema.chat_stats_rollup_slots AS t ON t.day = c.first_day
+                JOIN stats_schema.{{ rollup('slots').table }} AS t ON t.day = c.first_day
                 JOIN groups AS g ON g.id = t.model_id
                 WHERE c.tier = 'slots' AND cardinality(t.bin_slots) > 0
                   AND (all_models OR t.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
@@ -115,7 +113,7 @@ BEGIN
         JOIN gateway_schema.chat_completion_requests AS r ON r.created_at >= c.starts AND r.created_at < c.ends
         JOIN groups AS g ON g.id = r.model_id
         WHERE c.tier = 'requests' AND (all_models OR r.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
-          AND {{ requests.in_bounds('r.processing_time_ms') }}
+          AND {{ requests.in_bounds('r.' ~ measure('time_ms').column.name) }}
         UNION ALL
         -- A bucket that was purged counts as a whole where it begins.
         SELECT g.member, t.bin, t.n

@@ -27,10 +27,7 @@ DECLARE
 BEGIN
     RETURN QUERY
     WITH wanted AS (
-        SELECT m.id AS model_id
-        FROM gateway_schema.models AS m
-        WHERE (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
-          AND (p_model_id IS NULL OR m.id::text = p_model_id)
+        {{ requests.wanted_models('id AS model_id') | indent(8) }}
     ), days AS MATERIALIZED (
         SELECT * FROM stats_schema.chat_stats_series_days(p_interval, p_timezone, first_bucket, end_bucket)
     ), parts AS (
@@ -39,7 +36,7 @@ BEGIN
             c.interval_start, t.model_id,
             {{ each('t.{name}') }}
         FROM days AS c
-        JOIN stats_schema.chat_stats_rollup_days AS t ON t.day = c.day
+        JOIN stats_schema.{{ rollup('days').table }} AS t ON t.day = c.day
         WHERE c.interval_start IS NOT NULL AND NOT c.is_month
           AND (all_models OR t.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
         UNION ALL
@@ -47,7 +44,7 @@ BEGIN
             c.interval_start, t.model_id,
             {{ each('t.{name}') }}
         FROM days AS c
-        JOIN stats_schema.chat_stats_rollup_months AS t ON t.month = c.day
+        JOIN stats_schema.{{ rollup('months').table }} AS t ON t.month = c.day
         WHERE c.is_month AND (all_models OR t.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
         UNION ALL
         SELECT
@@ -59,7 +56,7 @@ BEGIN
                 c.slot_intervals, t.model_id, unnest(t.slots) AS slot,
                 {{ each('unnest(t.slot_{name}) AS {name}', 16) }}
             FROM days AS c
-            JOIN stats_schema.chat_stats_rollup_slots AS t ON t.day = c.day
+            JOIN stats_schema.{{ rollup('slots').table }} AS t ON t.day = c.day
             WHERE c.interval_start IS NULL
               AND (all_models OR t.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
         ) AS s

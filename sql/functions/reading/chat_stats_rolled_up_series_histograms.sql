@@ -36,14 +36,14 @@ BEGIN
         -- array they find the index.)
         SELECT c.interval_start, g.member, unnest(t.bins) AS bin, unnest(t.counts) AS n
         FROM days AS c
-        JOIN stats_schema.chat_stats_rollup_slots AS t ON t.day = c.day
+        JOIN stats_schema.{{ rollup('slots').table }} AS t ON t.day = c.day
         JOIN groups AS g ON g.id = t.model_id
         WHERE c.interval_start IS NOT NULL AND NOT c.is_month
           AND (all_models OR t.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
         UNION ALL
         SELECT c.interval_start, g.member, unnest(t.bins), unnest(t.counts)
         FROM days AS c
-        JOIN stats_schema.chat_stats_rollup_months AS t ON t.month = c.day
+        JOIN stats_schema.{{ rollup('months').table }} AS t ON t.month = c.day
         JOIN groups AS g ON g.id = t.model_id
         WHERE c.is_month AND (all_models OR t.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
         UNION ALL
@@ -52,7 +52,7 @@ BEGIN
             SELECT
                 c.slot_intervals, g.member, unnest(t.bin_slots) AS slot, unnest(t.bins) AS bin, unnest(t.counts) AS n
             FROM days AS c
-            JOIN stats_schema.chat_stats_rollup_slots AS t ON t.day = c.day
+            JOIN stats_schema.{{ rollup('slots').table }} AS t ON t.day = c.day
             JOIN groups AS g ON g.id = t.model_id
             WHERE c.interval_start IS NULL AND (all_models OR t.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
         ) AS h
@@ -76,7 +76,7 @@ BEGIN
         JOIN gateway_schema.chat_completion_requests AS r ON r.created_at >= e.starts AND r.created_at < e.ends
         JOIN groups AS g ON g.id = r.model_id
         WHERE (all_models OR r.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
-          AND {{ requests.in_bounds('r.processing_time_ms') }}
+          AND {{ requests.in_bounds('r.' ~ measure('time_ms').column.name) }}
         UNION ALL
         -- A bucket that was purged counts as a whole where it begins.
         SELECT stats_schema.chat_stats_interval_start(p_interval, t.bucket, p_timezone), g.member, t.bin, t.n

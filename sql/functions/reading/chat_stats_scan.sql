@@ -38,7 +38,7 @@ BEGIN
                   AND (p_end IS NULL OR created_at < p_end)
                   AND (p_provider_id IS NULL AND p_model_id IS NULL
                        OR model_id = ANY (ARRAY(
-                           {{ requests.wanted_models() | indent(27) }}
+                           {{ requests.wanted_models('id') | indent(27) }}
                        )))
             ) AS r
             WHERE r.model_id IS NOT NULL
@@ -51,7 +51,7 @@ BEGIN
         FROM stats_schema.chat_stats_purged_slots(p_start, p_end) AS s
         WHERE p_provider_id IS NULL AND p_model_id IS NULL
            OR s.model_id IN (
-               {{ requests.wanted_models() | indent(15) }}
+               {{ requests.wanted_models('id') | indent(15) }}
            )
     ) AS t
     GROUP BY t.model_id

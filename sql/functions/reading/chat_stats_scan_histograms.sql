@@ -5,8 +5,6 @@
 -- sum of their counts.
 SELECT chat_stats_claim_function('chat_stats_scan_histograms');
 
-DROP FUNCTION IF EXISTS chat_stats_scan_histograms(text, text, timestamptz, timestamptz, text, text, boolean);
-
 SELECT chat_stats_install('chat_stats_scan_histograms', $install$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_scan_histograms(
     p_interval text, p_timezone text, p_group_by text,
@@ -33,7 +31,7 @@ BEGIN
           AND (p_end IS NULL OR r.created_at < p_end)
           AND (p_provider_id IS NULL AND p_model_id IS NULL OR r.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
           AND r.model_id IS NOT NULL
-          AND {{ requests.in_bounds('r.processing_time_ms') }}
+          AND {{ requests.in_bounds('r.' ~ measure('time_ms').column.name) }}
         GROUP BY 1, 2, 3
         UNION ALL
         SELECT stats_schema.chat_stats_interval_start(p_interval, t.bucket, p_timezone), t.model_id, t.bin, t.n

@@ -48,43 +48,7 @@ BEGIN
         FROM days AS s
         LEFT JOIN day_bins AS b USING (model_id, day)
         ON CONFLICT (model_id, day) DO UPDATE SET
-            (slots, {{ each('slot_{name}') }}) = (
-                SELECT
-                    COALESCE(array_agg(m.slot), '{}'),
-                    {{ each("COALESCE(array_agg(m.{name}{cast}), '{}')", 20) }}
-                FROM (
-                    SELECT
-                        u.slot,
-                        {{ each('sum(u.{name}) AS {name}', 24) }}
-                    FROM (
-                        SELECT * FROM unnest(
-                            t.slots, {{ each('t.slot_{name}') }}
-                        )
-                        UNION ALL
-                        SELECT * FROM unnest(
-                            excluded.slots, {{ each('excluded.slot_{name}') }}
-                        )
-                    ) AS u (slot, {{ each('{name}') }})
-                    GROUP BY u.slot
-                    HAVING {{ kept.changed('u') }}
-                ) AS m
-            ),
-            (bin_slots, bins, counts) = (
-                SELECT
-                    COALESCE(array_agg(m.slot), '{}'),
-                    COALESCE(array_agg(m.bin), '{}'),
-                    COALESCE(array_agg(m.n), '{}')
-                FROM (
-                    SELECT u.slot, u.bin, sum(u.n)::bigint AS n
-                    FROM (
-                        SELECT * FROM unnest(t.bin_slots, t.bins, t.counts)
-                        UNION ALL
-                        SELECT * FROM unnest(excluded.bin_slots, excluded.bins, excluded.counts)
-                    ) AS u (slot, bin, n)
-                    GROUP BY u.slot, u.bin
-                    HAVING sum(u.n) <> 0
-                ) AS m
-            )
+            {{ kept.slots_added() | indent(12) }}
     )
     SELECT count(*) FROM $statement$ || quote_ident(p_counted)
     INTO counted;

@@ -17,7 +17,7 @@ BEGIN
     SELECT
         t.model_id, t.day,
         {{ each('s.{name}{cast}', 8) }}
-    FROM stats_schema.chat_stats_rollup_slots AS t
+    FROM stats_schema.{{ rollup('slots').table }} AS t
     CROSS JOIN LATERAL (
         SELECT
             {{ each('COALESCE(sum(u.{name}), 0) AS {name}', 12) }}

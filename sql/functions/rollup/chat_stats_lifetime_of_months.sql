@@ -19,13 +19,13 @@ BEGIN
         SELECT
             t.model_id,
             {{ each('sum(t.{name}){cast} AS {name}', 12) }}
-        FROM stats_schema.chat_stats_rollup_months AS t
+        FROM stats_schema.{{ rollup('months').table }} AS t
         GROUP BY 1
     ), histograms AS (
         SELECT b.model_id, array_agg(b.bin ORDER BY b.bin) AS bins, array_agg(b.n ORDER BY b.bin) AS counts
         FROM (
             SELECT t.model_id, u.bin, sum(u.n)::bigint AS n
-            FROM stats_schema.chat_stats_rollup_months AS t CROSS JOIN LATERAL unnest(t.bins, t.counts) AS u (bin, n)
+            FROM stats_schema.{{ rollup('months').table }} AS t CROSS JOIN LATERAL unnest(t.bins, t.counts) AS u (bin, n)
             GROUP BY 1, 2
             HAVING sum(u.n) <> 0
         ) AS b

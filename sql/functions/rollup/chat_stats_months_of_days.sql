@@ -20,13 +20,13 @@ BEGIN
         SELECT
             t.model_id, stats_schema.chat_stats_month(t.day) AS month,
             {{ each('sum(t.{name}){cast} AS {name}', 12) }}
-        FROM stats_schema.chat_stats_rollup_days AS t
+        FROM stats_schema.{{ rollup('days').table }} AS t
         GROUP BY 1, 2
     ), histograms AS (
         SELECT b.model_id, b.month, array_agg(b.bin ORDER BY b.bin) AS bins, array_agg(b.n ORDER BY b.bin) AS counts
         FROM (
             SELECT t.model_id, stats_schema.chat_stats_month(t.day) AS month, u.bin, sum(u.n)::bigint AS n
-            FROM stats_schema.chat_stats_rollup_slots AS t CROSS JOIN LATERAL unnest(t.bins, t.counts) AS u (bin, n)
+            FROM stats_schema.{{ rollup('slots').table }} AS t CROSS JOIN LATERAL unnest(t.bins, t.counts) AS u (bin, n)
             GROUP BY 1, 2, 3
             HAVING sum(u.n) <> 0
         ) AS b

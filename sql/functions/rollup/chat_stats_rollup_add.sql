@@ -68,7 +68,7 @@ BEGIN
         ) AS b
         GROUP BY model_id
     ), slots AS (
-        INSERT INTO stats_schema.chat_stats_rollup_slots AS t (
+        INSERT INTO stats_schema.{{ rollup('slots').table }} AS t (
             model_id, day,
             slots, {{ each('slot_{name}') }},
             bin_slots, bins, counts
@@ -79,47 +79,9 @@ BEGIN
             bin_slots, bins, counts
         FROM day_changes
         ON CONFLICT (model_id, day) DO UPDATE SET
-            (slots, {{ each('slot_{name}') }}) = (
-                SELECT
-                    COALESCE(array_agg(m.slot), '{}'),
-                    {{ each("COALESCE(array_agg(m.{name}), '{}')", 20) }}
-                FROM (
-                    SELECT
-                        u.slot,
-                        {{ each('sum(u.{name}){cast} AS {name}', 24) }}
-                    FROM (
-                        SELECT * FROM unnest(
-                            t.slots, {{ each('t.slot_{name}') }}
-                        )
-                        UNION ALL
-                        SELECT * FROM unnest(
-                            excluded.slots, {{ each('excluded.slot_{name}') }}
-                        )
-                    ) AS u (slot, {{ each('{name}') }})
-                    GROUP BY u.slot
-                    HAVING {{ kept.changed('u') }}
-                    ORDER BY u.slot
-                ) AS m
-            ),
-            (bin_slots, bins, counts) = (
-                SELECT
-                    COALESCE(array_agg(m.slot), '{}'),
-                    COALESCE(array_agg(m.bin), '{}'),
-                    COALESCE(array_agg(m.n), '{}')
-                FROM (
-                    SELECT u.slot, u.bin, sum(u.n)::bigint AS n
-                    FROM (
-                        SELECT * FROM unnest(t.bin_slots, t.bins, t.counts)
-                        UNION ALL
-                        SELECT * FROM unnest(excluded.bin_slots, excluded.bins, excluded.counts)
-                    ) AS u (slot, bin, n)
-                    GROUP BY u.slot, u.bin
-                    HAVING sum(u.n) <> 0
-                    ORDER BY u.slot
-                ) AS m
-            )
+            {{ kept.slots_added() | indent(12) }}
     ), days AS (
-        INSERT INTO stats_schema.chat_stats_rollup_days AS t (
+        INSERT INTO stats_schema.{{ rollup('days').table }} AS t (
             model_id, day, {{ each('{name}') }}
         )
         SELECT model_id, day, {{ each('{name}') }}

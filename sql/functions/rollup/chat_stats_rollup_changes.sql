@@ -66,7 +66,7 @@ BEGIN
             FROM (
                 SELECT
                     t.model_id, t.day, s.slot, {{ each('s.{name}') }}
-                FROM stats_schema.chat_stats_rollup_slots AS t
+                FROM stats_schema.{{ rollup('slots').table }} AS t
                 CROSS JOIN LATERAL {{ kept.slots_of('t') }}
                 WHERE t.day BETWEEN %3$L AND %4$L AND %2$s
                 UNION ALL
@@ -107,7 +107,7 @@ BEGIN
                     SELECT b.model_id, b.day, b.slot, b.bin, sum(b.n)::bigint AS n
                     FROM (
                         SELECT t.model_id, t.day, s.slot, s.bin, s.n
-                        FROM stats_schema.chat_stats_rollup_slots AS t
+                        FROM stats_schema.{{ rollup('slots').table }} AS t
                         CROSS JOIN LATERAL unnest(t.bin_slots, t.bins, t.counts) AS s (slot, bin, n)
                         WHERE t.day BETWEEN %3$L AND %4$L AND %2$s
                         UNION ALL

@@ -9,8 +9,6 @@
 --
 -- With p_beside, repairs of other days may run at the same time, on other connections: each changes slots and days
 -- of its own only, and what they share, months and lifetimes, it adds to in the same order.
-DROP FUNCTION IF EXISTS chat_stats_rollup_repair(timestamptz, timestamptz);
-
 SELECT chat_stats_install('chat_stats_rollup_repair', $install$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_rollup_repair(
     p_start timestamptz, p_end timestamptz, p_beside boolean DEFAULT false

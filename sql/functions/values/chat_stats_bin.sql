@@ -1,3 +1,4 @@
+{% import 'macros/values.sql.j2' as values %}
 -- The bin of a time in a logarithmic histogram: bin i holds (1.04^(i-1), 1.04^i] ms, so that its middle is
 -- within 2 % of each time in it. Up to a microsecond, and below 0, is bin -32768, whose middle is 0.
 SELECT chat_stats_install('chat_stats_bin', $install$
@@ -6,6 +7,5 @@ RETURNS smallint
 LANGUAGE sql
 IMMUTABLE
 PARALLEL SAFE
-RETURN CASE WHEN p_time_ms <= 0.001 THEN -32768
-            ELSE ceil(ln(p_time_ms::double precision) / ln(1.04::double precision)) END::smallint;
+RETURN {{ values.bin('p_time_ms') }};
 $install$);

@@ -1,4 +1,4 @@
-{% import 'macros/requests.sql.j2' as requests %}
+{% import 'macros/values.sql.j2' as values %}
 -- Whether a status means that the request succeeded. Callers pass concat(status), not status::text, which would run a
 -- cast that the owner of the status's type made. So the blanks of a character(n) come along.
 SELECT chat_stats_install('chat_stats_is_success', $install$
@@ -8,6 +8,6 @@ LANGUAGE sql
 IMMUTABLE
 PARALLEL SAFE
 RETURN COALESCE(
-    {{ requests.means_success('p_status') }}, false
+    {{ values.means_success('p_status') }}, false
 );
 $install$);

@@ -1,3 +1,4 @@
+{% import 'macros/values.sql.j2' as values %}
 -- A sum as bigint. SUM of a bigint is numeric, and a sum beyond bigint's range is shown as its limit:
 -- one absurd row must not fail every statistic.
 SELECT chat_stats_install('chat_stats_saturate', $install$
@@ -6,5 +7,5 @@ RETURNS bigint
 LANGUAGE sql
 IMMUTABLE
 PARALLEL SAFE
-RETURN LEAST(GREATEST(COALESCE(p_sum, 0), -9223372036854775808), 9223372036854775807)::bigint;
+RETURN {{ values.saturate('p_sum') }};
 $install$);

@@ -17,6 +17,8 @@ DECLARE
     dropped text;
     incomplete boolean;
     other_ids boolean;
+    measures text[] := ARRAY[{{ each("'{name}'") }}];
+    present text[];
     other_measures boolean;
     planted text := (
         SELECT string_agg(format('%s (owner: %s)', c.oid::regclass, c.relowner::regrole), ', ')
@@ -37,12 +39,12 @@ BEGIN
         JOIN pg_attribute AS a ON a.attrelid = to_regclass('stats_schema.' || t.name) AND a.attname = 'model_id'
         WHERE format_type(a.atttypid, NULL) <> model_id_type
     );
-    other_measures := to_regclass('stats_schema.chat_stats_deltas') IS NOT NULL AND ARRAY(
+    present := ARRAY(
         SELECT a.attname::text FROM pg_attribute AS a
         WHERE a.attrelid = to_regclass('stats_schema.chat_stats_deltas') AND a.attnum > 0 AND NOT a.attisdropped
           AND a.attname NOT IN ('model_id', 'bucket', 'times')
-        ORDER BY 1
-    ) <> ARRAY(SELECT m.name FROM unnest(ARRAY[{{ each("'{name}'") }}]) AS m (name) ORDER BY 1);
+    );
+    other_measures := cardinality(present) > 0 AND NOT (present @> measures AND measures @> present);
     -- Where the ids have another type now, or others are the measures, all of it is to be made from the requests again.
     -- What is kept of purged requests cannot be: below, in a file of its own, it gets columns for further measures.
     IF other_ids OR other_measures THEN
@@ -62,7 +64,7 @@ BEGIN
     incomplete := EXISTS (
         SELECT FROM unnest(tables) AS t (name)
         WHERE t.name <> 'chat_stats_purged' AND to_regclass('stats_schema.' || t.name) IS NULL
-    );
+    ) OR to_regclass('stats_schema.chat_stats_uncounted') IS NULL;
 
     -- What the triggers append: a signed change of one model in one 15-minute bucket, by one statement.
     -- bucket is NULL for requests without created_at. `times` lists the times, to be counted with the sign of
@@ -113,9 +115,24 @@ BEGIN
         ready boolean NOT NULL DEFAULT false,
         folded_at timestamptz,
         audited_at timestamptz,
-        drift bigint NOT NULL DEFAULT 0
+        drift bigint NOT NULL DEFAULT 0,
+        purged_before timestamptz,
+        columns jsonb,  -- of the requests, when it was made: chat_stats_request_columns()
+        -- How many audits there were, and how far back its two sweeps have come; NULL: they begin at the latest requests.
+        audits bigint NOT NULL DEFAULT 0,
+        audited_week_from timestamptz,
+        audited_from timestamptz
     );
     INSERT INTO stats_schema.chat_stats_rollup_state DEFAULT VALUES ON CONFLICT DO NOTHING;
+
+    -- Writes that the triggers could not count, by the table that was written: chat_stats_rollup_ready() says what follows
+    -- from them. Writers append, so that none waits for another; upkeep deletes.
+    CREATE TABLE IF NOT EXISTS stats_schema.chat_stats_uncounted (
+        relation oid NOT NULL,
+        happened_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+        reason text NOT NULL
+    );
+
     IF incomplete THEN  -- a table that was dropped comes back empty
         UPDATE stats_schema.chat_stats_rollup_state SET ready = false, backfilled_to = NULL;
     END IF;

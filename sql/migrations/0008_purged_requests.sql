@@ -1,8 +1,8 @@
 {% import 'macros/rollups.sql.j2' as kept %}
 -- What is kept of requests that chat-stats rollup purge deleted: their sums, in 15-minute buckets.
 --
--- The rollup is derived data: it equals what is in the requests plus what is in here, and can be made anew from
--- both. So it goes on being audited, repaired, switched off and on, with no exception for times that were purged.
+-- The rollup is derived data: it equals what is in the requests plus what is in here, and can be made from both
+-- again. So it goes on being audited, repaired, switched off and on, with no exception for times that were purged.
 SELECT chat_stats_run($run$
 DO $migration$
 DECLARE
@@ -14,8 +14,6 @@ DECLARE
     );
     reader text;
 BEGIN
-    ALTER TABLE stats_schema.chat_stats_rollup_state ADD COLUMN IF NOT EXISTS purged_before timestamptz;
-
     -- A row for each model and UTC day; its 15-minute slots (0 to 95) as parallel arrays, those without any
     -- request left out; and the histogram of each slot.
     EXECUTE format($table$
