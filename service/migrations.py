@@ -40,7 +40,7 @@ async def migrate(
     """
     renderer = renderer or declared()
     texts = [(name, renderer.render(name)) for name in renderer.sql()]
-    renderer.check_statements()
+    renderer.statements()  # which the service will run: what is wrong with them is to show here
     connection = await connect(settings, application_name="chat-stats migrate")
     try:
         connection.add_log_listener(lambda _connection, message: _pass_on(message, warned))

@@ -80,10 +80,9 @@ class Renderer:
         """Return the names of all functions."""
         return sorted(path.stem for path in (self._sql / "functions").rglob("*.sql"))
 
-    def check_statements(self) -> None:
-        """Raise `SchemaError` for a plain statement that cannot be rendered."""
-        for path in sorted(self._queries.glob("*.sql")):
-            self.render(path.name)
+    def statements(self) -> dict[str, str]:
+        """Return the plain statements by name."""
+        return {path.stem: self.render(path.name) for path in sorted(self._queries.glob("*.sql"))}
 
     def in_one_file(self) -> str:
         """Return all migrations and functions as plain statements, for `RENDERED`."""

@@ -1,10 +1,15 @@
-"""The plain statements behind the fallback methods, one template each; `load("name")` renders `name.sql`."""
+"""The plain statements behind the fallback methods, one template each; `load("name")` returns `name.sql`."""
 
 from functools import cache
 
 from service.rendering import declared
 
 
-@cache
 def load(name: str) -> str:
-    return declared().render(f"{name}.sql")
+    return _statements()[name]
+
+
+@cache
+def _statements() -> dict[str, str]:
+    # All at the first use of one: what is wrong with any shows when a process starts.
+    return declared().statements()

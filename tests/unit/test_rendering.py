@@ -33,7 +33,7 @@ def test_every_template_renders() -> None:
     names = declared().sql()
     assert len(names) > 60
     assert all(declared().render(name).strip() for name in names)
-    declared().check_statements()
+    assert all(text.strip() for text in declared().statements().values())
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_a_name_that_is_not_known_is_an_error_that_names_it_and_the_template(
 def test_a_plain_statement_that_cannot_be_rendered_is_found_before_any_runs(tmp_path: Path) -> None:
     (tmp_path / "wrong.sql").write_text("SELECT {{ measure('colour').name }}")
     with pytest.raises(SchemaError, match=r"wrong\.sql: unknown measure colour"):
-        Renderer(queries=tmp_path).check_statements()
+        Renderer(queries=tmp_path).statements()
 
 
 @pytest.mark.parametrize(
