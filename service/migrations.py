@@ -15,7 +15,7 @@ import asyncpg
 from service.database import LOCK_CLASS, connect
 from service.errors import DatabaseUnavailable, SchemaError
 from service.outages import outage
-from service.rendering import Renderer, declared
+from service.rendering import declared
 from service.settings import Settings
 
 #: Second half of the key of the lock that keeps two runs apart.
@@ -24,23 +24,15 @@ _LOCK = 1
 Report = Callable[[str], None]
 
 
-async def migrate(
-    settings: Settings,
-    *,
-    create_tables: bool,
-    started: Report,
-    warned: Report,
-    renderer: Renderer | None = None,
-) -> None:
+async def migrate(settings: Settings, *, create_tables: bool, started: Report, warned: Report) -> None:
     """Run all of `sql/`; `started` hears the name of each template, `warned` what the database warns of.
 
     All is rendered before any of it runs.
 
     Raises `SchemaError` naming the file and what the database said, and `DatabaseUnavailable`.
     """
-    renderer = renderer or declared()
-    texts = [(name, renderer.render(name)) for name in renderer.sql()]
-    renderer.statements()  # which the service will run: what is wrong with them is to show here
+    texts = [(name, declared().render(name)) for name in declared().sql()]
+    declared().statements()  # which the service will run: what is wrong with them is to show here
     connection = await connect(settings, application_name="chat-stats migrate")
     try:
         connection.add_log_listener(lambda _connection, message: _pass_on(message, warned))

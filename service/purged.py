@@ -17,7 +17,8 @@ Bounds = tuple[datetime | None, datetime | None]
 BUCKET = "15m"
 
 COUNTS = ("total_requests",)
-TOTALS = tuple(measure.total for measure in MEASURES)
+#: The measures that the answers show.
+TOTALS = tuple(measure.total for measure in MEASURES if measure.total in ModelUsage.__slots__)
 
 
 async def precision(snapshot: Snapshot, bounds: Bounds, *, timeout: float) -> str | None:

@@ -58,6 +58,25 @@ from service import queries
 print(Names({}, None).fill(queries.load("usage_by_model")))
 """
 
+#: The ladder, by that statement and what is kept of purged requests.
+COMPUTE = """
+import asyncio
+from service.aggregations import Query
+from service.compute import compute
+from service.database import Database
+from service.settings import load_settings
+
+async def work():
+    database = Database(load_settings(), application_name="tests")
+    await database.open()
+    async with database.snapshot(wait_seconds=5) as snapshot:
+        computed = await compute(snapshot, Query("models"), timeout=20)
+        print(computed.method, [row["stats"]["total_requests"] for row in computed.data])
+    await database.close()
+
+asyncio.run(work())
+"""
+
 
 @pytest.fixture
 def env(empty_database: str) -> dict[str, str]:
@@ -142,6 +161,8 @@ async def test_a_measure_is_one_line(tmp_path: Path, gateway: Connection, env: d
     for statement in READS:
         assert await rows(gateway, statement) == [(1, 1043), (2, 105)], statement
     run("rollup", "verify", env=env, project=project)
+    await gateway.execute("DROP FUNCTION get_models_with_requests")
+    assert chat_stats_python(COMPUTE, env, project).strip() == "fallback_optimized [4, 3]"
     await gateway.execute("TRUNCATE chat_completion_requests")
     assert await rows(gateway, USAGE) == [(1, 40), (2, 100)]
     run("rollup", "verify", env=env, project=project)
