@@ -2,6 +2,7 @@
 # make quick  format, types, import contracts, unit tests, one pass over SQL and HTTP; its servers stay up
 # make quick-stop   ends the servers of make quick
 # make test   format, types, import contracts, all tests
+# make sql    renders sql/chat_stats.sql from the templates
 # make docs   the documentation as a site in build/site/site, with strict links and search
 # make screenshots   the pictures of the page in docs/screenshots, with the Chromium on PATH
 # make test-long   the random tests of the rollup and of the OpenAPI document, for about half an hour
@@ -15,7 +16,7 @@ BIN = $(VENV)/bin
 QUICK = tests/unit tests/sql/test_functions.py tests/sql/test_requests.py tests/integration/test_http.py \
 	tests/integration/test_fast_path.py tests/integration/test_refresh.py
 
-.PHONY: demo quick quick-stop test test-long screenshots docs check format bench bench-rollup bench-serve bench-explorer clean
+.PHONY: demo quick quick-stop test test-long screenshots sql docs check format bench bench-rollup bench-serve bench-explorer clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/chat-stats demo
@@ -38,6 +39,9 @@ test-long: $(VENV)/.installed
 
 screenshots: $(VENV)/.installed
 	CHAT_STATS_SCREENSHOTS=docs/screenshots $(BIN)/pytest tests/browser/test_screenshots.py
+
+sql: $(VENV)/.installed
+	$(BIN)/python -m service.database.rendering
 
 SITE ?= build/site
 docs: $(VENV)/.installed

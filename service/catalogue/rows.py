@@ -56,7 +56,7 @@ class ModelUsage:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "ModelUsage":
-        return cls(**{name: _text_of_uuid(value) for name, value in record.items()})
+        return cls(**{name: _text_of_uuid(record[name]) for name in cls.__slots__ if name in record})
 
 
 def model_row(model: ModelUsage, stats: Row | None = None) -> Row:

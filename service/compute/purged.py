@@ -6,6 +6,7 @@ from datetime import datetime
 
 import asyncpg
 
+from service.catalogue.measures import MEASURES
 from service.catalogue.rows import ModelUsage
 from service.database import queries
 from service.database.snapshot import Snapshot
@@ -16,15 +17,8 @@ Bounds = tuple[datetime | None, datetime | None]
 BUCKET = "15m"
 
 COUNTS = ("total_requests",)
-TOTALS = (
-    *COUNTS,
-    "successful_requests",
-    "total_input_tokens",
-    "total_output_tokens",
-    "timed_requests",
-    "total_processing_time_ms",
-    "total_cost_usd",
-)
+#: The measures that the answers show.
+TOTALS = tuple(measure.total for measure in MEASURES if measure.total in ModelUsage.__slots__)
 
 
 async def precision(snapshot: Snapshot, bounds: Bounds, *, timeout: float) -> str | None:

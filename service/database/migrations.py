@@ -1,25 +1,23 @@
-"""Runs the files of `sql/` against a database.
+"""Runs what the templates of `sql/` say against a database.
 
-Every file is safe to run again and plain enough for `psql -f`, so there is no record of what ran: all run
-each time, the numbered migrations first, then one file per function. Of psql's commands they use `\\gexec`
-alone, which runs each value of a query's result as a statement.
+Every one is safe to run again, so there is no record of what ran: all run each time, the numbered migrations
+first, then one for each function. Of psql's commands they use `\\gexec` alone, which runs each value of a
+query's result as a statement: indexes are built one by one, outside of a transaction.
 """
 
 import asyncio
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 
 import asyncpg
 
 from service.database.errors import outage
 from service.database.locks import LOCK_MS, with_brief_locks
 from service.database.pool import LOCK_CLASS, connect
+from service.database.rendering import declared
 from service.errors import DatabaseUnavailable, SchemaError
 from service.settings import Settings
-
-SQL = Path(__file__).parents[2] / "sql"
 
 #: Second half of the key of the lock that keeps two runs apart.
 _LOCK = 1
@@ -27,17 +25,15 @@ _LOCK = 1
 Report = Callable[[str], None]
 
 
-def files() -> list[Path]:
-    """Return all files in the order in which they run."""
-    return [*sorted((SQL / "migrations").glob("*.sql")), *sorted((SQL / "functions").glob("*.sql"))]
-
-
 async def migrate(settings: Settings, *, create_tables: bool, started: Report, warned: Report) -> None:
-    """Run all files; `started` hears the name of each, `warned` what the database warns of.
+    """Run all of `sql/`; `started` hears the name of each template, `warned` what the database warns of.
+
+    All is rendered before any of it runs.
 
     Raises `SchemaError` naming the file and what the database said, and `DatabaseUnavailable`.
     """
-    texts = [(f"{path.parent.name}/{path.name}", path.read_text(encoding="utf-8")) for path in files()]
+    texts = [(name, declared().render(name)) for name in declared().sql()]
+    declared().statements()  # which the service will run: what is wrong with them is to show here
     connection = await connect(settings, application_name="chat-stats migrate")
     try:
         connection.add_log_listener(lambda _connection, message: _pass_on(message, warned))

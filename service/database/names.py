@@ -7,8 +7,8 @@ pg_catalog alone, and statements say where the rest is: `gateway_schema.models`,
 Calls of our own functions have arguments of exactly the declared types: then no other function of that name
 fits better.
 
-`readable.cost_usd` is that column where it is a number. One of another type counts as missing: it is read
-from `absent`, the subquery that stands in for optional columns.
+`readable.cost_usd` is that optional column where it is a number. One of another type counts as missing: it is
+read from `absent`, the subquery that stands in for optional columns.
 """
 
 import re
@@ -31,7 +31,7 @@ _OURS = (
     "get_provider_request_stats",
 )
 
-_PLACE = re.compile(r"\b(?:stats_schema|(readable)|gateway_schema(?=\.(\w+)))\.")
+_PLACE = re.compile(r"\b(?:stats_schema|readable(?=\.(\w+))|gateway_schema(?=\.(\w+)))\.")
 
 
 class Connection(Protocol):
@@ -46,7 +46,8 @@ class Names:
 
     gateway: Mapping[str, str | None]
     stats: str | None
-    cost_is_number: bool = True
+    #: The optional columns of the requests that are no numbers.
+    unreadable: Sequence[str] = ()
     #: The schemas that our role searches by itself.
     path: Sequence[str] = ()
 
@@ -56,7 +57,7 @@ class Names:
 
     def _schema(self, place: re.Match[str]) -> str:
         if place[1]:
-            return "" if self.cost_is_number else "absent."
+            return "absent." if place[1] in self.unreadable else ""
         table = place[2]
         schema = self.stats if table is None else self.gateway.get(table)
         return "" if schema is None else '"' + schema.replace('"', '""') + '".'
@@ -80,6 +81,6 @@ async def begin(connection: Connection, settings: Mapping[str, str] | None = Non
     )
     assert row is not None
     names = Names(
-        dict(zip(TABLES, row["gateway"], strict=True)), row["stats"], row["cost"] is not False, row["path"]
+        dict(zip(TABLES, row["gateway"], strict=True)), row["stats"], row["unreadable"], row["path"]
     )
     return Begun(row["now"], names, row["secured"])

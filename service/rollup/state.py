@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 import asyncpg
 
+from service.catalogue.measures import ROLLUPS
 from service.database import queries
 from service.database.errors import upkeep_error
 from service.database.snapshot import Snapshot
@@ -20,10 +21,7 @@ PURGED_TABLE = "chat_stats_purged"
 #: The tables that hold numbers.
 ROLLUP_TABLES = (
     "chat_stats_deltas",
-    "chat_stats_rollup_slots",
-    "chat_stats_rollup_days",
-    "chat_stats_rollup_months",
-    "chat_stats_rollup_lifetime",
+    *(rollup.table for rollup in ROLLUPS),
 )
 #: All tables without which it is not read.
 TABLES = (STATE_TABLE, "chat_stats_uncounted", PURGED_TABLE, *ROLLUP_TABLES)

@@ -1,11 +1,13 @@
 -- Writes the statements that give a table (or each partition of it) a btree index on the given columns;
--- none where an equivalent valid index exists already. The caller runs them one by one with \gexec,
--- outside a transaction, so that a large live table keeps accepting writes meanwhile.
+-- none where an equivalent valid index exists already. The caller runs them one by one; with
+-- p_concurrently outside a transaction, so that a large live table keeps accepting writes meanwhile.
 --
 -- A partitioned table cannot be indexed concurrently as a whole: its partitions are, one by one, and the
 -- parent then adopts them. An interrupted concurrent build leaves an invalid index behind: it is dropped
 -- and built again.
-CREATE OR REPLACE FUNCTION chat_stats_index_statements(p_table regclass, p_name text, p_columns name[])
+CREATE OR REPLACE FUNCTION chat_stats_index_statements(
+    p_table regclass, p_name text, p_columns name[], p_concurrently boolean
+)
 RETURNS SETOF text
 LANGUAGE plpgsql
 STABLE
@@ -49,13 +51,16 @@ BEGIN
         LOOP
             found_valid := found_valid OR existing.indisvalid;
             IF existing.relname = index_name AND NOT existing.indisvalid AND target.relkind = 'r' THEN
-                RETURN NEXT format('DROP INDEX CONCURRENTLY %s', existing.indexrelid::regclass);
+                RETURN NEXT format(
+                    'DROP INDEX %s %s',
+                    CASE WHEN p_concurrently THEN 'CONCURRENTLY' ELSE '' END, existing.indexrelid::regclass
+                );
             END IF;
         END LOOP;
         IF NOT found_valid THEN
             RETURN NEXT format(
                 'CREATE INDEX %s %I ON %s (%s)',
-                CASE WHEN target.relkind = 'r' THEN 'CONCURRENTLY' ELSE '' END,
+                CASE WHEN p_concurrently AND target.relkind = 'r' THEN 'CONCURRENTLY' ELSE '' END,
                 index_name, target.relation::regclass, column_list
             );
         END IF;

@@ -1,3 +1,4 @@
+{% set optional = columns | selectattr('optional') | sort(attribute='name', reverse=true) %}  {#- longer names first #}
 -- How the files in sql/functions/ put their functions in place: claim the name, where the types of the parameters or
 -- of the rows follow from the gateway's, then install.
 --
@@ -29,7 +30,8 @@ $function$;
 
 -- Puts schemas in place of the two that our files name: stats_schema, that of our own tables and functions, which is
 -- the first of the search_path; and gateway_schema, in which the search_path finds the table that follows. And says
--- where readable.cost_usd is: that column, or where its type is no number, what stands in for a missing one ("absent").
+-- where an optional column such as readable.cost_usd is: in the table, or where its type is no number, in what stands in
+-- for a missing one ("absent").
 CREATE OR REPLACE FUNCTION chat_stats_with_schemas(p_text text)
 RETURNS text
 LANGUAGE plpgsql
@@ -42,7 +44,9 @@ DECLARE
     requests oid := pg_catalog.to_regclass('chat_completion_requests');
     filled text;
     named record;
-    cost_type oid;
+{% for column in optional %}
+    type_of_{{ column.name }} oid;
+{% endfor %}
 BEGIN
     PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
     filled := p_text;
@@ -62,15 +66,21 @@ BEGIN
         END IF;
         filled := replace(filled, named.placeholder, quote_ident(named.schema) || '.' || named.name);
     END LOOP;
-    cost_type := (
+{% for column in optional %}
+    type_of_{{ column.name }} := (
         SELECT a.atttypid FROM pg_attribute AS a
-        WHERE a.attrelid = requests AND a.attname = 'cost_usd' AND NOT a.attisdropped
+        WHERE a.attrelid = requests AND a.attname = '{{ column.name }}' AND NOT a.attisdropped
     );
+{% endfor %}
     PERFORM pg_catalog.set_config('search_path', path, true);
-    RETURN pg_catalog.replace(
-        filled, 'readable.cost_usd'::pg_catalog.text,
-        CASE WHEN chat_stats_is_number(cost_type) IS FALSE THEN 'absent.cost_usd' ELSE 'cost_usd' END::pg_catalog.text
+{% for column in optional %}
+    filled := pg_catalog.replace(
+        filled, 'readable.{{ column.name }}'::pg_catalog.text,
+        CASE WHEN chat_stats_is_number(type_of_{{ column.name }}) IS FALSE THEN 'absent.{{ column.name }}'
+             ELSE '{{ column.name }}' END::pg_catalog.text
     );
+{% endfor %}
+    RETURN filled;
 END
 $function$;
 
@@ -102,7 +112,7 @@ END
 $function$;
 
 SELECT chat_stats_run($run$
--- The comment by which we know our own functions: it names the id types that they were created for.
+-- The comment by which we know our own functions: it names the id types and the measures that they were created for.
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_function_note()
 RETURNS text
 LANGUAGE plpgsql
@@ -121,7 +131,7 @@ BEGIN
                 to_regclass('gateway_schema.providers'), to_regclass('gateway_schema.models')
             )
            OR a.attname = 'model_id' AND a.attrelid = to_regclass('gateway_schema.chat_completion_requests')
-    );
+    ) || '; {{ each('{name}') }}';
 END
 $function$;
 
@@ -183,7 +193,7 @@ $function$;
 -- Makes way for one of our functions, so that its name has one definition and no call is ambiguous.
 --
 -- One that chat-stats did not create is set aside. One of ours that was created when the ids had other types (int
--- that became bigint, say) is renamed, because CREATE OR REPLACE cannot change the type of a parameter or of a
+-- that became bigint, say), or for other measures, is renamed, because CREATE OR REPLACE cannot change the type of a parameter or of a
 -- column; the new one takes over its rights before it is dropped.
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_claim_function(p_name text)
 RETURNS void

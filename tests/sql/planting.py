@@ -13,10 +13,9 @@ from pathlib import Path
 
 import asyncpg
 
-from service.database.migrations import SQL
+import service
+from service.database.rendering import RENDERED, declared
 from worker.local_servers import PostgresServer
-
-ROOT = SQL.parent
 
 TYPES = (
     *("int2", "int4", "int8", "numeric", "float8", "text", "varchar", "name", '"char"', "bool"),
@@ -46,12 +45,12 @@ CREATE CAST (text AS {schema}.{type}) WITH FUNCTION {schema}.to_owned(text) AS A
 
 def called_names() -> list[str]:
     """Return the names that our SQL calls, and those of our own functions' registry."""
-    files = [
-        *(ROOT / "sql").rglob("*.sql"),
-        *(ROOT / "service").rglob("*.sql"),
-        *(ROOT / "service").rglob("*.py"),
+    texts = [
+        RENDERED.read_text(),
+        *declared().statements().values(),
+        *(file.read_text() for file in Path(service.__file__).parent.rglob("*.py")),
     ]
-    return sorted({name for file in files for name in re.findall(r"\b([a-z][a-z0-9_]+)\(", file.read_text())})
+    return sorted({name for text in texts for name in re.findall(r"\b([a-z][a-z0-9_]+)\(", text)})
 
 
 def _sql(name: str) -> str:

@@ -6,7 +6,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from service.database.migrations import files, migrate
+from service.database.migrations import migrate
+from service.database.rendering import declared
 from service.errors import DatabaseUnavailable, SchemaError
 from service.settings import Settings
 from tests.conftest import run_migrations
@@ -115,7 +116,7 @@ async def test_every_file_is_reported_in_its_order(gateway: Gateway) -> None:
     started: list[str] = []
     settings = Settings(database_url=gateway.url, _env_file=None)
     await migrate(settings, create_tables=False, started=started.append, warned=started.append)
-    assert started == [f"{file.parent.name}/{file.name}" for file in files()]
+    assert started == declared().sql()
     assert started == sorted(started, key=lambda name: (not name.startswith("migrations/"), name))
 
 
@@ -141,7 +142,8 @@ async def test_a_schema_with_other_tables_alone_is_taken_for_the_wrong_one(
         await connection.execute("CREATE TABLE invoices (id int)")
         before = await foreign_objects(connection)
         with pytest.raises(
-            SchemaError, match=r"0001_tables.*providers, models, chat_completion_requests.*--create-tables"
+            SchemaError,
+            match=r"0001_gateway_tables.*providers, models, chat_completion_requests.*--create-tables",
         ):
             await run_migrations(gateway.url)
         assert await foreign_objects(connection) == before

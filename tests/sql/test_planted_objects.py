@@ -12,8 +12,8 @@ from service.catalogue.timeseries import Series
 from service.compute.ladder import _run, _with_bounds
 from service.compute.methods import LADDER, Method
 from service.compute.percentiles import with_percentiles
-from service.database.migrations import SQL
 from service.database.pool import Database
+from service.database.rendering import declared
 from service.errors import SchemaError
 from service.explorer.explorer import Explorer
 from service.explorer.exports import FORMATS
@@ -282,12 +282,15 @@ async def test_a_schema_whose_name_would_end_a_literal_is_refused(
 
 async def test_no_session_ever_sees_a_function_that_is_half_done(build_gateway: BuildGateway) -> None:
     """Each file that creates a function does so in one statement, also with psql, which commits each."""
-    for file in (SQL / "functions").glob("*.sql"):
-        text = file.read_text()
-        assert text.count("CREATE OR REPLACE FUNCTION") == 1, file.name
-        before, _, installed = text.partition(f"SELECT chat_stats_install('{file.stem}', $install$")
-        assert "CREATE OR REPLACE FUNCTION" not in before, file.name
-        assert installed.count("$install$);") == 1, file.name
+    for name in declared().sql():
+        if not name.startswith("functions/"):
+            continue
+        text = declared().render(name)
+        assert text.count("CREATE OR REPLACE FUNCTION") == 1, name
+        function = name.rpartition("/")[2].removesuffix(".sql")
+        before, _, installed = text.partition(f"SELECT chat_stats_install('{function}', $install$")
+        assert "CREATE OR REPLACE FUNCTION" not in before, name
+        assert installed.count("$install$);") == 1, name
     gateway = await build_gateway(PLAIN)
     await run_migrations(gateway.url)
     async with connect(gateway.url) as connection:

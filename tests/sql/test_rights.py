@@ -9,13 +9,12 @@ import pytest
 from service.catalogue.aggregations import Query
 from service.catalogue.timerange import TimeRange
 from service.compute.methods import Method
-from service.database.migrations import files
 from tests.conftest import run_migrations
 from tests.sql import sample
 from tests.sql.calls import rows_of
 from tests.sql.conftest import Ask, BuildGateway, Gateway, Role, connect
 from tests.sql.schemas import PLAIN, Variant
-from tests.sql.test_psql import run_files
+from tests.sql.test_psql import run_file
 
 pytestmark = pytest.mark.every_postgres
 
@@ -87,7 +86,7 @@ async def test_default_privileges_and_public_give_no_right_on_what_is_created(
     if by == "migrate":
         assert await run_migrations(supabase.url) == []
     else:
-        await run_files(supabase.url, files())
+        await run_file(supabase.url)
     assert [tuple(r) for r in await owner.fetch(RIGHTS)] == []
     for statement in (
         "SELECT * FROM chat_stats_rollup_days",

@@ -12,20 +12,24 @@ from service.catalogue.rows import ModelUsage
 from service.catalogue.timerange import TimeRange
 from service.catalogue.timeseries import Series
 from service.database import queries
-from service.database.migrations import SQL
+from service.database.rendering import declared
 from service.errors import InvalidParameter
 
 
 @pytest.mark.parametrize("name", AGGREGATIONS)
 def test_every_aggregation_has_its_sql_file(name: str) -> None:
     function = AGGREGATIONS[name].function
-    text = (SQL / "functions" / f"{function}.sql").read_text()
-    assert f"CREATE OR REPLACE FUNCTION stats_schema.{function}(" in text
+    assert function in declared().functions()
 
 
 def test_every_function_file_defines_what_it_is_named_for() -> None:
-    for file in (SQL / "functions").glob("*.sql"):
-        assert f"CREATE OR REPLACE FUNCTION stats_schema.{file.stem}(" in file.read_text(), file.name
+    texts = [declared().render(name) for name in declared().sql() if name.startswith("functions/")]
+    for function, text in zip(declared().functions(), sorted(texts, key=_name_of_function), strict=True):
+        assert f"CREATE OR REPLACE FUNCTION stats_schema.{function}(" in text
+
+
+def _name_of_function(text: str) -> str:
+    return re.findall(r"CREATE OR REPLACE FUNCTION stats_schema\.(\w+)\(", text)[0]
 
 
 def from_usage(name: str, models: list[ModelUsage]) -> Any:

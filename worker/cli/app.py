@@ -110,9 +110,10 @@ def migrate(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     from service.database import migrations
+    from service.database.rendering import declared
 
     settings = load_settings()
-    files = migrations.files()
+    files = declared().sql()
     with Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=err
     ) as progress:

@@ -1,7 +1,7 @@
 """Looks at who may write our tables, whom they hide rows from, and what else has our functions' names."""
 
 from service.database import queries
-from service.database.migrations import SQL
+from service.database.rendering import declared
 from service.database.snapshot import Snapshot
 
 _SECONDS = 5.0
@@ -30,7 +30,6 @@ async def row_security(snapshot: Snapshot) -> str:
 
 async def overloads(snapshot: Snapshot) -> dict[str, str]:
     """Return what else has the name of a function of ours, by that name."""
-    names = [path.stem for path in (SQL / "functions").glob("*.sql")]
     return {
         row["name"]: f"there is also {row['functions']}; "
         + (
@@ -39,6 +38,6 @@ async def overloads(snapshot: Snapshot) -> dict[str, str]:
             else "drop it, or take its schema off the search_path"
         )
         for row in await snapshot.fetch(
-            queries.load("function_overloads"), names, snapshot.names.path, timeout=_SECONDS
+            queries.load("function_overloads"), declared().functions(), snapshot.names.path, timeout=_SECONDS
         )
     }

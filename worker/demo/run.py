@@ -27,7 +27,8 @@ from pydantic_settings import BaseSettings
 from rich.console import Console
 
 from service.database.errors import OUTAGES
-from service.database.migrations import files, migrate
+from service.database.migrations import migrate
+from service.database.rendering import declared
 from service.settings import PREFIX, Settings, load_settings
 from worker.demo import sample
 from worker.demo.folder import DemoError, locked, usable_folder
@@ -167,7 +168,7 @@ class _Demo:
             self.console.print("warning:", message, style="yellow", markup=False)
 
         await migrate(self.settings, create_tables=False, started=lambda _file: None, warned=warned)
-        self.console.print(f"Schema    {len(files())} files ran")
+        self.console.print(f"Schema    {len(declared().sql())} files ran")
 
     async def _load(self, requests: int) -> bool:
         """Load the sample and return True, or leave the rows that are there and return False."""

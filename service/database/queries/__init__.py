@@ -1,9 +1,15 @@
-"""The plain statements behind the fallback methods, one file each; `load("name")` reads `name.sql`."""
+"""The plain statements behind the fallback methods, one template each; `load("name")` returns `name.sql`."""
 
 from functools import cache
-from pathlib import Path
+
+from service.database.rendering import declared
+
+
+def load(name: str) -> str:
+    return _statements()[name]
 
 
 @cache
-def load(name: str) -> str:
-    return (Path(__file__).parent / f"{name}.sql").read_text(encoding="utf-8")
+def _statements() -> dict[str, str]:
+    # All at the first use of one: what is wrong with any shows when a process starts.
+    return declared().statements()

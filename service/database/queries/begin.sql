@@ -1,7 +1,8 @@
+{% import 'macros/requests.sql.j2' as requests %}
 -- The first statement of a transaction, and the only one that still has the search_path of the role: finds the schemas
 -- of the gateway's tables ($1) and of what is ours, which contains one of $2; leaves pg_catalog alone to be searched;
--- and applies settings ($3 with the values $4) that this server knows. NULL: not found. `cost` tells whether cost_usd
--- is a number; NULL: it is missing. `path` is the search_path of before; `secured` are those of $1 that have row level security for our role.
+-- and applies settings ($3 with the values $4) that this server knows. NULL: not found. `unreadable` are the
+-- optional columns of the requests that are no numbers. `path` is the search_path of before; `secured` are those of $1 that have row level security for our role.
 --
 -- Others may have created objects in the schemas of that search_path: everything is named with its schema, and no
 -- argument or column has a type that asyncpg would have to look up first, in that search_path.
@@ -38,21 +39,22 @@ WITH gateway AS MATERIALIZED (
             ORDER BY s.place
             LIMIT 1
         ) AS stats,
-        (
-            SELECT
-                COALESCE(NULLIF(t.typbasetype, 0::pg_catalog.oid), t.oid) OPERATOR(pg_catalog.=) ANY (ARRAY[
-                    21::pg_catalog.oid, 23::pg_catalog.oid, 20::pg_catalog.oid, 1700::pg_catalog.oid,
-                    700::pg_catalog.oid, 701::pg_catalog.oid
-                ])
+        ARRAY(
+            SELECT a.attname::pg_catalog.text
             FROM pg_catalog.pg_attribute AS a
             JOIN pg_catalog.pg_type AS t ON t.oid OPERATOR(pg_catalog.=) a.atttypid
             WHERE a.attrelid OPERATOR(pg_catalog.=) pg_catalog.to_regclass('chat_completion_requests')::pg_catalog.oid
-              AND a.attname OPERATOR(pg_catalog.=) 'cost_usd'::pg_catalog.name AND NOT a.attisdropped
-        ) AS cost
+              AND a.attname OPERATOR(pg_catalog.=) ANY ({{ requests.optional() }}::pg_catalog.name[])
+              AND NOT a.attisdropped
+              AND COALESCE(NULLIF(t.typbasetype, 0::pg_catalog.oid), t.oid) OPERATOR(pg_catalog.<>) ALL (ARRAY[
+                  21::pg_catalog.oid, 23::pg_catalog.oid, 20::pg_catalog.oid, 1700::pg_catalog.oid,
+                  700::pg_catalog.oid, 701::pg_catalog.oid
+              ])
+        ) AS unreadable
 )
 SELECT
     pg_catalog.now() AS now,
-    f.cost,
+    f.unreadable,
     f.gateway,
     f.stats,
     f.secured,

@@ -1,21 +1,5 @@
+{% import 'macros/requests.sql.j2' as requests %}
 -- The models that have a provider, without touching the requests.
 -- $1, $2: a provider's and a model's id as text. NULL: no limit.
-SELECT
-    m.id AS model_id,
-    m.model_identifier,
-    m.model_name::text AS model_name,
-    m.provider_model_id::text AS provider_model_id,
-    p.id AS provider_id,
-    p.name::text AS provider_name,
-    p.slug::text AS provider_slug
-FROM (SELECT NULL::text AS model_id) AS absent  -- stands in for models.model_id where that is missing
-CROSS JOIN LATERAL (
-    SELECT
-        id, provider_id, model_name, provider_model_id,
-        COALESCE(model_id::text, provider_model_id::text) AS model_identifier
-    FROM gateway_schema.models
-) AS m
-JOIN gateway_schema.providers AS p ON p.id = m.provider_id
-WHERE ($1::text IS NULL OR p.id::text = $1)
-  AND ($2::text IS NULL OR m.id::text = $2)
+{{ requests.catalogue('$1::text', '$2::text') }}
 ORDER BY m.id

@@ -1,3 +1,5 @@
+{% import 'macros/values.sql.j2' as values %}
+{% import 'macros/requests.sql.j2' as requests %}
 -- fallback_optimized of the percentiles: the rows of get_chat_request_percentiles(), needing no function.
 -- $1: none, provider, model or both; $2, $3: start and end of the time range; $4, $5: a provider's and a model's id as
 -- text. NULL: no limit.
@@ -10,19 +12,16 @@ WITH catalogue AS (
     WHERE ($4::text IS NULL OR p.id::text = $4)
       AND ($5::text IS NULL OR m.id::text = $5)
 ), histograms AS (
-    -- The bins of chat_stats_bin().
     SELECT
         model_id,
-        CASE WHEN processing_time_ms::numeric <= 0.001 THEN -32768
-             ELSE ceil(ln(processing_time_ms::numeric::double precision) / ln(1.04::double precision))
-        END::smallint AS bin,
+        {{ values.bin('processing_time_ms::numeric') | indent(8) }} AS bin,
         count(*) AS n
     FROM gateway_schema.chat_completion_requests
     WHERE ($2::timestamptz IS NULL OR created_at >= $2)
       AND ($3::timestamptz IS NULL OR created_at < $3)
       AND ($4::text IS NULL AND $5::text IS NULL
            OR model_id = ANY (ARRAY(SELECT c.model_id FROM catalogue AS c)))
-      AND processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
+      AND {{ requests.in_bounds(measure('time_ms').column.name) }}
     GROUP BY 1, 2
 ), merged AS (
     SELECT c.group_id, h.bin, sum(h.n)::double precision AS n
@@ -40,17 +39,12 @@ WITH catalogue AS (
         group_id,
         sum(n) OVER (PARTITION BY group_id ORDER BY bin ROWS UNBOUNDED PRECEDING) AS up_to,
         sum(n) OVER (PARTITION BY group_id) AS total,
-        CASE WHEN bin = -32768 THEN 0
-             ELSE round((2 * power(1.04::double precision, bin) / 2.04)::numeric, CASE WHEN bin > 0 THEN 2 ELSE 5 END)
-        END AS time_ms
+        {{ values.bin_value('bin') | indent(8) }} AS time_ms
     FROM merged
 )
 SELECT
     group_id,
-    min(time_ms) FILTER (WHERE up_to * 100 >= total * 50) AS p50_processing_time_ms,
-    min(time_ms) FILTER (WHERE up_to * 100 >= total * 90) AS p90_processing_time_ms,
-    min(time_ms) FILTER (WHERE up_to * 100 >= total * 95) AS p95_processing_time_ms,
-    min(time_ms) FILTER (WHERE up_to * 100 >= total * 99) AS p99_processing_time_ms
+    {{ values.percentiles() | indent(4) }}
 FROM ranked
 GROUP BY group_id
 UNION ALL

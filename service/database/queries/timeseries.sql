@@ -1,3 +1,5 @@
+{% import 'macros/values.sql.j2' as values %}
+{% import 'macros/requests.sql.j2' as requests %}
 -- fallback_optimized of the time series: the rows of get_chat_request_timeseries(), needing no function.
 -- $1, $2: start and end of the time range, both given; $3: 15m, 1h, 1d, 1w or 1mo; $4: none, provider or
 -- model; $5: the time zone; $6, $7: a provider's and a model's id as text, NULL: no limit; $8: most rows.
@@ -12,33 +14,15 @@ WITH catalogue AS (
       AND ($7::text IS NULL OR m.id::text = $7)
 ), usage AS (
     SELECT
-        CASE $3::text
-            WHEN '15m' THEN r.bucket
-            WHEN '1h' THEN date_trunc('hour', r.bucket, $5::text)
-            WHEN '1d' THEN date_trunc('day', r.bucket, $5::text)
-            WHEN '1w' THEN date_trunc('week', r.bucket, $5::text)
-            WHEN '1mo' THEN date_trunc('month', r.bucket, $5::text)
-        END AS interval_start,
+        {{ values.interval_start('$3::text', 'r.bucket', 'r.bucket', '$5::text') | indent(8) }} AS interval_start,
         r.model_id,
         r.status,
-        count(*) AS requests,
-        sum(r.input_tokens)::numeric AS input_tokens,
-        sum(r.output_tokens)::numeric AS output_tokens,
-        count(*) FILTER (
-            WHERE r.processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
-        ) AS timed,
-        sum(r.processing_time_ms) FILTER (
-            WHERE r.processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
-        )::numeric AS time_ms,
-        sum(r.cost_usd) FILTER (
-            WHERE r.cost_usd BETWEEN -1000000000000000 AND 1000000000000000
-        )::numeric AS cost_usd
-    FROM (SELECT NULL::numeric AS cost_usd) AS absent  -- stands in for the column where it is missing
+        {{ requests.by_status() | indent(8) }}
+    FROM {{ requests.absent() }}
     CROSS JOIN LATERAL (
         SELECT
-            model_id, date_bin('15 minutes', created_at::timestamptz, '2000-01-01T00:00:00Z'::timestamptz) AS bucket,
-            status, input_tokens, output_tokens,
-            processing_time_ms, readable.cost_usd
+            model_id, {{ values.bucket('created_at::timestamptz') }} AS bucket,
+            status, {{ requests.as_they_are() }}
         FROM gateway_schema.chat_completion_requests
         WHERE created_at >= $1::timestamptz AND created_at < $2::timestamptz
           AND ($6::text IS NULL AND $7::text IS NULL
@@ -50,43 +34,25 @@ WITH catalogue AS (
         u.interval_start,
         c.group_id,
         c.group_name,
-        sum(u.requests)::bigint AS requests,
-        COALESCE(sum(u.requests) FILTER (
-            WHERE lower(rtrim(concat(u.status))) IN (
-                'completed', 'complete', 'success', 'successful', 'succeeded', 'ok', '200'
-            )
-        ), 0)::bigint AS successful,
-        COALESCE(sum(u.input_tokens), 0) AS input_tokens,
-        COALESCE(sum(u.output_tokens), 0) AS output_tokens,
-        sum(u.timed) AS timed,
-        sum(u.time_ms) AS time_ms,
-        sum(u.cost_usd) AS cost_usd
+        {{ requests.over_status(values.means_success('concat(u.status)')) | indent(8) }}
     FROM usage AS u
     JOIN catalogue AS c ON c.model_id = u.model_id
     GROUP BY u.interval_start, c.group_id, c.group_name
 ), histograms AS (
-    -- The bins of chat_stats_bin().
     SELECT
-        CASE $3::text
-            WHEN '15m' THEN r.bucket
-            WHEN '1h' THEN date_trunc('hour', r.bucket, $5::text)
-            WHEN '1d' THEN date_trunc('day', r.bucket, $5::text)
-            WHEN '1w' THEN date_trunc('week', r.bucket, $5::text)
-            WHEN '1mo' THEN date_trunc('month', r.bucket, $5::text)
-        END AS interval_start,
+        {{ values.interval_start('$3::text', 'r.bucket', 'r.bucket', '$5::text') | indent(8) }} AS interval_start,
         r.model_id,
-        CASE WHEN r.time_ms <= 0.001 THEN -32768
-             ELSE ceil(ln(r.time_ms::double precision) / ln(1.04::double precision)) END::smallint AS bin,
+        {{ values.bin('r.time_ms') | indent(8) }} AS bin,
         count(*) AS n
     FROM (
         SELECT
-            model_id, date_bin('15 minutes', created_at::timestamptz, '2000-01-01T00:00:00Z'::timestamptz) AS bucket,
+            model_id, {{ values.bucket('created_at::timestamptz') }} AS bucket,
             processing_time_ms::numeric AS time_ms
         FROM gateway_schema.chat_completion_requests
         WHERE created_at >= $1::timestamptz AND created_at < $2::timestamptz
           AND ($6::text IS NULL AND $7::text IS NULL
                OR model_id = ANY (ARRAY(SELECT c.model_id FROM catalogue AS c)))
-          AND processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
+          AND {{ requests.in_bounds(measure('time_ms').column.name) }}
     ) AS r
     GROUP BY 1, 2, 3
 ), merged AS (
@@ -100,18 +66,13 @@ WITH catalogue AS (
         group_id,
         sum(n) OVER (PARTITION BY interval_start, group_id ORDER BY bin ROWS UNBOUNDED PRECEDING) AS up_to,
         sum(n) OVER (PARTITION BY interval_start, group_id) AS total,
-        CASE WHEN bin = -32768 THEN 0
-             ELSE round((2 * power(1.04::double precision, bin) / 2.04)::numeric, CASE WHEN bin > 0 THEN 2 ELSE 5 END)
-        END AS time_ms
+        {{ values.bin_value('bin') | indent(8) }} AS time_ms
     FROM merged
 ), percentiles AS (
     SELECT
         interval_start,
         group_id,
-        min(time_ms) FILTER (WHERE up_to * 100 >= total * 50) AS p50,
-        min(time_ms) FILTER (WHERE up_to * 100 >= total * 90) AS p90,
-        min(time_ms) FILTER (WHERE up_to * 100 >= total * 95) AS p95,
-        min(time_ms) FILTER (WHERE up_to * 100 >= total * 99) AS p99
+        {{ values.percentiles() | indent(8) }}
     FROM ranked
     GROUP BY interval_start, group_id
 ), groups AS (
@@ -123,7 +84,7 @@ WITH catalogue AS (
     SELECT DISTINCT
         CASE $3 WHEN '15m' THEN b.bucket ELSE date_trunc('hour', b.bucket, $5) END AS interval_start
     FROM generate_series(
-        date_bin('15 minutes', $1, '2000-01-01T00:00:00Z'::timestamptz), $2 - interval '1 microsecond',
+        {{ values.bucket('$1') }}, $2 - interval '1 microsecond',
         interval '15 minutes'
     ) AS b (bucket)
     WHERE $3 IN ('15m', '1h') AND $1 < $2
@@ -134,37 +95,25 @@ WITH catalogue AS (
         VALUES ('1d', 'day', interval '1 day'), ('1w', 'week', '7 days'), ('1mo', 'month', '1 month')
     ) AS c (bucket, unit, length)
     CROSS JOIN generate_series(
-        date_trunc(c.unit, date_bin('15 minutes', $1, '2000-01-01T00:00:00Z'::timestamptz), $5) AT TIME ZONE $5,
+        date_trunc(c.unit, {{ values.bucket('$1') }}, $5) AT TIME ZONE $5,
         ($2 - interval '1 microsecond') AT TIME ZONE $5, c.length
     ) AS d (local_start)
     WHERE c.bucket = $3 AND $1 < $2
 )
 SELECT
-    -- Where the clock goes back to midnight, the day begins with the first of the two.
-    CASE WHEN $3 NOT IN ('15m', '1h')
-              AND (i.interval_start - interval '1 hour') AT TIME ZONE $5 = i.interval_start AT TIME ZONE $5
-         THEN i.interval_start - interval '1 hour' ELSE i.interval_start END AS bucket_start,
+    {{ values.first_start('$3', 'i.interval_start', '$5') | indent(4) }} AS bucket_start,
     g.group_id,
     g.group_name,
     COALESCE(p.requests, 0) AS total_requests,
     COALESCE(p.requests - p.successful, 0) AS failed_requests,
-    LEAST(GREATEST(COALESCE(p.input_tokens, 0), -9223372036854775808), 9223372036854775807)::bigint
-        AS total_input_tokens,
-    LEAST(GREATEST(COALESCE(p.output_tokens, 0), -9223372036854775808), 9223372036854775807)::bigint
-        AS total_output_tokens,
-    LEAST(
-        GREATEST(COALESCE(p.input_tokens + p.output_tokens, 0), -9223372036854775808), 9223372036854775807
-    )::bigint AS total_tokens,
-    CASE WHEN p.timed > 0 THEN round(p.time_ms / p.timed, 2) ELSE 0 END AS avg_processing_time_ms,
-    CASE WHEN EXISTS (
-        SELECT FROM pg_attribute AS a
-        WHERE a.attrelid = 'gateway_schema.chat_completion_requests'::regclass
-          AND a.attname = 'readable.cost_usd' AND NOT a.attisdropped
-    ) THEN COALESCE(p.cost_usd, 0) END AS total_cost_usd,
-    COALESCE(q.p50, 0) AS p50_processing_time_ms,
-    COALESCE(q.p90, 0) AS p90_processing_time_ms,
-    COALESCE(q.p95, 0) AS p95_processing_time_ms,
-    COALESCE(q.p99, 0) AS p99_processing_time_ms
+    {{ values.saturate('p.input_tokens') }} AS total_input_tokens,
+    {{ values.saturate('p.output_tokens') }} AS total_output_tokens,
+    {{ values.saturate('p.input_tokens + p.output_tokens') }} AS total_tokens,
+    {{ values.mean('p.time_ms', 'p.timed') }} AS avg_processing_time_ms,
+    CASE WHEN {{ values.has_cost("'gateway_schema.chat_completion_requests'::regclass") | indent(4) }} THEN COALESCE(p.cost_usd, 0) END AS total_cost_usd,
+{% for rank in (50, 90, 95, 99) %}
+    COALESCE(q.p{{ rank }}_processing_time_ms, 0) AS p{{ rank }}_processing_time_ms{{ ',' if not loop.last }}
+{% endfor %}
 FROM intervals AS i
 CROSS JOIN groups AS g
 LEFT JOIN points AS p

@@ -1,0 +1,122 @@
+"""What is counted of the requests, and by what it is kept: each measure and rollup is declared here, once.
+
+The templates in `sql/` and `service/database/queries/` repeat what is declared: tables, trigger, fold, reads,
+repair and plain statements follow. A further measure is a further line of `MEASURES`.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from service.errors import SchemaError
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of the gateway's requests from which measures are made."""
+
+    name: str
+    #: What our statements call it, where that is shorter.
+    alias: str | None = None
+    #: Some gateways lack it: then it is NULL in each request.
+    optional: bool = False
+    #: NaN, infinities and what is beyond reason count as NULL.
+    bounded: bool = False
+
+    @property
+    def called(self) -> str:
+        return self.alias or self.name
+
+
+#: How a measure is made: it counts all requests, those that succeeded, or those in which a column is not
+#: NULL; or it adds the column up. All fold by addition.
+Kind = Literal["requests", "successes", "count", "sum"]
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """`name` in the rollup's tables, `total` in what functions and statements return."""
+
+    name: str
+    total: str
+    kind: Kind
+    column: Column | None = None
+
+    @property
+    def type(self) -> str:
+        return "numeric" if self.kind == "sum" else "bigint"  # the sum of bigint is beyond bigint
+
+
+@dataclass(frozen=True, slots=True)
+class Rollup:
+    """A table of totals: one row for each value of `key`."""
+
+    name: str
+    key: tuple[str, ...]
+    #: "slots": the sums of each 15 minutes as arrays, and their histograms. "totals": one of each measure.
+    holds: Literal["totals", "slots"] = "totals"
+    histogram: bool = False
+    #: The rollup whose rows make its own; None: the requests do.
+    made_of: str | None = None
+
+    @property
+    def table(self) -> str:
+        return f"chat_stats_rollup_{self.name}"
+
+
+TIME = Column("processing_time_ms", alias="time_ms", bounded=True)
+
+MEASURES = (
+    Measure("requests", "total_requests", "requests"),
+    Measure("successful", "successful_requests", "successes"),
+    Measure("input_tokens", "total_input_tokens", "sum", Column("input_tokens")),
+    Measure("output_tokens", "total_output_tokens", "sum", Column("output_tokens")),
+    Measure("timed", "timed_requests", "count", TIME),
+    Measure("time_ms", "total_processing_time_ms", "sum", TIME),
+    Measure("cost_usd", "total_cost_usd", "sum", Column("cost_usd", optional=True, bounded=True)),
+)
+
+#: Those on which the answers and the histograms of times rely.
+NEEDED = tuple(measure.name for measure in MEASURES)
+
+#: By what a rollup can be kept, and its type; None: that of the requests' own column.
+KEYS = {"model_id": None, "day": "date", "month": "date"}
+
+#: What our tables and statements call other things than measures.
+_TAKEN = {*KEYS, "id", "status", "created_at", "bucket", "times", "slot", "slots", "bin", "bins", "bin_slots"}
+_TAKEN |= {"n", "counts", "sign", "first", "last", "total", "member", "interval_start"}
+
+ROLLUPS = (
+    Rollup("slots", ("model_id", "day"), holds="slots"),
+    Rollup("days", ("model_id", "day"), made_of="slots"),
+    Rollup("months", ("model_id", "month"), histogram=True, made_of="days"),
+    Rollup("lifetime", ("model_id",), histogram=True, made_of="months"),
+)
+
+
+def columns(measures: Sequence[Measure]) -> list[Column]:
+    """Return the columns that the measures are made from, each once."""
+    return list(dict.fromkeys(measure.column for measure in measures if measure.column is not None))
+
+
+def check(measures: Sequence[Measure], rollups: Sequence[Rollup]) -> None:
+    """Raise `SchemaError` for a declaration that no table could hold."""
+    for measure in measures:
+        if (measure.kind in ("count", "sum")) != (measure.column is not None):
+            raise SchemaError(f"measure {measure.name}: a {measure.kind} is made from a column")
+    names = [name for measure in measures for name in dict.fromkeys((measure.name, measure.total))]
+    for name in names:
+        if names.count(name) > 1:
+            raise SchemaError(f"measure {name}: the name is declared twice")
+        if name in _TAKEN:
+            raise SchemaError(f"measure {name}: our statements have another use for this name")
+        if not re.fullmatch(r"[a-z][a-z0-9_]{0,40}", name):
+            raise SchemaError(f"measure {name}: a name has lower-case letters, digits and _")
+    for name in NEEDED:
+        if name not in names:
+            raise SchemaError(f"the measure {name} is missing: statistics are made from it")
+    for rollup in rollups:
+        for key in rollup.key:
+            if key not in KEYS:
+                raise SchemaError(f"rollup {rollup.name}: unknown column {key}; known: {', '.join(KEYS)}")

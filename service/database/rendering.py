@@ -1,0 +1,135 @@
+"""Renders the templates of `sql/` and of the plain statements, which repeat what `measures.py` declares.
+
+Templates are Jinja's. A name that they do not know, of a measure or anything else, is an error that names the
+template: it shows in `migrate` and in the tests, before any statement runs.
+"""
+
+import re
+from collections.abc import Sequence
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
+
+from service.catalogue.measures import KEYS, MEASURES, ROLLUPS, Measure, Rollup, check, columns
+from service.errors import SchemaError
+
+SQL = Path(__file__).parents[2] / "sql"
+QUERIES = Path(__file__).parent / "queries"
+
+#: All migrations and functions in one file, for `psql -f` and as one migration of another tool.
+RENDERED = SQL / "chat_stats.sql"
+_HEADER = """\
+-- All that chat-stats has in a database, in one file: for psql -f, or as one migration of Supabase.
+-- `make sql` makes it from the templates in this folder.
+--
+-- `chat-stats migrate` does the same, and builds indexes while others write.
+"""
+
+
+class Renderer:
+    """Renders templates of some folders for some measures and rollups."""
+
+    def __init__(
+        self,
+        measures: Sequence[Measure] = MEASURES,
+        rollups: Sequence[Rollup] = ROLLUPS,
+        *,
+        sql: Path = SQL,
+        queries: Path = QUERIES,
+    ) -> None:
+        check(measures, rollups)
+        self._sql = sql
+        self._queries = queries
+        self._environment = Environment(
+            loader=FileSystemLoader([sql, queries]),
+            undefined=StrictUndefined,
+            autoescape=False,  # noqa: S701 - SQL, and all values are constants of ours
+            trim_blocks=True,
+            lstrip_blocks=True,
+            keep_trailing_newline=True,
+        )
+        self._environment.globals.update(
+            measures=measures,
+            columns=columns(measures),
+            rollups=rollups,
+            key_types=KEYS,
+            each=partial(_each, measures),
+            measure=_finder("measure", {measure.name: measure for measure in measures}),
+            rollup=_finder("rollup", {rollup.name: rollup for rollup in rollups}),
+        )
+
+    def render(self, name: str, *, in_one_file: bool = False) -> str:
+        """Return the text of a template; raise `SchemaError`, naming it, where it cannot be rendered."""
+        try:
+            return self._environment.get_template(name).render(in_one_file=in_one_file)
+        except (TemplateError, SchemaError) as error:
+            line = getattr(error, "lineno", None)
+            raise SchemaError(f"{name}{f', line {line}' if line else ''}: {error}") from error
+
+    def sql(self) -> list[str]:
+        """Return the names of all migrations and functions, in the order in which they run."""
+        found = [
+            *sorted((self._sql / "migrations").glob("*.sql")),
+            *sorted((self._sql / "functions").rglob("*.sql")),
+        ]
+        return [path.relative_to(self._sql).as_posix() for path in found]
+
+    def functions(self) -> list[str]:
+        """Return the names of all functions."""
+        return sorted(path.stem for path in (self._sql / "functions").rglob("*.sql"))
+
+    def statements(self) -> dict[str, str]:
+        """Return the plain statements by name."""
+        return {path.stem: self.render(path.name) for path in sorted(self._queries.glob("*.sql"))}
+
+    def in_one_file(self) -> str:
+        """Return all migrations and functions as plain statements, for `RENDERED`."""
+        texts = (self.render(name, in_one_file=True).strip() for name in self.sql())
+        return "\n\n".join([_HEADER.strip(), *texts]) + "\n"
+
+
+def _each(measures: Sequence[Measure], pattern: str, indent: int | None = None) -> str:
+    """Return a list with `pattern` for each measure: in one line, or with `indent` in a line for each.
+
+    In the pattern, `{name}`, `{total}` and `{type}` are the measure's; `{cast}` gives a sum of it that type.
+    """
+    return (", " if indent is None else ",\n" + " " * indent).join(
+        re.sub(r"\{(\w+)\}", partial(_field, measure), pattern) for measure in measures
+    )
+
+
+def _field(measure: Measure, place: re.Match[str]) -> str:
+    fields = {
+        "name": measure.name,
+        "total": measure.total,
+        "type": measure.type,
+        "cast": "::bigint" if measure.type == "bigint" else "",
+    }
+    if place[1] not in fields:
+        raise SchemaError(f"a measure has no {place[1]}; it has {', '.join(fields)}")
+    return fields[place[1]]
+
+
+def _finder(kind: str, known: dict[str, Any]) -> Any:
+    def find(name: str) -> Any:
+        if name not in known:
+            raise SchemaError(f"unknown {kind} {name}; known: {', '.join(known)}")
+        return known[name]
+
+    return find
+
+
+@cache
+def declared() -> Renderer:
+    """Return the renderer for what is declared."""
+    return Renderer()
+
+
+def main() -> None:
+    RENDERED.write_text(declared().in_one_file(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+{% import 'macros/requests.sql.j2' as requests %}
+-- Totals per model over [p_start, p_end), from the requests themselves and what is kept of those that were
+-- purged (whose buckets count as a whole where they begin). p_provider_id and p_model_id (as
+-- text, since ids may be uuid, int or bigint) narrow it down.
+SELECT chat_stats_claim_function('chat_stats_scan');
+
+SELECT chat_stats_install('chat_stats_scan', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_scan(
+    p_start timestamptz, p_end timestamptz, p_provider_id text, p_model_id text
+)
+RETURNS TABLE (
+    model_id stats_schema.chat_stats_deltas.model_id%TYPE,
+    {{ each('{total} {type}', 4) }}
+)
+LANGUAGE plpgsql
+STABLE
+AS $function$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    SELECT
+        t.model_id,
+        {{ each('sum(t.{name}){cast}', 8) }}
+    FROM (
+        SELECT
+            u.model_id,
+            {{ requests.over_status('stats_schema.chat_stats_is_success(concat(u.status))') | indent(12) }}
+        FROM (
+            SELECT
+                r.model_id,
+                r.status,
+                {{ requests.by_status() | indent(16) }}
+            FROM {{ requests.absent() }}
+            CROSS JOIN LATERAL (
+                SELECT model_id, status, {{ requests.as_they_are() }}
+                FROM gateway_schema.chat_completion_requests
+                WHERE (p_start IS NULL OR created_at >= p_start)
+                  AND (p_end IS NULL OR created_at < p_end)
+                  AND (p_provider_id IS NULL AND p_model_id IS NULL
+                       OR model_id = ANY (ARRAY(
+                           {{ requests.wanted_models('id') | indent(27) }}
+                       )))
+            ) AS r
+            WHERE r.model_id IS NOT NULL
+            GROUP BY r.model_id, r.status
+        ) AS u
+        GROUP BY u.model_id
+        UNION ALL
+        SELECT
+            s.model_id, {{ each('s.{name}') }}
+        FROM stats_schema.chat_stats_purged_slots(p_start, p_end) AS s
+        WHERE p_provider_id IS NULL AND p_model_id IS NULL
+           OR s.model_id IN (
+               {{ requests.wanted_models('id') | indent(15) }}
+           )
+    ) AS t
+    GROUP BY t.model_id
+    HAVING sum(t.requests) <> 0;
+END
+$function$;
+$install$);

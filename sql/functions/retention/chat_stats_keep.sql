@@ -1,0 +1,48 @@
+{% import 'macros/rollups.sql.j2' as kept %}
+-- Makes what is kept of purged requests such that the rollup is right in [p_start, p_end), where requests went
+-- without being deleted one by one, with a partition that was detached or dropped (p_gone), or came back with one.
+-- Where the other way round the requests have more, or less, that is for chat_stats_rollup_repair(). Returns how
+-- many models' buckets it kept or gave back. Exact beside writers, as chat_stats_rollup_repair() is.
+SELECT chat_stats_claim_function('chat_stats_keep');
+
+SELECT chat_stats_install('chat_stats_keep', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_keep(p_start timestamptz, p_end timestamptz, p_gone boolean)
+RETURNS bigint
+LANGUAGE plpgsql
+AS $function$
+BEGIN
+    PERFORM pg_advisory_xact_lock(1668510835, 3);  -- that of chat_stats_fold()
+    LOCK TABLE gateway_schema.chat_completion_requests IN ACCESS SHARE MODE;
+    RETURN stats_schema.chat_stats_purged_add(
+        format(
+            $changes$
+                concerned AS MATERIALIZED (
+                    SELECT *
+                    FROM stats_schema.chat_stats_rollup_differences(%L::timestamptz, %L::timestamptz) AS d
+                    WHERE CASE WHEN %L THEN d.requests < 0 ELSE d.requests > 0 AND d.requests <= (
+                        SELECT sum(k.requests)
+                        FROM stats_schema.chat_stats_purged AS t
+                        CROSS JOIN LATERAL unnest(t.slots, t.slot_requests) AS k (slot, requests)
+                        WHERE t.model_id = d.model_id AND t.day = stats_schema.chat_stats_day(d.bucket)
+                          AND k.slot = stats_schema.chat_stats_slot(d.bucket)
+                    ) END
+                ), changes AS (
+                    SELECT
+                        c.model_id, c.bucket, NULL::smallint AS bin,
+                        {{ each('-c.{name} AS {name}', 24) }}, 0 AS n
+                    FROM concerned AS c
+                    UNION ALL
+                    SELECT c.model_id, c.bucket, u.bin, {{ kept.zeros() }}, -u.n
+                    FROM concerned AS c CROSS JOIN LATERAL unnest(c.bins, c.counts) AS u (bin, n)
+                )
+            $changes$,
+            p_start, p_end, p_gone
+        ),
+        'concerned'
+    );
+END
+$function$;
+$install$);
+
+ALTER FUNCTION chat_stats_keep(timestamptz, timestamptz, boolean) SET work_mem = '64MB';
+ALTER FUNCTION chat_stats_keep(timestamptz, timestamptz, boolean) SET jit = off;

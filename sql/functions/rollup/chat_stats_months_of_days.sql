@@ -1,0 +1,42 @@
+-- What chat_stats_rollup_months must hold: the sums of the days, and the histograms of their slots.
+SELECT chat_stats_claim_function('chat_stats_months_of_days');
+
+SELECT chat_stats_install('chat_stats_months_of_days', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_months_of_days()
+RETURNS TABLE (
+    model_id stats_schema.chat_stats_deltas.model_id%TYPE,
+    month date,
+    {{ each('{name} {type}', 4) }},
+    bins smallint[],
+    counts bigint[]
+)
+LANGUAGE plpgsql
+STABLE
+AS $function$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    WITH sums AS (
+        SELECT
+            t.model_id, stats_schema.chat_stats_month(t.day) AS month,
+            {{ each('sum(t.{name}){cast} AS {name}', 12) }}
+        FROM stats_schema.{{ rollup('days').table }} AS t
+        GROUP BY 1, 2
+    ), histograms AS (
+        SELECT b.model_id, b.month, array_agg(b.bin ORDER BY b.bin) AS bins, array_agg(b.n ORDER BY b.bin) AS counts
+        FROM (
+            SELECT t.model_id, stats_schema.chat_stats_month(t.day) AS month, u.bin, sum(u.n)::bigint AS n
+            FROM stats_schema.{{ rollup('slots').table }} AS t CROSS JOIN LATERAL unnest(t.bins, t.counts) AS u (bin, n)
+            GROUP BY 1, 2, 3
+            HAVING sum(u.n) <> 0
+        ) AS b
+        GROUP BY 1, 2
+    )
+    SELECT
+        s.model_id, s.month,
+        {{ each('s.{name}') }}, COALESCE(h.bins, '{}'), COALESCE(h.counts, '{}')
+    FROM sums AS s
+    LEFT JOIN histograms AS h USING (model_id, month);
+END
+$function$;
+$install$);

@@ -1,0 +1,163 @@
+{% import 'macros/requests.sql.j2' as requests %}
+{% set columns_of_deltas = 'model_id, bucket, ' ~ each('{name}') %}
+{# What one request `r` adds, or takes away. #}
+{% macro change(sign) -%}
+{% for m in measures %}
+{% if m.kind == 'successes' %}
+CASE WHEN stats_schema.chat_stats_is_success(r.status) THEN {{ sign }}1::bigint ELSE 0::bigint END
+{%- elif m.kind == 'sum' and not m.column.bounded %}
+{{ sign }}r.{{ m.column.called }}
+{%- elif m.kind == 'sum' %}
+COALESCE({{ sign }}r.{{ m.column.called }}, 0::numeric)
+{%- elif m.kind == 'count' %}
+CASE WHEN r.{{ m.column.called }} IS NULL THEN 0::bigint ELSE {{ sign }}1::bigint END
+{%- else %}
+{{ sign }}1::bigint
+{%- endif %}
+{{ ',\n' if not loop.last -}}
+{% endfor %}
+{%- endmacro %}
+{# The requests of a table or a transition table, as `r`. #}
+{% macro read(rows) -%}
+{{ requests.absent() }}
+CROSS JOIN LATERAL (
+    SELECT
+        model_id, COALESCE(created_at, NULL::timestamptz) AS created_at, concat(status) AS status,
+        {{ requests.checked_numbers() | indent(8) }}
+    FROM {{ rows }}
+    WHERE model_id IS NOT NULL
+) AS r
+{%- endmacro %}
+{% macro changes(rows, sign) -%}
+SELECT
+    r.model_id, stats_schema.chat_stats_bucket(r.created_at),
+    {{ change(sign) | indent(4) }}
+FROM {{ read(rows) }}
+{%- endmacro %}
+{# What all requests `r` of a model and bucket take away. #}
+{% macro truncated() -%}
+{% for m in measures %}
+{% if m.kind == 'successes' %}
+-count(*) FILTER (WHERE stats_schema.chat_stats_is_success(r.status))
+{%- elif m.kind == 'sum' and not m.column.bounded %}
+-sum(r.{{ m.column.called }})
+{%- elif m.kind == 'sum' %}
+COALESCE(-sum(r.{{ m.column.called }}), 0)
+{%- elif m.kind == 'count' %}
+-count(r.{{ m.column.called }})
+{%- else %}
+-count(*)
+{%- endif %}
+{{ ',\n' if not loop.last -}}
+{% endfor %}
+{%- endmacro %}
+-- Appends what a statement changed, by model and bucket: its old rows are taken away, its new ones added.
+--
+-- It runs in the writer's transaction, so it must never fail. What may fail is all in the block with the handler:
+-- whether this table is counted, and each statement that appends, of no rows. There the column that was renamed or
+-- retyped is noticed, and the table or function of ours that was dropped. Beyond it, the same statements have nothing
+-- left to fail with. They stand outside, since a block with a handler that writes would cost the writer a transaction
+-- id of its own. A write that cannot be counted leaves a row in chat_stats_uncounted instead, and from then on the
+-- functions scan.
+--
+-- Types are checked, never converted from text: COALESCE() and BETWEEN know no operator for a column of another kind,
+-- where a cast would try each value.
+SELECT chat_stats_install('chat_stats_record_changes', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_record_changes()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER  -- writers of requests need no rights on our tables
+AS $function$
+#variable_conflict use_column
+DECLARE
+    taken text;
+    trouble text;
+    can_mark boolean;
+BEGIN
+    BEGIN
+        IF TG_RELID <> 'gateway_schema.chat_completion_requests'::regclass::oid
+           AND NOT stats_schema.chat_stats_is_counted(TG_RELID) THEN
+            RAISE EXCEPTION '% is not a part of chat_completion_requests', TG_RELID::regclass;
+        ELSIF NOT has_table_privilege('stats_schema.chat_stats_deltas'::regclass, 'INSERT')
+              OR row_security_active('stats_schema.chat_stats_deltas'::regclass) THEN
+            RAISE EXCEPTION 'the owner of chat_stats_record_changes() may not insert into chat_stats_deltas';
+        ELSIF TG_OP = 'TRUNCATE' THEN
+            IF current_setting('transaction_isolation') IN ('repeatable read', 'serializable') THEN
+                RAISE EXCEPTION 'TRUNCATE in a % transaction takes requests that are younger than its snapshot',
+                    upper(current_setting('transaction_isolation'));
+            ELSIF row_security_active(TG_RELID) THEN
+                RAISE EXCEPTION 'row level security hides requests from the owner of chat_stats_record_changes()';
+            END IF;
+            taken := format($taken$
+                SELECT
+                    r.model_id, stats_schema.chat_stats_bucket(r.created_at),
+                    {{ truncated() | indent(20) }},
+                    CASE WHEN count(r.time_ms) > 1
+                         THEN array_agg(r.time_ms) FILTER (WHERE r.time_ms IS NOT NULL) END
+                FROM {{ read('ONLY %s') | indent(16) }}
+                GROUP BY 1, 2
+            $taken$, TG_RELID::regclass);
+            EXECUTE 'SELECT FROM ('
+                'SELECT {{ columns_of_deltas }}, times '
+                'FROM stats_schema.chat_stats_deltas UNION ALL ' || taken || ') AS nothing WHERE false';
+        END IF;
+        IF TG_OP IN ('UPDATE', 'DELETE') THEN
+            PERFORM FROM (
+                SELECT {{ columns_of_deltas }}
+                FROM stats_schema.chat_stats_deltas
+                UNION ALL
+                {{ changes('old_rows', '-') | indent(16) }}
+            ) AS nothing
+            WHERE false;
+        END IF;
+        IF TG_OP IN ('INSERT', 'UPDATE') THEN
+            PERFORM FROM (
+                SELECT {{ columns_of_deltas }}
+                FROM stats_schema.chat_stats_deltas
+                UNION ALL
+                {{ changes('new_rows', '') | indent(16) }}
+            ) AS nothing
+            WHERE false;
+        END IF;
+    EXCEPTION WHEN OTHERS THEN
+        trouble := SQLERRM;
+    END;
+
+    IF trouble IS NOT NULL THEN
+        BEGIN
+            can_mark := has_table_privilege('stats_schema.chat_stats_uncounted'::regclass, 'INSERT')
+                AND NOT row_security_active('stats_schema.chat_stats_uncounted'::regclass);
+            PERFORM FROM (
+                SELECT relation, reason FROM stats_schema.chat_stats_uncounted
+                UNION ALL
+                SELECT TG_RELID, trouble
+            ) AS nothing
+            WHERE false;
+        EXCEPTION WHEN OTHERS THEN
+            can_mark := false;  -- without that table the rollup is not read either
+        END;
+        IF can_mark THEN
+            INSERT INTO stats_schema.chat_stats_uncounted (relation, reason) VALUES (TG_RELID, trouble);
+        END IF;
+        RETURN NULL;
+    END IF;
+
+    IF TG_OP = 'TRUNCATE' THEN
+        EXECUTE 'INSERT INTO stats_schema.chat_stats_deltas ('
+            '{{ columns_of_deltas }}, times) ' || taken;
+    END IF;
+    IF TG_OP IN ('UPDATE', 'DELETE') THEN
+        INSERT INTO stats_schema.chat_stats_deltas ({{ columns_of_deltas }})
+        {{ changes('old_rows', '-') | indent(8) }};
+    END IF;
+    IF TG_OP IN ('INSERT', 'UPDATE') THEN
+        INSERT INTO stats_schema.chat_stats_deltas ({{ columns_of_deltas }})
+        {{ changes('new_rows', '') | indent(8) }};
+    END IF;
+    RETURN NULL;
+END
+$function$;
+
+-- It writes with its owner's rights: no other role may hang it on a table of its own.
+REVOKE EXECUTE ON FUNCTION stats_schema.chat_stats_record_changes() FROM PUBLIC;
+$install$);

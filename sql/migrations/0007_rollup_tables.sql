@@ -1,0 +1,142 @@
+{% import 'macros/rollups.sql.j2' as kept %}
+-- The tables of the rollup. They stay empty until `chat-stats rollup enable`.
+--
+-- Each carries model_id, and its key begins with it, so that a distributed Postgres can keep them beside
+-- the requests. Sums are numeric, and integers as keys bigint: no row that the requests accept may be one that
+-- these refuse, even where their int became bigint since.
+SELECT chat_stats_run($run$
+DO $migration$
+DECLARE
+    model_id_type text := (
+        SELECT CASE WHEN a.atttypid IN ('int2'::regtype, 'int4'::regtype) THEN 'bigint'
+                    ELSE format_type(a.atttypid, NULL) END  -- without a length, which may grow
+        FROM pg_attribute AS a
+        WHERE a.attrelid = 'gateway_schema.chat_completion_requests'::regclass AND a.attname = 'model_id'
+    );
+    tables text[] := ARRAY[{{ kept.tables() }}, 'chat_stats_purged'];
+    dropped text;
+    incomplete boolean;
+    other_ids boolean;
+    measures text[] := ARRAY[{{ each("'{name}'") }}];
+    present text[];
+    other_measures boolean;
+    planted text := (
+        SELECT string_agg(format('%s (owner: %s)', c.oid::regclass, c.relowner::regrole), ', ')
+        FROM pg_class AS c
+        WHERE c.relnamespace::regnamespace || '.' = 'stats_schema.' AND c.relname LIKE 'chat\_stats\_%'
+          AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+          AND stats_schema.chat_stats_is_planted(
+              c.relowner, c.relnamespace, 'gateway_schema.chat_completion_requests'::regclass::oid
+          )
+    );
+BEGIN
+    IF planted IS NOT NULL THEN
+        RAISE EXCEPTION 'tables have our names, but belong to others, whose triggers would run with our rights: %', planted
+            USING ERRCODE = 'insufficient_privilege', HINT = 'Drop them, or change their owner.';
+    END IF;
+    other_ids := EXISTS (
+        SELECT FROM unnest(tables) AS t (name)
+        JOIN pg_attribute AS a ON a.attrelid = to_regclass('stats_schema.' || t.name) AND a.attname = 'model_id'
+        WHERE format_type(a.atttypid, NULL) <> model_id_type
+    );
+    present := ARRAY(
+        SELECT a.attname::text FROM pg_attribute AS a
+        WHERE a.attrelid = to_regclass('stats_schema.chat_stats_deltas') AND a.attnum > 0 AND NOT a.attisdropped
+          AND a.attname NOT IN ('model_id', 'bucket', 'times')
+    );
+    other_measures := cardinality(present) > 0 AND NOT (present @> measures AND measures @> present);
+    -- Where the ids have another type now, or others are the measures, all of it is to be made from the requests again.
+    -- What is kept of purged requests cannot be: below, in a file of its own, it gets columns for further measures.
+    IF other_ids OR other_measures THEN
+        IF other_ids AND to_regclass('stats_schema.chat_stats_purged') IS NOT NULL THEN
+            IF EXISTS (SELECT FROM stats_schema.chat_stats_purged) THEN
+                RAISE EXCEPTION 'chat_completion_requests.model_id is of type % now, and chat_stats_purged keeps the '
+                    'statistics of purged requests by ids of another type', model_id_type
+                    USING HINT = 'Give its column model_id that type and the new ids; or drop that table, to do without.';
+            END IF;
+        END IF;
+        PERFORM set_config('lock_timeout', '200', true);  -- writers wait behind this
+        FOREACH dropped IN ARRAY tables LOOP
+            CONTINUE WHEN dropped = 'chat_stats_purged' AND NOT other_ids;
+            EXECUTE format('DROP TABLE IF EXISTS stats_schema.%I', dropped);
+        END LOOP;
+    END IF;
+    incomplete := EXISTS (
+        SELECT FROM unnest(tables) AS t (name)
+        WHERE t.name <> 'chat_stats_purged' AND to_regclass('stats_schema.' || t.name) IS NULL
+    ) OR to_regclass('stats_schema.chat_stats_uncounted') IS NULL;
+
+    -- What the triggers append: a signed change of one model in one 15-minute bucket, by one statement.
+    -- bucket is NULL for requests without created_at. `times` lists the times, to be counted with the sign of
+    -- `timed`, where there are several; one alone is time_ms itself. A trigger that does not know a measure yet still
+    -- finds a value for it: no write may fail.
+    EXECUTE format($table$
+        CREATE TABLE IF NOT EXISTS stats_schema.chat_stats_deltas (
+            model_id %1$s NOT NULL,
+            bucket timestamptz,
+            {{ each('{name} {type} NOT NULL DEFAULT 0', 12) }},
+            times numeric[]
+        )
+    $table$, model_id_type);
+
+    -- Of days, slots and totals are apart: ranges of weeks read many totals, and of the slots only those of the two days
+    -- at their ends.
+{% for rollup in rollups %}
+    EXECUTE format($table$
+        CREATE TABLE IF NOT EXISTS stats_schema.{{ rollup.table }} (
+            {{ kept.key_definition(rollup) | indent(12) -}}
+{% if rollup.holds == 'slots' %}
+            {{ kept.slots_definition() | indent(12) }}
+{% else %}
+            {{ each('{name} {type} NOT NULL', 12) }},
+{% if rollup.histogram %}
+            bins smallint[] NOT NULL,
+            counts bigint[] NOT NULL,
+{% endif %}
+{% endif %}
+            PRIMARY KEY ({{ kept.key(rollup) }})
+        )
+    $table$, model_id_type);
+{% if 'day' in rollup.key %}
+    -- For ranges over all models: without it, they read the whole of the other index.
+    CREATE INDEX IF NOT EXISTS {{ rollup.table }}_day_idx ON stats_schema.{{ rollup.table }} (day);
+{% endif %}
+{% if rollup.histogram %}
+    -- Adding up totals passes over the histograms: out of line, they are not in the way.
+    ALTER TABLE stats_schema.{{ rollup.table }} SET (toast_tuple_target = 128);
+{% endif %}
+
+{% endfor %}
+    -- One row. `ready` since the backfill is done: only then are the rollups read.
+    CREATE TABLE IF NOT EXISTS stats_schema.chat_stats_rollup_state (
+        only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+        enabled_at timestamptz,
+        backfilled_to timestamptz,
+        ready boolean NOT NULL DEFAULT false,
+        folded_at timestamptz,
+        audited_at timestamptz,
+        drift bigint NOT NULL DEFAULT 0,
+        purged_before timestamptz,
+        columns jsonb,  -- of the requests, when it was made: chat_stats_request_columns()
+        -- How many audits there were, and how far back its two sweeps have come; NULL: they begin at the latest requests.
+        audits bigint NOT NULL DEFAULT 0,
+        audited_week_from timestamptz,
+        audited_from timestamptz
+    );
+    INSERT INTO stats_schema.chat_stats_rollup_state DEFAULT VALUES ON CONFLICT DO NOTHING;
+
+    -- Writes that the triggers could not count, by the table that was written: chat_stats_rollup_ready() says what follows
+    -- from them. Writers append, so that none waits for another; upkeep deletes.
+    CREATE TABLE IF NOT EXISTS stats_schema.chat_stats_uncounted (
+        relation oid NOT NULL,
+        happened_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+        reason text NOT NULL
+    );
+
+    IF incomplete THEN  -- a table that was dropped comes back empty
+        UPDATE stats_schema.chat_stats_rollup_state SET ready = false, backfilled_to = NULL;
+    END IF;
+    PERFORM stats_schema.chat_stats_close_tables();
+END
+$migration$;
+$run$);

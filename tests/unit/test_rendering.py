@@ -1,0 +1,110 @@
+"""The templates of `sql/`: what is rendered, and what is refused."""
+
+from pathlib import Path
+
+import pytest
+
+from service.catalogue.measures import MEASURES, ROLLUPS, Column, Measure, Rollup
+from service.database.rendering import QUERIES, RENDERED, Renderer, declared
+from service.errors import SchemaError
+
+CACHED_TOKENS = Measure("cached_tokens", "total_cached_tokens", "sum", Column("cached_tokens"))
+
+
+def test_the_checked_in_file_is_what_the_templates_say() -> None:
+    assert RENDERED.read_text() == declared().in_one_file(), f"{RENDERED.name} is out of date; run: make sql"
+
+
+def test_the_file_has_plain_statements_alone() -> None:
+    for line in RENDERED.read_text().splitlines():
+        assert not line.startswith("\\"), line
+        assert "{{" not in line, line
+        assert "{%" not in line, line
+
+
+def test_a_template_that_changed_makes_the_file_stale(tmp_path: Path) -> None:
+    changed = tmp_path / "functions" / "values"
+    changed.mkdir(parents=True)
+    (changed / "chat_stats_one.sql").write_text("SELECT 1;\n")
+    assert Renderer(sql=tmp_path).in_one_file() != RENDERED.read_text()
+
+
+def test_every_template_renders() -> None:
+    names = declared().sql()
+    assert len(names) > 60
+    assert all(declared().render(name).strip() for name in names)
+    assert all(text.strip() for text in declared().statements().values())
+
+
+@pytest.mark.parametrize(
+    ("text", "trouble"),
+    [
+        ("SELECT {{ measure('colour').name }}", "unknown measure colour; known: requests, successful,"),
+        ("SELECT {{ rollup('weeks').table }}", "unknown rollup weeks; known: slots, days,"),
+        ("SELECT {{ each('sum({colour})') }}", "a measure has no colour; it has name, total"),
+        ("SELECT {{ colour }}", "'colour' is undefined"),
+        ("SELECT {{ measures[0].colour }}", "has no attribute 'colour'"),
+        ("SELECT 1\n{% if %}", ", line 2: "),
+    ],
+)
+def test_a_name_that_is_not_known_is_an_error_that_names_it_and_the_template(
+    tmp_path: Path, text: str, trouble: str
+) -> None:
+    (tmp_path / "functions" / "values").mkdir(parents=True)
+    (tmp_path / "functions" / "values" / "wrong.sql").write_text(text)
+    with pytest.raises(SchemaError) as raised:
+        Renderer(sql=tmp_path).in_one_file()
+    assert "functions/values/wrong.sql" in str(raised.value)
+    assert trouble in str(raised.value)
+
+
+def test_a_plain_statement_that_cannot_be_rendered_is_found_before_any_runs(tmp_path: Path) -> None:
+    (tmp_path / "wrong.sql").write_text("SELECT {{ measure('colour').name }}")
+    with pytest.raises(SchemaError, match=r"wrong\.sql: unknown measure colour"):
+        Renderer(queries=tmp_path).statements()
+
+
+@pytest.mark.parametrize(
+    ("measures", "rollups", "trouble"),
+    [
+        (
+            MEASURES,
+            [Rollup("hours", ("model_id", "hour"))],
+            "rollup hours: unknown column hour; known: model_id,",
+        ),
+        ([*MEASURES, MEASURES[0]], ROLLUPS, "measure requests: the name is declared twice"),
+        (
+            [*MEASURES, Measure("cached", "total_requests", "sum", Column("cached"))],
+            ROLLUPS,
+            "measure total_requests: the name is declared twice",
+        ),
+        (
+            [Measure("day", "total_day", "requests")],
+            ROLLUPS,
+            "measure day: our statements have another use",
+        ),
+        (
+            [Measure("cached tokens", "total_cached", "requests")],
+            ROLLUPS,
+            "measure cached tokens: a name has lower-case letters, digits and _",
+        ),
+        ([Measure("cached", "total_cached", "sum")], ROLLUPS, "measure cached: a sum is made from a column"),
+        (MEASURES[1:], ROLLUPS, "the measure requests is missing"),
+    ],
+)
+def test_what_no_table_could_hold_is_an_error_that_names_it(
+    measures: list[Measure], rollups: list[Rollup], trouble: str
+) -> None:
+    with pytest.raises(SchemaError) as raised:
+        Renderer(measures, rollups)
+    assert trouble in str(raised.value)
+
+
+def test_a_measure_is_in_everything_that_repeats_by_measure() -> None:
+    def places(renderer: Renderer, word: str) -> set[str]:
+        names = [*renderer.sql(), *(path.name for path in QUERIES.glob("*.sql"))]
+        return {name for name in names if word in renderer.render(name)}
+
+    assert places(Renderer([*MEASURES, CACHED_TOKENS]), "cached_tokens") >= {
+        name for name in places(declared(), "output_tokens") if "/answers/" not in name
+    } - {"migrations/0001_gateway_tables.sql", "plot_slots.sql", "requests_timed.sql", "requests_untimed.sql"}
