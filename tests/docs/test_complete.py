@@ -1,4 +1,4 @@
-"""What there is, is documented: settings, commands and options, metrics, endpoints, alerts, tables."""
+"""Settings, commands, options, metrics, endpoints, alerts and tables are all documented."""
 
 import math
 import re
@@ -34,7 +34,7 @@ def test_every_setting_is_documented(name: str) -> None:
 
 def test_no_setting_is_documented_that_does_not_exist() -> None:
     known = {PREFIX + name.upper() for name in Settings.model_fields}
-    # Of docker compose and of the tests.
+    # Variables of docker compose and of the tests.
     known |= {f"{PREFIX}{name}" for name in ("BIND", "EXTRAS", "SCREENSHOTS")}
     assert set(re.findall(rf"\b{PREFIX}[A-Z_]*[A-Z]\b", text())) <= known
 
@@ -105,7 +105,7 @@ def test_every_alert_has_a_chapter_of_its_own() -> None:
     assert chapters == alerts
 
 
-def test_every_table_of_ours_is_among_what_to_back_up() -> None:
+def test_every_table_of_ours_is_in_the_backup_instructions() -> None:
     migrations = "\n".join(file.read_text() for file in (SQL / "migrations").glob("*.sql"))
     tables = set(re.findall(r"CREATE TABLE IF NOT EXISTS stats_schema\.(chat_stats_\w+)", migrations))
     assert len(tables) >= 8
