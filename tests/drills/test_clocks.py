@@ -26,11 +26,11 @@ from tests.processes import running, until
 from worker.local_servers import free_port
 
 RATE = 100.0
-#: Seconds of load in which several refreshes are published, and what was fresh gets stale.
+#: Seconds of load in which several refreshes are published, and fresh answers become stale.
 SECONDS = 3 * FRESH_SECONDS
 #: Seconds for which answers are fresh beyond the moment at which Redis is asked again.
 LONG_FRESH_SECONDS = 5.0
-#: Seconds within which all is fresh again; some more, since a process starts meanwhile.
+#: Seconds within which all is fresh again, including the start of a process.
 RECOVERY_SECONDS = 20
 
 by_an_hour = pytest.mark.parametrize("offset", [-HOUR, HOUR], ids=["an hour behind", "an hour ahead"])
@@ -50,7 +50,7 @@ def folder(world: World) -> Path:
 
 
 def everything(world: World, ports: list[int] | None = None) -> Callable[[], tuple[int, str]]:
-    """Return what asks each process in turn for all that is known."""
+    """Return a source of requests to each process in turn, for all cached answers."""
     targets = [(port, target) for port in ports or world.ports for target in KNOWN]
     numbers = iter(range(10**9))
     return lambda: targets[next(numbers) % len(targets)]
@@ -81,7 +81,7 @@ def check(world: World, replies: list[Reply]) -> None:
 
 
 def check_all_fresh(replies: list[Reply]) -> None:
-    """Assert that they are of now, and hits: but for those that a busy machine refreshed too late."""
+    """Assert that the answers are current, and hits, except if a busy machine refreshed them too late."""
     stale = [reply.metadata for reply in replies if reply.metadata["cache"] != "hit"]
     assert len(stale) < len(replies) / 2, stale[:3]
     assert max(reply.sent_at - computed_at(reply) for reply in replies) < 4 * FRESH_SECONDS
@@ -89,7 +89,7 @@ def check_all_fresh(replies: list[Reply]) -> None:
 
 @contextmanager
 def worker_with(world: World, folder: Path, environment: dict[str, str]) -> Iterator[None]:
-    """Replace the worker by one with this added to its environment."""
+    """Replace the worker by one with these additional environment variables."""
     kill_worker(world)
     right = world.env
     world.env = {**right, **environment}
@@ -103,7 +103,7 @@ def worker_with(world: World, folder: Path, environment: dict[str, str]) -> Iter
 
 
 def is_of_now(reply: Reply, offset: float) -> bool:
-    """Return whether its numbers are of now, by a clock that is so many seconds ahead."""
+    """Return whether its numbers are current by a clock that is `offset` seconds ahead."""
     return abs(computed_at(reply) - reply.sent_at - offset) < 4 * FRESH_SECONDS
 
 
@@ -112,13 +112,13 @@ def later_than(moment: float) -> Callable[[Reply], bool]:
 
 
 def hits(ports: list[int], that: Callable[[Reply], bool] = lambda _: True) -> bool:
-    """Return whether these processes answer all that is known from the cache, by replies like `that`."""
+    """Return whether these processes give all cached answers, with replies that satisfy `that`."""
     replies = asked([(port, target) for port in ports for target in KNOWN])
     return all(reply.status == 200 and reply.metadata["cache"] == "hit" and that(reply) for reply in replies)
 
 
 def asked(requests: list[tuple[int, str]]) -> list[Reply]:
-    """Return the replies to these, sent one after the other."""
+    """Return the replies to these requests, sent one after the other."""
 
     async def ask() -> list[Reply]:
         client = Client()
@@ -137,7 +137,7 @@ def ready(world: World) -> dict[str, Any]:
 def test_a_redis_that_is_restored_from_an_old_dump_is_corrected_without_a_worker(
     world: World, folder: Path
 ) -> None:
-    """Also by processes whose copies are still fresh when Redis is back: they have not begun to compute."""
+    """Also by processes whose copies are still fresh when Redis is back, so that they compute nothing yet."""
     env = {**world.env, "CHAT_STATS_FRESH_SECONDS": str(LONG_FRESH_SECONDS)}
     until(lambda: time.time() - world.old_dump.stat().st_mtime > LONG_FRESH_SECONDS)
     with ExitStack() as stack:
@@ -203,7 +203,7 @@ def test_the_clock_of_a_service_does_not_matter(world: World, folder: Path, offs
 
 
 @by_an_hour
-def test_after_a_failover_of_postgres_to_a_host_with_another_clock_all_go_by_that(
+def test_after_a_failover_of_postgres_all_processes_use_the_new_hosts_clock(
     world: World, folder: Path, offset: int
 ) -> None:
     environment = wrong_clock(offset, folder)
