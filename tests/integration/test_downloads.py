@@ -1,4 +1,4 @@
-"""Large answers of a running service: slow clients, clients that leave, errors half-way, many at once."""
+"""Large answers of a running service: slow clients, disconnects, errors midway, many at once."""
 
 import asyncio
 import io
@@ -18,11 +18,11 @@ import pytest
 from tests.processes import environment, serving
 from worker.local_servers import RedisServer
 
-#: Some 27 MB: more than the buffers on the way to a client hold.
+#: About 27 MB: more than the buffers between service and client hold.
 ROWS = 30_000
 DOWNLOAD_SECONDS = 4
 
-#: A view in place of the requests, whose rows take their time or fail.
+#: A view in place of the requests, whose rows are slow or fail.
 VIEW = """
 CREATE OR REPLACE VIEW chat_completion_requests AS
 SELECT
@@ -94,14 +94,14 @@ def ask(url: str, query: str) -> socket.socket:
 
 
 def lines(client: socket.socket) -> int:
-    """Read the answer; return how many lines it has. `IncompleteRead` when it breaks off."""
+    """Read the answer; return its number of lines. `IncompleteRead` if it is cut off."""
     with client, HTTPResponse(client) as response:
         response.begin()
         return response.read().count(b"\n")
 
 
-async def test_what_a_running_service_does_with_its_downloads(view: asyncpg.Connection, url: str) -> None:
-    # One after the other in one test, since starting a service takes longer than any of them.
+async def test_downloads_of_a_running_service(view: asyncpg.Connection, url: str) -> None:
+    # All in one test, because starting a service takes longer than any of them.
     await _a_client_that_does_not_read_holds_no_connection(view, url)
     await _one_that_never_reads_is_cut_off(view, url)
     await _parquet_is_written_beside_the_service_by_what_ends_with_its_download(view, url)
@@ -171,7 +171,7 @@ async def _an_error_half_way_does_not_look_like_the_end(view: asyncpg.Connection
 async def _a_client_that_leaves_stops_the_query(view: asyncpg.Connection, url: str) -> None:
     await view.execute(VIEW.format(error_message=SLOW))
     async with httpx.AsyncClient() as client:
-        # In the midst of the rows, and before the first of them: 1,000 rows take 20 s, and are one answer.
+        # During the rows, and before the first of them: 1,000 rows take 20 s, and are one answer.
         for parameters in (f"limit={ROWS}&fields=id,error_message&format=csv", "limit=1000"):
             asking = asyncio.create_task(client.get(f"{url}?{parameters}"))
             await until_busy(view)
