@@ -1,4 +1,4 @@
-"""gzip whose beginning is made once, and who gets it."""
+"""gzip whose beginning is compressed once, and when it is sent."""
 
 import gzip
 import zlib
@@ -15,7 +15,7 @@ def test_a_beginning_and_an_end_make_one_gzip_stream(text: bytes, end: bytes) ->
     assert gzip.decompress(stream) == text + end
     decompressor = zlib.decompressobj(16 + zlib.MAX_WBITS)
     assert decompressor.decompress(stream) == text + end
-    assert decompressor.eof  # one member with its checksum, and nothing behind it
+    assert decompressor.eof  # one member with its checksum, and nothing after it
     assert decompressor.unused_data == b""
 
 
@@ -55,5 +55,7 @@ def test_a_beginning_serves_any_number_of_ends() -> None:
         (b"br" + b", br" * 100 + b", gzip", True),
     ],
 )
-def test_gzip_is_for_those_who_accept_it_and_like_it_no_less(accept_encoding: bytes, expected: bool) -> None:
+def test_gzip_is_sent_if_it_is_accepted_and_not_less_preferred(
+    accept_encoding: bytes, expected: bool
+) -> None:
     assert prefers_gzip(accept_encoding) is expected

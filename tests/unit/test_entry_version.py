@@ -1,4 +1,4 @@
-"""The version of what is cached goes with the fields of the answers."""
+"""The version of cached entries changes with the fields of the answers."""
 
 import hashlib
 from typing import Any
@@ -6,12 +6,12 @@ from typing import Any
 from service.cache.entry import VERSION
 from service.catalogue.aggregations import AGGREGATIONS
 
-#: The version, and a digest of the fields that each aggregation's `data` has in it.
+#: The version, and a digest of the fields of each aggregation's `data` in that version.
 KNOWN = (2, "d822635ef220")
 
 
-def test_other_fields_are_another_version() -> None:
-    """Else an old entry, without the new fields, would be served by the new code."""
+def test_changed_fields_need_another_version() -> None:
+    """Otherwise the new code would serve an old entry without the new fields."""
     fields = sorted(
         f"{name}: {field}"
         for name, aggregation in AGGREGATIONS.items()
@@ -22,7 +22,7 @@ def test_other_fields_are_another_version() -> None:
 
 
 def _data_fields(schema: dict[str, Any]) -> list[str]:
-    """Return the names of the fields of `data`, and of what is nested in it."""
+    """Return the names of the fields of `data`, nested ones included."""
     definitions = schema["$defs"]
     found, left = set(), [schema["properties"]["data"]]
     while left:

@@ -1,4 +1,4 @@
-"""Counting, and sharing counts."""
+"""Counting, and sharing counts between processes."""
 
 import timeit
 from pathlib import Path
@@ -42,7 +42,7 @@ def test_counting_an_answer_takes_less_than_two_microseconds() -> None:
     assert min(timeit.repeat(count, number=10_000, repeat=20)) / 10_000 < 2e-6
 
 
-def test_a_process_goes_on_from_the_counts_of_one_that_ended(tmp_path: Path) -> None:
+def test_a_process_continues_the_counts_of_one_that_ended(tmp_path: Path) -> None:
     first = SharedCounts(tmp_path)
     metrics.answered("models", "hit", "rpc", 200, 0.1)
     metrics.folded(3)
@@ -57,7 +57,7 @@ def test_a_process_goes_on_from_the_counts_of_one_that_ended(tmp_path: Path) -> 
     second.close()
 
 
-def test_gauges_are_those_of_the_processes_that_run(tmp_path: Path) -> None:
+def test_gauges_are_those_of_the_running_processes(tmp_path: Path) -> None:
     one, two = SharedCounts(tmp_path), SharedCounts(tmp_path)
     two.write()
     assert one.total().gauges[PROCESSES.name] == 2
@@ -66,7 +66,7 @@ def test_gauges_are_those_of_the_processes_that_run(tmp_path: Path) -> None:
     one.close()
 
 
-def test_a_damaged_file_is_as_good_as_none(tmp_path: Path) -> None:
+def test_a_damaged_file_counts_as_missing(tmp_path: Path) -> None:
     (tmp_path / "0.json").write_text('{"counters": 3')
     (tmp_path / "1.json").write_text('{"counters": {"x": [[1, 2, 3]]}}')
     shared = SharedCounts(tmp_path)
