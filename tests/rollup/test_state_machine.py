@@ -92,7 +92,7 @@ class Writer:
     isolation: str = ""
     savepoints: int = 0
     truncated: bool = False
-    #: Another transaction truncated after its snapshot was taken. TRUNCATE is not MVCC-safe, so a scan is wrong.
+    #: Another transaction truncated after its snapshot was taken: TRUNCATE is not MVCC-safe, a scan is wrong.
     outdated: bool = False
 
     @property
