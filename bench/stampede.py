@@ -63,7 +63,7 @@ def compare(started: World, bare_ports: list[int], rounds: int, requests: int) -
     """Run the contenders in turn, and print a row for each."""
     bursts: dict[str, list[tuple[Burst, int]]] = {}
     for _ in range(rounds):
-        target = started.never_asked()
+        target = started.new_target()
         start_date = target.partition("start_date=")[2]
         queries = 0
 

@@ -24,7 +24,7 @@ RECOVERY_SECONDS = 2 * REFRESH_SECONDS + FRESH_SECONDS
 class Drill:
     name: str
     replies: list[Reply] = field(default_factory=list)
-    mended_at: float = 0.0
+    repaired_at: float = 0.0
     #: Seconds from the repair until each process returned an answer that was computed after it.
     recovered_seconds: float = 0.0
 
@@ -57,13 +57,13 @@ def run(world: World, breakage: Breakage, seconds: float = BROKEN_SECONDS) -> Dr
         breakage.break_(world)
         time.sleep(seconds)
         breakage.mend(world)
-        drill.mended_at = time.time()
+        drill.repaired_at = time.time()
         deadline = time.monotonic() + 20
         while len(recovered(world, drill)) < len(world.ports) * len(KNOWN):
             if time.monotonic() > deadline:
                 break
             time.sleep(0.1)
-        drill.recovered_seconds = time.time() - drill.mended_at
+        drill.recovered_seconds = time.time() - drill.repaired_at
         time.sleep(0.2)
     return drill
 
@@ -72,11 +72,11 @@ def recovered(world: World, drill: Drill) -> set[tuple[int, str]]:
     """Return the processes with the answers that each has computed after the repair."""
     found = set()
     for reply in reversed(drill.replies.copy()):
-        if reply.sent_at < drill.mended_at:
+        if reply.sent_at < drill.repaired_at:
             break
         if reply.status == 200 and reply.target in KNOWN:
             computed_at = datetime.fromisoformat(reply.metadata["computed_at"]).timestamp()
-            if drill.mended_at < computed_at < time.time() + 1:
+            if drill.repaired_at < computed_at < time.time() + 1:
                 found.add((reply.port, reply.target))
     return found
 

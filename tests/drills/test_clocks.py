@@ -49,7 +49,7 @@ def folder(world: World) -> Path:
     return world.redis_server.folder.parent
 
 
-def everything(world: World, ports: list[int] | None = None) -> Callable[[], tuple[int, str]]:
+def known_targets(world: World, ports: list[int] | None = None) -> Callable[[], tuple[int, str]]:
     """Return a source of requests to each process in turn, for all cached answers."""
     targets = [(port, target) for port in ports or world.ports for target in KNOWN]
     numbers = iter(range(10**9))
@@ -60,7 +60,7 @@ def computed_at(reply: Reply) -> float:
     return datetime.fromisoformat(reply.metadata["computed_at"]).timestamp()
 
 
-def gone_back(replies: list[Reply]) -> list[str]:
+def backward_steps(replies: list[Reply]) -> list[str]:
     """Return which processes served older numbers after newer ones."""
     found = []
     newest: dict[tuple[int, str], tuple[float, float]] = {}
@@ -76,7 +76,7 @@ def gone_back(replies: list[Reply]) -> list[str]:
 def check(world: World, replies: list[Reply]) -> None:
     assert {reply.status for reply in replies} == {200}
     assert world.wrong_numbers(replies) == []
-    assert gone_back(replies) == []
+    assert backward_steps(replies) == []
     assert world.tracebacks() == []
 
 
@@ -102,7 +102,7 @@ def worker_with(world: World, folder: Path, environment: dict[str, str]) -> Iter
         start_worker(world)
 
 
-def is_of_now(reply: Reply, offset: float) -> bool:
+def is_current(reply: Reply, offset: float) -> bool:
     """Return whether its numbers are current by a clock that is `offset` seconds ahead."""
     return abs(computed_at(reply) - reply.sent_at - offset) < 4 * FRESH_SECONDS
 
@@ -146,7 +146,7 @@ def test_a_redis_that_is_restored_from_an_old_dump_is_corrected_without_a_worker
             log = folder / f"service-{port}.log"
             stack.enter_context(running("serve", "--port", str(port), env=env, log=log))
         until(lambda: hits(ports), seconds=RECOVERY_SECONDS)
-        with load(RATE, everything(world, ports)) as replies:
+        with load(RATE, known_targets(world, ports)) as replies:
             time.sleep(0.5)
             kill_worker(world)
             try:
@@ -163,7 +163,7 @@ def test_the_clock_of_a_worker_does_not_matter(world: World, folder: Path, offse
     with worker_with(world, folder, wrong_clock(offset, folder)):
         started_at = time.time()
         until(lambda: hits(world.ports, later_than(started_at)), seconds=RECOVERY_SECONDS)
-        with load(RATE, everything(world)) as replies:
+        with load(RATE, known_targets(world)) as replies:
             time.sleep(SECONDS)
         report = httpx.post(
             f"http://127.0.0.1:{world.ports[0]}/api/monitoring/refresh?wait=true",
@@ -187,9 +187,9 @@ def test_the_clock_of_a_service_does_not_matter(world: World, folder: Path, offs
     log = folder / f"service{offset:+d}.log"
     with running("serve", "--port", str(port), env=env, log=log) as service:
         until(lambda: hits([port]), seconds=RECOVERY_SECONDS, what=service.output)
-        with load(RATE, everything(world, [port, world.ports[0]])) as replies:
+        with load(RATE, known_targets(world, [port, world.ports[0]])) as replies:
             time.sleep(SECONDS)
-        target = world.never_asked()
+        target = world.new_target()
         mine, theirs = asked([(port, target), (world.ports[0], target)])
         assert "Traceback" not in service.output()
     check(world, replies)
@@ -208,14 +208,16 @@ def test_after_a_failover_of_postgres_all_processes_use_the_new_hosts_clock(
 ) -> None:
     environment = wrong_clock(offset, folder)
     try:
-        with load(RATE, everything(world)) as replies:
+        with load(RATE, known_targets(world)) as replies:
             time.sleep(0.3)
             kill_postgres(world)
             with pytest.MonkeyPatch.context() as patch:
                 for name, value in environment.items():
                     patch.setitem(os.environ, name, value)
                 start_postgres(world)
-            until(lambda: hits(world.ports, lambda reply: is_of_now(reply, offset)), seconds=RECOVERY_SECONDS)
+            until(
+                lambda: hits(world.ports, lambda reply: is_current(reply, offset)), seconds=RECOVERY_SECONDS
+            )
             recovered_at = time.time()
             time.sleep(SECONDS)
     finally:
@@ -227,6 +229,6 @@ def test_after_a_failover_of_postgres_all_processes_use_the_new_hosts_clock(
     for reply in replies:
         assert reply.metadata["cache_age_seconds"] >= 0
         if reply.sent_at > recovered_at:
-            assert is_of_now(reply, offset)
+            assert is_current(reply, offset)
             assert reply.metadata["cache_age_seconds"] < 4 * FRESH_SECONDS
     assert world.tracebacks() == []

@@ -36,7 +36,7 @@ MEND = (
 )
 
 
-def everywhere(world: World, target: str, times: int) -> list[tuple[int, str]]:
+def to_every_process(world: World, target: str, times: int) -> list[tuple[int, str]]:
     return [(world.ports[number % len(world.ports)], target) for number in range(times)]
 
 
@@ -68,8 +68,8 @@ def unless_too_busy(world: World) -> Iterator[None]:
 
 def test_a_thousand_concurrent_requests_for_an_answer_that_is_not_cached_make_one_query(world: World) -> None:
     with unless_too_busy(world):
-        target = world.never_asked()
-        replies = asyncio.run(at_once(everywhere(world, target, 1000)))
+        target = world.new_target()
+        replies = asyncio.run(at_once(to_every_process(world, target, 1000)))
         assert {reply.status for reply in replies} == {200}
         assert len(generations(replies)) <= 1 + expiries(replies)
         assert 1 <= world.computations(start_date(target)) <= 1 + expiries(replies)
@@ -79,10 +79,10 @@ def test_a_thousand_concurrent_requests_for_a_stale_answer_get_it_at_once_and_ma
     world: World,
 ) -> None:
     with unless_too_busy(world):
-        target = world.never_asked()
+        target = world.new_target()
         (first,) = asyncio.run(at_once([(world.ports[0], target)]))
         time.sleep(FRESH_SECONDS + 0.2)
-        replies = asyncio.run(at_once(everywhere(world, target, 1000)))
+        replies = asyncio.run(at_once(to_every_process(world, target, 1000)))
         assert {reply.status for reply in replies} == {200}
         assert {reply.metadata["cache"] for reply in replies} <= {"stale", "hit"}
         stale = [reply for reply in replies if reply.metadata["cache"] == "stale"]
@@ -97,8 +97,8 @@ def test_requests_that_wait_for_a_slow_query_get_its_answer_in_every_process(wor
     with unless_too_busy(world):
         world.execute(SLOW, MAKE_SLOW.format(seconds=0.5))
         try:
-            target = world.never_asked()
-            replies = asyncio.run(at_once(everywhere(world, target, 40)))
+            target = world.new_target()
+            replies = asyncio.run(at_once(to_every_process(world, target, 40)))
         finally:
             world.execute(*MEND)
         assert {reply.status for reply in replies} == {200}
@@ -111,7 +111,7 @@ def test_when_the_process_that_computes_freezes_another_takes_over_within_second
     world.execute(SLOW, MAKE_SLOW.format(seconds=0.5))
     frozen, *others = world.ports
     try:
-        target = world.never_asked()
+        target = world.new_target()
         key = Query("counts", parse_time_range(None, start_date(target), None)).key()
         lease = f"{world.prefix}:v2:lease:{key}"
 
@@ -121,7 +121,9 @@ def test_when_the_process_that_computes_freezes_another_takes_over_within_second
             await asyncio.to_thread(until, lambda: world.redis.exists(lease))
             world.services[0].send(signal.SIGSTOP)
             try:
-                return list(await asyncio.gather(*(patiently(client, port, target) for port in others)))
+                return list(
+                    await asyncio.gather(*(ask_with_retries(client, port, target) for port in others))
+                )
             finally:
                 world.services[0].send(signal.SIGCONT)
                 await first
@@ -139,7 +141,7 @@ def test_when_the_process_that_computes_freezes_another_takes_over_within_second
 def test_a_failed_computation_fails_for_all_waiting_requests_and_is_not_repeated(world: World) -> None:
     model = "987654321"
     target = f"{BASE}/models/{model}?start_date=2026-01-01"
-    replies = asyncio.run(at_once(everywhere(world, target, 100)))
+    replies = asyncio.run(at_once(to_every_process(world, target, 100)))
     assert {reply.status for reply in replies} == {404}
 
 
@@ -179,7 +181,7 @@ def test_after_a_refresh_that_was_waited_for_no_process_serves_older_numbers(wor
     assert replies > 200
 
 
-async def patiently(client: Client, port: int, target: str) -> Reply:
+async def ask_with_retries(client: Client, port: int, target: str) -> Reply:
     """Send a request, and retry after a 503."""
     deadline = time.monotonic() + 20
     while (reply := await client.get(port, target)).status == 503 and time.monotonic() < deadline:

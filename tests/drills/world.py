@@ -71,12 +71,12 @@ class World:
         number = next(self._numbers)
         port = self.ports[number % len(self.ports)]
         if number % 50 == 0:
-            return port, self.never_asked()
+            return port, self.new_target()
         if number % 5 == 0:
             return port, CONTROL
         return port, KNOWN[number // len(self.ports) % len(KNOWN)]
 
-    def never_asked(self) -> str:
+    def new_target(self) -> str:
         """Return a target that was never requested."""
         start = datetime(2000, 1, 1) + timedelta(minutes=next(self._numbers))  # noqa: DTZ001  it means UTC
         return f"{BASE}/counts?start_date={start.isoformat()}"

@@ -58,4 +58,4 @@ def test_tools_are_not_installed_without_apt_and_a_message_says_so(tmp_path: Pat
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("Tools: chromium")
-    assert "missing, and not installed: that takes root and apt-get" in done.stdout
+    assert "missing, and not installed: installing needs root and apt-get" in done.stdout
