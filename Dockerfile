@@ -2,13 +2,13 @@
 
 FROM python:3.13-slim AS build
 
-# An environment without pip, which nothing needs at run time: the pip of this stage installs into it.
+# An environment without pip, which is not needed at run time: the pip of this stage installs into it.
 RUN python -m venv --without-pip /opt/chat-stats
 RUN apt-get update && apt-get install -y --no-install-recommends binutils
 WORKDIR /build
 
-# The dependencies are a layer of their own, so that a change of the code does not install them again.
-# EXTRAS names optional ones: parquet, otel. Some wheels come with debugging symbols, larger than their code.
+# The dependencies are their own layer, so that a change of the code does not install them again. EXTRAS names
+# optional ones: parquet, otel. Some wheels contain debugging symbols that are larger than their code.
 ARG EXTRAS=""
 COPY pyproject.toml constraints.txt ./
 RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
@@ -26,15 +26,14 @@ RUN pip --python /opt/chat-stats/bin/python install --no-cache-dir --no-deps .
 
 FROM python:3.13-slim
 
-# A number, so that Kubernetes' runAsNonRoot can tell that it is not root.
+# A numeric user, so that Kubernetes' runAsNonRoot can check that it is not root.
 RUN useradd --system --uid 10001 --home-dir /nonexistent --no-create-home --shell /usr/sbin/nologin chat-stats
 COPY --from=build /opt/chat-stats /opt/chat-stats
-# The base image comes without bytecode of the standard library. This leaves that of what chat-stats imports,
-# which more than halves the time that it takes to start, at each health check too.
+# The base image has no bytecode of the standard library. This run writes the bytecode of what chat-stats imports,
+# which more than halves its start, at each health check too.
 RUN /opt/chat-stats/bin/chat-stats --version
 
-# Nothing is written at run time but downloads that wait for slow clients, to /tmp: the root file system may be
-# read-only.
+# At run time only downloads that wait for slow clients are written, to /tmp: the root file system may be read-only.
 ENV PATH=/opt/chat-stats/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1

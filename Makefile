@@ -1,11 +1,11 @@
 # make demo   a local stack with sample data: embedded Postgres and Redis, worker, service
 # make quick  format, types, import contracts, unit tests, one pass over SQL and HTTP; its servers stay up
-# make quick-stop   ends the servers of make quick
+# make quick-stop   stops the servers of make quick
 # make test   format, types, import contracts, all tests
 # make sql    renders sql/chat_stats.sql from the templates
 # make docs   the documentation as a site in build/site/site, with strict links and search
-# make screenshots   the pictures of the page in docs/screenshots, with the Chromium on PATH
-# make test-long   the random tests of the rollup and of the OpenAPI document, for about half an hour
+# make screenshots   the screenshots of the page in docs/screenshots, with the Chromium on PATH
+# make test-long   the randomised tests of the rollup and of the OpenAPI document, for about half an hour
 
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)

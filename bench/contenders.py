@@ -1,4 +1,4 @@
-"""Ways to the statistics of each model over all requests. Each runs in a process of its own."""
+"""Ways to compute the statistics of each model over all requests. Each runs in a process of its own."""
 
 import asyncio
 import time
@@ -21,9 +21,9 @@ from service.compute.ladder import _run
 from service.compute.methods import Method
 from service.database.pool import SPARE_CONNECTIONS, Database
 
-#: Rows that a hosted Postgres' REST interface returns at a time, unless told otherwise.
+#: Rows per page of a hosted Postgres' REST interface, by default.
 PAGE_ROWS = 1_000
-#: Pages that are really fetched, spread evenly over all of them.
+#: Pages that are fetched, spread evenly over all pages.
 SAMPLED_PAGES = 20
 
 PATH = "/api/monitoring/chat-requests/models"
@@ -40,9 +40,9 @@ JOIN models AS m ON m.id = r.model_id
 JOIN providers AS p ON p.id = m.provider_id
 """
 
-# Both as a REST interface on Postgres does it: the database itself writes the JSON of a page. The second
-# has the model and its provider nested in every row; LIMIT then also makes them for the rows that OFFSET
-# skips. The first leaves it to the client to look them up.
+# Both work as a REST interface on Postgres: the database itself writes the JSON of a page. The first leaves
+# the look-up of models to the client. The second nests the model and its provider in every row; LIMIT then
+# also builds them for the rows that OFFSET skips.
 PAGE = """
 SELECT coalesce(json_agg(page), '[]')::text FROM (
     SELECT model_id, input_tokens, output_tokens, processing_time_ms
@@ -71,16 +71,16 @@ SELECT coalesce(json_agg(page), '[]')::text FROM (
 
 @dataclass(slots=True)
 class Run:
-    """What one run of a contender cost, and the rows that it came to."""
+    """The cost of one run of a contender, and the rows that it returned."""
 
     cost: Cost
     rows: list[Row] = field(default_factory=list)
-    #: Of a contender that is many requests: the 99th percentile, where `cost.seconds` is the median.
+    #: For a contender of many requests: the 99th percentile; `cost.seconds` is then the median.
     p99_seconds: float | None = None
 
 
 def fetch_all_rows(database_url: str) -> Run:
-    """Read every request with its model and provider, and aggregate here: what people start from."""
+    """Read every request with its model and provider, and aggregate in the client: the usual start."""
 
     async def run() -> Run:
         connection = await asyncpg.connect(database_url)
@@ -95,7 +95,7 @@ def fetch_all_rows(database_url: str) -> Run:
 
 
 def fetch_pages(statement: str, database_url: str, requests: int) -> Run:
-    """Read a sample of the pages that a REST client would, keep their rows, and scale up to all of them."""
+    """Read a sample of the pages of a REST client, keep their rows, and extrapolate to all pages."""
 
     async def run() -> Run:
         connection = await asyncpg.connect(database_url)
@@ -118,7 +118,7 @@ def fetch_pages(statement: str, database_url: str, requests: int) -> Run:
 
 
 def method(name: str, database_url: str, redis_url: str) -> Run:
-    """Compute the same by one method of the ladder, over connections that are open already."""
+    """Compute the same by one method of the ladder, over open connections."""
 
     async def run() -> Run:
         database = Database(settings_for(database_url, redis_url), application_name="chat-stats bench")
@@ -141,7 +141,7 @@ def method(name: str, database_url: str, redis_url: str) -> Run:
 
 
 def cache_hits(service_url: str, requests: int) -> Run:
-    """Ask the web service again and again over one connection, with its cache warm."""
+    """Request the answer repeatedly over one connection, with a warm cache."""
     seconds = []
     with httpx.Client(base_url=service_url, timeout=60) as client:
         while _state(client.get(PATH)) != "hit":

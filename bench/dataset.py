@@ -1,4 +1,4 @@
-"""A gateway's three tables, filled inside Postgres with rows that depend on the seed alone."""
+"""A gateway's three tables, filled inside Postgres with rows that depend only on the seed."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ import asyncpg
 from service.database.migrations import migrate
 from service.settings import Settings
 
-#: Rows of one INSERT: long statements are slow to give up and hard to follow.
+#: Rows of one INSERT: short statements cancel fast and show progress.
 BATCH_ROWS = 1_000_000
 
 
@@ -39,7 +39,7 @@ FROM generate_series(1, $1::int) AS n
 """
 
 # $1..$2: numbers of the requests; $3: seed; $4: all requests; $5: models; $6: days.
-# Hashes of the row's number stand in for random(): the same rows whatever the plan and the batches.
+# Hashes of the row's number replace random(), so that plan and batches do not change the rows.
 # Popularity falls from the first model to the last (the last has about 1/20 of the first's requests of
 # 100 models), tokens spread over two orders of magnitude, time follows the output, one request in 33 fails.
 _REQUESTS = """
@@ -82,7 +82,7 @@ ORDER BY n
 
 
 async def fill(settings: Settings, shape: Shape) -> None:
-    """Migrate an empty database, fill it, and leave it vacuumed and analysed."""
+    """Migrate an empty database, fill it, then vacuum and analyse it."""
     await migrate(settings, create_tables=False, started=lambda _file: None, warned=lambda _text: None)
     connection = await asyncpg.connect(settings.database_url.get_secret_value())
     try:
@@ -95,13 +95,15 @@ async def fill(settings: Settings, shape: Shape) -> None:
                 _REQUESTS, first, last, shape.seed, shape.requests, shape.models, shape.days
             )
         await connection.execute("VACUUM ANALYZE")
-        await connection.execute("CHECKPOINT")  # so that no contender pays for writing these rows out
+        await connection.execute(
+            "CHECKPOINT"
+        )  # so that no contender's time includes writing these rows to disk
     finally:
         await connection.close()
 
 
 async def describe(settings: Settings) -> dict[str, str]:
-    """Return what the tables hold, and of the server what the numbers depend on."""
+    """Return the contents of the tables, and the server's properties that affect the numbers."""
     connection = await asyncpg.connect(settings.database_url.get_secret_value())
     try:
         record = await connection.fetchrow(

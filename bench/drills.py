@@ -1,4 +1,4 @@
-"""What users notice of failures: latencies and recovery of each drill of tests/drills.
+"""Latencies and recovery that users see during failures: each drill of tests/drills.
 
     python -m bench.drills [--seconds 10] [--only Redis]
 
@@ -17,7 +17,7 @@ from tests.drills.world import world
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=5, help="how long each thing stays broken")
+    parser.add_argument("--seconds", type=float, default=5, help="seconds that each failure lasts")
     parser.add_argument("--only", default="", help="only drills whose name contains this")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="chat-stats-drills-") as name:

@@ -3,8 +3,8 @@
     make bench-explorer
     python -m bench.explorer --requests 10000000 --rollup --markdown
 
-Servers of its own; every number is a median of `--runs`. `--rollup` measures once without and once with it.
-It reports, and judges nothing.
+It starts its own servers; every number is a median of `--runs`. `--rollup` measures once without and once
+with the rollup. It reports numbers and has no pass or fail.
 """
 
 import argparse
@@ -41,8 +41,10 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=1_000_000)
     parser.add_argument("--models", type=int, default=100)
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--rollup", action="store_true", help="then again with the rollup on")
-    parser.add_argument("--markdown", action="store_true", help="print tables as docs/benchmarks.md has them")
+    parser.add_argument("--rollup", action="store_true", help="repeat with the rollup on")
+    parser.add_argument(
+        "--markdown", action="store_true", help="print tables in the format of docs/benchmarks.md"
+    )
     options = parser.parse_args()
     with own_servers() as servers:
         url = asyncio.run(create_database(servers.admin_url))
@@ -79,7 +81,7 @@ def _measure(url: str, runs: int) -> list[list[str]]:
     rows = []
     with httpx.Client(timeout=120) as client:
         last = client.get(url, params={"limit": 1}).json()["data"][0]
-        before = process.memory_info().rss  # of all that follows: memory once taken is not given back
+        before = process.memory_info().rss  # for all cases: a process does not return memory
         cursor = _far_cursor(client, url)
         day = (datetime.now(UTC) - timedelta(days=60)).date().isoformat()
         cases: dict[str, dict[str, object]] = {
@@ -171,7 +173,7 @@ def _get(
     client: httpx.Client, url: str, parameters: dict[str, object], process: psutil.Process, before: int
 ) -> Taken:
     clear = Path(f"/proc/{process.pid}/clear_refs")
-    clear.write_text("5")  # the highest resident size starts again from the present one
+    clear.write_text("5")  # resets the peak resident size
     started = time.perf_counter()
     first, body = 0.0, bytearray()
     with client.stream("GET", url, params=parameters) as response:  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What a hit costs in chat-stats' own code: the application alone, without server, network and kernel."""
+"""Time of a hit in chat-stats' own code: the application alone, without server, network and kernel."""
 
 import asyncio
 import time
@@ -14,7 +14,7 @@ ROUNDS = 5
 
 
 def microseconds_of_a_hit(database_url: str, redis_url: str, path: str) -> float:
-    """Call the application as a server does, with an idle `send`; return the best round's mean."""
+    """Call the application as a server does, with a no-op `send`; return the best round's mean."""
     return asyncio.run(_measure(database_url, redis_url, path))
 
 
@@ -42,7 +42,7 @@ async def _measure(database_url: str, redis_url: str, path: str) -> float:
 
     best = float("inf")
     async with LifespanManager(app):
-        await app(dict(scope), receive, send)  # teaches the fast path
+        await app(dict(scope), receive, send)  # registers the target with the fast path
         for _ in range(ROUNDS):
             started = time.perf_counter()
             for _ in range(CALLS):

@@ -19,7 +19,7 @@ BASE = "/api/monitoring/chat-requests"
 MODELS, PROVIDERS = 500, 20
 STEPS = 4
 
-#: Asks for the paths in turn, for every third one as gzip.
+#: Requests the paths in turn, every third one as gzip.
 _SCRIPT = """
 local paths = {{}}
 for line in io.lines("{file}") do paths[#paths + 1] = line end
@@ -33,7 +33,7 @@ end
 
 
 def start_seconds(environment: dict[str, str], folder: Path, path: str, repeat: int) -> list[float]:
-    """Launch `chat-stats serve` again and again; return the seconds until each gave an answer."""
+    """Start `chat-stats serve` repeatedly; return the seconds until each first answer."""
     seconds = []
     for _ in range(repeat):
         port = free_port()
@@ -49,7 +49,7 @@ def start_seconds(environment: dict[str, str], folder: Path, path: str, repeat: 
 
 
 def memory_over(environment: dict[str, str], folder: Path, requests: int) -> str:
-    """Describe a service's memory: at its start, with everything cached, and along `requests` requests."""
+    """Describe a service's memory: at its start, with everything cached, and during `requests` requests."""
     environment = {**environment, f"{PREFIX}WINDOWS": ",".join(WINDOWS)}
     subprocess.run(
         [sys.executable, "-m", "worker.cli", "refresh", "--local"],

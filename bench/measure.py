@@ -20,14 +20,14 @@ MEGABYTE = 1_000_000
 @dataclass(slots=True)
 class Cost:
     seconds: float = 0.0
-    #: Growth of the process's resident memory at its highest, above what it was before.
+    #: Growth of the process's resident memory up to its peak.
     peak_bytes: int = 0
-    #: The whole process at that point: interpreter and libraries too.
+    #: The whole process at its peak, with interpreter and libraries.
     process_bytes: int = 0
 
 
 def in_fresh_process(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Return `work(...)`, done in a new process, so that no memory or cache is left over from before."""
+    """Return `work(...)`, run in a new process, so that it inherits no memory and no cache."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=1, mp_context=context) as executor:
         return executor.submit(work, *args, **kwargs).result()
@@ -50,7 +50,7 @@ def measured() -> Iterator[Cost]:
 
 
 def _reset_peak() -> None:
-    """Make the highest resident size start again from the present one, where the system can (Linux)."""
+    """Reset the peak resident size to the current one, if the system can (Linux)."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 

@@ -1,4 +1,4 @@
-"""What one answer costs: all rows fetched and aggregated by the client, each method, and a cache hit.
+"""The cost of one answer: all rows fetched and aggregated by the client, each method, and a cache hit.
 
     make bench
     python -m bench.methods --requests 1000000 --repeat 5 --markdown
@@ -38,7 +38,7 @@ console = Console()
 
 
 def main() -> None:
-    # Stop the servers also when this is told to end, not only at Ctrl-C.
+    # SIGTERM stops the servers too, not only Ctrl-C.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     options = _options()
     shape = Shape(options.requests, options.models, options.providers, options.days)
@@ -92,7 +92,7 @@ def _options() -> argparse.Namespace:
 
 
 def _take_turns(work: dict[str, Callable[[], Run]], repeat: int) -> dict[str, list[Run]]:
-    """Run each contender `repeat` times, and stop where two of them disagree about the numbers."""
+    """Run each contender `repeat` times, and stop if two of them disagree about the numbers."""
     runs: dict[str, list[Run]] = {name: [] for name in work}
     with console.status("") as status:
         for turn in range(repeat):
@@ -161,7 +161,7 @@ def _print_facts(facts: dict[str, str], options: argparse.Namespace) -> None:
 
 
 def _shown(argument: str) -> str:
-    """Return an argument as it may be printed: the URL of a database holds a password."""
+    """Return an argument in printable form: a database's URL holds a password."""
     name, found, _ = argument.partition("postgres")
     return f"{name}..." if found else argument
 
@@ -172,7 +172,7 @@ def _print_table(rows: list[tuple[str, ...]]) -> None:
         table.add_column(heading, justify="right" if number else "left", no_wrap=True)
     for row in rows:
         table.add_row(*row)
-    # In a narrow terminal, or piped into a file, no number may be cut off.
+    # No number may be cut off in a narrow terminal or in a pipe.
     Console(width=max(console.width, 110)).print(table)
 
 

@@ -1,9 +1,9 @@
-"""What chat-stats' cached answers are compared with: ASGI applications that answer the same two bodies.
+"""ASGI applications that return the same two bodies as chat-stats' cached answers, for comparison.
 
 Each is the factory of an application for uvicorn, in a process of its own. They take from the environment
 `BENCH_FOLDER` (with the bodies in files), `CHAT_STATS_REDIS_URL` and `CHAT_STATS_DATABASE_URL`. The cache
-libraries are used as the first example of their documentation does it, and again with the fastest that it
-offers: rendered bytes in the cache, so that nothing is serialised for an answer.
+libraries are used as in the first example of their documentation, and again in their fastest way: rendered
+bytes in the cache, so that an answer needs no serialising.
 """
 
 import os
@@ -36,12 +36,12 @@ def redis_url() -> str:
 
 
 def bare() -> ASGIApp:
-    """The limit: no framework, the bytes at hand, and no header more than needed."""
+    """The limit: no framework, prepared bytes, and only the necessary headers."""
     return _bare(lambda text: [(b"content-type", b"application/json"), (b"content-length", _length(text))])
 
 
 def bare_with_headers() -> ASGIApp:
-    """The same with as many headers as chat-stats sends: the server's cost grows with each."""
+    """The same with as many headers as chat-stats sends: each adds to the server's cost."""
     return _bare(
         lambda text: [
             (b"etag", b'W/"600355c2533bb61c277c339c"'),
@@ -90,7 +90,7 @@ def fastapi_cache_objects() -> FastAPI:
 
 
 def fastapi_cache_bytes() -> FastAPI:
-    """With a coder of its own, for which the documentation has a chapter."""
+    """With a custom coder, as the documentation describes."""
     from fastapi_cache.coder import Coder
     from fastapi_cache.decorator import cache
 
@@ -142,7 +142,7 @@ def cashews_objects() -> FastAPI:
 
 
 def cashews_bytes() -> FastAPI:
-    """With client-side caching, its fastest: copies in memory, invalidated by Redis."""
+    """With client-side caching, its fastest way: copies in memory, invalidated by Redis."""
     from cashews import cache
 
     cache.setup(redis_url(), client_side=True)
@@ -187,7 +187,7 @@ def _aiocached(namespace: str, serializer: Any, compute: Callable[[str], Any]) -
 
 
 def sql() -> FastAPI:
-    """No cache at all: the same function of the database, each time."""
+    """No cache: calls the same database function each time."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -227,7 +227,7 @@ def _objects(answer: Answer) -> FastAPI:
 
 
 def _rendered(answer: Answer) -> FastAPI:
-    """Return an application whose handlers return bytes that are rendered already."""
+    """Return an application whose handlers return rendered bytes."""
     app = FastAPI()
 
     @app.get("/models", response_class=Response)

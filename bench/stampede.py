@@ -1,10 +1,10 @@
-"""A thousand requests at the same moment for one key, over four processes; beside what the machine can do.
+"""A thousand concurrent requests for one key over four processes, compared with the machine's limit.
 
     python -m bench.stampede [--rounds 5] [--requests 1000]
 
-Prints Markdown. The limit is a bare ASGI application that returns bytes at hand, in as many processes of the
-same server. The client is one thread that does no more than send and receive: it shares the machine with what
-it measures.
+Prints Markdown. The limit is a bare ASGI application that returns prepared bytes, in as many processes of the
+same server. The client is one thread that only sends and receives, because it shares the machine with the
+servers.
 """
 
 import argparse
@@ -32,7 +32,7 @@ GIVE_UP_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Burst:
-    """What became of requests that were sent at once: seconds since the first of them was sent."""
+    """The outcome of concurrent requests: seconds since the first of them was sent."""
 
     seconds: list[float]
     failed: int
@@ -43,9 +43,7 @@ class Burst:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument(
-        "--rounds", type=int, default=5, help="bursts of each kind, of which the median counts"
-    )
+    parser.add_argument("--rounds", type=int, default=5, help="bursts of each kind; the median is printed")
     parser.add_argument("--requests", type=int, default=1000, help="requests of a burst")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="chat-stats-stampede-") as name:
@@ -62,14 +60,14 @@ def main() -> None:
 
 
 def compare(started: World, bare_ports: list[int], rounds: int, requests: int) -> None:
-    """Let the contenders take turns, and print a row for each."""
+    """Run the contenders in turn, and print a row for each."""
     bursts: dict[str, list[tuple[Burst, int]]] = {}
     for _ in range(rounds):
-        target = started.never_asked()
+        target = started.new_target()
         start_date = target.partition("start_date=")[2]
         queries = 0
 
-        def took_place(kind: str, ports: list[int], path: str, *, of_key: str | None = None) -> None:
+        def measure(kind: str, ports: list[int], path: str, *, of_key: str | None = None) -> None:
             nonlocal queries
             burst = at_once(ports, path, requests, path if ports is bare_ports else CONTROL)
             time.sleep(0.5)
@@ -77,12 +75,12 @@ def compare(started: World, bare_ports: list[int], rounds: int, requests: int) -
             queries += made
             bursts.setdefault(kind, []).append((burst, made))
 
-        took_place("a bare ASGI application", bare_ports, "/models")
-        took_place("what nobody has asked for yet", started.ports, target, of_key=start_date)
+        measure("a bare ASGI application", bare_ports, "/models")
+        measure("not cached", started.ports, target, of_key=start_date)
         time.sleep(FRESH_SECONDS)
-        took_place("what is too old", started.ports, target, of_key=start_date)
+        measure("stale", started.ports, target, of_key=start_date)
         until(started.answers)
-        took_place("what everybody asks for", started.ports, f"{target.partition('?')[0]}?window=all")
+        measure("cached", started.ports, f"{target.partition('?')[0]}?window=all")
     for kind, each in bursts.items():
         failed = sum(burst.failed for burst, _ in each)
         made = ", ".join(str(made) for made in sorted({made for _, made in each}))
@@ -92,7 +90,7 @@ def compare(started: World, bare_ports: list[int], rounds: int, requests: int) -
 
 
 def at_once(ports: list[int], target: str, requests: int, warm_up: str = CONTROL) -> Burst:
-    """Send the requests over connections that stand already, each server's in turn."""
+    """Send the requests over open connections, to each server in turn."""
     with ExitStack() as stack:
         sockets = {}
         poll = select.epoll()

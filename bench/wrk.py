@@ -1,4 +1,4 @@
-"""Load from wrk on one core, and what it costs the server on another."""
+"""Runs wrk on one core, and measures the server's processor time on another."""
 
 import re
 import subprocess
@@ -8,14 +8,14 @@ from pathlib import Path
 
 import psutil
 
-#: Cores of the server, and of the load generator with all that stands behind the server.
+#: Cores of the server, and of the load generator with Redis and Postgres.
 SERVER_CORE, LOAD_CORE = 0, 1
 CONNECTIONS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What one run of wrk saw, and the processor time that the server spent on it."""
+    """Results of one run of wrk, and the processor time that the server spent on it."""
 
     requests: int
     requests_per_second: float
@@ -33,7 +33,7 @@ def put_under_load(
     script: Path | None = None,
     connections: int = CONNECTIONS,
 ) -> Load:
-    """Ask for `url` from many connections; RuntimeError when any answer was an error."""
+    """Request `url` over many connections; `RuntimeError` if any answer is an error."""
     command = ["taskset", "-c", str(LOAD_CORE), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s"]
     command += ["--latency", "--timeout", "30s"]
     for header in headers:
@@ -56,7 +56,7 @@ def put_under_load(
 
 
 def pin(process: psutil.Process, core: int) -> None:
-    """Keep a process that runs already, and its children, on one core."""
+    """Pin a running process and its children to one core."""
     for each in (process, *process.children(recursive=True)):
         for thread in each.threads():
             psutil.Process(thread.id).cpu_affinity([core])

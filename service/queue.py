@@ -1,6 +1,6 @@
 """Asks the worker for a refresh: the one place outside `worker.main` that knows its queue.
 
-Whoever asks for what is asked for already, and has not begun yet, gets the job that is there.
+A request for what is already queued, and has not begun yet, gets the queued job.
 
     chat-stats:refresh:models:24h,all    id of the job that refreshes these, until it begins
 """
@@ -21,7 +21,7 @@ from service.settings import Settings
 
 REFRESH_JOB = "refresh"
 
-#: Seconds after which nobody waits for a refresh any more that no worker has begun.
+#: Seconds after which a refresh that no worker has begun is given up.
 EXPIRY_SECONDS = 600
 
 #: When a job is due. arq's default is the time at which it is enqueued: a worker whose clock is an hour
@@ -93,7 +93,7 @@ class Queue:
                 pipe.get(key)
                 _, waiting = await pipe.execute()
             job_id: str = waiting.decode()
-            # arq makes no second job of one id; whoever chose it may have died before it made the first.
+            # arq makes no second job of one id; whose process may have died before it made it.
             await self._redis.enqueue_job(
                 REFRESH_JOB,
                 names,
@@ -135,7 +135,7 @@ class Queue:
             raise QueueUnavailable(f"the queue's Redis {trouble_of(error)}") from error
 
     async def jobs(self) -> int:
-        """Return how many jobs wait or run; `QueueUnavailable` when nobody can tell."""
+        """Return how many jobs wait or run; `QueueUnavailable` when Redis cannot tell."""
         try:
             return int(await self._redis.zcard(queue_name(self._settings)))
         except TROUBLE as error:

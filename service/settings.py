@@ -76,11 +76,11 @@ class Settings(BaseSettings):
     )
     answer_timeout_seconds: Wait | None = Field(
         None,
-        description="Longest wait in seconds for an answer that nobody has; it goes on being computed. "
+        description="Longest wait in seconds for an answer that is not cached; its computation goes on. "
         "When not set, the longest that a computation may take: four times its first statement.",
     )
     refresh_timeout_seconds: Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)] = Field(
-        120, description="The same for the worker, for which nobody waits."
+        120, description="Longest time in seconds for the first statement of each computation in a refresh."
     )
     connect_timeout_seconds: Wait = Field(
         1, description="Seconds to wait for a connection to Postgres and its first reply."
@@ -149,7 +149,7 @@ class Settings(BaseSettings):
 
     @property
     def answer_seconds(self) -> float:
-        """Seconds after which whoever waits for a computation is told to come back for its answer."""
+        """Seconds after which a client that waits for a computation is told to ask again."""
         return self.answer_timeout_seconds or self.computation_seconds
 
     @property

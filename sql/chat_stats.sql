@@ -2925,7 +2925,7 @@ END
 $function$;
 $install$);
 
--- Whether there may be numbers of requests that were purged, and whoever asks counts all requests. Needs no rights:
+-- Whether there may be numbers of requests that were purged, and the caller counts all requests. Needs no rights:
 -- who may not read these numbers shall get an error, not an answer without them.
 SELECT chat_stats_install('chat_stats_has_purged', $install$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_has_purged()
@@ -3034,7 +3034,7 @@ $install$);
 -- changes. Returns how many it deleted; or how many models' buckets differ from the requests, and has then deleted
 -- nothing.
 --
--- Nobody need tell the trigger that this is no ordinary DELETE, so nobody else can tell it either: it subtracts
+-- The trigger is not told that this is no ordinary DELETE, so that no other session can tell it either: it subtracts
 -- these requests as ever, and they are added again here, in the same statement that keeps their sums. What is kept
 -- is made from the rows that were deleted, one by one: whatever others write meanwhile is neither lost nor counted
 -- twice. Verified and deleted is in one snapshot, hence REPEATABLE READ.
@@ -3117,7 +3117,7 @@ BEGIN
         ),
         'gone'
     );
-    -- Each row has been subtracted and added, unless somebody's own trigger or rule was in the way.
+    -- Each row has been subtracted and added, unless a trigger or rule of others was in the way.
     IF EXISTS (SELECT FROM stats_schema.chat_stats_rollup_differences(p_start, p_end)) THEN
         RAISE EXCEPTION 'deleting the requests of [%, %) would have changed the statistics: nothing was deleted',
             p_start, p_end;
@@ -3401,7 +3401,7 @@ END
 $function$;
 $install$);
 
--- Moves the deltas into days, months and lifetime. Returns how many there were; 0 also when somebody else
+-- Moves the deltas into days, months and lifetime. Returns how many there were; 0 also when another session
 -- is folding.
 SELECT chat_stats_install('chat_stats_fold', $install$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_fold()
@@ -3572,7 +3572,7 @@ END
 $function$;
 $install$);
 
--- Adds changes to slots, days, months and lifetime, in one statement: whoever reads sees each of them once, before
+-- Adds changes to slots, days, months and lifetime, in one statement: each reader sees each of them once, before
 -- or after. Returns the number of rows in p_counted.
 --
 -- p_changes is the beginning of a WITH list that has `slot_sums` (the changes of a model's sums in a slot of a day:
@@ -3983,7 +3983,7 @@ r.input_tokens, r.output_tokens, r.time_ms, r.cost_usd
         )
         $changes$,
         format(in_range, 'created_at'),
-        -- (Where somebody made the arrays of unequal length, there are numbers without a slot: they are to go.)
+        -- (Where the arrays were made of unequal length, there are numbers without a slot: they are to go.)
         format(in_range, 'stats_schema.chat_stats_bucket_at(t.day, COALESCE(s.slot, 0::smallint))'),
         stats_schema.chat_stats_day(p_start), stats_schema.chat_stats_day(p_end), format(in_range, 'd.bucket')
     );

@@ -14,7 +14,7 @@ SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
 
 
 def wrong_clock(seconds: int, folder: Path) -> dict[str, str]:
-    """Return what to add to a process's environment, so that its clock is so many seconds ahead.
+    """Return the environment variables that set a process's clock `seconds` ahead.
 
     Its monotonic clock stays right, as on a machine whose time is wrong. The library is copied into `folder`,
     where the user that Postgres runs as can read it.

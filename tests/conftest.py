@@ -1,4 +1,4 @@
-"""Real servers for all tests: Redis, and Postgres in two versions where those matter.
+"""Real servers for all tests: Redis, and Postgres, in two versions for tests with `every_postgres`.
 
 Every test gets a database of its own.
 """
@@ -28,7 +28,7 @@ from worker.local_servers import (
 
 Connection = asyncpg.Connection
 
-#: Durability is for data that somebody misses.
+#: Test data need no durability.
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200"}
 
 EMBEDDED = "embedded"
@@ -38,7 +38,7 @@ _numbers = count(1)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Name the tests that needed a second run (`--reruns`, in CI alone), and how they ended."""
+    """Name the tests that needed a second run (`--reruns`, only in CI), and how they ended."""
     reruns = Counter(report.nodeid for report in terminalreporter.stats.get("rerun", ()))
     if not reruns:
         return
@@ -66,7 +66,7 @@ def server_folder() -> Iterator[Path]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run what is marked `every_postgres` on the Postgres on PATH too; the embedded one runs all tests."""
+    """Run tests marked `every_postgres` also on the Postgres on PATH; the embedded one runs all tests."""
     if kept_servers.wanted():
         return
     if "postgres" in metafunc.fixturenames and metafunc.definition.get_closest_marker("every_postgres"):
@@ -75,7 +75,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="session")
 def postgres_servers(server_folder: Path) -> Iterator[dict[str, PostgresServer]]:
-    """The servers that run, so that going from one to the other and back starts none anew."""
+    """The running servers, so that switching between them starts none twice."""
     servers: dict[str, PostgresServer] = {}
     yield servers
     for server in servers.values():
@@ -184,7 +184,7 @@ def make_settings(database_url: str, redis_url: str, **overrides: Any) -> Settin
     fields = {
         "cache_prefix": f"test-{next(_numbers)}",
         "local_cache_seconds": 0,
-        # So that a busy machine is not taken for an outage.
+        # So that a busy machine does not look like an outage.
         "connect_timeout_seconds": 5,
         "answer_timeout_seconds": 60,
         **overrides,
@@ -197,5 +197,5 @@ SettingsFactory = Callable[..., Settings]
 
 @pytest.fixture
 def settings_with(database_url: str, redis: RedisServer) -> SettingsFactory:
-    """Like `settings`, with some of them changed."""
+    """Like `settings`, with overrides."""
     return lambda **overrides: make_settings(database_url, redis.url, **overrides)

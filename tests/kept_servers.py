@@ -1,6 +1,6 @@
 """Servers that stay up between runs of `make quick`, in a folder of this checkout.
 
-python -m tests.kept_servers stop     end them, and delete their folder
+python -m tests.kept_servers stop     stop them, and delete their folder
 """
 
 import asyncio
@@ -29,10 +29,10 @@ from worker.local_servers import (
 
 FOLDER = Path(__file__).parents[1] / ".quick"
 
-#: Seconds within which a server that runs says so.
+#: Seconds within which a running server answers.
 CONNECT_SECONDS = 5
 
-#: Held to the end of this process, and dropped in silence then: Python warns that their processes still run.
+#: Held until this process ends; Python's warning about their running processes is switched off then.
 _started: list[PostgresServer | RedisServer] = []
 atexit.register(warnings.simplefilter, "ignore", ResourceWarning)
 
@@ -47,7 +47,7 @@ def folder() -> Path:
 
 
 def kept_postgres(folder: Path, options: dict[str, str]) -> PostgresServer:
-    """Return the server of the folder, started when it does not run, without anything of earlier runs."""
+    """Return the folder's server, started if necessary, without databases and roles of earlier runs."""
     server = _postgres(folder)
     server.options.update(options)
     if not asyncio.run(_cleared(server)):
@@ -57,7 +57,7 @@ def kept_postgres(folder: Path, options: dict[str, str]) -> PostgresServer:
 
 
 def kept_redis(folder: Path) -> RedisServer:
-    """Return the server of the folder, started when it does not run, and empty."""
+    """Return the folder's server, started if necessary, and empty."""
     server = redis_server(folder, port=_port(folder))
     with redis.Redis.from_url(server.url, socket_timeout=CONNECT_SECONDS) as client:
         try:
@@ -69,7 +69,7 @@ def kept_redis(folder: Path) -> RedisServer:
 
 
 def stop(parent: Path = FOLDER) -> None:
-    """End all servers in the folder, and delete it."""
+    """Stop all servers in the folder, and delete it."""
     for folder in parent.glob("*/postgres"):
         _stop_postgres(folder)
     for folder in parent.glob("*/redis"):
@@ -86,7 +86,7 @@ def _postgres(folder: Path) -> PostgresServer:
 
 
 def _port(folder: Path) -> int:
-    """Return the port of the folder's server: a free one at first, the same from then on."""
+    """Return the port of the folder's server: a free one at first, then always the same."""
     file = folder / "port"
     if not file.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -115,7 +115,7 @@ async def _cleared(server: PostgresServer) -> bool:
 
 
 def _stop_postgres(folder: Path) -> None:
-    """End the server of the folder, if one answers there with the password of that folder."""
+    """Stop the folder's server, if one answers with the folder's password."""
     if asyncio.run(_cleared(_postgres(folder))):
         postmaster = psutil.Process(int((folder / "data" / "postmaster.pid").read_text().split()[0]))
         postmaster.send_signal(signal.SIGINT)

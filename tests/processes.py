@@ -17,9 +17,9 @@ ROOT = Path(__file__).parents[1]
 
 
 def environment(database_url: str, redis_url: str, **settings: object) -> dict[str, str]:
-    """Return the environment of a command: ours without its settings, and these settings."""
+    """Return the environment of a command: this process's without its settings, and these settings."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("CHAT_STATS_")}
-    # Nobody is sent away because the machine is busy, unless a test is about that.
+    # A busy machine must not cause a 503, unless a test is about that.
     patient = {"answer_timeout_seconds": 60}
     chosen = {"database_url": database_url, "redis_url": redis_url, **patient, **settings}
     return {**kept, **{f"CHAT_STATS_{name.upper()}": str(value) for name, value in chosen.items()}}
@@ -28,7 +28,7 @@ def environment(database_url: str, redis_url: str, **settings: object) -> dict[s
 def chat_stats(
     *arguments: str, env: dict[str, str], seconds: float = 60, project: Path = ROOT
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
+    """Run a command until it ends."""
     return subprocess.run(
         [sys.executable, "-m", "worker.cli", *arguments],
         env={**env, "COLUMNS": "200"},
@@ -81,7 +81,7 @@ def running(*arguments: str, env: dict[str, str], log: Path, project: Path = ROO
 
 @contextmanager
 def serving(env: dict[str, str], log: Path, project: Path = ROOT) -> Iterator[httpx.Client]:
-    """Run the service; yield a client of it, once it is up."""
+    """Run the service; once it answers, yield a client."""
     port = free_port()
     with (
         running("serve", "--port", str(port), env=env, log=log, project=project) as process,
@@ -101,7 +101,7 @@ def answers(client: httpx.Client) -> bool:
 def until(
     condition: Callable[[], object], *, seconds: float = 20, what: Callable[[], str] = lambda: "it"
 ) -> None:
-    """Wait until the condition holds; fail after so many seconds, saying what was waited for."""
+    """Wait until the condition holds; fail after `seconds`, naming `what`."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:

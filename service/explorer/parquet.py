@@ -40,7 +40,7 @@ class ParquetEncoder:
 
     async def start(self) -> bytes:
         self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", str(PROGRAM)),  # -P: its folder's modules stand in nobody's way
+            *(sys.executable, "-P", str(PROGRAM)),  # -P: its folder's modules hide no others
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             start_new_session=True,  # Ctrl-C reaches the service alone, which ends it
@@ -85,7 +85,7 @@ class ParquetEncoder:
             raise _ended_early() from error
 
     async def _read(self, process: asyncio.subprocess.Process) -> None:
-        # All the time, or both would wait: it for somebody to read, we for it to take more rows.
+        # All the time, or both would wait: it for a reader, we for it to take more rows.
         assert process.stdout is not None
         while piece := await process.stdout.read(READ_BYTES):
             self._written += piece

@@ -1,7 +1,7 @@
 """A program that writes one Parquet file: pickled rows come in on stdin, the file goes out on stdout.
 
 `service.explorer.parquet` runs it for each download, and it ends with that: pyarrow and what it holds would
-add some 70 MB to the service for good, and its work would hold up everybody else's answers.
+add some 70 MB to the service for good, and its work would hold up all other answers.
 
 First come the columns, each a name with one of `KINDS`, then messages with a list of rows each. The end of
 stdin ends the file.

@@ -188,7 +188,7 @@ def wrong_cursor() -> InvalidParameter:
 
 
 def _position(moment: Any, id_: Any, of_uuid: Any, as_of: Any) -> Position:
-    """Return the place that a cursor's content names: whoever knows the checksum can make any content."""
+    """Return the place that a cursor's content names: with the checksum known, it may be anything."""
     if moment is not None and not re.fullmatch(r"[0-9A-Za-z:.+\-/ ]{1,60}", moment):
         raise ValueError
     read_at = datetime.fromisoformat(as_of)

@@ -99,7 +99,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if running is None or running.response_complete or not running.response_started:
             status, detail = self._refusal or (HTTPStatus.BAD_REQUEST, msg)
             self.transport.write(_problem(status, detail))
-        # Nobody hears the answers to what came before any more.
+        # No client reads the answers to what came before.
         for cycle in (running, self.cycle):
             if cycle is not None:
                 cycle.disconnected = True

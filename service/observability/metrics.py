@@ -3,7 +3,7 @@
 Counting must cost next to nothing where an answer does (prometheus_client's own counter and histogram take a
 microsecond, three when processes share them), so a service's counts are plain dictionaries. (What the worker
 alone counts are prometheus_client's own: `worker.metrics`.) `exposition` makes
-Prometheus' text of them when somebody asks, `shared_counts` adds up those of several processes. What is
+Prometheus' text of them for a scrape, `shared_counts` adds up those of several processes. What is
 looked at only then (ages, what is reachable) comes from `service.health`.
 """
 
@@ -104,7 +104,7 @@ BUILD_INFO = _declare("gauge", "build_info", "Always 1.", "version")
 REFRESH_INTERVAL = _declare("gauge", "refresh_interval_seconds", "CHAT_STATS_REFRESH_INTERVAL_SECONDS.")
 FRESH = _declare("gauge", "fresh_seconds", "CHAT_STATS_FRESH_SECONDS.")
 
-# What is looked at when somebody asks.
+# What is looked at for a scrape.
 REDIS_UP = _declare("gauge", "redis_up", "Whether the cache's Redis answers.")
 POSTGRES_UP = _declare("gauge", "postgres_up", "Whether Postgres answers.")
 QUEUE_UP = _declare("gauge", "queue_up", "Whether the queue's Redis answers.")
@@ -249,7 +249,7 @@ def cache_error(kind: Literal["unreachable", "refused", "undecodable"]) -> None:
 
 
 def gauge(metric: Metric, value: Callable[[], float]) -> None:
-    """Have `value` called for that metric of this process whenever somebody asks."""
+    """Have `value` called for that metric of this process for each scrape."""
     _gauges[metric.name] = value
 
 

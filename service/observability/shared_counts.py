@@ -1,7 +1,7 @@
 """Counts of several processes of one service, so that `/metrics` is right whichever of them answers.
 
 Each process owns a slot in a folder that they share: a file with its counts, and a lock that ends with the
-process, however it ends. A new process takes the first slot that nobody owns and goes on from its counts, so
+process, however it ends. A new process takes the first slot without an owner and goes on from its counts, so
 no counter ever falls and there are no more files than there were processes at a time.
 """
 

@@ -1,8 +1,8 @@
 """Purging: requests that are old are deleted, and the statistics keep their numbers.
 
 What was deleted is kept as sums of 15-minute buckets (`chat_stats_purged`). From these, and from the requests
-that are left, the rollup can be verified and made anew at any time. `chat_stats_purge()` deletes a chunk
-exactly; here is what goes around it: chunks, pauses, and what to tell whoever asked for it.
+that are left, the rollup can be verified and rebuilt at any time. `chat_stats_purge()` deletes a chunk
+exactly; here is what goes around it: chunks, pauses, and what to report.
 """
 
 import asyncio
@@ -30,10 +30,10 @@ BATCH_REQUESTS = 10_000
 BATCH_DAYS = 1
 #: Pause after a transaction, as a share of the time that it took: the rest of the time is the gateway's.
 PAUSE = 1.0
-#: Longest time in milliseconds to wait for a request that somebody else has locked. Shorter than Postgres's
+#: Longest time in milliseconds to wait for a request that others have locked. Shorter than Postgres's
 #: deadlock_timeout, so that it is never the gateway that has to give way.
 LOCK_MS = 200
-#: Attempts at requests which somebody changes meanwhile, each at half as many, and seconds between them.
+#: Attempts at requests that others change meanwhile, each at half as many, and seconds between them.
 ATTEMPTS = 20
 RETRY_SECONDS = 0.25
 
@@ -65,7 +65,7 @@ class Retention:
     def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
         self._connection = UpkeepConnection(connection)
         self._rollup = Rollup(connection)
-        #: Requests of the next chunk: fewer while somebody changes them, since that takes less time.
+        #: Requests of the next chunk: fewer while others change them, since that takes less time.
         self._batch = BATCH_REQUESTS
 
     async def estimate_requests(self, before: datetime) -> int:
@@ -171,9 +171,7 @@ class Retention:
             ) from error
         except ERRORS as error:
             known = upkeep_error(error)
-            if known is error and isinstance(
-                error, asyncpg.PostgresError
-            ):  # a rule, or a trigger of somebody's
+            if known is error and isinstance(error, asyncpg.PostgresError):  # a rule, or a trigger of others
                 known = SchemaError(f"requests could not be deleted, so that these were kept: {error}")
             raise known from error
 

@@ -180,7 +180,7 @@ class Rollup:
         return [table for table in await request_tables(self._connection) if not table.firing]
 
     async def fold(self) -> int:
-        """Move the deltas into the tiers; return how many there were (0 also while somebody else folds)."""
+        """Move the deltas into the tiers; return how many there were (0 also while another session folds)."""
         return int(await self._connection.fetchval("SELECT stats_schema.chat_stats_fold()"))
 
     async def audit(self) -> int:
@@ -304,7 +304,7 @@ class Rollup:
         await self._require_purged()
 
     async def _require_purged(self) -> None:
-        """Refuse to make the rollup anew without the sums of the requests that were purged."""
+        """Refuse to rebuild the rollup without the sums of the requests that were purged."""
         if before := await self._connection.fetchval(queries.load("rollup_purged_lost")):
             raise SchemaError(
                 f"{PURGED_TABLE} has lost the sums of the requests that were purged before {before}; restore "

@@ -1,4 +1,4 @@
-// Shows the view that the address names, and keeps its numbers new while somebody can see them.
+// Shows the view that the address names, and keeps its numbers new while the page is visible.
 
 import { forgetAll, key } from "./api.js";
 import { h, name } from "./dom.js";
@@ -11,14 +11,14 @@ import { provider } from "./views/provider.js";
 const VIEWS = { overview, provider, model };
 const POLL_SECONDS = 15;
 const LONGEST_PAUSE_SECONDS = 120;
-// Stale numbers are being computed anew when they are served: they are asked for again soon, some times.
+// Stale numbers are being recomputed when they are served: they are asked for again soon, some times.
 const STALE_SECONDS = 3;
 const STALE_TIMES = 4;
 const FEW_MONTHS = 7;
 const ZONE = Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC";
 
 const main = document.getElementById("main");
-let current = null; // {route, view, heading, crumbs, abort, used: whether somebody has begun to use the view}
+let current = null; // {route, view, heading, crumbs, abort, used: whether the user has begun to use the view}
 let timer = null;
 let failures = 0;
 let stale = 0;

@@ -1,5 +1,5 @@
 // Which view is shown, in the part of the address behind the #: it survives a reload, can be sent to
-// somebody, and needs nothing of the server, whatever path it is mounted at.
+// others, and needs nothing of the server, whatever path it is mounted at.
 //
 //   #/                        all providers
 //   #/providers/3?range=7d    one provider

@@ -20,7 +20,7 @@ REQUESTS, INPUT_TOKENS, OUTPUT_TOKENS = 8_819, 18_059_974, 245_896
 
 NAMES = ("providers", "models", "counts", "summary")
 
-#: What takes the methods away one after the other, each for a reason that occurs in real databases.
+#: Statements that disable the methods one after the other, each for a reason that occurs in real databases.
 DROP_FUNCTIONS = (
     "DROP FUNCTION get_provider_request_stats, get_models_with_requests, get_model_request_counts, "
     "get_chat_request_summary"
@@ -119,7 +119,7 @@ async def test_the_trace_gives_exact_totals_by_every_method(
         check(client, "fallback", "miss", ["counts", "summary"])
 
 
-def test_the_worker_serves_the_trace_before_anybody_asks(
+def test_the_worker_computes_the_trace_before_the_first_request(
     trace: Path, env: dict[str, str], tmp_path: Path
 ) -> None:
     assert chat_stats("import", str(trace), env=env).returncode == 0

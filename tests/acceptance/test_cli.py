@@ -28,10 +28,10 @@ def test_a_wrong_setting_stops_the_start_and_is_named(command: str) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_host_that_is_none_is_named() -> None:
-    done = chat_stats("serve", "--host", "nobody.invalid", env=environment("postgresql://h/x", "redis://h"))
+def test_an_invalid_host_is_named() -> None:
+    done = chat_stats("serve", "--host", "unknown.invalid", env=environment("postgresql://h/x", "redis://h"))
     assert done.returncode == 2
-    assert "CHAT_STATS_HOST: 'nobody.invalid' is neither" in done.stderr
+    assert "CHAT_STATS_HOST: 'unknown.invalid' is neither" in done.stderr
 
 
 def test_migrate_says_what_it_did_and_is_safe_to_repeat(empty_database: str, redis: RedisServer) -> None:
@@ -49,7 +49,7 @@ def test_migrate_without_a_database_says_so(redis: RedisServer) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_refresh_here_prints_each_aggregation_with_method_rows_and_time(env: dict[str, str]) -> None:
+def test_local_refresh_prints_each_aggregation_with_method_rows_and_time(env: dict[str, str]) -> None:
     done = chat_stats("refresh", "--local", env=env)
     assert done.returncode == 0, done.stderr
     for word in ("providers", "models", "counts", "summary", "24h", "all", "rpc", "generation"):
@@ -83,7 +83,9 @@ def test_refresh_without_a_database_fails_with_its_exit_code(redis: RedisServer)
     assert "Traceback" not in done.stderr
 
 
-def test_after_refresh_wait_the_very_next_read_is_newer(env: dict[str, str], tmp_path: Path) -> None:
+def test_the_first_read_after_a_refresh_that_was_waited_for_is_newer(
+    env: dict[str, str], tmp_path: Path
+) -> None:
     env = {**env, "CHAT_STATS_REFRESH_INTERVAL_SECONDS": "3600"}
     with serving(env, tmp_path / "service") as client, running("worker", env=env, log=tmp_path / "worker"):
         until(lambda: chat_stats("status", "--worker", env=env).returncode == 0)
@@ -107,9 +109,7 @@ def test_the_refresh_endpoint_waits_too(env: dict[str, str], tmp_path: Path) -> 
         assert read["generation"] == done["data"]["report"]["generation"]
 
 
-def test_status_tells_scripts_by_its_exit_code_and_people_by_tables(
-    env: dict[str, str], tmp_path: Path
-) -> None:
+def test_status_sets_its_exit_code_and_prints_tables(env: dict[str, str], tmp_path: Path) -> None:
     before = chat_stats("status", "--json", env=env)
     assert before.returncode == 1
     assert json.loads(before.stdout)["worker"] == worker_status.NO_WORKER
@@ -160,18 +160,18 @@ def test_status_names_a_function_that_is_missing(empty_database: str, redis: Red
     assert found["functions"]["get_model_request_counts"] == "ok"
 
 
-def test_the_sample_fills_an_empty_database_and_touches_no_other(env: dict[str, str]) -> None:
+def test_the_sample_fills_only_an_empty_database(env: dict[str, str]) -> None:
     done = chat_stats("sample", "--requests", "2000", env=env)
     assert (done.returncode, done.stdout) == (0, "2,000 requests loaded\n"), done.stderr
     again = chat_stats("sample", env=env)
     assert again.returncode == 3
-    assert "there are rows already" in again.stderr
+    assert "the database has rows already" in again.stderr
     report = json.loads(chat_stats("refresh", "counts", "--local", "--json", env=env).stdout)
     assert {result["error"] for result in report["results"]} == {None}
     assert max(result["rows"] for result in report["results"]) > 20
 
 
-async def test_status_tells_a_function_that_is_missing_from_one_that_fails(
+async def test_status_distinguishes_missing_and_failing_functions(
     database_url: str, connection: asyncpg.Connection, redis: RedisServer
 ) -> None:
     await connection.execute(

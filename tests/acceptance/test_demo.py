@@ -30,7 +30,7 @@ END = datetime(2026, 1, 5, 12, tzinfo=UTC)
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    """One folder for all tests here, as for one user who starts the demo again and again."""
+    """One folder for all tests here, as for one user who starts the demo several times."""
     with tempfile.TemporaryDirectory(prefix="chat-stats-demo-test-") as name:
         Path(name).chmod(0o755)  # as root, Postgres runs as another user
         yield Path(name) / "demo"
@@ -115,7 +115,7 @@ def is_closed(port: int) -> bool:
 
 def is_gone(pid: int) -> bool:
     try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE  # dead, if not buried yet
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE  # dead, but not reaped yet
     except psutil.NoSuchProcess:
         return True
 

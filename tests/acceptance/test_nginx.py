@@ -1,4 +1,4 @@
-"""nginx as a caching proxy in front of the service does what the headers promise."""
+"""nginx as a caching proxy in front of the service behaves as the headers say."""
 
 import gzip
 import signal
@@ -47,7 +47,7 @@ http {{
 
 @pytest.fixture
 def nginx(tmp_path: Path) -> Iterator[tuple[str, int]]:
-    """Run nginx as the current user; yield its URL and the port on which it looks for the service."""
+    """Run nginx as the current user; yield its URL and the port on which it expects the service."""
     program = need(NGINX)
     port, service_port = free_port(), free_port()
     file = tmp_path / "nginx.conf"
@@ -67,7 +67,7 @@ def nginx(tmp_path: Path) -> Iterator[tuple[str, int]]:
         process.wait(10)
 
 
-def test_nginx_in_front_spares_revalidates_varies_and_stands_in(
+def test_nginx_caches_revalidates_varies_and_serves_stale_answers(
     nginx: tuple[str, int], settings_with: SettingsFactory, tmp_path: Path, database_url: str
 ) -> None:
     url, service_port = nginx
@@ -93,12 +93,12 @@ def test_nginx_in_front_spares_revalidates_varies_and_stands_in(
         assert first.content == second.content
         assert len(first.json()["data"]) == 40
 
-        # By what it has, nginx also answers those who have the numbers already.
+        # From its cache nginx also answers If-None-Match with a 304.
         etag = first.headers["etag"]
         known = client.get(PATH, headers={"If-None-Match": etag})
         assert (known.status_code, known.headers["x-cache"], known.headers["etag"]) == (304, "HIT", etag)
 
-        # Vary: who accepts gzip gets a copy of its own, and the others the plain one.
+        # Vary: clients that accept gzip get a copy of their own, the others the plain one.
         (headers, _), (headers_again, body) = _gzip(client), _gzip(client)
         assert [headers["x-cache"], headers_again["x-cache"]] == ["MISS", "HIT"]
         assert headers_again["content-encoding"] == "gzip"
@@ -106,11 +106,11 @@ def test_nginx_in_front_spares_revalidates_varies_and_stands_in(
         plain = client.get(PATH)
         assert (plain.headers["x-cache"], plain.headers.get("content-encoding")) == ("HIT", None)
 
-        # Errors and what needs no cache are not kept.
+        # Errors and answers that are not cacheable are not stored.
         assert client.get(f"{PATH}?window=1y").status_code == 422
         assert client.get(f"{PATH}?window=1y").headers["x-cache"] == "MISS"
 
-        # Once max-age is over: within stale-while-revalidate the old one at once, and a 304 behind it.
+        # After max-age, within stale-while-revalidate: the old answer at once, and a 304 in the background.
         seen: list[str] = []
 
         def ask() -> list[str]:
@@ -121,16 +121,16 @@ def test_nginx_in_front_spares_revalidates_varies_and_stands_in(
 
         until(lambda: ask()[-1] == "STALE")
         until(lambda: ask()[-1] == "HIT")
-        assert set(seen) <= {"HIT", "STALE", "UPDATING"}  # nobody waited
+        assert set(seen) <= {"HIT", "STALE", "UPDATING"}  # no request waited
 
-        # stale-if-error: when the service is gone, nginx goes on answering.
+        # stale-if-error: when the service is down, nginx serves stale answers.
         service.end()
         until(lambda: ask()[-1] == "STALE")
         for _ in range(5):
             ask()
         assert "HIT" not in seen[-5:]
         assert client.get(PATH).json()["data"] == first.json()["data"]
-        assert client.get(f"{PATH}?window=90d").status_code == 502  # nothing to stand in with
+        assert client.get(f"{PATH}?window=90d").status_code == 502  # not in its cache
 
 
 def _gzip(client: httpx.Client) -> tuple[httpx.Headers, bytes]:

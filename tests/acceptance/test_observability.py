@@ -18,8 +18,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.processes import ROOT, Process, answers, chat_stats, environment, running, until
 from worker.local_servers import RedisServer, free_port
 
-#: Where nothing listens: what needs neither answers all the same.
-NOWHERE = ("postgresql://nobody@127.0.0.1:1/none", "redis://127.0.0.1:1/0")
+#: Addresses without a server: endpoints that need neither Postgres nor Redis still answer.
+NOWHERE = ("postgresql://user@127.0.0.1:1/none", "redis://127.0.0.1:1/0")
 
 
 def total(client: httpx.Client | str, name: str, **labels: str) -> float:
@@ -44,13 +44,13 @@ def serving(env: dict[str, str], log: Path, *options: str) -> Iterator[tuple[htt
         until(lambda: answers(client), what=lambda: f"the service to start: {process.output()}")
         try:
             yield client, process
-        finally:  # in peace, so that the processes it started end too
+        finally:  # by SIGTERM, so that its child processes end too
             process.popen.terminate()
             process.wait()
 
 
 def ask(client: httpx.Client, times: int) -> None:
-    """Ask over a connection each, so that every process gets some."""
+    """Send each request over its own connection, so that every process gets some."""
     url = client.base_url.copy_with(path="/nowhere")
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: httpx.get(url), range(times)))
@@ -59,11 +59,11 @@ def ask(client: httpx.Client, times: int) -> None:
 def answered(client: httpx.Client) -> float:
     try:
         return total(client, "requests_total", endpoint="unmatched")
-    except httpx.TransportError:  # the connection went to the process that is being killed
+    except httpx.TransportError:  # the connection reached the process that is being killed
         return 0
 
 
-def test_processes_add_up_whichever_answers_and_no_counter_falls_when_one_dies(tmp_path: Path) -> None:
+def test_any_process_answers_for_all_and_no_counter_falls_when_one_dies(tmp_path: Path) -> None:
     env = environment(*NOWHERE)
     with serving(env, tmp_path / "log", "--workers", "2") as (client, process):
         until(lambda: total(client, "processes") == 2, seconds=60, what=process.output)
@@ -85,7 +85,7 @@ def test_processes_add_up_whichever_answers_and_no_counter_falls_when_one_dies(t
         assert answered(client) == 30
 
 
-def test_the_worker_serves_its_own_counts_where_it_has_a_port(
+def test_the_worker_serves_its_own_counts_if_it_has_a_port(
     database_url: str, redis: RedisServer, tmp_path: Path
 ) -> None:
     port = free_port()
@@ -101,7 +101,7 @@ def test_the_worker_serves_its_own_counts_where_it_has_a_port(
         assert "CHAT_STATS_WORKER_METRICS_PORT" in second.stderr
 
 
-def test_every_line_of_the_service_is_json_when_asked_for(tmp_path: Path) -> None:
+def test_every_line_of_the_service_is_json_with_the_json_format(tmp_path: Path) -> None:
     env = environment(*NOWHERE, log_format="json", access_log="true")
     with serving(env, tmp_path / "log") as (client, process):
         client.get("counts", headers={"X-Request-ID": "from-outside"})

@@ -1,4 +1,4 @@
-"""`chat-stats serve` with several processes: when one is slow, when the one that started them is killed."""
+"""`chat-stats serve` with several processes: one is slow, or their parent is killed."""
 
 import os
 import signal
@@ -15,8 +15,8 @@ from tests.processes import ROOT, environment, running, until
 from worker.local_servers import free_port
 
 
-def test_it_loads_nothing_that_other_commands_alone_need() -> None:
-    """Each module that is loaded for nothing puts off the first answer."""
+def test_it_loads_no_module_that_only_other_commands_need() -> None:
+    """Each unused module that is loaded delays the first answer."""
     others = (
         "worker.main",
         "worker.tasks",
@@ -30,9 +30,9 @@ def test_it_loads_nothing_that_other_commands_alone_need() -> None:
     assert not set(others) & set(ran.stdout.split())
 
 
-def test_the_processes_end_and_free_the_port_when_their_parent_was_killed(log: Path) -> None:
+def test_the_processes_end_and_free_the_port_when_their_parent_is_killed(log: Path) -> None:
     port = free_port()
-    env = environment("postgresql://nobody@127.0.0.1:1/none", "redis://127.0.0.1:1/0")
+    env = environment("postgresql://user@127.0.0.1:1/none", "redis://127.0.0.1:1/0")
     with running("serve", "--port", str(port), "--workers", "2", env=env, log=log) as service:
         until(lambda: service.output().count("Application startup complete") == 2, what=service.output)
         children = psutil.Process(service.popen.pid).children()
@@ -47,8 +47,8 @@ def test_the_processes_end_and_free_the_port_when_their_parent_was_killed(log: P
         assert "Traceback" not in service.output()
 
 
-def test_a_process_that_does_not_come_to_run_for_a_while_is_not_replaced(log: Path) -> None:
-    env = environment("postgresql://nobody@127.0.0.1:1/none", "redis://127.0.0.1:1/0")
+def test_a_process_that_gets_no_cpu_for_a_while_is_not_replaced(log: Path) -> None:
+    env = environment("postgresql://user@127.0.0.1:1/none", "redis://127.0.0.1:1/0")
     with running("serve", "--port", str(free_port()), "--workers", "2", env=env, log=log) as service:
         until(lambda: service.output().count("Application startup complete") == 2, what=service.output)
         children = psutil.Process(service.popen.pid).children()

@@ -49,7 +49,7 @@ def test_it_refreshes_at_every_interval(redis: RedisServer, env: dict[str, str],
 
         until(lambda: refreshes() == 5)
     first, *_, last = (datetime.fromisoformat(moment) for moment in seen)
-    # Four intervals of a second, and none of those at its beginning was as late as that.
+    # Four intervals of a second; none of them starts as late as that.
     assert (last - first).total_seconds() > 2
 
 
@@ -92,7 +92,7 @@ def test_after_a_kill_the_next_worker_refreshes_within_seconds(
         until(lambda: generation(redis, env), seconds=8)
 
 
-def test_a_refresh_that_a_killed_worker_had_taken_is_done_by_the_next(
+def test_the_next_worker_takes_over_the_refresh_of_a_killed_worker(
     redis: RedisServer, env: dict[str, str], postgres: PostgresServer, tmp_path: Path
 ) -> None:
     env = {**env, "CHAT_STATS_REFRESH_INTERVAL_SECONDS": "3600"}

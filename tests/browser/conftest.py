@@ -45,7 +45,7 @@ expect.set_options(timeout=15_000)
 
 _numbers = count(1)
 
-#: Pictures are taken by `make screenshots` alone.
+#: Only `make screenshots` takes screenshots.
 collect_ignore = [] if "CHAT_STATS_SCREENSHOTS" in os.environ else ["test_screenshots.py"]
 
 
@@ -72,7 +72,7 @@ async def sample_database(postgres: PostgresServer) -> str:
 
 @dataclass
 class Service:
-    """A running service with a copy of the sample that is its own."""
+    """A running service with its own copy of the sample."""
 
     postgres: PostgresServer
     database: str
@@ -107,7 +107,7 @@ class Service:
         await connection.close()
 
     async def cut_off_database(self) -> None:
-        """Make its database refuse all connections, as in an outage."""
+        """Make the database refuse all connections, as in an outage."""
         admin = await asyncpg.connect(self.postgres.url())
         await admin.execute(f"ALTER DATABASE {self.database} ALLOW_CONNECTIONS false")
         await admin.execute(
@@ -142,7 +142,7 @@ async def service(
     sample_database: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[Service]:
-    """The service that the tests share which change nothing."""
+    """The service that tests share if they change nothing."""
     database = await _copy(postgres, sample_database)
     service = _service(postgres, redis, database, tmp_path_factory.mktemp("service") / "log")
     service.start()
@@ -154,7 +154,7 @@ async def service(
 async def own_service(
     postgres: PostgresServer, redis: RedisServer, sample_database: str, tmp_path: Path
 ) -> AsyncIterator[OwnService]:
-    """Makes a service for one test alone, with other settings; it is not started yet."""
+    """Makes a service for one test, with other settings; it is not started yet."""
     with ExitStack() as stack:
 
         async def make(**settings: object) -> Service:
@@ -176,7 +176,7 @@ async def chromium() -> AsyncIterator[Browser]:
         await browser.close()
 
 
-# Listens from the very start for what the security policy refuses, and lets a test hide the tab.
+# Records from the start what the security policy refuses, and lets a test hide the tab.
 _WATCH = """
 window.refused = [];
 addEventListener("securitypolicyviolation", (event) => {
@@ -191,7 +191,7 @@ window.setHidden = (hidden) => {
 
 @dataclass
 class Watched:
-    """What went on in a tab beside what it shows."""
+    """Events of a tab that the page does not show."""
 
     page: Page
     requests: list[Request] = field(default_factory=list)
@@ -219,7 +219,7 @@ OpenTab = Callable[..., Awaitable[Watched]]
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def tab(chromium: Browser) -> AsyncIterator[OpenTab]:
-    """Opens a tab in a browser profile of its own; what it complains of fails the test at its end."""
+    """Opens a tab in a browser profile of its own; its errors fail the test at the end."""
     opened: list[tuple[BrowserContext, Watched]] = []
 
     async def open_tab(**options: Any) -> Watched:

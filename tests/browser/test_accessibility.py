@@ -1,4 +1,4 @@
-"""What axe-core finds, and what it cannot see: the keyboard's way, focus that stays, nothing that moves."""
+"""axe-core's findings, and what it cannot check: keyboard navigation, focus, no animation."""
 
 from typing import Literal
 
@@ -8,12 +8,12 @@ from playwright.async_api import Page, Route, ViewportSize, expect
 
 from tests.browser.conftest import OpenTab, Service
 
-#: All rules that are on by default, good practice among them, and one that is not.
+#: All default rules, best practices included, and one that is off by default.
 AXE = {"resultTypes": ["violations"], "rules": {"target-size": {"enabled": True}}}
 WIDE: ViewportSize = {"width": 1280, "height": 740}
 NARROW: ViewportSize = {"width": 320, "height": 640}
 
-#: True where the focused element has a ring, and is in sight: on the screen, and not beneath the header.
+#: True if the focused element has a focus ring and is visible: on the screen, and not beneath the header.
 IN_SIGHT = """() => {
   const focused = document.activeElement;
   const { outlineStyle, outlineWidth } = getComputedStyle(focused);
@@ -25,8 +25,10 @@ IN_SIGHT = """() => {
 
 
 async def violations(page: Page) -> list[str]:
-    """What axe-core finds wrong in the page as it is shown now, a line for each element."""
-    await page.evaluate("scrollTo(0, 0)")  # else it finds what the sticky header covers just now too small
+    """Return axe-core's findings on the current page, one line per element."""
+    await page.evaluate(
+        "scrollTo(0, 0)"
+    )  # otherwise it reports elements beneath the sticky header as too small
     found = (await Axe().run(page, options=AXE)).response
     assert found["passes"], "axe-core looked at nothing"
     return [
@@ -42,7 +44,7 @@ LOOKS = [(size, scheme) for size in (WIDE, NARROW) for scheme in SCHEMES]
 
 
 async def check(page: Page, looks: list[tuple[ViewportSize, Scheme]]) -> None:
-    """Fail on what axe-core finds at these sizes, in these colour schemes, and on sideways scrolling."""
+    """Fail on axe-core's findings at these sizes and colour schemes, and on horizontal scrolling."""
     for size, scheme in looks:
         await page.set_viewport_size(size)
         await page.emulate_media(color_scheme=scheme)
@@ -64,7 +66,7 @@ async def test_axe_finds_nothing_wrong_in_a_view(service: Service, tab: OpenTab,
     await check(page, LOOKS)
 
 
-async def test_axe_finds_nothing_wrong_when_something_is(service: Service, tab: OpenTab) -> None:
+async def test_axe_finds_nothing_wrong_while_errors_are_shown(service: Service, tab: OpenTab) -> None:
     page = (await tab(viewport=WIDE)).page
 
     async def refuse(route: Route) -> None:
@@ -92,7 +94,7 @@ async def test_axe_finds_nothing_wrong_when_something_is(service: Service, tab: 
     await check(page, LOOKS[::3])
 
 
-async def test_tab_leads_through_all_of_a_view_and_back_with_the_focus_in_sight(
+async def test_tab_moves_through_a_whole_view_and_back_with_visible_focus(
     service: Service, tab: OpenTab
 ) -> None:
     page = (await tab(viewport=WIDE)).page
@@ -113,14 +115,14 @@ async def test_tab_leads_through_all_of_a_view_and_back_with_the_focus_in_sight(
             assert await page.evaluate(IN_SIGHT), await page.evaluate("document.activeElement.outerHTML")
         if key == "Tab":
             assert passed == wanted
-            await page.keyboard.press("Tab")  # out of the page, or round to its start
+            await page.keyboard.press("Tab")  # out of the page, or back to its start
             await page.evaluate("document.activeElement.blur()")
             await page.locator(f'[data-stop="{wanted[-1]}"]').focus()
         else:
             assert passed[: len(wanted) - 1] == wanted[-2::-1]
 
 
-async def test_what_is_pressed_and_goes_hands_its_focus_on(service: Service, tab: OpenTab) -> None:
+async def test_a_pressed_element_that_disappears_passes_its_focus_on(service: Service, tab: OpenTab) -> None:
     page = (await tab(viewport=WIDE)).page
     await page.route("**/chat-requests/providers?*", lambda route: route.abort())
     await page.goto(f"{service.url}#/?range=all")
@@ -137,7 +139,7 @@ async def test_what_is_pressed_and_goes_hands_its_focus_on(service: Service, tab
     await expect(panel.locator("tbody tr").nth(shown).get_by_role("link")).to_be_focused()
 
 
-async def test_the_table_of_sources_stays_where_it_was_scrolled_while_its_ages_tick(
+async def test_the_table_of_sources_keeps_its_scroll_position_while_its_ages_tick(
     service: Service, tab: OpenTab
 ) -> None:
     page = (await tab(viewport=NARROW)).page
@@ -155,9 +157,7 @@ async def test_the_table_of_sources_stays_where_it_was_scrolled_while_its_ages_t
     assert await region.evaluate("(element) => element.scrollLeft") == 60
 
 
-async def test_nothing_moves_by_itself_whether_or_not_less_motion_is_asked_for(
-    service: Service, tab: OpenTab
-) -> None:
+async def test_nothing_is_animated_with_or_without_reduced_motion(service: Service, tab: OpenTab) -> None:
     for motion in ("reduce", "no-preference"):
         page = (await tab(viewport=WIDE, reduced_motion=motion)).page
         await page.goto(f"{service.url}#/?range=30d")

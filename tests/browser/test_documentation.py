@@ -1,4 +1,4 @@
-"""The page about the API, which has to work without the internet."""
+"""The API's documentation page, which must work without internet."""
 
 from urllib.parse import urlsplit
 
@@ -7,7 +7,7 @@ from playwright.async_api import expect
 from tests.browser.conftest import OpenTab, Service
 
 
-async def test_the_api_can_be_read_and_tried_out_without_anything_from_elsewhere(
+async def test_the_api_can_be_read_and_tried_out_without_external_resources(
     service: Service, tab: OpenTab
 ) -> None:
     watched = await tab()
@@ -22,7 +22,7 @@ async def test_the_api_can_be_read_and_tried_out_without_anything_from_elsewhere
         "200"
     )
     (asked,) = watched.api_requests("chat-requests/counts")
-    assert not urlsplit(asked.url).query  # nothing was filled in that nobody chose
+    assert not urlsplit(asked.url).query  # no parameter was filled in by itself
     assert await page.locator(".opblock").count() == 12
     hosts = {urlsplit(request.url).netloc for request in watched.requests if request.url.startswith("http")}
     assert hosts == {urlsplit(service.url).netloc}

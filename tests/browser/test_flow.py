@@ -10,7 +10,7 @@ from playwright.async_api import Error, Page, Route, expect
 
 from tests.browser.conftest import OpenTab, Service
 
-#: What the page shows in place of a number that it does not have: a dash.
+#: The page's placeholder for a missing number.
 UNKNOWN = "\N{EN DASH}"
 
 
@@ -19,7 +19,7 @@ def grouped(number: int) -> str:
 
 
 async def figure(page: Page, label: str) -> str:
-    """The key figure's exact value where it is shortened, else what is shown."""
+    """Return the key figure's exact value if it is shortened, otherwise its text."""
     value = (
         page.locator(".card")
         .filter(has=page.locator("dt", has_text=re.compile(f"^{label}$")))
@@ -107,7 +107,7 @@ async def test_a_chart_has_its_points_as_a_table(service: Service, tab: OpenTab)
         [grouped(point["total_requests"] - point["failed_requests"]), grouped(point["failed_requests"])]
         for point in reversed(points)
     ]
-    # It is drawn, not only described: a canvas of one colour compresses to almost nothing.
+    # It is drawn: a canvas of one colour would compress to almost nothing.
     assert len(await image.screenshot()) > 2000
 
 
@@ -124,7 +124,7 @@ window.usable = new Promise((done) => {
 
 
 async def test_the_first_view_is_usable_within_a_second(service: Service, tab: OpenTab) -> None:
-    """With nothing in the browser's cache; the best of some, since other work may hold the machine up."""
+    """With an empty browser cache; the best of several runs, because other load may delay one."""
     for name in ("summary", "providers", "models"):
         service.get(f"chat-requests/{name}", window="7d")
     milliseconds: list[float] = []
@@ -155,16 +155,16 @@ async def test_a_deep_link_survives_a_reload(service: Service, tab: OpenTab) -> 
     await expect(page.get_by_role("button", name="1M")).to_have_attribute("aria-pressed", "true")
 
 
-async def test_a_request_that_a_view_gave_up_is_made_again_for_the_next(
+async def test_a_request_that_a_view_abandoned_is_repeated_for_the_next_view(
     service: Service, tab: OpenTab
 ) -> None:
-    """All time is shown by months, and again by days when those are few; both ask for the same models."""
+    """All time is shown by month, then by day if the range is short; both views request the same models."""
     watched = await tab()
     page = watched.page
 
     async def slowly(route: Route) -> None:
         await asyncio.sleep(1)
-        with suppress(Error):  # it was given up
+        with suppress(Error):  # the request was aborted
             await route.continue_()
 
     await page.route("**/chat-requests/models?*", slowly)
@@ -173,7 +173,7 @@ async def test_a_request_that_a_view_gave_up_is_made_again_for_the_next(
     assert len(watched.api_requests("chat-requests/models")) == 2
 
 
-async def test_a_model_that_does_not_exist_is_said_to_be_missing(service: Service, tab: OpenTab) -> None:
+async def test_a_model_that_does_not_exist_is_reported_as_missing(service: Service, tab: OpenTab) -> None:
     page = (await tab()).page
     await page.goto(f"{service.url}#/models/999999")
     await expect(page.get_by_role("heading", name="Not found")).to_be_visible()

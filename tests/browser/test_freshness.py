@@ -1,4 +1,4 @@
-"""What the page says of age, method, staleness and errors, and when it asks for newer numbers."""
+"""How the page shows age, method, staleness and errors, and when it polls for newer numbers."""
 
 import asyncio
 
@@ -27,7 +27,7 @@ async def test_the_age_of_what_is_shown_ticks(service: Service, tab: OpenTab) ->
         before = int((await age.inner_text()).split()[1])
         await page.clock.run_for(5000)
         after = int((await age.inner_text()).split()[1])
-        if after >= before:  # else newer numbers came meanwhile, as they do once a minute
+        if after >= before:  # otherwise newer numbers arrived, as they do once a minute
             break
     assert after >= before + 4
 
@@ -118,7 +118,7 @@ async def test_the_last_good_numbers_stay_when_the_service_is_gone(
     await expect(banner).to_be_hidden()
 
 
-async def test_without_any_numbers_each_part_says_calmly_that_there_are_none(
+async def test_without_any_numbers_each_part_says_that_there_are_none(
     own_service: OwnService, tab: OpenTab
 ) -> None:
     service = await own_service()
@@ -141,7 +141,7 @@ async def test_one_part_that_fails_leaves_the_others(service: Service, tab: Open
     await expect(page.get_by_role("table", name="Models").locator("tbody tr").first).to_be_visible()
 
 
-async def test_where_reading_needs_a_key_the_page_asks_for_it(own_service: OwnService, tab: OpenTab) -> None:
+async def test_the_page_asks_for_a_key_if_reading_needs_one(own_service: OwnService, tab: OpenTab) -> None:
     service = await own_service(api_keys="pässword")
     service.start()
     page = (await tab()).page
@@ -162,7 +162,7 @@ async def test_where_reading_needs_a_key_the_page_asks_for_it(own_service: OwnSe
     await expect(page.get_by_label("API key")).to_be_visible()
 
 
-async def test_it_says_what_is_stale_and_what_has_no_answer_at_all(
+async def test_it_names_stale_parts_and_parts_without_an_answer(
     own_service: OwnService, tab: OpenTab
 ) -> None:
     service = await own_service(fresh_seconds=1, refresh_interval_seconds=1)

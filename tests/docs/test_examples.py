@@ -1,4 +1,4 @@
-"""Every example of the documentation runs, and gives what the documentation shows."""
+"""Every example of the documentation runs, and gives its documented output."""
 
 import asyncpg
 import orjson
@@ -21,7 +21,7 @@ def test_there_are_examples() -> None:
 @pytest.mark.parametrize(
     "example", EXAMPLES, ids=lambda example: f"{example.document}: {example.command[:60]}"
 )
-def test_an_example_gives_what_it_shows(run: Run, example: Example) -> None:
+def test_an_example_gives_its_documented_output(run: Run, example: Example) -> None:
     output = run(example.command, fails=example.fails)
     if example.shown is not None:
         assert_alike(example.shown, orjson.loads(output))
@@ -37,7 +37,7 @@ def names_of_headers(lines: list[str]) -> set[str]:
 
 
 def assert_alike(shown: object, given: object, place: str = "answer") -> None:
-    """Compare names and kinds of values: the numbers of the documentation are others."""
+    """Compare names and types of values: the documented numbers differ."""
     if isinstance(shown, dict):
         assert isinstance(given, dict), place
         assert list(given) == list(shown), place
@@ -52,7 +52,7 @@ def assert_alike(shown: object, given: object, place: str = "answer") -> None:
 
 
 @pytest.mark.parametrize("ddl", GATEWAYS, ids=["integer ids", "no models.model_id", "uuids, partitions"])
-async def test_a_documented_gateway_works_as_it_stands(empty_database: str, ddl: str) -> None:
+async def test_a_documented_gateway_works_as_printed(empty_database: str, ddl: str) -> None:
     connection = await asyncpg.connect(empty_database)
     try:
         await connection.execute(ddl)

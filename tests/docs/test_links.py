@@ -1,4 +1,4 @@
-"""The documentation holds together: links lead to the very heading, tables have all their cells."""
+"""The documentation is consistent: links lead to existing headings, tables have all their cells."""
 
 import re
 from collections import Counter
@@ -43,7 +43,7 @@ def test_there_are_links() -> None:
     assert len(list(links())) > 40
 
 
-def test_every_path_that_is_named_exists() -> None:
+def test_every_documented_path_exists() -> None:
     places = re.compile(r"`((?:service|worker|sql|tests|bench|monitoring|docs|\.ci)/[\w./-]*)`")
     new = ROOT / "docs" / "adding-an-aggregation.md"  # it names the files to write
     for document in DOCUMENTS:
@@ -62,7 +62,7 @@ def test_each_row_of_a_table_has_as_many_cells_as_its_head(document: Path) -> No
         if not line.startswith("|"):
             cells = 0
             continue
-        found = len(re.findall(r"(?<!\\)\|", line))  # a code host splits at those within code too
+        found = len(re.findall(r"(?<!\\)\|", line))  # code hosts split at those in code too
         cells = cells or found
         assert found == cells, line
         assert line.endswith("|"), line

@@ -1,4 +1,4 @@
-"""What docs/supabase.md says of roles, on a Postgres with those of a Supabase project and their rights."""
+"""The roles of docs/supabase.md, on a Postgres with the roles and rights of a Supabase project."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -30,7 +30,7 @@ INSERT INTO chat_completion_requests (model_id, user_id) VALUES (1, 'me'), (1, '
 ALTER TABLE chat_completion_requests ENABLE ROW LEVEL SECURITY;
 CREATE POLICY own ON chat_completion_requests FOR SELECT TO authenticated USING (user_id = 'me');
 """
-#: The page's name of the role, and one of this test's: roles are the whole server's.
+#: The document's name of the role, and this test's: roles belong to the whole server.
 OURS = "chat_stats"
 
 SUMMARY = "SELECT total_requests FROM get_chat_request_summary()"
@@ -46,7 +46,7 @@ Ask = Callable[..., Awaitable[int]]
 
 @pytest.fixture
 async def owner(empty_database: str, postgres: PostgresServer) -> AsyncIterator[asyncpg.Connection]:
-    """A connection of the owner of a project's tables, after `migrate`."""
+    """A connection as the owner of a project's tables, after `migrate`."""
     connection = await asyncpg.connect(empty_database)
     await connection.execute(SUPABASE)
     await run_migrations(empty_database)
@@ -87,7 +87,7 @@ async def test_the_service_and_the_worker_can_read_with_the_role_of_the_page(
     await refuse(ask, OURS, *WRITES)
 
 
-async def test_the_roles_of_the_api_can_use_nothing_until_they_are_let(
+async def test_the_roles_of_the_api_have_no_rights_until_they_are_granted(
     owner: asyncpg.Connection, ask: Ask, empty_database: str
 ) -> None:
     for role in ROLES:

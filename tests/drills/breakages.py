@@ -1,4 +1,4 @@
-"""Everything that is broken in the drills: how, and how it is mended."""
+"""The failures of the drills: how each begins, and how it is repaired."""
 
 import shutil
 import signal
@@ -40,7 +40,7 @@ def restart_redis_empty(world: World) -> None:
 
 
 def restore_old_redis(world: World) -> None:
-    """Kill Redis and start it with the dump of when everything was first cached."""
+    """Kill Redis and start it with the dump from when everything was first cached."""
     world.redis_server.kill()
     dump = world.redis_server.folder / "dump.rdb"
     shutil.copy(world.old_dump, dump)
@@ -106,7 +106,7 @@ def kill_postgres(world: World) -> None:
 
 
 def start_postgres(world: World) -> None:
-    for _ in range(20):  # what was shared by the processes that were killed is in use for a moment
+    for _ in range(20):  # shared memory of the killed processes is in use for a moment
         with suppress(ServerError):
             world.postgres.start()
             return
@@ -155,7 +155,7 @@ def make_statements_fast(world: World) -> None:
 
 
 def fail_over_to_read_only(world: World) -> None:
-    """What clients see of a failover: all connections end, and the server they come to is a standby."""
+    """A failover as clients see it: all connections end, and the next server is a standby."""
     world.execute("ALTER SYSTEM SET default_transaction_read_only = on", "SELECT pg_reload_conf()", SEND_AWAY)
 
 
@@ -186,7 +186,7 @@ def thaw_worker(world: World) -> None:
 
 
 def set_clock_back(world: World) -> None:
-    """Make all that is stored an hour younger than now: as after the clock was set back by an hour."""
+    """Date all entries an hour into the future, as after the clock was set back by an hour."""
     hour = timedelta(hours=1)
     for key in world.redis.scan_iter(f"{world.prefix}:v2:entry:*"):
         entry = decode(world.redis.get(key))
@@ -198,7 +198,7 @@ def set_clock_back(world: World) -> None:
 
 
 def nothing(_world: World) -> None:
-    """It mends itself."""
+    """Do nothing: it recovers by itself."""
 
 
 BREAKAGES = [

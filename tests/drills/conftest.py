@@ -11,7 +11,7 @@ from tests.drills.world import World
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run drills apart from all else: they count and time what comes back under load."""
+    """Run drills alone: they count and time answers under load."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.alone)

@@ -1,4 +1,4 @@
-"""One drill: load, breakage, mending; and what must hold throughout and after."""
+"""One drill: load, failure, repair, and the conditions that must hold during and after it."""
 
 import os
 import time
@@ -11,10 +11,10 @@ from tests.drills.load import Reply, load, quantile
 from tests.drills.world import CONTROL, FRESH_SECONDS, KNOWN, REFRESH_SECONDS, World
 
 RATE = 200.0
-#: Seconds that something stays broken. Longer than answers are fresh, so that they are served as stale.
+#: Seconds that a failure lasts. Longer than answers are fresh, so that they are served as stale.
 BROKEN_SECONDS = float(os.environ.get("CHAT_STATS_DRILL_SECONDS", "1.7"))
-#: Bounds in seconds, beside what the machine takes for a request that needs nothing. `python -m bench.drills`
-#: measures what they are.
+#: Bounds in seconds, added to the time of a request that needs no server. `python -m bench.drills` measures
+#: the actual values.
 KNOWN_SECONDS = 0.5
 UNKNOWN_SECONDS = 2.0
 RECOVERY_SECONDS = 2 * REFRESH_SECONDS + FRESH_SECONDS
@@ -24,8 +24,8 @@ RECOVERY_SECONDS = 2 * REFRESH_SECONDS + FRESH_SECONDS
 class Drill:
     name: str
     replies: list[Reply] = field(default_factory=list)
-    mended_at: float = 0.0
-    #: Seconds from the mending until each process gave an answer that was computed after it.
+    repaired_at: float = 0.0
+    #: Seconds from the repair until each process returned an answer that was computed after it.
     recovered_seconds: float = 0.0
 
     @property
@@ -34,7 +34,7 @@ class Drill:
 
     @property
     def control(self) -> list[Reply]:
-        """What needs neither Postgres nor Redis: its times are those of the machine."""
+        """Requests that need neither Postgres nor Redis: their times are those of the machine."""
         return [reply for reply in self.replies if reply.target == CONTROL]
 
     @property
@@ -49,7 +49,7 @@ class Drill:
 
 
 def run(world: World, breakage: Breakage, seconds: float = BROKEN_SECONDS) -> Drill:
-    """Break something under load, mend it after a while, and go on until all is fresh again."""
+    """Break something under load, repair it after a while, and continue until all is fresh again."""
     drill = Drill(breakage.name)
     with load(RATE, world.next_request) as replies:
         drill.replies = replies
@@ -57,35 +57,35 @@ def run(world: World, breakage: Breakage, seconds: float = BROKEN_SECONDS) -> Dr
         breakage.break_(world)
         time.sleep(seconds)
         breakage.mend(world)
-        drill.mended_at = time.time()
+        drill.repaired_at = time.time()
         deadline = time.monotonic() + 20
         while len(recovered(world, drill)) < len(world.ports) * len(KNOWN):
             if time.monotonic() > deadline:
                 break
             time.sleep(0.1)
-        drill.recovered_seconds = time.time() - drill.mended_at
+        drill.recovered_seconds = time.time() - drill.repaired_at
         time.sleep(0.2)
     return drill
 
 
 def recovered(world: World, drill: Drill) -> set[tuple[int, str]]:
-    """Return which process has given which answer of after the mending."""
+    """Return the processes with the answers that each has computed after the repair."""
     found = set()
     for reply in reversed(drill.replies.copy()):
-        if reply.sent_at < drill.mended_at:
+        if reply.sent_at < drill.repaired_at:
             break
         if reply.status == 200 and reply.target in KNOWN:
             computed_at = datetime.fromisoformat(reply.metadata["computed_at"]).timestamp()
-            if drill.mended_at < computed_at < time.time() + 1:
+            if drill.repaired_at < computed_at < time.time() + 1:
                 found.add((reply.port, reply.target))
     return found
 
 
 def check(world: World, drill: Drill) -> None:
-    """Assert that nobody saw the breakage, beside older numbers."""
+    """Assert that clients saw no failure except older numbers."""
     assert len(drill.replies) > RATE * BROKEN_SECONDS / 2
     assert set(drill.statuses(drill.known)) == {"200"}, drill.statuses(drill.known)
-    # A known answer takes some more turns of the scheduler than /health does.
+    # A cached answer takes some more turns of the scheduler than /health.
     noise = 5 * max(reply.seconds for reply in drill.control)
     assert quantile(drill.known, 0.99) < KNOWN_SECONDS + noise
     for reply in drill.unknown:
@@ -119,5 +119,5 @@ def report(drill: Drill) -> str:
 
 HEADER = (
     "| drill | requests | failed | p50 ms | p99 ms | max ms | /health p99 ms | stale "
-    "| 503 of what nobody had asked | slowest of these s | recovered s |\n|---|" + "---:|" * 10
+    "| 503 of not cached | slowest of these s | recovered s |\n|---|" + "---:|" * 10
 )

@@ -1,4 +1,4 @@
-"""Load at a steady rate from a thread of its own, and what became of each request.
+"""Load at a steady rate from a thread of its own, with the outcome of each request.
 
 Requests start on schedule whether or not the ones before were answered, so that a service that hangs is seen
 as it would be by its users. Connections are kept alive and used again, as dashboards do.
@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-#: Seconds after which a request that was not answered is given up.
+#: Seconds after which a request without an answer is abandoned.
 GIVE_UP_SECONDS = 15.0
 
 #: Seconds after which an idle connection is not used again: the server may be about to close it.
@@ -52,7 +52,7 @@ class Reply:
 
 
 class Client:
-    """A minimal HTTP/1.1 client with kept connections; never raises for what servers do."""
+    """A minimal HTTP/1.1 client with kept connections; never raises for errors of servers."""
 
     def __init__(self) -> None:
         self._idle: dict[int, list[tuple[float, Connection]]] = {}
@@ -104,7 +104,7 @@ class Client:
 
 
 class Load:
-    """Sends `rate` requests a second until it is stopped; `next_request` says where to."""
+    """Sends `rate` requests a second until it is stopped; `next_request` says what to send where."""
 
     def __init__(self, rate: float, next_request: Callable[[], tuple[int, str]]) -> None:
         self._rate = rate
@@ -117,7 +117,7 @@ class Load:
         self._thread.start()
 
     def stop(self) -> list[Reply]:
-        """End when what is under way is answered; return all replies."""
+        """End when all sent requests are answered; return all replies."""
         self._stopping.set()
         self._thread.join(GIVE_UP_SECONDS + 5)
         return self.replies
@@ -154,7 +154,7 @@ def load(rate: float, next_request: Callable[[], tuple[int, str]]) -> Iterator[l
 
 
 async def at_once(requests: list[tuple[int, str]]) -> list[Reply]:
-    """Send all requests at the same moment, each over a connection that stands already."""
+    """Send all requests at the same moment, each over an open connection."""
     client = Client()
     await asyncio.gather(*(client.get(port, "/health") for port, _ in requests))
     replies = await asyncio.gather(*(client.get(*request) for request in requests))

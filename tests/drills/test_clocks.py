@@ -26,11 +26,11 @@ from tests.processes import running, until
 from worker.local_servers import free_port
 
 RATE = 100.0
-#: Seconds of load in which several refreshes are published, and what was fresh gets stale.
+#: Seconds of load in which several refreshes are published, and fresh answers become stale.
 SECONDS = 3 * FRESH_SECONDS
 #: Seconds for which answers are fresh beyond the moment at which Redis is asked again.
 LONG_FRESH_SECONDS = 5.0
-#: Seconds within which all is fresh again; some more, since a process starts meanwhile.
+#: Seconds within which all is fresh again, including the start of a process.
 RECOVERY_SECONDS = 20
 
 by_an_hour = pytest.mark.parametrize("offset", [-HOUR, HOUR], ids=["an hour behind", "an hour ahead"])
@@ -49,8 +49,8 @@ def folder(world: World) -> Path:
     return world.redis_server.folder.parent
 
 
-def everything(world: World, ports: list[int] | None = None) -> Callable[[], tuple[int, str]]:
-    """Return what asks each process in turn for all that is known."""
+def known_targets(world: World, ports: list[int] | None = None) -> Callable[[], tuple[int, str]]:
+    """Return a source of requests to each process in turn, for all cached answers."""
     targets = [(port, target) for port in ports or world.ports for target in KNOWN]
     numbers = iter(range(10**9))
     return lambda: targets[next(numbers) % len(targets)]
@@ -60,7 +60,7 @@ def computed_at(reply: Reply) -> float:
     return datetime.fromisoformat(reply.metadata["computed_at"]).timestamp()
 
 
-def gone_back(replies: list[Reply]) -> list[str]:
+def backward_steps(replies: list[Reply]) -> list[str]:
     """Return which processes served older numbers after newer ones."""
     found = []
     newest: dict[tuple[int, str], tuple[float, float]] = {}
@@ -76,12 +76,12 @@ def gone_back(replies: list[Reply]) -> list[str]:
 def check(world: World, replies: list[Reply]) -> None:
     assert {reply.status for reply in replies} == {200}
     assert world.wrong_numbers(replies) == []
-    assert gone_back(replies) == []
+    assert backward_steps(replies) == []
     assert world.tracebacks() == []
 
 
 def check_all_fresh(replies: list[Reply]) -> None:
-    """Assert that they are of now, and hits: but for those that a busy machine refreshed too late."""
+    """Assert that the answers are current, and hits, except if a busy machine refreshed them too late."""
     stale = [reply.metadata for reply in replies if reply.metadata["cache"] != "hit"]
     assert len(stale) < len(replies) / 2, stale[:3]
     assert max(reply.sent_at - computed_at(reply) for reply in replies) < 4 * FRESH_SECONDS
@@ -89,7 +89,7 @@ def check_all_fresh(replies: list[Reply]) -> None:
 
 @contextmanager
 def worker_with(world: World, folder: Path, environment: dict[str, str]) -> Iterator[None]:
-    """Replace the worker by one with this added to its environment."""
+    """Replace the worker by one with these additional environment variables."""
     kill_worker(world)
     right = world.env
     world.env = {**right, **environment}
@@ -102,8 +102,8 @@ def worker_with(world: World, folder: Path, environment: dict[str, str]) -> Iter
         start_worker(world)
 
 
-def is_of_now(reply: Reply, offset: float) -> bool:
-    """Return whether its numbers are of now, by a clock that is so many seconds ahead."""
+def is_current(reply: Reply, offset: float) -> bool:
+    """Return whether its numbers are current by a clock that is `offset` seconds ahead."""
     return abs(computed_at(reply) - reply.sent_at - offset) < 4 * FRESH_SECONDS
 
 
@@ -112,13 +112,13 @@ def later_than(moment: float) -> Callable[[Reply], bool]:
 
 
 def hits(ports: list[int], that: Callable[[Reply], bool] = lambda _: True) -> bool:
-    """Return whether these processes answer all that is known from the cache, by replies like `that`."""
+    """Return whether these processes give all cached answers, with replies that satisfy `that`."""
     replies = asked([(port, target) for port in ports for target in KNOWN])
     return all(reply.status == 200 and reply.metadata["cache"] == "hit" and that(reply) for reply in replies)
 
 
 def asked(requests: list[tuple[int, str]]) -> list[Reply]:
-    """Return the replies to these, sent one after the other."""
+    """Return the replies to these requests, sent one after the other."""
 
     async def ask() -> list[Reply]:
         client = Client()
@@ -137,7 +137,7 @@ def ready(world: World) -> dict[str, Any]:
 def test_a_redis_that_is_restored_from_an_old_dump_is_corrected_without_a_worker(
     world: World, folder: Path
 ) -> None:
-    """Also by processes whose copies are still fresh when Redis is back: they have not begun to compute."""
+    """Also by processes whose copies are still fresh when Redis is back, so that they compute nothing yet."""
     env = {**world.env, "CHAT_STATS_FRESH_SECONDS": str(LONG_FRESH_SECONDS)}
     until(lambda: time.time() - world.old_dump.stat().st_mtime > LONG_FRESH_SECONDS)
     with ExitStack() as stack:
@@ -146,7 +146,7 @@ def test_a_redis_that_is_restored_from_an_old_dump_is_corrected_without_a_worker
             log = folder / f"service-{port}.log"
             stack.enter_context(running("serve", "--port", str(port), env=env, log=log))
         until(lambda: hits(ports), seconds=RECOVERY_SECONDS)
-        with load(RATE, everything(world, ports)) as replies:
+        with load(RATE, known_targets(world, ports)) as replies:
             time.sleep(0.5)
             kill_worker(world)
             try:
@@ -163,7 +163,7 @@ def test_the_clock_of_a_worker_does_not_matter(world: World, folder: Path, offse
     with worker_with(world, folder, wrong_clock(offset, folder)):
         started_at = time.time()
         until(lambda: hits(world.ports, later_than(started_at)), seconds=RECOVERY_SECONDS)
-        with load(RATE, everything(world)) as replies:
+        with load(RATE, known_targets(world)) as replies:
             time.sleep(SECONDS)
         report = httpx.post(
             f"http://127.0.0.1:{world.ports[0]}/api/monitoring/refresh?wait=true",
@@ -187,9 +187,9 @@ def test_the_clock_of_a_service_does_not_matter(world: World, folder: Path, offs
     log = folder / f"service{offset:+d}.log"
     with running("serve", "--port", str(port), env=env, log=log) as service:
         until(lambda: hits([port]), seconds=RECOVERY_SECONDS, what=service.output)
-        with load(RATE, everything(world, [port, world.ports[0]])) as replies:
+        with load(RATE, known_targets(world, [port, world.ports[0]])) as replies:
             time.sleep(SECONDS)
-        target = world.never_asked()
+        target = world.new_target()
         mine, theirs = asked([(port, target), (world.ports[0], target)])
         assert "Traceback" not in service.output()
     check(world, replies)
@@ -203,19 +203,21 @@ def test_the_clock_of_a_service_does_not_matter(world: World, folder: Path, offs
 
 
 @by_an_hour
-def test_after_a_failover_of_postgres_to_a_host_with_another_clock_all_go_by_that(
+def test_after_a_failover_of_postgres_all_processes_use_the_new_hosts_clock(
     world: World, folder: Path, offset: int
 ) -> None:
     environment = wrong_clock(offset, folder)
     try:
-        with load(RATE, everything(world)) as replies:
+        with load(RATE, known_targets(world)) as replies:
             time.sleep(0.3)
             kill_postgres(world)
             with pytest.MonkeyPatch.context() as patch:
                 for name, value in environment.items():
                     patch.setitem(os.environ, name, value)
                 start_postgres(world)
-            until(lambda: hits(world.ports, lambda reply: is_of_now(reply, offset)), seconds=RECOVERY_SECONDS)
+            until(
+                lambda: hits(world.ports, lambda reply: is_current(reply, offset)), seconds=RECOVERY_SECONDS
+            )
             recovered_at = time.time()
             time.sleep(SECONDS)
     finally:
@@ -227,6 +229,6 @@ def test_after_a_failover_of_postgres_to_a_host_with_another_clock_all_go_by_tha
     for reply in replies:
         assert reply.metadata["cache_age_seconds"] >= 0
         if reply.sent_at > recovered_at:
-            assert is_of_now(reply, offset)
+            assert is_current(reply, offset)
             assert reply.metadata["cache_age_seconds"] < 4 * FRESH_SECONDS
     assert world.tracebacks() == []

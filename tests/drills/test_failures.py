@@ -1,4 +1,4 @@
-"""Whatever breaks, under load: every request for a known answer gets it, and all is fresh again by itself."""
+"""During any failure under load, all cached answers are served, and all become fresh again without help."""
 
 from typing import Any
 
@@ -11,21 +11,21 @@ from tests.drills.world import World
 from tests.processes import until
 
 MEGABYTE = 1_000_000
-#: Of each pool; a process has one for the cache and one for the queue.
+#: Connections of each pool; a process has one pool for the cache and one for the queue.
 REDIS_CONNECTIONS = 32
 
 
 @pytest.fixture(scope="module")
 def memory_before(world: World) -> list[int]:
-    """The services' memory before anything broke, under the load that is usual here."""
+    """The services' memory before the first failure, under the usual load of a drill."""
     drills.run(world, Breakage("nothing", nothing, nothing))
     return world.memory()
 
 
 @pytest.mark.parametrize("breakage", BREAKAGES, ids=lambda breakage: breakage.name)
-def test_nobody_notices_when(world: World, memory_before: object, breakage: Breakage) -> None:
+def test_clients_notice_no_failure_when(world: World, memory_before: object, breakage: Breakage) -> None:
     drill = drills.run(world, breakage)
-    print(drills.HEADER, drills.report(drill), sep="\n")  # noqa: T201  shown when it fails, or with -s
+    print(drills.HEADER, drills.report(drill), sep="\n")  # noqa: T201  shown on failure, or with -s
     drills.check(world, drill)
 
 

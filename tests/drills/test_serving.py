@@ -64,7 +64,7 @@ def test_all_processes_are_replaced_one_by_one_without_a_failed_request(world: W
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_sigterm_fails_no_request_that_was_taken(world: World, log: Path, workers: int) -> None:
+def test_sigterm_fails_no_accepted_request(world: World, log: Path, workers: int) -> None:
     with service(world, log, workers=workers) as (process, port):
         with load(RATE, lambda: (port, KNOWN[0])) as replies:
             time.sleep(0.5)
@@ -72,7 +72,7 @@ def test_sigterm_fails_no_request_that_was_taken(world: World, log: Path, worker
             process.wait(20)
         assert outcomes(replies)["200"] > 50
         assert set(outcomes([reply for reply in replies if not reply.first])) == {"200"}
-        # Nobody took the others: the port was closed, or was being closed while they queued.
+        # The others were not accepted: the port was closed, or closing while they queued.
         not_taken = {"ConnectionRefusedError", "ConnectionResetError"}
         assert set(outcomes([reply for reply in replies if reply.first])) <= {"200", *not_taken}
         assert "Traceback" not in process.output()

@@ -1,4 +1,4 @@
-"""One computation of a key at a time, over four processes; and who asked for a refresh reads it."""
+"""One computation of a key at a time over four processes; a client that waited for a refresh reads it."""
 
 import asyncio
 import signal
@@ -36,7 +36,7 @@ MEND = (
 )
 
 
-def everywhere(world: World, target: str, times: int) -> list[tuple[int, str]]:
+def to_every_process(world: World, target: str, times: int) -> list[tuple[int, str]]:
     return [(world.ports[number % len(world.ports)], target) for number in range(times)]
 
 
@@ -45,7 +45,7 @@ def start_date(target: str) -> str:
 
 
 def expiries(replies: list[Reply]) -> int:
-    """Return how often an answer may have become too old while the requests were answered."""
+    """Return how often an answer may have become stale while the requests were answered."""
     began_at = min(reply.sent_at for reply in replies)
     return int((max(reply.sent_at + reply.seconds for reply in replies) - began_at) / FRESH_SECONDS)
 
@@ -56,7 +56,7 @@ def generations(replies: list[Reply]) -> set[str]:
 
 @contextmanager
 def unless_too_busy(world: World) -> Iterator[None]:
-    """Skip, loudly, where the machine is so busy that a service took Redis or Postgres for dead meanwhile."""
+    """Skip with a message if the machine is so busy that a service thought Redis or Postgres was down."""
     before = world.logs().count("does not answer")
     try:
         yield
@@ -66,21 +66,23 @@ def unless_too_busy(world: World) -> Iterator[None]:
         raise
 
 
-def test_a_thousand_at_once_for_what_nobody_has_asked_yet_make_one_query(world: World) -> None:
+def test_a_thousand_concurrent_requests_for_an_answer_that_is_not_cached_make_one_query(world: World) -> None:
     with unless_too_busy(world):
-        target = world.never_asked()
-        replies = asyncio.run(at_once(everywhere(world, target, 1000)))
+        target = world.new_target()
+        replies = asyncio.run(at_once(to_every_process(world, target, 1000)))
         assert {reply.status for reply in replies} == {200}
         assert len(generations(replies)) <= 1 + expiries(replies)
         assert 1 <= world.computations(start_date(target)) <= 1 + expiries(replies)
 
 
-def test_a_thousand_at_once_for_what_is_too_old_are_answered_at_once_and_make_one_query(world: World) -> None:
+def test_a_thousand_concurrent_requests_for_a_stale_answer_get_it_at_once_and_make_one_query(
+    world: World,
+) -> None:
     with unless_too_busy(world):
-        target = world.never_asked()
+        target = world.new_target()
         (first,) = asyncio.run(at_once([(world.ports[0], target)]))
         time.sleep(FRESH_SECONDS + 0.2)
-        replies = asyncio.run(at_once(everywhere(world, target, 1000)))
+        replies = asyncio.run(at_once(to_every_process(world, target, 1000)))
         assert {reply.status for reply in replies} == {200}
         assert {reply.metadata["cache"] for reply in replies} <= {"stale", "hit"}
         stale = [reply for reply in replies if reply.metadata["cache"] == "stale"]
@@ -91,12 +93,12 @@ def test_a_thousand_at_once_for_what_is_too_old_are_answered_at_once_and_make_on
         assert world.computations(start_date(target)) <= 2 + expiries(replies)
 
 
-def test_those_who_wait_for_a_slow_query_get_its_answer_in_every_process(world: World) -> None:
+def test_requests_that_wait_for_a_slow_query_get_its_answer_in_every_process(world: World) -> None:
     with unless_too_busy(world):
         world.execute(SLOW, MAKE_SLOW.format(seconds=0.5))
         try:
-            target = world.never_asked()
-            replies = asyncio.run(at_once(everywhere(world, target, 40)))
+            target = world.new_target()
+            replies = asyncio.run(at_once(to_every_process(world, target, 40)))
         finally:
             world.execute(*MEND)
         assert {reply.status for reply in replies} == {200}
@@ -109,7 +111,7 @@ def test_when_the_process_that_computes_freezes_another_takes_over_within_second
     world.execute(SLOW, MAKE_SLOW.format(seconds=0.5))
     frozen, *others = world.ports
     try:
-        target = world.never_asked()
+        target = world.new_target()
         key = Query("counts", parse_time_range(None, start_date(target), None)).key()
         lease = f"{world.prefix}:v2:lease:{key}"
 
@@ -119,7 +121,9 @@ def test_when_the_process_that_computes_freezes_another_takes_over_within_second
             await asyncio.to_thread(until, lambda: world.redis.exists(lease))
             world.services[0].send(signal.SIGSTOP)
             try:
-                return list(await asyncio.gather(*(patiently(client, port, target) for port in others)))
+                return list(
+                    await asyncio.gather(*(ask_with_retries(client, port, target) for port in others))
+                )
             finally:
                 world.services[0].send(signal.SIGCONT)
                 await first
@@ -130,19 +134,19 @@ def test_when_the_process_that_computes_freezes_another_takes_over_within_second
         world.execute(*MEND)
     assert {reply.status for reply in replies} == {200}
     assert len({reply.metadata["generation"] for reply in replies}) == 1
-    assert max(reply.seconds for reply in replies) < 3 + 0.5 + 3  # the lease, the query, and a noisy machine
+    assert max(reply.seconds for reply in replies) < 3 + 0.5 + 3  # the lease, the query, and a busy machine
     assert world.computations(start_date(target)) == 2
 
 
-def test_a_computation_that_fails_fails_for_all_who_wait_and_is_not_repeated_by_each(world: World) -> None:
+def test_a_failed_computation_fails_for_all_waiting_requests_and_is_not_repeated(world: World) -> None:
     model = "987654321"
     target = f"{BASE}/models/{model}?start_date=2026-01-01"
-    replies = asyncio.run(at_once(everywhere(world, target, 100)))
+    replies = asyncio.run(at_once(to_every_process(world, target, 100)))
     assert {reply.status for reply in replies} == {404}
 
 
-def test_after_a_refresh_that_was_waited_for_nobody_serves_older_numbers(world: World) -> None:
-    """With requests under way at every moment, also those that began before the refresh was published."""
+def test_after_a_refresh_that_was_waited_for_no_process_serves_older_numbers(world: World) -> None:
+    """Requests are running all the time, also some that began before the refresh was published."""
     promised = datetime.fromtimestamp(0, UTC)
     refreshing = True
     replies = 0
@@ -177,8 +181,8 @@ def test_after_a_refresh_that_was_waited_for_nobody_serves_older_numbers(world: 
     assert replies > 200
 
 
-async def patiently(client: Client, port: int, target: str) -> Reply:
-    """Ask, and when told to come back, do so."""
+async def ask_with_retries(client: Client, port: int, target: str) -> Reply:
+    """Send a request, and retry after a 503."""
     deadline = time.monotonic() + 20
     while (reply := await client.get(port, target)).status == 503 and time.monotonic() < deadline:
         assert reply.json["title"] == "Still computing"

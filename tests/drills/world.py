@@ -1,4 +1,4 @@
-"""What a drill breaks: Postgres, Redis, a worker and services as processes, and rows that keep coming."""
+"""The stack that a drill breaks: Postgres, Redis, a worker and services as processes, and a writer."""
 
 import asyncio
 import itertools
@@ -23,12 +23,12 @@ from worker.local_servers import PostgresServer, RedisServer, free_port, postgre
 SERVICES = 4
 REFRESH_SECONDS = 1.0
 FRESH_SECONDS = 1.5
-#: Time-out of the first method; those of all of them add up to twice that.
+#: Time-out of the first method; the time-outs of all methods add up to twice that.
 QUERY_SECONDS = 0.8
-#: Longest wait for an answer that nobody has: then a 503 within two seconds, its way to the client included.
+#: Longest wait for an answer that is not cached: the client then has its 503 within two seconds.
 ANSWER_SECONDS = 1.9
 BASE = "/api/monitoring/chat-requests"
-#: What everybody asks for; the worker keeps it computed.
+#: Targets that the worker keeps computed.
 KNOWN = [f"{BASE}/{name}?window={window}" for name in ("counts", "summary") for window in ("24h", "all")]
 CONTROL = "/health"
 #: Seconds by which a snapshot may be younger than it says.
@@ -59,7 +59,7 @@ class World:
 
     @property
     def old_dump(self) -> Path:
-        """The dump of Redis from when everything was first cached, under a name that Redis does not load."""
+        """Redis' dump from when everything was first cached, under a name that Redis does not load."""
         return self.redis_server.folder / "old.rdb"
 
     @property
@@ -67,17 +67,17 @@ class World:
         return self.env["CHAT_STATS_CACHE_PREFIX"]
 
     def next_request(self) -> tuple[int, str]:
-        """Return what to ask next and of whom: what everybody asks, and now and then something new."""
+        """Return the next port and target: mostly known ones, sometimes /health, rarely a new one."""
         number = next(self._numbers)
         port = self.ports[number % len(self.ports)]
         if number % 50 == 0:
-            return port, self.never_asked()
+            return port, self.new_target()
         if number % 5 == 0:
             return port, CONTROL
         return port, KNOWN[number // len(self.ports) % len(KNOWN)]
 
-    def never_asked(self) -> str:
-        """Return a target that nobody has asked for yet."""
+    def new_target(self) -> str:
+        """Return a target that was never requested."""
         start = datetime(2000, 1, 1) + timedelta(minutes=next(self._numbers))  # noqa: DTZ001  it means UTC
         return f"{BASE}/counts?start_date={start.isoformat()}"
 
@@ -128,7 +128,7 @@ class World:
         return [psutil.Process(service.popen.pid).memory_info().rss for service in self.services]
 
     def wrong_numbers(self, replies: list[Reply]) -> list[str]:
-        """Return what is wrong with the answers: numbers that do not fit the moment of which they are."""
+        """Return the errors of the answers: numbers that do not match the moment of their computation."""
         found = []
         for reply in replies:
             if reply.status != 200 or reply.target == CONTROL:
@@ -137,7 +137,7 @@ class World:
             metadata = body["metadata"]
             computed_at = datetime.fromisoformat(metadata["computed_at"]).timestamp()
             age = datetime.fromisoformat(metadata["timestamp"]).timestamp() - computed_at
-            if age < -5:  # of before the clock was set back
+            if age < -5:  # from before the clock was set back
                 if metadata["cache"] != "stale":
                     found.append(f"{metadata['cache']} although from the future: {reply.target}")
                 continue
@@ -171,7 +171,7 @@ class World:
         return found
 
     def answers(self) -> bool:
-        """Return whether each service has an answer from the cache to all that everybody asks for."""
+        """Return whether each service answers all known targets from the cache."""
         replies = asyncio.run(at_once([(port, target) for port in self.ports for target in KNOWN]))
         return all(reply.status == 200 and reply.metadata["cache"] == "hit" for reply in replies)
 

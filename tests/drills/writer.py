@@ -1,4 +1,4 @@
-"""Keeps inserting requests, and knows how many there were at any time: the truth that answers are held to."""
+"""Keeps inserting requests, and records how many there were at any time, to check answers against."""
 
 import asyncio
 import bisect
@@ -12,13 +12,13 @@ INSERT = "INSERT INTO chat_completion_requests (model_id, input_tokens) VALUES (
 
 
 class Writer:
-    """Inserts some rows a second, from a thread of its own, whenever the database lets it."""
+    """Inserts some rows per second from a thread of its own, whenever the database accepts them."""
 
     def __init__(self, url: str, *, per_second: float) -> None:
         self._url = url
         self._pause = 1 / per_second
         self._stopping = threading.Event()
-        #: Unix times at which an insert began that may have come to pass, and at which one was known to have.
+        #: Unix times at which an insert began that may have committed, and at which one was known to have.
         self._begun: list[float] = []
         self._done: list[float] = []
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
@@ -48,7 +48,7 @@ class Writer:
                 await connection.execute(INSERT, timeout=5)
             except asyncpg.PostgresError as error:
                 if isinstance(error, asyncpg.PostgresConnectionError | asyncpg.OperatorInterventionError):
-                    self._begun.append(begun)  # perhaps it did
+                    self._begun.append(begun)  # it may have committed
                     connection = None
             except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError, TimeoutError):
                 if connection is not None:

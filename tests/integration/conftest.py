@@ -22,7 +22,7 @@ from tests.conftest import SettingsFactory
 
 @dataclass
 class Flow:
-    """One process's worth of chat-stats, without HTTP."""
+    """The parts of one chat-stats process, without HTTP."""
 
     settings: Settings
     database: Database
@@ -31,7 +31,7 @@ class Flow:
 
     async def refresh(self, names: Iterable[str] = (), windows: Iterable[str] = ()) -> RefreshReport:
         report = await self.stats.refresh(names, windows)
-        assert report is not None  # that is for a refresh that another one makes needless
+        assert report is not None  # None only stands for a scheduled refresh that was skipped
         return report
 
 
@@ -60,14 +60,14 @@ OpenFlow = Callable[[Settings], Awaitable[Flow]]
 
 @pytest.fixture
 async def another_flow() -> AsyncIterator[OpenFlow]:
-    """Opens the flow with other settings, as another process would."""
+    """Opens another flow with other settings, as another process."""
     async with AsyncExitStack() as stack:
         yield lambda settings: stack.enter_async_context(open_flow(settings))
 
 
 @pytest.fixture
 async def hanging_redis() -> AsyncIterator[str]:
-    """The URL of a Redis that takes connections and commands and never answers, as one that was stopped."""
+    """The URL of a Redis that accepts connections and commands and never answers, like a stopped one."""
 
     async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while await reader.read(1000):
@@ -131,7 +131,7 @@ async def gateway(connection: asyncpg.Connection) -> asyncpg.Connection:
 
 @pytest.fixture
 async def as_reader(gateway: asyncpg.Connection, settings_with: SettingsFactory) -> AsyncIterator[Settings]:
-    """Settings by which chat-stats is a role that may only read."""
+    """Settings with a role that may only read."""
     name = f"reader_of_{await gateway.fetchval('SELECT current_database()')}"
     await gateway.execute(
         f"CREATE ROLE {name} LOGIN PASSWORD 'reader';"

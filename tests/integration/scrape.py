@@ -12,7 +12,7 @@ class Scrape:
         self.samples = [sample for family in self.families.values() for sample in family.samples]
 
     def value(self, name: str, **labels: str) -> float | None:
-        """The sum of the samples that have these labels; None when there are none."""
+        """Return the sum of the samples that have these labels; None without such samples."""
         found = [
             sample.value
             for sample in self.samples

@@ -1,4 +1,4 @@
-"""`chat-stats import`: what a request log becomes in the gateway's tables, or why nothing of it does."""
+"""`chat-stats import`: the rows of a request log in the gateway's tables, or the errors that prevent them."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -128,7 +128,7 @@ async def test_several_models_in_a_file(load: Load, connection: Connection) -> N
     ]
 
 
-async def test_names_given_for_all_win_over_the_columns_of_the_file(
+async def test_names_for_all_requests_override_the_columns_of_the_file(
     load: Load, connection: Connection
 ) -> None:
     text = "created_at,input_tokens,output_tokens,provider,model\n2023-11-16,1,1,OpenAI,gpt-4\n"
@@ -137,7 +137,7 @@ async def test_names_given_for_all_win_over_the_columns_of_the_file(
     assert result.ignored_columns == ["provider", "model"]
 
 
-async def test_providers_and_models_that_are_there_are_used_again(load: Load, connection: Connection) -> None:
+async def test_existing_providers_and_models_are_reused(load: Load, connection: Connection) -> None:
     await connection.execute(
         "INSERT INTO providers (id, name, slug) VALUES (7, 'Open AI Inc.', 'openai'), (8, 'Other', 'other');"
         "INSERT INTO models (id, provider_id, model_name, provider_model_id) VALUES "
@@ -153,13 +153,13 @@ async def test_providers_and_models_that_are_there_are_used_again(load: Load, co
     assert [row[0] for row in rows] == [70, 72]
 
 
-async def test_an_import_is_repeated_when_it_is_run_again(load: Load, connection: Connection) -> None:
+async def test_a_second_import_loads_the_requests_again(load: Load, connection: Connection) -> None:
     await load(HEADER + GOOD)
     await load(HEADER + GOOD)
     assert await counts(connection) == (1, 1, 2)
 
 
-async def test_a_file_with_column_names_alone_loads_nothing(load: Load, connection: Connection) -> None:
+async def test_a_file_with_only_a_header_loads_nothing(load: Load, connection: Connection) -> None:
     assert (await load(HEADER)).loaded == 0
     assert await counts(connection) == (0, 0, 0)
 
@@ -193,7 +193,7 @@ async def test_a_file_of_several_batches_is_loaded_whole(
         ('2023-11-16,"1"2,3', "wrong quoting"),
     ],
 )
-async def test_a_bad_line_is_named_and_nothing_is_loaded_unless_told_to(
+async def test_a_bad_line_is_named_and_nothing_is_loaded_without_skip_bad(
     load: Load, connection: Connection, line: str | bytes, reason: str
 ) -> None:
     bad = line if isinstance(line, bytes) else line.encode()
@@ -241,7 +241,7 @@ async def test_the_first_twenty_bad_lines_are_named_and_all_are_counted(
     assert (result.loaded, result.skipped, len(result.bad_lines)) == (1, 25, 20)
 
 
-async def test_a_file_of_bad_lines_alone_creates_no_model(load: Load, connection: Connection) -> None:
+async def test_a_file_with_only_bad_lines_creates_no_model(load: Load, connection: Connection) -> None:
     assert (await load(HEADER + "bad,1,2\n", skip_bad=True)).loaded == 0
     assert await counts(connection) == (0, 0, 0)
 
@@ -256,7 +256,7 @@ async def test_a_missing_column_names_the_option(load: Load, connection: Connect
     assert result.loaded == 1
 
 
-# Trouble with the database
+# Errors of the database
 
 
 async def test_a_line_that_the_database_refuses_is_named(
@@ -320,7 +320,7 @@ async def test_a_cancelled_import_leaves_nothing_behind(
     assert await counts(connection) == (0, 0, 0)
 
 
-async def test_a_file_that_changes_meanwhile_is_not_loaded(
+async def test_a_file_that_changes_during_the_import_is_not_loaded(
     settings: Settings, connection: Connection, tmp_path: Path
 ) -> None:
     path = tmp_path / "log.csv"
@@ -343,10 +343,10 @@ async def test_two_imports_at_once_do_not_create_a_model_twice(load: Load, conne
     assert (await load(HEADER + GOOD)).loaded == 1
 
 
-async def test_a_database_that_is_not_there_is_an_outage(tmp_path: Path) -> None:
+async def test_an_unreachable_database_is_an_outage(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
     path.write_text(HEADER + GOOD)
-    nowhere = Settings(database_url="postgresql://nobody@127.0.0.1:1/x", _env_file=None)
+    nowhere = Settings(database_url="postgresql://user@127.0.0.1:1/x", _env_file=None)
     with pytest.raises(DatabaseUnavailable):
         await import_csv(nowhere, path, ImportOptions())
 
@@ -406,7 +406,7 @@ async def test_other_ids_and_missing_optional_columns(
         assert UUID(str(row["id"])).version == 4
 
 
-async def test_a_column_that_the_table_lacks_is_an_error_when_it_is_asked_for(
+async def test_an_option_for_a_column_that_the_table_lacks_is_an_error(
     load: Load, connection: Connection
 ) -> None:
     await recreate_with(connection, "uuid")
@@ -423,14 +423,14 @@ async def test_tokens_must_fit_into_the_table(load: Load, connection: Connection
         await load(HEADER + "2023-11-16,3000000000,2\n")
 
 
-async def test_ids_that_nobody_makes_are_an_error(load: Load, connection: Connection) -> None:
+async def test_ids_without_a_source_are_an_error(load: Load, connection: Connection) -> None:
     await recreate_with(connection, "bigint")
     with pytest.raises(SchemaError, match=r"chat_completion_requests\.id \(bigint\) has no default"):
         await load(HEADER + GOOD)
 
 
 @pytest.mark.parametrize("table", ["providers", "models", "chat_completion_requests"])
-async def test_a_column_that_must_have_a_value_and_gets_none_is_named(
+async def test_a_required_column_without_a_value_is_named(
     load: Load, connection: Connection, table: str
 ) -> None:
     await connection.execute(f"ALTER TABLE {table} ADD COLUMN region text NOT NULL")
@@ -439,7 +439,9 @@ async def test_a_column_that_must_have_a_value_and_gets_none_is_named(
     assert await counts(connection) == (0, 0, 0)
 
 
-async def test_request_ids_are_made_where_the_table_wants_them(load: Load, connection: Connection) -> None:
+async def test_request_ids_are_generated_if_the_table_requires_them(
+    load: Load, connection: Connection
+) -> None:
     await connection.execute("ALTER TABLE chat_completion_requests ALTER request_id SET NOT NULL")
     await load(HEADER + GOOD * 2)
     rows = await connection.fetch("SELECT request_id FROM chat_completion_requests")

@@ -1,4 +1,4 @@
-"""Large answers of a running service: slow clients, clients that leave, errors half-way, many at once."""
+"""Large answers of a running service: slow clients, disconnects, errors midway, many at once."""
 
 import asyncio
 import io
@@ -18,11 +18,11 @@ import pytest
 from tests.processes import environment, serving
 from worker.local_servers import RedisServer
 
-#: Some 27 MB: more than the buffers on the way to a client hold.
+#: About 27 MB: more than the buffers between service and client hold.
 ROWS = 30_000
 DOWNLOAD_SECONDS = 4
 
-#: A view in place of the requests, whose rows take their time or fail.
+#: A view in place of the requests, whose rows are slow or fail.
 VIEW = """
 CREATE OR REPLACE VIEW chat_completion_requests AS
 SELECT
@@ -94,20 +94,20 @@ def ask(url: str, query: str) -> socket.socket:
 
 
 def lines(client: socket.socket) -> int:
-    """Read the answer; return how many lines it has. `IncompleteRead` when it breaks off."""
+    """Read the answer; return its number of lines. `IncompleteRead` if it is cut off."""
     with client, HTTPResponse(client) as response:
         response.begin()
         return response.read().count(b"\n")
 
 
-async def test_what_a_running_service_does_with_its_downloads(view: asyncpg.Connection, url: str) -> None:
-    # One after the other in one test, since starting a service takes longer than any of them.
+async def test_downloads_of_a_running_service(view: asyncpg.Connection, url: str) -> None:
+    # All in one test, because starting a service takes longer than any of them.
     await _a_client_that_does_not_read_holds_no_connection(view, url)
-    await _one_that_never_reads_is_cut_off(view, url)
-    await _parquet_is_written_beside_the_service_by_what_ends_with_its_download(view, url)
-    await _an_error_half_way_does_not_look_like_the_end(view, url)
-    await _a_client_that_leaves_stops_the_query(view, url)
-    await _exports_wait_for_each_other_and_keep_nobody_else_waiting(view, url)
+    await _a_client_that_never_reads_is_cut_off(view, url)
+    await _parquet_is_written_by_a_process_that_ends_with_its_download(view, url)
+    await _an_error_midway_does_not_look_like_the_end(view, url)
+    await _disconnecting_cancels_the_query(view, url)
+    await _exports_wait_for_each_other_and_delay_no_other_request(view, url)
 
 
 async def _a_client_that_does_not_read_holds_no_connection(view: asyncpg.Connection, url: str) -> None:
@@ -117,14 +117,14 @@ async def _a_client_that_does_not_read_holds_no_connection(view: asyncpg.Connect
     assert await asyncio.to_thread(lines, client) == ROWS
 
 
-async def _one_that_never_reads_is_cut_off(view: asyncpg.Connection, url: str) -> None:
+async def _a_client_that_never_reads_is_cut_off(view: asyncpg.Connection, url: str) -> None:
     client = ask(url, f"format=ndjson&limit={ROWS}")
     await asyncio.sleep(DOWNLOAD_SECONDS + 1)
     with pytest.raises(IncompleteRead):
         await asyncio.to_thread(lines, client)
 
 
-async def _parquet_is_written_beside_the_service_by_what_ends_with_its_download(
+async def _parquet_is_written_by_a_process_that_ends_with_its_download(
     view: asyncpg.Connection, url: str
 ) -> None:
     service = next(
@@ -157,7 +157,7 @@ async def _child_of(service: psutil.Process) -> psutil.Process:
     return service.children()[0]
 
 
-async def _an_error_half_way_does_not_look_like_the_end(view: asyncpg.Connection, url: str) -> None:
+async def _an_error_midway_does_not_look_like_the_end(view: asyncpg.Connection, url: str) -> None:
     await view.execute(VIEW.format(error_message=FAILING))
     async with httpx.AsyncClient() as client:
         for parameters in ({"format": "csv"}, {"format": "parquet"}, {}):
@@ -168,10 +168,10 @@ async def _an_error_half_way_does_not_look_like_the_end(view: asyncpg.Connection
         assert "division" in small.json()["detail"]
 
 
-async def _a_client_that_leaves_stops_the_query(view: asyncpg.Connection, url: str) -> None:
+async def _disconnecting_cancels_the_query(view: asyncpg.Connection, url: str) -> None:
     await view.execute(VIEW.format(error_message=SLOW))
     async with httpx.AsyncClient() as client:
-        # In the midst of the rows, and before the first of them: 1,000 rows take 20 s, and are one answer.
+        # During the rows, and before the first of them: 1,000 rows take 20 s, and are one answer.
         for parameters in (f"limit={ROWS}&fields=id,error_message&format=csv", "limit=1000"):
             asking = asyncio.create_task(client.get(f"{url}?{parameters}"))
             await until_busy(view)
@@ -180,9 +180,7 @@ async def _a_client_that_leaves_stops_the_query(view: asyncpg.Connection, url: s
             await until_idle(view, seconds=2.5)  # before the query would end by its timeout
 
 
-async def _exports_wait_for_each_other_and_keep_nobody_else_waiting(
-    view: asyncpg.Connection, url: str
-) -> None:
+async def _exports_wait_for_each_other_and_delay_no_other_request(view: asyncpg.Connection, url: str) -> None:
     await view.execute(VIEW.format(error_message=SLOW))
     async with httpx.AsyncClient(timeout=20) as client:
         export = asyncio.create_task(client.get(url, params={"format": "csv", "limit": 400}))

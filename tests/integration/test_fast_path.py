@@ -1,4 +1,4 @@
-"""The fast path and the ordinary way: no client can tell them apart."""
+"""The fast path and the ordinary route: clients get the same answers from both."""
 
 import asyncio
 import re
@@ -88,11 +88,11 @@ class Ways:
 
     fast: httpx.AsyncClient
     ordinary: httpx.AsyncClient
-    #: Requests that the fast path handed on.
+    #: Requests that the fast path passed on to the route.
     handed_on: list[str] = field(default_factory=list)
 
     async def compare(self, method: str, path: str, headers: Headers = ()) -> httpx.Response:  # type: ignore[assignment]
-        """Send the request to both, after it has been taught to the fast one; return its answer."""
+        """Send the request to both, after the fast path has learned its target; return its answer."""
         await self.fast.get(BASE + path, headers=[("X-API-Key", "first")])
         answers = []
         for client in (self.fast, self.ordinary):
@@ -106,12 +106,12 @@ class Ways:
         assert timeless(fast.headers) == timeless(ordinary.headers), asked
         assert without_time(fast.text) == without_time(ordinary.text), asked
         lengths = [int(answer.headers.get("content-length", 0)) for answer in answers]
-        assert abs(lengths[0] - lengths[1]) <= 5, asked  # the age has more digits at times
+        assert abs(lengths[0] - lengths[1]) <= 5, asked  # the age may have more digits
         return fast
 
 
 def timeless(headers: httpx.Headers) -> list[tuple[str, str]]:
-    """Return all headers, in order, without what depends on the moment."""
+    """Return all headers, in order, without those that depend on the time."""
     return [
         (name, re.sub(r"\d+", "N", value) if name in ("age", "cache-status", "content-length") else value)
         for name, value in headers.multi_items()
@@ -134,7 +134,7 @@ async def open_ways(client_of: OpenClient, settings: Settings) -> Ways:
         await ordinary_way(scope, receive, send)
 
     fast_path._app = counted
-    # Both find everything in Redis, and then in their own memory.
+    # Both find all answers in Redis, and then in their own memory.
     for client in (ways.fast, ways.ordinary):
         for path in PATHS * 2:
             await client.get(BASE + path, headers=[("X-API-Key", "first")])
@@ -147,7 +147,7 @@ def app_of(client: httpx.AsyncClient) -> FastAPI:
 
 @pytest.fixture
 async def many_models(gateway: asyncpg.Connection) -> None:
-    """As many as it takes for a body that is worth compressing."""
+    """Add as many models as a body needs to be compressed."""
     await gateway.execute("""
         INSERT INTO models (id, provider_id, model_name, provider_model_id)
         SELECT n, 1, 'Model ' || n, 'one/' || n FROM generate_series(5, 30) AS n;
@@ -162,7 +162,7 @@ def local_cache_seconds(request: pytest.FixtureRequest) -> Iterator[int]:
 
 
 @pytest.mark.usefixtures("many_models")
-async def test_both_ways_answer_every_request_alike(
+async def test_both_paths_answer_every_request_alike(
     client_of: OpenClient, settings_with: SettingsFactory, local_cache_seconds: int
 ) -> None:
     ways = await open_ways(client_of, settings_with(local_cache_seconds=local_cache_seconds))
@@ -194,11 +194,11 @@ async def test_hits_take_the_fast_path(client_of: OpenClient, settings_with: Set
     assert ways.handed_on == []
     await ways.fast.post(f"{BASE}/models")
     await ways.fast.get(f"{BASE}/models?window=1y")
-    await ways.fast.get(f"{BASE}/models?window=30d&window=24h")  # new, though it asks for what is known
+    await ways.fast.get(f"{BASE}/models?window=30d&window=24h")  # a new target for a known key
     assert len(ways.handed_on) == 3
 
 
-async def test_of_many_who_wait_for_one_computation_all_but_the_first_take_the_fast_path(
+async def test_of_many_requests_for_one_computation_all_but_the_first_take_the_fast_path(
     client_of: OpenClient, settings_with: SettingsFactory, gateway: asyncpg.Connection
 ) -> None:
     ways = await open_ways(client_of, settings_with(local_cache_seconds=60))
@@ -211,7 +211,7 @@ async def test_of_many_who_wait_for_one_computation_all_but_the_first_take_the_f
     assert len(ways.handed_on) == 1
 
 
-async def test_who_waits_for_what_cannot_be_computed_is_told_so_on_either_way(
+async def test_waiting_for_a_failing_computation_gives_the_same_error_on_both_paths(
     client_of: OpenClient, settings_with: SettingsFactory, gateway: asyncpg.Connection
 ) -> None:
     ways = await open_ways(client_of, settings_with())
@@ -225,7 +225,9 @@ async def test_who_waits_for_what_cannot_be_computed_is_told_so_on_either_way(
 
 
 @pytest.mark.usefixtures("many_models")
-async def test_both_ways_ask_for_the_same_keys(client_of: OpenClient, settings_with: SettingsFactory) -> None:
+async def test_both_paths_require_the_same_keys(
+    client_of: OpenClient, settings_with: SettingsFactory
+) -> None:
     ways = await open_ways(client_of, settings_with(api_keys="first, second", local_cache_seconds=60))
     statuses = [
         (await ways.compare(method, "/models?window=24h", headers)).status_code
@@ -237,7 +239,7 @@ async def test_both_ways_ask_for_the_same_keys(client_of: OpenClient, settings_w
 
 @pytest.mark.usefixtures("many_models")
 @pytest.mark.parametrize("origins", ["https://dashboard.example", "*"])
-async def test_both_ways_tell_browsers_the_same(
+async def test_both_paths_send_the_same_cors_headers(
     client_of: OpenClient, settings_with: SettingsFactory, origins: str
 ) -> None:
     ways = await open_ways(client_of, settings_with(cors_origins=origins, local_cache_seconds=60))
@@ -253,7 +255,7 @@ async def test_both_ways_tell_browsers_the_same(
     assert ways.handed_on == []
 
 
-async def test_what_is_learned_is_bounded(
+async def test_the_number_of_known_targets_is_bounded(
     client_of: OpenClient,
     settings_with: SettingsFactory,
     gateway: asyncpg.Connection,
@@ -269,7 +271,7 @@ async def test_what_is_learned_is_bounded(
     assert [query_string for _, query_string in targets] == [b"x=3", b"x=4", b"x=5", b"x=6", b"x=7"]
 
 
-async def test_no_age_stands_still_and_a_newer_answer_is_served_at_once(
+async def test_ages_advance_and_a_newer_answer_is_served_at_once(
     client_of: OpenClient, settings_with: SettingsFactory, gateway: asyncpg.Connection
 ) -> None:
     client = await client_of(settings_with(local_cache_seconds=60))
@@ -293,7 +295,7 @@ async def test_no_age_stands_still_and_a_newer_answer_is_served_at_once(
     assert (await metadata())["generation"] == "newer"
 
 
-async def test_the_fast_path_serves_stale_numbers_and_has_them_computed_anew(
+async def test_the_fast_path_serves_stale_numbers_and_has_them_recomputed(
     client_of: OpenClient, settings_with: SettingsFactory, gateway: asyncpg.Connection
 ) -> None:
     client = await client_of(settings_with(fresh_seconds=1, local_cache_seconds=0.1))
@@ -308,10 +310,10 @@ async def test_the_fast_path_serves_stale_numbers_and_has_them_computed_anew(
     assert states[-1] == "hit"
 
 
-async def test_a_model_that_was_deleted_is_not_found_on_either_way(
+async def test_a_deleted_model_is_not_found_on_both_paths(
     client_of: OpenClient, settings_with: SettingsFactory, gateway: asyncpg.Connection
 ) -> None:
-    """Once its answer is gone from all caches: the fast path remembers targets, not answers."""
+    """After its answer has left all caches: the fast path stores targets, not answers."""
     settings = settings_with(fresh_seconds=0.05, stale_seconds=0.05)
     client = await client_of(settings)
     assert (await client.get(f"{BASE}/models/4")).status_code == 200

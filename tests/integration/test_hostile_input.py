@@ -1,4 +1,4 @@
-"""Whatever is sent gets a right answer, or a problem that names what is wrong with it; never a 500."""
+"""Any input gets a right answer, or a problem that names what is wrong with it; never a 500."""
 
 from itertools import product
 from typing import Any
@@ -13,12 +13,12 @@ from service.explorer.query import _checksum, _text_of, parse_filters
 from tests.conftest import SettingsFactory
 from tests.integration.conftest import OpenClient
 
-# What a request may hold does not depend on which Postgres it is.
+# Valid input does not depend on the version of Postgres.
 
-#: What no answer may show.
+#: Text that no answer may contain.
 SECRETS = ("SELECT", "postgres", "asyncpg", "Traceback", "redis://")
 
-#: Query strings and the parameter that is to be named; as sent, byte for byte.
+#: Query strings as sent, byte for byte, and the parameter that the answer must name.
 REFUSED = {
     "/chat-requests": [
         ("limit=-1", "limit"),
@@ -166,9 +166,7 @@ FORGED: list[Any] = [
 ]
 
 
-async def test_a_cursor_that_was_made_up_is_refused_whatever_it_says(
-    client: httpx.AsyncClient, gateway: asyncpg.Connection
-) -> None:
+async def test_a_forged_cursor_is_refused(client: httpx.AsyncClient, gateway: asyncpg.Connection) -> None:
     filters = parse_filters(parse_time_range("24h", None, None))
     accepted = []
     for content, format_ in product(FORGED, ("json", "csv")):
@@ -236,7 +234,7 @@ async def test_several_accept_headers_are_one_list(
     assert (await client.get("/chat-requests", headers=headers)).status_code == 200
 
 
-async def test_a_wrong_switch_is_told_its_two_values(
+async def test_an_invalid_boolean_is_answered_with_its_two_values(
     client_of: OpenClient, settings_with: SettingsFactory
 ) -> None:
     client = await client_of(settings_with(admin_token="let-me-in"))

@@ -210,7 +210,7 @@ async def test_an_empty_database_gives_empty_answers_and_not_errors(client: http
     assert body["metadata"]["unavailable"] == []
 
 
-async def test_a_database_without_the_tables_is_named_as_the_trouble(
+async def test_the_error_names_a_database_without_the_tables(
     client: httpx.AsyncClient, gateway: asyncpg.Connection
 ) -> None:
     await gateway.execute("DROP TABLE chat_completion_requests")
@@ -274,7 +274,7 @@ async def test_the_etag_is_the_same_until_the_numbers_change(
 
 
 @pytest.mark.parametrize("pattern", ["{etag}", '"other", {etag}', "*"])
-async def test_who_has_the_numbers_already_gets_304_without_a_body(
+async def test_a_matching_if_none_match_gets_a_304_without_a_body(
     client: httpx.AsyncClient, gateway: asyncpg.Connection, pattern: str
 ) -> None:
     etag = (await client.get("/chat-requests/counts")).headers["etag"]
@@ -294,7 +294,7 @@ async def test_headers_state_age_and_cache(client: httpx.AsyncClient, gateway: a
     assert "stale-if-error=" in hit.headers["cache-control"]
 
 
-async def test_reading_needs_a_key_where_keys_are_set(
+async def test_reading_needs_a_key_if_keys_are_set(
     client_of: OpenClient, settings_with: SettingsFactory, gateway: asyncpg.Connection
 ) -> None:
     client = await client_of(settings_with(api_keys="first, second"))
@@ -332,7 +332,7 @@ async def test_reading_needs_a_key_where_keys_are_set(
         ("DELETE", "http://test/health", "GET, HEAD"),
     ],
 )
-async def test_a_method_that_a_path_does_not_take_is_told_those_that_it_takes(
+async def test_a_405_names_the_methods_of_its_path(
     client: httpx.AsyncClient, method: str, path: str, allowed: str
 ) -> None:
     response = await client.request(method, path)
@@ -343,7 +343,7 @@ async def test_a_method_that_a_path_does_not_take_is_told_those_that_it_takes(
 async def test_head_has_the_headers_of_get_and_no_body(
     client: httpx.AsyncClient, gateway: asyncpg.Connection
 ) -> None:
-    for _ in range(2):  # the ordinary way, then the fast path
+    for _ in range(2):  # the route, then the fast path
         head = await client.head("/chat-requests/counts")
         body = await client.get("/chat-requests/counts")
         assert (head.status_code, head.content) == (200, b"")
@@ -396,7 +396,7 @@ async def test_refreshing_over_http_needs_the_token_and_known_names(
         assert response.json()["parameter"] == query.partition("=")[0]
 
 
-async def test_a_browser_page_of_an_allowed_origin_may_read(
+async def test_a_page_of_an_allowed_origin_may_read(
     client_of: OpenClient, settings_with: SettingsFactory
 ) -> None:
     client = await client_of(settings_with(cors_origins="https://dashboard.example"))
@@ -437,7 +437,7 @@ async def test_the_openapi_document_describes_every_answer(client: httpx.AsyncCl
         aggregation.answer.model_validate(example)
 
 
-async def test_an_unexpected_error_shows_nothing_of_the_inside(
+async def test_an_unexpected_error_reveals_no_internals(
     client: httpx.AsyncClient, gateway: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.stats.compute", None)

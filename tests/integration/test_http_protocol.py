@@ -1,4 +1,4 @@
-"""What one connection may ask of a real server process."""
+"""Limits of one connection to a real server process."""
 
 import json
 import socket
@@ -13,9 +13,9 @@ import pytest
 from service.http.protocol import HEAD_SECONDS, MAX_BODY_BYTES, MAX_HEAD_BYTES
 from tests.processes import environment, serving
 
-UNREACHABLE = "postgresql://nobody@127.0.0.1:1/none"
+UNREACHABLE = "postgresql://user@127.0.0.1:1/none"
 PLAIN = b"GET /health HTTP/1.1\r\nHost: localhost\r\n"
-#: This one takes a moment to be answered.
+#: A request whose answer takes a moment.
 READY = b"GET /health/ready HTTP/1.1\r\nHost: localhost\r\n"
 
 
@@ -26,7 +26,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(log: Path) -> Iterator[tuple[str, int]]:
-    """Where a service listens; it needs neither Postgres nor Redis for this."""
+    """The address of a service; these tests need neither Postgres nor Redis."""
     env = environment(UNREACHABLE, "redis://127.0.0.1:1/0")
     with serving(env, log) as client:
         assert client.base_url.port is not None
@@ -41,7 +41,7 @@ def ask(address: tuple[str, int], *parts: bytes) -> tuple[int, dict[str, object]
                 connection.sendall(part)
                 time.sleep(0.02)
         except ConnectionError:
-            pass  # it was refused while we were still sending
+            pass  # the server refused it while the test was still sending
         received = b""
         while chunk := connection.recv(65536):
             received += chunk
@@ -103,18 +103,18 @@ def test_a_body_that_is_too_large_is_refused_or_not_read(address: tuple[str, int
     assert status in (404, 413), problem
 
 
-def test_what_is_no_http_gets_a_problem_document(address: tuple[str, int]) -> None:
+def test_a_request_that_is_not_http_gets_a_problem_document(address: tuple[str, int]) -> None:
     status, problem = ask(address, b"\x16\x03\x01 this is no HTTP\r\n\r\n")
     assert (status, problem["success"]) == (400, False)
 
 
 @pytest.mark.parametrize("last", [b"no HTTP\r\n\r\n", b""], ids=["no HTTP behind them", "and gone"])
-def test_requests_sent_at_once_whose_answers_nobody_takes_leave_no_traceback(
+def test_pipelined_requests_whose_answers_are_not_read_leave_no_traceback(
     address: tuple[str, int], log: Path, last: bytes
 ) -> None:
     for _ in range(5):
         with socket.create_connection(address, timeout=20) as connection:
-            # With this option, closing resets the connection, as a client does that is killed.
+            # With this option, closing resets the connection, like a killed client.
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             connection.sendall((READY + b"\r\n") * 3 + last)
             if last:
@@ -125,7 +125,7 @@ def test_requests_sent_at_once_whose_answers_nobody_takes_leave_no_traceback(
     assert "Traceback" not in log.read_text()
 
 
-def test_who_does_not_end_a_head_is_let_go_and_who_keeps_asking_is_not(address: tuple[str, int]) -> None:
+def test_an_unfinished_head_is_disconnected_and_an_active_client_is_not(address: tuple[str, int]) -> None:
     with (
         socket.create_connection(address, timeout=0.1) as silent,
         socket.create_connection(address, timeout=5) as busy,

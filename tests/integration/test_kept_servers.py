@@ -11,7 +11,7 @@ from tests import kept_servers
 from worker.local_servers import PostgresServer
 
 
-def test_a_server_that_runs_is_used_again_without_what_earlier_runs_left(server_folder: Path) -> None:
+def test_a_running_server_is_reused_without_data_of_earlier_runs(server_folder: Path) -> None:
     folder = server_folder / "kept"
     try:
         postgres = kept_servers.kept_postgres(folder / "main" / "postgres", {"fsync": "off"})

@@ -1,4 +1,4 @@
-"""The lease, over a real Redis: taken, kept, given back, lost; and what those who wait come to know."""
+"""The lease, over a real Redis: taken, renewed, released, lost; and what waiting processes learn."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -28,13 +28,13 @@ from worker.local_servers import RedisServer, redis_server
 
 KEY = "counts:all"
 ENTRY = Entry(b"[]", {}, "rpc", datetime(2026, 1, 1, tzinfo=UTC), 1.0, "g1")
-NO_POSTGRES = "postgresql://nobody@127.0.0.1:1/none"
+NO_POSTGRES = "postgresql://user@127.0.0.1:1/none"
 
 Compute = Callable[[], Awaitable[Stored]]
 
 
 class Process:
-    """What one process has: a cache of its own over the same Redis; and it counts its computations."""
+    """One process: its own cache over the same Redis, and a count of its computations."""
 
     def __init__(self, cache: Cache) -> None:
         self.cache = cache
@@ -57,7 +57,7 @@ class Process:
         wait: float = 5,
         until_looked: "Iterable[Process]" = (),
     ) -> Entry:
-        """Compute for so many seconds, and until those others have come to wait for it."""
+        """Compute for `seconds`, and until the processes `until_looked` wait for it."""
 
         async def compute() -> Stored:
             self.computed += 1
@@ -101,7 +101,7 @@ async def test_an_entry_that_was_stored_just_before_the_lease_was_taken_is_not_c
 
 
 @pytest.mark.parametrize("error", [NotFound("no model"), DatabaseUnavailable("it is away")])
-async def test_a_failure_is_told_to_those_who_waited_and_to_nobody_else(
+async def test_a_failure_reaches_only_the_processes_that_waited(
     processes: list[Process], error: ChatStatsError
 ) -> None:
     outcomes = await asyncio.gather(
@@ -113,8 +113,8 @@ async def test_a_failure_is_told_to_those_who_waited_and_to_nobody_else(
     assert await processes[1].compute() == ENTRY
 
 
-async def test_a_failure_stays_that_of_whom_all_waited_for(processes: list[Process]) -> None:
-    """Else whoever looks a moment later than others would not know it for the one that he waited for."""
+async def test_a_failure_names_the_token_of_its_holder(processes: list[Process]) -> None:
+    """So that a process that polls late recognises the failure as that of the lease it waited for."""
     first, second, _, _ = processes
     holder = asyncio.create_task(first.compute(error=NotFound("no model"), until_looked=[second]))
     await first.looked.wait()
@@ -127,7 +127,7 @@ async def test_a_failure_stays_that_of_whom_all_waited_for(processes: list[Proce
     assert told[0] == token.decode()
 
 
-async def test_the_lease_outlasts_its_time_while_its_holder_lives(
+async def test_a_living_holder_keeps_the_lease_beyond_its_lifetime(
     processes: list[Process], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leases, "LEASE_MS", 500)
@@ -136,17 +136,17 @@ async def test_the_lease_outlasts_its_time_while_its_holder_lives(
     assert computed(processes) == 1
 
 
-async def test_when_the_holder_dies_one_other_computes(
+async def test_when_the_holder_dies_one_other_process_computes(
     processes: list[Process], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A process that died neither renews its lease nor gives it back: here, somebody else's token."""
+    """A process that died neither renews nor releases its lease; a foreign token stands for it here."""
     monkeypatch.setattr(leases, "LEASE_MS", 500)
     await processes[0].cache.redis.set(processes[0].cache.key("lease", KEY), "dead", px=500)
     await asyncio.gather(*(process.compute(0.1) for process in processes))
     assert computed(processes) == 1
 
 
-async def test_a_holder_that_is_cancelled_gives_the_lease_back_at_once(
+async def test_a_cancelled_holder_releases_the_lease_at_once(
     processes: list[Process], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leases, "LEASE_MS", 60_000)
@@ -159,7 +159,9 @@ async def test_a_holder_that_is_cancelled_gives_the_lease_back_at_once(
         assert await second == ENTRY
 
 
-async def test_who_lost_the_lease_does_not_give_back_that_of_another(processes: list[Process]) -> None:
+async def test_a_process_that_lost_its_lease_does_not_release_its_successors(
+    processes: list[Process],
+) -> None:
     redis, lease = processes[0].cache.redis, processes[0].cache.key("lease", KEY)
     holder = asyncio.create_task(processes[0].compute(0.3))
     await asyncio.sleep(0.1)
@@ -219,7 +221,7 @@ async def test_when_redis_refuses_to_write_each_computes(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("seconds", [0.02, 0.1, 0.5, 1.0])
-def test_those_who_wait_look_again_soon_after_the_answer_is_there_and_not_too_often(seconds: float) -> None:
+def test_waiting_processes_poll_soon_after_the_answer_is_stored_and_not_too_often(seconds: float) -> None:
     waited, looks = 0.0, 0
     while waited < seconds:
         waited += leases.pause_after(waited)
@@ -228,7 +230,7 @@ def test_those_who_wait_look_again_soon_after_the_answer_is_there_and_not_too_of
     assert looks <= 30
 
 
-def test_an_error_comes_back_as_the_class_that_it_was() -> None:
+def test_an_error_is_restored_with_its_class() -> None:
     for kind in (NotFound, DatabaseUnavailable, DatabaseBusy):
         assert type(error_named(kind.__name__, "why")) is kind
     assert type(error_named("OfALaterVersion", "why")) is Unavailable

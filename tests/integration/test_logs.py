@@ -19,7 +19,7 @@ from tests.integration.conftest import OpenClient
 
 @pytest.fixture
 def log(settings_with: SettingsFactory) -> Iterator[io.StringIO]:
-    """The log in JSON; the root logger is put back afterwards."""
+    """The log in JSON; the root logger is restored afterwards."""
     root = logging.getLogger()
     before = (root.handlers[:], root.level)
     token = request_id.set(None)
@@ -36,13 +36,13 @@ def lines(log: io.StringIO) -> list[dict[str, Any]]:
     return [orjson.loads(line) for line in log.getvalue().splitlines()]
 
 
-async def test_a_sane_id_of_the_client_comes_back(client: httpx.AsyncClient) -> None:
+async def test_a_valid_id_of_the_client_is_returned(client: httpx.AsyncClient) -> None:
     response = await client.get("http://test/health", headers={"X-Request-ID": "a-1/b=2"})
     assert response.headers["x-request-id"] == "a-1/b=2"
 
 
 @pytest.mark.parametrize("sent", ["", "two words", "x" * 129, "caf\xe9", "tab\there"])
-async def test_any_other_is_replaced(client: httpx.AsyncClient, sent: str) -> None:
+async def test_an_invalid_id_is_replaced(client: httpx.AsyncClient, sent: str) -> None:
     headers = [(b"X-Request-ID", sent.encode("latin-1"))]
     response = await client.get("http://test/health", headers=headers)
     assert re.fullmatch("[0-9a-f]{16}", response.headers["x-request-id"])
@@ -58,7 +58,7 @@ async def test_an_error_names_the_id_so_that_a_user_can_report_it(client: httpx.
     assert (response.status_code, response.json()["request_id"]) == (422, "report-me")
 
 
-async def test_an_unexpected_error_names_it_too(
+async def test_an_unexpected_error_names_the_id_too(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fail(*_args: object) -> None:
@@ -70,7 +70,7 @@ async def test_an_unexpected_error_names_it_too(
     assert response.headers["x-request-id"] == "bug-1"
 
 
-async def test_what_is_logged_in_the_course_of_a_request_has_its_id(
+async def test_lines_logged_during_a_request_have_its_id(
     client: httpx.AsyncClient, gateway: asyncpg.Connection, log: io.StringIO
 ) -> None:
     await gateway.execute("DROP FUNCTION get_model_request_counts CASCADE")
@@ -84,7 +84,7 @@ async def test_what_is_logged_in_the_course_of_a_request_has_its_id(
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+\+00:00|.*Z", line["time"])
 
 
-async def test_the_access_log_is_off_unless_it_is_asked_for(
+async def test_the_access_log_is_off_by_default(
     client_of: OpenClient, settings_with: SettingsFactory, log: io.StringIO, gateway: asyncpg.Connection
 ) -> None:
     await (await client_of(settings_with())).get("/chat-requests/counts")
@@ -124,7 +124,7 @@ def test_an_error_is_one_line_of_json_with_its_traceback(log: io.StringIO) -> No
     assert "ValueError: two\nlines" in line["exception"]
 
 
-def test_text_is_for_people(
+def test_the_text_format_is_readable(
     settings_with: SettingsFactory, log: io.StringIO, capsys: pytest.CaptureFixture[str]
 ) -> None:
     configure_logging(settings_with())

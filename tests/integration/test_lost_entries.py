@@ -1,4 +1,4 @@
-"""What Redis lost, or holds in a form that nobody can read: a miss, as if it had never been there.
+"""Entries that Redis lost or holds undecodable: each is a miss, as if it had never been stored.
 
 The process's own copy is for when that cannot be computed, and then for the other processes too.
 """
@@ -32,7 +32,7 @@ async def lose(flow: Flow, loss: Loss = LOSSES["gone"]) -> None:
 
 
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
-async def test_it_is_computed_anew(
+async def test_a_lost_entry_is_recomputed(
     flow: Flow, gateway: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch, loss: Loss
 ) -> None:
     monkeypatch.setattr("service.stats.LOST_PATIENCE_SECONDS", 20)  # however busy the machine
@@ -44,7 +44,7 @@ async def test_it_is_computed_anew(
     assert (await flow.stats.read(COUNTS)).state is CacheState.HIT
 
 
-async def test_where_that_takes_long_the_copy_is_served_as_stale_meanwhile(
+async def test_during_a_long_computation_the_copy_is_served_as_stale(
     flow: Flow, gateway: asyncpg.Connection
 ) -> None:
     known = await flow.stats.read(COUNTS)
@@ -55,7 +55,7 @@ async def test_where_that_takes_long_the_copy_is_served_as_stale_meanwhile(
     assert (answer.state, answer.entry) == (CacheState.STALE, known.entry)
 
 
-async def test_without_postgres_the_copy_is_served_and_given_back_for_the_other_processes(
+async def test_without_postgres_the_copy_is_served_and_stored_again_for_the_other_processes(
     flow: Flow, gateway: asyncpg.Connection, another_flow: OpenFlow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = await another_flow(flow.settings)
@@ -71,7 +71,7 @@ async def test_without_postgres_the_copy_is_served_and_given_back_for_the_other_
     assert (await other.stats.read(COUNTS)).entry == known.entry
 
 
-async def test_many_who_ask_for_it_at_once_cause_one_computation(
+async def test_many_concurrent_requests_cause_one_computation(
     flow: Flow, gateway: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.stats.LOST_PATIENCE_SECONDS", 20)

@@ -1,4 +1,4 @@
-"""What Prometheus reads at /metrics."""
+"""The metrics that Prometheus reads at /metrics."""
 
 import asyncio
 
@@ -49,9 +49,7 @@ async def test_each_answer_is_counted_by_endpoint_cache_state_method_and_status(
     assert grown(before, after, "request_duration_seconds_sum", endpoint="models") > 0
 
 
-async def test_not_modified_counts_as_the_hit_that_it_is(
-    client: httpx.AsyncClient, gateway: asyncpg.Connection
-) -> None:
+async def test_a_304_counts_as_a_hit(client: httpx.AsyncClient, gateway: asyncpg.Connection) -> None:
     etag = (await client.get("/chat-requests/counts")).headers["etag"]
     before = await scrape(client)
     await client.get("/chat-requests/counts", headers={"If-None-Match": etag})
@@ -59,7 +57,7 @@ async def test_not_modified_counts_as_the_hit_that_it_is(
     assert grown(before, after, "requests_total", endpoint="counts", status="304", cache="hit") == 1
 
 
-async def test_no_path_that_a_client_tries_becomes_a_label(client: httpx.AsyncClient) -> None:
+async def test_unknown_paths_do_not_become_labels(client: httpx.AsyncClient) -> None:
     for path in ("/nowhere/1", "/nowhere/2", "http://test/x", "/chat-requests/models/12345"):
         await client.get(path)
     endpoints = (await scrape(client)).label_values("requests_total", "endpoint")
@@ -87,7 +85,7 @@ async def test_a_computation_is_counted_by_method_and_a_change_of_method_too(
     assert grown(before, after, "computation_duration_seconds_count", method="rpc") == 1
 
 
-async def test_computations_that_run_and_that_fail_are_seen(
+async def test_running_and_failed_computations_are_counted(
     client_of: OpenClient, settings_with: SettingsFactory, gateway: asyncpg.Connection
 ) -> None:
     client = await client_of(settings_with(connect_timeout_seconds=3))
@@ -130,9 +128,9 @@ async def test_the_worker_counts_its_refreshes_and_their_failures(
     flow: Flow, client: httpx.AsyncClient, gateway: asyncpg.Connection, settings_with: SettingsFactory
 ) -> None:
     before = of_the_worker()
-    await tasks.refresh_when_asked(flow.settings, flow.stats)
+    await tasks.refresh_on_request(flow.settings, flow.stats)
     await flow.database.close()
-    await tasks.refresh_when_asked(flow.settings, flow.stats, retry_seconds=0)
+    await tasks.refresh_on_request(flow.settings, flow.stats, retry_seconds=0)
     after = of_the_worker()
     assert grown(before, after, "refresh_duration_seconds_count") == 1
     assert grown(before, after, "refresh_failures_total", error="DatabaseUnavailable") == 1
@@ -179,7 +177,7 @@ async def test_scrapes_share_one_look(
     assert first.value("redis_up") == 1
 
 
-async def test_every_metric_is_exposed_with_the_type_and_labels_that_it_is_declared_with(
+async def test_every_metric_is_exposed_with_its_declared_type_and_labels(
     client: httpx.AsyncClient, flow: Flow, gateway: asyncpg.Connection
 ) -> None:
     seen = await scrape(client)
@@ -193,7 +191,7 @@ async def test_every_metric_is_exposed_with_the_type_and_labels_that_it_is_decla
             assert set(sample.labels) - {"le"} == set(declared.labels), sample.name
 
 
-async def test_open_metrics_is_there_for_who_asks_for_it(client: httpx.AsyncClient) -> None:
+async def test_open_metrics_is_served_if_accept_asks_for_it(client: httpx.AsyncClient) -> None:
     response = await client.get(
         "http://test/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"}
     )

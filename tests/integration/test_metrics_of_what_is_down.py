@@ -1,4 +1,4 @@
-"""A scrape says what is down, and does not hang with it."""
+"""A scrape reports what is down, and does not hang when a server hangs."""
 
 import asyncio
 import time
@@ -10,20 +10,20 @@ from tests.integration.conftest import OpenClient
 from tests.integration.scrape import scrape
 
 
-async def test_what_is_down_is_said_within_the_time_limit(
+async def test_a_scrape_reports_what_is_down_within_the_time_limit(
     client_of: OpenClient,
 ) -> None:
-    nothing = await client_of(make_settings("postgresql://nobody@127.0.0.1:1/none", "redis://127.0.0.1:1/0"))
+    nothing = await client_of(make_settings("postgresql://user@127.0.0.1:1/none", "redis://127.0.0.1:1/0"))
     seen = await scrape(nothing)
     for name in ("redis_up", "postgres_up", "queue_up", "worker_up"):
         assert seen.value(name) == 0, name
     assert seen.value("generation_age_seconds") is None
 
 
-async def test_a_scrape_does_not_hang_with_what_it_watches(
+async def test_a_scrape_does_not_hang_when_a_server_hangs(
     client_of: OpenClient,
 ) -> None:
-    """Servers that accept a connection and never say a word."""
+    """Servers that accept connections and never answer."""
 
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError):
@@ -34,7 +34,7 @@ async def test_a_scrape_does_not_hang_with_what_it_watches(
     port = server.sockets[0].getsockname()[1]
     hanging = await client_of(
         make_settings(
-            f"postgresql://nobody@127.0.0.1:{port}/none",
+            f"postgresql://user@127.0.0.1:{port}/none",
             f"redis://127.0.0.1:{port}/0",
             connect_timeout_seconds=60,
             redis_timeout_seconds=60,

@@ -1,4 +1,4 @@
-"""What Redis holds is older than what this process knows: restored from an old dump, or after a failover."""
+"""Redis holds an older entry than this process: restored from an old dump, or after a failover."""
 
 import asyncio
 from dataclasses import replace
@@ -33,7 +33,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def older(flow: Flow, known: Entry, *, seconds: float) -> Entry:
-    """Put an entry into Redis that is so much older than the known one."""
+    """Put an entry into Redis that is older than the known one by `seconds`."""
     computed_at = known.computed_at - timedelta(seconds=seconds)
     entry = replace(known, computed_at=computed_at, generation="old", body=BODY)
     await flow.cache.redis.set(flow.cache.entry_key(COUNTS.key()), encode(entry))
@@ -41,7 +41,7 @@ async def older(flow: Flow, known: Entry, *, seconds: float) -> Entry:
 
 
 async def aged(flow: Flow, known: Entry, *, seconds: float) -> Entry:
-    """Let the process have known `known` for so long: it was computed that much earlier."""
+    """Age the local copy `known`: it was computed that much earlier."""
     flow.stats._local._copies.clear()
     return flow.stats._local.put(
         COUNTS.key(), replace(known, computed_at=known.computed_at - timedelta(seconds=seconds)), taken_at=0.0
@@ -49,7 +49,7 @@ async def aged(flow: Flow, known: Entry, *, seconds: float) -> Entry:
 
 
 @pytest.mark.parametrize("age", [0, 2 * FRESH_SECONDS], ids=["fresh", "stale"])
-async def test_it_is_computed_again_and_redis_is_corrected(
+async def test_an_older_entry_is_recomputed_and_redis_is_corrected(
     flow: Flow, gateway: asyncpg.Connection, another_flow: OpenFlow, age: float
 ) -> None:
     known = await aged(flow, (await flow.stats.read(COUNTS)).entry, seconds=age)
@@ -62,7 +62,7 @@ async def test_it_is_computed_again_and_redis_is_corrected(
     assert (found.state, found.entry) == (CacheState.HIT, answer.entry)
 
 
-async def test_while_it_is_computed_the_newer_copy_is_served(
+async def test_during_the_computation_the_newer_copy_is_served(
     flow: Flow, gateway: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.stats.LOST_PATIENCE_SECONDS", 0.05)
@@ -74,7 +74,7 @@ async def test_while_it_is_computed_the_newer_copy_is_served(
             assert (await flow.stats.read(COUNTS)).entry == known
 
 
-async def test_many_processes_that_find_it_compute_it_once(
+async def test_many_processes_that_find_an_older_entry_compute_it_once(
     flow: Flow, gateway: asyncpg.Connection, another_flow: OpenFlow
 ) -> None:
     known = (await flow.stats.read(COUNTS)).entry
@@ -86,7 +86,7 @@ async def test_many_processes_that_find_it_compute_it_once(
     assert len({answer.entry.generation for answer in answers} - {known.generation}) == 1
 
 
-async def test_without_postgres_the_newer_copy_is_served_and_given_back(
+async def test_without_postgres_the_newer_copy_is_served_and_stored_again(
     flow: Flow, gateway: asyncpg.Connection, another_flow: OpenFlow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = await another_flow(flow.settings)
@@ -102,17 +102,17 @@ async def test_without_postgres_the_newer_copy_is_served_and_given_back(
     assert (await other.stats.read(COUNTS)).entry == known
 
 
-async def test_one_that_is_still_fresh_is_left_to_the_next_refresh_and_the_newer_copy_served(
+async def test_a_fresh_older_entry_stays_until_the_next_refresh_and_the_newer_copy_is_served(
     flow: Flow, gateway: asyncpg.Connection
 ) -> None:
-    """A refresh replaces what was computed live since it began, so that its answers are of one generation."""
+    """A refresh replaces entries computed since it began, so that its answers share one generation."""
     known = (await flow.stats.read(COUNTS)).entry
     await older(flow, known, seconds=FRESH_SECONDS / 2)
     answer = await flow.stats.read(COUNTS)
     assert (answer.state, answer.entry) == (CacheState.HIT, known)
 
 
-async def test_a_stale_entry_is_taken_for_a_computation_only_when_it_is_newer(
+async def test_a_stale_entry_counts_as_a_computation_only_if_it_is_newer(
     flow: Flow, gateway: asyncpg.Connection
 ) -> None:
     first = (await flow.stats.read(COUNTS)).entry
@@ -125,7 +125,7 @@ async def test_a_stale_entry_is_taken_for_a_computation_only_when_it_is_newer(
 
 
 @pytest.mark.parametrize(("seconds", "kept"), [(-2, False), (2, True)], ids=["older", "newer"])
-async def test_of_two_that_store_at_once_the_newer_is_the_answer(
+async def test_of_two_concurrent_stores_the_newer_answer_remains(
     flow: Flow,
     gateway: asyncpg.Connection,
     monkeypatch: pytest.MonkeyPatch,
@@ -137,7 +137,7 @@ async def test_of_two_that_store_at_once_the_newer_is_the_answer(
 
     async def overtaken(cache: Cache, redis: Redis, query_key: str) -> Entry | None:
         current = await look(cache, redis, query_key)
-        await older(flow, known, seconds=-seconds)  # another process, between our look and our write
+        await older(flow, known, seconds=-seconds)  # another process, between this one's read and write
         return current
 
     monkeypatch.setattr(Cache, "_current", overtaken)

@@ -1,4 +1,4 @@
-"""Answers on demand take no more room in Redis than they are given."""
+"""Answers on demand take no more bytes in Redis than their budget."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -45,7 +45,7 @@ async def stored(cache: Cache) -> set[str]:
     return set(await cache.entries())
 
 
-async def test_the_oldest_make_way_for_new_ones(cache: Cache) -> None:
+async def test_the_oldest_answers_are_evicted_for_new_ones(cache: Cache) -> None:
     for n in range(100):
         assert (await cache.store(f"range-{n}", entry(), lifetime_seconds=60)).kept
     kept = await stored(cache)
@@ -54,14 +54,14 @@ async def test_the_oldest_make_way_for_new_ones(cache: Cache) -> None:
     assert await cache.on_demand_bytes() <= ROOM
 
 
-async def test_what_the_worker_keeps_computed_never_makes_way(cache: Cache) -> None:
+async def test_answers_that_the_worker_keeps_computed_are_never_evicted(cache: Cache) -> None:
     await cache.store("planned", entry(ROOM))
     for n in range(50):
         await cache.store(f"range-{n}", entry(), lifetime_seconds=60)
     assert "planned" in await stored(cache)
 
 
-async def test_an_answer_that_is_larger_than_the_room_is_not_kept(cache: Cache) -> None:
+async def test_an_answer_that_exceeds_the_budget_is_not_stored(cache: Cache) -> None:
     await cache.store("small", entry(), lifetime_seconds=60)
     await cache.store("huge", entry(ROOM), lifetime_seconds=60)
     assert await stored(cache) == {"small"}
@@ -74,7 +74,7 @@ async def test_an_answer_that_is_computed_again_counts_once(cache: Cache) -> Non
     assert await cache.on_demand_bytes() < 2 * (1000 + OVERHEAD_BYTES)
 
 
-async def test_what_expired_gives_its_room_back(cache: Cache) -> None:
+async def test_an_expired_answer_frees_its_bytes(cache: Cache) -> None:
     for n in range(10):
         await cache.store(f"brief-{n}", entry(), lifetime_seconds=0.001)
     await asyncio.sleep(0.05)
@@ -83,7 +83,7 @@ async def test_what_expired_gives_its_room_back(cache: Cache) -> None:
     assert await cache.on_demand_bytes() < 3 * (1000 + OVERHEAD_BYTES)
 
 
-async def test_damaged_accounts_are_begun_anew(cache: Cache, client: Redis) -> None:
+async def test_a_damaged_accounting_is_reset(cache: Cache, client: Redis) -> None:
     await cache.store("range-1", entry(), lifetime_seconds=60)
     sizes = cache.entry_key("").replace(":entry:", ":on-demand:bytes")
     assert await client.hexists(sizes, "total")  # type: ignore[misc]

@@ -51,7 +51,7 @@ async def year(connection: asyncpg.Connection) -> asyncpg.Connection:
     return connection
 
 
-async def test_few_requests_are_all_there(client: httpx.AsyncClient, gateway: asyncpg.Connection) -> None:
+async def test_few_requests_are_all_returned(client: httpx.AsyncClient, gateway: asyncpg.Connection) -> None:
     body = await get(client)
     assert body["data"]["plot_data"]["tokens"] == [15, 11, 22, 33, 5, 0]
     assert body["data"]["plot_data"]["latency"] == [10, 100, 200, 301, 50, None]
@@ -72,7 +72,7 @@ async def test_older_clients_find_both_parts_at_the_top(
     assert body["plot_data"] == body["data"]["plot_data"]
 
 
-async def test_nothing_gives_empty_arrays(client: httpx.AsyncClient, gateway: asyncpg.Connection) -> None:
+async def test_no_requests_give_empty_arrays(client: httpx.AsyncClient, gateway: asyncpg.Connection) -> None:
     body = await get(client, model_id=4711)
     assert body["data"] == {
         "recent_requests": [],
@@ -97,7 +97,7 @@ async def test_many_requests_become_a_bounded_number_of_points(
             assert latency == number / 2
 
 
-async def test_quiet_times_are_whole_and_busy_ones_get_what_is_left_over(
+async def test_quiet_times_are_complete_and_busy_ones_share_the_remaining_points(
     client: httpx.AsyncClient, year: asyncpg.Connection
 ) -> None:
     tokens = (await get(client, points=5000))["data"]["plot_data"]["tokens"]
@@ -131,7 +131,7 @@ async def test_every_filter_holds_for_points_recent_requests_and_counts(
         body = await get(client, points=50, **filters)
         tokens = body["data"]["plot_data"]["tokens"]
         assert 30 <= len(tokens) <= 50
-        # A quiet request or two of that half hour is allowed for.
+        # The half hour may have one or two quiet requests more.
         assert len(set(tokens) - set(expected)) <= (2 if "start_date" in filters else 0)
         assert abs(body["metadata"]["total_count"] - len(expected)) <= (2 if "start_date" in filters else 0)
         assert {row["input_tokens"] for row in body["data"]["recent_requests"]} <= set(expected)

@@ -1,4 +1,4 @@
-"""The queue of refreshes, over a real Redis: those that ask for the same before it begins share one job."""
+"""The queue of refreshes, over a real Redis: requests for the same refresh before it begins share one job."""
 
 import asyncio
 import time
@@ -11,7 +11,7 @@ import pytest
 from service.queue import Queue, connect_queue
 from service.settings import Settings
 from tests.integration.conftest import Flow
-from worker.main import asked_refresh
+from worker.main import requested_refresh
 
 
 @pytest.fixture
@@ -23,13 +23,13 @@ async def queue(settings: Settings) -> AsyncIterator[Queue]:
 
 @pytest.fixture
 async def worker(settings: Settings, flow: Flow) -> AsyncIterator[dict[str, Any]]:
-    """What arq hands to a worker's jobs."""
+    """The context that arq passes to a worker's jobs."""
     redis = connect_queue(settings)
     yield {"settings": settings, "stats": flow.stats, "redis": redis, "refreshing": asyncio.Lock()}
     await redis.aclose(close_connection_pool=True)
 
 
-async def test_identical_refreshes_that_wait_are_one_job(settings: Settings, queue: Queue) -> None:
+async def test_identical_queued_refreshes_are_one_job(settings: Settings, queue: Queue) -> None:
     another = Queue(settings)
     asked = [each.enqueue_refresh(["models", "counts"], ["24h"]) for each in (queue, another) * 10]
     asked.append(queue.enqueue_refresh(["counts", "models", "counts"], ["24h"]))
@@ -53,12 +53,12 @@ async def test_other_refreshes_are_other_jobs(queue: Queue) -> None:
     assert await queue.jobs() == len(asked)
 
 
-async def test_who_asks_after_a_refresh_began_gets_one_of_his_own(
+async def test_a_request_after_a_refresh_began_gets_a_job_of_its_own(
     queue: Queue, worker: dict[str, Any], gateway: asyncpg.Connection
 ) -> None:
     first = await queue.enqueue_refresh(["counts"])
-    async with worker["refreshing"]:  # the worker is at another one
-        refreshing = asyncio.create_task(asked_refresh(worker, ["counts"], []))
+    async with worker["refreshing"]:  # the worker runs another refresh
+        refreshing = asyncio.create_task(requested_refresh(worker, ["counts"], []))
         await asyncio.sleep(0.05)
         assert await queue.enqueue_refresh(["counts"]) == first
     report = await refreshing
@@ -66,10 +66,10 @@ async def test_who_asks_after_a_refresh_began_gets_one_of_his_own(
     assert await queue.enqueue_refresh(["counts"]) != first
 
 
-async def test_a_job_that_was_announced_and_never_queued_is_queued_by_the_next_who_asks(
+async def test_a_job_that_was_announced_and_never_queued_is_queued_by_the_next_request(
     settings: Settings, queue: Queue
 ) -> None:
-    """Whoever announced it was killed in between."""
+    """The process that announced it was killed before it queued the job."""
     job_id = await queue.enqueue_refresh()
     redis = connect_queue(settings)
     await redis.delete(f"{settings.cache_prefix}:queue", f"arq:job:{job_id}")

@@ -1,4 +1,4 @@
-"""How often one client may make the service work."""
+"""Rate limits per client."""
 
 import asyncio
 import time
@@ -18,7 +18,7 @@ async def ask(client: httpx.AsyncClient, day: str, **headers: str) -> httpx.Resp
     return await client.get("/chat-requests/counts", params={"start_date": day}, headers=headers)
 
 
-async def test_a_client_that_has_too_much_computed_is_told_when_to_come_back(
+async def test_a_client_over_its_limit_of_misses_is_told_when_to_retry(
     settings_with: SettingsFactory, gateway: asyncpg.Connection, client_of: OpenClient
 ) -> None:
     client = await client_of(settings_with(rate_limit_misses="3/minute", local_cache_seconds=5))
@@ -29,7 +29,7 @@ async def test_a_client_that_has_too_much_computed_is_told_when_to_come_back(
     assert (problem["status"], problem["success"], problem["title"]) == (429, False, "Too many requests")
     assert "3 per 1 minute" in problem["detail"]
     assert 1 <= int(refused.headers["Retry-After"]) <= 60
-    assert (await ask(client, DAYS[4])).status_code == 429  # by the fast path, which knows it by now
+    assert (await ask(client, DAYS[4])).status_code == 429  # by the fast path, which knows the target now
 
 
 async def test_hits_are_not_counted(
@@ -40,7 +40,7 @@ async def test_hits_are_not_counted(
     assert [answer.status_code for answer in answers] == [200] * 10
 
 
-async def test_who_waits_for_the_same_answer_is_counted_once(
+async def test_waiting_for_the_same_answer_counts_once(
     settings_with: SettingsFactory, gateway: asyncpg.Connection, client_of: OpenClient
 ) -> None:
     settings = settings_with(rate_limit_misses="3/minute")
@@ -49,7 +49,7 @@ async def test_who_waits_for_the_same_answer_is_counted_once(
     assert {answer.status_code for answer in answers} == {200}
 
 
-async def test_a_refusal_is_only_for_the_client_that_asked_too_often(
+async def test_only_the_client_over_its_limit_is_refused(
     settings_with: SettingsFactory, gateway: asyncpg.Connection, client_of: OpenClient
 ) -> None:
     client = await client_of(settings_with(rate_limit_misses="1/minute", api_keys="often,seldom"))
@@ -59,7 +59,7 @@ async def test_a_refusal_is_only_for_the_client_that_asked_too_often(
     assert [answer.status_code for answer in answers[5:]] == [200] * 5
 
 
-async def test_two_processes_count_together_and_two_caches_apart(
+async def test_processes_of_one_cache_count_together_and_caches_separately(
     settings_with: SettingsFactory, gateway: asyncpg.Connection, client_of: OpenClient
 ) -> None:
     settings = settings_with(rate_limit_misses="3/minute")
@@ -71,7 +71,7 @@ async def test_two_processes_count_together_and_two_caches_apart(
     assert (await ask(other, DAYS[0])).status_code == 200
 
 
-async def test_each_key_has_a_share_of_its_own(
+async def test_each_key_has_its_own_limit(
     settings_with: SettingsFactory, gateway: asyncpg.Connection, client_of: OpenClient
 ) -> None:
     client = await client_of(settings_with(rate_limit_misses="1/minute", api_keys="one,two"))
@@ -80,7 +80,7 @@ async def test_each_key_has_a_share_of_its_own(
     assert (await ask(client, DAYS[2], **{"X-API-Key": "two"})).status_code == 200
 
 
-async def test_a_key_has_one_share_whatever_else_its_requests_bring(
+async def test_a_key_has_one_limit_whatever_the_other_headers(
     settings_with: SettingsFactory, gateway: asyncpg.Connection, client_of: OpenClient
 ) -> None:
     client = await client_of(settings_with(rate_limit_misses="1/minute", api_keys="one,two"))
@@ -92,7 +92,7 @@ async def test_a_key_has_one_share_whatever_else_its_requests_bring(
     assert statuses == [200, 429, 429]
 
 
-async def test_a_redis_that_hangs_is_not_waited_for_again_to_count(
+async def test_counting_does_not_wait_again_for_a_redis_that_hangs(
     settings_with: SettingsFactory, gateway: asyncpg.Connection, client_of: OpenClient, hanging_redis: str
 ) -> None:
     settings = settings_with(rate_limit_misses="3/minute", redis_timeout_seconds=2)
@@ -100,7 +100,7 @@ async def test_a_redis_that_hangs_is_not_waited_for_again_to_count(
     client = await client_of(settings.model_copy(update={"redis_url": url}))
     started = time.monotonic()
     assert (await ask(client, DAYS[0])).status_code == 200
-    assert time.monotonic() - started < 3.9  # the cache is looked into, for 2 s
+    assert time.monotonic() - started < 3.9  # the cache look-up takes 2 s
     assert [(await ask(client, day)).status_code for day in DAYS[1:4]] == [200, 200, 429]
 
 
@@ -114,7 +114,7 @@ async def test_without_redis_each_process_counts_by_itself(
     assert [(await ask(client, day)).status_code for day in DAYS[:4]] == [200, 200, 200, 429]
 
 
-async def test_all_calls_are_counted_where_that_is_asked_for(
+async def test_all_calls_are_counted_if_that_limit_is_set(
     settings_with: SettingsFactory, gateway: asyncpg.Connection, client_of: OpenClient
 ) -> None:
     client = await client_of(settings_with(rate_limit_requests="5/minute", local_cache_seconds=5))
@@ -122,8 +122,6 @@ async def test_all_calls_are_counted_where_that_is_asked_for(
 
 
 @pytest.mark.parametrize("rate", ["often", "5", "-1/minute", "5/fortnight"])
-def test_a_rate_that_cannot_be_read_is_refused_at_the_start(
-    settings_with: SettingsFactory, rate: str
-) -> None:
+def test_an_invalid_rate_is_refused_at_the_start(settings_with: SettingsFactory, rate: str) -> None:
     with pytest.raises(ValueError, match="write it like 100/minute"):
         settings_with(rate_limit_misses=rate)

@@ -1,4 +1,4 @@
-"""Readiness, when what it looks at is down or hangs."""
+"""Readiness, when Redis or Postgres is down or hangs."""
 
 import time
 
@@ -21,7 +21,7 @@ ALL_DOWN = {
 }
 
 
-async def test_who_can_answer_from_memory_is_ready_though_all_else_is_down(
+async def test_a_process_that_can_answer_from_memory_is_ready_although_all_else_is_down(
     settings: Settings, gateway: asyncpg.Connection, client_of: OpenClient, another_flow: OpenFlow
 ) -> None:
     known = (await (await another_flow(settings)).stats.read(Query("counts"))).entry
@@ -35,7 +35,7 @@ async def test_who_can_answer_from_memory_is_ready_though_all_else_is_down(
     assert (await client.get("/chat-requests/counts")).status_code == 200
 
 
-async def test_when_redis_hangs_it_is_waited_for_once(
+async def test_readiness_waits_once_for_a_redis_that_hangs(
     settings: Settings, gateway: asyncpg.Connection, client_of: OpenClient, hanging_redis: str
 ) -> None:
     hanging = {"redis_url": SecretStr(hanging_redis), "redis_timeout_seconds": 1.5}
@@ -51,7 +51,7 @@ async def test_when_redis_hangs_it_is_waited_for_once(
     [
         ("", "127.0.0.1:1/0", "does not answer: nothing listens there"),
         ("", "redis.invalid/0", "does not answer: its host name is not known"),
-        ("nobody:secret@", "{redis}/0", "refuses the user or the password"),
+        ("unknown:secret@", "{redis}/0", "refuses the user or the password"),
         ("", "{redis}/99", "has no database of that number"),
         ("stranger:secret@", "{redis}/0", "does not permit that to this user"),
     ],
@@ -65,7 +65,7 @@ async def test_it_says_why_redis_cannot_be_used(
     )
     await admin.aclose()
     url = f"redis://{user}{address.format(redis=f'127.0.0.1:{redis.port}')}"
-    # Long enough that no time-out is taken for it on a busy machine.
+    # Long enough that a busy machine causes no time-out.
     mistaken = {"redis_url": SecretStr(url), "redis_timeout_seconds": 10}
     body = (await (await client_of(settings.model_copy(update=mistaken))).get(READY)).json()
     assert body["redis"] == {"ok": False, "detail": f"Redis {trouble}"}

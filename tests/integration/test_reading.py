@@ -29,7 +29,7 @@ from worker.local_servers import RedisServer, redis_server
 
 COUNTS = Query("counts")
 DEAD_REDIS = "redis://127.0.0.1:1/0"
-DEAD_POSTGRES = "postgresql://nobody@127.0.0.1:1/none"
+DEAD_POSTGRES = "postgresql://user@127.0.0.1:1/none"
 
 
 async def wait_for_background(stats: Stats) -> None:
@@ -49,7 +49,7 @@ async def test_the_first_read_is_a_miss_and_the_next_a_hit_of_the_same_numbers(
     assert first.entry.totals == {"total_models": 3, "total_requests": 6}
 
 
-async def test_another_process_hits_what_one_has_computed(
+async def test_an_answer_that_one_process_computed_is_a_hit_in_another(
     flow: Flow, gateway: asyncpg.Connection, another_flow: OpenFlow
 ) -> None:
     computed = await flow.stats.read(COUNTS)
@@ -58,12 +58,14 @@ async def test_another_process_hits_what_one_has_computed(
     assert (answer.state, answer.entry) == (CacheState.HIT, computed.entry)
 
 
-async def test_many_who_ask_at_once_wait_for_one_computation(flow: Flow, gateway: asyncpg.Connection) -> None:
+async def test_many_concurrent_requests_wait_for_one_computation(
+    flow: Flow, gateway: asyncpg.Connection
+) -> None:
     answers = await asyncio.gather(*(flow.stats.read(COUNTS) for _ in range(200)))
     assert len({answer.entry.generation for answer in answers}) == 1
 
 
-async def test_a_client_that_goes_away_does_not_end_the_computation_for_others(
+async def test_a_client_that_disconnects_does_not_cancel_the_computation_for_others(
     flow: Flow, gateway: asyncpg.Connection
 ) -> None:
     impatient = asyncio.create_task(flow.stats.read(COUNTS))
@@ -73,7 +75,7 @@ async def test_a_client_that_goes_away_does_not_end_the_computation_for_others(
     assert (await patient).entry.totals["total_requests"] == 6
 
 
-async def test_an_answer_that_is_too_old_is_served_as_stale_and_computed_anew_behind_it(
+async def test_an_answer_that_is_too_old_is_served_as_stale_and_recomputed_in_the_background(
     settings_with: SettingsFactory, gateway: asyncpg.Connection, another_flow: OpenFlow
 ) -> None:
     flow = await another_flow(settings_with(fresh_seconds=1))
@@ -119,7 +121,7 @@ async def test_without_redis_answers_are_computed_live(
     assert answer.entry.totals["total_requests"] == 6
 
 
-async def test_when_redis_goes_away_the_last_copy_is_served(
+async def test_when_redis_goes_down_the_last_copy_is_served(
     database_url: str, gateway: asyncpg.Connection, another_flow: OpenFlow, redis: RedisServer
 ) -> None:
     flow = await another_flow(make_settings(database_url, redis.url))
@@ -187,7 +189,7 @@ async def test_a_lost_connection_is_an_outage_and_the_next_read_works(
 
 
 async def hold_counts(gateway: asyncpg.Connection) -> None:
-    """Let the counts wait until this connection gives the lock 42 back."""
+    """Make the counts wait until this connection releases lock 42."""
     await gateway.execute("ALTER FUNCTION get_model_request_counts RENAME TO counts_at_once")
     await gateway.execute("""
         CREATE FUNCTION get_model_request_counts(
@@ -204,7 +206,7 @@ async def hold_counts(gateway: asyncpg.Connection) -> None:
     await gateway.execute("SELECT pg_advisory_lock(42)")
 
 
-async def test_who_waits_too_long_is_told_to_come_back_and_finds_the_answer_then(
+async def test_a_request_that_waits_too_long_is_a_503_and_the_next_gets_the_answer(
     settings_with: SettingsFactory, gateway: asyncpg.Connection, another_flow: OpenFlow
 ) -> None:
     flow = await another_flow(settings_with(answer_timeout_seconds=0.2))
@@ -226,12 +228,12 @@ async def test_a_slow_answer_within_the_time_is_waited_for(flow: Flow, gateway: 
     assert (answer.state, answer.entry.method) == (CacheState.MISS, "rpc")
 
 
-async def test_what_takes_too_long_over_http_is_a_503_that_says_when_to_come_back(
+async def test_a_slow_answer_over_http_is_a_503_with_retry_after(
     settings_with: SettingsFactory, gateway: asyncpg.Connection, client_of: OpenClient
 ) -> None:
     client = await client_of(settings_with(answer_timeout_seconds=0.2))
     await hold_counts(gateway)
-    for _ in range(2):  # by the ordinary route, and by the fast path
+    for _ in range(2):  # by the route, and by the fast path
         response = await client.get("/chat-requests/counts")
         assert (response.status_code, response.json()["title"]) == (503, "Still computing")
         assert int(response.headers["retry-after"]) > 0
@@ -259,7 +261,7 @@ async def test_live_computations_are_capped(
     ranges = [TimeRange(None, start + timedelta(days=day)) for day in range(60)]
     await asyncio.gather(*(flow.stats.read(Query("counts", range_)) for range_ in ranges))
     watcher.cancel()
-    assert 1 <= most <= 2 + 1  # those who wait look whether the database still answers
+    assert 1 <= most <= 2 + 1  # waiting requests probe the database
 
 
 async def test_many_fallbacks_at_once_share_the_connections_and_all_succeed(
@@ -286,7 +288,7 @@ async def test_many_fallbacks_at_once_share_the_connections_and_all_succeed(
         await gateway.execute("DROP OWNED BY counter; DROP ROLE counter")
 
 
-async def test_what_cannot_be_computed_is_not_tried_again_with_each_request(
+async def test_a_failing_computation_is_not_retried_with_each_request(
     settings_with: SettingsFactory, gateway: asyncpg.Connection, another_flow: OpenFlow
 ) -> None:
     flow = await another_flow(settings_with(fresh_seconds=0.1))
@@ -310,9 +312,7 @@ async def test_an_answer_from_the_future_is_stale(
     assert (await other.stats.read(COUNTS)).state is CacheState.STALE
 
 
-async def test_answers_that_anybody_can_make_up_are_kept_briefly(
-    flow: Flow, gateway: asyncpg.Connection
-) -> None:
+async def test_answers_on_demand_are_kept_briefly(flow: Flow, gateway: asyncpg.Connection) -> None:
     made_up = [Query("counts", TimeRange("180d")), Query("models", provider_id="424242")]
     for query in [COUNTS, *made_up]:
         await flow.stats.read(query)
@@ -323,7 +323,7 @@ async def test_answers_that_anybody_can_make_up_are_kept_briefly(
     assert max(lifetimes[1:]) <= flow.settings.fresh_seconds + 600
 
 
-async def test_a_full_redis_costs_no_answer_and_its_log_line_holds_no_data(
+async def test_a_full_redis_fails_no_answer_and_its_log_line_holds_no_data(
     database_url: str,
     gateway: asyncpg.Connection,
     another_flow: OpenFlow,
@@ -347,7 +347,7 @@ async def test_a_full_redis_costs_no_answer_and_its_log_line_holds_no_data(
         full.stop()
 
 
-async def test_asking_for_what_does_not_exist_leaves_nothing_behind(
+async def test_requests_for_unknown_models_leave_nothing_in_redis(
     flow: Flow, gateway: asyncpg.Connection
 ) -> None:
     for model_id in range(1000, 1020):

@@ -44,7 +44,7 @@ async def test_after_a_refresh_every_precomputed_answer_is_a_hit(
             await read(flow, Query("model", range_, model_id=model_id))
 
 
-async def test_what_is_taken_from_the_full_rows_equals_what_a_query_of_its_own_gives(
+async def test_entries_derived_from_the_full_rows_equal_those_of_their_own_query(
     flow: Flow, gateway: asyncpg.Connection, settings_with: SettingsFactory, another_flow: OpenFlow
 ) -> None:
     await flow.stats.refresh()
@@ -57,7 +57,7 @@ async def test_what_is_taken_from_the_full_rows_equals_what_a_query_of_its_own_g
         assert orjson.loads(answer.entry.body) == await read(flow, query), query
 
 
-async def test_all_answers_of_a_generation_add_up_while_requests_keep_coming(
+async def test_all_answers_of_a_generation_add_up_while_requests_are_written(
     flow: Flow, gateway: asyncpg.Connection, database_url: str
 ) -> None:
     writer = await asyncpg.connect(database_url)
@@ -98,7 +98,7 @@ async def test_all_answers_of_a_generation_add_up_while_requests_keep_coming(
     writing.cancel()
     await asyncio.gather(writing, return_exceptions=True)
     await writer.close()
-    assert len(seen) > 1  # requests did keep coming
+    assert len(seen) > 1  # requests were written during the refreshes
 
 
 async def test_a_refresh_replaces_older_numbers_at_once(flow: Flow, gateway: asyncpg.Connection) -> None:
@@ -110,7 +110,7 @@ async def test_a_refresh_replaces_older_numbers_at_once(flow: Flow, gateway: asy
     assert answer.entry.totals == {"total_models": 4, "total_requests": 7}
 
 
-async def test_what_was_deleted_is_gone_after_a_refresh(
+async def test_deleted_models_and_providers_are_gone_after_a_refresh(
     flow: Flow, gateway: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.stats.LOST_PATIENCE_SECONDS", 20)  # however busy the machine
@@ -119,7 +119,7 @@ async def test_what_was_deleted_is_gone_after_a_refresh(
     assert len(await read(flow, of_provider)) == 1
     await gateway.execute("DELETE FROM models WHERE id = 3; DELETE FROM providers WHERE id = 2")
     await flow.stats.refresh(["summary"])
-    await read(flow, of_model)  # that one had nothing to say of it
+    await read(flow, of_model)  # the partial refresh did not change it
     await flow.stats.refresh()
     with pytest.raises(NotFound):
         await flow.stats.read(of_model)
@@ -168,13 +168,13 @@ async def test_a_refresh_by_fallback_says_so_in_its_report_and_entries(
     assert answer.entry.method == "fallback_optimized"
 
 
-async def test_what_cannot_be_computed_in_time_keeps_its_older_entry(
+async def test_an_aggregation_that_times_out_keeps_its_older_entry(
     settings_with: SettingsFactory, gateway: asyncpg.Connection, another_flow: OpenFlow
 ) -> None:
     patient = await another_flow(settings_with(windows="all"))
     whole = await patient.refresh()
     flow = await another_flow(patient.settings.model_copy(update={"refresh_timeout_seconds": 0.3}))
-    # The table hides behind a view that takes longer than any method may.
+    # A view in place of the table is slower than any method's time-out.
     await gateway.execute("""
         DROP FUNCTION get_model_request_counts;
         ALTER TABLE chat_completion_requests RENAME TO elsewhere;
@@ -192,7 +192,7 @@ async def test_a_scheduled_refresh_is_skipped_when_one_has_just_taken_place(
     assert await tasks.refresh_when_due(flow.settings, flow.stats) is None
 
 
-async def test_a_partial_refresh_does_not_put_off_the_scheduled_one(
+async def test_a_partial_refresh_does_not_delay_the_scheduled_one(
     flow: Flow, gateway: asyncpg.Connection
 ) -> None:
     await flow.stats.refresh(["counts"])
@@ -221,7 +221,7 @@ async def test_every_method_and_a_refresh_give_the_same_bytes(
     assert [(await by_fallback.stats.read(query)).entry.etag for query in queries] == refreshed
 
 
-async def test_an_answer_that_was_overtaken_by_a_refresh_is_not_served_any_more(
+async def test_an_answer_that_is_older_than_a_refresh_is_no_longer_served(
     flow: Flow, gateway: asyncpg.Connection, settings_with: SettingsFactory, another_flow: OpenFlow
 ) -> None:
     slow = await another_flow(flow.settings.model_copy(update={"local_cache_seconds": 30}))

@@ -103,7 +103,7 @@ def kept_logs() -> dict[int, str]:
 
 @pytest.fixture
 async def kept(postgres: PostgresServer, redis: RedisServer, kept_logs: dict[int, str]) -> Settings:
-    """Settings for a database that nobody may change."""
+    """Settings for a database that is only read."""
     if postgres.port not in kept_logs:
         url = postgres.url(await _create_database(postgres))
         await run_migrations(url)
@@ -122,11 +122,13 @@ async def reader(client_of: OpenClient, kept: Settings) -> httpx.AsyncClient:
 ALL = [10, 7, 5, 4, 3, 2, 1, 6, 8, 9, 12, 11]
 
 
-async def test_the_newest_come_first_and_those_without_a_time_last(reader: httpx.AsyncClient) -> None:
+async def test_the_newest_requests_come_first_and_those_without_a_time_last(
+    reader: httpx.AsyncClient,
+) -> None:
     assert await ids(reader) == ALL
 
 
-async def test_a_row_nests_its_model_and_that_its_provider(reader: httpx.AsyncClient) -> None:
+async def test_a_row_nests_its_model_and_the_model_its_provider(reader: httpx.AsyncClient) -> None:
     body = await get(reader, model_id=2, status="completed")
     assert body["data"] == [
         {
@@ -188,7 +190,7 @@ FILTERED: list[tuple[dict[str, Any], list[int]]] = [
 
 
 @pytest.mark.parametrize("rollup", [False, True], ids=["counted", "rolled up"])
-async def test_every_filter_holds_for_the_rows_and_for_their_number(
+async def test_every_filter_applies_to_the_rows_and_to_their_number(
     client: httpx.AsyncClient, log: asyncpg.Connection, settings: Settings, rollup: bool
 ) -> None:
     if rollup:
@@ -198,7 +200,7 @@ async def test_every_filter_holds_for_the_rows_and_for_their_number(
         assert (filters, await ids(client, **filters)) == (filters, expected)
 
 
-async def test_the_number_comes_from_the_rollup_where_that_is_on(
+async def test_the_total_count_comes_from_the_rollup_if_it_is_on(
     client: httpx.AsyncClient, log: asyncpg.Connection, settings: Settings
 ) -> None:
     assert (await get(client))["metadata"]["method"] == "query"
@@ -220,7 +222,7 @@ async def test_many_models_give_the_same_order(client: httpx.AsyncClient, log: a
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 11, 12])
-async def test_pages_by_cursor_are_the_whole_in_order(reader: httpx.AsyncClient, size: int) -> None:
+async def test_pages_by_cursor_give_all_rows_in_order(reader: httpx.AsyncClient, size: int) -> None:
     seen: list[int] = []
     parameters: dict[str, Any] = {"limit": size}
     while True:
@@ -233,7 +235,7 @@ async def test_pages_by_cursor_are_the_whole_in_order(reader: httpx.AsyncClient,
     assert seen == ALL
 
 
-async def test_pages_by_offset_are_the_whole_in_order(reader: httpx.AsyncClient) -> None:
+async def test_pages_by_offset_give_all_rows_in_order(reader: httpx.AsyncClient) -> None:
     for offset in range(len(ALL) + 2):
         body = await get(reader, limit=3, offset=offset)
         assert [row["id"] for row in body["data"]] == ALL[offset : offset + 3]
@@ -241,7 +243,7 @@ async def test_pages_by_offset_are_the_whole_in_order(reader: httpx.AsyncClient)
         assert (body["metadata"]["next_cursor"] is None) == (offset + 3 >= len(ALL))
 
 
-async def test_what_is_written_meanwhile_neither_repeats_nor_hides_a_row(
+async def test_concurrent_writes_neither_repeat_nor_hide_a_row(
     client: httpx.AsyncClient, log: asyncpg.Connection
 ) -> None:
     first = await get(client, limit=5)
@@ -285,7 +287,7 @@ async def test_metadata(reader: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize("parameters", [{}, {"limit": 5000}, {"format": "csv"}], ids=str)
-async def test_the_headers_say_that_no_cache_was_asked(
+async def test_the_headers_say_that_the_cache_was_bypassed(
     reader: httpx.AsyncClient, parameters: dict[str, Any]
 ) -> None:
     headers = (await reader.get(PATH, params=parameters)).headers
@@ -293,7 +295,7 @@ async def test_the_headers_say_that_no_cache_was_asked(
     assert (headers["age"], headers["cache-control"]) == ("0", "public, no-cache")
 
 
-async def test_chosen_fields_alone_in_their_order(reader: httpx.AsyncClient) -> None:
+async def test_only_the_chosen_fields_in_their_order(reader: httpx.AsyncClient) -> None:
     body = await get(reader, fields="provider_name,id,model_name", model_id=3, limit=2)
     assert [list(row.items()) for row in body["data"]] == [
         [("provider_name", "=Two()"), ("id", 10), ("model_name", "ALPHABET")],
@@ -344,7 +346,7 @@ async def test_parquet_has_typed_columns(reader: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize("format_", ["csv", "ndjson", "parquet"])
-async def test_a_download_of_nothing_is_whole(reader: httpx.AsyncClient, format_: str) -> None:
+async def test_an_empty_download_is_complete(reader: httpx.AsyncClient, format_: str) -> None:
     response = await reader.get(PATH, params={"format": format_, "model_id": 4, "fields": "id,model_name"})
     assert response.status_code == 200
     if format_ == "parquet":
@@ -353,7 +355,7 @@ async def test_a_download_of_nothing_is_whole(reader: httpx.AsyncClient, format_
         assert response.text == {"csv": "id,model_name\r\n", "ndjson": ""}[format_]
 
 
-async def test_parquet_says_what_to_install_where_it_is_missing(
+async def test_parquet_says_what_to_install_if_it_is_missing(
     reader: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
@@ -387,9 +389,7 @@ async def test_a_bad_parameter_is_named_with_what_is_allowed(reader: httpx.Async
         assert allowed in detail
 
 
-async def test_a_status_that_comes_into_use_is_known_soon(
-    client: httpx.AsyncClient, log: asyncpg.Connection
-) -> None:
+async def test_a_new_status_is_accepted_soon(client: httpx.AsyncClient, log: asyncpg.Connection) -> None:
     assert (await refused(client, status="new"))[0] == "status"
     await log.execute("UPDATE chat_completion_requests SET status = 'new' WHERE id = 1")
     await log.execute("SELECT pg_sleep(1.1)")
@@ -405,7 +405,7 @@ async def test_statuses_that_cannot_be_listed_give_an_empty_answer(
         "SELECT n, 1, 's' || n FROM generate_series(100, 250) AS n"
     )
     client = await client_of(settings_with())
-    assert await ids(client, status="nobody uses this") == []
+    assert await ids(client, status="unused status") == []
     assert await ids(client, status="s200") == [200]
 
 
@@ -415,16 +415,14 @@ async def test_an_accept_that_allows_nothing_is_406(reader: httpx.AsyncClient) -
     assert response.headers["content-type"] == "application/problem+json"
 
 
-async def test_rows_that_a_client_has_already_are_304(
-    client: httpx.AsyncClient, log: asyncpg.Connection
-) -> None:
+async def test_unchanged_rows_are_a_304(client: httpx.AsyncClient, log: asyncpg.Connection) -> None:
     tag = (await client.get(PATH)).headers["etag"]
     assert (await client.get(PATH, headers={"If-None-Match": tag})).status_code == 304
     await log.execute("UPDATE chat_completion_requests SET input_tokens = 12345 WHERE id = 1")
     assert (await client.get(PATH, headers={"If-None-Match": tag})).status_code == 200
 
 
-async def test_reading_needs_a_key_where_there_are_any(client_of: OpenClient, kept: Settings) -> None:
+async def test_reading_rows_needs_a_key_if_keys_are_set(client_of: OpenClient, kept: Settings) -> None:
     client = await client_of(kept.model_copy(update={"api_keys": (SecretStr("secret"),)}))
     for path in (PATH, f"{PATH}?format=csv", f"{PATH}/plot-data"):
         assert (await client.get(path)).status_code == 401
@@ -436,7 +434,7 @@ async def test_reading_needs_a_key_where_there_are_any(client_of: OpenClient, ke
 async def test_a_count_that_takes_too_long_is_null_and_named_as_unavailable(
     client_of: OpenClient, settings_with: SettingsFactory, log: asyncpg.Connection
 ) -> None:
-    # A view that takes its time for each row, so that counting is slow and one row is not.
+    # A view that is slow for each row, so that counting is slow and reading one row is not.
     await log.execute(
         "ALTER TABLE chat_completion_requests RENAME TO requests;"
         "CREATE VIEW chat_completion_requests AS SELECT * FROM requests WHERE pg_sleep(0.1) IS NOT NULL"

@@ -1,4 +1,4 @@
-"""The OpenAPI document of single requests is true."""
+"""The OpenAPI document of single requests matches the answers."""
 
 from typing import Any
 
@@ -54,7 +54,7 @@ def test_every_format_is_documented(settings: Settings) -> None:
     assert limit == {"type": "integer", "minimum": 1, "maximum": 100_000, "title": "Limit"}
 
 
-def test_every_parameter_of_a_query_string_is_known_to_be_single(settings: Settings) -> None:
+def test_every_query_parameter_is_known_to_be_single(settings: Settings) -> None:
     paths = create_app(settings).openapi()["paths"]
     documented = {
         parameter["name"]

@@ -101,7 +101,7 @@ async def assert_all_say(client: httpx.AsyncClient, settings: Settings, reason: 
     assert ready["rollup"]["detail"].startswith("damaged: ")
     assert words in ready["rollup"]["detail"]
 
-    found = await status.look(settings)
+    found = await status.collect(settings)
     assert found.rollup is not None
     assert (found.rollup.state, found.rollup.trouble) == ("damaged", reason)
     assert words in found.rollup.reason
@@ -156,7 +156,7 @@ async def test_one_that_is_off_or_on_or_on_its_way_is_well(
         readiness = (await client.get(READY)).json()["rollup"]
         assert readiness["ok"] is True
         assert readiness["detail"].partition(":")[0] == state
-        found = (await status.look(settings)).rollup
+        found = (await status.collect(settings)).rollup
         assert found is not None
         assert (found.state, found.trouble) == (state, None)
         seen = await scrape(client)

@@ -1,4 +1,4 @@
-"""The service and the worker when row level security hides rows from their role, before and after it does."""
+"""Service and worker before and after row level security hides rows from their role."""
 
 import asyncpg
 import pytest
@@ -17,7 +17,7 @@ STATISTICS = ("providers", "models", "models/1", "counts", "summary", "timeserie
 SINGLE = ("", "?limit=5000", "?format=csv", "?format=ndjson", "?format=parquet", "/plot-data")
 
 
-async def test_every_answer_that_is_not_known_is_a_problem_that_says_so(
+async def test_every_answer_that_is_not_cached_is_a_problem_that_says_so(
     as_reader: Settings, gateway: asyncpg.Connection, client_of: OpenClient
 ) -> None:
     client = await client_of(as_reader)
@@ -35,7 +35,7 @@ async def test_every_answer_that_is_not_known_is_a_problem_that_says_so(
         assert (await client.get(f"/chat-requests{path}")).status_code == 200, path
 
 
-async def test_what_is_known_is_served_as_stale(
+async def test_cached_answers_are_served_as_stale(
     as_reader: Settings,
     gateway: asyncpg.Connection,
     client_of: OpenClient,
@@ -54,7 +54,7 @@ async def test_what_is_known_is_served_as_stale(
     assert body["metadata"]["cache"] == "stale"
 
 
-async def test_readiness_says_so(
+async def test_readiness_names_row_level_security(
     as_reader: Settings, gateway: asyncpg.Connection, client_of: OpenClient
 ) -> None:
     client = await client_of(as_reader)

@@ -12,20 +12,20 @@ pytestmark = pytest.mark.every_postgres
 
 
 async def look(settings: Settings) -> Status:
-    return await status.look(settings)
+    return await status.collect(settings)
 
 
 def has_trouble(found: Status) -> bool:
-    """Return whether the database or anything in it is not well."""
+    """Return whether the database or anything in it has a problem."""
     return {found.database, found.rights, found.row_security, *found.functions.values()} != {"ok"}
 
 
-async def test_a_role_that_may_read_finds_nothing_to_say(as_reader: Settings) -> None:
+async def test_a_role_that_may_read_has_no_problem(as_reader: Settings) -> None:
     assert not has_trouble(await look(as_reader))
 
 
 @pytest.mark.parametrize("privilege", ["INSERT", "UPDATE", "DELETE", "TRUNCATE", "TRIGGER", "REFERENCES"])
-async def test_a_role_that_may_write_our_tables_is_named_with_the_statement_that_ends_it(
+async def test_a_role_that_may_write_our_tables_is_named_with_the_statement_that_revokes_it(
     as_reader: Settings, gateway: asyncpg.Connection, privilege: str
 ) -> None:
     await gateway.execute(f"GRANT {privilege} ON chat_stats_deltas, chat_stats_purged TO pg_monitor")
@@ -73,7 +73,7 @@ async def test_it_says_when_our_own_tables_hide_rows(
     assert (found.database, set(found.functions.values())) == ("ok", {"ok"})
 
 
-async def test_it_says_what_grants_a_function_that_is_not_permitted(
+async def test_it_names_the_grant_for_a_function_that_is_not_permitted(
     as_reader: Settings, gateway: asyncpg.Connection
 ) -> None:
     await gateway.execute(
@@ -96,7 +96,7 @@ async def test_it_says_what_grants_a_function_that_is_not_permitted(
         ("chat_stats_bucket", "chat_stats_bucket(date)"),
     ],
 )
-async def test_it_finds_overloads_and_migrate_mends_them(
+async def test_it_finds_overloads_and_migrate_removes_them(
     settings: Settings, gateway: asyncpg.Connection, name: str, signature: str
 ) -> None:
     await gateway.execute(f"CREATE FUNCTION {signature} RETURNS int LANGUAGE sql AS 'SELECT 1'")
@@ -107,7 +107,7 @@ async def test_it_finds_overloads_and_migrate_mends_them(
     assert not has_trouble(await look(settings))
 
 
-async def test_one_in_another_schema_of_the_search_path_is_found_too(
+async def test_an_overload_in_another_schema_of_the_search_path_is_found_too(
     settings: Settings, gateway: asyncpg.Connection
 ) -> None:
     await gateway.execute(

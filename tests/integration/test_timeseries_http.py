@@ -151,7 +151,7 @@ async def test_an_empty_database_has_no_points_or_empty_ones(client: httpx.Async
         ({"start_date": "1950-01-01", "end_date": "2150-01-01"}, "bucket", ["5,000"]),
     ],
 )
-async def test_a_wrong_parameter_is_named_with_what_would_be_right(
+async def test_an_invalid_parameter_is_named_with_its_valid_values(
     client: httpx.AsyncClient, parameters: dict[str, str], parameter: str, words: list[str]
 ) -> None:
     response = await client.get(SERIES, params=parameters)
@@ -239,9 +239,7 @@ async def test_when_both_methods_take_too_long_it_is_unavailable_for_a_while(
     assert int(response.headers["retry-after"]) > 0
 
 
-async def test_the_worker_keeps_no_series_computed_but_does_so_when_asked(
-    flow: Flow, gateway: asyncpg.Connection
-) -> None:
+async def test_the_worker_computes_series_only_on_request(flow: Flow, gateway: asyncpg.Connection) -> None:
     report = await flow.refresh()
     assert "timeseries" not in {result.aggregation for result in report.results}
     report = await flow.refresh(["timeseries"], ["24h", "all"])

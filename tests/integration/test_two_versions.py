@@ -16,7 +16,7 @@ from service.catalogue.rows import Row, models_from_rpc
 from service.catalogue.timerange import TimeRange
 from tests.conftest import SettingsFactory
 from tests.integration.conftest import Flow, OpenFlow
-from worker.cli.status import look
+from worker.cli.status import collect
 
 WINDOW = TimeRange("all")
 MODELS = AGGREGATIONS["models"]
@@ -90,6 +90,6 @@ async def test_status_shows_the_entries_of_its_own_version(
     with new_version():
         new = await another_flow(flow.settings)
         await new.refresh(["models", "counts"])
-    status = await look(flow.settings)
+    status = await collect(flow.settings)
     assert {group.aggregation for group in status.cached} >= {"counts"}
     assert "models" not in {group.aggregation for group in status.cached}

@@ -1,4 +1,4 @@
-"""A worker's jobs, when their leases ran out under it: it was frozen for longer than they last."""
+"""A worker's jobs after their leases expired, because it was frozen for longer than a lease."""
 
 import asyncio
 
@@ -14,7 +14,7 @@ from worker.main import LeasedWorker, worker_settings
 pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated close:DeprecationWarning")
 
 
-async def test_a_job_that_still_runs_is_not_begun_again(settings: Settings) -> None:
+async def test_a_running_job_is_not_started_again(settings: Settings) -> None:
     begun = 0
     running, done = asyncio.Event(), asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""The worker, when its queue goes away while it starts."""
+"""The worker, when its queue fails during its start."""
 
 import asyncio
 from typing import Any
@@ -15,7 +15,7 @@ from worker.main import run
 pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated close:DeprecationWarning")
 
 
-async def test_it_goes_on_when_redis_answers_again_just_as_it_gives_up_starting(
+async def test_it_continues_when_redis_answers_again_just_as_its_start_fails(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log_redis_info = arq.worker.log_redis_info  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""A service with sample data, a worker beside it, and keys: what the OpenAPI document is held against."""
+"""A service with sample data, a worker and keys, to compare with the OpenAPI document."""
 
 import asyncio
 import os

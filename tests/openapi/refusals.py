@@ -1,4 +1,4 @@
-"""Checks that schemathesis runs on every answer, beside its own: what it means to refuse well.
+"""Further checks that schemathesis runs on every answer: how errors must look.
 
 In place of its `positive_data_acceptance`, which allows no refusal of what the document's schemas allow. No
 schema can say that two parameters do not go together, or which statuses are in use.
@@ -8,7 +8,7 @@ from typing import Any
 
 import schemathesis
 
-#: What no answer may show.
+#: Text that no answer may contain.
 SECRETS = ("postgres", "asyncpg", "redis://", "SELECT ", "Traceback", ".py")
 
 

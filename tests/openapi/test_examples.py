@@ -1,4 +1,4 @@
-"""Every example in the OpenAPI document is valid, and looks like what the service answers."""
+"""Every example in the OpenAPI document is valid, and has the shape of real answers."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,7 +7,7 @@ import httpx
 import jsonschema_rs
 import pytest
 
-#: What a request needs to be answered with 200 and what the example shows.
+#: Parameters with which a request gets a 200 that has the example's fields.
 PATH_PARAMETERS = {"model_id": "1"}
 QUERIES = {
     "get_timeseries": {"window": "7d", "bucket": "1d", "group_by": "model", "timezone": "Europe/Berlin"}
@@ -29,7 +29,7 @@ def is_valid(document: dict[str, Any], schema: dict[str, Any], value: Any) -> bo
 
 
 def examples_of(document: dict[str, Any], content: dict[str, Any]) -> list[Any]:
-    """Return the examples of a parameter or of a body, wherever they are kept."""
+    """Return the examples of a parameter or of a body, from either place where they may stand."""
     named = [example["value"] for example in content.get("examples", {}).values()]
     alone = [content["example"]] if "example" in content else []
     return [*named, *alone, *resolve(document, content["schema"]).get("examples", [])]
@@ -45,7 +45,7 @@ def contents(document: dict[str, Any]) -> Iterator[tuple[str, str, str, str, dic
 
 
 def shape(value: Any) -> Any:
-    """Return the keys and the kinds of values; of a list, those of its first element."""
+    """Return the keys and the types of values; of a list, those of its first element."""
     if isinstance(value, dict):
         return {key: shape(each) for key, each in value.items()}
     if isinstance(value, list):
@@ -56,7 +56,7 @@ def shape(value: Any) -> Any:
 
 
 def alike(shown: Any, real: Any) -> bool:
-    """Return whether the shapes are equal; where either is null or empty, the other may be anything."""
+    """Return whether the shapes are equal; null and empty match anything."""
     if "NoneType" in (shown, real) or [] in (shown, real):
         return True
     if isinstance(shown, dict) and isinstance(real, dict):
@@ -82,7 +82,7 @@ def test_every_example_of_a_parameter_is_valid(document: dict[str, Any]) -> None
     assert [each for each in found if not each[2]] == []
 
 
-def test_every_answer_with_a_schema_has_an_example_and_that_is_valid(document: dict[str, Any]) -> None:
+def test_every_answer_with_a_schema_has_a_valid_example(document: dict[str, Any]) -> None:
     for method, path, status, media_type, content in contents(document):
         examples = examples_of(document, content)
         binary = content["schema"].get("format") == "binary"

@@ -16,7 +16,7 @@ from tests.processes import ROOT, chat_stats, environment
 
 LINE = '    Measure("cached_tokens", "total_cached_tokens", "sum", Column("cached_tokens"{options})),\n'
 
-#: A gateway with that column, and requests of two days, one of them without a time and one that nobody timed.
+#: A gateway with that column, and requests of two days, one of them without a time and one not timed.
 GATEWAY = """
 CREATE TABLE providers (id bigint PRIMARY KEY, name text, slug text);
 CREATE TABLE models (id bigint PRIMARY KEY, provider_id bigint, model_name text, provider_model_id text);

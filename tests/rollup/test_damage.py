@@ -113,7 +113,7 @@ async def test_rows_that_bypassed_the_triggers_are_found_by_verify_and_repaired(
         "DELETE FROM chat_stats_rollup_slots WHERE model_id = 4",
     ],
 )
-async def test_totals_that_somebody_tampered_with_are_found_and_made_anew(
+async def test_totals_that_were_tampered_with_are_found_and_rebuilt(
     rolled_up: Connection, rollup: Rollup, tampering: str
 ) -> None:
     await rolled_up.execute(tampering)
@@ -192,7 +192,7 @@ async def test_a_repair_that_waits_for_a_truncate_does_not_take_away_twice(
     await assert_exact(rolled_up)
 
 
-async def test_nobody_can_hang_the_recording_functions_on_a_table_of_their_own(rolled_up: Connection) -> None:
+async def test_no_role_can_attach_the_recording_functions_to_its_own_table(rolled_up: Connection) -> None:
     await rolled_up.execute(
         "CREATE ROLE stranger_of_triggers; CREATE SCHEMA theirs AUTHORIZATION stranger_of_triggers;"
         "SET ROLE stranger_of_triggers; CREATE TABLE theirs.requests (model_id bigint)"

@@ -148,7 +148,7 @@ async def test_disable_drops_the_triggers_empties_the_rollup_and_scans_again(
     await assert_exact(rolled_up)
 
 
-async def test_whoever_reads_an_older_snapshot_goes_on_reading_the_rollup_that_was_switched_off(
+async def test_a_reader_with_an_older_snapshot_keeps_reading_the_disabled_rollup(
     rolled_up: Connection, connect: Connect
 ) -> None:
     reader = await connect()

@@ -66,7 +66,7 @@ async def test_the_requests_are_gone_and_every_statistic_has_stayed(rolled_up: C
     assert THEN - timedelta(days=1) < status.purged_before <= THEN
 
 
-async def test_no_statistic_changes_either_where_the_rollup_is_off_or_made_anew(
+async def test_no_statistic_changes_if_the_rollup_is_off_or_rebuilt(
     rolled_up: Connection, rollup: Rollup
 ) -> None:
     expected = await answers(rolled_up)

@@ -54,7 +54,7 @@ async def test_what_others_write_meanwhile_is_neither_lost_nor_counted_twice(
     assert await Rollup(rolled_up).verify(ignored) == 0
 
 
-async def test_a_request_that_somebody_has_locked_is_waited_for_or_left(
+async def test_a_purge_waits_for_a_locked_request_or_leaves_it(
     rolled_up: Connection, connect: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "LOCK_MS", 20)
@@ -73,7 +73,7 @@ async def test_a_request_that_somebody_has_locked_is_waited_for_or_left(
     await assert_exact(rolled_up)
 
 
-async def test_what_is_older_than_a_request_that_somebody_has_locked_is_purged_though_it_is_in_its_chunk(
+async def test_requests_older_than_a_locked_one_are_purged_although_they_share_its_chunk(
     rolled_up: Connection, connect: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "LOCK_MS", 20)
@@ -136,7 +136,7 @@ async def test_requests_that_a_trigger_keeps_are_not_said_to_be_purged(rolled_up
 
 @pytest.mark.parametrize("loss", ["DELETE FROM chat_stats_purged", "DROP TABLE chat_stats_purged"])
 @pytest.mark.parametrize("command", ["enable", "repair"])
-async def test_a_rollup_is_not_made_anew_without_the_sums_of_what_was_purged(
+async def test_a_rollup_is_not_rebuilt_without_the_sums_of_what_was_purged(
     rolled_up: Connection, database_url: str, loss: str, command: str
 ) -> None:
     await purge(rolled_up)

@@ -92,7 +92,7 @@ class Writer:
     isolation: str = ""
     savepoints: int = 0
     truncated: bool = False
-    #: Somebody else truncated after its snapshot was taken. TRUNCATE is not MVCC-safe: a scan is wrong then.
+    #: Another transaction truncated after its snapshot was taken: TRUNCATE is not MVCC-safe, a scan is wrong.
     outdated: bool = False
 
     @property

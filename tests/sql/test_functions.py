@@ -1,4 +1,4 @@
-"""What the functions promise to whoever calls them, beyond the rows of the sample."""
+"""Properties of the functions that callers rely on, beyond the rows of the sample."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any

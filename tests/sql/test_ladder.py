@@ -64,7 +64,7 @@ async def test_the_function_answers_when_it_works(ask: Ask) -> None:
             "DROP FUNCTION get_models_with_requests;"
             "CREATE FUNCTION get_models_with_requests(timestamptz, timestamptz) "
             "RETURNS TABLE (model text, requests int) LANGUAGE sql AS $$ SELECT 'a', 1 $$",
-            id="somebody else's, with other columns",
+            id="foreign, with other columns",
         ),
         pytest.param(
             "CREATE FUNCTION get_models_with_requests(a timestamptz, b timestamptz, c int DEFAULT 0) "
@@ -122,7 +122,7 @@ async def test_counts_answer_when_the_grouped_statement_takes_too_long(owner: Co
         "CREATE FUNCTION get_chat_request_percentiles(text, timestamptz, timestamptz, text, text) "
         "RETURNS TABLE (group_id text, percentile int) LANGUAGE sql AS $$ SELECT 'a', 1 $$",
     ],
-    ids=["missing", "broken", "refused", "somebody else's"],
+    ids=["missing", "broken", "refused", "foreign"],
 )
 async def test_the_percentiles_have_a_plain_statement_of_their_own(
     owner: Connection,

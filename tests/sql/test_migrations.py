@@ -188,7 +188,7 @@ async def test_a_role_that_does_not_own_the_tables_is_told_so(owner: Connection,
 
 async def test_a_server_that_is_not_there_is_an_outage() -> None:
     with pytest.raises(DatabaseUnavailable):
-        await run_migrations(f"postgresql://nobody@127.0.0.1:{free_port()}/nothing")
+        await run_migrations(f"postgresql://user@127.0.0.1:{free_port()}/nothing")
 
 
 async def test_an_optional_column_that_is_dropped_later_does_no_harm(

@@ -69,7 +69,7 @@ def test_an_id_has_one_canonical_form(text: str, canonical: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", "-1", "9223372036854775808", "1.5", "1 OR 1=1", "٣", "{}", "x" * 500, "1\n"]
 )
-def test_what_is_no_id_is_refused_by_the_name_of_its_parameter(text: str) -> None:
+def test_an_invalid_id_is_refused_with_the_name_of_its_parameter(text: str) -> None:
     with pytest.raises(InvalidParameter) as caught:
         parse_id("provider_id", text)
     assert caught.value.parameter == "provider_id"

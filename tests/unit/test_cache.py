@@ -1,4 +1,4 @@
-"""The format of an entry, and what Redis trouble means. Real servers: tests/integration."""
+"""The format of an entry, and how Redis errors are handled. Real servers: tests/integration."""
 
 import logging
 import time
@@ -26,7 +26,7 @@ ENTRY = Entry(
     unavailable=("total_cost_usd",),
 )
 
-SETTINGS = Settings(database_url="postgresql://nobody@localhost/none", _env_file=None)
+SETTINGS = Settings(database_url="postgresql://user@localhost/none", _env_file=None)
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def cache_without_redis() -> Cache:
     return Cache(SETTINGS, connect("redis://127.0.0.1:1/0", timeout_seconds=0.2), Clock())
 
 
-def test_an_entry_comes_back_as_it_was_stored() -> None:
+def test_an_entry_is_read_as_it_was_stored() -> None:
     assert decode(encode(ENTRY)) == ENTRY
 
 
@@ -72,12 +72,12 @@ def test_an_entry_describes_itself_in_one_line_of_json() -> None:
         encode(ENTRY).replace(b'"compute_ms":1.5', b'"compute_ms":null'),
     ],
 )
-def test_what_is_truncated_damaged_or_foreign_is_not_decoded(stored: bytes) -> None:
+def test_truncated_damaged_and_foreign_values_are_not_decoded(stored: bytes) -> None:
     with pytest.raises(UndecodableEntry):
         decode(stored)
 
 
-def test_an_etag_depends_on_the_numbers_alone() -> None:
+def test_an_etag_depends_only_on_the_numbers() -> None:
     same_numbers = replace(
         ENTRY, generation="g2", computed_at=datetime(2026, 1, 2, tzinfo=UTC), method="fallback"
     )
@@ -143,7 +143,7 @@ async def test_a_refresh_from_before_the_clock_was_set_back_does_not_block_later
     "stored",
     [b"", b"null", b"[]", b'{"a":1}', b'{"computed_at":"zzz"}', b"\x80 a pickle", b'{"generation":"g"}'],
 )
-async def test_a_foreign_generation_key_is_taken_for_none_and_replaced(
+async def test_a_foreign_generation_key_counts_as_missing_and_is_replaced(
     cache: Cache, redis: fakeredis.FakeAsyncRedis, stored: bytes
 ) -> None:
     await redis.set(Publication(cache).generation_key, stored)
@@ -152,7 +152,7 @@ async def test_a_foreign_generation_key_is_taken_for_none_and_replaced(
     assert await Publication(cache).last_generation() == generation_of(ENTRY)
 
 
-async def test_keys_of_a_foreign_type_are_taken_for_none_and_replaced(
+async def test_keys_of_a_foreign_type_count_as_missing_and_are_replaced(
     cache: Cache, redis: fakeredis.FakeAsyncRedis
 ) -> None:
     await redis.lpush(cache.entry_key("models:all"), "a list")  # type: ignore[misc]
@@ -165,7 +165,7 @@ async def test_keys_of_a_foreign_type_are_taken_for_none_and_replaced(
     assert await Publication(cache).publish({"models:all": ENTRY}, generation_of(ENTRY))
 
 
-async def test_whoever_stores_an_older_answer_learns_the_newer_one(cache: Cache) -> None:
+async def test_storing_an_older_answer_returns_the_newer_one(cache: Cache) -> None:
     newer = replace(ENTRY, computed_at=ENTRY.computed_at + timedelta(seconds=1), generation="g2")
     await cache.store("models:all", newer)
     assert await cache.store("models:all", ENTRY) == Stored(newer, kept=True)
@@ -189,7 +189,7 @@ async def test_old_and_new_versions_of_the_format_share_a_redis_and_do_not_see_e
     assert await Publication(old).last_generation() == generation_of(ENTRY)
 
 
-def test_a_copy_is_as_recent_as_the_question_and_not_as_the_reply() -> None:
+def test_a_copy_is_as_recent_as_its_request_and_not_as_its_reply() -> None:
     copies = LocalCache(10, Clock())
     copies.put("models:all", ENTRY, taken_at=time.monotonic() - 11)
     assert copies.recent("models:all") is None
@@ -214,13 +214,13 @@ def test_local_copies_are_bounded_in_bytes_and_the_oldest_make_way(monkeypatch: 
     copies.put("large", replace(ENTRY, body=b"x" * 1_000_000))
     assert copies.last_good("large") is not None
     assert copies.last_good("models:19") is None
-    copies.put("small", ENTRY)  # and what the large one took is given back
+    copies.put("small", ENTRY)  # and the large one's bytes are free again
     assert copies.last_good("large") is None
     copies.put("large", replace(ENTRY, body=b"x" * 10_000))
     assert copies.last_good("small") is not None
 
 
-def test_an_equal_entry_leaves_the_copy_with_what_was_made_of_it() -> None:
+def test_an_equal_entry_keeps_the_copy_and_its_rendered_forms() -> None:
     copies = LocalCache(10, Clock())
     first = copies.put("models:all", replace(ENTRY))
     assert copies.put("models:all", decode(encode(ENTRY))) is first

@@ -15,7 +15,7 @@ def test_a_beginning_and_an_end_make_one_gzip_stream(text: bytes, end: bytes) ->
     assert gzip.decompress(stream) == text + end
     decompressor = zlib.decompressobj(16 + zlib.MAX_WBITS)
     assert decompressor.decompress(stream) == text + end
-    assert decompressor.eof  # one member with its checksum, and nothing behind it
+    assert decompressor.eof  # one member with its checksum, and nothing after it
     assert decompressor.unused_data == b""
 
 

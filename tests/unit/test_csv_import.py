@@ -73,12 +73,12 @@ def test_a_record_over_several_lines_has_the_number_of_its_first(file: Path) -> 
     assert read(file, 'a,b\n1,"two\nlines"\n3,4\n') == [(2, ["1", "two\nlines"]), (4, ["3", "4"])]
 
 
-def test_a_byte_order_mark_is_no_part_of_the_first_name(file: Path) -> None:
+def test_a_byte_order_mark_is_not_part_of_the_first_name(file: Path) -> None:
     file.write_bytes(codecs.BOM_UTF8 + b"a,b\n")
     assert CsvFile(file, encoding="utf8", delimiter=",").header == ["a", "b"]
 
 
-def test_a_quote_that_is_never_closed_spoils_its_own_line_alone(file: Path) -> None:
+def test_an_unclosed_quote_makes_only_its_own_line_bad(file: Path) -> None:
     bad = BadLine(3, "a quote is opened here and never closed")
     assert read(file, 'a,b\n1,2\n3,"4\n5,6\n7,8\n') == [
         (2, ["1", "2"]),
@@ -102,7 +102,7 @@ def test_a_field_without_end_is_not_read_into_memory(file: Path) -> None:
 
 
 @pytest.mark.parametrize("before", [1, 5_000])
-def test_a_wrong_byte_spoils_its_own_line_alone(file: Path, before: int) -> None:
+def test_an_invalid_byte_makes_only_its_own_line_bad(file: Path, before: int) -> None:
     lines = read(file, b"a,b\n" + b"1,2\n" * before + b"caf\xe9,2\n3,4\n")
     (bad,) = [line for line in lines if isinstance(line, BadLine)]
     assert bad.line == before + 2
@@ -115,12 +115,12 @@ def test_other_encodings_are_read_when_named(file: Path, encoding: str) -> None:
     assert read(file, "a,b\ncafé,2\n".encode(encoding), encoding=encoding) == [(2, ["café", "2"])]
 
 
-def test_a_file_in_utf_16_is_refused_at_its_first_line_unless_that_is_named(file: Path) -> None:
+def test_a_file_in_utf_16_is_refused_at_its_first_line_unless_the_encoding_is_named(file: Path) -> None:
     with pytest.raises(BadLines, match=r"line 1: is not utf-8 .* --encoding, for instance cp1252 or utf-16"):
         read(file, "a,b\n1,2\n".encode("utf-16"))
 
 
-def test_an_encoding_that_cannot_be_told_byte_by_byte_still_names_the_line(file: Path) -> None:
+def test_a_multi_byte_encoding_still_names_the_bad_line(file: Path) -> None:
     broken = "a,b\n1,2\n3,".encode("utf-16-le") + b"\x00\xdc" + "\n5,6\n".encode("utf-16-le")
     with pytest.raises(BadLines, match="line 3: is not utf-16-le"):
         read(file, broken, encoding="utf-16-le")
@@ -139,14 +139,14 @@ def test_delimiters(file: Path, name: str, character: str) -> None:
 
 
 @pytest.mark.parametrize("delimiter", ["", ",,", '"', "\n", " "])
-def test_a_delimiter_that_cannot_be_one_is_refused(file: Path, delimiter: str) -> None:
+def test_an_invalid_delimiter_is_refused(file: Path, delimiter: str) -> None:
     with pytest.raises(InvalidParameter, match="a delimiter is one character") as refusal:
         read(file, "a,b\n", delimiter=delimiter)
     assert refusal.value.parameter == "delimiter"
 
 
 @pytest.mark.parametrize("encoding", ["klingon", "base64", "a\0b"])
-def test_an_encoding_that_is_none_is_refused(file: Path, encoding: str) -> None:
+def test_an_unknown_encoding_is_refused(file: Path, encoding: str) -> None:
     with pytest.raises(InvalidParameter, match="unknown encoding"):
         read(file, "a,b\n", encoding=encoding)
 
@@ -178,7 +178,7 @@ def test_a_change_of_the_file_is_noticed(file: Path) -> None:
         max_size=5,
     )
 )
-def test_what_the_csv_module_writes_is_read_back(
+def test_a_file_that_the_csv_module_wrote_is_read_back(
     tmp_path_factory: pytest.TempPathFactory, rows: list[list[str]]
 ) -> None:
     import csv
@@ -217,7 +217,7 @@ def test_a_named_column_wins_and_is_not_taken_twice() -> None:
         find_columns(header, {"processing_time_ms": "time"})
 
 
-def test_an_exact_name_is_told_from_a_similar_one() -> None:
+def test_an_exact_name_is_distinguished_from_a_similar_one() -> None:
     header = ["created_at", "input_tokens", "InputTokens", "output_tokens"]
     assert find_columns(header, {"input_tokens": "InputTokens"})["input_tokens"] == 2
     with pytest.raises(InvalidParameter, match="2 columns 'input_tokens'"):
@@ -230,7 +230,7 @@ def test_a_field_can_be_left_out() -> None:
     assert "user_id" not in find_columns(header, {"user_id": ""})
 
 
-def test_a_missing_column_names_the_option_and_the_columns_that_are_there() -> None:
+def test_a_missing_column_names_the_option_and_the_existing_columns() -> None:
     with pytest.raises(InvalidParameter) as refusal:
         find_columns(["TIMESTAMP", "ContextTokens", "Answer"], {})
     assert refusal.value.parameter == "output_tokens_column"
@@ -370,7 +370,7 @@ def test_texts_go_into_columns_of_other_types_when_they_fit() -> None:
     with pytest.raises(ValueError, match="is longer than 3 characters"):
         short("abcd")
     with pytest.raises(ValueError, match="is not a UUID"):
-        converter("user_id", "user", column("user_id", "uuid"))("somebody")
+        converter("user_id", "user", column("user_id", "uuid"))("not a number")
 
 
 @pytest.mark.parametrize(
@@ -419,13 +419,13 @@ def test_a_last_line_that_is_cut_off_is_bad(file: Path) -> None:
     )
 
 
-def test_empty_tokens_are_unknown_ones_when_asked_for(file: Path) -> None:
+def test_empty_tokens_are_unknown_with_the_option(file: Path) -> None:
     assert requests(file, HEADER + "2023-11-16 18:17:03,,2,\n", empty_tokens=True) == [
         (MOMENT, None, 2, None)
     ]
 
 
-def test_a_cell_may_not_be_empty_where_the_table_wants_a_value(file: Path) -> None:
+def test_a_cell_may_not_be_empty_if_the_table_requires_a_value(file: Path) -> None:
     file.write_text("created_at,input_tokens,output_tokens,status\n2023-11-16,1,2,\n")
     table = {**TABLE, "status": column("status", not_null=True)}
     (bad,) = Requests(CsvFile(file, encoding="utf-8", delimiter=","), ImportOptions(), table)
@@ -439,7 +439,7 @@ def test_a_name_for_all_and_a_column_of_names_exclude_each_other(file: Path) -> 
 
 
 @pytest.mark.parametrize("name", ["", " ", "!?", "a\0b", "a\nb", "x" * 201])
-def test_a_name_that_cannot_be_one_is_refused(file: Path, name: str) -> None:
+def test_an_invalid_name_is_refused(file: Path, name: str) -> None:
     with pytest.raises(InvalidParameter, match="--provider: "):
         requests(file, HEADER, provider=name)
 

@@ -1,4 +1,4 @@
-"""Headers of an answer: what they promise to clients and caches."""
+"""Headers of an answer, as clients and caches use them."""
 
 import re
 from dataclasses import replace
@@ -28,7 +28,7 @@ ENTRY = Entry(
 
 def envelope(**overrides: Any) -> Envelope:
     return Envelope(
-        Settings(database_url="postgresql://nobody@localhost/none", _env_file=None, **overrides), Clock()
+        Settings(database_url="postgresql://user@localhost/none", _env_file=None, **overrides), Clock()
     )
 
 
@@ -63,7 +63,7 @@ STRONG = ETAG.removeprefix(b"W/")
         ([ETAG.upper()], False),
     ],
 )
-def test_who_has_one_of_these_tags_has_the_numbers(if_none_match: list[bytes], matches: bool) -> None:
+def test_each_of_these_tags_matches(if_none_match: list[bytes], matches: bool) -> None:
     headers = [(b"host", b"x"), *((b"if-none-match", value) for value in if_none_match)]
     assert (form_of(headers, ENTRY) is Form.NOT_MODIFIED) is matches
 
@@ -97,7 +97,7 @@ def test_caches_may_use_an_answer_until_the_next_refresh_is_due(age_seconds: int
     )
 
 
-def test_shared_caches_keep_nothing_that_needs_a_key() -> None:
+def test_shared_caches_store_nothing_that_needs_a_key() -> None:
     headers = headers_of(0, api_keys="key")
     assert headers["cache-control"].startswith("private, ")
     assert headers["vary"] == "Accept-Encoding, Authorization, X-API-Key"
@@ -113,7 +113,7 @@ def test_shared_caches_keep_nothing_that_needs_a_key() -> None:
         (CacheState.BYPASS, 0, "chat-stats; fwd=bypass"),
     ],
 )
-def test_cache_status_says_where_the_answer_came_from(
+def test_cache_status_says_how_the_cache_handled_the_request(
     state: CacheState, age_seconds: float, expected: str
 ) -> None:
     assert headers_of(age_seconds, state)["cache-status"] == expected

@@ -1,4 +1,4 @@
-"""Counting, and sharing counts."""
+"""Counting, and sharing counts between processes."""
 
 import timeit
 from pathlib import Path
@@ -72,7 +72,7 @@ def test_gauges_are_those_of_the_processes_that_run(tmp_path: Path) -> None:
     one.close()
 
 
-def test_a_damaged_file_is_as_good_as_none(tmp_path: Path) -> None:
+def test_a_damaged_file_counts_as_missing(tmp_path: Path) -> None:
     (tmp_path / "0.json").write_text('{"counters": 3')
     (tmp_path / "1.json").write_text('{"counters": {"x": [[1, 2, 3]]}}')
     shared = opened(tmp_path)

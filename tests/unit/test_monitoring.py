@@ -1,4 +1,4 @@
-"""The documentation of the metrics, the alerts and the dashboard name what there is."""
+"""Documentation, alerts and dashboard match the metrics."""
 
 import json
 import re
@@ -17,7 +17,7 @@ MONITORING = ROOT / "monitoring"
 ALERTS = yaml.safe_load((MONITORING / "alerts.yml").read_text())["groups"][0]["rules"]
 PANELS = json.loads((MONITORING / "grafana/dashboards/chat-stats.json").read_text())["panels"]
 
-#: Of the client itself.
+#: Metrics of Prometheus and its client.
 FOREIGN = {"up", "process_resident_memory_bytes", "process_cpu_seconds_total"}
 
 
@@ -37,12 +37,12 @@ def sample_names() -> set[str]:
 
 
 def selectors(expression: str) -> list[tuple[str, list[str]]]:
-    """Each series of the expression, with the labels that it is selected by."""
+    """Each series of the expression, with the labels of its selector."""
     found = re.findall(r"\b((?:chat_stats|process)_\w+|up\b)(?:\{([^}]*)\})?", expression)
     return [(name, re.findall(r"(\w+)\s*[=!]~?=?\s*\"", inner)) for name, inner in found]
 
 
-def test_every_metric_is_documented_as_it_is_and_no_other() -> None:
+def test_exactly_the_declared_metrics_are_documented() -> None:
     rows = re.findall(r"^\| `(chat_stats_\w+)` \| (\w+) \| (.*?) \| (.+) \|$", DOCS, re.MULTILINE)
     documented = {
         name: (kind, tuple(re.findall(r"`(\w+)`", labels)), meaning) for name, kind, labels, meaning in rows
@@ -61,7 +61,7 @@ def test_names_follow_the_conventions() -> None:
 
 
 @pytest.mark.parametrize("expression", expressions())
-def test_alerts_and_dashboard_ask_for_metrics_and_labels_that_there_are(expression: str) -> None:
+def test_alerts_and_dashboard_use_existing_metrics_and_labels(expression: str) -> None:
     found = selectors(expression)
     assert found
     for name, labels in found:
@@ -99,12 +99,12 @@ def test_no_two_panels_overlap() -> None:
 @pytest.mark.parametrize(
     "what", [["check", "config", "prometheus.yml"], ["test", "rules", "alerts_test.yml"]]
 )
-def test_prometheus_takes_the_rules_and_they_fire_when_they_should(what: list[str]) -> None:
+def test_prometheus_accepts_the_rules_and_they_fire_when_they_should(what: list[str]) -> None:
     ran = subprocess.run([need(PROMTOOL), *what], cwd=MONITORING, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
-def test_prometheus_understands_what_the_dashboard_asks_for(tmp_path: Path) -> None:
+def test_prometheus_parses_the_queries_of_the_dashboard(tmp_path: Path) -> None:
     promtool = need(PROMTOOL)
     asked = [
         {"record": f"panel:{number}", "expr": expression.replace("$__rate_interval", "1m")}

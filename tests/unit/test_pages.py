@@ -1,4 +1,4 @@
-"""The web page's files as they are sent, without a browser."""
+"""The web page's files as served, without a browser."""
 
 import gzip
 import re
@@ -16,7 +16,7 @@ STRICT = {"'none'", "'self'", "'script'"}
 
 
 def browser(**settings: Any) -> httpx.AsyncClient:
-    app = create_app(Settings(database_url="postgresql://nobody@localhost/none", _env_file=None, **settings))
+    app = create_app(Settings(database_url="postgresql://user@localhost/none", _env_file=None, **settings))
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
 
 
@@ -26,7 +26,7 @@ async def files_of_the_page(client: httpx.AsyncClient) -> list[str]:
     return re.findall(r'(?:href|src|data-chart-library)="(static/[^"]+)"', page)
 
 
-async def test_the_page_is_public_even_where_reading_needs_a_key() -> None:
+async def test_the_page_is_public_even_if_reading_needs_a_key() -> None:
     async with browser(api_keys="secret") as client:
         page = await client.get("/")
         assert page.status_code == 200
@@ -35,7 +35,7 @@ async def test_the_page_is_public_even_where_reading_needs_a_key() -> None:
         assert (await client.get("/api/monitoring/chat-requests/summary")).status_code == 401
 
 
-async def test_all_that_the_page_names_is_there_and_kept_for_good() -> None:
+async def test_all_files_of_the_page_exist_and_are_cached_for_good() -> None:
     async with browser() as client:
         names = await files_of_the_page(client)
         assert len(names) > 10
@@ -62,7 +62,7 @@ async def test_the_charting_library_is_that_of_the_installed_package() -> None:
 
 
 @pytest.mark.parametrize("kind", ["page", "script", "image"])
-async def test_nothing_but_the_service_itself_is_trusted(kind: str) -> None:
+async def test_the_content_security_policy_trusts_only_the_service(kind: str) -> None:
     async with browser() as client:
         names = await files_of_the_page(client)
         paths = {"page": "", "script": next(n for n in names if n.endswith("main.js")), "image": names[0]}
@@ -104,7 +104,7 @@ def test_the_start_waits_for_no_file_to_be_compressed() -> None:
     assert not any("compressed" in vars(asset) for asset in load_assets().values())
 
 
-async def test_files_are_compressed_for_those_who_take_it() -> None:
+async def test_files_are_compressed_if_that_is_accepted() -> None:
     async with browser() as client:
         library = next(name for name in await files_of_the_page(client) if "/vendor/" in name)
         async with client.stream("GET", f"/{library}", headers={"Accept-Encoding": "br, gzip"}) as answer:
@@ -119,7 +119,7 @@ async def test_files_are_compressed_for_those_who_take_it() -> None:
         assert len(raw) < len(plain.content) / 4
 
 
-async def test_a_head_request_gets_the_headers_alone() -> None:
+async def test_a_head_request_gets_only_the_headers() -> None:
     async with browser() as client:
         head = await client.head("/")
         assert head.status_code == 200
@@ -142,7 +142,7 @@ async def test_the_page_can_be_switched_off() -> None:
         assert (await client.get("/health")).status_code == 200
 
 
-async def test_the_page_is_no_part_of_the_documented_api() -> None:
+async def test_the_page_is_not_part_of_the_documented_api() -> None:
     async with browser() as client:
         paths = (await client.get("/openapi.json")).json()["paths"]
     assert not [path for path in paths if path == "/" or path.startswith("/static")]

@@ -1,4 +1,4 @@
-"""What `/chat-requests` may be asked, and how a cursor holds on to it."""
+"""Parameters of `/chat-requests`, and how a cursor is bound to them."""
 
 from datetime import UTC, datetime
 from uuid import UUID
@@ -36,7 +36,7 @@ POSITIONS = [
 
 
 @pytest.mark.parametrize("position", POSITIONS, ids=str)
-def test_a_cursor_comes_back_as_the_place_that_it_was_made_of(position: Position) -> None:
+def test_a_cursor_decodes_to_the_place_it_was_made_from(position: Position) -> None:
     assert parse_cursor(encode_cursor(position, FILTERS), FILTERS) == position
 
 
@@ -69,7 +69,7 @@ def test_a_cursor_in_which_any_character_was_changed_is_refused(data: st.DataObj
 
 
 @given(st.text())
-def test_any_other_text_is_no_cursor(text: str) -> None:
+def test_any_other_text_is_not_a_cursor(text: str) -> None:
     with pytest.raises(InvalidParameter):
         parse_cursor(text, FILTERS)
 
@@ -83,7 +83,7 @@ def test_fields_are_those_of_the_format_when_none_are_chosen() -> None:
 @pytest.mark.parametrize(
     ("fields", "nested"), [("", True), ("id,", True), ("password", True), ("models", False)]
 )
-def test_an_unknown_field_is_named_with_those_that_there_are(fields: str, nested: bool) -> None:
+def test_an_unknown_field_is_named_with_the_known_ones(fields: str, nested: bool) -> None:
     with pytest.raises(InvalidParameter, match="known: id, request_id,") as raised:
         parse_fields(fields, nested=nested)
     assert raised.value.parameter == "fields"
@@ -132,7 +132,7 @@ def test_an_accept_that_allows_no_format_is_refused(accept: str) -> None:
         choose_format(None, accept)
 
 
-def test_the_parameter_goes_before_accept() -> None:
+def test_the_parameter_overrides_accept() -> None:
     assert choose_format("csv", "application/json").name == "csv"
     with pytest.raises(InvalidParameter, match="known: json, csv, ndjson, parquet") as raised:
         choose_format("xml", None)

@@ -1,4 +1,4 @@
-"""A test that needed a second run is named at the end, and is written down for the end of CI's log."""
+"""A test that needed a second run is named at the end, and logged for the end of CI's log."""
 
 import os
 import subprocess
@@ -26,7 +26,7 @@ AGAIN = [
 ]
 
 
-def test_what_needed_a_second_run_has_a_heading_of_its_own(tmp_path: Path) -> None:
+def test_tests_that_needed_a_second_run_have_their_own_heading(tmp_path: Path) -> None:
     (tmp_path / "pytest.ini").touch()
     (tmp_path / "conftest.py").write_text("from tests.conftest import pytest_terminal_summary\n")
     (tmp_path / "test_flaky.py").write_text(FLAKY)

@@ -41,13 +41,13 @@ def test_the_same_end_gives_the_same_rows(rows: list[Request]) -> None:
     assert list(requests(20_000, END)) == rows
 
 
-def test_another_end_moves_the_rows_along() -> None:
+def test_another_end_shifts_the_rows() -> None:
     later = END + timedelta(days=30)
     assert all(later - timedelta(days=DAYS) <= row.created_at < later for row in requests(500, later))
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 2160, 5000])
-def test_there_are_exactly_as_many_rows_as_asked_for(count: int) -> None:
+def test_there_are_exactly_as_many_rows_as_requested(count: int) -> None:
     assert sum(1 for _ in requests(count, END)) == count
 
 
@@ -77,7 +77,7 @@ def test_a_few_models_take_most_of_the_requests_and_some_none() -> None:
     assert 150 < len(by_model) < len(MODELS)
 
 
-def test_some_providers_were_never_asked(rows: list[Request]) -> None:
+def test_some_providers_have_no_requests(rows: list[Request]) -> None:
     assert 0 < len(PROVIDERS) - len({row.model.provider for row in rows}) < 5
 
 

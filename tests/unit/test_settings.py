@@ -1,4 +1,4 @@
-"""Wrong settings stop the start and name the variable; secrets stay secret."""
+"""Invalid settings stop the start and name the variable; secrets are never shown."""
 
 import re
 from pathlib import Path
@@ -20,7 +20,7 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
         monkeypatch.delenv(PREFIX + name.upper(), raising=False)
 
 
-def test_only_the_database_must_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_database_url_is_required(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SettingsError, match=r"CHAT_STATS_DATABASE_URL: is missing: .*postgresql://"):
         load_settings()
     monkeypatch.setenv("CHAT_STATS_DATABASE_URL", URL)
@@ -72,7 +72,7 @@ def test_a_wrong_value_names_its_variable_and_does_not_repeat_secrets(
     assert "Value error" not in str(caught.value)
 
 
-def test_a_parameter_that_only_other_clients_know_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_url_parameter_of_other_clients_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CHAT_STATS_DATABASE_URL", f"{URL}?connection_limit=1&pgbouncer=true&sslmode=require")
     with pytest.raises(SettingsError, match="leave out connection_limit, pgbouncer, which"):
         load_settings()
@@ -92,7 +92,7 @@ def test_a_parameter_that_only_other_clients_know_is_named(monkeypatch: pytest.M
         ("CHAT_STATS_CORS_ORIGINS", "*"),
     ],
 )
-def test_what_others_write_is_understood(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+def test_valid_values_are_accepted(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
     monkeypatch.setenv("CHAT_STATS_DATABASE_URL", URL)
     monkeypatch.setenv(variable, value)
     load_settings()
@@ -109,7 +109,7 @@ def test_lists_are_comma_separated(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", ["admin_token", "queue_redis_url", "worker_metrics_port", "metrics_folder"])
 @pytest.mark.parametrize("value", ["", " "])
-def test_what_is_empty_is_none(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+def test_an_empty_value_means_unset(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv("CHAT_STATS_DATABASE_URL", URL)
     monkeypatch.setenv(PREFIX + name.upper(), value)
     assert getattr(load_settings(), name) is None
@@ -126,9 +126,9 @@ def test_a_dotenv_file_in_another_encoding_is_named(tmp_path: Path) -> None:
         load_settings()
 
 
-def test_who_waits_for_an_answer_waits_for_all_methods_unless_told_otherwise() -> None:
+def test_a_request_waits_for_all_methods_by_default() -> None:
     settings = Settings(database_url=URL, query_timeout_seconds=4, _env_file=None)
-    # The last one counts slice by slice, and may do so until `service.compute.ladder` ends the computation.
+    # The last method counts slice by slice, until `service.compute.ladder` ends the computation.
     assert settings.answer_seconds == settings.query_timeout_seconds * len(LADDER)
     assert settings.model_copy(update={"answer_timeout_seconds": 1.0}).answer_seconds == 1.0
 
@@ -139,7 +139,7 @@ def test_printing_settings_shows_no_secret() -> None:
         assert not re.search("secret-password|hidden|'key'|\"key\"|tok'", shown)
 
 
-def test_every_setting_says_what_it_is_for() -> None:
+def test_every_setting_has_a_description() -> None:
     for name, field in Settings.model_fields.items():
         assert field.description, name
 

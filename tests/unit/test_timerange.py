@@ -35,7 +35,7 @@ def test_an_end_with_a_time_of_day_is_exclusive_at_that_time() -> None:
         "2026-01-31T12:00:00Z",
         "2026-01-31t12:00:00z",
         "2026-01-31T12:00:00",
-        "2026-01-31T14:00:00 02:00",  # what a + that was not escaped becomes in a query string
+        "2026-01-31T14:00:00 02:00",  # an unescaped + in a query string
     ],
 )
 def test_an_offset_is_honoured_and_none_means_utc(text: str) -> None:

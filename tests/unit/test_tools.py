@@ -1,4 +1,4 @@
-"""What is not tested because a tool is missing is said; where the tool is required, it fails."""
+"""A test without its tool skips and says so; if the tool is required, it fails."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ AWAY = Tool("away", "what is away", lambda: None, package="far")
 FILE = Tool("file", "a file", lambda: None, source="../shared/file")
 
 
-def test_a_test_gets_the_tool_that_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_test_gets_an_installed_tool(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(REQUIRED, "here,away")
     assert need(HERE) == Path("/here")
 
@@ -45,7 +45,7 @@ def test_one_line_says_what_is_not_tested_and_how_to_get_it(monkeypatch: pytest.
     assert tools.summary() == "Not tested here: nothing."
 
 
-def test_tools_are_not_installed_without_apt_and_that_is_said(tmp_path: Path) -> None:
+def test_tools_are_not_installed_without_apt_and_a_message_says_so(tmp_path: Path) -> None:
     for program in ("bash", "dirname", "id"):
         (tmp_path / program).symlink_to(str(shutil.which(program)))
     done = subprocess.run(
@@ -58,4 +58,4 @@ def test_tools_are_not_installed_without_apt_and_that_is_said(tmp_path: Path) ->
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("Tools: chromium")
-    assert "missing, and not installed: that takes root and apt-get" in done.stdout
+    assert "missing, and not installed: installing needs root and apt-get" in done.stdout

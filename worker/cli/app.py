@@ -1,7 +1,7 @@
 """The `chat-stats` command.
 
-Exit codes: 0 done; 1 unexpected, or what was asked about is not well; 2 wrong usage or settings;
-3 the database lacks something; 4 something cannot be reached.
+Exit codes: 0 done; 1 an unexpected error, or a problem was found; 2 wrong usage or settings; 3 the database
+lacks something; 4 a server cannot be reached.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ from worker.cli.rollup import app as rollup_app
 from worker.demo.loading import load_sample
 from worker.importer.fields import FIELDS, option
 
-# What one command alone needs, that command imports: `serve` is to answer soon.
+# A command imports what it alone needs, so that `serve` starts fast.
 
 app = typer.Typer(
     name="chat-stats",
@@ -51,7 +51,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables
 
 
 def main() -> NoReturn:
-    """Run the command; turn our errors into one line and an exit code."""
+    """Run the command; print our errors as one line and exit with their code."""
     try:
         app(standalone_mode=True)
     except ChatStatsError as error:
@@ -83,13 +83,13 @@ def serve(
     try:
         with shared_folder(workers):
             processes.serve(settings, host or settings.host, settings.port if port is None else port, workers)
-    except SystemExit as ended:  # uvicorn's own codes mean other things than ours
+    except SystemExit as ended:  # uvicorn's exit codes have other meanings
         raise typer.Exit(1 if ended.code else 0) from None
 
 
 @app.command()
 def worker() -> None:
-    """Keep the statistics computed: refresh them at every interval, and when asked to."""
+    """Keep the statistics computed: refresh them at every interval and on request."""
     from worker import main as worker_main
 
     settings = load_settings()
@@ -103,7 +103,7 @@ def worker() -> None:
 def migrate(
     create_tables: Annotated[
         bool,
-        typer.Option("--create-tables", help="Create the gateway's tables even beside other tables."),
+        typer.Option("--create-tables", help="Create the gateway's tables even if other tables exist."),
     ] = False,
 ) -> None:
     """Create or update the functions and indexes (and, on an empty database, the tables)."""
@@ -132,18 +132,20 @@ def migrate(
 @app.command()
 def refresh(
     names: Annotated[
-        list[str] | None, typer.Argument(help=f"Aggregations: {', '.join(AGGREGATIONS)}. None: all.")
+        list[str] | None, typer.Argument(help=f"Aggregations: {', '.join(AGGREGATIONS)}. Default: all.")
     ] = None,
     window: Annotated[
         list[str] | None,
-        typer.Option(help=f"Only these windows: {', '.join(WINDOWS)}. None: CHAT_STATS_WINDOWS."),
+        typer.Option(help=f"Only these windows: {', '.join(WINDOWS)}. Default: CHAT_STATS_WINDOWS."),
     ] = None,
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is done.")] = True,
-    local: Annotated[bool, typer.Option("--local", help="Compute here, without a worker.")] = False,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the refresh is done.")] = True,
+    local: Annotated[
+        bool, typer.Option("--local", help="Compute in this process, without a worker.")
+    ] = False,
     timeout: Annotated[float, typer.Option(min=0.1, help="Longest wait in seconds.")] = 120.0,
     as_json: Json = False,
 ) -> None:
-    """Compute the statistics anew, now."""
+    """Recompute the statistics now."""
     from worker.cli import tables
 
     settings = load_settings()
@@ -177,9 +179,9 @@ def status(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Show what is cached and how old, and the state of worker, database and functions.
+    """Show the cached answers with their ages, and the state of worker, database and functions.
 
-    Exits with 1 when something is not well.
+    Exits with 1 when it finds a problem.
     """
     from worker.cli import status as worker_status
     from worker.cli import tables
@@ -189,7 +191,7 @@ def status(
         alive = _run(worker_status.worker_alive(settings), None)
         out.print("alive" if alive else "no worker has reported lately")
         raise typer.Exit(0 if alive else 1)
-    found = _run(worker_status.look(settings), None)
+    found = _run(worker_status.collect(settings), None)
     if as_json:
         _print_json({**asdict(found), "healthy": found.healthy})
     else:
@@ -210,10 +212,10 @@ Column = str | None
 def import_(
     file: Annotated[Path, typer.Argument(help="A request log as CSV; its first line names the columns.")],
     provider: Annotated[
-        str | None, typer.Option(help="Provider of all requests, whatever the file's columns say.")
+        str | None, typer.Option(help="Provider of all requests; overrides the file's columns.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="Model of all requests, whatever the file's columns say.")
+        str | None, typer.Option(help="Model of all requests; overrides the file's columns.")
     ] = None,
     created_at: Annotated[Column, _column("created_at")] = None,
     input_tokens: Annotated[Column, _column("input_tokens")] = None,
@@ -227,16 +229,16 @@ def import_(
     model_column: Annotated[Column, _column("model")] = None,
     provider_column: Annotated[Column, _column("provider")] = None,
     encoding: Annotated[str, typer.Option(help="Encoding of the file.")] = "utf-8",
-    delimiter: Annotated[str, typer.Option(help="What separates two cells.")] = ",",
+    delimiter: Annotated[str, typer.Option(help="Character between two cells.")] = ",",
     skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Load the good lines although there are bad ones.")
+        bool, typer.Option("--skip-bad", help="Load the good lines and skip the bad ones.")
     ] = False,
     empty_tokens: Annotated[
-        bool, typer.Option("--empty-tokens", help="Take an empty token cell for 'not known'.")
+        bool, typer.Option("--empty-tokens", help="Read an empty token cell as 'not known'.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Load a request log; nothing is loaded when a line is bad. A file loaded again is added again."""
+    """Load a request log. If a line is bad, nothing is loaded. A file loaded twice is counted twice."""
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
     from worker.cli import tables
@@ -290,18 +292,18 @@ def sample(
     """Load the demo's requests of the last 90 days, if the database is empty."""
     url = load_settings().database_url.get_secret_value()
     if not asyncio.run(load_sample(err, url, requests)):
-        raise SchemaError("there are rows already: the sample is for an empty database")
+        raise SchemaError("the database has rows already: the sample needs an empty one")
     out.print(f"{requests:,} requests loaded", highlight=False)
 
 
 @app.command()
 def demo(
-    folder: Annotated[Path, typer.Option(help="Where the servers keep their data.")] = Path(".demo"),
+    folder: Annotated[Path, typer.Option(help="Folder for the servers' data.")] = Path(".demo"),
     port: Annotated[int, typer.Option(help="Port of the service, if it is free.")] = 8000,
     requests: Annotated[int, typer.Option(min=0, help="Requests to load at the first start.")] = 200_000,
 ) -> None:
-    """Run everything here, with sample data: Postgres, Redis, worker, service. Ctrl-C stops it."""
-    from worker.demo.run import run_demo  # needs the servers that are installed for the demo alone
+    """Run the whole stack on this machine, with sample data. Ctrl-C stops it."""
+    from worker.demo.run import run_demo  # needs the packages of the extra "demo"
 
     raise typer.Exit(run_demo(folder=folder, port=port, requests=requests))
 
@@ -318,7 +320,7 @@ async def _refresh_here(
     stats = Stats(settings, database, cache)
     await database.open()
     try:
-        return await tasks.refresh_when_asked(
+        return await tasks.refresh_on_request(
             settings, stats, names, windows, retry_seconds=min(5.0, timeout)
         )
     finally:
@@ -333,7 +335,7 @@ async def _refresh_by_worker(
     queue = Queue(settings)
     try:
         if wait and not await queue.worker_alive():
-            raise Unavailable("no worker has reported lately; start one, or refresh here with --local")
+            raise Unavailable("no worker has reported lately; start one, or use --local")
         job_id = await queue.enqueue_refresh(names, windows)
         if not wait:
             return {"job_id": job_id}
@@ -352,7 +354,7 @@ def _run(work: Coroutine[Any, Any, Result], description: str | None) -> Result:
 
 
 def _print_error(message: str) -> None:
-    # Messages quote what users wrote: square brackets in them are no markup.
+    # Messages quote what users wrote: brackets in them must not be read as markup.
     err.print(f"[bold red]error:[/] {escape(message)}", highlight=False, soft_wrap=True)
 
 

@@ -1,4 +1,4 @@
-"""Looks at who may write our tables, whom they hide rows from, and what else has our functions' names."""
+"""Checks who may write our tables, from which roles they hide rows, and which functions share our names."""
 
 from service.database import queries
 from service.database.rendering import declared
@@ -8,7 +8,7 @@ _SECONDS = 5.0
 
 
 async def rights(snapshot: Snapshot) -> str:
-    """Return "ok", or which roles may write our tables, and how to take that from them."""
+    """Return "ok", or which roles may write our tables, with the statements that revoke it."""
     troubles = [
         f"{row['grantee']} has {row['privileges']} on {row['tables']}; "
         f"run: REVOKE ALL ON {row['tables']} FROM {row['grantee']}"
@@ -18,7 +18,7 @@ async def rights(snapshot: Snapshot) -> str:
 
 
 async def row_security(snapshot: Snapshot) -> str:
-    """Return "ok", or which of our tables hide rows from our role: then the requests are scanned."""
+    """Return "ok", or which of our tables hide rows from our role, so that functions scan the requests."""
     [row] = await snapshot.fetch(queries.load("tables_hidden"), timeout=_SECONDS)
     if row["tables"] is None:
         return "ok"

@@ -28,7 +28,7 @@ err = Console(stderr=True)
 
 @app.command()
 def enable() -> None:
-    """Switch the rollup on over the live table, or go on with a backfill that was interrupted."""
+    """Switch the rollup on over the live table, or resume an interrupted backfill."""
     _with_progress("backfilling", lambda rollup, progress: rollup.enable(progress))
     out.print("the rollup is on")
 
@@ -49,7 +49,7 @@ def disable() -> None:
 def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Show the rollup's state, what is not folded yet, its size, and the last fold and audit.
+    """Show the rollup's state, its unfolded deltas, its size, and the last fold and audit.
 
     Exits with 1 when it is damaged.
     """
@@ -96,14 +96,14 @@ def purge(
         str, typer.Option(help="Date or datetime, ISO 8601, UTC unless an offset is given.", metavar="DATE")
     ],
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would be deleted, and verify it.")
+        bool, typer.Option("--dry-run", help="Only report and verify what would be deleted.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Delete the requests that are older than DATE, and keep their statistics.
 
-    In small transactions, and only where the rollup was just verified against the requests. Exits with 1
-    when it differs from them somewhere: nothing more is deleted then.
+    Works in small transactions, and verifies the rollup against the requests before each. If they differ,
+    deletes nothing more and exits with 1.
     """
     moment = parse_moment("before", before)
 

@@ -1,4 +1,4 @@
-"""Looks at the cache, the worker, the database and its functions, for `chat-stats status`."""
+"""Collects the state of cache, worker, database and functions for `chat-stats status`."""
 
 import re
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ from service.rollup.state import RollupState, state_in
 from service.settings import Settings
 from worker.cli import rights
 
-#: An empty range: calling a function over it shows whether it works, and costs next to nothing.
+#: An empty range: a call over it shows at almost no cost whether the function works.
 _NO_TIME = TimeRange(None, datetime(2000, 1, 1, tzinfo=UTC), datetime(2000, 1, 1, tzinfo=UTC))
 _CHECK_SECONDS = 5.0
 
@@ -48,17 +48,17 @@ class Status:
     database: str = "ok"
     worker: str = "alive"
     last_refresh: dict[str, Any] | None = None
-    #: Whether the last refresh is longer ago than a worker that does its work would let it be.
+    #: Whether the last refresh is older than `Settings.late_seconds`, or there is none.
     late: bool = True
     cached: list[CachedGroup] = field(default_factory=list)
-    #: Of all entries' bodies.
+    #: Size of all entries' bodies.
     cached_bytes: int = 0
-    #: Of the answers on demand among them, and how many they may take.
+    #: Size of the answers on demand among them, and its limit.
     on_demand_bytes: int = 0
     on_demand_limit_bytes: int = 0
-    #: Who else than their owner may write our tables.
+    #: "ok", or which roles other than the owner may write our tables.
     rights: str = "ok"
-    #: Whether our tables hide rows from our role; whether the gateway's do is said of the database.
+    #: "ok", or which of our tables hide rows from our role. For the gateway's tables, `database` says so.
     row_security: str = "ok"
     #: None: it could not be looked at, for what `database` says.
     rollup: RollupState | None = None
@@ -82,12 +82,12 @@ async def worker_alive(settings: Settings) -> bool:
         await queue.close()
 
 
-async def look(settings: Settings) -> Status:
-    """Return the state of everything; what cannot be reached is said there, not raised."""
+async def collect(settings: Settings) -> Status:
+    """Return the state of all parts; an unreachable part is reported in it and raises nothing."""
     status = Status()
     database = Database(settings, application_name="chat-stats status")
-    await _look_at_database(database, status)
-    await _look_at_cache(settings, database.clock, status)  # its ages are by the database's clock
+    await _check_database(database, status)
+    await _check_cache(settings, database.clock, status)  # its ages are by the database's clock
     try:
         status.worker = "alive" if await worker_alive(settings) else NO_WORKER
     except Unavailable as error:
@@ -95,7 +95,7 @@ async def look(settings: Settings) -> Status:
     return status
 
 
-async def _look_at_cache(settings: Settings, clock: Clock, status: Status) -> None:
+async def _check_cache(settings: Settings, clock: Clock, status: Status) -> None:
     cache = Cache(settings, connect(settings.redis_url.get_secret_value(), timeout_seconds=2), clock)
     try:
         last = await Publication(cache).last_generation()
@@ -134,7 +134,7 @@ async def _look_at_cache(settings: Settings, clock: Clock, status: Status) -> No
     )
 
 
-async def _look_at_database(database: Database, status: Status) -> None:
+async def _check_database(database: Database, status: Status) -> None:
     await database.open()
     try:
         async with database.transaction(reads=False) as snapshot:
@@ -173,7 +173,7 @@ async def _run(snapshot: Snapshot, statement: str, *arguments: Any) -> str:
         if isinstance(error, asyncpg.InsufficientPrivilegeError) and _OUR_FUNCTION.search(f"{error}("):
             [row] = await snapshot.fetch("SELECT quote_ident(current_user) AS role", timeout=_CHECK_SECONDS)
             return f"{error}; its owner can run: SELECT chat_stats_grant_read('{row['role']}')"
-        # The same error is raised for an operator that a column's type lacks, which migrating does not mend.
+        # The same error stands for an operator that a column's type lacks, which migrating does not fix.
         if isinstance(error, asyncpg.UndefinedFunctionError) and _OUR_FUNCTION.search(str(error)):
             return "missing; run: chat-stats migrate"
         return f"fails with {type(error).__name__}: {error}"

@@ -23,7 +23,9 @@ def print_refresh(console: Console, report: dict[str, Any]) -> None:
             f"{result['compute_ms']:.1f}",
         )
     console.print(table)
-    state = "" if report["published"] else " [yellow](not published: a later refresh was there first)[/]"
+    state = (
+        "" if report["published"] else " [yellow](not published: a later refresh was published before it)[/]"
+    )
     console.print(
         f"generation {report['generation']}: {report['entries']} entries "
         f"in {report['duration_ms']:.0f} ms{state}",
@@ -49,7 +51,7 @@ def print_import(console: Console, file: str, result: ImportResult) -> None:
         if names:
             say(what + ", ".join(names))
     if result.skipped:
-        say(f"{result.skipped:,} bad lines were left out:")
+        say(f"{result.skipped:,} bad lines were skipped:")
     for line in result.bad_lines:
         say(f"  {line}")
 
@@ -95,7 +97,7 @@ def print_status(console: Console, status: Status) -> None:
         soft_wrap=True,
     )
     if status.last_refresh is not None:
-        late = ": too long" if status.late else ""
+        late = ", too long ago" if status.late else ""
         console.print(
             f"last refresh {status.last_refresh['age_seconds']} s ago{late}: generation "
             f"{status.last_refresh['generation']}, {status.last_refresh['entries']} entries in "

@@ -1,4 +1,4 @@
-"""The folder that the demo lives in: one that Postgres can enter, used by one demo at a time."""
+"""The demo's folder: one that Postgres can enter, used by one demo at a time."""
 
 import fcntl
 import hashlib
@@ -13,16 +13,16 @@ from rich.console import Console
 from service.errors import ChatStatsError
 from worker.local_servers import blocking_folder
 
-#: Seconds to wait for a demo that is just ending to leave the folder.
+#: Seconds to wait while another demo that is stopping still holds the folder.
 LOCK_SECONDS = 3.0
 
 
 class DemoError(ChatStatsError):
-    """The demo cannot start, or a part of it ended."""
+    """The demo cannot start, or one of its processes ended."""
 
 
 def usable_folder(folder: Path, console: Console) -> Path:
-    """Return the folder, made when it is not there; another one where Postgres could not enter this one."""
+    """Return the folder, created if missing; another one if Postgres cannot enter this one."""
     folder = folder.absolute()
     there = next(path for path in (folder, *folder.parents) if path.exists())
     if os.geteuid() == 0 and (blocked := blocking_folder(there / "data")):
@@ -39,7 +39,7 @@ def usable_folder(folder: Path, console: Console) -> Path:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder against other demos."""
+    """Hold the folder's lock, which keeps other demos out."""
     with (folder / "lock").open("w") as lock:
         deadline = time.monotonic() + LOCK_SECONDS
         while True:

@@ -1,4 +1,4 @@
-"""Ends the demo's processes when the demo itself is killed and cannot."""
+"""Ends the demo's processes if the demo itself is killed and cannot end them."""
 
 import os
 import signal
@@ -7,13 +7,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-#: Seconds that a process gets to end by itself.
+#: Seconds that a process has to end after each signal.
 GUARD_SECONDS = 2.0
 
 
 @contextmanager
 def guarded() -> Iterator[Callable[[int], None]]:
-    """Fork a process that ends those that it was told of when this one dies without stopping them."""
+    """Fork a guard that ends the watched processes if this process dies without stopping them.
+
+    Yields the function that adds a process to them.
+    """
     reader, writer = os.pipe()
     guard = os.fork()
     if guard == 0:
@@ -21,7 +24,7 @@ def guarded() -> Iterator[Callable[[int], None]]:
             os.setsid()
             os.close(writer)
             with os.fdopen(reader) as lines:
-                _end_all([int(line) for line in lines])  # reads until nobody holds the other end any more
+                _end_all([int(line) for line in lines])  # reads until this process has closed the other end
         finally:
             os._exit(0)
     os.close(reader)
@@ -52,6 +55,6 @@ def _runs(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    with suppress(OSError):  # where there is no /proc, the dead are taken to be buried at once
+    with suppress(OSError):  # without /proc, zombies count as running
         return not Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].startswith("Z")
     return True

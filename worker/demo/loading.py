@@ -16,7 +16,7 @@ CONNECT_SECONDS = 10.0
 
 
 async def load_sample(console: Console, url: str, requests: int) -> bool:
-    """Load so many requests of the last 90 days and return True, or leave the rows that are there.
+    """Load that many requests of the last 90 days and return True; return False if the database has rows.
 
     Raises `SchemaError` when the tables cannot take them, and `Unavailable`. Then nothing was loaded.
     """
@@ -39,7 +39,7 @@ async def load_sample(console: Console, url: str, requests: int) -> bool:
 
 @asynccontextmanager
 async def connected(url: str) -> AsyncIterator[sample.Connection]:
-    """A connection for the sample, whose statements may take as long as a load does."""
+    """Connect for the sample: statements may take as long as a load does."""
     connection = await asyncpg.connect(
         url, timeout=CONNECT_SECONDS, command_timeout=sample.LOAD_SECONDS, statement_cache_size=0
     )

@@ -67,7 +67,7 @@ Inflection AI inflection
 Inflection 3 Pi 2.5 10; Inflection 3 Productivity 2.5 10
 """
 
-# The same for models with open weights, by the name under which their maker publishes.
+# The same for models with open weights, by the name under which their maker publishes them.
 _OPEN = """
 Meta meta-llama
 Llama 3.3 70B Instruct 0.59 0.79; Llama 3.1 8B Instruct 0.05 0.08; Llama 4 Maverick 0.2 0.6
@@ -100,8 +100,8 @@ Nvidia nvidia
 Llama 3.1 Nemotron 70B Instruct 0.35 0.4
 """
 
-# Providers that host what others made: slug, name, how many of the open models, whose own models too,
-# tokens a second.
+# Providers that host models of other makers: slug, name, number of open models, makers whose own models they
+# also host, tokens per second.
 _HOSTS = [
     ("openrouter", "OpenRouter", 12, ("openai", "anthropic", "google", "x-ai"), 60),
     ("groq", "Groq", 9, (), 290),
@@ -120,7 +120,7 @@ _HOSTS = [
     ("replicate", "Replicate", 5, (), 35),
 ]
 
-# Nobody has asked these providers yet; of the other models, the least popular share neither.
+# These providers have no requests, nor has this share of the other models, the least popular ones.
 _UNUSED = ("inflection", "replicate")
 _UNUSED_SHARE = 0.08
 
@@ -141,10 +141,10 @@ class Model:
     provider_model_id: str
     model_id: str
     prices: Prices
-    """Dollars for a million input and a million output tokens."""
+    """Dollars per million input tokens and per million output tokens."""
     tokens_per_second: float
     popularity: float
-    """Weight among all models; 0: never asked."""
+    """Weight among all models; 0: no requests."""
 
 
 def _models() -> list[Model]:

@@ -1,7 +1,7 @@
 """The demo: Postgres, Redis, worker and service on this machine, with sample data and a trickle of requests.
 
-All of it lives in one folder and ends with this process: in order on Ctrl-C, and through a guard process
-when this one is killed.
+All data are in one folder, and all processes end with this one: in order on Ctrl-C, and through a guard
+process if this one is killed.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ from worker.local_servers import (
     stop_process,
 )
 
-#: In the demo's folder, for a shell: the settings by which other commands reach the demo.
+#: File in the demo's folder, for a shell: the settings with which other commands reach the demo.
 ENVIRONMENT_FILE = "environment"
 
 #: Seconds to wait for the service's first answer.
@@ -52,7 +52,7 @@ STATEMENT_SECONDS = 10.0
 #: Requests that arrive, on average.
 TRICKLE_PER_SECOND = 2.0
 
-#: The sample can be made again: it need not survive a power cut to the last row.
+#: The sample can be loaded again, so its last rows need not survive a power cut.
 POSTGRES_OPTIONS = {"synchronous_commit": "off", "max_wal_size": "2GB"}
 
 #: Exit code when the demo was stopped before it was up.
@@ -60,7 +60,7 @@ INTERRUPTED = 130
 
 
 class _Given(BaseSettings):
-    """Tells whether there is a database, without asking for one."""
+    """Reads whether a database is configured, without requiring one."""
 
     model_config = Settings.model_config
     database_url: SecretStr | None = None
@@ -75,9 +75,9 @@ class _Part(NamedTuple):
 def run_demo(*, folder: Path, port: int, requests: int) -> int:
     """Run until SIGINT or SIGTERM and return the exit code. Nothing is left running, whatever happens.
 
-    Raises `DemoError`, `ServerError` and what else a start can fail with.
+    Raises `DemoError`, `ServerError` and all other errors of a start.
     """
-    os.umask(0o022)  # as root, Postgres runs as another user, who must be able to enter what we make
+    os.umask(0o022)  # for root, Postgres runs as another user, who must be able to enter our folders
     console = Console(highlight=False, soft_wrap=True)
     folder = usable_folder(folder, console)
     with locked(folder), guarded() as guard:
@@ -123,7 +123,7 @@ class _Demo:
         return self.settings.database_url.get_secret_value()
 
     def _start_servers(self) -> None:
-        # They are started without a thread, so that a signal waits until there is something to stop.
+        # Started without a thread, so that a signal is handled only when there is a server to stop.
         changes: dict[str, str | float] = {}
         if self.given_database:
             self.console.print("Postgres  the one of CHAT_STATS_DATABASE_URL")
@@ -132,9 +132,9 @@ class _Demo:
             postgres.options.update(POSTGRES_OPTIONS)
             self.stack.callback(postgres.stop)
             postgres.start()
-            self._note("Postgres", postgres.process, postgres.folder / "postgres.log")
+            self._register("Postgres", postgres.process, postgres.folder / "postgres.log")
             self.console.print(f"Postgres  {postgres.url()}")
-            # Nobody's own cache must come to hold the sample's statistics.
+            # A prefix of its own: with the user's Redis, the sample must not mix with the user's cache.
             changes["database_url"] = postgres.url()
             changes["cache_prefix"] = f"{self.settings.cache_prefix}-demo"
         if self.given_redis:
@@ -143,7 +143,7 @@ class _Demo:
             redis = redis_server(self.folder / "redis")
             self.stack.callback(redis.stop)
             redis.start()
-            self._note("Redis", redis.process, redis.folder / "redis.log")
+            self._register("Redis", redis.process, redis.folder / "redis.log")
             self.console.print(f"Redis     {redis.url}")
             changes["redis_url"] = redis.url
         if "refresh_interval_seconds" not in self.settings.model_fields_set:
@@ -157,7 +157,7 @@ class _Demo:
         self.token = changes.get("admin_token")
 
     def _write_environment(self, variables: dict[str, str]) -> None:
-        """Leave what another terminal's commands need to reach this demo, for its user alone."""
+        """Write the variables with which another terminal reaches this demo; only its user can read them."""
         file = self.folder / ENVIRONMENT_FILE
         file.unlink(missing_ok=True)
         file.touch(mode=0o600)
@@ -171,7 +171,7 @@ class _Demo:
         self.console.print(f"Schema    {len(declared().sql())} files ran")
 
     async def _load(self, requests: int) -> bool:
-        """Load the sample and return True, or leave the rows that are there and return False."""
+        """Load the sample and return True; return False if the database has rows."""
         started = time.monotonic()
         loaded = await load_sample(self.console, self._database_url, requests)
         if loaded:
@@ -210,12 +210,12 @@ class _Demo:
                 stdout=output,
                 stderr=output,
                 env=self.environment,
-                start_new_session=True,  # Ctrl-C reaches us alone, and we stop them in order
+                start_new_session=True,  # Ctrl-C reaches only this process, which stops them in order
             )
         self.stack.callback(stop_process, process, signal.SIGTERM)
-        self._note(name, process, log)
+        self._register(name, process, log)
 
-    def _note(self, name: str, process: "subprocess.Popen[bytes] | None", log: Path) -> None:
+    def _register(self, name: str, process: "subprocess.Popen[bytes] | None", log: Path) -> None:
         assert process is not None
         self.parts.append(_Part(name, process, log))
         self.guard(process.pid)
@@ -249,13 +249,13 @@ class _Demo:
 
 
 def _command() -> str:
-    """Return how this installation's command is called: by its name alone where that finds it."""
+    """Return the command of this installation: its name if PATH finds it, otherwise its path."""
     beside = Path(sys.executable).with_name("chat-stats")
     return "chat-stats" if shutil.which("chat-stats") == str(beside) else str(beside)
 
 
 def _cancel_on_signals() -> None:
-    """Make the first signal cancel the current task; further ones find us stopping already."""
+    """Make the first signal cancel the current task; further ones change nothing."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
     signals = [signal.SIGINT, signal.SIGTERM]

@@ -1,7 +1,7 @@
-"""A believable gateway's data for the demo: the same seed and the same end give the same rows.
+"""Realistic data of a gateway for the demo: the same seed and the same end give the same rows.
 
 Popularity follows Zipf's law, traffic the hours of the day and the days of the week, latency a log-normal
-with a Pareto tail; some providers had outages, and some models were never asked.
+distribution with a Pareto tail. Some providers had outages, and some models have no requests.
 """
 
 import asyncio
@@ -26,10 +26,10 @@ DAYS = 90
 
 #: Longest time in seconds for one statement of the load.
 LOAD_SECONDS = 600
-#: Second half of the key of the lock that keeps two loads apart.
+#: Second half of the key of the lock that allows one load at a time.
 _LOCK = 2
 
-# What fails, how often, and after how many milliseconds; None: refused before it was timed.
+# Error message, weight, and milliseconds until the failure; None: refused before it was timed.
 _FAILURES = [
     ("429: rate limit exceeded, retry later", 45, None),
     ("503: upstream overloaded", 22, 900),
@@ -134,7 +134,7 @@ SELECT EXISTS (SELECT FROM gateway_schema.providers) OR EXISTS (SELECT FROM gate
 
 
 async def load(connection: Connection, *, count: int, end: datetime, loaded: Callable[[int], None]) -> bool:
-    """Fill the tables in one transaction; `loaded` hears how many requests were sent, now and then.
+    """Fill the tables in one transaction; `loaded` is called with the number of requests sent so far.
 
     Returns False, and does nothing, when the tables hold any row. Raises asyncpg's errors.
     """
@@ -162,7 +162,7 @@ async def load(connection: Connection, *, count: int, end: datetime, loaded: Cal
             columns=("model_id", *Request._fields[1:]),
             timeout=LOAD_SECONDS,
         )
-    # Not only the statistics: index-only scans want the visibility map.
+    # VACUUM too: index-only scans need the visibility map.
     await connection.execute(
         names.fill(
             "VACUUM (ANALYZE) gateway_schema.providers, gateway_schema.models, "
@@ -188,7 +188,7 @@ async def _model_ids(connection: Connection, names: Names) -> dict[str, Any]:
 
 
 async def insert(connection: Connection, request: Request, ids: dict[str, Any], *, timeout: float) -> None:
-    """Insert one request, unless its model is not in the database any more."""
+    """Insert one request, unless its model is no longer in the database."""
     if (model_id := ids.get(request.model.model_id)) is not None:
         async with connection.transaction():
             names = (await begin(connection)).names
@@ -202,4 +202,4 @@ async def _records(
         yield (ids[row.model.model_id], *row[1:])
         if number % 1000 == 0:
             loaded(number)
-            await asyncio.sleep(0)  # else nothing else runs meanwhile, and Ctrl-C waits for the end
+            await asyncio.sleep(0)  # let other tasks run, and Ctrl-C take effect

@@ -1,4 +1,4 @@
-"""Which column of a CSV file is which field of a request, and how its cells become values for the table."""
+"""Maps columns of a CSV file to fields of a request, and their cells to values for the table."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -10,8 +10,8 @@ from uuid import UUID
 from service.errors import InvalidParameter, SchemaError
 from worker.importer.rows import shown
 
-#: The fields, and the names by which their columns are recognised: the first that the file has. Case, spaces
-#: and punctuation do not matter: `ContextTokens` is `context_tokens`.
+#: The fields, and the names of their columns; the first name that the file has is used. Case, spaces and
+#: punctuation do not matter: `ContextTokens` is `context_tokens`.
 FIELDS: dict[str, tuple[str, ...]] = {
     "created_at": ("created_at", "timestamp", "time", "date", "datetime", "start_time"),
     "input_tokens": ("input_tokens", "prompt_tokens", "context_tokens"),
@@ -33,10 +33,10 @@ Converter = Callable[[str], object]
 
 MAX_BIGINT = 2**63 - 1
 _INTEGER_LIMITS = {"int2": 2**15 - 1, "int4": 2**31 - 1, "int8": MAX_BIGINT}
-#: Number of digits up to the decimal point, and after it, beyond which an amount is taken for nonsense.
+#: Most digits of an amount before the decimal point, and after it; longer ones are refused.
 _WHOLE_DIGITS, _DECIMALS = 18, 300
 _EXACT = Context(prec=2 * (_WHOLE_DIGITS + _DECIMALS))
-#: Log writers that know no time write the year 1; and Python's last moment means infinity to asyncpg.
+#: Log writers without a time write the year 1, and asyncpg stores Python's last moment as infinity.
 _YEARS = range(1970, 9999)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_UNITS = {10: 1_000_000, 13: 1_000, 16: 1}  # microseconds, by the number of digits
@@ -71,10 +71,10 @@ def option(field: str) -> str:
 
 
 def find_columns(header: Sequence[str], named: Mapping[str, str]) -> dict[str, int]:
-    """Return the place in `header` of each field that the file has; `named` columns come first.
+    """Return the index in `header` of each field that the file has; `named` columns come first.
 
     A field whose column is named "" is left out. Raises `InvalidParameter` for a name that the file lacks, a
-    required field without a column, and a column that is there twice.
+    required field without a column, and a column that occurs twice.
     """
     if unknown := named.keys() - FIELDS.keys():
         raise InvalidParameter("columns", f"unknown field(s) {', '.join(sorted(unknown))}")
@@ -125,9 +125,9 @@ def _columns_of(header: Sequence[str]) -> str:
 
 
 def converter(field: str, name: str, column: Column) -> Converter:
-    """Return what makes the cells of the file's column `name` into values for the table's `column`.
+    """Return the function that converts cells of the file's column `name` to values for the table's `column`.
 
-    Raises `SchemaError` when that is of a type that cannot hold the field.
+    Raises `SchemaError` if the type of `column` cannot hold the field.
     """
     if field == "created_at" and column.type in ("timestamptz", "timestamp"):
         return _moments(name, aware=column.type == "timestamptz")
@@ -150,11 +150,11 @@ def converter(field: str, name: str, column: Column) -> Converter:
 
 def _moments(name: str, *, aware: bool) -> Converter:
     def convert(text: str) -> object:
-        # Bare digits are told apart first: fromisoformat reads some of them as a compact date.
+        # Bare digits come first: fromisoformat reads some of them as a compact date.
         moment = _from_epoch(text) if text[4:5] != "-" else None
         if moment is None:
             try:
-                moment = datetime.fromisoformat(text.removesuffix(" UTC"))  # BigQuery's way to say so
+                moment = datetime.fromisoformat(text.removesuffix(" UTC"))  # as BigQuery writes it
                 moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
             except (ValueError, OverflowError):
                 raise ValueError(f"{name} {shown(text)} is not an ISO 8601 date and time") from None
@@ -184,7 +184,7 @@ def _tokens(name: str, column: Column) -> Converter:
 def _integers(name: str, limit: int) -> Converter:
     def convert(text: str) -> object:
         if not (text.isascii() and text.isdigit()):
-            # `12.0` is how a table tool writes 12 beside empty cells; `1.2E+07` may have lost digits.
+            # Table tools write 12 as `12.0` if the column has empty cells; `1.2E+07` may have lost digits.
             if re.fullmatch(r"-[0-9]+(\.[0-9]*)?", text):
                 raise ValueError(f"{name} {shown(text)} is negative")
             if not re.fullmatch(r"\+?[0-9]+(\.0*)?", text):
@@ -209,7 +209,9 @@ def _amounts(name: str, column: Column) -> Converter:
 
     def convert(text: str) -> object:
         try:
-            value = Decimal(text if "_" not in text and text.isascii() else "")  # Python's own liberties
+            value = Decimal(
+                text if "_" not in text and text.isascii() else ""
+            )  # Decimal also accepts underscores and other digits
         except InvalidOperation:
             raise ValueError(f"{name} {shown(text)} is not a number") from None
         if not value.is_finite():

@@ -1,10 +1,10 @@
 """Loads a request log, a CSV file, into the gateway's tables: `chat-stats import FILE.csv`.
 
 The file is read twice: first to check every line without touching a table, then to load it with COPY in one
-transaction. So a file with bad lines costs the database nothing, and whatever fails later (a full disk, a
-constraint, a lost connection) leaves nothing behind. At no time is more than one batch in memory.
+transaction. So a file with bad lines costs the database nothing, and a later failure (a full disk, a
+constraint, a lost connection) leaves nothing behind. At most one batch is in memory.
 
-Importing a file again loads its requests again: nothing in a log tells a repetition from two equal requests.
+Importing a file again loads its requests again: a log cannot tell a repetition from two equal requests.
 """
 
 import asyncio
@@ -30,13 +30,13 @@ from worker.importer.rows import DESCRIBED_BAD_LINES, BadLine, BadLines, CsvFile
 
 __all__ = ["FIELDS", "BadLine", "BadLines", "ImportOptions", "ImportResult", "import_csv"]
 
-#: Hears how many bytes are done, and of how many: each pass counts the file once.
+#: Called with the bytes read and their total; each of the two passes counts the whole file.
 Progress = Callable[[int, int], None]
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Table = Mapping[str, Column]
 
-#: Requests of one COPY. Between two of them errors, lost connections and Ctrl-C are noticed.
+#: Requests of one COPY. Errors, lost connections and Ctrl-C take effect between two of them.
 BATCH = 20_000
 
 #: Key of the lock that lets one import run at a time; two at once would create the same model twice.
@@ -56,11 +56,11 @@ SELECT a.attname, t.typname, format_type(a.atttypid, a.atttypmod) AS declared, t
        a.attnotnull, a.atthasdef OR a.attidentity <> '' AS has_default
 FROM pg_attribute AS a
 JOIN pg_type AS d ON d.oid = a.atttypid
-JOIN pg_type AS t ON t.oid = COALESCE(NULLIF(d.typbasetype, 0), d.oid)  -- of a domain, what it is made of
+JOIN pg_type AS t ON t.oid = COALESCE(NULLIF(d.typbasetype, 0), d.oid)  -- of a domain, its base type
 WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped
 """
 
-# A load takes as long as it takes, but waits for no lock that somebody holds for long.
+# A load may take any time, but waits at most 10 s for a lock.
 _SETTINGS = {
     "statement_timeout": "0",
     "transaction_timeout": "0",
@@ -71,7 +71,7 @@ _SETTINGS = {
 
 @dataclass
 class ImportResult:
-    """What an import did. `columns` says which column of the file was taken for which field."""
+    """What an import did. `columns` maps each field to the file's column it was read from."""
 
     loaded: int = 0
     skipped: int = 0
@@ -87,9 +87,9 @@ class ImportResult:
 async def import_csv(
     settings: Settings, path: Path, options: ImportOptions, *, progress: Progress = lambda _done, _total: None
 ) -> ImportResult:
-    """Load the file's requests; providers and models that are not there yet are created.
+    """Load the file's requests; create providers and models that do not exist yet.
 
-    Raises `BadLines` (unless `options.skip_bad`), `InvalidParameter` naming the option or file that is wrong,
+    Raises `BadLines` (unless `options.skip_bad`), `InvalidParameter` with the wrong option or file,
     `SchemaError` when a table cannot take the requests, and `Unavailable`. Then nothing was loaded.
     """
     file = CsvFile(path, encoding=options.encoding, delimiter=options.delimiter)
@@ -143,7 +143,7 @@ async def _model_ids(
     tables: Mapping[str, Table],
     result: ImportResult,
 ) -> dict[tuple[str, str], object]:
-    """Return the id of each model by (provider's name, model's name), creating what is not there yet."""
+    """Return the id of each model by (provider's name, model's name); create missing ones."""
     providers: dict[str, object] = {}
     models: dict[tuple[object, str], object] = {}
     ids: dict[tuple[str, str], object] = {}
@@ -235,8 +235,8 @@ def _changed(file: CsvFile) -> ChatStatsError:
 
 
 def _refused(error: asyncpg.PostgresError, batch: list[Request]) -> BadLine | None:
-    """Return the line that the database refuses, when that is what it says."""
-    # The words of this context depend on the server's language, the table's name and the number do not.
+    """Return the line that the database refuses, if the error names one."""
+    # The wording of this context depends on the server's language; the table's name and the number do not.
     place = re.search(rf"^COPY {REQUESTS}\D*(\d+)", getattr(error, "context", None) or "", re.MULTILINE)
     if place is None or isinstance(error, asyncpg.NotNullViolationError):
         return None
@@ -256,14 +256,14 @@ async def _columns(connection: Connection, names: Names, table: str) -> Table:
 
 @asynccontextmanager
 async def _connection(settings: Settings) -> AsyncIterator[Connection]:
-    """Connect, and say what an error of the database means."""
+    """Connect, and translate errors of the database into ours."""
     connection = await connect(settings, application_name="chat-stats import")
     try:
         yield connection
     except asyncpg.NotNullViolationError as error:
         raise SchemaError(
             f"{error.table_name}.{error.column_name} must have a value, but has no default, and the import "
-            "does not know what to put there: give it a default"
+            "has no value for it: give it a default"
         ) from error
     except (asyncpg.PostgresError, *OUTAGES) as error:
         raise outage(error) or SchemaError(f"the database refuses the import: {error}") from error
@@ -274,7 +274,7 @@ async def _connection(settings: Settings) -> AsyncIterator[Connection]:
 
 @asynccontextmanager
 async def _transaction(connection: Connection) -> AsyncIterator[Names]:
-    """Commit when all went well, else roll back. One import has the lock at a time."""
+    """Commit, or roll back after an error. A lock allows one import at a time."""
     transaction = connection.transaction()
     await transaction.start()
     try:
@@ -290,5 +290,5 @@ async def _transaction(connection: Connection) -> AsyncIterator[Names]:
         await transaction.commit()
     except OUTAGES as error:
         raise DatabaseUnavailable(
-            "the connection was lost at the very end: look whether the requests are there before another try"
+            "the connection was lost during the commit: check whether the requests are there before you retry"
         ) from error

@@ -1,4 +1,4 @@
-"""Turns the records of a CSV file into rows for `chat_completion_requests`, or says why it cannot."""
+"""Turns the records of a CSV file into rows for `chat_completion_requests`, or says why a record is bad."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,11 +19,11 @@ Request = tuple[int, tuple[str, str], list[object]]
 class ImportOptions:
     """How to read a file.
 
-    `columns` names the file's column for a field (`worker.importer.fields.FIELDS`), "" for none; the others
-    are recognised by their names.
-    `provider` and `model` are names for all requests; without them the file's columns say it, and without
-    such columns they are "imported" and the file's name. With `skip_bad` the good lines are loaded although
-    there are bad ones. With `empty_tokens` an empty token cell means "not known", not a bad line.
+    `columns` names the file's column for a field (`worker.importer.fields.FIELDS`), "" for none; other fields
+    are recognised by their columns' names. `provider` and `model` are names for all requests; without them
+    the file's columns are used, and without such columns "imported" and the file's name. With `skip_bad` the
+    good lines are loaded and the bad ones skipped. With `empty_tokens` an empty token cell means "not known",
+    and does not make the line bad.
     """
 
     provider: str | None = None
@@ -37,16 +37,16 @@ class ImportOptions:
 
 @dataclass(frozen=True, slots=True)
 class _Cell:
-    """What becomes of one cell of a record."""
+    """How one cell of a record is converted."""
 
     place: int
     name: str
     convert: Converter
-    if_empty: str | None  # why it may not be empty; None: it may
+    if_empty: str | None  # why it must not be empty; None: it may be
 
 
 class Requests:
-    """The requests of a file; `columns` are the table's columns that they fill, `model_id` aside.
+    """The requests of a file; `columns` are the table's columns that they fill, except `model_id`.
 
     `table` holds the columns that chat_completion_requests has.
     """
@@ -62,20 +62,20 @@ class Requests:
             if name not in ("provider", "model")
             and (cell := _cell(name, place, file.header[place], options, table.get(name))) is not None
         }
-        #: The file's column of each field that is loaded.
+        #: The file's column for each field that is loaded.
         self.fields = {
             name: file.header[place]
             for name, place in places.items()
             if name in self._cells or name in ("provider", "model")
         }
-        self._made = _made_values(table, self._cells)
-        self.columns = [*self._cells, *self._made]
+        self._generated = _generated_values(table, self._cells)
+        self.columns = [*self._cells, *self._generated]
         self._tokens = tuple(self.columns.index(name) for name in TOKENS)
 
     def __iter__(self) -> Iterator[Request | BadLine]:
         width = len(self._file.header)
         cells = [(cell.place, cell.name, cell.convert, cell.if_empty) for cell in self._cells.values()]
-        made = list(self._made.values())
+        made = list(self._generated.values())
         for record in self._file.records():
             if isinstance(record, BadLine):
                 yield record
@@ -95,18 +95,18 @@ class Requests:
                         raise ValueError(f"{name} is empty{if_empty}")
                 key = (self._provider(fields), self._model(fields))
             except ValueError as error:
-                yield BadLine(line, f"{error}{self._circumstances(line)}")
+                yield BadLine(line, f"{error}{self._hint(line)}")
                 continue
             values.extend(make() for make in made)
             yield line, key, values
 
-    def _circumstances(self, line: int) -> str:
+    def _hint(self, line: int) -> str:
         if self._file.lines > 1:
             return f"; it goes on to line {line + self._file.lines - 1}, is a quote not closed?"
         return "; the file ends in this line, is it cut off?" if self._file.cut else ""
 
     def tokens(self, values: list[object]) -> tuple[int, int]:
-        """Return the input and output tokens of a request, 0 where they are not known."""
+        """Return the input and output tokens of a request; 0 if not known."""
         given, answered = (values[place] for place in self._tokens)
         return int(given or 0), int(answered or 0)  # type: ignore[call-overload]  # they are int or Decimal
 
@@ -114,7 +114,7 @@ class Requests:
 def _name(
     what: str, name: str | None, options: ImportOptions, places: dict[str, int], default: str
 ) -> Callable[[list[str]], str]:
-    """Return what finds the name of the provider or model of a record."""
+    """Return the function that finds the provider's or model's name of a record."""
     place = places.get(what)
     if name is None and place is not None:
         return _name_from(what, place)
@@ -122,7 +122,7 @@ def _name(
         raise InvalidParameter(what, f"give either --{what} or {option(what)}, not both")
     places.pop(what, None)
     fixed = (default if name is None else name).strip()
-    if problem := _unusable(what, fixed):
+    if problem := _name_problem(what, fixed):
         raise InvalidParameter(what, f"--{what}: {problem}")
     return lambda _fields: fixed
 
@@ -133,7 +133,7 @@ def _name_from(what: str, place: int) -> Callable[[list[str]], str]:
     def name(fields: list[str]) -> str:
         text = fields[place].strip()
         if text not in usable:
-            if problem := _unusable(what, text):
+            if problem := _name_problem(what, text):
                 raise ValueError(problem)
             usable.add(text)
         return text
@@ -141,14 +141,14 @@ def _name_from(what: str, place: int) -> Callable[[list[str]], str]:
     return name
 
 
-def _unusable(what: str, name: str) -> str | None:
+def _name_problem(what: str, name: str) -> str | None:
     if not any(character.isalnum() for character in name):
         return f"the {what}'s name {shown(name)} holds no letter or digit" if name else f"{what} is empty"
     return None if name.isprintable() and len(name) <= 200 else f"{shown(name)} cannot be a {what}'s name"
 
 
 def _cell(name: str, place: int, heading: str, options: ImportOptions, column: Column | None) -> _Cell | None:
-    """Return what becomes of a column's cells; None when the table has no place for them."""
+    """Return how a column's cells are converted; None if the table cannot hold them."""
     if column is None:
         if name in options.columns:
             raise InvalidParameter(
@@ -171,8 +171,10 @@ def _cell(name: str, place: int, heading: str, options: ImportOptions, column: C
     return _Cell(place, heading, convert, if_empty)
 
 
-def _made_values(table: Mapping[str, Column], cells: Mapping[str, object]) -> dict[str, Callable[[], object]]:
-    """Return what makes values for columns that the file does not fill and the table cannot."""
+def _generated_values(
+    table: Mapping[str, Column], cells: Mapping[str, object]
+) -> dict[str, Callable[[], object]]:
+    """Return generators for columns that neither the file nor a default fills."""
     made: dict[str, Callable[[], object]] = {}
     for name in ("id", "request_id"):
         column = table.get(name)
@@ -180,17 +182,15 @@ def _made_values(table: Mapping[str, Column], cells: Mapping[str, object]) -> di
             made[name] = new_id(column)
     status = table["status"]
     if "status" not in cells and not status.has_default:
-        # A log that knows no failures: without a status they would all count as failed.
+        # The log has no status; requests without one would count as failed.
         made["status"] = lambda: "completed"
     return made
 
 
 def new_id(column: Column) -> Callable[[], object]:
-    """Return what makes ids for a column without a default, as gateways have whose application makes them."""
+    """Return a generator of ids for a column without a default: some gateways make ids in the application."""
     if column.type == "uuid":
         return uuid4
     if column.is_text and not column.is_enum:
         return lambda: str(uuid4())
-    raise SchemaError(
-        f"{column.table}.{column.name} ({column.declared}) has no default that would make ids: give it one"
-    )
+    raise SchemaError(f"{column.table}.{column.name} ({column.declared}) has no default for ids: give it one")

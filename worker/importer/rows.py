@@ -1,6 +1,6 @@
-"""Reads the records of a CSV file, each with its line number, and says what is wrong with the bad ones.
+"""Reads the records of a CSV file, each with its line number, and describes the bad ones.
 
-Python's `csv` module does the parsing (RFC 4180, strict). This module knows nothing of requests.
+Python's `csv` module does the parsing (RFC 4180, strict). This module knows nothing about requests.
 """
 
 import codecs
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from service.errors import ChatStatsError, InvalidParameter
 
-#: So many bad lines are described; the others are counted.
+#: Bad lines that are described; further ones are only counted.
 DESCRIBED_BAD_LINES = 20
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -33,7 +33,7 @@ class BadLine:
 
 
 class BadLines(ChatStatsError):
-    """The file has bad lines, so nothing of it was loaded. The message has one line for each, up to 20."""
+    """The file has bad lines, so nothing was loaded. The message has one line for each, up to 20."""
 
     status = 422
     title = "Bad lines"
@@ -48,7 +48,7 @@ class BadLines(ChatStatsError):
 
 
 class CsvFile:
-    """A CSV file whose first record names the columns. It is read anew for each pass, never held in memory.
+    """A CSV file whose first record names the columns. Each pass reads it again; it is never held in memory.
 
     Raises `InvalidParameter` for a file, an encoding or a delimiter that cannot be used, and `BadLines` when
     the header cannot be read.
@@ -59,7 +59,7 @@ class CsvFile:
         self._encoding = _known_encoding(encoding)
         self._delimiter = _one_character(delimiter)
         self._raw: BufferedReader | None = None
-        #: Of the record handed out last: its number of lines; whether it ends the file without a line end.
+        #: Lines of the last record; whether it ends the file without a line end.
         self.lines = 1
         self.cut = False
         try:
@@ -73,7 +73,7 @@ class CsvFile:
         self.header = self._read_header()
 
     def records(self) -> Iterator[tuple[int, list[str]] | BadLine]:
-        """Yield (line, fields) of each record after the header, and a `BadLine` for what is no record."""
+        """Yield (line, fields) of each record after the header, and a `BadLine` for each malformed one."""
         records = self._all_records()
         next(records, None)
         return records
@@ -84,7 +84,7 @@ class CsvFile:
         return self.size if self._raw is None or self._raw.closed else self._raw.tell()
 
     def has_changed(self) -> bool:
-        """Return whether somebody wrote to the file since it was opened: its passes may differ then."""
+        """Return whether the file was written to since it was opened: its passes may then differ."""
         try:
             return self._stat() != self._state
         except OSError:
@@ -106,35 +106,35 @@ class CsvFile:
 
     def _all_records(self) -> Generator[tuple[int, list[str]] | BadLine]:
         line = 1
-        read: list[str] = []  # lines of the record under way
+        read: list[str] = []  # lines of the current record
         try:
             with self.path.open("rb") as raw:
                 self._raw = raw
-                # A wrong byte becomes a lone surrogate, so that it spoils its own line and no other.
+                # An invalid byte becomes a lone surrogate, so that only its own line is bad.
                 file = TextIOWrapper(raw, self._encoding, errors="surrogateescape", newline="")
-                again: deque[str] = deque()
-                reader = self._reader(file, again, read)
+                replay: deque[str] = deque()
+                reader = self._reader(file, replay, read)
                 while True:
                     line += len(read)
                     read.clear()
                     try:
                         fields = next(reader, None)
                     except csv.Error as error:
-                        # An open quote swallows lines that are likely good: only its own is bad.
-                        again.extendleft(reversed(read[1:]))
+                        # An open quote swallows lines that are likely good: only the first one is bad.
+                        replay.extendleft(reversed(read[1:]))
                         del read[1:]
-                        reader = self._reader(file, again, read)
+                        reader = self._reader(file, replay, read)
                         yield BadLine(line, _quoting_problem(error))
                         continue
                     if fields is None:
                         return
-                    if fields:  # a blank line is none
+                    if fields:  # a blank line is not a record
                         self.lines = len(read)
                         self.cut = read[-1][-1] not in "\r\n"
                         problem = self._problem(read)
                         yield (line, fields) if problem is None else BadLine(line, problem)
         except UnicodeError as error:
-            # Encodings of several bytes a character know errors that no surrogate stands for.
+            # Multi-byte encodings have errors that no surrogate can represent.
             before = line + len(read)
             if isinstance(error, UnicodeDecodeError):
                 before += error.object[: error.start].decode(error.encoding, "replace").count("\n")
@@ -142,9 +142,9 @@ class CsvFile:
         except OSError as error:
             raise InvalidParameter("file", f"{self.path} cannot be read: {error.strerror}") from error
 
-    def _reader(self, file: TextIOWrapper, again: deque[str], read: list[str]) -> Iterator[list[str]]:
+    def _reader(self, file: TextIOWrapper, replay: deque[str], read: list[str]) -> Iterator[list[str]]:
         def lines() -> Iterator[str]:
-            while text := again.popleft() if again else file.readline():
+            while text := replay.popleft() if replay else file.readline():
                 read.append(text)
                 yield text
 
@@ -182,7 +182,7 @@ def _quoting_problem(error: csv.Error) -> str:
 def _known_encoding(encoding: str) -> str:
     try:
         name = codecs.lookup(encoding).name
-        "".encode(name)  # refuses codecs that are not about text
+        "".encode(name)  # raises for codecs that are not for text
     except (LookupError, ValueError) as error:
         raise InvalidParameter("encoding", f"unknown encoding {shown(encoding)}") from error
     return "utf-8-sig" if name == "utf-8" else name

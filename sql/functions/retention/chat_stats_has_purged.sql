@@ -1,4 +1,4 @@
--- Whether there may be numbers of requests that were purged, and whoever asks counts all requests. Needs no rights:
+-- Whether there may be numbers of requests that were purged, and the caller counts all requests. Needs no rights:
 -- who may not read these numbers shall get an error, not an answer without them.
 SELECT chat_stats_install('chat_stats_has_purged', $install$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_has_purged()

@@ -3,7 +3,7 @@
 -- changes. Returns how many it deleted; or how many models' buckets differ from the requests, and has then deleted
 -- nothing.
 --
--- Nobody need tell the trigger that this is no ordinary DELETE, so nobody else can tell it either: it subtracts
+-- The trigger is not told that this is no ordinary DELETE, so that no other session can tell it either: it subtracts
 -- these requests as ever, and they are added again here, in the same statement that keeps their sums. What is kept
 -- is made from the rows that were deleted, one by one: whatever others write meanwhile is neither lost nor counted
 -- twice. Verified and deleted is in one snapshot, hence REPEATABLE READ.
@@ -69,7 +69,7 @@ BEGIN
         ),
         'gone'
     );
-    -- Each row has been subtracted and added, unless somebody's own trigger or rule was in the way.
+    -- Each row has been subtracted and added, unless a trigger or rule of others was in the way.
     IF EXISTS (SELECT FROM stats_schema.chat_stats_rollup_differences(p_start, p_end)) THEN
         RAISE EXCEPTION 'deleting the requests of [%, %) would have changed the statistics: nothing was deleted',
             p_start, p_end;

@@ -1,5 +1,5 @@
 {% import 'macros/rollups.sql.j2' as kept %}
--- Moves the deltas into days, months and lifetime. Returns how many there were; 0 also when somebody else
+-- Moves the deltas into days, months and lifetime. Returns how many there were; 0 also when another session
 -- is folding.
 SELECT chat_stats_install('chat_stats_fold', $install$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_fold()

@@ -1,5 +1,5 @@
 {% import 'macros/rollups.sql.j2' as kept %}
--- Adds changes to slots, days, months and lifetime, in one statement: whoever reads sees each of them once, before
+-- Adds changes to slots, days, months and lifetime, in one statement: each reader sees each of them once, before
 -- or after. Returns the number of rows in p_counted.
 --
 -- p_changes is the beginning of a WITH list that has `slot_sums` (the changes of a model's sums in a slot of a day:

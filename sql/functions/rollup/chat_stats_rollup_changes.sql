@@ -149,7 +149,7 @@ BEGIN
         )
         $changes$,
         format(in_range, 'created_at'),
-        -- (Where somebody made the arrays of unequal length, there are numbers without a slot: they are to go.)
+        -- (Where the arrays were made of unequal length, there are numbers without a slot: they are to go.)
         format(in_range, 'stats_schema.chat_stats_bucket_at(t.day, COALESCE(s.slot, 0::smallint))'),
         stats_schema.chat_stats_day(p_start), stats_schema.chat_stats_day(p_end), format(in_range, 'd.bucket')
     );
