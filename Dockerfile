@@ -18,6 +18,7 @@ RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb
     && find /opt/chat-stats \( -name '*.so' -o -name '*.so.[0-9]*' \) -exec strip --strip-debug {} +
 
 COPY README.md LICENSE ./
+COPY chat_stats chat_stats
 COPY service service
 COPY worker worker
 COPY sql sql

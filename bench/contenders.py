@@ -15,11 +15,11 @@ import orjson
 
 from bench.measure import Cost, measured
 from bench.servers import settings_for
-from service.catalogue.aggregations import MODELS, Query
-from service.catalogue.rows import Row
-from service.compute.ladder import _run
-from service.compute.methods import Method
-from service.database.pool import SPARE_CONNECTIONS, Database
+from chat_stats.service.catalogue.aggregations import MODELS, Query
+from chat_stats.service.catalogue.rows import Row
+from chat_stats.service.compute.ladder import _run
+from chat_stats.service.compute.methods import Method
+from chat_stats.service.database.pool import SPARE_CONNECTIONS, Database
 
 #: Rows per page of a hosted Postgres' REST interface, by default.
 PAGE_ROWS = 1_000

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from service.database.migrations import migrate
-from service.settings import Settings
+from chat_stats.service.database.migrations import migrate
+from chat_stats.service.settings import Settings
 
 #: Rows of one INSERT: short statements cancel fast and show progress.
 BATCH_ROWS = 1_000_000

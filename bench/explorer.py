@@ -24,8 +24,8 @@ from rich.table import Table
 
 from bench.dataset import Shape, describe, fill
 from bench.servers import create_database, drop_database, own_servers, settings_for, web_service
-from service.rollup.upkeep import open_rollup
-from service.settings import Settings
+from chat_stats.service.rollup.upkeep import open_rollup
+from chat_stats.service.settings import Settings
 
 LARGE_PAGE = 100_000
 PAGE = 100

@@ -7,7 +7,7 @@ from typing import Any
 from asgi_lifespan import LifespanManager
 
 from bench.servers import settings_for
-from service.app import create_app
+from chat_stats.service.app import create_app
 
 CALLS = 20_000
 ROUNDS = 5

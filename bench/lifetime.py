@@ -11,9 +11,9 @@ import psutil
 
 from bench.measure import MEGABYTE
 from bench.wrk import put_under_load
-from service.catalogue.timerange import WINDOWS
-from service.settings import PREFIX
-from worker.local_servers import free_port
+from chat_stats.service.catalogue.timerange import WINDOWS
+from chat_stats.service.settings import PREFIX
+from chat_stats.worker.local_servers import free_port
 
 BASE = "/api/monitoring/chat-requests"
 MODELS, PROVIDERS = 500, 20
@@ -52,7 +52,7 @@ def memory_over(environment: dict[str, str], folder: Path, requests: int) -> str
     """Describe a service's memory: at its start, with everything cached, and during `requests` requests."""
     environment = {**environment, f"{PREFIX}WINDOWS": ",".join(WINDOWS)}
     subprocess.run(
-        [sys.executable, "-m", "worker.cli", "refresh", "--local"],
+        [sys.executable, "-m", "chat_stats", "refresh", "--local"],
         env=environment,
         cwd=folder,
         check=True,
@@ -101,7 +101,7 @@ def _paths() -> list[str]:
 
 def _serve(environment: dict[str, str], folder: Path, port: int) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
-        [sys.executable, "-m", "worker.cli", "serve", "--port", str(port)],
+        [sys.executable, "-m", "chat_stats", "serve", "--port", str(port)],
         env=environment,
         cwd=folder,
         stderr=subprocess.DEVNULL,

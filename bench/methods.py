@@ -28,7 +28,7 @@ from bench.contenders import PAGE_ROWS, PATH, SAMPLED_PAGES, Run
 from bench.dataset import Shape, describe, fill
 from bench.measure import MEGABYTE, Cost, in_fresh_process
 from bench.servers import create_database, drop_database, own_servers, settings_for, web_service
-from service.compute.methods import LADDER, Method
+from chat_stats.service.compute.methods import LADDER, Method
 
 HEADINGS = ("contender", "median", "min .. max", "peak client memory", "time against rpc")
 FETCH_ALL, HIT = "fetch all rows", "cache hit over HTTP"

@@ -18,7 +18,7 @@ from fastapi import FastAPI, Response
 from redis.asyncio import Redis
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.catalogue.aggregations import MODELS, PROVIDERS
+from chat_stats.service.catalogue.aggregations import MODELS, PROVIDERS
 
 #: Path of each body, and the file that holds it.
 BODIES = {"/models": "models.json", "/providers": "providers.json"}

@@ -30,11 +30,11 @@ from bench.dataset import Shape, describe, fill
 from bench.plot import plot_times
 from bench.servers import create_database, drop_database, own_servers, settings_for
 from bench.writes import BARE_TABLE, CLIENTS, COPIED_ROWS, Writes, measure_writes
-from service.catalogue.timerange import WINDOWS
-from service.rollup.connection import TABLE
-from service.rollup.state import ROLLUP_TABLES
-from service.rollup.upkeep import open_rollup
-from service.settings import Settings
+from chat_stats.service.catalogue.timerange import WINDOWS
+from chat_stats.service.rollup.connection import TABLE
+from chat_stats.service.rollup.state import ROLLUP_TABLES
+from chat_stats.service.rollup.upkeep import open_rollup
+from chat_stats.service.settings import Settings
 
 #: Deltas of the measured fold, from single-row INSERTs: these cost a fold the most per request.
 FOLDED_DELTAS = 250_000

@@ -36,8 +36,8 @@ from bench.lifetime import memory_over, start_seconds
 from bench.peers import BODIES
 from bench.servers import Servers, create_database, drop_database, own_servers, settings_for
 from bench.wrk import CONNECTIONS, LOAD_CORE, SERVER_CORE, Load, pin, put_under_load
-from service.settings import PREFIX
-from worker.local_servers import free_port
+from chat_stats.service.settings import PREFIX
+from chat_stats.worker.local_servers import free_port
 
 BASE = "/api/monitoring/chat-requests"
 #: Longer than the run, so that no refresh falls into a measurement.
@@ -161,7 +161,7 @@ def _throughput(servers: Servers, database_url: str, options: argparse.Namespace
             return psutil.Process(process.pid)
 
         port = free_port()
-        service = start([*_python("worker.cli", "serve"), "--port", str(port)], port, "/health")
+        service = start([*_python("chat_stats", "serve"), "--port", str(port)], port, "/health")
         url = f"http://127.0.0.1:{port}{BASE}"
         etags = {path: _keep_body(servers.folder, url, path) for path in BODIES}
         contenders = {

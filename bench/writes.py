@@ -21,10 +21,10 @@ from pydantic import SecretStr
 
 from bench.dataset import Shape, fill
 from bench.servers import create_database, own_servers
-from service.rollup.connection import TABLE
-from service.rollup.upkeep import Rollup
-from service.settings import Settings
-from worker.local_servers import embedded_postgres_binaries
+from chat_stats.service.rollup.connection import TABLE
+from chat_stats.service.rollup.upkeep import Rollup
+from chat_stats.service.settings import Settings
+from chat_stats.worker.local_servers import embedded_postgres_binaries
 
 #: Copies of the table of requests with its indexes: one without triggers, one with the earlier, unguarded
 #: triggers.

@@ -10,31 +10,31 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service import VERSION
-from service.cache.store import Cache, connect
-from service.concurrency.single_flight import SingleFlight
-from service.database.clock import Clock
-from service.database.pool import Database
-from service.explorer.download import DOWNLOADS_PER_EXPORT, Downloads
-from service.explorer.explorer import Explorer
-from service.health import Vitals
-from service.http import problems
-from service.http.access_log import Access
-from service.http.envelope import Envelope
-from service.http.fast_path import FastPath
-from service.http.openapi import complete
-from service.http.rate_limit import RateLimiter
-from service.http.services import Services
-from service.observability import tracing
-from service.observability.logs import configure_logging
-from service.observability.metrics import LOCAL_CACHE_ENTRIES, gauge
-from service.observability.request_id import RequestId
-from service.observability.shared_counts import SharedCounts
-from service.queue import Queue
-from service.routes import documentation, explorer, health, metrics, pages, refresh
-from service.routes import stats as statistics
-from service.settings import Settings, load_settings
-from service.stats import Stats
+from chat_stats.service import VERSION
+from chat_stats.service.cache.store import Cache, connect
+from chat_stats.service.concurrency.single_flight import SingleFlight
+from chat_stats.service.database.clock import Clock
+from chat_stats.service.database.pool import Database
+from chat_stats.service.explorer.download import DOWNLOADS_PER_EXPORT, Downloads
+from chat_stats.service.explorer.explorer import Explorer
+from chat_stats.service.health import Vitals
+from chat_stats.service.http import problems
+from chat_stats.service.http.access_log import Access
+from chat_stats.service.http.envelope import Envelope
+from chat_stats.service.http.fast_path import FastPath
+from chat_stats.service.http.openapi import complete
+from chat_stats.service.http.rate_limit import RateLimiter
+from chat_stats.service.http.services import Services
+from chat_stats.service.observability import tracing
+from chat_stats.service.observability.logs import configure_logging
+from chat_stats.service.observability.metrics import LOCAL_CACHE_ENTRIES, gauge
+from chat_stats.service.observability.request_id import RequestId
+from chat_stats.service.observability.shared_counts import SharedCounts
+from chat_stats.service.queue import Queue
+from chat_stats.service.routes import documentation, explorer, health, metrics, pages, refresh
+from chat_stats.service.routes import stats as statistics
+from chat_stats.service.settings import Settings, load_settings
+from chat_stats.service.stats import Stats
 
 BASE_PATH = "/api/monitoring"
 

@@ -10,20 +10,20 @@ from collections.abc import Awaitable, Iterable
 
 import asyncpg
 
-from service.cache.publication import Publication
-from service.cache.store import Cache
-from service.catalogue.aggregations import AGGREGATIONS, Query
-from service.catalogue.timerange import TimeRange
-from service.concurrency.single_flight import SingleFlight
-from service.database import queries
-from service.database.errors import OUTAGES
-from service.database.pool import Database
-from service.errors import ChatStatsError
-from service.observability import metrics
-from service.observability.metrics import Labels, Metric
-from service.queue import Queue
-from service.rollup.state import ROLLUP_TABLES, STATES, TROUBLES, fetch_in, state_in
-from service.settings import Settings
+from chat_stats.service.cache.publication import Publication
+from chat_stats.service.cache.store import Cache
+from chat_stats.service.catalogue.aggregations import AGGREGATIONS, Query
+from chat_stats.service.catalogue.timerange import TimeRange
+from chat_stats.service.concurrency.single_flight import SingleFlight
+from chat_stats.service.database import queries
+from chat_stats.service.database.errors import OUTAGES
+from chat_stats.service.database.pool import Database
+from chat_stats.service.errors import ChatStatsError
+from chat_stats.service.observability import metrics
+from chat_stats.service.observability.metrics import Labels, Metric
+from chat_stats.service.queue import Queue
+from chat_stats.service.rollup.state import ROLLUP_TABLES, STATES, TROUBLES, fetch_in, state_in
+from chat_stats.service.settings import Settings
 
 logger = logging.getLogger(__name__)
 

@@ -15,9 +15,9 @@ from arq.connections import ArqRedis
 from arq.jobs import Job, ResultNotFound, SerializationError
 from redis.asyncio import BlockingConnectionPool
 
-from service.cache.errors import TROUBLE, trouble_of
-from service.errors import ChatStatsError, QueueUnavailable
-from service.settings import Settings
+from chat_stats.service.cache.errors import TROUBLE, trouble_of
+from chat_stats.service.errors import ChatStatsError, QueueUnavailable
+from chat_stats.service.settings import Settings
 
 REFRESH_JOB = "refresh"
 

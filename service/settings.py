@@ -9,9 +9,9 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from service import url_checks
-from service.catalogue.timerange import parse_window
-from service.errors import InvalidParameter, SettingsError
+from chat_stats.service import url_checks
+from chat_stats.service.catalogue.timerange import parse_window
+from chat_stats.service.errors import InvalidParameter, SettingsError
 
 PREFIX = "CHAT_STATS_"
 

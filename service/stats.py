@@ -15,22 +15,30 @@ from datetime import datetime
 
 import orjson
 
-from service.cache.computations import Admit, Computations
-from service.cache.entry import Entry
-from service.cache.freshness import CacheState, Freshness
-from service.cache.local_cache import LocalCache
-from service.cache.look_up import LookUps
-from service.cache.publication import Publication
-from service.cache.refresh_report import Refreshed, RefreshReport, new_generation
-from service.cache.store import Cache, Stored
-from service.catalogue.aggregations import AGGREGATIONS, MODEL, MODELS, Query, Totals, key_names, narrowed
-from service.catalogue.rows import Data
-from service.catalogue.timerange import TimeRange
-from service.compute.ladder import Computed, compute
-from service.compute.usage import catalogue, provider_ids
-from service.database.pool import Database
-from service.database.snapshot import Snapshot
-from service.errors import (
+from chat_stats.service.cache.computations import Admit, Computations
+from chat_stats.service.cache.entry import Entry
+from chat_stats.service.cache.freshness import CacheState, Freshness
+from chat_stats.service.cache.local_cache import LocalCache
+from chat_stats.service.cache.look_up import LookUps
+from chat_stats.service.cache.publication import Publication
+from chat_stats.service.cache.refresh_report import Refreshed, RefreshReport, new_generation
+from chat_stats.service.cache.store import Cache, Stored
+from chat_stats.service.catalogue.aggregations import (
+    AGGREGATIONS,
+    MODEL,
+    MODELS,
+    Query,
+    Totals,
+    key_names,
+    narrowed,
+)
+from chat_stats.service.catalogue.rows import Data
+from chat_stats.service.catalogue.timerange import TimeRange
+from chat_stats.service.compute.ladder import Computed, compute
+from chat_stats.service.compute.usage import catalogue, provider_ids
+from chat_stats.service.database.pool import Database
+from chat_stats.service.database.snapshot import Snapshot
+from chat_stats.service.errors import (
     ComputationTimedOut,
     InvalidParameter,
     SchemaError,
@@ -38,8 +46,8 @@ from service.errors import (
     TooManyRequests,
     Unavailable,
 )
-from service.observability import tracing
-from service.settings import Settings
+from chat_stats.service.observability import tracing
+from chat_stats.service.settings import Settings
 
 #: Seconds between two probes of the database while a request waits for a computation.
 PROBE_SECONDS = 0.7

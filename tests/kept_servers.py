@@ -17,7 +17,7 @@ import asyncpg
 import psutil
 import redis
 
-from worker.local_servers import (
+from chat_stats.worker.local_servers import (
     STOP_SECONDS,
     PostgresServer,
     RedisServer,

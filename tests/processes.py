@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 
-from worker.local_servers import free_port
+from chat_stats.worker.local_servers import free_port
 
 ROOT = Path(__file__).parents[1]
 
@@ -30,7 +30,7 @@ def chat_stats(
 ) -> subprocess.CompletedProcess[str]:
     """Run a command until it ends."""
     return subprocess.run(
-        [sys.executable, "-m", "worker.cli", *arguments],
+        [sys.executable, "-m", "chat_stats", *arguments],
         env={**env, "COLUMNS": "200"},
         cwd=project,
         capture_output=True,
@@ -47,7 +47,7 @@ class Process:
         self.log = log
         with log.open("wb") as output:
             self.popen = subprocess.Popen(
-                [sys.executable, "-m", "worker.cli", *arguments],
+                [sys.executable, "-m", "chat_stats", *arguments],
                 env=env,
                 cwd=project,
                 stdout=output,

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.local_servers import path_postgres_binaries
+from chat_stats.worker.local_servers import path_postgres_binaries
 
 REQUIRED = "CHAT_STATS_TESTS_REQUIRE"
 

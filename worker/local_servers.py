@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
-from service.errors import ChatStatsError
+from chat_stats.service.errors import ChatStatsError
 
 #: Longest waits: for initdb, for a server's first answer, and for its end after the signal.
 INIT_SECONDS = 120

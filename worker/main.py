@@ -1,4 +1,4 @@
-"""The arq worker. `chat-stats worker` runs it; `arq worker.main.WorkerSettings` does too.
+"""The arq worker. `chat-stats worker` runs it; `arq chat_stats.worker.main.WorkerSettings` does too.
 
 arq schedules by the calendar, and releases a crashed worker's job only after its time-out. This module
 changes both: `Every` schedules at any number of seconds, and a running job's in-progress key is a short lease
@@ -17,12 +17,12 @@ from arq.constants import in_progress_key_prefix
 from arq.cron import CronJob, cron
 from arq.worker import Worker, func, get_kwargs
 
-from service.cache.errors import TROUBLE, trouble_of
-from service.cache.store import Cache, connect
-from service.database.pool import Database
-from service.errors import ChatStatsError, SettingsError
-from service.observability.exposition import serve_counts
-from service.queue import (
+from chat_stats.service.cache.errors import TROUBLE, trouble_of
+from chat_stats.service.cache.store import Cache, connect
+from chat_stats.service.database.pool import Database
+from chat_stats.service.errors import ChatStatsError, SettingsError
+from chat_stats.service.observability.exposition import serve_counts
+from chat_stats.service.queue import (
     REFRESH_JOB,
     connect_queue,
     deserialize,
@@ -31,9 +31,9 @@ from service.queue import (
     serialize,
     waiting_key,
 )
-from service.settings import PREFIX, Settings, load_settings
-from service.stats import Stats
-from worker import metrics, tasks
+from chat_stats.service.settings import PREFIX, Settings, load_settings
+from chat_stats.service.stats import Stats
+from chat_stats.worker import metrics, tasks
 
 logger = logging.getLogger(__name__)
 

@@ -8,12 +8,12 @@ from typing import Any
 
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
-from service.cache.refresh_report import RefreshReport
-from service.errors import ChatStatsError, Unavailable
-from service.rollup.upkeep import open_rollup
-from service.settings import Settings
-from service.stats import Stats
-from worker import metrics
+from chat_stats.service.cache.refresh_report import RefreshReport
+from chat_stats.service.errors import ChatStatsError, Unavailable
+from chat_stats.service.rollup.upkeep import open_rollup
+from chat_stats.service.settings import Settings
+from chat_stats.service.stats import Stats
+from chat_stats.worker import metrics
 
 logger = logging.getLogger(__name__)
 

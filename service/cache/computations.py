@@ -5,15 +5,15 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
-from service.cache.entry import Entry
-from service.cache.freshness import CacheState, Freshness
-from service.cache.lease import LEASE_SECONDS, Leases
-from service.cache.local_cache import CAPACITY, LocalCache
-from service.cache.store import Cache, Stored
-from service.catalogue.aggregations import Query
-from service.concurrency.single_flight import SingleFlight
-from service.errors import ChatStatsError, DatabaseUnavailable, InvalidParameter, NotFound
-from service.observability import metrics
+from chat_stats.service.cache.entry import Entry
+from chat_stats.service.cache.freshness import CacheState, Freshness
+from chat_stats.service.cache.lease import LEASE_SECONDS, Leases
+from chat_stats.service.cache.local_cache import CAPACITY, LocalCache
+from chat_stats.service.cache.store import Cache, Stored
+from chat_stats.service.catalogue.aggregations import Query
+from chat_stats.service.concurrency.single_flight import SingleFlight
+from chat_stats.service.errors import ChatStatsError, DatabaseUnavailable, InvalidParameter, NotFound
+from chat_stats.service.observability import metrics
 
 logger = logging.getLogger(__name__)
 

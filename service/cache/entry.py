@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import orjson
 
-from service.cache.compression import Beginning, begin
+from chat_stats.service.cache.compression import Beginning, begin
 
 #: Version of the keys and of the entry format. Another version is another set of keys, so that old and new
 #: processes can share a Redis. The bodies' fields are no part of it: they have a digest in the query's key

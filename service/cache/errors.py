@@ -5,7 +5,7 @@ import ssl
 
 from redis import exceptions
 
-from service.errors import CacheUnavailable
+from chat_stats.service.errors import CacheUnavailable
 
 #: What the client raises when Redis does not answer, or refuses.
 TROUBLE = (exceptions.RedisError, OSError)  # TimeoutError is an OSError

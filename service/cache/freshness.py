@@ -2,10 +2,10 @@
 
 from enum import StrEnum
 
-from service.cache.entry import Entry
-from service.catalogue.aggregations import AGGREGATIONS, Query
-from service.database.clock import CLOCK_SKEW_SECONDS, Clock
-from service.settings import Settings
+from chat_stats.service.cache.entry import Entry
+from chat_stats.service.catalogue.aggregations import AGGREGATIONS, Query
+from chat_stats.service.database.clock import CLOCK_SKEW_SECONDS, Clock
+from chat_stats.service.settings import Settings
 
 #: Seconds for which answers that the worker does not keep computed are kept as stale.
 UNPLANNED_STALE_SECONDS = 600.0

@@ -18,9 +18,9 @@ from typing import Any
 
 import orjson
 
-from service.cache.entry import Entry
-from service.cache.store import Cache, Stored
-from service.errors import ChatStatsError, DatabaseBusy, InvalidParameter, error_named
+from chat_stats.service.cache.entry import Entry
+from chat_stats.service.cache.store import Cache, Stored
+from chat_stats.service.errors import ChatStatsError, DatabaseBusy, InvalidParameter, error_named
 
 #: Milliseconds after which the lease of a holder that died or froze is free; a busy holder renews it in time.
 LEASE_MS = 2000

@@ -4,8 +4,8 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from service.cache.entry import Entry
-from service.database.clock import Clock
+from chat_stats.service.cache.entry import Entry
+from chat_stats.service.database.clock import Clock
 
 #: Entries kept; the one stored longest ago makes way.
 CAPACITY = 4096

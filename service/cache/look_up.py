@@ -3,12 +3,12 @@
 import asyncio
 import time
 
-from service.cache.entry import Entry
-from service.cache.freshness import CacheState, Freshness
-from service.cache.local_cache import LocalCache
-from service.cache.store import Cache
-from service.catalogue.aggregations import Query
-from service.concurrency.single_flight import SingleFlight
+from chat_stats.service.cache.entry import Entry
+from chat_stats.service.cache.freshness import CacheState, Freshness
+from chat_stats.service.cache.local_cache import LocalCache
+from chat_stats.service.cache.store import Cache
+from chat_stats.service.catalogue.aggregations import Query
+from chat_stats.service.concurrency.single_flight import SingleFlight
 
 #: Seconds to wait for Redis where a local copy can be served instead.
 REDIS_PATIENCE_SECONDS = 0.1

@@ -11,9 +11,9 @@ from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 from redis.exceptions import ResponseError, WatchError
 
-from service.cache.entry import Entry, Generation, decode_generation, encode
-from service.cache.errors import TROUBLE, is_foreign, unavailable
-from service.cache.store import Cache
+from chat_stats.service.cache.entry import Entry, Generation, decode_generation, encode
+from chat_stats.service.cache.errors import TROUBLE, is_foreign, unavailable
+from chat_stats.service.cache.store import Cache
 
 
 class Publication:

@@ -4,7 +4,7 @@ import secrets
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from service.cache.entry import Generation
+from chat_stats.service.cache.entry import Generation
 
 
 @dataclass(frozen=True, slots=True)

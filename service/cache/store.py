@@ -21,7 +21,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError, WatchError
 
-from service.cache.entry import (
+from chat_stats.service.cache.entry import (
     HEADER_BYTES,
     VERSION,
     Entry,
@@ -31,11 +31,11 @@ from service.cache.entry import (
     decode_header,
     encode,
 )
-from service.cache.errors import TROUBLE, is_foreign, trouble_of, unavailable
-from service.cache.on_demand import OnDemandBudget
-from service.database.clock import Clock
-from service.observability import metrics
-from service.settings import Settings
+from chat_stats.service.cache.errors import TROUBLE, is_foreign, trouble_of, unavailable
+from chat_stats.service.cache.on_demand import OnDemandBudget
+from chat_stats.service.database.clock import Clock
+from chat_stats.service.observability import metrics
+from chat_stats.service.settings import Settings
 
 logger = logging.getLogger(__name__)
 

@@ -14,11 +14,11 @@ from uuid import UUID
 import orjson
 from pydantic import BaseModel
 
-from service.catalogue import schemas
-from service.catalogue.rows import PERCENTILE_FIELDS, Data, ModelUsage, plain_rows, series_points
-from service.catalogue.timerange import TimeRange
-from service.catalogue.timeseries import DEFAULT_SERIES, MAX_POINTS, Series
-from service.errors import InvalidParameter
+from chat_stats.service.catalogue import schemas
+from chat_stats.service.catalogue.rows import PERCENTILE_FIELDS, Data, ModelUsage, plain_rows, series_points
+from chat_stats.service.catalogue.timerange import TimeRange
+from chat_stats.service.catalogue.timeseries import DEFAULT_SERIES, MAX_POINTS, Series
+from chat_stats.service.errors import InvalidParameter
 
 Totals = dict[str, int | str]
 Argument = str | int | None

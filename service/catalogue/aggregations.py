@@ -10,8 +10,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from service.catalogue import schemas
-from service.catalogue.aggregation import (
+from chat_stats.service.catalogue import schemas
+from chat_stats.service.catalogue.aggregation import (
     AGGREGATIONS,
     Aggregation,
     Query,
@@ -20,7 +20,7 @@ from service.catalogue.aggregation import (
     parse_id,
     register,
 )
-from service.catalogue.rows import (
+from chat_stats.service.catalogue.rows import (
     COST_FIELDS,
     SUCCESS_FIELDS,
     TOKEN_AND_TIME_FIELDS,
@@ -37,8 +37,8 @@ from service.catalogue.rows import (
     stats_row,
     summary_from_usage,
 )
-from service.catalogue.schemas import Id, Metadata, ModelStats, Schema, percentile
-from service.catalogue.timerange import TimeRange
+from chat_stats.service.catalogue.schemas import Id, Metadata, ModelStats, Schema, percentile
+from chat_stats.service.catalogue.timerange import TimeRange
 
 __all__ = ["AGGREGATIONS", "Aggregation", "Query", "Totals", "key_names", "narrowed", "parse_id"]
 

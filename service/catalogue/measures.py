@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from service.errors import SchemaError
+from chat_stats.service.errors import SchemaError
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 
-from service.errors import InvalidParameter
+from chat_stats.service.errors import InvalidParameter
 
 ALL = "all"
 

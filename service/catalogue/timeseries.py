@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from zoneinfo import ZoneInfo, available_timezones
 
-from service.errors import InvalidParameter
+from chat_stats.service.errors import InvalidParameter
 
 #: Mean length of each interval; those from a day up follow the calendar of the time zone.
 BUCKETS = {

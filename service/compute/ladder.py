@@ -20,8 +20,8 @@ from typing import Any
 
 import asyncpg
 
-from service.catalogue.aggregations import AGGREGATIONS, Aggregation, Query, Totals
-from service.catalogue.rows import (
+from chat_stats.service.catalogue.aggregations import AGGREGATIONS, Aggregation, Query, Totals
+from chat_stats.service.catalogue.rows import (
     COST_FIELDS,
     PERCENTILE_FIELDS,
     Data,
@@ -29,17 +29,22 @@ from service.catalogue.rows import (
     add_percentiles,
     model_row,
 )
-from service.catalogue.timerange import TimeRange
-from service.catalogue.timeseries import MAX_POINTS, check_bounds, too_many_points, unknown_timezone
-from service.compute import purged
-from service.compute.methods import LADDER, METHOD_LOG, STEP_DOWN, Method, WrongColumns
-from service.compute.percentiles import with_percentiles
-from service.compute.usage import catalogue, count_models, count_slices, grouped, with_purged
-from service.database import queries
-from service.database.errors import hides_rows, reading_error
-from service.database.snapshot import Snapshot
-from service.errors import NotFound, SchemaError
-from service.observability import metrics
+from chat_stats.service.catalogue.timerange import TimeRange
+from chat_stats.service.catalogue.timeseries import (
+    MAX_POINTS,
+    check_bounds,
+    too_many_points,
+    unknown_timezone,
+)
+from chat_stats.service.compute import purged
+from chat_stats.service.compute.methods import LADDER, METHOD_LOG, STEP_DOWN, Method, WrongColumns
+from chat_stats.service.compute.percentiles import with_percentiles
+from chat_stats.service.compute.usage import catalogue, count_models, count_slices, grouped, with_purged
+from chat_stats.service.database import queries
+from chat_stats.service.database.errors import hides_rows, reading_error
+from chat_stats.service.database.snapshot import Snapshot
+from chat_stats.service.errors import NotFound, SchemaError
+from chat_stats.service.observability import metrics
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 import asyncpg
 
-from service.observability import metrics
+from chat_stats.service.observability import metrics
 
 logger = logging.getLogger(__name__)
 

@@ -15,11 +15,11 @@ from typing import Any
 
 import asyncpg
 
-from service.catalogue.aggregations import Aggregation, Query
-from service.catalogue.rows import PERCENTILE_FIELDS, Data, Row, add_percentiles
-from service.compute import purged
-from service.database import queries
-from service.database.snapshot import Snapshot
+from chat_stats.service.catalogue.aggregations import Aggregation, Query
+from chat_stats.service.catalogue.rows import PERCENTILE_FIELDS, Data, Row, add_percentiles
+from chat_stats.service.compute import purged
+from chat_stats.service.database import queries
+from chat_stats.service.database.snapshot import Snapshot
 
 logger = logging.getLogger(__name__)
 

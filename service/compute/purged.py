@@ -6,10 +6,10 @@ from datetime import datetime
 
 import asyncpg
 
-from service.catalogue.measures import MEASURES
-from service.catalogue.rows import ModelUsage
-from service.database import queries
-from service.database.snapshot import Snapshot
+from chat_stats.service.catalogue.measures import MEASURES
+from chat_stats.service.catalogue.rows import ModelUsage
+from chat_stats.service.database import queries
+from chat_stats.service.database.snapshot import Snapshot
 
 Bounds = tuple[datetime | None, datetime | None]
 

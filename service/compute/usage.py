@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import asyncpg
 
-from service.catalogue.aggregations import Query
-from service.catalogue.rows import ModelUsage
-from service.compute import purged
-from service.database import queries
-from service.database.pool import SPARE_CONNECTIONS
-from service.database.snapshot import Snapshot
+from chat_stats.service.catalogue.aggregations import Query
+from chat_stats.service.catalogue.rows import ModelUsage
+from chat_stats.service.compute import purged
+from chat_stats.service.database import queries
+from chat_stats.service.database.pool import SPARE_CONNECTIONS
+from chat_stats.service.database.snapshot import Snapshot
 
 SLICE_ROWS = 50_000
 SMALLEST_SLICE_ROWS = 500

@@ -5,7 +5,7 @@ import ssl
 
 import asyncpg
 
-from service.errors import (
+from chat_stats.service.errors import (
     ChatStatsError,
     ComputationTimedOut,
     DatabaseBusy,

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import asyncpg
 
-from service.errors import DatabaseBusy
+from chat_stats.service.errors import DatabaseBusy
 
 #: Longest time in milliseconds that a statement waits for such a lock, and later writers behind it.
 LOCK_MS = 100

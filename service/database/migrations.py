@@ -12,12 +12,12 @@ from contextlib import suppress
 
 import asyncpg
 
-from service.database.errors import outage
-from service.database.locks import LOCK_MS, with_brief_locks
-from service.database.pool import LOCK_CLASS, connect
-from service.database.rendering import declared
-from service.errors import DatabaseUnavailable, SchemaError
-from service.settings import Settings
+from chat_stats.service.database.errors import outage
+from chat_stats.service.database.locks import LOCK_MS, with_brief_locks
+from chat_stats.service.database.pool import LOCK_CLASS, connect
+from chat_stats.service.database.rendering import declared
+from chat_stats.service.errors import DatabaseUnavailable, SchemaError
+from chat_stats.service.settings import Settings
 
 #: Second half of the key of the lock that keeps two runs apart.
 _LOCK = 1

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 import asyncpg
 
-from service.database import queries
+from chat_stats.service.database import queries
 
 TABLES = ("providers", "models", "chat_completion_requests")
 #: Any of these shows which schema is ours.

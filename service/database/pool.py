@@ -9,14 +9,20 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 
 import asyncpg
 
-from service.concurrency.single_flight import SingleFlight
-from service.database import queries
-from service.database.clock import Clock
-from service.database.errors import OUTAGES, unreachable
-from service.database.names import Begun, begin
-from service.database.snapshot import GRACE_SECONDS, Lock, Snapshot, drop
-from service.errors import DatabaseBusy, DatabaseUnavailable, RefreshRunning, RowsHidden, SchemaError
-from service.settings import Settings
+from chat_stats.service.concurrency.single_flight import SingleFlight
+from chat_stats.service.database import queries
+from chat_stats.service.database.clock import Clock
+from chat_stats.service.database.errors import OUTAGES, unreachable
+from chat_stats.service.database.names import Begun, begin
+from chat_stats.service.database.snapshot import GRACE_SECONDS, Lock, Snapshot, drop
+from chat_stats.service.errors import (
+    DatabaseBusy,
+    DatabaseUnavailable,
+    RefreshRunning,
+    RowsHidden,
+    SchemaError,
+)
+from chat_stats.service.settings import Settings
 
 logger = logging.getLogger(__name__)
 

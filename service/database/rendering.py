@@ -12,8 +12,8 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 
-from service.catalogue.measures import KEYS, MEASURES, ROLLUPS, Measure, Rollup, check, columns
-from service.errors import SchemaError
+from chat_stats.service.catalogue.measures import KEYS, MEASURES, ROLLUPS, Measure, Rollup, check, columns
+from chat_stats.service.errors import SchemaError
 
 SQL = Path(__file__).parents[2] / "sql"
 QUERIES = Path(__file__).parent / "queries"

@@ -15,9 +15,9 @@ from typing import Any, Protocol
 
 import asyncpg
 
-from service.database.errors import OUTAGES, outage
-from service.database.names import Names
-from service.errors import DatabaseUnavailable
+from chat_stats.service.database.errors import OUTAGES, outage
+from chat_stats.service.database.names import Names
+from chat_stats.service.errors import DatabaseUnavailable
 
 #: Seconds that this process waits longer than the server for a statement, before it drops the connection.
 GRACE_SECONDS = 1.0

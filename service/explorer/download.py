@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from service.errors import DatabaseBusy
+from chat_stats.service.errors import DatabaseBusy
 
 logger = logging.getLogger(__name__)
 

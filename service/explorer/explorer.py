@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from service.cache.freshness import CacheState
-from service.concurrency.single_flight import SingleFlight
-from service.database import queries
-from service.database.pool import Database
-from service.errors import ComputationTimedOut, SchemaError, Unavailable
-from service.explorer import plot
-from service.explorer.exports import JSON, Format, encode, encoder
-from service.explorer.query import NESTED_FIELDS, Filters, RequestQuery, encode_cursor
-from service.explorer.reading import BATCH_ROWS, Reading, fetch
-from service.explorer.requests import Requests
-from service.settings import Settings
+from chat_stats.service.cache.freshness import CacheState
+from chat_stats.service.concurrency.single_flight import SingleFlight
+from chat_stats.service.database import queries
+from chat_stats.service.database.pool import Database
+from chat_stats.service.errors import ComputationTimedOut, SchemaError, Unavailable
+from chat_stats.service.explorer import plot
+from chat_stats.service.explorer.exports import JSON, Format, encode, encoder
+from chat_stats.service.explorer.query import NESTED_FIELDS, Filters, RequestQuery, encode_cursor
+from chat_stats.service.explorer.reading import BATCH_ROWS, Reading, fetch
+from chat_stats.service.explorer.requests import Requests
+from chat_stats.service.settings import Settings
 
 #: Pages of more rows than this are exports: they take long, and wait for each other instead of for the rest.
 LARGE_PAGE = 1000

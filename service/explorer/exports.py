@@ -11,9 +11,9 @@ from typing import Any, Protocol
 
 import orjson
 
-from service.errors import InvalidParameter, NotAcceptable
-from service.explorer.parquet import ParquetEncoder
-from service.explorer.requests import Row
+from chat_stats.service.errors import InvalidParameter, NotAcceptable
+from chat_stats.service.explorer.parquet import ParquetEncoder
+from chat_stats.service.explorer.requests import Row
 
 _JSON_OPTIONS = orjson.OPT_UTC_Z
 

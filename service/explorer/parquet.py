@@ -9,8 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from service.errors import InvalidParameter, Unavailable
-from service.explorer.requests import Row
+from chat_stats.service.errors import InvalidParameter, Unavailable
+from chat_stats.service.explorer.requests import Row
 
 PROGRAM = Path(__file__).with_name("parquet_writer.py")
 READ_BYTES = 65_536

@@ -16,8 +16,8 @@ from typing import Any
 
 import asyncpg
 
-from service.explorer.query import REQUEST_COLUMNS
-from service.explorer.reading import Reading, fetch
+from chat_stats.service.explorer.query import REQUEST_COLUMNS
+from chat_stats.service.explorer.reading import Reading, fetch
 
 DEFAULT_POINTS = 2000
 MAX_POINTS = 5000

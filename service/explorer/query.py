@@ -12,9 +12,9 @@ from uuid import UUID
 
 import orjson
 
-from service.catalogue.aggregations import parse_id
-from service.catalogue.timerange import TimeRange
-from service.errors import InvalidParameter
+from chat_stats.service.catalogue.aggregations import parse_id
+from chat_stats.service.catalogue.timerange import TimeRange
+from chat_stats.service.errors import InvalidParameter
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 100_000

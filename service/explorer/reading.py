@@ -9,11 +9,11 @@ from uuid import UUID
 import asyncpg
 import orjson
 
-from service.database import queries
-from service.database.errors import reading_error
-from service.database.snapshot import Snapshot
-from service.errors import InvalidParameter
-from service.explorer.query import MODEL_COLUMNS, Filters, Position, wrong_cursor
+from chat_stats.service.database import queries
+from chat_stats.service.database.errors import reading_error
+from chat_stats.service.database.snapshot import Snapshot
+from chat_stats.service.errors import InvalidParameter
+from chat_stats.service.explorer.query import MODEL_COLUMNS, Filters, Position, wrong_cursor
 
 #: Rows of the first batch, which is to come soon, and of the later ones; fewer when rows are long.
 FIRST_BATCH_ROWS = 100

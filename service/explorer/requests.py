@@ -16,10 +16,10 @@ from typing import Any
 
 import asyncpg
 
-from service.database import queries
-from service.database.snapshot import Snapshot
-from service.errors import ComputationTimedOut, InvalidParameter
-from service.explorer.query import (
+from chat_stats.service.database import queries
+from chat_stats.service.database.snapshot import Snapshot
+from chat_stats.service.errors import ComputationTimedOut, InvalidParameter
+from chat_stats.service.explorer.query import (
     NESTED,
     ODD_MOMENT,
     REQUEST_COLUMNS,
@@ -28,7 +28,7 @@ from service.explorer.query import (
     RequestQuery,
     row_columns,
 )
-from service.explorer.reading import Model, Reading, fetch, model_of
+from chat_stats.service.explorer.reading import Model, Reading, fetch, model_of
 
 logger = logging.getLogger(__name__)
 

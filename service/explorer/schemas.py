@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from service.catalogue.schemas import Id, Provider, Schema
+from chat_stats.service.catalogue.schemas import Id, Provider, Schema
 
 
 class RequestModel(Schema):

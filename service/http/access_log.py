@@ -8,8 +8,8 @@ import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.observability import metrics
-from service.observability.metrics import NONE
+from chat_stats.service.observability import metrics
+from chat_stats.service.observability.metrics import NONE
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from pydantic import SecretStr
 
-from service.errors import NotAuthenticated
+from chat_stats.service.errors import NotAuthenticated
 
 #: As ASGI has them: names in lower case.
 Headers = Iterable[tuple[bytes, bytes]]

@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from service.cache.entry import Entry
-from service.cache.freshness import CacheState
-from service.catalogue.timerange import TimeRange
-from service.database.clock import Clock
-from service.http.negotiation import matches_etag, prefers_gzip
-from service.settings import Settings
-from service.stats import Answer
+from chat_stats.service.cache.entry import Entry
+from chat_stats.service.cache.freshness import CacheState
+from chat_stats.service.catalogue.timerange import TimeRange
+from chat_stats.service.database.clock import Clock
+from chat_stats.service.http.negotiation import matches_etag, prefers_gzip
+from chat_stats.service.settings import Settings
+from chat_stats.service.stats import Answer
 
 #: Name of this cache in the Cache-Status header (RFC 9211).
 CACHE_NAME = "chat-stats"

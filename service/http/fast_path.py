@@ -12,18 +12,18 @@ from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.cache.freshness import CacheState
-from service.catalogue.aggregations import Query
-from service.http import access_log as access
-from service.http.access_log import STARTED
-from service.http.auth import brings_key
-from service.http.envelope import Envelope, Form, Rendered, form_of
-from service.http.rate_limit import RateLimiter, Work
-from service.observability import metrics
-from service.observability.request_id import HEADER as REQUEST_ID
-from service.observability.request_id import IDENTITY, made, name, sent
-from service.settings import Settings
-from service.stats import Answer, Stats
+from chat_stats.service.cache.freshness import CacheState
+from chat_stats.service.catalogue.aggregations import Query
+from chat_stats.service.http import access_log as access
+from chat_stats.service.http.access_log import STARTED
+from chat_stats.service.http.auth import brings_key
+from chat_stats.service.http.envelope import Envelope, Form, Rendered, form_of
+from chat_stats.service.http.rate_limit import RateLimiter, Work
+from chat_stats.service.observability import metrics
+from chat_stats.service.observability.request_id import HEADER as REQUEST_ID
+from chat_stats.service.observability.request_id import IDENTITY, made, name, sent
+from chat_stats.service.settings import Settings
+from chat_stats.service.stats import Answer, Stats
 
 #: Targets known at a time; the oldest makes way, and is learned again from its next request.
 CAPACITY = 4096

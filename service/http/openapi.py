@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from service.catalogue.schemas import PROBLEM, Problem, Schema, problem
-from service.http.protocol import MAX_BODY_BYTES, MAX_HEAD_BYTES
+from chat_stats.service.catalogue.schemas import PROBLEM, Problem, Schema, problem
+from chat_stats.service.http.protocol import MAX_BODY_BYTES, MAX_HEAD_BYTES
 
 _PROTOCOL = {
     "413": problem(f"The body is longer than {MAX_BODY_BYTES} bytes; no operation takes one."),

@@ -10,8 +10,8 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from service.errors import ChatStatsError, InvalidParameter, NotAuthenticated
-from service.observability.request_id import HEADER, request_id
+from chat_stats.service.errors import ChatStatsError, InvalidParameter, NotAuthenticated
+from chat_stats.service.observability.request_id import HEADER, request_id
 
 logger = logging.getLogger(__name__)
 

@@ -14,10 +14,10 @@ from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from redis.exceptions import ResponseError
 from starlette.types import Scope
 
-from service.cache.store import Cache
-from service.errors import TooManyRequests
-from service.http.auth import accepted_key
-from service.settings import Settings
+from chat_stats.service.cache.store import Cache
+from chat_stats.service.errors import TooManyRequests
+from chat_stats.service.http.auth import accepted_key
+from chat_stats.service.settings import Settings
 
 
 class Work(StrEnum):

@@ -16,9 +16,9 @@ from socket import AI_PASSIVE, SOCK_STREAM, getaddrinfo, socket
 import uvicorn
 from uvicorn.supervisors import multiprocess
 
-from service.errors import SettingsError
-from service.http.protocol import BoundedHttpProtocol
-from service.settings import PREFIX, Settings
+from chat_stats.service.errors import SettingsError
+from chat_stats.service.http.protocol import BoundedHttpProtocol
+from chat_stats.service.settings import PREFIX, Settings
 
 #: Seconds for which a connection may lie idle. On SIGTERM clients get as long to come back.
 IDLE_SECONDS = 5
@@ -93,7 +93,7 @@ def serve(settings: Settings, host: str, port: int, workers: int) -> None:
             f"{PREFIX}HOST: {host!r} is neither an address nor a name that is known here, such as 127.0.0.1"
         ) from None
     config = uvicorn.Config(
-        "service.app:create_app",
+        "chat_stats:create_app",
         factory=True,
         http=BoundedHttpProtocol,
         forwarded_allow_ips=settings.trusted_proxies,

@@ -5,21 +5,21 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from service.cache.store import Cache
-from service.catalogue.schemas import Readiness
-from service.concurrency.single_flight import SingleFlight
-from service.database.clock import Clock
-from service.database.pool import Database
-from service.explorer.download import Downloads
-from service.explorer.explorer import Explorer
-from service.health import Vitals
-from service.http.envelope import Envelope
-from service.http.fast_path import FastPath
-from service.http.rate_limit import RateLimiter
-from service.observability.shared_counts import SharedCounts
-from service.queue import Queue
-from service.settings import Settings
-from service.stats import Stats
+from chat_stats.service.cache.store import Cache
+from chat_stats.service.catalogue.schemas import Readiness
+from chat_stats.service.concurrency.single_flight import SingleFlight
+from chat_stats.service.database.clock import Clock
+from chat_stats.service.database.pool import Database
+from chat_stats.service.explorer.download import Downloads
+from chat_stats.service.explorer.explorer import Explorer
+from chat_stats.service.health import Vitals
+from chat_stats.service.http.envelope import Envelope
+from chat_stats.service.http.fast_path import FastPath
+from chat_stats.service.http.rate_limit import RateLimiter
+from chat_stats.service.observability.shared_counts import SharedCounts
+from chat_stats.service.queue import Queue
+from chat_stats.service.settings import Settings
+from chat_stats.service.stats import Stats
 
 
 @dataclass(frozen=True, slots=True)

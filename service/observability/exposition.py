@@ -14,9 +14,9 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
-from service import VERSION
-from service.observability import metrics
-from service.observability.metrics import BUILD_INFO, METRICS, Counts, Labels, Metric
+from chat_stats.service import VERSION
+from chat_stats.service.observability import metrics
+from chat_stats.service.observability.metrics import BUILD_INFO, METRICS, Counts, Labels, Metric
 
 #: Values of gauges by metric and labels.
 Gauges = Mapping[str, Mapping[Labels, float]]

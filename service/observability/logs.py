@@ -8,8 +8,8 @@ import logging
 from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.orjson import OrjsonFormatter
 
-from service.observability.request_id import request_id
-from service.settings import Settings
+from chat_stats.service.observability.request_id import request_id
+from chat_stats.service.settings import Settings
 
 
 def configure_logging(settings: Settings) -> None:

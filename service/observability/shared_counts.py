@@ -19,10 +19,10 @@ from typing import IO
 
 import orjson
 
-from service.errors import SettingsError
-from service.observability import metrics
-from service.observability.metrics import Counts
-from service.settings import PREFIX
+from chat_stats.service.errors import SettingsError
+from chat_stats.service.observability import metrics
+from chat_stats.service.observability.metrics import Counts
+from chat_stats.service.settings import PREFIX
 
 logger = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
-from service.database import queries
-from service.rollup.connection import UpkeepConnection
-from service.rollup.partitions import keep_detached
+from chat_stats.service.database import queries
+from chat_stats.service.rollup.connection import UpkeepConnection
+from chat_stats.service.rollup.partitions import keep_detached
 
 #: Requests that one audit compares in each of its ranges, at most, and in that of the sweep over all time.
 RANGE_REQUESTS = 50_000

@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 import asyncpg
 
-from service.database.errors import upkeep_error
-from service.database.names import Names, begin
-from service.database.pool import LOCK_CLASS
-from service.errors import DatabaseBusy
+from chat_stats.service.database.errors import upkeep_error
+from chat_stats.service.database.names import Names, begin
+from chat_stats.service.database.pool import LOCK_CLASS
+from chat_stats.service.errors import DatabaseBusy
 
 #: The table that the rollup sums up, and as statements name it.
 TABLE = "chat_completion_requests"

@@ -10,7 +10,7 @@ from typing import Any
 
 import asyncpg
 
-from service.database import queries
+from chat_stats.service.database import queries
 
 #: Runs a statement with its arguments, and translates its errors.
 Fetch = Callable[..., Awaitable[list[asyncpg.Record]]]

@@ -16,13 +16,13 @@ from typing import Any
 import asyncpg
 import orjson
 
-from service.database import queries
-from service.database.errors import upkeep_error
-from service.errors import DatabaseBusy, InvalidParameter, SchemaError
-from service.rollup.connection import ERRORS, REQUESTS, TABLE, UpkeepConnection
-from service.rollup.partitions import keep_detached
-from service.rollup.upkeep import Rollup, open_rollup
-from service.settings import Settings
+from chat_stats.service.database import queries
+from chat_stats.service.database.errors import upkeep_error
+from chat_stats.service.errors import DatabaseBusy, InvalidParameter, SchemaError
+from chat_stats.service.rollup.connection import ERRORS, REQUESTS, TABLE, UpkeepConnection
+from chat_stats.service.rollup.partitions import keep_detached
+from chat_stats.service.rollup.upkeep import Rollup, open_rollup
+from chat_stats.service.settings import Settings
 
 #: Requests that one transaction deletes, about: it ends at the end of a bucket.
 BATCH_REQUESTS = 10_000

@@ -7,13 +7,13 @@ from typing import Literal, get_args
 
 import asyncpg
 
-from service.catalogue.measures import ROLLUPS
-from service.database import queries
-from service.database.errors import upkeep_error
-from service.database.snapshot import Snapshot
-from service.errors import DatabaseBusy, SchemaError
-from service.rollup.connection import TABLE
-from service.rollup.triggers import TRIGGERS
+from chat_stats.service.catalogue.measures import ROLLUPS
+from chat_stats.service.database import queries
+from chat_stats.service.database.errors import upkeep_error
+from chat_stats.service.database.snapshot import Snapshot
+from chat_stats.service.errors import DatabaseBusy, SchemaError
+from chat_stats.service.rollup.connection import TABLE
+from chat_stats.service.rollup.triggers import TRIGGERS
 
 STATE_TABLE = "chat_stats_rollup_state"
 #: What is kept of requests that were purged. Not a part of the rollup, which is made from it too.

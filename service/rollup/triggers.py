@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import asyncpg
 
-from service.database import queries
-from service.database.errors import upkeep_error
-from service.database.locks import LOCK_MS, with_brief_locks
-from service.errors import SchemaError
-from service.rollup.connection import ERRORS, TABLE, UpkeepConnection
+from chat_stats.service.database import queries
+from chat_stats.service.database.errors import upkeep_error
+from chat_stats.service.database.locks import LOCK_MS, with_brief_locks
+from chat_stats.service.errors import SchemaError
+from chat_stats.service.rollup.connection import ERRORS, TABLE, UpkeepConnection
 
 TRIGGERS = {
     "chat_stats_insert": "AFTER INSERT ON {table} REFERENCING NEW TABLE AS new_rows",

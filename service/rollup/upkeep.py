@@ -14,13 +14,13 @@ from typing import NamedTuple
 
 import asyncpg
 
-from service.database import queries
-from service.database.pool import LOCK_CLASS, connect
-from service.errors import DatabaseBusy, DatabaseUnavailable, SchemaError
-from service.rollup.audit import audit
-from service.rollup.connection import ERRORS, FOLD_LOCK, UpkeepConnection
-from service.rollup.partitions import forget_partitions, keep_detached
-from service.rollup.state import (
+from chat_stats.service.database import queries
+from chat_stats.service.database.pool import LOCK_CLASS, connect
+from chat_stats.service.errors import DatabaseBusy, DatabaseUnavailable, SchemaError
+from chat_stats.service.rollup.audit import audit
+from chat_stats.service.rollup.connection import ERRORS, FOLD_LOCK, UpkeepConnection
+from chat_stats.service.rollup.partitions import forget_partitions, keep_detached
+from chat_stats.service.rollup.state import (
     PURGED_TABLE,
     ROLLUP_TABLES,
     STATE_TABLE,
@@ -29,7 +29,7 @@ from service.rollup.state import (
     read_state,
     read_status,
 )
-from service.rollup.triggers import (
+from chat_stats.service.rollup.triggers import (
     TRIGGERS,
     RequestTable,
     count_triggers,
@@ -39,7 +39,7 @@ from service.rollup.triggers import (
     require_readable,
     require_rights,
 )
-from service.settings import Settings
+from chat_stats.service.settings import Settings
 
 logger = logging.getLogger(__name__)
 

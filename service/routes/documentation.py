@@ -10,9 +10,9 @@ from importlib.resources import files
 
 from fastapi import APIRouter, Request, Response
 
-from service.errors import NotFound
-from service.routes.pages import send
-from service.web import IMMUTABLE, REVALIDATED, Asset
+from chat_stats.service.errors import NotFound
+from chat_stats.service.routes.pages import send
+from chat_stats.service.web import IMMUTABLE, REVALIDATED, Asset
 
 _PAGE = """<!doctype html>
 <html lang="en">

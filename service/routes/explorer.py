@@ -7,13 +7,13 @@ from typing import Annotated, Any
 import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from service.cache.freshness import CacheState
-from service.catalogue import schemas
-from service.explorer.download import DownloadResponse, unless_disconnected
-from service.explorer.explorer import LARGE_PAGE, etag
-from service.explorer.exports import FORMATS, JSON, choose_format
-from service.explorer.plot import DEFAULT_POINTS, MAX_POINTS, MIN_POINTS
-from service.explorer.query import (
+from chat_stats.service.cache.freshness import CacheState
+from chat_stats.service.catalogue import schemas
+from chat_stats.service.explorer.download import DownloadResponse, unless_disconnected
+from chat_stats.service.explorer.explorer import LARGE_PAGE, etag
+from chat_stats.service.explorer.exports import FORMATS, JSON, choose_format
+from chat_stats.service.explorer.plot import DEFAULT_POINTS, MAX_POINTS, MIN_POINTS
+from chat_stats.service.explorer.query import (
     DEFAULT_LIMIT,
     FLAT_FIELDS,
     MAX_LIMIT,
@@ -27,14 +27,14 @@ from service.explorer.query import (
     parse_filters,
     parse_number,
 )
-from service.explorer.schemas import PlotAnswer, RequestsAnswer
-from service.http.envelope import cache_status
-from service.http.negotiation import header_value, matches_etag
-from service.http.services import RequestServices, Services
-from service.routes import parameters
-from service.routes.guards import check_read_key, count_request, count_rows
-from service.routes.stats import Range
-from service.settings import Settings
+from chat_stats.service.explorer.schemas import PlotAnswer, RequestsAnswer
+from chat_stats.service.http.envelope import cache_status
+from chat_stats.service.http.negotiation import header_value, matches_etag
+from chat_stats.service.http.services import RequestServices, Services
+from chat_stats.service.routes import parameters
+from chat_stats.service.routes.guards import check_read_key, count_request, count_rows
+from chat_stats.service.routes.stats import Range
+from chat_stats.service.settings import Settings
 
 
 def filters(

@@ -5,10 +5,10 @@ from typing import Annotated
 from fastapi import Request, Security
 from fastapi.security import APIKeyHeader, HTTPBearer
 
-from service.errors import NotFound
-from service.http.auth import check_key
-from service.http.rate_limit import Work
-from service.http.services import RequestServices
+from chat_stats.service.errors import NotFound
+from chat_stats.service.http.auth import check_key
+from chat_stats.service.http.rate_limit import Work
+from chat_stats.service.http.services import RequestServices
 
 # They tell the OpenAPI document how to send a key; `check_key` reads what was sent.
 _Bearer = Annotated[object, Security(HTTPBearer(auto_error=False))]

@@ -5,12 +5,12 @@ import asyncio
 import asyncpg
 from fastapi import APIRouter, Response
 
-from service.cache.publication import Publication
-from service.catalogue import schemas
-from service.database.snapshot import Snapshot
-from service.errors import ChatStatsError, Unavailable
-from service.http.services import RequestServices, Services
-from service.rollup.state import state_in
+from chat_stats.service.cache.publication import Publication
+from chat_stats.service.catalogue import schemas
+from chat_stats.service.database.snapshot import Snapshot
+from chat_stats.service.errors import ChatStatsError, Unavailable
+from chat_stats.service.http.services import RequestServices, Services
+from chat_stats.service.rollup.state import state_in
 
 #: Seconds for which the result of one look at everything is shared.
 LOOK_SECONDS = 1.0

@@ -5,9 +5,9 @@ import asyncio
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 
-from service.http.services import RequestServices
-from service.observability import metrics
-from service.observability.exposition import expose
+from chat_stats.service.http.services import RequestServices
+from chat_stats.service.observability import metrics
+from chat_stats.service.observability.exposition import expose
 
 router = APIRouter(tags=["health"])
 

@@ -2,9 +2,9 @@
 
 from fastapi import APIRouter, Request, Response
 
-from service.errors import NotFound
-from service.http.negotiation import header_value, matches_etag, prefers_gzip
-from service.web import Asset, load_assets
+from chat_stats.service.errors import NotFound
+from chat_stats.service.http.negotiation import header_value, matches_etag, prefers_gzip
+from chat_stats.service.web import Asset, load_assets
 
 #: Nothing from elsewhere, nothing inline, no eval, no frames; and no script may turn text into HTML
 #: (trusted types), so that a name in the database can be nothing but text.

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from fastapi import Request
 from pydantic import WithJsonSchema
 
-from service.errors import InvalidParameter
-from service.explorer.query import FLAT_FIELDS, MAX_TEXT, NESTED
+from chat_stats.service.errors import InvalidParameter
+from chat_stats.service.explorer.query import FLAT_FIELDS, MAX_TEXT, NESTED
 
 
 def one_of(values: Iterable[str]) -> WithJsonSchema:

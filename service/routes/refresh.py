@@ -4,12 +4,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Response
 
-from service.catalogue import schemas
-from service.catalogue.aggregations import AGGREGATIONS
-from service.catalogue.timerange import WINDOWS, parse_window
-from service.errors import InvalidParameter, RefreshRunning, Unavailable
-from service.http.services import RequestServices
-from service.routes.guards import check_admin_token
+from chat_stats.service.catalogue import schemas
+from chat_stats.service.catalogue.aggregations import AGGREGATIONS
+from chat_stats.service.catalogue.timerange import WINDOWS, parse_window
+from chat_stats.service.errors import InvalidParameter, RefreshRunning, Unavailable
+from chat_stats.service.http.services import RequestServices
+from chat_stats.service.routes.guards import check_admin_token
 
 #: Longest time in seconds that `wait=true` holds a request.
 WAIT_SECONDS = 60.0

@@ -5,10 +5,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
-from service.catalogue import aggregations, schemas
-from service.catalogue.aggregations import AGGREGATIONS, Aggregation
-from service.catalogue.timerange import WINDOWS, TimeRange, parse_time_range
-from service.catalogue.timeseries import (
+from chat_stats.service.catalogue import aggregations, schemas
+from chat_stats.service.catalogue.aggregations import AGGREGATIONS, Aggregation
+from chat_stats.service.catalogue.timerange import WINDOWS, TimeRange, parse_time_range
+from chat_stats.service.catalogue.timeseries import (
     BUCKETS,
     DEFAULT_SERIES,
     GROUPINGS,
@@ -18,12 +18,12 @@ from service.catalogue.timeseries import (
     check_bounds,
     parse_series,
 )
-from service.http.access_log import ANSWER
-from service.http.fast_path import FAILURE
-from service.http.rate_limit import Work
-from service.http.services import RequestServices, Services
-from service.routes import parameters
-from service.routes.guards import check_read_key, count_request
+from chat_stats.service.http.access_log import ANSWER
+from chat_stats.service.http.fast_path import FAILURE
+from chat_stats.service.http.rate_limit import Work
+from chat_stats.service.http.services import RequestServices, Services
+from chat_stats.service.routes import parameters
+from chat_stats.service.routes.guards import check_read_key, count_request
 
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     304: {"description": "The numbers are still those of the ETag in If-None-Match."},

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from chat_stats.worker.local_servers import RedisServer
 from tests.processes import environment
-from worker.local_servers import RedisServer
 
 _numbers = count(1)
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from chat_stats.worker.cli import status as worker_status
+from chat_stats.worker.local_servers import RedisServer
 from tests.processes import chat_stats, environment, running, serving, until
-from worker.cli import status as worker_status
-from worker.local_servers import RedisServer
 
 
 def test_help_names_every_command() -> None:

@@ -20,9 +20,9 @@ import httpx
 import psutil
 import pytest
 
-from worker.demo import sample
-from worker.demo.names import MODELS, PROVIDERS
-from worker.local_servers import RedisServer, free_port
+from chat_stats.worker.demo import sample
+from chat_stats.worker.demo.names import MODELS, PROVIDERS
+from chat_stats.worker.local_servers import RedisServer, free_port
 
 ROOT = Path(__file__).parents[2]
 END = datetime(2026, 1, 5, 12, tzinfo=UTC)
@@ -44,7 +44,7 @@ class Demo:
         with self.output_file.open("wb") as output:
             self.process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "worker.cli", "demo"),
+                    *(sys.executable, "-m", "chat_stats", "demo"),
                     *("--folder", str(folder), "--port", str(port), "--requests", "5000"),
                 ],
                 cwd=folder.parent,  # no .env there

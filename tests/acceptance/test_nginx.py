@@ -9,10 +9,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from chat_stats.worker.local_servers import free_port
 from tests.conftest import SettingsFactory
 from tests.processes import answers, chat_stats, environment, running, until
 from tests.tools import NGINX, need
-from worker.local_servers import free_port
 
 PATH = "/api/monitoring/chat-requests/models"
 

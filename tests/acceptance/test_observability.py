@@ -15,8 +15,8 @@ import psutil
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from prometheus_client.parser import text_string_to_metric_families
 
+from chat_stats.worker.local_servers import RedisServer, free_port
 from tests.processes import ROOT, Process, answers, chat_stats, environment, running, until
-from worker.local_servers import RedisServer, free_port
 
 #: Addresses without a server: endpoints that need neither Postgres nor Redis still answer.
 NOWHERE = ("postgresql://user@127.0.0.1:1/none", "redis://127.0.0.1:1/0")
@@ -106,12 +106,12 @@ def test_every_line_of_the_service_is_json_with_the_json_format(tmp_path: Path) 
     with serving(env, tmp_path / "log") as (client, process):
         client.get("counts", headers={"X-Request-ID": "from-outside"})
     lines = [json.loads(line) for line in process.output().splitlines()]
-    assert {"uvicorn.error", "service.http.access_log"} <= {line["logger"] for line in lines}
+    assert {"uvicorn.error", "chat_stats.service.http.access_log"} <= {line["logger"] for line in lines}
     assert not any("color_message" in line for line in lines)
     (line,) = [
         line
         for line in lines
-        if line["logger"] == "service.http.access_log" and line.get("request_id") == "from-outside"
+        if line["logger"] == "chat_stats.service.http.access_log" and line.get("request_id") == "from-outside"
     ]
     assert (line["status"], line["target"]) == (503, "/api/monitoring/chat-requests/counts")
 
@@ -173,10 +173,10 @@ def test_a_request_is_traced_down_to_its_statements_when_an_endpoint_is_set(
 
 def test_nothing_of_the_tracing_packages_is_imported_when_no_endpoint_is_set() -> None:
     code = (
-        "import sys, service.app\n"
-        "from service.settings import Settings\n"
-        "service.app.create_app(Settings(database_url='postgresql://nowhere', _env_file=None))\n"
-        "service.app.tracing.start('test')\n"
+        "import sys, chat_stats.service.app\n"
+        "from chat_stats.service.settings import Settings\n"
+        "chat_stats.service.app.create_app(Settings(database_url='postgresql://nowhere', _env_file=None))\n"
+        "chat_stats.service.app.tracing.start('test')\n"
         "print([name for name in sys.modules if name.startswith(\n"
         "    ('opentelemetry.sdk', 'opentelemetry.exporter', 'opentelemetry.instrumentation'))])\n"
     )

@@ -11,21 +11,24 @@ from pathlib import Path
 
 import psutil
 
+from chat_stats.worker.local_servers import free_port
 from tests.processes import ROOT, environment, running, until
-from worker.local_servers import free_port
 
 
 def test_it_loads_no_module_that_only_other_commands_need() -> None:
     """Each unused module that is loaded delays the first answer."""
     others = (
-        "worker.main",
-        "worker.tasks",
-        "worker.cli.status",
-        "worker.cli.tables",
-        "worker.importer.load",
+        "chat_stats.worker.main",
+        "chat_stats.worker.tasks",
+        "chat_stats.worker.cli.status",
+        "chat_stats.worker.cli.tables",
+        "chat_stats.worker.importer.load",
         "tenacity",
     )
-    code = "import sys, worker.cli.app, service.http.server, service.app; print(*sys.modules)"
+    code = (
+        "import sys, chat_stats.worker.cli.app, chat_stats.service.http.server, chat_stats.service.app;"
+        " print(*sys.modules)"
+    )
     ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert not set(others) & set(ran.stdout.split())
 

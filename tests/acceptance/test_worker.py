@@ -10,8 +10,8 @@ from typing import Any
 
 import redis as redis_client
 
+from chat_stats.worker.local_servers import PostgresServer, RedisServer, postgres_server, redis_server
 from tests.processes import chat_stats, environment, running, serving, until
-from worker.local_servers import PostgresServer, RedisServer, postgres_server, redis_server
 
 ADD_REQUEST = (
     "INSERT INTO providers (id, name, slug) VALUES (1, 'One', 'one') ON CONFLICT DO NOTHING;"

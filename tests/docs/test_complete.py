@@ -9,13 +9,13 @@ import pytest
 import typer
 import yaml
 
-from service.app import create_app
-from service.database.rendering import RENDERED
-from service.rollup import audit
-from service.settings import PREFIX, Settings
+from chat_stats.service.app import create_app
+from chat_stats.service.database.rendering import RENDERED
+from chat_stats.service.rollup import audit
+from chat_stats.service.settings import PREFIX, Settings
+from chat_stats.worker.cli.app import app
 from tests.declared_metrics import DECLARED
 from tests.docs.documents import DOCUMENTS, ROOT, sections, text
-from worker.cli.app import app
 
 DOCS = ROOT / "docs"
 OPENAPI = create_app(Settings(database_url="postgresql://x@localhost/x", _env_file=None)).openapi()

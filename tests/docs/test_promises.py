@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from service.database.locks import LOCK_MS, LOCK_PAUSE_SECONDS
-from service.rollup import retention, upkeep
+from chat_stats.service.database.locks import LOCK_MS, LOCK_PAUSE_SECONDS
+from chat_stats.service.rollup import retention, upkeep
 from tests.docs.documents import ROOT, sections
 
 CHAPTER = sections(ROOT / "docs/operations.md")[

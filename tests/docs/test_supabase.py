@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import asyncpg
 import pytest
 
+from chat_stats.worker.local_servers import PostgresServer
 from tests.conftest import run_migrations
 from tests.docs.documents import ROOT, blocks
-from worker.local_servers import PostgresServer
 
 pytestmark = pytest.mark.every_postgres
 

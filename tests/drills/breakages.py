@@ -11,9 +11,9 @@ from threading import Event, Thread
 
 import redis
 
-from service.cache.entry import decode, decode_generation, encode
+from chat_stats.service.cache.entry import decode, decode_generation, encode
+from chat_stats.worker.local_servers import ServerError
 from tests.drills.world import World
-from worker.local_servers import ServerError
 
 OURS = "application_name LIKE 'chat-stats%' AND datname = current_database()"
 SEND_AWAY = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {OURS}"

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from chat_stats.worker.local_servers import free_port
 from tests.clocks import HOUR, tidy_up, wrong_clock
 from tests.drills.breakages import (
     kill_postgres,
@@ -23,7 +24,6 @@ from tests.drills.breakages import (
 from tests.drills.load import Client, Reply, load
 from tests.drills.world import FRESH_SECONDS, KNOWN, REFRESH_SECONDS, World
 from tests.processes import running, until
-from worker.local_servers import free_port
 
 RATE = 100.0
 #: Seconds of load in which several refreshes are published, and fresh answers become stale.

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from service.settings import Settings
+from chat_stats.service.settings import Settings
 from tests.drills import drill as drills
 from tests.drills.breakages import BREAKAGES, OURS, Breakage, nothing
 from tests.drills.world import World

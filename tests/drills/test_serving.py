@@ -11,10 +11,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from chat_stats.worker.local_servers import free_port
 from tests.drills.load import Reply, load
 from tests.drills.world import KNOWN, World
 from tests.processes import Process, chat_stats, running, until
-from worker.local_servers import free_port
 
 RATE = 200.0
 

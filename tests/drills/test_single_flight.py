@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from service.catalogue.aggregations import Query
-from service.catalogue.timerange import parse_time_range
+from chat_stats.service.catalogue.aggregations import Query
+from chat_stats.service.catalogue.timerange import parse_time_range
 from tests.drills.load import Client, Reply, at_once
 from tests.drills.world import BASE, FRESH_SECONDS, World
 from tests.processes import until

@@ -15,10 +15,16 @@ import asyncpg
 import psutil
 import redis
 
+from chat_stats.worker.local_servers import (
+    PostgresServer,
+    RedisServer,
+    free_port,
+    postgres_server,
+    redis_server,
+)
 from tests.drills.load import Reply, at_once
 from tests.drills.writer import Writer
 from tests.processes import Process, chat_stats, environment, running, until
-from worker.local_servers import PostgresServer, RedisServer, free_port, postgres_server, redis_server
 
 SERVICES = 4
 REFRESH_SECONDS = 1.0

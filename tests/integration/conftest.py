@@ -11,12 +11,12 @@ import pytest
 from asgi_lifespan import LifespanManager
 from pydantic import SecretStr
 
-from service.app import create_app
-from service.cache.refresh_report import RefreshReport
-from service.cache.store import Cache, connect
-from service.database.pool import Database
-from service.settings import Settings
-from service.stats import Stats
+from chat_stats.service.app import create_app
+from chat_stats.service.cache.refresh_report import RefreshReport
+from chat_stats.service.cache.store import Cache, connect
+from chat_stats.service.database.pool import Database
+from chat_stats.service.settings import Settings
+from chat_stats.service.stats import Stats
 from tests.conftest import SettingsFactory
 
 

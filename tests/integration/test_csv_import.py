@@ -11,11 +11,17 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from service.errors import ChatStatsError, DatabaseBusy, DatabaseUnavailable, InvalidParameter, SchemaError
-from service.settings import Settings
+from chat_stats.service.errors import (
+    ChatStatsError,
+    DatabaseBusy,
+    DatabaseUnavailable,
+    InvalidParameter,
+    SchemaError,
+)
+from chat_stats.service.settings import Settings
+from chat_stats.worker.importer import load as loading
+from chat_stats.worker.importer.load import BadLines, ImportOptions, ImportResult, import_csv
 from tests.tools import TRACE, need
-from worker.importer import load as loading
-from worker.importer.load import BadLines, ImportOptions, ImportResult, import_csv
 
 HEADER = "created_at,input_tokens,output_tokens\n"
 GOOD = "2023-11-16 18:17:03,4808,10\n"

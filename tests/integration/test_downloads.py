@@ -15,8 +15,8 @@ import psutil
 import pyarrow.parquet
 import pytest
 
+from chat_stats.worker.local_servers import RedisServer
 from tests.processes import environment, serving
-from worker.local_servers import RedisServer
 
 #: About 27 MB: more than the buffers between service and client hold.
 ROWS = 30_000

@@ -13,9 +13,9 @@ import pytest
 from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
-from service.catalogue.aggregations import Query
-from service.http.fast_path import LONGEST_QUERY_STRING, RENDERED_SECONDS
-from service.settings import Settings
+from chat_stats.service.catalogue.aggregations import Query
+from chat_stats.service.http.fast_path import LONGEST_QUERY_STRING, RENDERED_SECONDS
+from chat_stats.service.settings import Settings
 from tests.conftest import SettingsFactory
 from tests.integration.conftest import OpenClient
 
@@ -261,7 +261,7 @@ async def test_the_number_of_known_targets_is_bounded(
     gateway: asyncpg.Connection,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("service.http.fast_path.CAPACITY", 5)
+    monkeypatch.setattr("chat_stats.service.http.fast_path.CAPACITY", 5)
     client = await client_of(settings_with(local_cache_seconds=60))
     targets = app_of(client).state.services.fast_path._targets
     await client.get(f"{BASE}/counts?x={'y' * LONGEST_QUERY_STRING}")

@@ -8,8 +8,8 @@ import asyncpg
 import httpx
 import orjson
 
-from service.catalogue.timerange import parse_time_range
-from service.explorer.query import _checksum, _text_of, parse_filters
+from chat_stats.service.catalogue.timerange import parse_time_range
+from chat_stats.service.explorer.query import _checksum, _text_of, parse_filters
 from tests.conftest import SettingsFactory
 from tests.integration.conftest import OpenClient
 

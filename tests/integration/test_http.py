@@ -11,12 +11,12 @@ import asyncpg
 import httpx
 import pytest
 
-from service.catalogue.aggregations import AGGREGATIONS
-from service.database.pool import Database
-from service.database.snapshot import Snapshot
-from service.rollup.retention import Retention
-from service.rollup.upkeep import Rollup
-from service.settings import Settings
+from chat_stats.service.catalogue.aggregations import AGGREGATIONS
+from chat_stats.service.database.pool import Database
+from chat_stats.service.database.snapshot import Snapshot
+from chat_stats.service.rollup.retention import Retention
+from chat_stats.service.rollup.upkeep import Rollup
+from chat_stats.service.settings import Settings
 from tests.conftest import SettingsFactory, make_settings
 from tests.integration.conftest import OpenClient
 
@@ -355,7 +355,7 @@ async def test_head_has_the_headers_of_get_and_no_body(
 async def test_readiness_is_looked_at_once_a_second_however_many_ask(
     settings: Settings, gateway: asyncpg.Connection, client_of: OpenClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.routes.health.LOOK_SECONDS", 0.5)
+    monkeypatch.setattr("chat_stats.service.routes.health.LOOK_SECONDS", 0.5)
     client = await client_of(settings)
     looks = []
     checked = Database.checked
@@ -440,7 +440,7 @@ async def test_the_openapi_document_describes_every_answer(client: httpx.AsyncCl
 async def test_an_unexpected_error_reveals_no_internals(
     client: httpx.AsyncClient, gateway: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.stats.compute", None)
+    monkeypatch.setattr("chat_stats.service.stats.compute", None)
     response = await client.get("/chat-requests/counts")
     assert response.status_code == 500
     assert response.headers["content-type"] == "application/problem+json"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from service.http.protocol import HEAD_SECONDS, MAX_BODY_BYTES, MAX_HEAD_BYTES
+from chat_stats.service.http.protocol import HEAD_SECONDS, MAX_BODY_BYTES, MAX_HEAD_BYTES
 from tests.processes import environment, serving
 
 UNREACHABLE = "postgresql://user@127.0.0.1:1/none"

@@ -7,8 +7,8 @@ import asyncpg
 import psutil
 import redis
 
+from chat_stats.worker.local_servers import PostgresServer
 from tests import kept_servers
-from worker.local_servers import PostgresServer
 
 
 def test_a_running_server_is_reused_without_data_of_earlier_runs(server_folder: Path) -> None:

@@ -10,12 +10,12 @@ from pathlib import Path
 import orjson
 import pytest
 
-from service.cache import lease as leases
-from service.cache.entry import Entry
-from service.cache.lease import Leases, Look
-from service.cache.store import Cache, Stored, connect
-from service.database.clock import Clock
-from service.errors import (
+from chat_stats.service.cache import lease as leases
+from chat_stats.service.cache.entry import Entry
+from chat_stats.service.cache.lease import Leases, Look
+from chat_stats.service.cache.store import Cache, Stored, connect
+from chat_stats.service.database.clock import Clock
+from chat_stats.service.errors import (
     ChatStatsError,
     DatabaseBusy,
     DatabaseUnavailable,
@@ -23,8 +23,8 @@ from service.errors import (
     Unavailable,
     error_named,
 )
+from chat_stats.worker.local_servers import RedisServer, redis_server
 from tests.conftest import make_settings
-from worker.local_servers import RedisServer, redis_server
 
 KEY = "counts:all"
 ENTRY = Entry(b"[]", {}, "rpc", datetime(2026, 1, 1, tzinfo=UTC), 1.0, "g1")

@@ -11,8 +11,8 @@ import httpx
 import orjson
 import pytest
 
-from service.observability.logs import configure_logging
-from service.observability.request_id import request_id
+from chat_stats.service.observability.logs import configure_logging
+from chat_stats.service.observability.request_id import request_id
 from tests.conftest import SettingsFactory
 from tests.integration.conftest import OpenClient
 
@@ -64,7 +64,7 @@ async def test_an_unexpected_error_names_the_id_too(
     async def fail(*_args: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("service.stats.Stats.read", fail)
+    monkeypatch.setattr("chat_stats.service.stats.Stats.read", fail)
     response = await client.get("/chat-requests/models", headers={"X-Request-ID": "bug-1"})
     assert (response.status_code, response.json()["request_id"]) == (500, "bug-1")
     assert response.headers["x-request-id"] == "bug-1"
@@ -79,7 +79,7 @@ async def test_lines_logged_during_a_request_have_its_id(
     assert (line["request_id"], line["level"], line["logger"]) == (
         "slow-one",
         "WARNING",
-        "service.compute.methods",
+        "chat_stats.service.compute.methods",
     )
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+\+00:00|.*Z", line["time"])
 
@@ -88,10 +88,10 @@ async def test_the_access_log_is_off_by_default(
     client_of: OpenClient, settings_with: SettingsFactory, log: io.StringIO, gateway: asyncpg.Connection
 ) -> None:
     await (await client_of(settings_with())).get("/chat-requests/counts")
-    assert not [line for line in lines(log) if line["logger"] == "service.http.access_log"]
+    assert not [line for line in lines(log) if line["logger"] == "chat_stats.service.http.access_log"]
     client = await client_of(settings_with(access_log=True))
     await client.get("/chat-requests/models?window=24h", headers={"X-Request-ID": "one"})
-    (line,) = [line for line in lines(log) if line["logger"] == "service.http.access_log"]
+    (line,) = [line for line in lines(log) if line["logger"] == "chat_stats.service.http.access_log"]
     assert line["duration_ms"] > 0
     assert {name: line[name] for name in ("http_method", "target", "status", "cache", "method")} == {
         "http_method": "GET",

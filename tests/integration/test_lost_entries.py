@@ -9,10 +9,10 @@ from collections.abc import Awaitable, Callable
 import asyncpg
 import pytest
 
-from service.cache.freshness import CacheState
-from service.catalogue.aggregations import Query
-from service.database.pool import Database
-from service.errors import DatabaseUnavailable
+from chat_stats.service.cache.freshness import CacheState
+from chat_stats.service.catalogue.aggregations import Query
+from chat_stats.service.database.pool import Database
+from chat_stats.service.errors import DatabaseUnavailable
 from tests.integration.conftest import Flow, OpenFlow
 
 COUNTS = Query("counts")
@@ -35,7 +35,7 @@ async def lose(flow: Flow, loss: Loss = LOSSES["gone"]) -> None:
 async def test_a_lost_entry_is_recomputed(
     flow: Flow, gateway: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch, loss: Loss
 ) -> None:
-    monkeypatch.setattr("service.stats.LOST_PATIENCE_SECONDS", 20)  # however busy the machine
+    monkeypatch.setattr("chat_stats.service.stats.LOST_PATIENCE_SECONDS", 20)  # however busy the machine
     await flow.stats.read(COUNTS)
     await gateway.execute("INSERT INTO chat_completion_requests (model_id) VALUES (1)")
     await lose(flow, loss)
@@ -74,7 +74,7 @@ async def test_without_postgres_the_copy_is_served_and_stored_again_for_the_othe
 async def test_many_concurrent_requests_cause_one_computation(
     flow: Flow, gateway: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.stats.LOST_PATIENCE_SECONDS", 20)
+    monkeypatch.setattr("chat_stats.service.stats.LOST_PATIENCE_SECONDS", 20)
     known = await flow.stats.read(COUNTS)
     await lose(flow)
     answers = await asyncio.gather(*(flow.stats.read(COUNTS) for _ in range(50)))

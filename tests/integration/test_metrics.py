@@ -8,15 +8,15 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics_families
 
-from service import health
-from service.observability.metrics import METRICS
-from service.rollup.upkeep import open_rollup
-from service.settings import Settings
+from chat_stats.service import health
+from chat_stats.service.observability.metrics import METRICS
+from chat_stats.service.rollup.upkeep import open_rollup
+from chat_stats.service.settings import Settings
+from chat_stats.worker import tasks
+from chat_stats.worker.metrics import REGISTRY
 from tests.conftest import SettingsFactory
 from tests.integration.conftest import Flow, OpenClient
 from tests.integration.scrape import Scrape, scrape
-from worker import tasks
-from worker.metrics import REGISTRY
 
 MODELS = {"endpoint": "models", "method": "rpc", "status": "200"}
 

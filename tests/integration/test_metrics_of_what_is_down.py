@@ -4,7 +4,7 @@ import asyncio
 import time
 from contextlib import suppress
 
-from service import health
+from chat_stats.service import health
 from tests.conftest import make_settings
 from tests.integration.conftest import OpenClient
 from tests.integration.scrape import scrape

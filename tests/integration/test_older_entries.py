@@ -8,12 +8,12 @@ import asyncpg
 import pytest
 from redis.asyncio import Redis
 
-from service.cache.entry import Entry, encode
-from service.cache.freshness import CacheState
-from service.cache.store import Cache
-from service.catalogue.aggregations import Query
-from service.database.pool import Database
-from service.errors import DatabaseUnavailable
+from chat_stats.service.cache.entry import Entry, encode
+from chat_stats.service.cache.freshness import CacheState
+from chat_stats.service.cache.store import Cache
+from chat_stats.service.catalogue.aggregations import Query
+from chat_stats.service.database.pool import Database
+from chat_stats.service.errors import DatabaseUnavailable
 from tests.conftest import SettingsFactory
 from tests.integration.conftest import Flow, OpenFlow
 
@@ -29,7 +29,7 @@ async def flow(settings_with: SettingsFactory, another_flow: OpenFlow) -> Flow:
 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.stats.LOST_PATIENCE_SECONDS", 20)  # however busy the machine
+    monkeypatch.setattr("chat_stats.service.stats.LOST_PATIENCE_SECONDS", 20)  # however busy the machine
 
 
 async def older(flow: Flow, known: Entry, *, seconds: float) -> Entry:
@@ -65,7 +65,7 @@ async def test_an_older_entry_is_recomputed_and_redis_is_corrected(
 async def test_during_the_computation_the_newer_copy_is_served(
     flow: Flow, gateway: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.stats.LOST_PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr("chat_stats.service.stats.LOST_PATIENCE_SECONDS", 0.05)
     known = (await flow.stats.read(COUNTS)).entry
     await older(flow, known, seconds=3600)
     async with gateway.transaction():

@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 import pytest
 from redis.asyncio import Redis
 
-from service.cache.entry import Entry
-from service.cache.on_demand import OVERHEAD_BYTES
-from service.cache.store import Cache
-from service.database.clock import Clock
+from chat_stats.service.cache.entry import Entry
+from chat_stats.service.cache.on_demand import OVERHEAD_BYTES
+from chat_stats.service.cache.store import Cache
+from chat_stats.service.database.clock import Clock
+from chat_stats.worker.local_servers import RedisServer
 from tests.conftest import SettingsFactory
-from worker.local_servers import RedisServer
 
 ROOM = 20_000
 MakeCache = Callable[..., Cache]

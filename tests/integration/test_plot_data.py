@@ -8,7 +8,7 @@ import asyncpg
 import httpx
 import pytest
 
-from service.explorer.plot import _slots
+from chat_stats.service.explorer.plot import _slots
 from tests.integration.conftest import OpenClient
 
 PATH = "/chat-requests/plot-data"
@@ -140,7 +140,7 @@ async def test_every_filter_holds_for_points_recent_requests_and_counts(
 async def test_polling_is_answered_from_memory_and_with_304(
     client: httpx.AsyncClient, gateway: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.explorer.explorer.PLOT_SECONDS", 3600)
+    monkeypatch.setattr("chat_stats.service.explorer.explorer.PLOT_SECONDS", 3600)
     first = await client.get(PATH)
     second = await client.get(PATH, headers={"If-None-Match": first.headers["etag"]})
     assert second.status_code == 304
@@ -177,7 +177,7 @@ def test_slots_cover_the_range_and_are_powers_of_two_wide() -> None:
 async def test_without_the_database_the_last_plot_is_served_as_stale(
     client: httpx.AsyncClient, gateway: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.explorer.explorer.PLOT_SECONDS", 0)
+    monkeypatch.setattr("chat_stats.service.explorer.explorer.PLOT_SECONDS", 0)
     known = await get(client)
     assert known["metadata"]["cache"] == "miss"
     await client._transport.app.state.services.database.close()  # type: ignore[attr-defined]

@@ -8,10 +8,10 @@ from typing import Any
 import asyncpg
 import pytest
 
-from service.queue import Queue, connect_queue
-from service.settings import Settings
+from chat_stats.service.queue import Queue, connect_queue
+from chat_stats.service.settings import Settings
+from chat_stats.worker.main import requested_refresh
 from tests.integration.conftest import Flow
-from worker.main import requested_refresh
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 from redis.asyncio import Redis
 
-from service.catalogue.aggregations import Query
-from service.settings import Settings
+from chat_stats.service.catalogue.aggregations import Query
+from chat_stats.service.settings import Settings
+from chat_stats.worker.local_servers import RedisServer
 from tests.integration.conftest import OpenClient, OpenFlow
-from worker.local_servers import RedisServer
 
 READY = "http://test/health/ready"
 ALL_DOWN = {

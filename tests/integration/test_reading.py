@@ -10,11 +10,11 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from service.cache.entry import encode
-from service.cache.freshness import CacheState
-from service.catalogue.aggregations import Query
-from service.catalogue.timerange import TimeRange
-from service.errors import (
+from chat_stats.service.cache.entry import encode
+from chat_stats.service.cache.freshness import CacheState
+from chat_stats.service.catalogue.aggregations import Query
+from chat_stats.service.catalogue.timerange import TimeRange
+from chat_stats.service.errors import (
     CacheUnavailable,
     DatabaseUnavailable,
     NotFound,
@@ -22,10 +22,10 @@ from service.errors import (
     StillComputing,
     Unavailable,
 )
-from service.stats import PROBE_SECONDS, Stats
+from chat_stats.service.stats import PROBE_SECONDS, Stats
+from chat_stats.worker.local_servers import RedisServer, redis_server
 from tests.conftest import SettingsFactory, make_settings
 from tests.integration.conftest import Flow, OpenClient, OpenFlow
-from worker.local_servers import RedisServer, redis_server
 
 COUNTS = Query("counts")
 DEAD_REDIS = "redis://127.0.0.1:1/0"

@@ -7,14 +7,14 @@ import asyncpg
 import orjson
 import pytest
 
-from service.cache.freshness import CacheState
-from service.cache.publication import Publication
-from service.catalogue.aggregations import Query
-from service.catalogue.timerange import TimeRange
-from service.errors import NotFound, RefreshRunning
+from chat_stats.service.cache.freshness import CacheState
+from chat_stats.service.cache.publication import Publication
+from chat_stats.service.catalogue.aggregations import Query
+from chat_stats.service.catalogue.timerange import TimeRange
+from chat_stats.service.errors import NotFound, RefreshRunning
+from chat_stats.worker import tasks
 from tests.conftest import SettingsFactory
 from tests.integration.conftest import Flow, OpenFlow
-from worker import tasks
 
 WINDOWS = ("24h", "all")
 
@@ -113,7 +113,7 @@ async def test_a_refresh_replaces_older_numbers_at_once(flow: Flow, gateway: asy
 async def test_deleted_models_and_providers_are_gone_after_a_refresh(
     flow: Flow, gateway: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.stats.LOST_PATIENCE_SECONDS", 20)  # however busy the machine
+    monkeypatch.setattr("chat_stats.service.stats.LOST_PATIENCE_SECONDS", 20)  # however busy the machine
     of_model, of_provider = Query("model", model_id="3"), Query("models", provider_id="2")
     await flow.stats.refresh()
     assert len(await read(flow, of_provider)) == 1

@@ -12,12 +12,12 @@ import pyarrow.parquet
 import pytest
 from pydantic import SecretStr
 
-from service.explorer.reading import MERGED_MODELS
-from service.rollup.upkeep import open_rollup
-from service.settings import Settings
+from chat_stats.service.explorer.reading import MERGED_MODELS
+from chat_stats.service.rollup.upkeep import open_rollup
+from chat_stats.service.settings import Settings
+from chat_stats.worker.local_servers import PostgresServer, RedisServer
 from tests.conftest import SettingsFactory, _create_database, make_settings, run_migrations
 from tests.integration.conftest import OpenClient
-from worker.local_servers import PostgresServer, RedisServer
 
 PATH = "/chat-requests"
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -7,10 +7,10 @@ import httpx
 import pytest
 from pydantic import BaseModel
 
-from service.app import create_app
-from service.explorer.schemas import PlotAnswer, RequestsAnswer
-from service.routes.parameters import SINGLE
-from service.settings import Settings
+from chat_stats.service.app import create_app
+from chat_stats.service.explorer.schemas import PlotAnswer, RequestsAnswer
+from chat_stats.service.routes.parameters import SINGLE
+from chat_stats.service.settings import Settings
 
 EXAMPLES = [
     (model, example)

@@ -4,13 +4,13 @@ import asyncpg
 import httpx
 import pytest
 
-from service import health
-from service.rollup.state import TROUBLES
-from service.rollup.upkeep import open_rollup
-from service.settings import Settings
+from chat_stats.service import health
+from chat_stats.service.rollup.state import TROUBLES
+from chat_stats.service.rollup.upkeep import open_rollup
+from chat_stats.service.settings import Settings
+from chat_stats.worker.cli import status
 from tests.integration.conftest import OpenClient
 from tests.integration.scrape import scrape
-from worker.cli import status
 
 pytestmark = pytest.mark.every_postgres
 

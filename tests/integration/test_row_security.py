@@ -3,9 +3,9 @@
 import asyncpg
 import pytest
 
-from service.errors import RowsHidden
-from service.explorer import explorer
-from service.settings import Settings
+from chat_stats.service.errors import RowsHidden
+from chat_stats.service.explorer import explorer
+from chat_stats.service.settings import Settings
 from tests.integration.conftest import OpenClient, OpenFlow
 
 pytestmark = pytest.mark.every_postgres

@@ -3,10 +3,10 @@
 import asyncpg
 import pytest
 
-from service.settings import Settings
+from chat_stats.service.settings import Settings
+from chat_stats.worker.cli import status
+from chat_stats.worker.cli.status import Status
 from tests.conftest import run_migrations
-from worker.cli import status
-from worker.cli.status import Status
 
 pytestmark = pytest.mark.every_postgres
 

@@ -7,8 +7,8 @@ import asyncpg
 import httpx
 import pytest
 
-from service.catalogue.aggregations import Query
-from service.catalogue.timerange import TimeRange
+from chat_stats.service.catalogue.aggregations import Query
+from chat_stats.service.catalogue.timerange import TimeRange
 from tests.conftest import SettingsFactory
 from tests.integration.conftest import Flow, OpenClient
 
@@ -200,7 +200,7 @@ async def test_too_many_points_are_refused(
 async def test_a_time_zone_that_the_database_lacks_is_refused(
     client: httpx.AsyncClient, gateway: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.catalogue.timeseries._timezones", lambda: {"Mars/Olympus"})
+    monkeypatch.setattr("chat_stats.service.catalogue.timeseries._timezones", lambda: {"Mars/Olympus"})
     response = await client.get(SERIES, params={"timezone": "Mars/Olympus", "window": "24h"})
     assert (response.status_code, response.json()["parameter"]) == (422, "timezone")
 

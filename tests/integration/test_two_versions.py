@@ -10,13 +10,13 @@ import orjson
 import pytest
 from pydantic import create_model
 
-from service.cache.freshness import CacheState
-from service.catalogue.aggregations import AGGREGATIONS, Query
-from service.catalogue.rows import Row, models_from_rpc
-from service.catalogue.timerange import TimeRange
+from chat_stats.service.cache.freshness import CacheState
+from chat_stats.service.catalogue.aggregations import AGGREGATIONS, Query
+from chat_stats.service.catalogue.rows import Row, models_from_rpc
+from chat_stats.service.catalogue.timerange import TimeRange
+from chat_stats.worker.cli.status import collect
 from tests.conftest import SettingsFactory
 from tests.integration.conftest import Flow, OpenFlow
-from worker.cli.status import collect
 
 WINDOW = TimeRange("all")
 MODELS = AGGREGATIONS["models"]

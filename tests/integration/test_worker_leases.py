@@ -6,9 +6,9 @@ import pytest
 from arq.constants import in_progress_key_prefix
 from arq.worker import func
 
-from service.queue import queue_name
-from service.settings import Settings
-from worker.main import LeasedWorker, worker_settings
+from chat_stats.service.queue import queue_name
+from chat_stats.service.settings import Settings
+from chat_stats.worker.main import LeasedWorker, worker_settings
 
 # arq closes its connections by a name that redis has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated close:DeprecationWarning")

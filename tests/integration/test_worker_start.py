@@ -7,9 +7,9 @@ import arq.worker
 import pytest
 from redis.exceptions import TimeoutError as RedisTimeout
 
-from service.queue import Queue
-from service.settings import Settings
-from worker.main import run
+from chat_stats.service.queue import Queue
+from chat_stats.service.settings import Settings
+from chat_stats.worker.main import run
 
 # arq closes its connections by a name that redis has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated close:DeprecationWarning")

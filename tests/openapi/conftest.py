@@ -10,10 +10,10 @@ import asyncpg
 import httpx
 import pytest
 
+from chat_stats.worker.demo import sample
+from chat_stats.worker.local_servers import PostgresServer, RedisServer
 from tests.conftest import run_migrations
 from tests.processes import environment, running, serving, until
-from worker.demo import sample
-from worker.local_servers import PostgresServer, RedisServer
 
 REQUESTS = 2_000
 KEY = "let-me-in"

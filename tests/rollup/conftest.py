@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import asyncpg
 import pytest
 
-from service.rollup import retention
-from service.rollup.upkeep import Rollup
+from chat_stats.service.rollup import retention
+from chat_stats.service.rollup.upkeep import Rollup
 from tests.processes import environment
 from tests.rollup.exactness import COMPARISON
 from tests.rollup.workload import fill

@@ -6,7 +6,7 @@ from typing import Any
 
 import asyncpg
 
-from service.rollup.retention import Purge, Retention
+from chat_stats.service.rollup.retention import Purge, Retention
 from tests.conftest import Connection
 from tests.rollup.conftest import ignored
 

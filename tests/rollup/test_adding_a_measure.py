@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from service.catalogue import measures
+from chat_stats.service.catalogue import measures
 from tests.conftest import Connection
 from tests.processes import ROOT, chat_stats, environment
 
@@ -53,18 +53,18 @@ READS = [
 ]
 #: The statement that needs no function, in a session of its own.
 PLAIN = """
-from service.database.names import Names
-from service.database import queries
+from chat_stats.service.database.names import Names
+from chat_stats.service.database import queries
 print(Names({}, None).fill(queries.load("usage_by_model")))
 """
 
 #: The ladder, by that statement and what is kept of purged requests.
 COMPUTE = """
 import asyncio
-from service.catalogue.aggregations import Query
-from service.compute.ladder import compute
-from service.database.pool import Database
-from service.settings import load_settings
+from chat_stats.service.catalogue.aggregations import Query
+from chat_stats.service.compute.ladder import compute
+from chat_stats.service.database.pool import Database
+from chat_stats.service.settings import load_settings
 
 async def work():
     database = Database(load_settings(), application_name="tests")
@@ -222,7 +222,7 @@ async def test_an_optional_column_may_be_missing_or_no_number(
 
 
 RENDER = """
-from service.database.rendering import declared
+from chat_stats.service.database.rendering import declared
 print(declared().render("migrations/{name}", in_one_file=True))
 """
 

@@ -5,14 +5,14 @@ import math
 
 import pytest
 
-from service.database import queries
-from service.database.pool import LOCK_CLASS
-from service.errors import DatabaseUnavailable, SchemaError
-from service.rollup import audit as auditing
-from service.rollup.audit import BEGINNING, END
-from service.rollup.connection import UPKEEP_LOCK, UpkeepConnection
-from service.rollup.retention import Retention
-from service.rollup.upkeep import Rollup
+from chat_stats.service.database import queries
+from chat_stats.service.database.pool import LOCK_CLASS
+from chat_stats.service.errors import DatabaseUnavailable, SchemaError
+from chat_stats.service.rollup import audit as auditing
+from chat_stats.service.rollup.audit import BEGINNING, END
+from chat_stats.service.rollup.connection import UPKEEP_LOCK, UpkeepConnection
+from chat_stats.service.rollup.retention import Retention
+from chat_stats.service.rollup.upkeep import Rollup
 from tests.conftest import Connection
 from tests.rollup.conftest import Connect, ignored
 from tests.rollup.workload import CATALOGUE

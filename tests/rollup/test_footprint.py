@@ -3,10 +3,10 @@
 import asyncpg
 import pytest
 
-from service.database.pool import Database
-from service.rollup.triggers import TRIGGERS
-from service.rollup.upkeep import Rollup
-from service.settings import Settings
+from chat_stats.service.database.pool import Database
+from chat_stats.service.rollup.triggers import TRIGGERS
+from chat_stats.service.rollup.upkeep import Rollup
+from chat_stats.service.settings import Settings
 from tests.conftest import Connection, run_migrations
 from tests.rollup.conftest import Connect, ignored
 from tests.rollup.workload import ORDINARY

@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 import asyncpg
 import pytest
 
-from service.rollup import retention as purging
-from service.rollup.connection import TABLE, UpkeepConnection
-from service.rollup.retention import Retention
-from service.rollup.upkeep import Rollup
+from chat_stats.service.rollup import retention as purging
+from chat_stats.service.rollup.connection import TABLE, UpkeepConnection
+from chat_stats.service.rollup.retention import Retention
+from chat_stats.service.rollup.upkeep import Rollup
 from tests.conftest import run_migrations
 from tests.rollup.conftest import ignored
 from tests.rollup.exactness import COMPARISON, assert_exact

@@ -8,9 +8,9 @@ from random import Random
 import asyncpg
 import pytest
 
-from service.database import queries
-from service.database.names import Names
-from service.rollup.upkeep import Rollup
+from chat_stats.service.database import queries
+from chat_stats.service.database.names import Names
+from chat_stats.service.rollup.upkeep import Rollup
 from tests.rollup.conftest import ignored
 
 pytestmark = pytest.mark.every_postgres

@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from service.catalogue.aggregations import AGGREGATIONS, Query
-from service.catalogue.timerange import TimeRange
-from service.compute.ladder import _run
-from service.compute.methods import Method
-from service.database.pool import Database
-from service.errors import InvalidParameter, SchemaError
-from service.rollup import retention
-from service.rollup.retention import Retention
-from service.rollup.upkeep import Rollup
-from service.settings import Settings
+from chat_stats.service.catalogue.aggregations import AGGREGATIONS, Query
+from chat_stats.service.catalogue.timerange import TimeRange
+from chat_stats.service.compute.ladder import _run
+from chat_stats.service.compute.methods import Method
+from chat_stats.service.database.pool import Database
+from chat_stats.service.errors import InvalidParameter, SchemaError
+from chat_stats.service.rollup import retention
+from chat_stats.service.rollup.retention import Retention
+from chat_stats.service.rollup.upkeep import Rollup
+from chat_stats.service.settings import Settings
 from tests.conftest import Connection
 from tests.processes import chat_stats
 from tests.rollup.conftest import ignored

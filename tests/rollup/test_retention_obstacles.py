@@ -9,9 +9,9 @@ from typing import Any
 import asyncpg
 import pytest
 
-from service.errors import DatabaseBusy, SchemaError
-from service.rollup import retention
-from service.rollup.upkeep import Rollup
+from chat_stats.service.errors import DatabaseBusy, SchemaError
+from chat_stats.service.rollup import retention
+from chat_stats.service.rollup.upkeep import Rollup
 from tests.conftest import Connection, run_migrations
 from tests.rollup.conftest import ignored
 from tests.rollup.exactness import (

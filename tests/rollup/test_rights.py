@@ -6,13 +6,13 @@ from itertools import count
 import asyncpg
 import pytest
 
-from service.errors import DatabaseUnavailable, SchemaError
-from service.rollup.upkeep import Rollup
-from service.settings import Settings
+from chat_stats.service.errors import DatabaseUnavailable, SchemaError
+from chat_stats.service.rollup.upkeep import Rollup
+from chat_stats.service.settings import Settings
+from chat_stats.worker import tasks
 from tests.conftest import Connection, run_migrations
 from tests.rollup.conftest import ignored
 from tests.rollup.exactness import assert_exact
-from worker import tasks
 
 READY = "SELECT chat_stats_rollup_ready()"
 COUNTS = "SELECT * FROM get_model_request_counts()"

@@ -5,8 +5,8 @@ from dataclasses import dataclass, fields
 import asyncpg
 import pytest
 
-from service.errors import SchemaError
-from service.rollup.upkeep import Rollup
+from chat_stats.service.errors import SchemaError
+from chat_stats.service.rollup.upkeep import Rollup
 from tests.conftest import run_migrations
 from tests.rollup.conftest import ignored
 from tests.rollup.exactness import COMPARISON, assert_exact

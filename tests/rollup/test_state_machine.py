@@ -15,10 +15,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from service.errors import DatabaseBusy
-from service.rollup import retention as purging
-from service.rollup.retention import Retention
-from service.rollup.upkeep import Rollup
+from chat_stats.service.errors import DatabaseBusy
+from chat_stats.service.rollup import retention as purging
+from chat_stats.service.rollup.retention import Retention
+from chat_stats.service.rollup.upkeep import Rollup
+from chat_stats.worker.local_servers import PostgresServer
 from tests.rollup import workload
 from tests.rollup.conftest import ignored
 from tests.rollup.exactness import (
@@ -29,7 +30,6 @@ from tests.rollup.exactness import (
     differences,
     some_questions,
 )
-from worker.local_servers import PostgresServer
 
 STEPS = int(os.environ.get("CHAT_STATS_STATE_MACHINE_STEPS", "2000"))
 STEPS_A_RUN = 50

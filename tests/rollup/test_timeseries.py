@@ -7,9 +7,9 @@ from zoneinfo import ZoneInfo
 import asyncpg
 import pytest
 
-from service.database import queries
-from service.database.names import Names
-from service.rollup.upkeep import Rollup
+from chat_stats.service.database import queries
+from chat_stats.service.database.names import Names
+from chat_stats.service.rollup.upkeep import Rollup
 
 pytestmark = pytest.mark.every_postgres
 

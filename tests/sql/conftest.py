@@ -9,15 +9,15 @@ from itertools import count
 import asyncpg
 import pytest
 
-from service.catalogue.aggregations import Query
-from service.compute.ladder import Computed, compute
-from service.database.pool import Database
-from service.settings import Settings
+from chat_stats.service.catalogue.aggregations import Query
+from chat_stats.service.compute.ladder import Computed, compute
+from chat_stats.service.database.pool import Database
+from chat_stats.service.settings import Settings
+from chat_stats.worker.local_servers import PostgresServer
 from tests.conftest import run_migrations
 from tests.sql import sample
 from tests.sql.catalogue import foreign_objects
 from tests.sql.schemas import PLAIN, Variant
-from worker.local_servers import PostgresServer
 
 SHARED = "gateways"
 PASSWORD = "not-a-secret"

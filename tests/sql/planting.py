@@ -13,9 +13,8 @@ from pathlib import Path
 
 import asyncpg
 
-import service
-from service.database.rendering import RENDERED, declared
-from worker.local_servers import PostgresServer
+from chat_stats.service.database.rendering import RENDERED, SQL, declared
+from chat_stats.worker.local_servers import PostgresServer
 
 TYPES = (
     *("int2", "int4", "int8", "numeric", "float8", "text", "varchar", "name", '"char"', "bool"),
@@ -48,7 +47,7 @@ def called_names() -> list[str]:
     texts = [
         RENDERED.read_text(),
         *declared().statements().values(),
-        *(file.read_text() for file in Path(service.__file__).parent.rglob("*.py")),
+        *(file.read_text() for file in (SQL.parent / "service").rglob("*.py")),
     ]
     return sorted({name for text in texts for name in re.findall(r"\b([a-z][a-z0-9_]+)\(", text)})
 

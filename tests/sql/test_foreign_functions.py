@@ -3,7 +3,7 @@
 import asyncpg
 import pytest
 
-from service.errors import SchemaError
+from chat_stats.service.errors import SchemaError
 from tests.conftest import run_migrations
 from tests.sql import sample
 from tests.sql.calls import FUNCTIONS, rows_of

@@ -7,11 +7,11 @@ from typing import Any
 import asyncpg
 import pytest
 
-from service.catalogue.aggregations import AGGREGATIONS, Query
-from service.catalogue.timerange import TimeRange
-from service.compute.ladder import _run
-from service.compute.methods import Method
-from service.database.pool import Database
+from chat_stats.service.catalogue.aggregations import AGGREGATIONS, Query
+from chat_stats.service.catalogue.timerange import TimeRange
+from chat_stats.service.compute.ladder import _run
+from chat_stats.service.compute.methods import Method
+from chat_stats.service.database.pool import Database
 from tests.conftest import run_migrations
 from tests.sql import sample
 from tests.sql.calls import rows_of

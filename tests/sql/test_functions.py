@@ -6,10 +6,10 @@ from typing import Any
 import asyncpg
 import pytest
 
-from service.catalogue.aggregations import AGGREGATIONS, Query
-from service.compute.ladder import _run
-from service.compute.methods import Method
-from service.database.pool import Database
+from chat_stats.service.catalogue.aggregations import AGGREGATIONS, Query
+from chat_stats.service.compute.ladder import _run
+from chat_stats.service.compute.methods import Method
+from chat_stats.service.database.pool import Database
 from tests.sql import sample
 from tests.sql.calls import FUNCTIONS, NARROWED, rows_of
 from tests.sql.conftest import Gateway

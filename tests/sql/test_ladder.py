@@ -7,13 +7,13 @@ import asyncpg
 import orjson
 import pytest
 
-from service.catalogue.aggregations import AGGREGATIONS, Query
-from service.catalogue.rows import PERCENTILE_FIELDS, TOKEN_AND_TIME_FIELDS
-from service.compute import ladder, percentiles, usage
-from service.compute.ladder import Computed, compute
-from service.compute.methods import Method, MethodLog
-from service.database.pool import Database
-from service.database.snapshot import Snapshot
+from chat_stats.service.catalogue.aggregations import AGGREGATIONS, Query
+from chat_stats.service.catalogue.rows import PERCENTILE_FIELDS, TOKEN_AND_TIME_FIELDS
+from chat_stats.service.compute import ladder, percentiles, usage
+from chat_stats.service.compute.ladder import Computed, compute
+from chat_stats.service.compute.methods import Method, MethodLog
+from chat_stats.service.database.pool import Database
+from chat_stats.service.database.snapshot import Snapshot
 from tests.sql import sample
 from tests.sql.conftest import Ask, BuildGateway, Gateway, Role
 from tests.sql.schemas import PLAIN

@@ -8,16 +8,16 @@ from typing import Any
 import orjson
 import pytest
 
-from service.catalogue.aggregations import AGGREGATIONS, Query
-from service.catalogue.rows import COST_FIELDS, SUCCESS_FIELDS, TOKEN_AND_TIME_FIELDS
-from service.catalogue.timerange import TimeRange
-from service.catalogue.timeseries import Series
-from service.compute.ladder import _run
-from service.compute.methods import Method
-from service.compute.percentiles import with_percentiles
-from service.database.pool import Database
-from service.database.snapshot import Snapshot
-from service.errors import NotFound
+from chat_stats.service.catalogue.aggregations import AGGREGATIONS, Query
+from chat_stats.service.catalogue.rows import COST_FIELDS, SUCCESS_FIELDS, TOKEN_AND_TIME_FIELDS
+from chat_stats.service.catalogue.timerange import TimeRange
+from chat_stats.service.catalogue.timeseries import Series
+from chat_stats.service.compute.ladder import _run
+from chat_stats.service.compute.methods import Method
+from chat_stats.service.compute.percentiles import with_percentiles
+from chat_stats.service.database.pool import Database
+from chat_stats.service.database.snapshot import Snapshot
+from chat_stats.service.errors import NotFound
 from tests.sql import sample
 from tests.sql.conftest import MigratedGateway
 from tests.sql.sample import END, MICROSECOND, START, Row

@@ -6,17 +6,17 @@ from typing import Any
 import asyncpg
 import pytest
 
-from service.database.migrations import migrate
-from service.database.rendering import declared
-from service.errors import DatabaseUnavailable, SchemaError
-from service.settings import Settings
+from chat_stats.service.database.migrations import migrate
+from chat_stats.service.database.rendering import declared
+from chat_stats.service.errors import DatabaseUnavailable, SchemaError
+from chat_stats.service.settings import Settings
+from chat_stats.worker.local_servers import free_port
 from tests.conftest import run_migrations
 from tests.sql import sample
 from tests.sql.calls import FUNCTIONS, rows_of
 from tests.sql.catalogue import foreign_objects, our_indexes
 from tests.sql.conftest import BuildGateway, Gateway, Role, connect
 from tests.sql.schemas import PLAIN, Variant
-from worker.local_servers import free_port
 
 pytestmark = pytest.mark.every_postgres
 

@@ -5,9 +5,9 @@ import asyncio
 import asyncpg
 import pytest
 
-from service.catalogue.aggregations import AGGREGATIONS, Query
-from service.compute.methods import Method
-from service.errors import ComputationTimedOut, DatabaseUnavailable, NotFound, SchemaError
+from chat_stats.service.catalogue.aggregations import AGGREGATIONS, Query
+from chat_stats.service.compute.methods import Method
+from chat_stats.service.errors import ComputationTimedOut, DatabaseUnavailable, NotFound, SchemaError
 from tests.sql.conftest import Ask, Gateway, Role, connect
 from tests.sql.schemas import PLAIN
 from tests.sql.slow_requests import slow_requests

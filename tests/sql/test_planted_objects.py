@@ -6,30 +6,30 @@ from pathlib import Path
 
 import pytest
 
-from service.catalogue.aggregations import AGGREGATIONS, Query
-from service.catalogue.timerange import TimeRange
-from service.catalogue.timeseries import Series
-from service.compute.ladder import _run, _with_bounds
-from service.compute.methods import LADDER, Method
-from service.compute.percentiles import with_percentiles
-from service.database.pool import Database
-from service.database.rendering import declared
-from service.errors import SchemaError
-from service.explorer.explorer import Explorer
-from service.explorer.exports import FORMATS
-from service.explorer.plot import sample as sample_points
-from service.explorer.query import FLAT_FIELDS, NESTED_FIELDS, Filters, RequestQuery
-from service.explorer.requests import Requests
-from service.rollup.retention import Retention
-from service.rollup.upkeep import Rollup, open_rollup
-from service.settings import Settings
+from chat_stats.service.catalogue.aggregations import AGGREGATIONS, Query
+from chat_stats.service.catalogue.timerange import TimeRange
+from chat_stats.service.catalogue.timeseries import Series
+from chat_stats.service.compute.ladder import _run, _with_bounds
+from chat_stats.service.compute.methods import LADDER, Method
+from chat_stats.service.compute.percentiles import with_percentiles
+from chat_stats.service.database.pool import Database
+from chat_stats.service.database.rendering import declared
+from chat_stats.service.errors import SchemaError
+from chat_stats.service.explorer.explorer import Explorer
+from chat_stats.service.explorer.exports import FORMATS
+from chat_stats.service.explorer.plot import sample as sample_points
+from chat_stats.service.explorer.query import FLAT_FIELDS, NESTED_FIELDS, Filters, RequestQuery
+from chat_stats.service.explorer.requests import Requests
+from chat_stats.service.rollup.retention import Retention
+from chat_stats.service.rollup.upkeep import Rollup, open_rollup
+from chat_stats.service.settings import Settings
+from chat_stats.worker.importer.load import ImportOptions, import_csv
+from chat_stats.worker.local_servers import PostgresServer
 from tests.conftest import run_migrations
 from tests.sql.conftest import BuildGateway, Gateway, connect
 from tests.sql.planting import Planter, called_names, planter
 from tests.sql.sample import END, START
 from tests.sql.schemas import PLAIN, Variant
-from worker.importer.load import ImportOptions, import_csv
-from worker.local_servers import PostgresServer
 
 pytestmark = pytest.mark.every_postgres
 

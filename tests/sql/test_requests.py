@@ -8,14 +8,14 @@ import asyncpg
 import orjson
 import pytest
 
-from service.catalogue.timerange import TimeRange
-from service.database import queries
-from service.database.pool import Database
-from service.database.snapshot import Snapshot
-from service.explorer.plot import sample as sample_points
-from service.explorer.query import NESTED_FIELDS, Filters, Position, RequestQuery
-from service.explorer.reading import MERGED_MODELS, Reading
-from service.explorer.requests import Requests
+from chat_stats.service.catalogue.timerange import TimeRange
+from chat_stats.service.database import queries
+from chat_stats.service.database.pool import Database
+from chat_stats.service.database.snapshot import Snapshot
+from chat_stats.service.explorer.plot import sample as sample_points
+from chat_stats.service.explorer.query import NESTED_FIELDS, Filters, Position, RequestQuery
+from chat_stats.service.explorer.reading import MERGED_MODELS, Reading
+from chat_stats.service.explorer.requests import Requests
 from tests.sql import sample
 from tests.sql.conftest import Gateway, MigratedGateway
 from tests.sql.schemas import PRODUCT, SPECIAL, Variant

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import asyncpg
 import pytest
 
-from service.catalogue.aggregations import Query
-from service.catalogue.timerange import TimeRange
-from service.compute.methods import Method
+from chat_stats.service.catalogue.aggregations import Query
+from chat_stats.service.catalogue.timerange import TimeRange
+from chat_stats.service.compute.methods import Method
 from tests.conftest import run_migrations
 from tests.sql import sample
 from tests.sql.calls import rows_of

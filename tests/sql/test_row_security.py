@@ -5,12 +5,12 @@ from collections.abc import Awaitable, Callable
 import asyncpg
 import pytest
 
-from service.catalogue.aggregations import AGGREGATIONS, Query
-from service.compute.methods import Method
-from service.database.pool import Database
-from service.errors import ChatStatsError, RowsHidden
-from service.rollup.upkeep import Rollup, open_rollup
-from service.settings import Settings
+from chat_stats.service.catalogue.aggregations import AGGREGATIONS, Query
+from chat_stats.service.compute.methods import Method
+from chat_stats.service.database.pool import Database
+from chat_stats.service.errors import ChatStatsError, RowsHidden
+from chat_stats.service.rollup.upkeep import Rollup, open_rollup
+from chat_stats.service.settings import Settings
 from tests.sql import sample
 from tests.sql.conftest import Ask, Gateway, Role, connect
 from tests.sql.schemas import PLAIN

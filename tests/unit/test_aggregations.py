@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from service.catalogue.aggregations import AGGREGATIONS, Query, parse_id
-from service.catalogue.rows import ModelUsage
-from service.catalogue.timerange import TimeRange
-from service.catalogue.timeseries import Series
-from service.database import queries
-from service.database.rendering import declared
-from service.errors import InvalidParameter
+from chat_stats.service.catalogue.aggregations import AGGREGATIONS, Query, parse_id
+from chat_stats.service.catalogue.rows import ModelUsage
+from chat_stats.service.catalogue.timerange import TimeRange
+from chat_stats.service.catalogue.timeseries import Series
+from chat_stats.service.database import queries
+from chat_stats.service.database.rendering import declared
+from chat_stats.service.errors import InvalidParameter
 
 
 @pytest.mark.parametrize("name", AGGREGATIONS)

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from pydantic import Field, create_model
 
-from service.catalogue.aggregation import register
-from service.catalogue.aggregations import AGGREGATIONS, Query
-from service.catalogue.schemas import Metadata, ModelRow, ModelStats
+from chat_stats.service.catalogue.aggregation import register
+from chat_stats.service.catalogue.aggregations import AGGREGATIONS, Query
+from chat_stats.service.catalogue.schemas import Metadata, ModelRow, ModelStats
 
 COUNTS = AGGREGATIONS["counts"]
 [COUNT_ROW] = COUNTS.data.__args__

@@ -8,13 +8,13 @@ from datetime import UTC, datetime, timedelta
 import fakeredis
 import pytest
 
-from service.cache.entry import VERSION, Entry, Generation, UndecodableEntry, decode, encode
-from service.cache.local_cache import LocalCache
-from service.cache.publication import Publication
-from service.cache.store import Cache, Stored, connect
-from service.database.clock import Clock
-from service.errors import CacheUnavailable
-from service.settings import Settings
+from chat_stats.service.cache.entry import VERSION, Entry, Generation, UndecodableEntry, decode, encode
+from chat_stats.service.cache.local_cache import LocalCache
+from chat_stats.service.cache.publication import Publication
+from chat_stats.service.cache.store import Cache, Stored, connect
+from chat_stats.service.database.clock import Clock
+from chat_stats.service.errors import CacheUnavailable
+from chat_stats.service.settings import Settings
 
 ENTRY = Entry(
     body=b'[{"model_id":1}]',
@@ -176,7 +176,7 @@ async def test_old_and_new_versions_of_the_format_share_a_redis_and_do_not_see_e
 ) -> None:
     old = Cache(SETTINGS, redis, Clock())
     await Publication(old).publish({"models:all": ENTRY}, generation_of(ENTRY))
-    for module in ("service.cache.store", "service.cache.entry"):
+    for module in ("chat_stats.service.cache.store", "chat_stats.service.cache.entry"):
         monkeypatch.setattr(f"{module}.VERSION", 3)
     new = Cache(SETTINGS, redis, Clock())
     newer = replace(ENTRY, generation="g2")
@@ -205,7 +205,7 @@ def test_a_local_copy_is_never_replaced_by_an_older_one() -> None:
 
 
 def test_local_copies_are_bounded_in_bytes_and_the_oldest_make_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.cache.local_cache.CAPACITY_BYTES", 100_000)
+    monkeypatch.setattr("chat_stats.service.cache.local_cache.CAPACITY_BYTES", 100_000)
     copies = LocalCache(10, Clock())
     for number in range(20):
         copies.put(f"models:{number}", replace(ENTRY, body=b"x" * 10_000))

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from service.database.clock import CLOCK_SKEW_SECONDS, Clock
+from chat_stats.service.database.clock import CLOCK_SKEW_SECONDS, Clock
 
 HOUR = timedelta(hours=1)
 SECOND = timedelta(seconds=1)

@@ -5,7 +5,7 @@ import zlib
 
 import pytest
 
-from service.cache.compression import begin
+from chat_stats.service.cache.compression import begin
 
 
 @pytest.mark.parametrize("end", [b"", b"}", b',"metadata":{}' * 50, bytes(range(256)) * 255])

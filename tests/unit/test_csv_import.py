@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.errors import InvalidParameter, SchemaError
-from worker.importer.fields import Column, converter, find_columns
-from worker.importer.load import slug_of
-from worker.importer.records import ImportOptions, Requests
-from worker.importer.rows import BadLine, BadLines, CsvFile
+from chat_stats.service.errors import InvalidParameter, SchemaError
+from chat_stats.worker.importer.fields import Column, converter, find_columns
+from chat_stats.worker.importer.load import slug_of
+from chat_stats.worker.importer.records import ImportOptions, Requests
+from chat_stats.worker.importer.rows import BadLine, BadLines, CsvFile
 
 HEADER = "created_at,input_tokens,output_tokens,error_message\n"
 MOMENT = datetime(2023, 11, 16, 18, 17, 3, tzinfo=UTC)

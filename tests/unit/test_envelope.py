@@ -8,13 +8,13 @@ from typing import Any
 import orjson
 import pytest
 
-from service.cache.entry import Entry
-from service.cache.freshness import CacheState
-from service.catalogue.timerange import TimeRange
-from service.database.clock import Clock
-from service.http.envelope import Envelope, Form, form_of
-from service.settings import Settings
-from service.stats import Answer
+from chat_stats.service.cache.entry import Entry
+from chat_stats.service.cache.freshness import CacheState
+from chat_stats.service.catalogue.timerange import TimeRange
+from chat_stats.service.database.clock import Clock
+from chat_stats.service.http.envelope import Envelope, Form, form_of
+from chat_stats.service.settings import Settings
+from chat_stats.service.stats import Answer
 
 ENTRY = Entry(
     body=b'[{"model_id":1}]',

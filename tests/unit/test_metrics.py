@@ -6,9 +6,15 @@ from pathlib import Path
 import orjson
 import pytest
 
-from service.observability import metrics
-from service.observability.metrics import CACHE_ERRORS, COMPUTATION_DURATION, PROCESSES, REQUESTS, Counts
-from service.observability.shared_counts import SharedCounts
+from chat_stats.service.observability import metrics
+from chat_stats.service.observability.metrics import (
+    CACHE_ERRORS,
+    COMPUTATION_DURATION,
+    PROCESSES,
+    REQUESTS,
+    Counts,
+)
+from chat_stats.service.observability.shared_counts import SharedCounts
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.http.negotiation import header_value, matches_etag, prefers_gzip
+from chat_stats.service.http.negotiation import header_value, matches_etag, prefers_gzip
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
-from service.app import create_app
-from service.settings import Settings
-from service.web import load_assets
+from chat_stats.service.app import create_app
+from chat_stats.service.settings import Settings
+from chat_stats.service.web import load_assets
 
 STRICT = {"'none'", "'self'", "'script'"}
 

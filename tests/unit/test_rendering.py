@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from service.catalogue.measures import MEASURES, ROLLUPS, Column, Measure, Rollup
-from service.database.rendering import QUERIES, RENDERED, Renderer, declared
-from service.errors import SchemaError
+from chat_stats.service.catalogue.measures import MEASURES, ROLLUPS, Column, Measure, Rollup
+from chat_stats.service.database.rendering import QUERIES, RENDERED, Renderer, declared
+from chat_stats.service.errors import SchemaError
 
 CACHED_TOKENS = Measure("cached_tokens", "total_cached_tokens", "sum", Column("cached_tokens"))
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.catalogue.timerange import TimeRange
-from service.errors import InvalidParameter, NotAcceptable
-from service.explorer.exports import choose_format
-from service.explorer.query import (
+from chat_stats.service.catalogue.timerange import TimeRange
+from chat_stats.service.errors import InvalidParameter, NotAcceptable
+from chat_stats.service.explorer.exports import choose_format
+from chat_stats.service.explorer.query import (
     FLAT_FIELDS,
     NESTED_FIELDS,
     Filters,

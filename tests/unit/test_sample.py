@@ -7,8 +7,8 @@ from itertools import pairwise
 
 import pytest
 
-from worker.demo.names import MODELS, PROVIDERS
-from worker.demo.sample import DAYS, Request, one_request, requests
+from chat_stats.worker.demo.names import MODELS, PROVIDERS
+from chat_stats.worker.demo.sample import DAYS, Request, one_request, requests
 
 END = datetime(2026, 1, 5, 12, 30, tzinfo=UTC)
 RANDOM = random.Random(1)  # noqa: S311

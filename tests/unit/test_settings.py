@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from service.compute.methods import LADDER
-from service.errors import SettingsError
-from service.settings import PREFIX, Settings, load_settings
+from chat_stats.service.compute.methods import LADDER
+from chat_stats.service.errors import SettingsError
+from chat_stats.service.settings import PREFIX, Settings, load_settings
 
 README = Path(__file__).parents[2] / "README.md"
 URL = "postgresql://user:secret-password@db.example/gateway"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from service.concurrency.single_flight import SingleFlight
+from chat_stats.service.concurrency.single_flight import SingleFlight
 
 
 class Counted:

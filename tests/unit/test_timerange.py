@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from service.catalogue.timerange import TimeRange, parse_time_range
-from service.errors import InvalidParameter
+from chat_stats.service.catalogue.timerange import TimeRange, parse_time_range
+from chat_stats.service.errors import InvalidParameter
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

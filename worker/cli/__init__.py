@@ -1,5 +1,5 @@
 """The `chat-stats` command, one file a command group."""
 
-from worker.cli.app import main
+from chat_stats.worker.cli.app import main
 
 __all__ = ["main"]

@@ -1,5 +1,5 @@
 """`python -m worker.cli` is `chat-stats`."""
 
-from worker.cli import main
+from chat_stats.worker.cli import main
 
 main()

@@ -16,21 +16,21 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from service import VERSION
-from service.cache.store import Cache, connect
-from service.catalogue.aggregations import AGGREGATIONS
-from service.catalogue.timerange import WINDOWS, parse_window
-from service.database.pool import Database
-from service.errors import ChatStatsError, InvalidParameter, SchemaError, Unavailable
-from service.observability import tracing
-from service.observability.logs import configure_logging
-from service.observability.shared_counts import shared_folder
-from service.queue import Queue
-from service.settings import Settings, load_settings
-from service.stats import Stats
-from worker.cli.rollup import app as rollup_app
-from worker.demo.loading import load_sample
-from worker.importer.fields import FIELDS, option
+from chat_stats.service import VERSION
+from chat_stats.service.cache.store import Cache, connect
+from chat_stats.service.catalogue.aggregations import AGGREGATIONS
+from chat_stats.service.catalogue.timerange import WINDOWS, parse_window
+from chat_stats.service.database.pool import Database
+from chat_stats.service.errors import ChatStatsError, InvalidParameter, SchemaError, Unavailable
+from chat_stats.service.observability import tracing
+from chat_stats.service.observability.logs import configure_logging
+from chat_stats.service.observability.shared_counts import shared_folder
+from chat_stats.service.queue import Queue
+from chat_stats.service.settings import Settings, load_settings
+from chat_stats.service.stats import Stats
+from chat_stats.worker.cli.rollup import app as rollup_app
+from chat_stats.worker.demo.loading import load_sample
+from chat_stats.worker.importer.fields import FIELDS, option
 
 # A command imports what it alone needs, so that `serve` starts fast.
 
@@ -76,7 +76,7 @@ def serve(
     workers: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 1,
 ) -> None:
     """Serve the API over HTTP."""
-    from service.http import server as processes
+    from chat_stats.service.http import server as processes
 
     settings = load_settings()
     configure_logging(settings)
@@ -90,7 +90,7 @@ def serve(
 @app.command()
 def worker() -> None:
     """Keep the statistics computed: refresh them at every interval and on request."""
-    from worker import main as worker_main
+    from chat_stats.worker import main as worker_main
 
     settings = load_settings()
     configure_logging(settings)
@@ -109,8 +109,8 @@ def migrate(
     """Create or update the functions and indexes (and, on an empty database, the tables)."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    from service.database import migrations
-    from service.database.rendering import declared
+    from chat_stats.service.database import migrations
+    from chat_stats.service.database.rendering import declared
 
     settings = load_settings()
     files = declared().sql()
@@ -146,7 +146,7 @@ def refresh(
     as_json: Json = False,
 ) -> None:
     """Recompute the statistics now."""
-    from worker.cli import tables
+    from chat_stats.worker.cli import tables
 
     settings = load_settings()
     for name in names or ():
@@ -183,8 +183,8 @@ def status(
 
     Exits with 1 when it finds a problem.
     """
-    from worker.cli import status as worker_status
-    from worker.cli import tables
+    from chat_stats.worker.cli import status as worker_status
+    from chat_stats.worker.cli import tables
 
     settings = load_settings()
     if worker_only:
@@ -241,8 +241,8 @@ def import_(
     """Load a request log. If a line is bad, nothing is loaded. A file loaded twice is counted twice."""
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-    from worker.cli import tables
-    from worker.importer.load import ImportOptions, import_csv
+    from chat_stats.worker.cli import tables
+    from chat_stats.worker.importer.load import ImportOptions, import_csv
 
     columns = {
         "created_at": created_at,
@@ -303,7 +303,7 @@ def demo(
     requests: Annotated[int, typer.Option(min=0, help="Requests to load at the first start.")] = 200_000,
 ) -> None:
     """Run the whole stack on this machine, with sample data. Ctrl-C stops it."""
-    from worker.demo.run import run_demo  # needs the packages of the extra "demo"
+    from chat_stats.worker.demo.run import run_demo  # needs the packages of the extra "demo"
 
     raise typer.Exit(run_demo(folder=folder, port=port, requests=requests))
 
@@ -311,8 +311,8 @@ def demo(
 async def _refresh_here(
     settings: Settings, names: list[str], windows: list[str], timeout: float
 ) -> dict[str, Any]:
-    from worker import tasks
-    from worker.main import PUBLISH_SECONDS
+    from chat_stats.worker import tasks
+    from chat_stats.worker.main import PUBLISH_SECONDS
 
     database = Database(settings, application_name="chat-stats refresh")
     redis_url = settings.redis_url.get_secret_value()

@@ -1,8 +1,8 @@
 """Checks who may write our tables, from which roles they hide rows, and which functions share our names."""
 
-from service.database import queries
-from service.database.rendering import declared
-from service.database.snapshot import Snapshot
+from chat_stats.service.database import queries
+from chat_stats.service.database.rendering import declared
+from chat_stats.service.database.snapshot import Snapshot
 
 _SECONDS = 5.0
 

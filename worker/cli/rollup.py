@@ -12,11 +12,11 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from service.catalogue.timerange import parse_moment
-from service.rollup.retention import Purge, open_retention
-from service.rollup.state import RollupStatus
-from service.rollup.upkeep import Rollup, open_rollup
-from service.settings import Settings, load_settings
+from chat_stats.service.catalogue.timerange import parse_moment
+from chat_stats.service.rollup.retention import Purge, open_retention
+from chat_stats.service.rollup.state import RollupStatus
+from chat_stats.service.rollup.upkeep import Rollup, open_rollup
+from chat_stats.service.settings import Settings, load_settings
 
 app = typer.Typer(
     help="The rollup: totals kept up to date by triggers, so that answers do not grow with the table.",

@@ -7,19 +7,19 @@ from typing import Any
 
 import asyncpg
 
-from service.cache.publication import Publication
-from service.cache.store import Cache, connect
-from service.catalogue.aggregations import AGGREGATIONS, Query
-from service.catalogue.timerange import WINDOWS, TimeRange
-from service.compute import percentiles
-from service.database.clock import Clock
-from service.database.pool import Database
-from service.database.snapshot import Snapshot
-from service.errors import ChatStatsError, Unavailable
-from service.queue import Queue
-from service.rollup.state import RollupState, state_in
-from service.settings import Settings
-from worker.cli import rights
+from chat_stats.service.cache.publication import Publication
+from chat_stats.service.cache.store import Cache, connect
+from chat_stats.service.catalogue.aggregations import AGGREGATIONS, Query
+from chat_stats.service.catalogue.timerange import WINDOWS, TimeRange
+from chat_stats.service.compute import percentiles
+from chat_stats.service.database.clock import Clock
+from chat_stats.service.database.pool import Database
+from chat_stats.service.database.snapshot import Snapshot
+from chat_stats.service.errors import ChatStatsError, Unavailable
+from chat_stats.service.queue import Queue
+from chat_stats.service.rollup.state import RollupState, state_in
+from chat_stats.service.settings import Settings
+from chat_stats.worker.cli import rights
 
 #: An empty range: a call over it shows at almost no cost whether the function works.
 _NO_TIME = TimeRange(None, datetime(2000, 1, 1, tzinfo=UTC), datetime(2000, 1, 1, tzinfo=UTC))

@@ -6,8 +6,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from worker.cli.status import Status
-from worker.importer.load import ImportResult
+from chat_stats.worker.cli.status import Status
+from chat_stats.worker.importer.load import ImportResult
 
 
 def print_refresh(console: Console, report: dict[str, Any]) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from service.errors import ChatStatsError
-from worker.local_servers import blocking_folder
+from chat_stats.service.errors import ChatStatsError
+from chat_stats.worker.local_servers import blocking_folder
 
 #: Seconds to wait while another demo that is stopping still holds the folder.
 LOCK_SECONDS = 3.0

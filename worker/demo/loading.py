@@ -8,9 +8,9 @@ import asyncpg
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from service.database.errors import OUTAGES, outage
-from service.errors import SchemaError
-from worker.demo import sample
+from chat_stats.service.database.errors import OUTAGES, outage
+from chat_stats.service.errors import SchemaError
+from chat_stats.worker.demo import sample
 
 CONNECT_SECONDS = 10.0
 

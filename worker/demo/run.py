@@ -26,15 +26,15 @@ from pydantic import SecretStr
 from pydantic_settings import BaseSettings
 from rich.console import Console
 
-from service.database.errors import OUTAGES
-from service.database.migrations import migrate
-from service.database.rendering import declared
-from service.settings import PREFIX, Settings, load_settings
-from worker.demo import sample
-from worker.demo.folder import DemoError, locked, usable_folder
-from worker.demo.guard import guarded
-from worker.demo.loading import connected, load_sample
-from worker.local_servers import (
+from chat_stats.service.database.errors import OUTAGES
+from chat_stats.service.database.migrations import migrate
+from chat_stats.service.database.rendering import declared
+from chat_stats.service.settings import PREFIX, Settings, load_settings
+from chat_stats.worker.demo import sample
+from chat_stats.worker.demo.folder import DemoError, locked, usable_folder
+from chat_stats.worker.demo.guard import guarded
+from chat_stats.worker.demo.loading import connected, load_sample
+from chat_stats.worker.local_servers import (
     free_port,
     postgres_server,
     redis_server,
@@ -205,7 +205,7 @@ class _Demo:
         log = self.folder / f"{name}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(  # noqa: S603
-                [sys.executable, "-m", "worker.cli", *arguments],
+                [sys.executable, "-m", "chat_stats", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

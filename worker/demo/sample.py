@@ -16,9 +16,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 import asyncpg
 
-from service.database.names import Names, begin
-from service.database.pool import LOCK_CLASS
-from worker.demo.names import MODELS, PROVIDERS, SEED, Model
+from chat_stats.service.database.names import Names, begin
+from chat_stats.service.database.pool import LOCK_CLASS
+from chat_stats.worker.demo.names import MODELS, PROVIDERS, SEED, Model
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 

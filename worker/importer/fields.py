@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
 from uuid import UUID
 
-from service.errors import InvalidParameter, SchemaError
-from worker.importer.rows import shown
+from chat_stats.service.errors import InvalidParameter, SchemaError
+from chat_stats.worker.importer.rows import shown
 
 #: The fields, and the names of their columns; the first name that the file has is used. Case, spaces and
 #: punctuation do not matter: `ContextTokens` is `context_tokens`.

@@ -19,14 +19,14 @@ from typing import TypeAlias
 
 import asyncpg
 
-from service.database.errors import OUTAGES, outage
-from service.database.names import Names, begin
-from service.database.pool import LOCK_CLASS, connect
-from service.errors import ChatStatsError, DatabaseBusy, DatabaseUnavailable, SchemaError
-from service.settings import Settings
-from worker.importer.fields import FIELDS, Column
-from worker.importer.records import REQUESTS, ImportOptions, Request, Requests, new_id
-from worker.importer.rows import DESCRIBED_BAD_LINES, BadLine, BadLines, CsvFile
+from chat_stats.service.database.errors import OUTAGES, outage
+from chat_stats.service.database.names import Names, begin
+from chat_stats.service.database.pool import LOCK_CLASS, connect
+from chat_stats.service.errors import ChatStatsError, DatabaseBusy, DatabaseUnavailable, SchemaError
+from chat_stats.service.settings import Settings
+from chat_stats.worker.importer.fields import FIELDS, Column
+from chat_stats.worker.importer.records import REQUESTS, ImportOptions, Request, Requests, new_id
+from chat_stats.worker.importer.rows import DESCRIBED_BAD_LINES, BadLine, BadLines, CsvFile
 
 __all__ = ["FIELDS", "BadLine", "BadLines", "ImportOptions", "ImportResult", "import_csv"]
 

@@ -4,9 +4,17 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from uuid import uuid4
 
-from service.errors import InvalidParameter, SchemaError
-from worker.importer.fields import REQUIRED, TOKENS, Column, Converter, converter, find_columns, option
-from worker.importer.rows import BadLine, CsvFile, shown
+from chat_stats.service.errors import InvalidParameter, SchemaError
+from chat_stats.worker.importer.fields import (
+    REQUIRED,
+    TOKENS,
+    Column,
+    Converter,
+    converter,
+    find_columns,
+    option,
+)
+from chat_stats.worker.importer.rows import BadLine, CsvFile, shown
 
 REQUESTS = "chat_completion_requests"
 DEFAULT_PROVIDER = "imported"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from io import BufferedReader, TextIOWrapper
 from pathlib import Path
 
-from service.errors import ChatStatsError, InvalidParameter
+from chat_stats.service.errors import ChatStatsError, InvalidParameter
 
 #: Bad lines that are described; further ones are only counted.
 DESCRIBED_BAD_LINES = 20

@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from service.database.rendering import declared
+from chat_stats.service.database.rendering import declared
 
 
 def load(name: str) -> str:

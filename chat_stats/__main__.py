@@ -1,0 +1,5 @@
+"""`python -m chat_stats` is `chat-stats`."""
+
+from chat_stats.worker.cli import main
+
+main()
