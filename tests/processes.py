@@ -14,6 +14,7 @@ import httpx
 from chat_stats.worker.local_servers import free_port
 
 ROOT = Path(__file__).parents[1]
+COMMAND = (sys.executable, "-m", "chat_stats")
 
 
 def environment(database_url: str, redis_url: str, **settings: object) -> dict[str, str]:
@@ -26,11 +27,15 @@ def environment(database_url: str, redis_url: str, **settings: object) -> dict[s
 
 
 def chat_stats(
-    *arguments: str, env: dict[str, str], seconds: float = 60, project: Path = ROOT
+    *arguments: str,
+    env: dict[str, str],
+    seconds: float = 60,
+    project: Path = ROOT,
+    command: tuple[str, ...] = COMMAND,
 ) -> subprocess.CompletedProcess[str]:
     """Run a command until it ends."""
     return subprocess.run(
-        [sys.executable, "-m", "chat_stats", *arguments],
+        [*command, *arguments],
         env={**env, "COLUMNS": "200"},
         cwd=project,
         capture_output=True,
@@ -43,11 +48,18 @@ def chat_stats(
 class Process:
     """A command that keeps running; its output goes to a file."""
 
-    def __init__(self, *arguments: str, env: dict[str, str], log: Path, project: Path = ROOT) -> None:
+    def __init__(
+        self,
+        *arguments: str,
+        env: dict[str, str],
+        log: Path,
+        project: Path = ROOT,
+        command: tuple[str, ...] = COMMAND,
+    ) -> None:
         self.log = log
         with log.open("wb") as output:
             self.popen = subprocess.Popen(
-                [sys.executable, "-m", "chat_stats", *arguments],
+                [*command, *arguments],
                 env=env,
                 cwd=project,
                 stdout=output,
@@ -71,8 +83,14 @@ class Process:
 
 
 @contextmanager
-def running(*arguments: str, env: dict[str, str], log: Path, project: Path = ROOT) -> Iterator[Process]:
-    process = Process(*arguments, env=env, log=log, project=project)
+def running(
+    *arguments: str,
+    env: dict[str, str],
+    log: Path,
+    project: Path = ROOT,
+    command: tuple[str, ...] = COMMAND,
+) -> Iterator[Process]:
+    process = Process(*arguments, env=env, log=log, project=project, command=command)
     try:
         yield process
     finally:

@@ -1,5 +1,0 @@
-"""`python -m worker.cli` is `chat-stats`."""
-
-from chat_stats.worker.cli import main
-
-main()
