@@ -41,7 +41,7 @@ screenshots: $(VENV)/.installed
 	CHAT_STATS_SCREENSHOTS=docs/screenshots $(BIN)/pytest tests/browser/test_screenshots.py
 
 sql: $(VENV)/.installed
-	$(BIN)/python -m service.database.rendering
+	$(BIN)/python -m chat_stats.service.database.rendering
 
 SITE ?= build/site
 docs: $(VENV)/.installed
