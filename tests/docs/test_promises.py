@@ -57,7 +57,7 @@ HELD_BY = {
         tests/rollup/test_retention.py::test_a_dry_run_changes_nothing_and_says_what_a_run_then_does
     """,
     "Rows are inserted": """
-        tests/acceptance/test_cli.py::test_the_sample_fills_an_empty_database_and_touches_no_other
+        tests/acceptance/test_cli.py::test_the_sample_fills_only_an_empty_database
         tests/acceptance/test_demo.py::test_a_given_database_with_rows_stays_as_it_is
         tests/rollup/test_footprint.py::
             test_all_that_the_rollup_changes_of_the_gateways_are_triggers_which_disable_drops
@@ -70,7 +70,7 @@ HELD_BY = {
         tests/rollup/test_uncounted_writes.py::test_writes_go_on_without
         tests/rollup/test_uncounted_writes.py::test_writes_go_on_when_the_deltas_lack_a_column
         tests/rollup/test_uncounted_writes.py::test_writes_go_on_when_the_table_is
-        tests/rollup/test_upgrade.py::
+        tests/rollup/test_changed_types.py::
             test_model_ids_may_become_bigint_while_the_rollup_is_on_and_no_writer_is_harmed
     """,
     "Partitions": """
@@ -132,7 +132,7 @@ HELD_BY = {
     "A purge": """
         tests/docs/test_promises.py::test_the_figures_are_those_of_the_code
         tests/rollup/test_retention_obstacles.py::
-            test_a_request_that_somebody_has_locked_is_waited_for_or_left
+            test_a_purge_waits_for_a_locked_request_or_leaves_it
         tests/rollup/test_retention_obstacles.py::
             test_what_others_write_meanwhile_is_neither_lost_nor_counted_twice
     """,
@@ -145,7 +145,7 @@ HELD_BY = {
     "One function": """
         tests/rollup/test_footprint.py::test_one_function_runs_with_its_owners_rights_and_sets_what_it_searches
         tests/rollup/test_damage.py::
-            test_nobody_can_hang_the_recording_functions_on_a_table_of_their_own
+            test_no_role_can_attach_the_recording_functions_to_its_own_table
     """,
     "Nothing that others plant": """
         tests/sql/test_planted_objects.py::test_nothing_that_others_planted_runs
@@ -170,7 +170,7 @@ HELD_BY = {
         tests/sql/test_row_security.py::test_statistics_of_some_requests_are_refused
         tests/sql/test_row_security.py::test_hidden_sums_of_purged_requests_are_an_error
         tests/integration/test_row_security.py::
-            test_every_answer_that_is_not_known_is_a_problem_that_says_so
+            test_every_answer_that_is_not_cached_is_a_problem_that_says_so
     """,
 }
 

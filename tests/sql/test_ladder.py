@@ -162,23 +162,6 @@ async def test_a_refresh_takes_the_percentiles_of_all_requests_from_those_of_eac
     assert asked.count(percentiles.CALL) == 1
 
 
-async def test_percentiles_of_a_function_that_does_not_know_of_all_are_computed_by_the_plain_statement(
-    owner: Connection, live: Gateway, database_of: Callable[[str], Awaitable[Database]]
-) -> None:
-    await owner.execute(
-        "CREATE OR REPLACE FUNCTION get_chat_request_percentiles(p_group_by text DEFAULT 'none', "
-        "p_start timestamptz DEFAULT NULL, p_end timestamptz DEFAULT NULL, p_provider_id text DEFAULT NULL, "
-        "p_model_id text DEFAULT NULL) RETURNS TABLE (group_id text, p50_processing_time_ms numeric, "
-        "p90_processing_time_ms numeric, p95_processing_time_ms numeric, p99_processing_time_ms numeric) "
-        "LANGUAGE sql AS 'SELECT NULL::text, 1.0, 2.0, 3.0, 4.0'"
-    )
-    database = await database_of(live.url)
-    async with database.snapshot(wait_seconds=5) as snapshot:
-        snapshot.percentiles_of_all = {}
-        computed = await compute(snapshot, MODELS, timeout=20)
-    assert as_json(computed) == MODEL_ROWS
-
-
 async def test_percentiles_that_take_too_long_are_0_and_named(owner: Connection, ask: Ask) -> None:
     await owner.execute(slow_requests("get_chat_request_percentiles"))
     computed = await ask(MODELS, timeout=1)
