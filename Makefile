@@ -1,7 +1,8 @@
 # make demo   a local stack with sample data: embedded Postgres and Redis, worker, service
 # make quick  format, types, import contracts, unit tests, one pass over SQL and HTTP; its servers stay up
 # make quick-stop   stops the servers of make quick
-# make test   format, types, import contracts, all tests
+# make test   format, types, import contracts, all tests but the slow ones
+# make test-slow   the slow tests, and what is run again on a second Postgres
 # make sql    renders sql/chat_stats.sql from the templates
 # make docs   the documentation as a site in build/site/site, with strict links and search
 # make screenshots   the screenshots of the page in docs/screenshots, with the Chromium on PATH
@@ -16,21 +17,24 @@ BIN = $(VENV)/bin
 QUICK = tests/unit tests/sql/test_functions.py tests/sql/test_requests.py tests/integration/test_http.py \
 	tests/integration/test_fast_path.py tests/integration/test_refresh.py
 
-.PHONY: demo quick quick-stop test test-long screenshots sql docs check format bench bench-rollup bench-serve bench-explorer clean
+.PHONY: demo quick quick-stop test test-slow test-long screenshots sql docs check format bench bench-rollup bench-serve bench-explorer clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/chat-stats demo
 
 quick: $(VENV)/.installed check
-	CHAT_STATS_KEEP_SERVERS=1 $(BIN)/pytest -q -m "not alone" --numprocesses 2 --dist loadfile $(QUICK)
+	CHAT_STATS_KEEP_SERVERS=1 $(BIN)/pytest -q -m "not alone and not slow" --numprocesses 2 --dist loadfile $(QUICK)
 
 quick-stop: $(VENV)/.installed
 	$(BIN)/python -m tests.kept_servers stop
 
 test: $(VENV)/.installed check
-	$(BIN)/pytest -m "not alone" --numprocesses 2 --dist loadfile --no-loadscope-reorder
-	$(BIN)/pytest -m alone
+	$(BIN)/pytest -m "not alone and not slow" --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -m "alone and not slow"
 	@$(BIN)/python -m tests.tools
+
+test-slow: $(VENV)/.installed
+	$(BIN)/pytest -m "slow and not alone" --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-long: $(VENV)/.installed
 	CHAT_STATS_STATE_MACHINE_STEPS=50000 CHAT_STATS_CONCURRENCY_SECONDS=60 \

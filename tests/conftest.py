@@ -70,7 +70,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if kept_servers.wanted():
         return
     if "postgres" in metafunc.fixturenames and metafunc.definition.get_closest_marker("every_postgres"):
-        metafunc.parametrize("postgres", [EMBEDDED, ON_PATH], indirect=True, scope="session")
+        on_path = pytest.param(ON_PATH, marks=pytest.mark.slow)
+        metafunc.parametrize("postgres", [EMBEDDED, on_path], indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")

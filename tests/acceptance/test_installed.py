@@ -25,6 +25,8 @@ from chat_stats import __version__
 from chat_stats.worker.local_servers import RedisServer, free_port
 from tests.processes import ROOT, chat_stats, environment, running, until
 
+pytestmark = pytest.mark.slow
+
 RIVALS = ("service", "worker", "sql")
 RIVAL_PROJECT = f"""
 [build-system]

@@ -70,6 +70,8 @@ def change(file: Path, lines: str) -> None:
     file.write_text(text.replace(old, new))
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_worked_example_works_as_it_is_written(
     project: Path, empty_database: str, redis: RedisServer, tmp_path: Path
 ) -> None:

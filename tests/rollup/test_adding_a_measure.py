@@ -223,6 +223,8 @@ async def test_an_optional_column_may_be_missing_or_no_number(
 
 RENDER = """
 from chat_stats.service.database.rendering import declared
+
+pytestmark = pytest.mark.slow
 print(declared().render("migrations/{name}", in_one_file=True))
 """
 

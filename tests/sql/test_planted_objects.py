@@ -31,7 +31,7 @@ from tests.sql.planting import Planter, called_names, planter
 from tests.sql.sample import END, START
 from tests.sql.schemas import PLAIN, Variant
 
-pytestmark = pytest.mark.every_postgres
+pytestmark = [pytest.mark.every_postgres, pytest.mark.slow]
 
 OpenDatabase = Callable[[str], Awaitable[Database]]
 
