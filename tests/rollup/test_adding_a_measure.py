@@ -14,6 +14,8 @@ from chat_stats.service.catalogue import measures
 from tests.conftest import Connection
 from tests.processes import ROOT, chat_stats, environment
 
+pytestmark = pytest.mark.slow
+
 LINE = '    Measure("cached_tokens", "total_cached_tokens", "sum", Column("cached_tokens"{options})),\n'
 
 #: A gateway with that column, and requests of two days, one of them without a time and one not timed.
@@ -95,8 +97,9 @@ async def gateway(empty_database: str) -> AsyncIterator[Connection]:
 def project_with(folder: Path, line: str) -> Path:
     """Return a copy of the project with one more measure."""
     copy = folder / "project"
-    for name in ("service", "worker", "sql"):
-        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    without = shutil.ignore_patterns("__pycache__")
+    for name in ("chat_stats", "service", "worker", "sql"):
+        shutil.copytree(ROOT / name, copy / name, symlinks=True, ignore=without)
     declaration = copy / Path(measures.__file__).relative_to(ROOT)
     text = declaration.read_text()
     head, separator, tail = text.partition("\nMEASURES = (\n")
@@ -223,8 +226,6 @@ async def test_an_optional_column_may_be_missing_or_no_number(
 
 RENDER = """
 from chat_stats.service.database.rendering import declared
-
-pytestmark = pytest.mark.slow
 print(declared().render("migrations/{name}", in_one_file=True))
 """
 
