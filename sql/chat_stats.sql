@@ -4208,7 +4208,7 @@ END
 $function$;
 $install$);
 
--- Appends what a statement changed, by model and bucket: its old rows are taken away, its new ones added.
+-- Appends what a statement changed, a row for each request: its old rows are taken away, its new ones added.
 --
 -- It runs in the writer's transaction, so it must never fail. What may fail is all in the block with the handler:
 -- whether this table is counted, and each statement that appends, of no rows. There the column that was renamed or

@@ -51,7 +51,7 @@ COALESCE(-sum(r.{{ m.column.called }}), 0)
 {{ ',\n' if not loop.last -}}
 {% endfor %}
 {%- endmacro %}
--- Appends what a statement changed, by model and bucket: its old rows are taken away, its new ones added.
+-- Appends what a statement changed, a row for each request: its old rows are taken away, its new ones added.
 --
 -- It runs in the writer's transaction, so it must never fail. What may fail is all in the block with the handler:
 -- whether this table is counted, and each statement that appends, of no rows. There the column that was renamed or
