@@ -23,7 +23,7 @@ demo: $(VENV)/.installed
 	@$(BIN)/chat-stats demo
 
 quick: $(VENV)/.installed check
-	CHAT_STATS_KEEP_SERVERS=1 $(BIN)/pytest -q -m "not alone and not slow" --numprocesses 2 --dist loadfile $(QUICK)
+	CHAT_STATS_KEEP_SERVERS=1 $(BIN)/pytest -q -m "not alone and not slow" --numprocesses 2 --dist worksteal $(QUICK)
 
 quick-stop: $(VENV)/.installed
 	$(BIN)/python -m tests.kept_servers stop

@@ -24,6 +24,7 @@ from chat_stats.worker.local_servers import (
     redis_server,
 )
 from tests import kept_servers
+from tests.memory import server_parent
 from tests.tools import SECOND_POSTGRES, need
 
 Connection = asyncpg.Connection
@@ -59,7 +60,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="session")
 def server_folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="chat-stats-tests-") as name:
+    with tempfile.TemporaryDirectory(prefix="chat-stats-tests-", dir=server_parent()) as name:
         folder = Path(name)
         folder.chmod(0o755)  # Postgres runs as another user when we are root
         yield folder

@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +27,7 @@ from chat_stats.worker.local_servers import (
     postgres_server,
     redis_server,
 )
+from tests.memory import server_parent
 
 FOLDER = Path(__file__).parents[1] / ".quick"
 
@@ -41,9 +43,19 @@ def wanted() -> bool:
     return "CHAT_STATS_KEEP_SERVERS" in os.environ
 
 
-def folder() -> Path:
-    """Return the folder of this process' servers: each process of pytest-xdist has its own."""
-    return FOLDER / os.environ.get("PYTEST_XDIST_WORKER", "main")
+def folder(parent: Path = FOLDER) -> Path:
+    """Return the folder of this process' servers: each process of pytest-xdist has its own.
+
+    It is a link: the folder itself may be in memory, and is gone when the machine has started again.
+    """
+    link = parent / os.environ.get("PYTEST_XDIST_WORKER", "main")
+    if not link.is_dir():
+        parent.mkdir(exist_ok=True)
+        link.unlink(missing_ok=True)
+        target = Path(tempfile.mkdtemp(prefix="chat-stats-quick-", dir=server_parent()))
+        target.chmod(0o755)  # Postgres runs as another user when we are root
+        link.symlink_to(target)
+    return link
 
 
 def kept_postgres(folder: Path, options: dict[str, str]) -> PostgresServer:
@@ -78,6 +90,8 @@ def stop(parent: Path = FOLDER) -> None:
             suppress(redis.ConnectionError),  # it does not run
         ):
             client.shutdown(nosave=True)
+    for target in (folder.resolve() for folder in parent.iterdir() if folder.is_symlink()):
+        shutil.rmtree(target, ignore_errors=True)
     shutil.rmtree(parent, ignore_errors=True)
 
 

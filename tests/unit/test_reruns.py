@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 FLAKY = """
 from pathlib import Path
 
@@ -26,6 +28,7 @@ AGAIN = [
 ]
 
 
+@pytest.mark.slow
 def test_tests_that_needed_a_second_run_have_their_own_heading(tmp_path: Path) -> None:
     (tmp_path / "pytest.ini").touch()
     (tmp_path / "conftest.py").write_text("from tests.conftest import pytest_terminal_summary\n")
