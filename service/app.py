@@ -12,12 +12,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from chat_stats.service import VERSION
 from chat_stats.service.cache.store import Cache, connect
-from chat_stats.service.concurrency.single_flight import SingleFlight
 from chat_stats.service.database.clock import Clock
 from chat_stats.service.database.pool import Database
 from chat_stats.service.explorer.download import DOWNLOADS_PER_EXPORT, Downloads
 from chat_stats.service.explorer.explorer import Explorer
-from chat_stats.service.health import Vitals
+from chat_stats.service.health import HealthChecks
 from chat_stats.service.http import problems
 from chat_stats.service.http.access_log import Access
 from chat_stats.service.http.envelope import Envelope
@@ -119,8 +118,7 @@ def _build(settings: Settings, routed: ASGIApp) -> Services:
         stats=stats,
         explorer=Explorer(settings, database),
         downloads=Downloads(DOWNLOADS_PER_EXPORT * settings.max_exports),
-        vitals=Vitals(settings, database, cache, queue),
-        readiness=SingleFlight(shared_seconds=health.LOOK_SECONDS),
+        health=HealthChecks(settings, database, cache, queue),
         rate_limiter=rate_limiter,
         envelope=envelope,
         fast_path=FastPath(routed, settings, stats, rate_limiter, envelope),
@@ -145,8 +143,7 @@ async def _running(services: Services, *, own_process: bool) -> AsyncIterator[No
     finally:
         clock.cancel()
         services.fast_path.close()
-        await services.readiness.close()
-        await services.vitals.close()
+        await services.health.close()
         await services.downloads.close()
         await services.explorer.close()
         await services.stats.close()

@@ -1,43 +1,93 @@
-"""What is reachable and how old things are, looked up when `/metrics` is scraped.
+"""What is reachable and how old things are: one look for readiness, `/metrics` and `chat-stats status`.
 
-Every look has a time limit, and its result is shared for some seconds: a scrape neither hangs with what it
-watches nor loads it.
+Every part has a time limit, and a result is shared for some seconds: a caller neither hangs with what is
+looked at nor loads it.
 """
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
 
-import asyncpg
-
+from chat_stats.service.cache.entry import EntryHeader, Generation
 from chat_stats.service.cache.publication import Publication
 from chat_stats.service.cache.store import Cache
 from chat_stats.service.catalogue.aggregations import AGGREGATIONS, Query
 from chat_stats.service.catalogue.timerange import TimeRange
 from chat_stats.service.concurrency.single_flight import SingleFlight
 from chat_stats.service.database import queries
-from chat_stats.service.database.errors import OUTAGES
+from chat_stats.service.database.errors import ERRORS
 from chat_stats.service.database.pool import Database
-from chat_stats.service.errors import ChatStatsError
-from chat_stats.service.observability import metrics
-from chat_stats.service.observability.metrics import Labels, Metric
+from chat_stats.service.database.snapshot import Snapshot
+from chat_stats.service.errors import ChatStatsError, SchemaError
 from chat_stats.service.queue import Queue
-from chat_stats.service.rollup.state import ROLLUP_TABLES, STATES, TROUBLES, fetch_in, state_in
+from chat_stats.service.rollup.state import ROLLUP_TABLES, RollupState, fetch_in, state_in
 from chat_stats.service.settings import Settings
 
-logger = logging.getLogger(__name__)
-
-#: Seconds for which the result of a look is shared.
-SHARED_SECONDS = 5.0
-#: Seconds that one part of a look may take, and that a scrape waits for the whole of it.
+#: Seconds for which the result of a look is shared: a plain one, and one with the details that metrics show.
+LOOK_SECONDS = 1.0
+DETAILED_SECONDS = 5.0
+#: Seconds that one part of a detailed look may take, and that its callers wait for the whole of it.
 PART_SECONDS = 1.5
 WAIT_SECONDS = 2.5
 
-Seen = dict[str, dict[Labels, float]]
+NO_WORKER = "no worker has reported lately"
 
 
-class Vitals:
-    """Looks at Redis, Postgres, the queue and the worker."""
+@dataclass(slots=True)
+class CacheHealth:
+    #: Why Redis cannot be used; None: it answers.
+    trouble: str | None = None
+    #: The last refresh of everything, and its age by the database's clock.
+    last: Generation | None = None
+    age_seconds: float | None = None
+    #: Ages and headers of the entries that the worker keeps computed. Only in a detailed look, like all below
+    #: that says so.
+    entries: dict[Query, tuple[float, EntryHeader]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class QueueHealth:
+    trouble: str | None = None
+    worker_alive: bool = False
+    #: Jobs that wait or run. Only in a detailed look.
+    jobs: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RollupFigures:
+    drift: int
+    unfolded_deltas: int
+    rollup_bytes: int
+    #: Seconds since the last fold and audit; None: there was none.
+    fold_age_seconds: float | None
+    audit_age_seconds: float | None
+
+
+@dataclass(slots=True)
+class DatabaseHealth:
+    #: Whether Postgres answers.
+    reachable: bool = False
+    #: Why the requests cannot be read, also where it answers.
+    trouble: str | None = None
+    #: None: it could not be looked at, for what `rollup_trouble` says.
+    rollup: RollupState | None = None
+    rollup_trouble: str | None = None
+    #: Only in a detailed look, and only where there is a rollup that our role may read.
+    figures: RollupFigures | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    cache: CacheHealth
+    queue: QueueHealth
+    database: DatabaseHealth
+    #: Whether the last refresh is older than `Settings.late_seconds`, or there is none.
+    late: bool
+
+
+class HealthChecks:
+    """Looks at Redis, the queue, the worker and Postgres."""
 
     def __init__(self, settings: Settings, database: Database, cache: Cache, queue: Queue) -> None:
         self._settings = settings
@@ -45,50 +95,49 @@ class Vitals:
         self._cache = cache
         self._publication = Publication(cache)
         self._queue = queue
-        self._looks = SingleFlight[Seen](shared_seconds=SHARED_SECONDS)
+        self._looks = SingleFlight[Health](shared_seconds=LOOK_SECONDS)
+        self._detailed = SingleFlight[Health](shared_seconds=DETAILED_SECONDS)
 
-    async def look(self) -> Seen:
-        """Return gauges by metric and labels, at most a few seconds old; unknown ones are left out."""
-        look = self._looks.start(None, self._look).task
+    async def look(self) -> Health:
+        """Look at everything, within the time-outs of the settings."""
+        return await self._looks.run(None, lambda: self._look(detailed=False))
+
+    async def look_in_detail(self) -> Health:
+        """Look at what metrics show, too, within `WAIT_SECONDS`."""
+        look = self._detailed.start(None, lambda: self._look(detailed=True)).task
         await asyncio.wait({look}, timeout=WAIT_SECONDS)
-        return look.result() if look.done() else self._nothing()
+        if look.done():
+            return look.result()
+        late = "it does not answer"
+        return Health(CacheHealth(late), QueueHealth(late), DatabaseHealth(trouble=late), late=True)
 
     async def close(self) -> None:
         await self._looks.close()
+        await self._detailed.close()
 
-    async def _look(self) -> Seen:
-        seen = self._nothing()
+    async def _look(self, *, detailed: bool) -> Health:
+        cache, queue, database = CacheHealth(), QueueHealth(), DatabaseHealth()
+        redis_seconds = PART_SECONDS if detailed else self._settings.redis_timeout_seconds
+        # Without a limit of its own: each wait of a transaction has the time-out of the settings.
+        database_seconds = PART_SECONDS if detailed else None
         await asyncio.gather(
-            _part("Redis", self._look_at_cache(seen)),
-            _part("the queue", self._look_at_queue(seen)),
-            _part("Postgres", self._look_at_database(seen)),
+            _within(redis_seconds, cache, "Redis", self._look_at_cache(cache, detailed)),
+            _within(redis_seconds, queue, "the queue's Redis", self._look_at_queue(queue, detailed)),
+            _within(database_seconds, database, "the database", self._look_at_database(database, detailed)),
         )
-        return seen
+        late = cache.age_seconds is None or cache.age_seconds > self._settings.late_seconds
+        return Health(cache, queue, database, late)
 
-    def _nothing(self) -> Seen:
-        """Return the gauges for when nothing answers."""
-        seen: Seen = {}
-        for metric in (metrics.REDIS_UP, metrics.POSTGRES_UP, metrics.QUEUE_UP, metrics.WORKER_UP):
-            _put(seen, metric, 0)
-        _put(seen, metrics.REFRESH_INTERVAL, self._settings.refresh_interval_seconds)
-        _put(seen, metrics.FRESH, self._settings.fresh_seconds)
-        return seen
-
-    async def _look_at_cache(self, seen: Seen) -> None:
-        last = await self._publication.last_generation()
-        _put(seen, metrics.REDIS_UP, 1)
+    async def _look_at_cache(self, found: CacheHealth, detailed: bool) -> None:
+        found.last = await self._publication.last_generation()
         now = self._database.clock.now()
-        if last is not None:
-            _put(seen, metrics.GENERATION_AGE, last.age_seconds(now))
-            _put(seen, metrics.GENERATION_DURATION, last.duration_ms / 1000)
-            _put(seen, metrics.GENERATION_ENTRIES, last.entries)
-            _put(seen, metrics.GENERATION_FAILURES, last.failed)
-        headers = await self._cache.entry_headers(query.key() for query in self._kept())
-        for query in self._kept():
-            if (header := headers.get(query.key())) is not None:
-                labels = (query.aggregation, str(query.range.window))
-                _put(seen, metrics.ENTRY_AGE, max(0.0, (now - header.computed_at).total_seconds()), *labels)
-                _put(seen, metrics.ENTRY_METHOD, 1, *labels, header.method)
+        if found.last is not None:
+            found.age_seconds = found.last.age_seconds(now)
+        if detailed:
+            headers = await self._cache.entry_headers(query.key() for query in self._kept())
+            for query in self._kept():
+                if (header := headers.get(query.key())) is not None:
+                    found.entries[query] = max(0.0, (now - header.computed_at).total_seconds()), header
 
     def _kept(self) -> Iterable[Query]:
         """Yield the queries that the worker keeps computed, without those of one provider or model."""
@@ -97,44 +146,57 @@ class Vitals:
                 for window in self._settings.windows:
                     yield Query(aggregation.name, TimeRange(window))
 
-    async def _look_at_queue(self, seen: Seen) -> None:
-        alive = await self._queue.worker_alive()
-        _put(seen, metrics.QUEUE_UP, 1)
-        _put(seen, metrics.WORKER_UP, alive)
-        _put(seen, metrics.QUEUE_JOBS, await self._queue.jobs())
+    async def _look_at_queue(self, found: QueueHealth, detailed: bool) -> None:
+        found.worker_alive = await self._queue.worker_alive()
+        if detailed:
+            found.jobs = await self._queue.jobs()
 
-    async def _look_at_database(self, seen: Seen) -> None:
+    async def _look_at_database(self, found: DatabaseHealth, detailed: bool) -> None:
+        seconds = PART_SECONDS if detailed else self._settings.connect_timeout_seconds
         async with self._database.transaction(reads=False) as snapshot:
-            _put(seen, metrics.POSTGRES_UP, 1)
-            state = await state_in(snapshot, timeout=PART_SECONDS)
-            for name in STATES:
-                _put(seen, metrics.ROLLUP_STATE, name == state.state, name)
-            for reason in TROUBLES:
-                _put(seen, metrics.ROLLUP_TROUBLE, reason == state.trouble, reason)
-            if state.state == "off" or state.trouble in ("tables", "forbidden"):
-                return
-            fetch = fetch_in(snapshot, timeout=PART_SECONDS)
-            [found] = await fetch(queries.load("rollup_vitals"))
-            [sizes] = await fetch(queries.load("rollup_sizes"), list(ROLLUP_TABLES))
-        _put(seen, metrics.ROLLUP_DRIFT, found["drift"])
-        _put(seen, metrics.ROLLUP_DELTAS, found["unfolded_deltas"])
-        _put(seen, metrics.ROLLUP_BYTES, sizes["rollup_bytes"])
-        for metric, moment in (
-            (metrics.ROLLUP_FOLD_AGE, found["folded_at"]),
-            (metrics.ROLLUP_AUDIT_AGE, found["audited_at"]),
-        ):
-            if moment is not None:
-                _put(seen, metric, max(0.0, (snapshot.now - moment).total_seconds()))
+            found.reachable = True
+            try:
+                await self._database.check_tables(snapshot)
+            except SchemaError as error:
+                found.trouble = str(error)
+            try:
+                found.rollup = await state_in(snapshot, timeout=seconds)
+                if detailed:
+                    found.figures = await _figures(snapshot, found.rollup)
+            except (ChatStatsError, *ERRORS) as error:
+                found.rollup_trouble = str(error)
 
 
-def _put(seen: Seen, metric: Metric, value: float, *labels: str) -> None:
-    seen.setdefault(metric.name, {})[labels] = float(value)
+async def _figures(snapshot: Snapshot, rollup: RollupState) -> RollupFigures | None:
+    if rollup.state == "off" or rollup.trouble in ("tables", "forbidden"):
+        return None
+    fetch = fetch_in(snapshot, timeout=PART_SECONDS)
+    [found] = await fetch(queries.load("rollup_vitals"))
+    [sizes] = await fetch(queries.load("rollup_sizes"), list(ROLLUP_TABLES))
+
+    def since(moment: datetime | None) -> float | None:
+        return None if moment is None else max(0.0, (snapshot.now - moment).total_seconds())
+
+    return RollupFigures(
+        drift=found["drift"],
+        unfolded_deltas=found["unfolded_deltas"],
+        rollup_bytes=sizes["rollup_bytes"],
+        fold_age_seconds=since(found["folded_at"]),
+        audit_age_seconds=since(found["audited_at"]),
+    )
 
 
-async def _part(name: str, looking: Awaitable[None]) -> None:
+async def _within(
+    seconds: float | None,
+    found: CacheHealth | QueueHealth | DatabaseHealth,
+    name: str,
+    looking: Awaitable[None],
+) -> None:
+    """Look at one part; note its trouble beside what was found before."""
     try:
-        async with asyncio.timeout(PART_SECONDS):
+        async with asyncio.timeout(seconds):
             await looking
-    except (ChatStatsError, TimeoutError, asyncpg.PostgresError, *OUTAGES) as error:
-        # Its metric says so; outages are logged where answers are read.
-        logger.debug("could not look at %s: %s: %s", name, type(error).__name__, error)
+    except ChatStatsError as error:
+        found.trouble = str(error)
+    except TimeoutError:
+        found.trouble = f"{name} does not answer"

@@ -1,5 +1,6 @@
 """Translates the errors of asyncpg into those of chat-stats, and says which are outages."""
 
+import re
 import socket
 import ssl
 
@@ -26,6 +27,11 @@ OUTAGES = (
     asyncpg.InvalidCatalogNameError,
     asyncpg.TransactionRollbackError,  # a standby cancels reads that conflict with recovery
 )
+
+#: All that asyncpg raises when a statement, the server or the connection fails.
+ERRORS = (asyncpg.PostgresError, *OUTAGES)
+
+_OUR_FUNCTION = re.compile(r"\b(get_chat_|get_model|get_provider_|chat_stats_)\w+\(")
 
 
 def outage(error: BaseException) -> DatabaseUnavailable | DatabaseBusy | None:
@@ -70,6 +76,26 @@ def upkeep_error(error: Exception) -> Exception:
         return _out_of_date(error)
     kept_by = "the rollup is kept by the role that ran chat-stats migrate"
     return _missing(error) or _forbidden(error, kept_by) or error
+
+
+def loading_error(error: Exception, what: str) -> ChatStatsError:
+    """Return what the error of loading rows into the gateway's tables means; `what` names what is loaded."""
+    if isinstance(error, asyncpg.NotNullViolationError):
+        return SchemaError(
+            f"{error.table_name}.{error.column_name} must have a value, but has no default, and {what} has "
+            "no value for it: give it a default"
+        )
+    return outage(error) or SchemaError(f"the database refuses {what}: {error}")
+
+
+def function_trouble(error: asyncpg.PostgresError, role: str) -> str:
+    """Return what is wrong with a function of ours whose call failed; `role`, quoted, called it."""
+    if isinstance(error, asyncpg.InsufficientPrivilegeError) and _OUR_FUNCTION.search(f"{error}("):
+        return f"{error}; its owner can run: SELECT chat_stats_grant_read('{role}')"
+    # The same error stands for an operator that a column's type lacks, which migrating does not fix.
+    if isinstance(error, asyncpg.UndefinedFunctionError) and _OUR_FUNCTION.search(str(error)):
+        return "missing; run: chat-stats migrate"
+    return f"fails with {type(error).__name__}: {error}"
 
 
 def _missing(error: BaseException) -> SchemaError | None:

@@ -92,23 +92,19 @@ class Database:
             self._pool = None
 
     async def check(self) -> None:
-        """Raise `Unavailable` when the database cannot be reached, `SchemaError` when a table is missing.
+        """Raise what `transaction` and `check_tables` raise."""
+        async with self.transaction(reads=False) as snapshot:
+            await self.check_tables(snapshot)
 
-        Also `RowsHidden`, as each transaction that is to read the tables.
-        """
-        async with self.checked():
-            pass
-
-    @asynccontextmanager
-    async def checked(self) -> AsyncIterator[Snapshot]:
-        """Open a transaction in which `check` found nothing; else raise what it raises."""
-        async with self.transaction() as snapshot:
-            missing = [table for table, schema in snapshot.names.gateway.items() if schema is None]
-            if missing:
-                raise SchemaError(
-                    f"the database lacks the table(s) {', '.join(missing)}; run: chat-stats migrate"
-                )
-            yield snapshot
+    async def check_tables(self, snapshot: Snapshot) -> None:
+        """Raise `SchemaError` when a table of the gateway is missing, `RowsHidden` when it hides rows."""
+        missing = [table for table, schema in snapshot.names.gateway.items() if schema is None]
+        if missing:
+            raise SchemaError(
+                f"the database lacks the table(s) {', '.join(missing)}; run: chat-stats migrate"
+            )
+        if snapshot.secured:
+            await self._require_all_rows(snapshot)
 
     async def probe(self) -> None:
         """Raise `DatabaseUnavailable` when the database does not answer; concurrent callers share a probe."""
@@ -179,9 +175,9 @@ class Database:
         connection = await self._acquire()
         try:
             begun = await self._begin(connection, from_snapshot, deadline)
-            snapshot = Snapshot(connection, begun.names, begun.now, self)
-            if reads and begun.secured:
-                await self._require_all_rows(snapshot, begun.secured)
+            snapshot = Snapshot(connection, begun.names, begun.now, self, begun.secured)
+            if reads and snapshot.secured:
+                await self._require_all_rows(snapshot)
             yield snapshot
         finally:
             await self._end(connection)
@@ -244,11 +240,11 @@ class Database:
         self.clock.read(begun.now, asked_at=asked_at, answered_at=answered_at)  # it is when BEGIN arrived
         return begun
 
-    async def _require_all_rows(self, snapshot: Snapshot, tables: list[str]) -> None:
-        """Raise `RowsHidden` unless our role sees all rows of these tables, which have row level security."""
+    async def _require_all_rows(self, snapshot: Snapshot) -> None:
+        """Raise `RowsHidden` unless our role sees all rows of the tables that have row level security."""
         timeout = self._settings.connect_timeout_seconds
         try:
-            [found] = await snapshot.fetch(queries.load("rows_hidden"), tables, timeout=timeout)
+            [found] = await snapshot.fetch(queries.load("rows_hidden"), snapshot.secured, timeout=timeout)
         except asyncpg.PostgresError as error:
             raise unreachable(error) from error
         if found["tables"]:

@@ -41,6 +41,8 @@ class Snapshot:
     #: windows end there.
     now: datetime
     database: "Connections"
+    #: The gateway's tables that have row level security.
+    secured: list[str]
     #: Percentiles of all requests by time range, which came with those of each model, for the next
     #: query of the same refresh; None: there is none.
     percentiles_of_all: dict[tuple[datetime | None, datetime | None], dict[str, float]] | None = None

@@ -6,13 +6,11 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from chat_stats.service.cache.store import Cache
-from chat_stats.service.catalogue.schemas import Readiness
-from chat_stats.service.concurrency.single_flight import SingleFlight
 from chat_stats.service.database.clock import Clock
 from chat_stats.service.database.pool import Database
 from chat_stats.service.explorer.download import Downloads
 from chat_stats.service.explorer.explorer import Explorer
-from chat_stats.service.health import Vitals
+from chat_stats.service.health import HealthChecks
 from chat_stats.service.http.envelope import Envelope
 from chat_stats.service.http.fast_path import FastPath
 from chat_stats.service.http.rate_limit import RateLimiter
@@ -34,8 +32,7 @@ class Services:
     stats: Stats
     explorer: Explorer
     downloads: Downloads
-    vitals: Vitals
-    readiness: SingleFlight[Readiness]
+    health: HealthChecks
     rate_limiter: RateLimiter
     envelope: Envelope
     fast_path: FastPath

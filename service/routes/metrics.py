@@ -5,9 +5,16 @@ import asyncio
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 
+from chat_stats.service.health import CacheHealth, DatabaseHealth, Health
 from chat_stats.service.http.services import RequestServices
 from chat_stats.service.observability import metrics
 from chat_stats.service.observability.exposition import expose
+from chat_stats.service.observability.metrics import Labels, Metric
+from chat_stats.service.rollup.state import STATES, TROUBLES
+from chat_stats.service.settings import Settings
+
+#: Values of gauges by metric and labels.
+Gauges = dict[str, dict[Labels, float]]
 
 router = APIRouter(tags=["health"])
 
@@ -22,10 +29,58 @@ router = APIRouter(tags=["health"])
 )
 async def show(request: Request, services: RequestServices) -> Response:
     """Text of Prometheus, or OpenMetrics where it is asked for. Several processes of one service add up."""
-    seen = await services.vitals.look()
+    gauges = _gauges(await services.health.look_in_detail(), services.settings)
     shared = services.shared_counts
     counts = metrics.counts() if shared is None else shared.total()
     accept = request.headers.get("accept", "")
     # In a thread: it takes some milliseconds.
-    text, content_type = await asyncio.to_thread(expose, counts, seen, accept=accept, process=shared is None)
+    text, content_type = await asyncio.to_thread(
+        expose, counts, gauges, accept=accept, process=shared is None
+    )
     return Response(text, headers={"Content-Type": content_type, "Cache-Control": "no-store"})
+
+
+def _gauges(found: Health, settings: Settings) -> Gauges:
+    """Return what was found as gauges; what is not known is left out."""
+    gauges: Gauges = {}
+    _put(gauges, metrics.REFRESH_INTERVAL, settings.refresh_interval_seconds)
+    _put(gauges, metrics.FRESH, settings.fresh_seconds)
+    _put(gauges, metrics.REDIS_UP, found.cache.trouble is None)
+    _put(gauges, metrics.POSTGRES_UP, found.database.reachable)
+    _put(gauges, metrics.QUEUE_UP, found.queue.trouble is None)
+    _put(gauges, metrics.WORKER_UP, found.queue.worker_alive)
+    _put(gauges, metrics.QUEUE_JOBS, found.queue.jobs)
+    _put_cache(gauges, found.cache)
+    _put_rollup(gauges, found.database)
+    return gauges
+
+
+def _put_cache(gauges: Gauges, found: CacheHealth) -> None:
+    if found.last is not None:
+        _put(gauges, metrics.GENERATION_AGE, found.age_seconds)
+        _put(gauges, metrics.GENERATION_DURATION, found.last.duration_ms / 1000)
+        _put(gauges, metrics.GENERATION_ENTRIES, found.last.entries)
+        _put(gauges, metrics.GENERATION_FAILURES, found.last.failed)
+    for query, (age_seconds, header) in found.entries.items():
+        labels = (query.aggregation, str(query.range.window))
+        _put(gauges, metrics.ENTRY_AGE, age_seconds, *labels)
+        _put(gauges, metrics.ENTRY_METHOD, 1, *labels, header.method)
+
+
+def _put_rollup(gauges: Gauges, found: DatabaseHealth) -> None:
+    if found.rollup is not None:
+        for state in STATES:
+            _put(gauges, metrics.ROLLUP_STATE, state == found.rollup.state, state)
+        for trouble in TROUBLES:
+            _put(gauges, metrics.ROLLUP_TROUBLE, trouble == found.rollup.trouble, trouble)
+    if found.figures is not None:
+        _put(gauges, metrics.ROLLUP_DRIFT, found.figures.drift)
+        _put(gauges, metrics.ROLLUP_DELTAS, found.figures.unfolded_deltas)
+        _put(gauges, metrics.ROLLUP_BYTES, found.figures.rollup_bytes)
+        _put(gauges, metrics.ROLLUP_FOLD_AGE, found.figures.fold_age_seconds)
+        _put(gauges, metrics.ROLLUP_AUDIT_AGE, found.figures.audit_age_seconds)
+
+
+def _put(gauges: Gauges, metric: Metric, value: float | None, *labels: str) -> None:
+    if value is not None:
+        gauges.setdefault(metric.name, {})[labels] = float(value)

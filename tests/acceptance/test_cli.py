@@ -112,7 +112,7 @@ def test_the_refresh_endpoint_waits_too(env: dict[str, str], tmp_path: Path) -> 
 def test_status_sets_its_exit_code_and_prints_tables(env: dict[str, str], tmp_path: Path) -> None:
     before = chat_stats("status", "--json", env=env)
     assert before.returncode == 1
-    assert json.loads(before.stdout)["worker"] == worker_status.NO_WORKER
+    assert json.loads(before.stdout)["worker"] == worker_status.START_WORKER
     with running("worker", env=env, log=tmp_path / "worker"):
         until(lambda: chat_stats("status", env=env).returncode == 0)
         shown = chat_stats("status", env=env).stdout

@@ -2,8 +2,6 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -355,18 +353,16 @@ async def test_head_has_the_headers_of_get_and_no_body(
 async def test_readiness_is_looked_at_once_a_second_however_many_ask(
     settings: Settings, gateway: asyncpg.Connection, client_of: OpenClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chat_stats.service.routes.health.LOOK_SECONDS", 0.5)
+    monkeypatch.setattr("chat_stats.service.health.LOOK_SECONDS", 0.5)
     client = await client_of(settings)
     looks = []
-    checked = Database.checked
+    check_tables = Database.check_tables
 
-    @asynccontextmanager
-    async def counted(database: Database) -> AsyncIterator[Snapshot]:
+    async def counted(database: Database, snapshot: Snapshot) -> None:
         looks.append(database)
-        async with checked(database) as snapshot:
-            yield snapshot
+        await check_tables(database, snapshot)
 
-    monkeypatch.setattr(Database, "checked", counted)
+    monkeypatch.setattr(Database, "check_tables", counted)
     url = "http://test/health/ready"
     answers = await asyncio.gather(*(client.get(url) for _ in range(20)))
     assert len({answer.text for answer in answers}) == len(looks) == 1

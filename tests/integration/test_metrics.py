@@ -31,7 +31,7 @@ def of_the_worker() -> Scrape:
 
 @pytest.fixture(autouse=True)
 def _look_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "SHARED_SECONDS", 0.0)
+    monkeypatch.setattr(health, "DETAILED_SECONDS", 0.0)
 
 
 async def test_each_answer_is_counted_by_endpoint_cache_state_method_and_status(
@@ -169,7 +169,7 @@ async def test_the_rollup_shows_its_state_its_deltas_and_its_drift(
 async def test_scrapes_share_one_look(
     client_of: OpenClient, flow: Flow, gateway: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(health, "SHARED_SECONDS", 60.0)
+    monkeypatch.setattr(health, "DETAILED_SECONDS", 60.0)
     client = await client_of(flow.settings)
     first = await scrape(client)
     await flow.stats.refresh()

@@ -29,7 +29,7 @@ async def test_a_process_that_can_answer_from_memory_is_ready_although_all_else_
     assert (await client.get(READY)).status_code == 503
     app = _app(client)
     app.state.services.stats._local.put(Query("counts").key(), known)
-    await app.state.services.readiness.close()  # which forgets the result
+    await app.state.services.health.close()  # which forgets the result
     response = await client.get(READY)
     assert (response.status_code, response.json()["status"]) == (200, "degraded")
     assert (await client.get("/chat-requests/counts")).status_code == 200

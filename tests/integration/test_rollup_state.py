@@ -84,7 +84,7 @@ FORBIDDEN = {
 
 @pytest.fixture(autouse=True)
 def _look_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "SHARED_SECONDS", 0.0)
+    monkeypatch.setattr(health, "DETAILED_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -175,4 +175,4 @@ async def test_without_anything_of_ours_it_is_off(
 
 
 async def _look_again(client: httpx.AsyncClient) -> None:
-    await client._transport.app.state.services.readiness.close()  # type: ignore[attr-defined]
+    await client._transport.app.state.services.health.close()  # type: ignore[attr-defined]

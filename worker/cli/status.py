@@ -1,32 +1,32 @@
 """Collects the state of cache, worker, database and functions for `chat-stats status`."""
 
-import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
 
-from chat_stats.service.cache.publication import Publication
 from chat_stats.service.cache.store import Cache, connect
 from chat_stats.service.catalogue.aggregations import AGGREGATIONS, Query
 from chat_stats.service.catalogue.timerange import WINDOWS, TimeRange
 from chat_stats.service.compute import percentiles
 from chat_stats.service.database.clock import Clock
+from chat_stats.service.database.errors import function_trouble
 from chat_stats.service.database.pool import Database
 from chat_stats.service.database.snapshot import Snapshot
 from chat_stats.service.errors import ChatStatsError, Unavailable
+from chat_stats.service.health import NO_WORKER, Health, HealthChecks
 from chat_stats.service.queue import Queue
-from chat_stats.service.rollup.state import RollupState, state_in
+from chat_stats.service.rollup.state import RollupState
 from chat_stats.service.settings import Settings
 from chat_stats.worker.cli import rights
 
 #: An empty range: a call over it shows at almost no cost whether the function works.
 _NO_TIME = TimeRange(None, datetime(2000, 1, 1, tzinfo=UTC), datetime(2000, 1, 1, tzinfo=UTC))
 _CHECK_SECONDS = 5.0
+_REDIS_SECONDS = 2.0
 
-_OUR_FUNCTION = re.compile(r"\b(get_chat_|get_model|get_provider_|chat_stats_)\w+\(")
-NO_WORKER = "no worker has reported lately; start one: chat-stats worker"
+START_WORKER = f"{NO_WORKER}; start one: chat-stats worker"
 
 
 @dataclass(slots=True)
@@ -85,31 +85,55 @@ async def worker_alive(settings: Settings) -> bool:
 async def collect(settings: Settings) -> Status:
     """Return the state of all parts; an unreachable part is reported in it and raises nothing."""
     status = Status()
+    settings = _patient(settings)
     database = Database(settings, application_name="chat-stats status")
-    await _check_database(database, status)
-    await _check_cache(settings, database.clock, status)  # its ages are by the database's clock
+    redis = connect(settings.redis_url.get_secret_value(), timeout_seconds=settings.redis_timeout_seconds)
+    cache = Cache(settings, redis, database.clock)
+    queue = Queue(settings)
+    await database.open()
     try:
-        status.worker = "alive" if await worker_alive(settings) else NO_WORKER
-    except Unavailable as error:
-        status.worker = str(error)
+        found = await HealthChecks(settings, database, cache, queue).look()
+        _fill_in(status, found)
+        if found.database.reachable:
+            await _check_database(database, status)
+        if found.cache.trouble is None:
+            await _check_cache(settings, cache, database.clock, status)  # its ages are by that clock
+    finally:
+        await database.close()
+        await cache.close()
+        await queue.close()
     return status
 
 
-async def _check_cache(settings: Settings, clock: Clock, status: Status) -> None:
-    cache = Cache(settings, connect(settings.redis_url.get_secret_value(), timeout_seconds=2), clock)
+def _patient(settings: Settings) -> Settings:
+    """Return the settings with the time-outs of a command, which can wait longer than a request."""
+    return settings.model_copy(
+        update={
+            "redis_timeout_seconds": max(settings.redis_timeout_seconds, _REDIS_SECONDS),
+            "connect_timeout_seconds": max(settings.connect_timeout_seconds, _CHECK_SECONDS),
+        }
+    )
+
+
+def _fill_in(status: Status, found: Health) -> None:
+    status.redis = found.cache.trouble or "ok"
+    status.database = found.database.trouble or found.database.rollup_trouble or "ok"
+    status.worker = found.queue.trouble or ("alive" if found.queue.worker_alive else START_WORKER)
+    status.rollup = found.database.rollup
+    status.late = found.late
+    if found.cache.last is not None and found.cache.age_seconds is not None:
+        age_seconds = round(found.cache.age_seconds, 1)
+        status.last_refresh = {**found.cache.last.figures(), "age_seconds": age_seconds}
+
+
+async def _check_cache(settings: Settings, cache: Cache, clock: Clock, status: Status) -> None:
     try:
-        last = await Publication(cache).last_generation()
         entries = await cache.entries()
         status.on_demand_bytes = await cache.on_demand_bytes()
     except Unavailable as error:
         status.redis = str(error)
         return
-    finally:
-        await cache.close()
     now = clock.now()
-    if last is not None:
-        status.last_refresh = {**last.figures(), "age_seconds": round(last.age_seconds(now), 1)}
-    status.late = last is None or last.age_seconds(now) > settings.late_seconds
     groups: dict[tuple[str, str], CachedGroup] = {}
     names = {aggregation.key_name: name for name, aggregation in AGGREGATIONS.items()}
     for key, entry in entries.items():
@@ -135,46 +159,41 @@ async def _check_cache(settings: Settings, clock: Clock, status: Status) -> None
 
 
 async def _check_database(database: Database, status: Status) -> None:
-    await database.open()
     try:
         async with database.transaction(reads=False) as snapshot:
             status.rights = await rights.rights(snapshot)
             status.row_security = await rights.row_security(snapshot)
-            status.rollup = await state_in(snapshot, timeout=_CHECK_SECONDS)
-        await database.check()
-        async with database.transaction() as snapshot:
-            for aggregation in AGGREGATIONS.values():
-                status.functions[aggregation.function] = await _function_state(snapshot, aggregation.name)
-            by_provider = Query("models", _NO_TIME, provider_id="0")
-            status.functions["get_models_with_requests_by_provider"] = await _call(snapshot, by_provider)
-            status.functions["get_chat_request_percentiles"] = await _run(
-                snapshot, percentiles.CALL, "none", *_NO_TIME.bounds(snapshot.now), None, None
-            )
-            status.functions |= await rights.overloads(snapshot)
+            if status.database == "ok":
+                status.functions = await _functions(snapshot)
     except ChatStatsError as error:
         status.database = str(error)
-    finally:
-        await database.close()
 
 
-async def _function_state(snapshot: Snapshot, name: str) -> str:
-    return await _call(snapshot, Query(name, _NO_TIME, model_id="0" if name == "model" else None))
+async def _functions(snapshot: Snapshot) -> dict[str, str]:
+    """Call each function over an empty range; return what is wrong with it."""
+    [row] = await snapshot.fetch("SELECT quote_ident(current_user) AS role", timeout=_CHECK_SECONDS)
 
+    async def call(query: Query) -> str:
+        statement, narrowed = AGGREGATIONS[query.aggregation].rpc(query)
+        return await run(statement, *query.range.bounds(snapshot.now), *narrowed)
 
-async def _call(snapshot: Snapshot, query: Query) -> str:
-    statement, narrowed = AGGREGATIONS[query.aggregation].rpc(query)
-    return await _run(snapshot, statement, *query.range.bounds(snapshot.now), *narrowed)
+    async def run(statement: str, *arguments: Any) -> str:
+        try:
+            await snapshot.fetch(statement, *arguments, timeout=_CHECK_SECONDS)
+        except asyncpg.PostgresError as error:
+            return function_trouble(error, row["role"])
+        return "ok"
 
-
-async def _run(snapshot: Snapshot, statement: str, *arguments: Any) -> str:
-    try:
-        await snapshot.fetch(statement, *arguments, timeout=_CHECK_SECONDS)
-    except asyncpg.PostgresError as error:
-        if isinstance(error, asyncpg.InsufficientPrivilegeError) and _OUR_FUNCTION.search(f"{error}("):
-            [row] = await snapshot.fetch("SELECT quote_ident(current_user) AS role", timeout=_CHECK_SECONDS)
-            return f"{error}; its owner can run: SELECT chat_stats_grant_read('{row['role']}')"
-        # The same error stands for an operator that a column's type lacks, which migrating does not fix.
-        if isinstance(error, asyncpg.UndefinedFunctionError) and _OUR_FUNCTION.search(str(error)):
-            return "missing; run: chat-stats migrate"
-        return f"fails with {type(error).__name__}: {error}"
-    return "ok"
+    return {
+        **{
+            aggregation.function: await call(
+                Query(aggregation.name, _NO_TIME, model_id="0" if aggregation.name == "model" else None)
+            )
+            for aggregation in AGGREGATIONS.values()
+        },
+        "get_models_with_requests_by_provider": await call(Query("models", _NO_TIME, provider_id="0")),
+        "get_chat_request_percentiles": await run(
+            percentiles.CALL, "none", *_NO_TIME.bounds(snapshot.now), None, None
+        ),
+        **await rights.overloads(snapshot),
+    }

@@ -8,8 +8,7 @@ import asyncpg
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from chat_stats.service.database.errors import OUTAGES, outage
-from chat_stats.service.errors import SchemaError
+from chat_stats.service.database.errors import ERRORS, loading_error
 from chat_stats.worker.demo import sample
 
 CONNECT_SECONDS = 10.0
@@ -33,8 +32,8 @@ async def load_sample(console: Console, url: str, requests: int) -> bool:
                     end=end,
                     loaded=lambda count: progress.update(task, completed=count),
                 )
-    except (TimeoutError, asyncpg.PostgresError, *OUTAGES) as error:
-        raise outage(error) or SchemaError(f"the sample does not fit into the tables: {error}") from error
+    except ERRORS as error:
+        raise loading_error(error, "the sample") from error
 
 
 @asynccontextmanager
@@ -47,5 +46,5 @@ async def connected(url: str) -> AsyncIterator[sample.Connection]:
         await connection.execute("SET statement_timeout = 0")
         yield connection
     finally:
-        with suppress(TimeoutError, asyncpg.PostgresError, *OUTAGES):
+        with suppress(*ERRORS):
             await connection.close(timeout=CONNECT_SECONDS)

@@ -21,12 +21,11 @@ from pathlib import Path
 from shlex import quote
 from typing import NamedTuple
 
-import asyncpg
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings
 from rich.console import Console
 
-from chat_stats.service.database.errors import OUTAGES
+from chat_stats.service.database.errors import ERRORS
 from chat_stats.service.database.migrations import migrate
 from chat_stats.service.database.rendering import declared
 from chat_stats.service.settings import PREFIX, Settings, load_settings
@@ -279,7 +278,7 @@ async def _trickle(url: str) -> None:
     """Insert requests at random moments; when the database goes, come back to it."""
     rng = random.Random()  # noqa: S311
     while True:
-        with suppress(TimeoutError, asyncpg.PostgresError, *OUTAGES):
+        with suppress(*ERRORS):
             async with connected(url) as connection:
                 ids = await sample.model_ids(connection)
                 while True:

@@ -19,7 +19,7 @@ from typing import TypeAlias
 
 import asyncpg
 
-from chat_stats.service.database.errors import OUTAGES, outage
+from chat_stats.service.database.errors import ERRORS, OUTAGES, loading_error
 from chat_stats.service.database.names import Names, begin
 from chat_stats.service.database.pool import LOCK_CLASS, connect
 from chat_stats.service.errors import ChatStatsError, DatabaseBusy, DatabaseUnavailable, SchemaError
@@ -260,13 +260,8 @@ async def _connection(settings: Settings) -> AsyncIterator[Connection]:
     connection = await connect(settings, application_name="chat-stats import")
     try:
         yield connection
-    except asyncpg.NotNullViolationError as error:
-        raise SchemaError(
-            f"{error.table_name}.{error.column_name} must have a value, but has no default, and the import "
-            "has no value for it: give it a default"
-        ) from error
-    except (asyncpg.PostgresError, *OUTAGES) as error:
-        raise outage(error) or SchemaError(f"the database refuses the import: {error}") from error
+    except ERRORS as error:
+        raise loading_error(error, "the import") from error
     finally:
         with suppress(OSError, asyncpg.InterfaceError):
             await connection.close(timeout=settings.connect_timeout_seconds)
@@ -283,7 +278,7 @@ async def _transaction(connection: Connection) -> AsyncIterator[Names]:
             raise DatabaseBusy("another import into this database is under way")
         yield names
     except BaseException:
-        with suppress(asyncpg.PostgresError, *OUTAGES):
+        with suppress(*ERRORS):
             await transaction.rollback()
         raise
     try:
