@@ -38,9 +38,9 @@ def start_seconds(environment: dict[str, str], folder: Path, path: str, repeat: 
     for _ in range(repeat):
         port = free_port()
         started = time.perf_counter()
-        process = _serve(environment, folder, port)
+        process = serve(environment, folder, port)
         try:
-            _first_answer(f"http://127.0.0.1:{port}{path}")
+            first_answer(f"http://127.0.0.1:{port}{path}")
             seconds.append(time.perf_counter() - started)
         finally:
             process.terminate()
@@ -64,10 +64,10 @@ def memory_over(environment: dict[str, str], folder: Path, requests: int) -> str
     script.write_text(_SCRIPT.format(file=folder / "paths"))
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    popen = _serve(environment, folder, port)
+    popen = serve(environment, folder, port)
     try:
         process = psutil.Process(popen.pid)
-        _first_answer(f"{url}/health")
+        first_answer(f"{url}/health")
         sizes = [process.memory_info().rss]
         with httpx.Client(base_url=url) as client:
             for path in (*paths, *paths):
@@ -99,7 +99,7 @@ def _paths() -> list[str]:
     ]
 
 
-def _serve(environment: dict[str, str], folder: Path, port: int) -> "subprocess.Popen[bytes]":
+def serve(environment: dict[str, str], folder: Path, port: int) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
         [sys.executable, "-m", "chat_stats", "serve", "--port", str(port)],
         env=environment,
@@ -108,7 +108,7 @@ def _serve(environment: dict[str, str], folder: Path, port: int) -> "subprocess.
     )
 
 
-def _first_answer(url: str) -> None:
+def first_answer(url: str) -> None:
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         try:
