@@ -98,7 +98,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         running = self._running
         if running is None or running.response_complete or not running.response_started:
             status, detail = self._refusal or (HTTPStatus.BAD_REQUEST, msg)
-            self.transport.write(_problem(status, detail))
+            self.transport.write(problem_response(status, detail))
         # No client reads the answers to what came before.
         for cycle in (running, self.cycle):
             if cycle is not None:
@@ -131,7 +131,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self.transport.close()
 
 
-def _problem(status: HTTPStatus, detail: str) -> bytes:
+def problem_response(status: HTTPStatus, detail: str) -> bytes:
+    """Return a whole response, after which the connection closes."""
     body = orjson.dumps(
         {
             "type": "about:blank",

@@ -17,7 +17,7 @@ import uvicorn
 from uvicorn.supervisors import multiprocess
 
 from chat_stats.service.errors import SettingsError
-from chat_stats.service.http.protocol import BoundedHttpProtocol
+from chat_stats.service.http.connections import LimitedHttpProtocol, max_waiting, raise_descriptor_limit
 from chat_stats.service.settings import PREFIX, Settings
 
 #: Seconds for which a connection may lie idle. On SIGTERM clients get as long to come back.
@@ -92,10 +92,12 @@ def serve(settings: Settings, host: str, port: int, workers: int) -> None:
         raise SettingsError(
             f"{PREFIX}HOST: {host!r} is neither an address nor a name that is known here, such as 127.0.0.1"
         ) from None
+    raise_descriptor_limit()
     config = uvicorn.Config(
         "chat_stats:create_app",
         factory=True,
-        http=BoundedHttpProtocol,
+        http=LimitedHttpProtocol,
+        backlog=max_waiting(),
         forwarded_allow_ips=settings.trusted_proxies,
         host=host,
         port=port,
