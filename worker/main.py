@@ -7,7 +7,9 @@ that its worker keeps renewing.
 
 import asyncio
 import logging
+import os
 import signal
+import threading
 import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -41,8 +43,12 @@ logger = logging.getLogger(__name__)
 LEASE_SECONDS = 6
 #: Lifetime in seconds of the worker's heartbeat; it is renewed with the leases.
 HEALTH_SECONDS = 12
-#: Seconds that running jobs get to finish after SIGTERM.
-STOP_SECONDS = 20
+#: Seconds that running jobs get to finish after SIGTERM, and to end once they are cancelled.
+STOP_SECONDS = 10
+CANCEL_SECONDS = 1
+#: Seconds for closing the connections, and after which the process ends in any case.
+CLOSE_SECONDS = 2
+END_SECONDS = 18
 #: Longest run of one job. The time-outs of a refresh's statements end it long before.
 JOB_SECONDS = 3600
 #: Seconds between two folds of the rollup's deltas: reads add what is not folded, so it need not be sooner.
@@ -187,8 +193,14 @@ async def run(settings: Settings) -> None:
     if settings.worker_metrics_port is not None:
         _serve_counts(settings.host, settings.worker_metrics_port)
     stopping = asyncio.Event()
+
+    def stop_soon() -> None:
+        if not stopping.is_set():
+            stopping.set()
+            _end_after(END_SECONDS)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+        asyncio.get_running_loop().add_signal_handler(number, stop_soon)
     pause = 0.5
     while not stopping.is_set():
         started = time.monotonic()
@@ -198,6 +210,18 @@ async def run(settings: Settings) -> None:
         with suppress(TimeoutError):
             await asyncio.wait_for(stopping.wait(), pause)
         pause = min(pause * 2, LONGEST_PAUSE_SECONDS, settings.refresh_interval_seconds)
+
+
+def _end_after(seconds: float) -> None:
+    """End the process then, whatever it waits for: by a thread, which nothing in the loop can hold up."""
+
+    def end() -> None:
+        logger.error("not stopped after %g s: ending at once", seconds)
+        os._exit(1)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
 
 
 def _serve_counts(host: str, port: int) -> None:
@@ -225,7 +249,8 @@ async def _work(settings: Settings, stopping: asyncio.Event) -> None:
             task.cancel()
         if worker.main_task is not None:
             worker.main_task.cancel()
-        (error,) = await asyncio.gather(working, return_exceptions=True)
+        await asyncio.wait({working}, timeout=CANCEL_SECONDS)
+        error = None if not working.done() or working.cancelled() else working.exception()
         if isinstance(error, TROUBLE):
             logger.warning("the queue's Redis %s (%s: %s)", trouble_of(error), type(error).__name__, error)
         elif isinstance(error, Exception):
@@ -243,8 +268,23 @@ async def _renew_leases(worker: Worker) -> None:
 
 
 async def _close(worker: Worker) -> None:
-    try:
-        await worker.close()
-    except (*TROUBLE, asyncio.CancelledError):
-        # Redis is down, or a job was cancelled: arq's close() ended early, so the rest is done here.
+    """Cancel the jobs that still run, and close all connections, also those to servers that hang."""
+    if worker.tasks:
+        for task in worker.tasks.values():
+            task.cancel()
+        # A cancelled statement waits for the server to confirm that.
+        jobs = asyncio.gather(*worker.tasks.values(), return_exceptions=True)
+        await asyncio.wait({jobs}, timeout=CANCEL_SECONDS)
+    closing = asyncio.create_task(_close_connections(worker))
+    await asyncio.wait({closing}, timeout=CLOSE_SECONDS)
+    closing.cancel()
+
+
+async def _close_connections(worker: Worker) -> None:
+    # Not by arq's close(), which waits for jobs without a limit.
+    with suppress(*TROUBLE):
+        await worker.pool.delete(worker.health_check_key)
+    with suppress(*TROUBLE):
         await stop(worker.ctx)
+    with suppress(*TROUBLE):
+        await worker.pool.aclose(close_connection_pool=True)
