@@ -26,9 +26,11 @@ LARGE_PAGE = 1000
 
 RECENT_REQUESTS = 10
 
-#: Seconds for which a plot is answered from memory, and how many plots are kept.
+#: Seconds for which a plot is answered from memory; how many plots are kept, and their bytes: a plot of 5,000
+#: points has 400 kB.
 PLOT_SECONDS = 5.0
 PLOTS_KEPT = 64
+PLOTS_KEPT_BYTES = 8_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,10 @@ class Plot:
     #: By this process's monotonic clock.
     taken_at: float
     etag: str
+
+    @property
+    def size(self) -> int:
+        return len(self.recent) + len(self.points)
 
     def age_seconds(self) -> int:
         """Return how long ago it was taken."""
@@ -157,11 +163,17 @@ class Explorer:
             if kept is None:
                 raise
             return kept, CacheState.STALE
-        self._plots[key] = computed
-        self._plots.move_to_end(key)
-        if len(self._plots) > PLOTS_KEPT:
-            self._plots.popitem(last=False)
+        self._keep(key, computed)
         return computed, CacheState.MISS
+
+    def _keep(self, key: str, plot: Plot) -> None:
+        """Keep a plot, and let the oldest make way; the last one stays, however large."""
+        self._plots[key] = plot
+        self._plots.move_to_end(key)
+        while len(self._plots) > PLOTS_KEPT or (
+            len(self._plots) > 1 and sum(kept.size for kept in self._plots.values()) > PLOTS_KEPT_BYTES
+        ):
+            self._plots.popitem(last=False)
 
     async def _compute_plot(self, filters: Filters, points: int) -> Plot:
         started = time.perf_counter()

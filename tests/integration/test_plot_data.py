@@ -8,7 +8,10 @@ import asyncpg
 import httpx
 import pytest
 
+from chat_stats.service.explorer import explorer
+from chat_stats.service.explorer.explorer import Explorer
 from chat_stats.service.explorer.plot import _slots
+from chat_stats.service.settings import Settings
 from tests.integration.conftest import OpenClient
 
 PATH = "/chat-requests/plot-data"
@@ -188,3 +191,19 @@ async def test_without_the_database_the_last_plot_is_served_as_stale(
     assert (stale["metadata"]["cache"], stale["data"]) == ("stale", known["data"])
     assert stale["metadata"]["computed_at"] == known["metadata"]["computed_at"]
     assert (await client.get(PATH, params={"model_id": 1})).status_code == 503
+
+
+async def test_plots_in_memory_are_bounded_in_bytes(
+    settings: Settings, year: asyncpg.Connection, client_of: OpenClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(explorer, "PLOTS_KEPT_BYTES", 250_000)
+    client = await client_of(settings)
+    kept: Explorer = client._transport.app.state.services.explorer  # type: ignore[attr-defined]
+    for points in range(1000, 1010):
+        await get(client, points=points)
+        assert kept._plots
+        assert sum(plot.size for plot in kept._plots.values()) <= 250_000
+    assert len(kept._plots) < 10
+    monkeypatch.setattr(explorer, "PLOTS_KEPT_BYTES", 1)
+    await get(client, points=900)
+    assert len(kept._plots) == 1  # the last one stays, however large
