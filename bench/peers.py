@@ -1,4 +1,4 @@
-"""ASGI applications that return the same two bodies as chat-stats' cached answers, for comparison.
+"""ASGI applications that return the same bodies as chat-stats' cached answers, for comparison.
 
 Each is the factory of an application for uvicorn, in a process of its own. They take from the environment
 `BENCH_FOLDER` (with the bodies in files), `CHAT_STATS_REDIS_URL` and `CHAT_STATS_DATABASE_URL`. The cache
@@ -20,8 +20,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from chat_stats.service.catalogue.aggregations import MODELS, PROVIDERS
 
-#: Path of each body, and the file that holds it.
-BODIES = {"/models": "models.json", "/providers": "providers.json"}
+#: Path of each body, and the file that holds it: 3, 46 and 120 KB.
+BODIES = {"/providers": "providers.json", "/models": "models.json", "/timeseries": "timeseries.json"}
 SECONDS = 3600
 
 Answer = Callable[[str], Awaitable[Any]]
@@ -76,16 +76,15 @@ def fastapi_cache_objects() -> FastAPI:
 
     app = FastAPI(lifespan=_fastapi_cache)
 
-    @app.get("/models")
-    @cache(expire=SECONDS)
-    async def models() -> Any:
-        return orjson.loads(body("/models"))
+    def endpoint_of(path: str) -> Callable[[], Awaitable[Any]]:
+        async def endpoint() -> Any:
+            return orjson.loads(body(path))
 
-    @app.get("/providers")
-    @cache(expire=SECONDS)
-    async def providers() -> Any:
-        return orjson.loads(body("/providers"))
+        endpoint.__name__ = path[1:]  # part of the key
+        return cache(expire=SECONDS)(endpoint)
 
+    for path in BODIES:
+        app.get(path)(endpoint_of(path))
     return app
 
 
@@ -105,16 +104,15 @@ def fastapi_cache_bytes() -> FastAPI:
 
     app = FastAPI(lifespan=_fastapi_cache)
 
-    @app.get("/models", response_class=Response)
-    @cache(expire=SECONDS, coder=Rendered)
-    async def models() -> Any:
-        return Response(body("/models"), media_type="application/json")
+    def endpoint_of(path: str) -> Callable[[], Awaitable[Any]]:
+        async def endpoint() -> Any:
+            return Response(body(path), media_type="application/json")
 
-    @app.get("/providers", response_class=Response)
-    @cache(expire=SECONDS, coder=Rendered)
-    async def providers() -> Any:
-        return Response(body("/providers"), media_type="application/json")
+        endpoint.__name__ = path[1:]
+        return cache(expire=SECONDS, coder=Rendered)(endpoint)
 
+    for path in BODIES:
+        app.get(path, response_class=Response)(endpoint_of(path))
     return app
 
 
@@ -215,14 +213,14 @@ def _objects(answer: Answer) -> FastAPI:
     """Return an application whose handlers return objects, as most do."""
     app = FastAPI()
 
-    @app.get("/models")
-    async def models() -> Any:
-        return await answer("/models")
+    def endpoint_of(path: str) -> Callable[[], Awaitable[Any]]:
+        async def endpoint() -> Any:
+            return await answer(path)
 
-    @app.get("/providers")
-    async def providers() -> Any:
-        return await answer("/providers")
+        return endpoint
 
+    for path in BODIES:
+        app.get(path)(endpoint_of(path))
     return app
 
 
@@ -230,12 +228,12 @@ def _rendered(answer: Answer) -> FastAPI:
     """Return an application whose handlers return rendered bytes."""
     app = FastAPI()
 
-    @app.get("/models", response_class=Response)
-    async def models() -> Response:
-        return Response(await answer("/models"), media_type="application/json")
+    def endpoint_of(path: str) -> Callable[[], Awaitable[Response]]:
+        async def endpoint() -> Response:
+            return Response(await answer(path), media_type="application/json")
 
-    @app.get("/providers", response_class=Response)
-    async def providers() -> Response:
-        return Response(await answer("/providers"), media_type="application/json")
+        return endpoint
 
+    for path in BODIES:
+        app.get(path, response_class=Response)(endpoint_of(path))
     return app

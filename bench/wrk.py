@@ -32,9 +32,11 @@ def put_under_load(
     headers: Sequence[str] = (),
     script: Path | None = None,
     connections: int = CONNECTIONS,
+    pinned: bool = True,
 ) -> Load:
     """Request `url` over many connections; `RuntimeError` if any answer is an error."""
-    command = ["taskset", "-c", str(LOAD_CORE), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s"]
+    command = ["taskset", "-c", str(LOAD_CORE)] if pinned else []
+    command += ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s"]
     command += ["--latency", "--timeout", "30s"]
     for header in headers:
         command += ["-H", header]

@@ -21,6 +21,7 @@ from chat_stats.service.http import problems
 from chat_stats.service.http.access_log import Access
 from chat_stats.service.http.envelope import Envelope
 from chat_stats.service.http.fast_path import FastPath
+from chat_stats.service.http.hits import Hits
 from chat_stats.service.http.openapi import complete
 from chat_stats.service.http.rate_limit import RateLimiter
 from chat_stats.service.http.services import Services
@@ -42,6 +43,8 @@ class Application(FastAPI):
     """FastAPI behind the layers of `entrance`, the innermost of which calls `FastAPI.__call__`."""
 
     entrance: ASGIApp
+    #: For the HTTP protocol; None: a layer around the fast path has its part in each answer.
+    hits: Hits | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -77,6 +80,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     services: Services = _build(settings, super(Application, app).__call__)
     app.state.services = services
     app.entrance = services.fast_path
+    app.hits = Hits(services.fast_path)
     app.include_router(statistics.create_router(), prefix=BASE_PATH)
     app.include_router(explorer.create_router(), prefix=BASE_PATH)
     app.include_router(refresh.create_router(), prefix=BASE_PATH)
@@ -89,6 +93,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(Access, log=settings.access_log)
     app.add_middleware(RequestId)  # around it: its line has the id
     if settings.cors_origins:
+        app.hits = None
         app.entrance = CORSMiddleware(
             services.fast_path,
             allow_origins=settings.cors_origins,
@@ -142,7 +147,7 @@ async def _running(services: Services, *, own_process: bool) -> AsyncIterator[No
             yield
     finally:
         clock.cancel()
-        services.fast_path.close()
+        await services.fast_path.close()
         await services.health.close()
         await services.downloads.close()
         await services.explorer.close()

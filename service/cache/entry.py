@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import orjson
 
-from chat_stats.service.cache.compression import Beginning, begin
+from chat_stats.service.cache.compression import Beginning, begin_gzip, begin_zstd
 
 #: Version of the keys and of the entry format. Another version is another set of keys, so that old and new
 #: processes can share a Redis. The bodies' fields are no part of it: they have a digest in the query's key
@@ -56,9 +56,18 @@ class Entry:
         return f'W/"{blake2b(self.body, digest_size=12).hexdigest()}"'.encode()
 
     @cached_property
-    def compressed(self) -> Beginning:
+    def gzip(self) -> Beginning:
         """Opening and body as the beginning of a gzip stream, made when first needed."""
-        return begin(self.OPENING + self.body)
+        return begin_gzip(self.OPENING + self.body)
+
+    @cached_property
+    def zstd(self) -> Beginning:
+        """The same as the beginning of a Zstandard frame."""
+        return begin_zstd(self.OPENING + self.body)
+
+    def has_made(self, form: str) -> bool:
+        """Return whether the `gzip` or `zstd` form is made already."""
+        return form in self.__dict__
 
 
 def encode(entry: Entry) -> bytes:

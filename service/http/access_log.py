@@ -44,16 +44,28 @@ class Access:
             cache, method = scope.get(ANSWER, (NONE, NONE))
             metrics.answered(_endpoint(scope), cache, method, status, seconds)
             if self._log:
-                log(scope, cache, method, status, seconds)
+                log_scope(scope, cache, method, status, seconds)
 
 
-def log(scope: Scope, cache: str, method: str, status: int, seconds: float) -> None:
-    """Write the line of one answer. Its target is as it came, percent-encoded: it cannot break the line."""
+def log_scope(scope: Scope, cache: str, method: str, status: int, seconds: float) -> None:
+    """Write the line of one answer to an ASGI request."""
     target = scope.get("raw_path", b"") + (b"?" + scope["query_string"] if scope["query_string"] else b"")
-    client = scope.get("client") or ("-",)
+    log(scope.get("client"), scope["method"], target, cache, method, status, seconds)
+
+
+def log(
+    client: tuple[str, int] | None,
+    http_method: str,
+    target: bytes,
+    cache: str,
+    method: str,
+    status: int,
+    seconds: float,
+) -> None:
+    """Write the line of one answer. Its target is as it came, percent-encoded: it cannot break the line."""
     fields = {
-        "client": client[0],
-        "http_method": scope["method"],
+        "client": client[0] if client else "-",
+        "http_method": http_method,
         "target": target.decode("ascii", "backslashreplace"),
         "status": status,
         "cache": str(cache),

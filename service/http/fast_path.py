@@ -3,21 +3,31 @@
 It bypasses no authentication, limit or validation. It knows only request targets (path and query string,
 exactly) whose parameters the ordinary route has checked before, in this process. It uses the code of that
 route to check keys (`service.http.auth`), get answers (`service.stats`) and render (`service.http.envelope`).
-It also waits for answers that are not cached, so that a thousand requests for one computation cost little.
 Everything else it hands on: each refusal and each error is the ordinary route's.
+
+Under `chat-stats serve` the HTTP protocol answers hits with what is prepared here (`service.http.hits`). The
+ASGI layer is left with hits under other servers, bodies too large to be written at once, and requests that
+wait for an answer that is not cached: a thousand requests for one computation cost little.
 """
 
+import asyncio
 import time
+from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from chat_stats.service.cache.entry import Entry
 from chat_stats.service.cache.freshness import CacheState
 from chat_stats.service.catalogue.aggregations import Query
+from chat_stats.service.concurrency.single_flight import SingleFlight
+from chat_stats.service.errors import StillComputing, TooManyRequests
 from chat_stats.service.http import access_log as access
 from chat_stats.service.http.access_log import STARTED
 from chat_stats.service.http.auth import brings_key
-from chat_stats.service.http.envelope import Envelope, Form, Rendered, form_of
+from chat_stats.service.http.envelope import Envelope, Form, Rendered, form_of, is_made
+from chat_stats.service.http.negotiation import Wishes, wishes_of
 from chat_stats.service.http.rate_limit import RateLimiter, Work
 from chat_stats.service.observability import metrics
 from chat_stats.service.observability.request_id import HEADER as REQUEST_ID
@@ -33,6 +43,8 @@ LONGEST_QUERY_STRING = 256
 RENDERED_SECONDS = 0.01
 #: Rendered responses kept.
 RENDERED = 16
+#: Bytes of a body that are handed to the server at a time: between two parts it serves other requests.
+PART_BYTES = 64 * 1024
 
 #: Key in the scope of a request of the error that the ordinary route is to answer with.
 FAILURE = "chat_stats.failure"
@@ -40,14 +52,28 @@ FAILURE = "chat_stats.failure"
 _METHODS = frozenset(("GET", "HEAD"))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Target:
     query: Query
     key: str
+    #: False once the fast path has forgotten it.
+    is_known: bool = True
+
+
+@dataclass(slots=True, eq=False)
+class Prepared:
+    """A rendered answer, sent to all who ask for the same within `RENDERED_SECONDS`."""
+
+    rendered: Rendered
+    answer: Answer
+    #: The status line and all headers but the request id, as `service.http.hits` writes them.
+    head: bytes = b""
+    #: The server's own headers that are part of the head.
+    head_with: object = None
 
 
 class FastPath:
-    """The ASGI layer. It hands everything on unless it is open: it then knows no target."""
+    """What the process knows, and the ASGI layer. It hands everything on unless it is open."""
 
     def __init__(
         self, app: ASGIApp, settings: Settings, stats: Stats, limiter: RateLimiter, envelope: Envelope
@@ -57,19 +83,24 @@ class FastPath:
         self._stats = stats
         self._limiter = limiter
         self._envelope = envelope
-        self._log = settings.access_log
+        self.logs = settings.access_log
         self._is_open = False
         self._targets: dict[tuple[str, bytes], Target] = {}
-        self._rendered: dict[tuple[str, Form], tuple[Rendered, Answer]] = {}
-        self._rendered_until = 0.0
+        self._prepared: dict[tuple[str, Form], Prepared] = {}
+        self._prepared_until = 0.0
+        #: Requests that wait for the same answer share one read.
+        self._reads = SingleFlight[Answer]()
 
     def open(self) -> None:
         # Where each request is counted, the route does it.
         self._is_open = not self._limiter.limits(Work.REQUESTS)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         self._is_open = False
+        for target in self._targets.values():
+            target.is_known = False
         self._targets.clear()
+        await self._reads.close()
 
     def learn(self, scope: Scope, query: Query) -> None:
         """Remember that this request is valid, and that it asks for `query`."""
@@ -77,60 +108,107 @@ class FastPath:
             return
         self._targets[scope["path"], scope["query_string"]] = Target(query, query.key())
         if len(self._targets) > CAPACITY:
-            del self._targets[next(iter(self._targets))]
+            self._targets.pop(next(iter(self._targets))).is_known = False
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = time.perf_counter()
-        target, found = None, None
-        if scope["type"] == "http" and scope["method"] in _METHODS:
-            target = self._targets.get((scope["path"], scope["query_string"]))
-            if target is not None and (not self._api_keys or brings_key(scope["headers"], self._api_keys)):
-                found = self._recent(scope, target) or await self._read(scope, target, started)
-        if target is None or found is None:
-            await self._app(scope, receive, send)
-            return
-        # Every answer of the fast path passes here, and nothing else does.
-        rendered, answer = found
-        body = b"" if scope["method"] == "HEAD" else rendered.body
-        identity = scope.get(IDENTITY) or (name(scope) if self._log else sent(scope) or made())
-        # A copy: a layer in front may add headers of its own.
-        headers = [*rendered.headers, (REQUEST_ID, identity)]
-        await send({"type": "http.response.start", "status": rendered.status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
-        seconds = time.perf_counter() - started
-        method = answer.entry.method
-        metrics.answered(target.query.aggregation, answer.state, method, rendered.status, seconds)
-        if self._log:
-            access.log(scope, answer.state, method, rendered.status, seconds)
+    def accepted_target(
+        self, path: str, query_string: bytes, headers: Iterable[tuple[bytes, bytes]]
+    ) -> Target | None:
+        """Return the known target of a GET or HEAD, if the request brings a key where one is needed."""
+        target = self._targets.get((path, query_string))
+        if target is None or (self._api_keys and not brings_key(headers, self._api_keys)):
+            return None
+        return target
 
-    def _recent(self, scope: Scope, target: Target) -> tuple[Rendered, Answer] | None:
-        """Answer from the local copy, without waiting; None if it is not recent enough."""
+    def hit(self, target: Target, wishes: Wishes) -> Prepared | None:
+        """Return the response from the local copy; None if that is not recent or must be compressed first."""
         entry = self._stats.recent(target.key)
         if entry is None:
             return None
-        return self._render(scope, target, Answer(entry, CacheState.HIT))
+        form = form_of(wishes, entry)
+        known = self._known(target, form, entry, CacheState.HIT)
+        if known is None and is_made(form, entry):
+            return self._render(target, form, Answer(entry, CacheState.HIT))
+        return known
 
-    async def _read(self, scope: Scope, target: Target, started: float) -> tuple[Rendered, Answer] | None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = time.perf_counter()
+        prepared = target = None
+        if scope["type"] == "http" and scope["method"] in _METHODS:
+            target = self.accepted_target(scope["path"], scope["query_string"], scope["headers"])
+            if target is not None:
+                wishes = wishes_of(scope["headers"])
+                prepared = self.hit(target, wishes) or await self._read(scope, target, wishes, started)
+        if target is None or prepared is None:
+            await self._app(scope, receive, send)
+            return
+        # Every answer of this layer passes here, and nothing else does.
+        rendered, answer = prepared.rendered, prepared.answer
+        body = b"" if scope["method"] == "HEAD" else rendered.body
+        identity = scope.get(IDENTITY) or (name(scope) if self.logs else sent(scope["headers"]) or made())
+        # A copy: a layer in front may add headers of its own.
+        headers = [*rendered.headers, (REQUEST_ID, identity)]
+        await send({"type": "http.response.start", "status": rendered.status, "headers": headers})
+        await _send_body(send, body)
+        seconds = time.perf_counter() - started
+        metrics.answered(target.query.aggregation, answer.state, rendered.method, rendered.status, seconds)
+        if self.logs:
+            access.log_scope(scope, answer.state, rendered.method, rendered.status, seconds)
+
+    async def _read(self, scope: Scope, target: Target, wishes: Wishes, started: float) -> Prepared | None:
         """Read or compute the answer as the ordinary route does; None if that is to answer with the error."""
         name(scope)  # for the log lines that this causes
         try:
-            answer = await self._stats.read(
-                target.query, admit=lambda: self._limiter.spend(Work.MISSES, scope)
-            )
+            answer = await self._shared_read(scope, target)
+            form = form_of(wishes, answer.entry)
+            await self._envelope.make(form, answer.entry)
         except Exception as error:  # noqa: BLE001  whatever it is, the ordinary route tells the client
             scope[FAILURE], scope[STARTED] = error, started
             return None
-        return self._render(scope, target, answer)
+        known = self._known(target, form, answer.entry, answer.state)
+        return known or self._render(target, form, answer)
 
-    def _render(self, scope: Scope, target: Target, answer: Answer) -> tuple[Rendered, Answer]:
-        form = form_of(scope["headers"], answer.entry)
-        now = time.monotonic()
-        if now >= self._rendered_until or len(self._rendered) >= RENDERED:
-            self._rendered.clear()
-            self._rendered_until = now + RENDERED_SECONDS
-        known = self._rendered.get((target.key, form))
-        if known is not None and known[1].entry is answer.entry and known[1].state is answer.state:
+    async def _shared_read(self, scope: Scope, target: Target) -> Answer:
+        """Read for all requests that wait for this answer: a wait of one's own costs 0.1 ms."""
+
+        def read() -> Coroutine[Any, Any, Answer]:
+            return self._stats.read(target.query, admit=lambda: self._limiter.spend(Work.MISSES, scope))
+
+        leads = target.key not in self._reads
+        try:
+            return await self._reads.run(target.key, read)
+        except (TooManyRequests, StillComputing):
+            if leads:
+                raise
+            # It was the first client that was over its limit, or has waited longest.
+            return await read()
+
+    def _known(self, target: Target, form: Form, entry: Entry, state: CacheState) -> Prepared | None:
+        known = self._prepared.get((target.key, form))
+        if (
+            known is not None
+            and known.answer.entry is entry
+            and known.answer.state is state
+            and time.monotonic() < self._prepared_until
+        ):
             return known
-        found = self._envelope.render(form, target.query.range, answer), answer
-        self._rendered[target.key, form] = found
-        return found
+        return None
+
+    def _render(self, target: Target, form: Form, answer: Answer) -> Prepared:
+        now = time.monotonic()
+        if now >= self._prepared_until or len(self._prepared) >= RENDERED:
+            self._prepared.clear()
+            self._prepared_until = now + RENDERED_SECONDS
+        prepared = Prepared(self._envelope.render(form, target.query.range, answer), answer)
+        self._prepared[target.key, form] = prepared
+        return prepared
+
+
+async def _send_body(send: Send, body: bytes) -> None:
+    """Send a body; a large one in parts, so that other requests are served between them."""
+    start = 0
+    while len(body) - start > PART_BYTES:
+        part = body[start : start + PART_BYTES]
+        await send({"type": "http.response.body", "body": part, "more_body": True})
+        await asyncio.sleep(0)
+        start += PART_BYTES
+    await send({"type": "http.response.body", "body": body[start:]})

@@ -10,7 +10,9 @@ from typing import Any
 
 import orjson
 from uvicorn._types import ASGI3Application
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+from chat_stats.service.http.hit_protocol import HitProtocol
 
 #: Longest request line and headers together, in bytes.
 MAX_HEAD_BYTES = 32 * 1024
@@ -24,8 +26,8 @@ class _Refused(Exception):
     """The request is out of bounds; the parser reports it like a request that cannot be parsed."""
 
 
-class BoundedHttpProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with bounds: 431 for a long head, 413 for a large body, closed when too slow."""
+class BoundedHttpProtocol(HitProtocol):
+    """The protocol with bounds: 431 for a long head, 413 for a large body, closed when too slow."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -49,6 +51,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._running.message_event.set()
 
     def data_received(self, data: bytes) -> None:
+        if self.answers_again(data):
+            self._head_bytes = 0
+            self._stop_timer()
+            return
         if self._awaiting_head:
             self._head_bytes += len(data)
         super().data_received(data)

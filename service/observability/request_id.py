@@ -2,6 +2,7 @@
 
 import random
 import re
+from collections.abc import Iterable
 from contextvars import ContextVar
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -40,7 +41,7 @@ class RequestId:
 
 def name(scope: Scope) -> bytes:
     """Return the id of a request from now on: the one that it has, the client's, else a new one."""
-    identity: bytes = scope.get(IDENTITY) or sent(scope) or made()
+    identity: bytes = scope.get(IDENTITY) or sent(scope["headers"]) or made()
     scope[IDENTITY] = identity
     # Never reset: the server's own lines about this request, in the same task, belong to it too.
     request_id.set(identity.decode())
@@ -51,9 +52,9 @@ def made() -> bytes:
     return b"%016x" % random.getrandbits(64)
 
 
-def sent(scope: Scope) -> bytes | None:
+def sent(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
     """Return the id that the client sent, if it is sane."""
-    for header, value in scope["headers"]:
+    for header, value in headers:
         if header == HEADER:
             return value if _SANE.fullmatch(value) else None
     return None

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request, Response
 
 from chat_stats.service.errors import NotFound
-from chat_stats.service.http.negotiation import header_value, matches_etag, prefers_gzip
+from chat_stats.service.http.negotiation import accepted_codings, header_value, matches_etag
 from chat_stats.service.web import Asset, load_assets
 
 #: Nothing from elsewhere, nothing inline, no eval, no frames; and no script may turn text into HTML
@@ -63,6 +63,6 @@ def send(request: Request, asset: Asset, policy: str = CONTENT_SECURITY_POLICY) 
     if matches_etag(header_value(request.scope["headers"], b"if-none-match"), asset.etag.encode()):
         return Response(status_code=304, headers=headers)
     body = asset.body
-    if prefers_gzip(header_value(request.scope["headers"], b"accept-encoding")):
+    if "gzip" in accepted_codings(header_value(request.scope["headers"], b"accept-encoding")):
         body, headers["Content-Encoding"] = asset.compressed, "gzip"
     return Response(body, media_type=asset.media_type, headers=headers)

@@ -107,7 +107,7 @@ async def _answer(request: Request, services: Services, query: aggregations.Quer
     services.fast_path.learn(scope, query)
     answer = await services.stats.read(query, admit=lambda: services.rate_limiter.spend(Work.MISSES, scope))
     scope[ANSWER] = (answer.state, answer.entry.method)
-    rendered = services.envelope.respond(scope["headers"], query.range, answer)
+    rendered = await services.envelope.respond(scope["headers"], query.range, answer)
     response = Response(b"" if request.method == "HEAD" else rendered.body, rendered.status)
     response.raw_headers = rendered.headers
     return response

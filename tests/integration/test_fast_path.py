@@ -125,7 +125,7 @@ def without_time(body: str) -> str:
 
 async def open_ways(client_of: OpenClient, settings: Settings) -> Ways:
     ways = Ways(await client_of(settings), await client_of(settings))
-    app_of(ways.ordinary).state.services.fast_path.close()
+    await app_of(ways.ordinary).state.services.fast_path.close()
     fast_path = app_of(ways.fast).state.services.fast_path
     ordinary_way = fast_path._app
 

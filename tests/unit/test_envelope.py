@@ -1,18 +1,24 @@
 """Headers of an answer, as clients and caches use them."""
 
+import asyncio
 import re
-from dataclasses import replace
+import threading
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 import orjson
 import pytest
+from backports import zstd
 
+from chat_stats.service.cache.compression import Beginning, begin_zstd
 from chat_stats.service.cache.entry import Entry
 from chat_stats.service.cache.freshness import CacheState
 from chat_stats.service.catalogue.timerange import TimeRange
 from chat_stats.service.database.clock import Clock
-from chat_stats.service.http.envelope import Envelope, Form, form_of
+from chat_stats.service.http.envelope import LARGE, SMALLEST_COMPRESSED, Envelope, Form, form_of, is_made
+from chat_stats.service.http.negotiation import wishes_of
 from chat_stats.service.settings import Settings
 from chat_stats.service.stats import Answer
 
@@ -65,17 +71,56 @@ STRONG = ETAG.removeprefix(b"W/")
 )
 def test_each_of_these_tags_matches(if_none_match: list[bytes], matches: bool) -> None:
     headers = [(b"host", b"x"), *((b"if-none-match", value) for value in if_none_match)]
-    assert (form_of(headers, ENTRY) is Form.NOT_MODIFIED) is matches
+    assert (form_of(wishes_of(headers), ENTRY) is Form.NOT_MODIFIED) is matches
 
 
-def test_large_bodies_are_compressed_and_small_ones_are_not() -> None:
-    large = replace(ENTRY, body=b"[" + b"1," * 1000 + b"1]")
-    asked = [(b"accept-encoding", b"gzip")]
-    assert form_of(asked, large) is Form.GZIP
-    assert form_of(asked, ENTRY) is Form.PLAIN
-    assert form_of([], large) is Form.PLAIN
-    # Several headers are one list.
-    assert form_of([(b"accept-encoding", b"br"), (b"accept-encoding", b"gzip")], large) is Form.GZIP
+def entry_of(length: int) -> Entry:
+    return replace(ENTRY, body=b'"' + b"1" * (length - 2) + b'"')
+
+
+@pytest.mark.parametrize(
+    ("accept_encoding", "tiny", "small", "large"),
+    [
+        ([], Form.PLAIN, Form.PLAIN, Form.PLAIN),
+        ([b"gzip"], Form.PLAIN, Form.GZIP, Form.GZIP),
+        ([b"gzip, deflate, br, zstd"], Form.PLAIN, Form.GZIP, Form.ZSTD),
+        ([b"zstd"], Form.PLAIN, Form.PLAIN, Form.ZSTD),
+        ([b"zstd;q=0.5, gzip"], Form.PLAIN, Form.GZIP, Form.GZIP),
+        ([b"br", b"gzip"], Form.PLAIN, Form.GZIP, Form.GZIP),  # several headers are one list
+        ([b"*"], Form.PLAIN, Form.GZIP, Form.GZIP),
+    ],
+)
+def test_large_bodies_are_compressed_and_small_ones_are_not(
+    accept_encoding: list[bytes], tiny: Form, small: Form, large: Form
+) -> None:
+    wishes = wishes_of([(b"accept-encoding", value) for value in accept_encoding])
+    sizes = (SMALLEST_COMPRESSED - 1, SMALLEST_COMPRESSED, LARGE)
+    assert [form_of(wishes, entry_of(size)) for size in sizes] == [tiny, small, large]
+
+
+async def test_a_large_body_is_compressed_once_for_many_requests_in_a_thread() -> None:
+    entry = entry_of(200_000)
+    threads = []
+
+    class Counted(Entry):
+        @cached_property
+        def zstd(self) -> Beginning:
+            threads.append(threading.current_thread())
+            return begin_zstd(self.OPENING + self.body)
+
+    counted = Counted(**asdict(entry))
+    answer = Answer(counted, CacheState.HIT)
+    headers = [(b"accept-encoding", b"zstd")]
+    one = envelope()
+    answers = await asyncio.gather(*(one.respond(headers, TimeRange(), answer) for _ in range(20)))
+    assert len(threads) == 1
+    assert threads[0] is not threading.main_thread()
+    assert is_made(Form.ZSTD, counted)
+    for rendered in answers:
+        headers_sent = dict(rendered.headers)
+        assert headers_sent[b"content-encoding"] == b"zstd"
+        assert int(headers_sent[b"content-length"]) == len(rendered.body) < 2_000
+        assert orjson.loads(zstd.decompress(rendered.body))["success"] is True
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from chat_stats.service.http.negotiation import header_value, matches_etag, prefers_gzip
+from chat_stats.service.http.negotiation import accepted_codings, header_value, matches_etag
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,25 @@ from chat_stats.service.http.negotiation import header_value, matches_etag, pref
 def test_gzip_is_sent_where_it_is_accepted_and_rated_no_lower_than_identity(
     accept_encoding: bytes, expected: bool
 ) -> None:
-    assert prefers_gzip(accept_encoding) is expected
+    assert ("gzip" in accepted_codings(accept_encoding)) is expected
+
+
+@pytest.mark.parametrize(
+    ("accept_encoding", "codings"),
+    [
+        (b"zstd", ("zstd",)),
+        (b"gzip, deflate, br, zstd", ("zstd", "gzip")),
+        (b"ZSTD;q=0.8, gzip;q=0.9", ("gzip", "zstd")),
+        (b"zstd;q=0, gzip", ("gzip",)),
+        (b"zstd;q=0.5, identity, gzip", ("gzip",)),
+        (b"*", ("gzip",)),  # which a client without zstd may send
+        (b"zstd2", ()),
+    ],
+)
+def test_zstd_is_sent_where_it_is_named_and_rated_no_lower_than_gzip(
+    accept_encoding: bytes, codings: tuple[str, ...]
+) -> None:
+    assert accepted_codings(accept_encoding) == codings
 
 
 def test_several_headers_of_one_name_make_one_list() -> None:

@@ -1,0 +1,120 @@
+"""uvicorn's protocol, with hits answered where their bytes arrive: no task, no ASGI scope, one write.
+
+That is decided when the parser reports the end of a request's headers: GET or HEAD, HTTP/1.1, a connection
+that stays open, no body, and no answer before it that is not sent yet. Everything else takes uvicorn's way.
+"""
+
+import asyncio
+from typing import Any
+
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from chat_stats.service.http.hits import Hits, Request
+
+
+class HitProtocol(HttpToolsProtocol):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        #: None: all requests of this connection take uvicorn's way.
+        self._hits = None if self.limit_concurrency or self.access_log else _hits_of(self.app)
+        #: Whether the parser stands between two messages.
+        self._between = True
+        #: Messages that began in this piece of data.
+        self._messages = 0
+        #: The message that the parser is in, or was in last, if it was answered here.
+        self._request: Request | None = None
+        #: When a hit was the last that was received, in the loop's time.
+        self._hit_at: float | None = None
+        self._idle_timer: asyncio.TimerHandle | None = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+        super().connection_lost(exc)
+
+    def answers_again(self, data: bytes) -> bool:
+        """Answer these bytes if they are a request that was answered here before; else return False."""
+        if not self._between or self._hits is None:
+            return False
+        request = self._hits.remembered(data)
+        if request is None or not self._answers(request):
+            return False
+        if self.timeout_keep_alive_task is not None:
+            self._unset_keepalive_if_required()
+        return True
+
+    def data_received(self, data: bytes) -> None:
+        was_between = self._between
+        self._messages = 0
+        self._hit_at = None
+        super().data_received(data)
+        is_whole = was_between and self._between and self._messages == 1
+        if is_whole and self._request is not None and self._hits is not None:
+            self._hits.remember(data, self._request)
+
+    def on_message_begin(self) -> None:
+        self._between = False
+        self._messages += 1
+        self._request = None
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        if self._hits is not None:
+            if not self.parser.should_keep_alive() or self.parser.should_upgrade():
+                self._hits = None  # what follows on this connection is left to uvicorn
+            elif self.parser.get_http_version() == "1.1":
+                request = self._hits.read(self.parser.get_method(), self.url, self.headers)
+                if request is not None and self._answers(request):
+                    self._request = request
+                    return
+        self._hit_at = None
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._between = True
+        if self._request is None:
+            super().on_message_complete()
+
+    def _answers(self, request: Request) -> bool:
+        """Answer the request, unless it has to wait or to take uvicorn's way."""
+        cycle: RequestResponseCycle | None = self.cycle
+        if (
+            self._hits is None
+            or (cycle is not None and not cycle.response_complete)
+            or self.flow.write_paused  # the client does not read
+            or self.transport.is_closing()
+            or not self._hits.answer(request, self.transport, self.server_state.default_headers, self.client)
+        ):
+            return False
+        self.server_state.total_requests += 1
+        self._hit_at = self.loop.time()
+        if self._idle_timer is None:
+            self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._close_if_idle)
+        return True
+
+    def _close_if_idle(self) -> None:
+        """Close when nothing came after a hit for as long as a connection may lie idle.
+
+        One timer sees to many hits: to set one for each would cost more than all else that is done here.
+        """
+        self._idle_timer = None
+        if self._hit_at is None or self.transport.is_closing():
+            return
+        seconds = self._hit_at + self.timeout_keep_alive - self.loop.time()
+        if seconds > 0:
+            self._idle_timer = self.loop.call_later(seconds, self._close_if_idle)
+        else:
+            self.transport.close()
+
+
+def _hits_of(app: Any) -> Hits | None:
+    """Return the hits of the application that a request would reach next, and of no other.
+
+    A layer around it that is not known here, such as one that checks something of its own, must see every
+    request.
+    """
+    if isinstance(app, ProxyHeadersMiddleware):  # it only finds out the client
+        app = app.app
+    hits = getattr(app, "hits", None)
+    return hits if isinstance(hits, Hits) else None
