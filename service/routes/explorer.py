@@ -222,7 +222,7 @@ def create_router() -> APIRouter:
             Depends(check_read_key),
             Depends(count_request),
             Depends(count_rows),
-            Depends(parameters.check_given_once),
+            Depends(parameters.check),
         ],
     )
     router.add_api_route(

@@ -72,6 +72,11 @@ REFUSED = {
         ("start_date=2026-01-01%00", "start_date"),
         ("start_date=2026-01-01T00:00:00%2B25:00", "start_date"),
         ("start_date=2026-01-02&end_date=2026-01-01", "start_date"),
+        ("unknown=1&unknown=2", "unknown"),
+        ("=", ""),
+        ("%00", "\0"),
+        ("LIMIT=1", "LIMIT"),
+        (f"{'a' * 5000}=1", "a" * 40),
     ],
     "/chat-requests/plot-data": [
         ("points=9", "points"),
@@ -127,8 +132,8 @@ ANSWERED = [
     ("model_id=9223372036854775807", 0),
     ("offset=4611686018427387904", 6),
     ("fields=" + "id," * 2000 + "id", 6),
-    ("&&&=&", 6),
-    ("unknown=1&unknown=2", 6),
+    ("&&&&", 6),
+    ("_=1&_=2", 6),
 ]
 
 
