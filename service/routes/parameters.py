@@ -6,14 +6,14 @@ them, and an `offset` of 0, for one, is not allowed beside a cursor.
 """
 
 from collections.abc import Iterable, Iterator
-from typing import get_origin
+from typing import Any, get_origin
 
 from fastapi import Request
 from fastapi.dependencies.models import Dependant
 from pydantic import WithJsonSchema
 
 from chat_stats.service.errors import InvalidParameter
-from chat_stats.service.explorer.query import FLAT_FIELDS, MAX_TEXT, NESTED
+from chat_stats.service.explorer.query import FLAT_FIELDS, MAX_TEXT, NESTED, UNRESOLVED
 
 
 def one_of(values: Iterable[str]) -> WithJsonSchema:
@@ -24,14 +24,12 @@ def whole_number(least: int, most: int) -> WithJsonSchema:
     return WithJsonSchema({"type": "integer", "minimum": least, "maximum": most})
 
 
-ID = WithJsonSchema(
-    {
-        "anyOf": [
-            {"type": "integer", "minimum": 0, "maximum": 2**63 - 1},
-            {"type": "string", "format": "uuid"},
-        ]
-    }
-)
+_IDS: list[dict[str, Any]] = [
+    {"type": "integer", "minimum": 0, "maximum": 2**63 - 1},
+    {"type": "string", "format": "uuid"},
+]
+ID = WithJsonSchema({"anyOf": _IDS})
+MODEL = WithJsonSchema({"anyOf": [*_IDS, {"type": "string", "enum": [UNRESOLVED]}]})
 MOMENT = WithJsonSchema(
     {
         "anyOf": [{"type": "string", "format": "date"}, {"type": "string", "format": "date-time"}],
@@ -52,15 +50,16 @@ FIELDS = WithJsonSchema(
 )
 
 
-#: Clients add it with a new value to each request, so that no cache answers. It means nothing, so it is let through.
+#: Clients add it with a new value to each request, so that no cache answers. It means nothing: it is let
+#: through.
 CACHE_BUSTER = "_"
 
 
 async def check(request: Request) -> None:
-    """Refuse a parameter that the route does not declare, and one that is given twice but declared as one value.
+    """Refuse a parameter that the route does not declare, and one given twice where one value is declared.
 
-    Answering without it, or by one of its values, would be silently wrong: with the grand total where a filter was
-    misspelt.
+    Answering without it, or by one of its values, would be silently wrong: a misspelt filter would get the
+    grand total.
     """
     if not request.query_params:
         return
@@ -77,7 +76,7 @@ async def check(request: Request) -> None:
 
 
 def declared(dependant: Dependant) -> Iterator[tuple[str, bool]]:
-    """Yield the name of each query parameter of a route and its dependencies, and whether it may be repeated."""
+    """Yield the query parameters of a route and its dependencies, and whether each may be repeated."""
     for parameter in dependant.query_params:
         yield parameter.alias, get_origin(parameter.field_info.annotation) is list
     for dependency in dependant.dependencies:
