@@ -52,7 +52,8 @@ class Application(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         if not self.openapi_schema:
-            self.openapi_schema = complete(super().openapi())
+            columns = self.state.services.settings.request_columns
+            self.openapi_schema = explorer.document_columns(complete(super().openapi()), columns)
         return self.openapi_schema
 
 
