@@ -28,7 +28,7 @@ PERCENTILE_FIELDS = (
     "p95_processing_time_ms",
     "p99_processing_time_ms",
 )
-SUCCESS_FIELDS = ("successful_requests", "failed_requests", "success_rate")
+SUCCESS_FIELDS = ("successful_requests", "failed_requests", "pending_requests", "success_rate")
 COST_FIELDS = ("total_cost_usd",)
 
 
@@ -48,6 +48,7 @@ class ModelUsage:
     provider_slug: str | None
     total_requests: int = 0
     successful_requests: int = 0
+    pending_requests: int = 0
     total_input_tokens: Decimal = Decimal(0)
     total_output_tokens: Decimal = Decimal(0)
     timed_requests: int = 0
@@ -119,29 +120,33 @@ def models_from_usage(models: Sequence[ModelUsage]) -> list[Row]:
 
 
 def counts_from_usage(models: Sequence[ModelUsage]) -> list[Row]:
-    return [
-        {
-            "model_id": model.model_id,
-            "model_name": model.model_name,
-            "model_identifier": model.model_identifier,
-            "provider_name": model.provider_name,
-            "provider_slug": model.provider_slug,
-            "request_count": model.total_requests,
-        }
-        for model in _most_requests_first(models)
-    ]
+    return [count_row(row) for row in models_from_usage(models)]
+
+
+def count_row(row: Row) -> Row:
+    """Return the row of `counts` of a row of `models`."""
+    return {
+        "model_id": row["model_id"],
+        "model_name": row["model_name"],
+        "model_identifier": row["model_identifier"],
+        "provider_name": row["provider"]["name"],
+        "provider_slug": row["provider"]["slug"],
+        "request_count": row["stats"]["total_requests"],
+    }
 
 
 def summary_from_usage(models: Sequence[ModelUsage]) -> Row:
     requests = sum(model.total_requests for model in models)
     successful = sum(model.successful_requests for model in models)
+    pending = sum(model.pending_requests for model in models)
     input_tokens = sum((model.total_input_tokens for model in models), Decimal(0))
     output_tokens = sum((model.total_output_tokens for model in models), Decimal(0))
     share = Decimal(successful) / requests if requests else Decimal(0)
     return {
         "total_requests": requests,
         "successful_requests": successful,
-        "failed_requests": requests - successful,
+        "failed_requests": requests - successful - pending,
+        "pending_requests": pending,
         "success_rate": float(share.quantize(Decimal("0.0001"), ROUND_HALF_UP)),
         "total_input_tokens": _saturate(input_tokens),
         "total_output_tokens": _saturate(output_tokens),
@@ -152,6 +157,20 @@ def summary_from_usage(models: Sequence[ModelUsage]) -> Row:
         ),
         "total_cost_usd": float(sum((model.total_cost_usd for model in models), Decimal(0))),
     }
+
+
+def value_of(row: Row, field: str) -> Any:
+    """Return a field of a row, or of its statistics."""
+    return row[field] if field in row else row["stats"][field]
+
+
+def wants_model(row: Row, provider_id: str | None, model_id: str | None, model_name: str | None) -> bool:
+    """Return whether filters let a row of `models` through."""
+    return (
+        (provider_id is None or str(row["provider"]["id"]) == provider_id)
+        and (model_id is None or str(row["model_id"]) == model_id)
+        and (model_name is None or model_name.lower() in (row["model_name"] or "").lower())
+    )
 
 
 def _text_of_uuid(value: Any) -> Any:
