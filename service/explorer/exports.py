@@ -17,8 +17,12 @@ from chat_stats.service.explorer.requests import Row
 
 _JSON_OPTIONS = orjson.OPT_UTC_Z
 
-#: What a spreadsheet would take for the start of a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+#: What a spreadsheet may take for a formula: a text that begins with = + - @, full-width or small ones too,
+#: after characters that are not seen; or with a tab or line end, after which a new cell may begin.
+_FORMULA = re.compile(
+    r"[\s\x00-\x1f\u00ad\u200b-\u200f\u2060\ufeff]*"
+    r"[=+\-@\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b]|[\t\r\n]"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +176,7 @@ class CsvEncoder(TextEncoder):
         self._writer = csv.writer(self._buffer)
 
     async def start(self) -> bytes:
-        self._writer.writerow(self._fields)
+        self._writer.writerow([_cell(name) for name in self._fields])
         return self._drain()
 
     def encode(self, rows: Sequence[Row]) -> bytes:
@@ -188,7 +192,7 @@ class CsvEncoder(TextEncoder):
 
 def _cell(value: Any) -> Any:
     if isinstance(value, str):
-        return f"'{value}" if value.startswith(_FORMULA) else value
+        return f"'{value}" if _FORMULA.match(value) else value
     if isinstance(value, bool):
         return "true" if value else "false"  # as in JSON
     return iso(value) if isinstance(value, datetime) else value
