@@ -85,6 +85,9 @@ class Pair:
         if not self._connections:
             self._connections = [await self._ports.connect(hits=hits) for hits in (True, False)]
         ours, uvicorns = [await connection.send(*parts) for connection in self._connections]
+        if b"fwd=miss" in ours:  # only the first of two can be one
+            self.anew()
+            return await self.same(*parts)
         assert ours == uvicorns, parts
         closed = {connection.is_closed for connection in self._connections}
         assert len(closed) == 1, (parts, ours, closed)
