@@ -3,74 +3,14 @@
 import asyncio
 import os
 import random
-from collections.abc import AsyncIterator
 from itertools import pairwise
-from typing import Any
 
-import asyncpg
-import httpx
 import pytest
-from fastapi import FastAPI
 
-from chat_stats.service.http import hits as hits_module
-from chat_stats.service.http.hits import Hits
-from tests.conftest import SettingsFactory
-from tests.integration.conftest import OpenClient
-from tests.integration.wire import Connection, Ports, ports_of, stop_time
+from tests.integration.wire import API, KNOWN, Connection, Ports, request
 
-API = "/api/monitoring/chat-requests"
-KNOWN = (f"{API}/counts", f"{API}/models?window=24h", f"{API}/summary")
-END = b"\r\n\r\n"
 #: How many random heads `test_random_heads...` sends; 100,000 when all slow tests run.
 HEADS = int(os.environ.get("CHAT_STATS_RANDOM_HEADS", "2000"))
-
-
-def request(target: str = KNOWN[0], *headers: str, method: str = "GET") -> bytes:
-    return "\r\n".join([f"{method} {target} HTTP/1.1", "Host: test", *headers, "", ""]).encode()
-
-
-@pytest.fixture
-def answered(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """The URLs of the requests that the protocol answered by itself."""
-    urls: list[bytes] = []
-    answer = Hits.answer
-
-    def noting(self: Hits, asked: hits_module.Request, *arguments: Any) -> bool:
-        is_answered = answer(self, asked, *arguments)
-        if is_answered:
-            urls.append(asked.url)
-        return is_answered
-
-    monkeypatch.setattr(Hits, "answer", noting)
-    return urls
-
-
-@pytest.fixture
-async def app(
-    client_of: OpenClient,
-    settings_with: SettingsFactory,
-    gateway: asyncpg.Connection,
-    monkeypatch: pytest.MonkeyPatch,
-) -> FastAPI:
-    client = await client_of(settings_with(local_cache_seconds=60, fresh_seconds=7200))
-    return await prepared(client, monkeypatch)
-
-
-async def prepared(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> FastAPI:
-    """Return the client's application once it knows the targets and has their answers in its memory."""
-    application: FastAPI = client._transport.app  # type: ignore[attr-defined]
-    for target in (*KNOWN, f"{API}/models/1") * 2:
-        await client.get(f"http://test{target}")
-    stop_time(monkeypatch, application)
-    # However long a test takes.
-    monkeypatch.setattr(application.state.services.stats._local, "_recent_seconds", 7200)
-    return application
-
-
-@pytest.fixture
-async def ports(app: FastAPI) -> AsyncIterator[Ports]:
-    async with ports_of(app) as ports:
-        yield ports
 
 
 class Pair:
@@ -86,16 +26,18 @@ class Pair:
             self._connections = [await self._ports.connect(hits=hits) for hits in (True, False)]
         ours, uvicorns = [await connection.send(*parts) for connection in self._connections]
         if b"fwd=miss" in ours:  # only the first of two can be one
-            self.anew()
+            self.reconnect()
             return await self.same(*parts)
         assert ours == uvicorns, parts
         closed = {connection.is_closed for connection in self._connections}
         assert len(closed) == 1, (parts, ours, closed)
         if closed == {True}:
-            self._connections = []
+            self.reconnect()
         return ours
 
-    def anew(self) -> None:
+    def reconnect(self) -> None:
+        for connection in self._connections:
+            connection.client.close()
         self._connections = []
 
 
@@ -220,10 +162,10 @@ async def test_an_odd_request_is_answered_as_uvicorn_does(
     for behind in (b"", b"hello", SMUGGLED, b"5\r\nhello\r\n0\r\n\r\n" + SMUGGLED):
         await pair.same(request(KNOWN[0]))
         await pair.same(odd + behind)
-        pair.anew()
+        pair.reconnect()
         await pair.same(request(KNOWN[0]) + odd, behind or b"\r\n")
         await pair.same(request(KNOWN[0]))
-        pair.anew()
+        pair.reconnect()
     assert b"/health" not in answered
 
 
@@ -301,7 +243,7 @@ async def compare_random_heads(ports: Ports, count: int, seed: int) -> None:
         cuts = sorted(draw.choices(range(len(head) + 1), k=draw.choice((0, 0, 0, 1, 2))))
         await pair.same(*filter(None, (head[a:b] for a, b in pairwise([0, *cuts, len(head)]))))
         if number % 20 == 0:
-            pair.anew()
+            pair.reconnect()
 
 
 async def test_random_heads_are_answered_as_uvicorn_does(ports: Ports, answered: list[bytes]) -> None:

@@ -7,12 +7,17 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+import httpx
 import pytest
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.server import ServerState
 
 from chat_stats.service.http.protocol import BoundedHttpProtocol
+
+API = "/api/monitoring/chat-requests"
+#: Targets that `learned` makes known.
+KNOWN = (f"{API}/counts", f"{API}/models?window=24h", f"{API}/summary")
 
 #: Turns of the loop without anything to do after which a server is at rest.
 TURNS_AT_REST = 4
@@ -26,6 +31,18 @@ def stop_time(monkeypatch: pytest.MonkeyPatch, *apps: FastAPI) -> None:
         app.state.services.fast_path._prepared.clear()
     for module in ("http.hits", "http.fast_path", "observability.request_id"):
         monkeypatch.setattr(f"chat_stats.service.{module}.made", lambda: b"0123456789abcdef")
+
+
+async def learned(client: httpx.AsyncClient) -> FastAPI:
+    """Return the client's application once it knows targets and has their answers in its memory."""
+    application: FastAPI = client._transport.app  # type: ignore[attr-defined]
+    for target in (*KNOWN, f"{API}/models/1") * 2:
+        await client.get(f"http://test{target}", headers={"X-API-Key": "first"})
+    return application
+
+
+def request(target: str = KNOWN[0], *headers: str, method: str = "GET") -> bytes:
+    return "\r\n".join([f"{method} {target} HTTP/1.1", "Host: test", *headers, "", ""]).encode()
 
 
 @dataclass
@@ -94,6 +111,7 @@ class Ports:
     """Opens connections to one application."""
 
     def __init__(self, app: FastAPI) -> None:
+        self.app = app
         self._config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, ws="none")
         self._config.load()
         self.state = ServerState()
