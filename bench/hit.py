@@ -42,7 +42,7 @@ class _Nowhere(asyncio.Transport):
 def microseconds_of_a_hit(
     database_url: str, redis_url: str, path: str, headers: tuple[str, ...] = ()
 ) -> tuple[float, float]:
-    """Return the best round's mean, for a request that came before to the byte, and for one that is parsed."""
+    """Return the best rounds' means: of a request that came before to the byte, and of one that is parsed."""
     return asyncio.run(_measure(database_url, redis_url, path, headers))
 
 
@@ -61,8 +61,7 @@ async def _measure(
         protocol.connection_made(cast("asyncio.Transport", transport))
         for _ in range(2):  # by the ordinary route, and by the ASGI layer or the protocol
             protocol.data_received(request)
-            while transport.writes == 0 or not protocol.cycle.response_complete:
-                await asyncio.sleep(0.01)
+            await asyncio.gather(*protocol.server_state.tasks)
         remembered = _best(protocol, request, lambda: None)
         parsed = _best(protocol, request, protocol._hits._remembered.clear)  # type: ignore[union-attr]
         assert transport.last.startswith(b"HTTP/1.1 200 ")

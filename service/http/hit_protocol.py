@@ -1,7 +1,8 @@
 """uvicorn's protocol, with hits answered where their bytes arrive: no task, no ASGI scope, one write.
 
 That is decided when the parser reports the end of a request's headers: GET or HEAD, HTTP/1.1, a connection
-that stays open, no body, and no answer before it that is not sent yet. Everything else takes uvicorn's way.
+that stays open, no body, come as one piece of data with nothing before and behind it, and no answer before it
+that is not sent yet. Everything else takes uvicorn's way.
 """
 
 import asyncio
@@ -17,11 +18,12 @@ class HitProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         #: None: all requests of this connection take uvicorn's way.
-        self._hits = None if self.limit_concurrency or self.access_log else _hits_of(self.app)
+        # uvicorn's own limit and log are uvicorn's to see to.
+        self._hits = None if self.limit_concurrency or self.config.access_log else _hits_of(self.app)
         #: Whether the parser stands between two messages.
         self._between = True
-        #: Messages that began in this piece of data.
-        self._messages = 0
+        #: Whether the data that the parser is fed is one head, no more and no less.
+        self._is_whole = False
         #: The message that the parser is in, or was in last, if it was answered here.
         self._request: Request | None = None
         #: When a hit was the last that was received, in the loop's time.
@@ -45,25 +47,23 @@ class HitProtocol(HttpToolsProtocol):
         return True
 
     def data_received(self, data: bytes) -> None:
-        was_between = self._between
-        self._messages = 0
+        # The only empty line is the last one, in whatever way lines may end.
+        self._is_whole = self._between and data.find(b"\n\r\n") == len(data) - 3 and b"\n\n" not in data
+        self._request = None
         self._hit_at = None
         super().data_received(data)
-        is_whole = was_between and self._between and self._messages == 1
-        if is_whole and self._request is not None and self._hits is not None:
+        if self._request is not None and self._hits is not None:
             self._hits.remember(data, self._request)
 
     def on_message_begin(self) -> None:
         self._between = False
-        self._messages += 1
-        self._request = None
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         if self._hits is not None:
             if not self.parser.should_keep_alive() or self.parser.should_upgrade():
                 self._hits = None  # what follows on this connection is left to uvicorn
-            elif self.parser.get_http_version() == "1.1":
+            elif self._is_whole and self.parser.get_http_version() == "1.1":
                 request = self._hits.read(self.parser.get_method(), self.url, self.headers)
                 if request is not None and self._answers(request):
                     self._request = request

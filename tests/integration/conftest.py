@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import asyncpg
 import httpx
@@ -15,9 +16,11 @@ from chat_stats.service.app import create_app
 from chat_stats.service.cache.refresh_report import RefreshReport
 from chat_stats.service.cache.store import Cache, connect
 from chat_stats.service.database.pool import Database
+from chat_stats.service.http.hits import Hits, Request
 from chat_stats.service.settings import Settings
 from chat_stats.service.stats import Stats
 from tests.conftest import SettingsFactory
+from tests.integration.wire import Ports, learned, ports_of, stop_time
 
 
 @dataclass
@@ -149,3 +152,45 @@ async def before_usage(gateway: asyncpg.Connection, statement: str) -> str:
     function: str = await gateway.fetchval("SELECT pg_get_functiondef('chat_stats_usage'::regproc)")
     await gateway.execute(function.replace("BEGIN", f"BEGIN PERFORM pg_catalog.{statement};", 1))
     return function
+
+
+@pytest.fixture
+def answered(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The URLs of the requests that the HTTP protocol answered by itself."""
+    urls: list[bytes] = []
+    answer = Hits.answer
+
+    def noting(self: Hits, asked: Request, *arguments: Any) -> bool:
+        is_answered = answer(self, asked, *arguments)
+        if is_answered:
+            urls.append(asked.url)
+        return is_answered
+
+    monkeypatch.setattr(Hits, "answer", noting)
+    return urls
+
+
+OpenPorts = Callable[..., Awaitable[Ports]]
+
+
+@pytest.fixture
+async def open_ports(
+    client_of: OpenClient, settings_with: SettingsFactory, gateway: asyncpg.Connection
+) -> AsyncIterator[OpenPorts]:
+    """Opens the API, behind its real protocol, with some targets known and their answers in its memory."""
+    async with AsyncExitStack() as stack:
+
+        async def open_with(**overrides: Any) -> Ports:
+            settings = settings_with(**{"local_cache_seconds": 60, "fresh_seconds": 7200, **overrides})
+            app = await learned(await client_of(settings))
+            app.state.services.stats._local._recent_seconds = 7200  # however long a test takes
+            return await stack.enter_async_context(ports_of(app))
+
+        yield open_with
+
+
+@pytest.fixture
+async def ports(open_ports: OpenPorts, monkeypatch: pytest.MonkeyPatch) -> Ports:
+    ports = await open_ports()
+    stop_time(monkeypatch, ports.app)
+    return ports

@@ -1,8 +1,8 @@
-"""The fast path and the ordinary route: clients get the same answers from both."""
+"""The protocol, the fast path's ASGI layer and the ordinary route: clients get the same answers from all."""
 
 import asyncio
-import re
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -15,9 +15,11 @@ from starlette.types import Receive, Scope, Send
 
 from chat_stats.service.catalogue.aggregations import Query
 from chat_stats.service.http.fast_path import LONGEST_QUERY_STRING, RENDERED_SECONDS
+from chat_stats.service.http.hits import Hits
 from chat_stats.service.settings import Settings
 from tests.conftest import SettingsFactory
 from tests.integration.conftest import OpenClient
+from tests.integration.wire import Connection, ports_of, stop_time
 
 Headers = list[tuple[str, str]]
 
@@ -54,6 +56,8 @@ ENCODINGS = [
     "br, gzip;q=0.5",
     "gzip;q=0.5, identity",
     "x, y;q=z",
+    "gzip, deflate, br, zstd",
+    "zstd;q=0.5, gzip;q=0.4",
 ]
 TAGS = [
     "{etag}",
@@ -90,69 +94,82 @@ class Ways:
     ordinary: httpx.AsyncClient
     #: Requests that the fast path passed on to the route.
     handed_on: list[str] = field(default_factory=list)
+    #: Connections by what answers on them first: the protocol, the fast path's ASGI layer, the route.
+    connections: dict[str, Connection] = field(default_factory=dict)
+    #: Requests that the protocol answered by itself.
+    hits: int = 0
 
     async def compare(self, method: str, path: str, headers: Headers = ()) -> httpx.Response:  # type: ignore[assignment]
-        """Send the request to both, after the fast path has learned its target; return its answer."""
+        """Send the request all ways, after the fast path has learned its target; return its answer."""
         await self.fast.get(BASE + path, headers=[("X-API-Key", "first")])
-        answers = []
-        for client in (self.fast, self.ordinary):
-            request = client.build_request(method, BASE + path, headers=headers)
-            if all(name.lower() != "accept-encoding" for name, _ in headers):
-                del request.headers["accept-encoding"]
-            answers.append(await client.send(request))
-        fast, ordinary = answers
-        asked = f"{method} {path} {headers}"
-        assert fast.status_code == ordinary.status_code, asked
-        assert timeless(fast.headers) == timeless(ordinary.headers), asked
-        assert without_time(fast.text) == without_time(ordinary.text), asked
-        lengths = [int(answer.headers.get("content-length", 0)) for answer in answers]
-        assert abs(lengths[0] - lengths[1]) <= 5, asked  # the age may have more digits
-        return fast
+        lines = [f"{method} /api/monitoring{BASE}{path} HTTP/1.1", "Host: test"]
+        request = "\r\n".join([*lines, *(f"{name}: {value}" for name, value in headers), "", ""]).encode()
+        answers = {name: await each.send(request) for name, each in self.connections.items()}
+        answers["protocol, again"] = await self.connections["protocol"].send(request)
+        assert set(answers.values()) == {answers["route"]}, (request, answers)
+        head, _, body = answers["route"].partition(b"\r\n\r\n")
+        (_, status, *_), *fields = (line.split(b" ") for line in head.splitlines())
+        named = [(name[:-1], b" ".join(value)) for name, *value in fields]
+        return httpx.Response(int(status), headers=named, content=body)
 
 
-def timeless(headers: httpx.Headers) -> list[tuple[str, str]]:
-    """Return all headers, in order, without those that depend on the time."""
-    return [
-        (name, re.sub(r"\d+", "N", value) if name in ("age", "cache-status", "content-length") else value)
-        for name, value in headers.multi_items()
-        if name != "x-request-id"
-    ]
+@pytest.fixture
+async def open_ways(client_of: OpenClient, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator["OpenWays"]:
+    async with AsyncExitStack() as stack:
 
+        async def open_with(settings: Settings) -> Ways:
+            ways = Ways(await client_of(settings), await client_of(settings))
+            await app_of(ways.ordinary).state.services.fast_path.close()
+            fast_path = app_of(ways.fast).state.services.fast_path
+            ordinary_way = fast_path._app
 
-def without_time(body: str) -> str:
-    return re.sub(r'"timestamp":"[^"]+"|"cache_age_seconds":[\d.]+|"request_id":"[^"]+"', "", body)
+            async def counted(scope: Scope, receive: Receive, send: Send) -> None:
+                ways.handed_on.append(scope["path"])
+                await ordinary_way(scope, receive, send)
 
+            fast_path._app = counted
+            # Both find all answers in Redis, and then in their own memory.
+            for client in (ways.fast, ways.ordinary):
+                for path in PATHS * 2:
+                    await client.get(BASE + path, headers=[("X-API-Key", "first")])
+            stop_time(monkeypatch, app_of(ways.fast), app_of(ways.ordinary))
+            fast, ordinary = [
+                await stack.enter_async_context(ports_of(app_of(client)))
+                for client in (ways.fast, ways.ordinary)
+            ]
+            ways.connections = {
+                "protocol": await fast.connect(),
+                "ASGI layer": await fast.connect(hits=False),
+                "route": await ordinary.connect(),
+            }
+            answer = Hits.answer
 
-async def open_ways(client_of: OpenClient, settings: Settings) -> Ways:
-    ways = Ways(await client_of(settings), await client_of(settings))
-    await app_of(ways.ordinary).state.services.fast_path.close()
-    fast_path = app_of(ways.fast).state.services.fast_path
-    ordinary_way = fast_path._app
+            def counted_answer(self: Hits, *arguments: Any) -> bool:
+                is_answered = answer(self, *arguments)
+                ways.hits += is_answered
+                return is_answered
 
-    async def counted(scope: Scope, receive: Receive, send: Send) -> None:
-        ways.handed_on.append(scope["path"])
-        await ordinary_way(scope, receive, send)
+            monkeypatch.setattr(Hits, "answer", counted_answer)
+            return ways
 
-    fast_path._app = counted
-    # Both find all answers in Redis, and then in their own memory.
-    for client in (ways.fast, ways.ordinary):
-        for path in PATHS * 2:
-            await client.get(BASE + path, headers=[("X-API-Key", "first")])
-    return ways
+        yield open_with
 
 
 def app_of(client: httpx.AsyncClient) -> FastAPI:
     return client._transport.app  # type: ignore[attr-defined]
 
 
+OpenWays = Callable[[Settings], Awaitable[Ways]]
+
+
 @pytest.fixture
 async def many_models(gateway: asyncpg.Connection) -> None:
-    """Add as many models as a body needs to be compressed."""
+    """Add as many models as a body needs to be compressed, with zstd too."""
     await gateway.execute("""
         INSERT INTO models (id, provider_id, model_name, provider_model_id)
-        SELECT n, 1, 'Model ' || n, 'one/' || n FROM generate_series(5, 30) AS n;
+        SELECT n, 1, 'Model ' || n, 'one/' || n FROM generate_series(5, 60) AS n;
         INSERT INTO chat_completion_requests (model_id, created_at)
-        SELECT n, now() FROM generate_series(5, 30) AS n;
+        SELECT n, now() FROM generate_series(5, 60) AS n;
     """)
 
 
@@ -163,10 +180,11 @@ def local_cache_seconds(request: pytest.FixtureRequest) -> Iterator[int]:
 
 @pytest.mark.usefixtures("many_models")
 async def test_both_paths_answer_every_request_alike(
-    client_of: OpenClient, settings_with: SettingsFactory, local_cache_seconds: int
+    open_ways: OpenWays, settings_with: SettingsFactory, local_cache_seconds: int
 ) -> None:
-    ways = await open_ways(client_of, settings_with(local_cache_seconds=local_cache_seconds))
-    statuses = set()
+    ways = await open_ways(settings_with(local_cache_seconds=local_cache_seconds))
+    statuses, encodings = set(), set()
+    ways.hits = 0
     for path in PATHS:
         for method in ("GET", "HEAD", "POST", "OPTIONS") if local_cache_seconds else ("GET",):
             statuses.add((await ways.compare(method, path)).status_code)
@@ -176,15 +194,18 @@ async def test_both_paths_answer_every_request_alike(
         strong = etag.removeprefix("W/")
         for method in ("GET", "HEAD"):
             for encoding in ENCODINGS:
-                await ways.compare(method, path, [("Accept-Encoding", encoding)])
+                answer = await ways.compare(method, path, [("Accept-Encoding", encoding)])
+                encodings.add(answer.headers.get("content-encoding"))
             for tag in TAGS:
                 value = tag.format(etag=etag, strong=strong, bare=strong.strip('"'))
                 await ways.compare(method, path, [("If-None-Match", value), ("Accept-Encoding", "gzip")])
+    assert encodings == {None, "gzip", "zstd"}
+    assert (ways.hits > 100) is bool(local_cache_seconds)  # so many requests were compared, twice
 
 
 @pytest.mark.usefixtures("many_models")
-async def test_hits_take_the_fast_path(client_of: OpenClient, settings_with: SettingsFactory) -> None:
-    ways = await open_ways(client_of, settings_with(local_cache_seconds=60))
+async def test_hits_take_the_fast_path(open_ways: OpenWays, settings_with: SettingsFactory) -> None:
+    ways = await open_ways(settings_with(local_cache_seconds=60))
     ways.handed_on.clear()
     for path in ("/models", "/models/%31", "/summary?start_date=2020-01-01"):
         for method in ("GET", "HEAD"):
@@ -199,9 +220,9 @@ async def test_hits_take_the_fast_path(client_of: OpenClient, settings_with: Set
 
 
 async def test_of_many_requests_for_one_computation_all_but_the_first_take_the_fast_path(
-    client_of: OpenClient, settings_with: SettingsFactory, gateway: asyncpg.Connection
+    open_ways: OpenWays, settings_with: SettingsFactory, gateway: asyncpg.Connection
 ) -> None:
-    ways = await open_ways(client_of, settings_with(local_cache_seconds=60))
+    ways = await open_ways(settings_with(local_cache_seconds=60))
     ways.handed_on.clear()
     target = f"{BASE}/counts?start_date=2020-01-02"
     answers = await asyncio.gather(*(ways.fast.get(target) for _ in range(50)), ways.fast.head(target))
@@ -212,9 +233,9 @@ async def test_of_many_requests_for_one_computation_all_but_the_first_take_the_f
 
 
 async def test_waiting_for_a_failing_computation_gives_the_same_error_on_both_paths(
-    client_of: OpenClient, settings_with: SettingsFactory, gateway: asyncpg.Connection
+    open_ways: OpenWays, settings_with: SettingsFactory, gateway: asyncpg.Connection
 ) -> None:
-    ways = await open_ways(client_of, settings_with())
+    ways = await open_ways(settings_with())
     await gateway.execute("ALTER TABLE chat_completion_requests RENAME TO elsewhere")
     target = "/counts?start_date=2020-01-02"
     assert (await ways.compare("GET", target)).status_code == 503
@@ -225,10 +246,8 @@ async def test_waiting_for_a_failing_computation_gives_the_same_error_on_both_pa
 
 
 @pytest.mark.usefixtures("many_models")
-async def test_both_paths_require_the_same_keys(
-    client_of: OpenClient, settings_with: SettingsFactory
-) -> None:
-    ways = await open_ways(client_of, settings_with(api_keys="first, second", local_cache_seconds=60))
+async def test_both_paths_require_the_same_keys(open_ways: OpenWays, settings_with: SettingsFactory) -> None:
+    ways = await open_ways(settings_with(api_keys="first, second", local_cache_seconds=60))
     statuses = [
         (await ways.compare(method, "/models?window=24h", headers)).status_code
         for headers in KEYS
@@ -240,9 +259,9 @@ async def test_both_paths_require_the_same_keys(
 @pytest.mark.usefixtures("many_models")
 @pytest.mark.parametrize("origins", ["https://dashboard.example", "*"])
 async def test_both_paths_send_the_same_cors_headers(
-    client_of: OpenClient, settings_with: SettingsFactory, origins: str
+    open_ways: OpenWays, settings_with: SettingsFactory, origins: str
 ) -> None:
-    ways = await open_ways(client_of, settings_with(cors_origins=origins, local_cache_seconds=60))
+    ways = await open_ways(settings_with(cors_origins=origins, local_cache_seconds=60))
     ways.handed_on.clear()
     for origin in ("https://dashboard.example", "https://elsewhere.example"):
         response = await ways.compare("GET", "/models", [("Origin", origin)])
