@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from chat_stats.service.catalogue.aggregations import AGGREGATIONS, Query
+from chat_stats.service.catalogue.rows import UNRESOLVED
 from chat_stats.service.catalogue.timerange import TimeRange
 from chat_stats.service.catalogue.timeseries import Series
 from chat_stats.service.compute.methods import LADDER
@@ -16,11 +17,11 @@ from chat_stats.service.errors import SchemaError
 from chat_stats.service.explorer.explorer import Explorer
 from chat_stats.service.explorer.exports import FORMATS
 from chat_stats.service.explorer.plot import sample as sample_points
-from chat_stats.service.explorer.query import FLAT_FIELDS, NESTED_FIELDS, Filters, RequestQuery
+from chat_stats.service.explorer.query import Filters, RequestQuery
 from chat_stats.service.explorer.requests import Requests
 from chat_stats.service.rollup.retention import Retention
 from chat_stats.service.rollup.upkeep import Rollup, open_rollup
-from chat_stats.service.settings import Settings
+from chat_stats.service.settings import ALL_COLUMNS, Settings
 from chat_stats.worker.importer.load import ImportOptions, import_csv
 from chat_stats.worker.local_servers import PostgresServer
 from tests.conftest import run_migrations
@@ -172,16 +173,21 @@ async def read(database: Database, variant: Variant, *, purged: bool = False) ->
             Filters(),
             Filters(RANGE, status="completed"),
             Filters(RANGE, model_id=str(variant.id("models", 2))),
+            Filters(model_id=UNRESOLVED),
         ):
-            requests = Requests(timeout=60)
+            requests = Requests(timeout=60, columns=(ALL_COLUMNS,))
             reading = await requests.open(snapshot, filters)
-            async for _ in requests.batches(reading, RequestQuery(filters, 5, 1), NESTED_FIELDS):
+            fields = reading.columns.shown(nested=True)
+            async for _ in requests.batches(reading, RequestQuery(filters, 5, 1), fields):
                 pass
             await requests.total(reading)
             await sample_points(reading, 10)
-    explorer = Explorer(Settings(database_url="postgresql://unused", _env_file=None), database)
+    settings = Settings(database_url="postgresql://unused", request_columns=(ALL_COLUMNS,), _env_file=None)
+    explorer = Explorer(settings, database)
+    columns = await explorer.columns()
     for format_ in FORMATS.values():
-        async for _ in explorer.page(RequestQuery(Filters(), 100), FLAT_FIELDS, format_):
+        fields = columns.shown(nested=format_.nested)
+        async for _ in explorer.page(RequestQuery(Filters(), 100), columns, fields, format_):
             pass
     await explorer.plot(Filters(), 10)
     await explorer.close()
