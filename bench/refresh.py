@@ -1,6 +1,6 @@
 """What a refresh costs by number of models: its time, memory of worker and Redis, the wait of other clients.
 
-    python -m bench.refresh --markdown
+    python -m bench.refresh
     python -m bench.refresh --models 300 3000 --requests 100000
 
 A worker refreshes each second, with its default windows, while a client reads one answer from Redis without
@@ -44,6 +44,7 @@ HEADINGS = (
     "rollup",
     "refresh, median",
     "max",
+    "processor time",
     "entries",
     "worker, peak",
     "Redis",
@@ -67,6 +68,8 @@ console = Console()
 @dataclass(frozen=True, slots=True)
 class Measured:
     seconds: list[float]
+    #: Of worker and Postgres, for each refresh: it hardly depends on what else the machine does.
+    processor_seconds: float
     entries: int
     worker_bytes: int
     redis_bytes: int
@@ -153,12 +156,15 @@ def _measure(servers: Servers, database_url: str, refreshes: int) -> Measured:
         with _client(servers.redis_url) as longest:
             memory = [worker.memory_info().rss]
             seen.clear()
+            before = _processor_seconds(servers, worker)
             _wait_for(redis, seen, refreshes, lambda: memory.append(worker.memory_info().rss))
+            processor_seconds = (_processor_seconds(servers, worker) - before) / refreshes
         figures: Any = redis.info("memory")
         slow: Any = redis.slowlog_get(10_000)
         commands = [each["duration"] / 1000 for each in slow]
     return Measured(
         [generation.duration_ms / 1000 for generation in seen.values()],
+        processor_seconds,
         max(generation.entries for generation in seen.values()),
         max(memory),
         figures["used_memory"],
@@ -166,6 +172,16 @@ def _measure(servers: Servers, database_url: str, refreshes: int) -> Measured:
         max(commands, default=1.0),
         longest[0] * 1000,
     )
+
+
+def _processor_seconds(servers: Servers, worker: psutil.Process) -> float:
+    """Return what the worker, and Postgres with its backends, have used so far."""
+    processes = [worker]
+    for process in psutil.process_iter(["cmdline"]):
+        if str(servers.folder / "postgres") in " ".join(process.info["cmdline"] or ()):
+            processes += [process, *process.children(recursive=True)]
+    times = [process.cpu_times() for process in set(processes)]
+    return float(sum(each.user + each.system for each in times))
 
 
 @contextmanager
@@ -236,6 +252,7 @@ def _row(models: int, used: int, rollup: str, measured: Measured) -> tuple[str, 
         rollup,
         f"{median(measured.seconds):.2f} s",
         f"{max(measured.seconds):.2f} s",
+        f"{measured.processor_seconds:.2f} s",
         f"{measured.entries}",
         f"{measured.worker_bytes / MEGABYTE:.0f} MB",
         f"{measured.redis_bytes / MEGABYTE:.1f} MB",

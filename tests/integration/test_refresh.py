@@ -225,12 +225,15 @@ async def test_an_answer_that_is_older_than_a_refresh_is_no_longer_served(
     flow: Flow, gateway: asyncpg.Connection, settings_with: SettingsFactory, another_flow: OpenFlow
 ) -> None:
     slow = await another_flow(flow.settings.model_copy(update={"local_cache_seconds": 30}))
-    function = await before_usage(gateway, "pg_sleep(0.5)")
+    await gateway.execute("SELECT pg_advisory_lock(42)")
+    function = await before_usage(gateway, "pg_advisory_xact_lock_shared(42)")
     reading = asyncio.create_task(slow.stats.read(Query("counts")))
-    await asyncio.sleep(0.2)
+    while not await gateway.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
     await gateway.execute(function)
     await gateway.execute("INSERT INTO chat_completion_requests (model_id) VALUES (1)")
     report = await flow.refresh()
+    await gateway.execute("SELECT pg_advisory_unlock(42)")
     await reading
     answer = await slow.stats.read(Query("counts"))
     assert (answer.entry.generation, answer.entry.totals["total_requests"]) == (report.generation, 7)
