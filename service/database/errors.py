@@ -13,6 +13,7 @@ from chat_stats.service.errors import (
     RowsHidden,
     SchemaError,
 )
+from chat_stats.service.refusals import refusal
 
 #: Trouble of the server or of the connection: no other statement would do better.
 OUTAGES = (
@@ -97,6 +98,8 @@ def unreachable(error: BaseException) -> DatabaseUnavailable:
 
 def _cause(error: BaseException) -> str:
     text = str(error)
+    if (refused := refusal(error)) is not None:
+        return refused
     if isinstance(error, asyncpg.InvalidAuthorizationSpecificationError) and "pg_hba.conf" in text:
         return "its pg_hba.conf allows no such connection; it may want TLS (sslmode=require)"
     if isinstance(error, asyncpg.UndefinedObjectError):
@@ -119,7 +122,6 @@ def _cause(error: BaseException) -> str:
         (asyncpg.TooManyConnectionsError, "it accepts no more connections"),
         (asyncpg.CannotConnectNowError, "it is starting up or shutting down"),
         (socket.gaierror, "its host name is not known"),
-        (ConnectionRefusedError, "nothing listens there"),
         (TimeoutError, "it does not answer"),
         (asyncpg.TargetServerAttributeNotMatched, "no server there is as target_session_attrs asks for"),
         (ssl.SSLCertVerificationError, "its certificate is not trusted"),
