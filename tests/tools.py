@@ -121,7 +121,7 @@ def summary() -> str:
     absent = missing()
     if not absent:
         return "Not tested here: nothing."
-    packages = [tool.package for tool in absent if tool.package]
+    packages = list(dict.fromkeys(tool.package for tool in absent if tool.package))
     ways = [f"apt-get install {' '.join(packages)}"] if packages else []
     ways += [tool.source for tool in absent if tool.source]
     return f"Not tested here: {', '.join(tool.tests for tool in absent)}. To test it: {'; '.join(ways)}"
@@ -129,7 +129,7 @@ def summary() -> str:
 
 def main(what: str = "") -> None:
     if what == "packages":
-        answer = " ".join(tool.package for tool in missing() if tool.package)
+        answer = " ".join(dict.fromkeys(tool.package for tool in missing() if tool.package))
     elif what == "present":
         answer = ",".join(tool.name for tool in TOOLS if tool.find() is not None)
     else:
