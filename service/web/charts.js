@@ -214,6 +214,6 @@ function decades(scale) {
   const room = scale.axis === "x" ? (scale.chart.width - VALUES_PIXELS) / LABEL_PIXELS : Infinity;
   const fine = scale.max / scale.min < 1e3 ? only([1, 2, 5]) : [];
   const powers = only([1]);
-  const step = Math.ceil(powers.length / room);
+  const step = Math.max(1, Math.ceil(powers.length / room));
   scale.ticks = fine.length > 0 && fine.length <= room ? fine : powers.filter((_, index) => index % step === 0);
 }

@@ -71,7 +71,7 @@ export function tableState(route, table) {
 }
 
 function tablesIn(parameters) {
-  const tables = {};
+  const tables = Object.create(null); // any name may stand there
   for (const [parameter, value] of parameters) {
     const [table, what] = parameter.split(".");
     if (["search", "sort", "all"].includes(what)) tables[table] = { ...tables[table], [what]: what === "all" ? value === "1" : value };

@@ -46,7 +46,7 @@ function endOf(start, bucket) {
   return end.getTime();
 }
 
-const hours = (every) => (time) => new Date(time).getHours() % every === 0 && new Date(time).getMinutes() === 0;
+const hours = (every) => (time) => new Date(time).getHours() % every === 0;
 const monthStarts = (time) => new Date(time).getDate() === 1;
 const all = () => true;
 const inSteps = (of, steps, text, pixels) => steps.map((step) => ({ of, step, text, pixels }));
