@@ -1,6 +1,7 @@
 """All expressions of the dashboard and all alerts, in a real Prometheus over a real service and worker."""
 
 import json
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -74,7 +75,7 @@ def scraping(folder: Path, targets: dict[str, int]) -> Iterator[Prometheus]:
         until(server.is_ready, seconds=60, what=(folder / "prometheus.log").read_text)
         yield server
     finally:
-        stop_process(process, 15)
+        stop_process(process, signal.SIGTERM)
 
 
 def asked(expression: str, job: str = ".+") -> str:
