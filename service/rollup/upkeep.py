@@ -72,12 +72,13 @@ class Chunk(NamedTuple):
 class Rollup:
     """Upkeep over one connection of its own, and in a backfill or repair one more, where it can be had."""
 
+    _chunk_requests = CHUNK_REQUESTS
+
     def __init__(
         self, connection: "asyncpg.Connection[asyncpg.Record]", another: Opener | None = None
     ) -> None:
         self._connection = UpkeepConnection(connection)
         self._another = another
-        self._chunk_requests = CHUNK_REQUESTS
 
     async def state(self) -> RollupState:
         return await read_state(self._connection.fetch)
