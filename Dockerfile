@@ -2,6 +2,12 @@
 
 FROM python:3.13-slim AS build
 
+# pip runs as root here, into an environment that nothing else uses, and at the image's version; debconf has nothing to
+# ask: they need not warn of that.
+ENV PIP_ROOT_USER_ACTION=ignore \
+    PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    DEBCONF_NOWARNINGS=yes
+
 # An environment without pip, which is not needed at run time: the pip of this stage installs into it.
 RUN python -m venv --without-pip /opt/chat-stats
 RUN apt-get update && apt-get install -y --no-install-recommends binutils

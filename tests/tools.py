@@ -63,6 +63,16 @@ def _faketime() -> Path | None:
     return next((path for folder in folders if (path := folder / "libfaketime.so.1").exists()), None)
 
 
+def _docker_compose() -> Path | None:
+    """Return Docker's plugin, which is a program of its own too."""
+    folders = [
+        Path.home() / ".docker",
+        *map(Path, ("/usr/local/lib", "/usr/local/libexec", "/usr/lib", "/usr/libexec")),
+    ]
+    plugins = [folder / name for folder in folders for name in ("cli-plugins", "docker/cli-plugins")]
+    return next((path for path in (each / "docker-compose" for each in plugins) if path.exists()), None)
+
+
 def _azure_trace() -> Path | None:
     return AZURE_TRACE if AZURE_TRACE.exists() else None
 
@@ -73,13 +83,22 @@ CHROMIUM = Tool(
     _program("chromium", "chromium-browser", "google-chrome"),
     package="chromium",
 )
+COMPOSE = Tool(
+    "docker-compose",
+    "Docker Compose's own reading of docker-compose.yml",
+    _docker_compose,
+    source="Docker's package docker-compose-plugin",
+)
 FAKETIME = Tool("libfaketime", "clocks that are wrong", _faketime, package="libfaketime")
 NGINX = Tool("nginx", "caching by a proxy in front", _program("nginx"), package="nginx")
+PROMETHEUS = Tool(
+    "prometheus", "the dashboard over a real scrape", _program("prometheus"), package="prometheus"
+)
 PROMTOOL = Tool("promtool", "alert rules and dashboard", _program("promtool"), package="prometheus")
 SECOND_POSTGRES = Tool("postgres", "a second version of Postgres", _second_postgres, package="postgresql")
 TRACE = Tool("trace", "a real trace", _azure_trace, source=f"../shared/data/{AZURE_TRACE.name}")
 
-TOOLS = (CHROMIUM, FAKETIME, NGINX, PROMTOOL, SECOND_POSTGRES, TRACE)
+TOOLS = (CHROMIUM, COMPOSE, FAKETIME, NGINX, PROMETHEUS, PROMTOOL, SECOND_POSTGRES, TRACE)
 
 
 def need(tool: Tool) -> Path:
@@ -102,7 +121,7 @@ def summary() -> str:
     absent = missing()
     if not absent:
         return "Not tested here: nothing."
-    packages = [tool.package for tool in absent if tool.package]
+    packages = list(dict.fromkeys(tool.package for tool in absent if tool.package))
     ways = [f"apt-get install {' '.join(packages)}"] if packages else []
     ways += [tool.source for tool in absent if tool.source]
     return f"Not tested here: {', '.join(tool.tests for tool in absent)}. To test it: {'; '.join(ways)}"
@@ -110,7 +129,7 @@ def summary() -> str:
 
 def main(what: str = "") -> None:
     if what == "packages":
-        answer = " ".join(tool.package for tool in missing() if tool.package)
+        answer = " ".join(dict.fromkeys(tool.package for tool in missing() if tool.package))
     elif what == "present":
         answer = ",".join(tool.name for tool in TOOLS if tool.find() is not None)
     else:

@@ -2,6 +2,10 @@
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from chat_stats.service.catalogue.aggregations import AGGREGATIONS
+from chat_stats.service.errors import CacheUnavailable
+from chat_stats.service.observability.known_labels import FAILURES
+
 #: What the worker's own `/metrics` shows, beside its computations and its process.
 REGISTRY = CollectorRegistry(auto_describe=False)
 
@@ -30,6 +34,15 @@ AUDITS = Counter("chat_stats_audits_total", "Audits of the rollup.", registry=RE
 AUDIT_FAILURES = Counter(
     "chat_stats_audit_failures_total", "Audits of the rollup that failed.", ["error"], registry=REGISTRY
 )
+
+
+# From 0, as in `known_labels`: so that the first failure is seen to increase them.
+for _error in (*FAILURES, CacheUnavailable):
+    for _failures in (REFRESH_FAILURES, FOLD_FAILURES, AUDIT_FAILURES):
+        _failures.labels(_error.__name__)
+for _aggregation in AGGREGATIONS.values():
+    if _aggregation.kept_computed:
+        REFRESH_PART_FAILURES.labels(_aggregation.name)
 
 
 def count_failure(counter: Counter, error: BaseException) -> None:

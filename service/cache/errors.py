@@ -6,6 +6,7 @@ import ssl
 from redis import exceptions
 
 from chat_stats.service.errors import CacheUnavailable
+from chat_stats.service.refusals import refusal
 
 #: What the client raises when Redis does not answer, or refuses.
 TROUBLE = (exceptions.RedisError, OSError)  # TimeoutError is an OSError
@@ -19,7 +20,6 @@ _MEANINGS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
     ((ssl.SSLCertVerificationError,), "does not answer: its certificate is not trusted"),
     ((ssl.SSLError,), "does not answer: TLS with it failed"),
     ((socket.gaierror,), "does not answer: its host name is not known"),
-    ((ConnectionRefusedError,), "does not answer: nothing listens there"),
     ((FileNotFoundError,), "does not answer: a socket or certificate file that its URL names is missing"),
     ((TimeoutError, exceptions.TimeoutError), "does not answer"),
 )
@@ -31,6 +31,8 @@ def trouble_of(error: BaseException) -> str:
         return "has no database of that number"
     cause: BaseException | None = error
     while cause is not None:  # redis-py wraps the errors of the connection
+        if (refused := refusal(cause)) is not None:
+            return f"does not answer: {refused}"
         for kinds, meaning in _MEANINGS:
             if isinstance(cause, kinds):
                 return meaning

@@ -19,6 +19,7 @@ from chat_stats.service.errors import (
     RowsHidden,
     SchemaError,
 )
+from chat_stats.service.refusals import refusal
 
 logger = logging.getLogger(__name__)
 
@@ -153,6 +154,8 @@ def unreachable(error: BaseException) -> DatabaseUnavailable:
 
 def _cause(error: BaseException) -> str:
     text = str(error)
+    if (refused := refusal(error)) is not None:
+        return refused
     said = text if _PLAIN.fullmatch(text) else type(error).__name__
     if isinstance(error, asyncpg.InvalidAuthorizationSpecificationError) and "pg_hba.conf" in text:
         return "its pg_hba.conf allows no such connection; it may want TLS (sslmode=require)"
@@ -176,7 +179,6 @@ def _cause(error: BaseException) -> str:
         (asyncpg.TooManyConnectionsError, "it accepts no more connections"),
         (asyncpg.CannotConnectNowError, "it is starting up or shutting down"),
         (socket.gaierror, "its host name is not known"),
-        (ConnectionRefusedError, "nothing listens there"),
         (TimeoutError, "it does not answer"),
         (asyncpg.TargetServerAttributeNotMatched, "no server there is as target_session_attrs asks for"),
         (ssl.SSLCertVerificationError, "its certificate is not trusted"),

@@ -23,8 +23,8 @@ class ParquetEncoder:
         if importlib.util.find_spec("pyarrow") is None:
             raise InvalidParameter(
                 "format",
-                "this service has no Parquet: its optional part is missing; "
-                "pip install 'chat-stats[parquet]'",
+                "this service was installed without Parquet: its operator adds the extra "
+                "chat-stats[parquet], or builds the container's image with CHAT_STATS_EXTRAS=parquet",
             )
         self._columns = [(name, kinds.get(name, "text")) for name in fields]
         self._process: asyncio.subprocess.Process | None = None

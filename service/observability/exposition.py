@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 
 from chat_stats.service import VERSION
 from chat_stats.service.observability import metrics
+from chat_stats.service.observability.known_labels import KNOWN_LABELS, OF_THE_SERVICE
 from chat_stats.service.observability.metrics import BUILD_INFO, METRICS, Counts, Labels, Metric
 
 #: Values of gauges by metric and labels.
@@ -51,20 +52,21 @@ class _Found(Collector):
     def __init__(self, counts: Counts, gauges: Gauges) -> None:
         self._counts, self._gauges = counts, gauges
 
-    def collect(self) -> Iterable[Family]:
+    def collect(self, wanted: Iterable[Metric] = tuple(METRICS.values())) -> Iterable[Family]:
         gauges: dict[str, Mapping[Labels, float]] = {
             BUILD_INFO.name: {(VERSION,): 1.0},
             **{name: {(): value} for name, value in self._counts.gauges.items()},
             **self._gauges,
         }
-        return [_family(metric, self._counts, gauges) for metric in METRICS.values()]
+        return [_family(metric, self._counts, gauges) for metric in wanted]
 
 
 class _OwnCounts(Collector):
     """A worker looks at nothing: the service says what is reachable."""
 
     def collect(self) -> Iterable[Family]:
-        families = _Found(metrics.counts(), {}).collect()
+        found = _Found(metrics.counts(), {})
+        families = found.collect(metric for metric in METRICS.values() if metric.name not in OF_THE_SERVICE)
         return [family for family in families if family.samples]
 
 
@@ -89,6 +91,6 @@ def _family(metric: Metric, counts: Counts, gauges: Gauges) -> Family:
 
 
 def _from_zero(metric: Metric, counts: Counts) -> Mapping[Labels, float]:
-    """A counter without labels is there from the start, so that its first increase is seen."""
-    values = counts.counters.get(metric.name, {})
-    return values if metric.labels or values else {(): 0.0}
+    """Return a counter's values, with 0 for the labels that it has from the start."""
+    known = KNOWN_LABELS.get(metric.name, []) if metric.labels else [()]
+    return dict.fromkeys(known, 0.0) | counts.counters.get(metric.name, {})

@@ -18,6 +18,9 @@ R = TypeVar("R")
 
 Labels = tuple[str, ...]
 
+#: What is wrong with Redis, or with what lies there.
+CacheTrouble = Literal["unreachable", "refused", "undecodable"]
+
 #: Label value of an answer that involved no cache or no computation.
 NONE = "none"
 
@@ -244,7 +247,7 @@ def method_changed(aggregation: str, method: str) -> None:
     _counts.increase(METHOD_CHANGES, (aggregation, method))
 
 
-def cache_error(kind: Literal["unreachable", "refused", "undecodable"]) -> None:
+def cache_error(kind: CacheTrouble) -> None:
     _counts.increase(CACHE_ERRORS, (kind,))
 
 

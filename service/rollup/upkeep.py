@@ -47,13 +47,16 @@ logger = logging.getLogger(__name__)
 
 #: Requests that one chunk covers, at most (unless more came in a quarter of an hour).
 CHUNK_REQUESTS = 400_000
+#: Chunks of a smaller table: so many that its progress is seen, of at least so many requests.
+SHOWN_CHUNKS = 20
+SHOWN_CHUNK_REQUESTS = 2_000
 
 #: Attempts at a repair during which writes go uncounted.
 REPAIRS = 3
 #: Why the writes of a partition count as uncounted until it was recounted.
 PRESENT = "it had rows before it had the triggers"
 
-#: What became of how many requests: hears the number that one more chunk covered.
+#: Hears how many requests one more chunk covers, at most: the sum may be more than there are.
 Progress = Callable[[int], None]
 #: Opens one more connection for as long as it is needed.
 Opener = Callable[[], AbstractAsyncContextManager["asyncpg.Connection[asyncpg.Record]"]]
@@ -70,6 +73,8 @@ class Chunk(NamedTuple):
 
 class Rollup:
     """Upkeep over one connection of its own, and in a backfill or repair one more, where it can be had."""
+
+    _chunk_requests = CHUNK_REQUESTS
 
     def __init__(
         self,
@@ -101,12 +106,18 @@ class Rollup:
         )
         return int(row["requests"])
 
+    async def _show_progress(self) -> None:
+        """Choose the size of chunks so that also the progress of a small table is seen."""
+        share = await self.estimate_requests() // SHOWN_CHUNKS
+        self._chunk_requests = min(CHUNK_REQUESTS, max(SHOWN_CHUNK_REQUESTS, share))
+
     async def enable(self, progress: Progress) -> None:
         """Switch the rollup on, or go on with a backfill that was interrupted; writers keep writing."""
         async with self._connection.lock():
             await self._require_statuses()
             if (await self.state()).state == "on":
                 return
+            await self._show_progress()
             await require_rights(self._connection)
             await require_readable(self._connection)
             await self._connection.execute(
@@ -144,11 +155,12 @@ class Rollup:
             if state.state in ("off", "backfilling") or not await self.has_triggers():
                 raise SchemaError(f"the rollup is {state}")
             drift = 0
+            await self._show_progress()
             await self._cover_partitions(progress)
             await keep_detached(self._connection.fetch)
             async for start, end, _ in self._chunks("-infinity"):
                 drift += await self._connection.in_snapshot(queries.load("rollup_differences"), start, end)
-                progress(CHUNK_REQUESTS)
+                progress(self._chunk_requests)
             drift += await self._connection.in_snapshot("SELECT stats_schema.chat_stats_rollup_tier_drift()")
             await self._record_audit(drift)
             return drift
@@ -160,6 +172,7 @@ class Rollup:
                 raise SchemaError("the rollup is not enabled; run: chat-stats rollup enable")
             await self._require_statuses()
             await self._keep_purged()
+            await self._show_progress()
             return await self._make_right("-infinity", progress)
 
     async def cover_partitions(self) -> None:
@@ -272,7 +285,7 @@ class Rollup:
                     chunks[-1].end,
                 )
                 await self.fold()
-                progress(CHUNK_REQUESTS * len(chunks))
+                progress(self._chunk_requests * len(chunks))
         return repaired
 
     async def _rebuild_tiers(self) -> int:
@@ -300,7 +313,7 @@ class Rollup:
         """Yield consecutive ranges of whole buckets from `place` to `end`; up to infinity, also no time."""
         while place != end:
             row = await self._connection.fetchrow(
-                queries.load("rollup_next_chunk"), place, CHUNK_REQUESTS, end
+                queries.load("rollup_next_chunk"), place, self._chunk_requests, end
             )
             yield Chunk(place, row["place"], row["ends_day"])
             place = row["place"]

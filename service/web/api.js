@@ -3,6 +3,12 @@
 const BASE = new URL("api/monitoring/", document.baseURI);
 const KEY = "chat-stats-api-key";
 const TIMEOUT_MS = 20_000;
+// Pauses before the first numbers are asked for again: a service or a machine that is only just starting is not worth
+// a banner. After a time-out only one more attempt is made, since each takes long.
+const RETRY_MS = [250, 1000, 2500];
+// What is stale is being recomputed when it is served. It is late only when that takes longer than this, or than twice
+// the time that the last computation took.
+const RECOMPUTING_MS = 6000;
 const KEPT = 60;
 // A 304 says how old the numbers are and whether they are stale, but not by which method they were
 // computed this time: now and then the whole answer is asked for.
@@ -20,6 +26,11 @@ export class Failure extends Error {
     super(message);
     Object.assign(this, { status, parameter, retryAfter });
   }
+
+  /** Whether the service gave no answer: it cannot be reached, or it cannot reach what it needs. */
+  get silent() {
+    return this.status === 0 || this.status >= 500;
+  }
 }
 
 /** One address of the API, with the last good answer. */
@@ -28,13 +39,15 @@ export class Resource {
   metadata = null;
   error = null;
   receivedAt = 0;
+  staleSince = null;
   version = 0;
   #etag = null;
   #polls = 0;
   #running = null;
 
-  constructor(label, path, parameters) {
+  constructor(label, path, parameters, { cached = true } = {}) {
     this.label = label;
+    this.cached = cached;
     this.url = new URL(path, BASE);
     for (const [name, value] of Object.entries(parameters)) {
       if (value !== null && value !== undefined) this.url.searchParams.set(name, value);
@@ -50,6 +63,12 @@ export class Resource {
     return (this.metadata?.cache_age_seconds ?? 0) + (Date.now() - this.receivedAt) / 1000;
   }
 
+  /** Whether stale numbers are still so although there was time to recompute them. */
+  get late() {
+    return this.staleSince !== null
+      && Date.now() - this.staleSince > Math.max(RECOMPUTING_MS, 2 * (this.metadata.compute_ms ?? 0));
+  }
+
   /** Ask for newer numbers; never throws, see `error`. Two calls at a time are one request. */
   refresh(signal) {
     // One that the last view began, and gave up when it was left, is no answer for this one.
@@ -63,17 +82,23 @@ export class Resource {
     return this.#running.done;
   }
 
-  async #load(signal) {
+  async #load(signal, attempt = 0) {
     try {
       await this.#request(AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]));
       this.error = null;
     } catch (error) {
       if (signal.aborted) return;
-      if (error instanceof Failure && error.parameter === "timezone" && this.url.searchParams.has("timezone")) {
+      const failure = error instanceof Failure ? error : new Failure(said(error));
+      const attempts = error.name === "TimeoutError" ? 1 : RETRY_MS.length;
+      if (!this.settled && failure.silent && attempt < attempts) {
+        await new Promise((done) => setTimeout(done, RETRY_MS[attempt]));
+        return signal.aborted ? undefined : this.#load(signal, attempt + 1);
+      }
+      if (failure.parameter === "timezone" && this.url.searchParams.has("timezone")) {
         this.url.searchParams.set("timezone", "UTC"); // a zone that the browser knows and Postgres does not
         return this.#load(signal);
       }
-      this.error = error instanceof Failure ? error : new Failure(said(error));
+      this.error = failure;
     }
   }
 
@@ -86,13 +111,12 @@ export class Resource {
     // no-store: the browser's own cache would answer for half a minute, and not say that it did.
     const response = await fetch(this.url, { headers, signal, cache: "no-store", credentials: "same-origin" });
     if (response.status === 304 && this.data !== null) {
-      this.metadata = { ...this.metadata, ...freshness(response.headers) };
-      this.receivedAt = Date.now();
+      this.#received({ ...this.metadata, ...freshness(response.headers) });
       return;
     }
     const body = await json(response);
     if (!response.ok || body?.success === false || body?.data === undefined) {
-      throw new Failure(response.status === 404 && body?.detail === "Not Found" ? "This service does not offer it." : body?.detail || `The service answered with status ${response.status}.`, {
+      throw new Failure(response.status === 404 && body?.detail === "Not Found" ? "This service does not offer it." : sentence(body?.detail) || `The service answered with status ${response.status}.`, {
         status: response.status,
         parameter: body?.parameter ?? null,
         retryAfter: Number(response.headers.get("Retry-After")) || 0,
@@ -101,17 +125,24 @@ export class Resource {
     const etag = response.headers.get("ETag");
     if (this.data === null || etag === null || etag !== this.#etag) this.version += 1;
     this.data = body.data;
-    this.metadata = body.metadata ?? {};
     this.#etag = etag;
-    this.receivedAt = Date.now();
+    this.#received(body.metadata ?? {});
+  }
+
+  #received(metadata) {
+    const now = Date.now();
+    const askedAllAlong = now - this.receivedAt < 60_000; // not while the tab was hidden
+    this.staleSince = metadata.cache === "stale" ? (askedAllAlong && this.staleSince) || now : null;
+    this.metadata = metadata;
+    this.receivedAt = now;
   }
 }
 
 const known = new Map();
 
 /** Return the resource of this address: the one from before, with its numbers, if there is one. */
-export function resource(label, path, parameters = {}) {
-  const fresh = new Resource(label, path, parameters);
+export function resource(label, path, parameters = {}, options = {}) {
+  const fresh = new Resource(label, path, parameters, options);
   const address = fresh.url.href;
   const found = known.get(address) ?? fresh;
   known.delete(address);
@@ -123,6 +154,13 @@ export function resource(label, path, parameters = {}) {
 /** Forget all numbers, as when the key changes. */
 export function forgetAll() {
   known.clear();
+}
+
+/** The service's word for an error, as a sentence. */
+export function sentence(text) {
+  if (!text) return "";
+  const start = text.replace(/^[a-z](?=[a-z]*[ ,:])/, (letter) => letter.toUpperCase()); // not a name, such as model_id
+  return /[.!?]$/.test(start) ? start : `${start}.`;
 }
 
 /** Age and cache state from the headers of a 304 (Age, and RFC 9211's Cache-Status). */

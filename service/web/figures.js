@@ -2,30 +2,36 @@
 
 import { chart } from "./charts.js";
 import * as format from "./format.js";
-
-const UNITS = { "15m": "hour", "1h": "hour", "1d": "day", "1w": "week", "1mo": "month" };
+import { ticks, timeline } from "./timeaxis.js";
 
 /** Points of the series over time; `of` returns null where a bucket has nothing to say. */
 function overTime({ title, type, stacked = false, lines: all, linesOf = () => all, y, show, mark = show, cell = show, text }) {
-  return (bucket) => chart({
+  return ({ window, bucket }) => chart({
     title,
-    spec(points) {
+    spec(answer, metadata) {
+      const { points, since, partial } = timeline(answer, metadata, { window, bucket });
       const lines = linesOf(points);
       const counted = points.filter((point) => point.total_requests > 0);
       if (counted.length === 0) return null;
-      const [from, to] = [points[0], points.at(-1)].map((point) => Date.parse(point.bucket_start));
-      const margin = type === "bar" ? (to - from) / Math.max(1, points.length - 1) / 2 || 43_200_000 : 0;
+      const times = points.map((point) => Date.parse(point.bucket_start));
+      const [from, to] = [times[0], times.at(-1)];
+      const margin = (to - from) / Math.max(1, points.length - 1) / 2 || 43_200_000;
+      const named = points.map((point, index) => {
+        const words = format.bucket(point.bucket_start, bucket);
+        return partial.has(index) ? `${words} (partial: ${partial.get(index)})` : words;
+      });
       return {
-        type, stacked,
-        label: text(counted, (point) => format.bucket(point.bucket_start, bucket)),
-        series: lines.map((line) => ({ ...line, points: points.map((point) => ({ x: Date.parse(point.bucket_start), y: line.of(point) })) })),
-        x: { kind: "time", unit: bucket === "1h" && to - from > 3 * 86_400_000 ? "day" : UNITS[bucket], min: from - margin, max: to + margin },
+        type, stacked, partial,
+        note: since && `No requests before ${format.day(since)}`,
+        label: text(counted, (point) => named[points.indexOf(point)]),
+        series: lines.map((line) => ({ ...line, points: points.map((point, index) => ({ x: times[index], y: line.of(point) })) })),
+        x: { kind: "time", min: from - margin, max: to + margin, ticks: (pixels) => ticks(times, bucket, pixels) },
         y: { ...(typeof y === "function" ? y(points) : y), format: (value) => mark(value) },
-        head: (items) => (items.length ? format.bucket(items[0].parsed.x, bucket) : ""),
+        head: (items) => (items.length ? named[items[0].dataIndex] : ""),
         tooltip: (item) => ` ${item.dataset.label}: ${show(item.parsed.y)}`,
         table: {
           columns: ["From", ...lines.map((line) => line.label)],
-          rows: () => points.map((point) => [format.bucket(point.bucket_start, bucket), ...lines.map((line) => cell(line.of(point)))]).reverse(),
+          rows: () => points.map((point, index) => [named[index], ...lines.map((line) => cell(line.of(point)))]).reverse(),
         },
       };
     },

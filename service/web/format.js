@@ -82,6 +82,8 @@ const MOMENT = { year: "numeric", month: "short", day: "numeric", hour: "2-digit
 const moments = new Intl.DateTimeFormat(LOCALE, { ...MOMENT, hourCycle: "h23" });
 const days = new Intl.DateTimeFormat(LOCALE, { month: "short", day: "numeric" });
 const daysOfYears = new Intl.DateTimeFormat(LOCALE, { month: "short", day: "numeric", year: "numeric" });
+const months = new Intl.DateTimeFormat(LOCALE, { month: "short", year: "numeric" });
+const hourClock = new Intl.DateTimeFormat(LOCALE, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 const clock = new Intl.DateTimeFormat(LOCALE, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 
 /** Jan 4, 2026, 12:00:00, in the browser's time zone. */
@@ -94,6 +96,21 @@ export function moment(value) {
 export function day(value) {
   const date = new Date(value);
   return (date.getFullYear() === new Date().getFullYear() ? days : daysOfYears).format(date);
+}
+
+/** Jan 4, 12:00 */
+export function minute(value) {
+  return `${day(value)}, ${hour(value)}`;
+}
+
+/** 12:00 */
+export function hour(value) {
+  return hourClock.format(new Date(value));
+}
+
+/** Jan 2026 */
+export function month(value) {
+  return months.format(new Date(value));
 }
 
 /** 12:00:00 */

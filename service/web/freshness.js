@@ -2,6 +2,7 @@
 
 import { h } from "./dom.js";
 import { age, exact, moment, NONE, time } from "./format.js";
+import * as readiness from "./readiness.js";
 
 const METHODS = {
   rpc: "database function",
@@ -27,22 +28,24 @@ export function show(resources, retry) {
 function assess(resources) {
   const answered = resources.filter(({ data }) => data !== null);
   const failed = resources.filter(({ error }) => error !== null);
-  const silent = failed.filter(({ error }) => error.status === 0 || error.status >= 500);
+  const silent = failed.filter(({ error }) => error.silent);
   const ages = answered.filter(({ metadata }) => metadata.computed_at).map(({ ageSeconds }) => ageSeconds);
   const oldest = ages.length ? Math.max(...ages) : null;
-  const stale = answered.filter(({ metadata }) => metadata.cache === "stale");
+  const stale = answered.filter(({ staleSince }) => staleSince !== null);
+  const late = stale.filter((one) => one.late);
   const fallback = answered.filter(({ metadata }) => metadata.method?.startsWith("fallback"));
   const since = answered.length ? Math.min(...answered.map(({ receivedAt }) => receivedAt)) : null;
   const of = (some) => [...new Set(some.map(({ label }) => label))].join(", ");
+  const reasons = said(silent.map(({ error }) => error.message));
 
   if (silent.length && silent.length === resources.filter(({ settled }) => settled).length) {
     const kept = since === null ? "" : ` The numbers below are the last good ones, from ${time(since)}.`;
-    return { state: "error", word: "No answer", age: oldest, text: `${silent[0].error.message}${kept}` };
+    return { state: "error", word: "No answer", age: oldest, text: `${reasons}${kept}` };
   }
   // The worst of it names the state; the banner says all of it.
   const troubles = [];
-  if (stale.length) {
-    const text = `Older than they should be: ${of(stale)}. The service serves what it has until it can compute newer numbers.`;
+  if (late.length) {
+    const text = `Older than they should be: ${of(late)}. The service serves what it has until it can compute newer numbers.`;
     troubles.push({ state: "stale", word: "Stale", text });
   }
   if (fallback.length) {
@@ -54,14 +57,28 @@ function assess(resources) {
   const kept = silent.filter(({ data }) => data !== null);
   if (absent.length) troubles.push({ state: "partial", word: "Incomplete", text: `Not available now: ${of(absent)}.` });
   if (kept.length) troubles.push({ state: "partial", word: "Incomplete", text: `Not renewed, for want of an answer: ${of(kept)}.` });
+  if (silent.length) troubles.push({ text: reasons });
+  if (withoutCache(answered)) {
+    const text = `${readiness.trouble ?? "Redis does not answer."} Until it does, the service answers from its memory, or computes.`;
+    troubles.push({ state: "partial", word: "Without cache", text });
+  }
   if (troubles.length) return { ...troubles[0], age: oldest, text: troubles.map(({ text }) => text).join(" ") };
   if (resources.some(({ settled }) => !settled)) return { state: "loading", word: "Loading", age: oldest };
   if (document.hidden) return { state: "paused", word: "Paused", age: oldest };
-  // Single requests never come from the cache; statistics do, unless Redis is gone.
-  if (answered.some(({ metadata }) => metadata.cache === "bypass" && metadata.method === "rpc")) {
-    return { state: "live", word: "Live, without cache", age: oldest };
-  }
+  if (stale.length) return { state: "loading", word: "Updating", age: oldest };
   return { state: "live", word: "Live", age: oldest };
+}
+
+/** Each reason once; one that another one goes on from is in that one. */
+function said(messages) {
+  const different = [...new Set(messages)];
+  const isPart = (one) => different.some((other) => other !== one && other.startsWith(one.replace(/\.$/, "")));
+  return different.filter((one) => !isPart(one)).join(" ");
+}
+
+/** Single requests never come from the cache; statistics do, unless Redis is gone. */
+function withoutCache(answered) {
+  return readiness.trouble !== null || answered.some(({ cached, metadata }) => cached && metadata.cache === "bypass");
 }
 
 function banner({ state, text }, retry) {

@@ -3,7 +3,9 @@
 import { forgetAll, key } from "./api.js";
 import { h, name } from "./dom.js";
 import * as freshness from "./freshness.js";
+import * as readiness from "./readiness.js";
 import { href, parse, RANGES } from "./route.js";
+import * as scroll from "./scroll.js";
 import { model } from "./views/model.js";
 import { overview } from "./views/overview.js";
 import { provider } from "./views/provider.js";
@@ -11,9 +13,10 @@ import { provider } from "./views/provider.js";
 const VIEWS = { overview, provider, model };
 const POLL_SECONDS = 15;
 const LONGEST_PAUSE_SECONDS = 120;
-// Stale numbers are being recomputed when they are served: they are asked for again soon, some times.
-const STALE_SECONDS = 3;
-const STALE_TIMES = 4;
+// After stale numbers, which are being recomputed when they are served, and after failures, the service is asked again
+// soon, some times.
+const SOON_SECONDS = 3;
+const SOON_TIMES = 4;
 const FEW_MONTHS = 7;
 const ZONE = Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC";
 
@@ -21,7 +24,8 @@ const main = document.getElementById("main");
 let current = null; // {route, view, heading, crumbs, abort, used: whether the user has begun to use the view}
 let timer = null;
 let failures = 0;
-let stale = 0;
+let unsettled = 0;
+let recovered = false;
 
 function show(route, { focus }) {
   current?.abort.abort();
@@ -36,7 +40,6 @@ function show(route, { focus }) {
   render();
   if (focus === "heading") heading.focus({ preventScroll: true });
   if (focus === "range") main.querySelector(".ranges [aria-pressed=true]").focus({ preventScroll: true });
-  if (focus === "heading") scrollTo(0, 0);
   poll();
   return undefined;
 }
@@ -56,7 +59,8 @@ function render() {
   if (!current?.view) return;
   const { view, route, heading, crumbs } = current;
   if (view.resources.some(({ error }) => error?.status === 401)) return askForKey();
-  if (view.missing?.()) return missing(view.resources[0].error.message);
+  const absent = view.missing();
+  if (absent) return missing(absent);
   const title = view.title();
   if (heading.textContent !== title) heading.replaceChildren(name(title));
   document.title = route.view === "overview" ? "chat-stats" : `${title} · chat-stats`;
@@ -68,6 +72,7 @@ function render() {
   }
   if (route.range.bucket === "1mo" && !current.used && view.series.data?.length > 0 && view.series.data.length <= FEW_MONTHS) return refine();
   view.parts.forEach((part) => part.render());
+  scroll.restore({ complete: view.resources.every(({ settled }) => settled) });
   document.getElementById("forget-key").hidden = !key.get();
   tick();
   return undefined;
@@ -78,6 +83,7 @@ function refine() {
   const { route, heading } = current;
   const active = document.activeElement;
   const focus = active === heading ? "heading" : active?.closest(".ranges") ? "range" : null;
+  scroll.stay();
   show({ ...route, range: { ...route.range, bucket: "1d" } }, { focus });
 }
 
@@ -90,18 +96,38 @@ async function poll() {
   clearTimeout(timer);
   if (document.hidden || !current?.view) return;
   const { view, abort } = current;
-  await Promise.all(view.resources.map((one) => one.refresh(abort.signal).then(() => {
+  const [found] = await Promise.all([readiness.look(abort.signal), ...view.resources.map((one) => one.refresh(abort.signal).then(() => {
     if (!abort.signal.aborted) render();
-  })));
+  }))]);
   if (abort.signal.aborted || document.hidden) return;
-  const errors = view.resources.map(({ error }) => error).filter((error) => error && (error.status === 0 || error.status >= 500));
+  tick();
+  const errors = view.resources.map(({ error }) => error).filter((error) => error?.silent);
   failures = errors.length === view.resources.length ? failures + 1 : 0;
-  stale = view.resources.some(({ metadata }) => metadata?.cache === "stale") ? stale + 1 : 0;
-  const interval = stale > 0 && stale <= STALE_TIMES ? STALE_SECONDS : POLL_SECONDS;
+  unsettled = errors.length > 0 || view.resources.some(({ staleSince }) => staleSince !== null) ? unsettled + 1 : 0;
+  // Some parts of this answer may be from memory still, as one request finds out that Redis is back.
+  recovered ||= found;
+  const soon = recovered || failures > 0 || (unsettled > 0 && unsettled <= SOON_TIMES);
+  recovered = false;
   const asked = failures ? Math.max(...errors.map(({ retryAfter }) => retryAfter)) : 0;
-  const pause = Math.min(LONGEST_PAUSE_SECONDS, Math.max(asked, interval * 2 ** Math.max(0, failures - 1)));
+  const pause = Math.min(LONGEST_PAUSE_SECONDS, Math.max(asked, (soon ? SOON_SECONDS : POLL_SECONDS) * 2 ** Math.max(0, failures - 1)));
+  plan(performance.now() + pause * 1000);
+}
+
+/** Poll at that time; until then, while Redis is away, ask every few seconds whether it is back, and poll then. */
+function plan(due) {
   clearTimeout(timer);
-  timer = setTimeout(poll, pause * 1000);
+  const pause = due - performance.now();
+  if (readiness.trouble === null || pause <= SOON_SECONDS * 1000) {
+    timer = setTimeout(poll, Math.max(0, pause));
+    return;
+  }
+  timer = setTimeout(async () => {
+    const { signal } = current.abort;
+    recovered = await readiness.look(signal);
+    if (signal.aborted || document.hidden) return;
+    if (recovered) poll();
+    else plan(due);
+  }, SOON_SECONDS * 1000);
 }
 
 function missing(text) {
@@ -155,6 +181,7 @@ addEventListener("hashchange", () => {
   if (route === null) return;
   const before = current?.route;
   const same = before?.view === route.view && before?.id === route.id;
+  scroll.move({ otherwise: same ? scrollY : 0 });
   show(route, { focus: same && main.querySelector(".ranges")?.contains(document.activeElement) ? "range" : same ? null : "heading" });
 });
 document.addEventListener("visibilitychange", () => {

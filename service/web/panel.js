@@ -42,9 +42,11 @@ export function part(element, resource, { update, fail }) {
         shown = version;
         update(data, metadata);
       }
-      if (error && data === null) fail(`Not available. ${error.message}`);
+      // Why there is no answer, the banner says once for all parts.
+      const reason = error && !error.silent ? ` ${error.message}` : "";
+      if (error && data === null) fail(`Not available.${reason}`);
       kept.hidden = !(error && data !== null);
-      if (!kept.hidden) kept.textContent = `Not renewed since ${moment(resource.receivedAt)}. ${error.message}`;
+      if (!kept.hidden) kept.textContent = `Not renewed since ${moment(resource.receivedAt)}.${reason}`;
     },
   };
 }

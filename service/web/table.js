@@ -1,4 +1,5 @@
-// A table that sorts by its header's buttons, is searched, and keeps both, and the focus, when numbers change.
+// A table that sorts by its header's buttons, is searched, and keeps both, and the focus, when numbers change. The
+// address keeps them too, so that Back and a change of the range find them.
 
 import { h } from "./dom.js";
 import { exact } from "./format.js";
@@ -9,18 +10,21 @@ let tables = 0;
  * columns: {label, value(row): what it sorts by, cell(row): node or text, numeric, optional: hidden on a phone}
  * options: caption (for screen readers), rowId(row), text(row): what the search looks at (none: no search),
  *          sort: index of the column sorted by at first (none: the order of the rows), empty: said without rows,
- *          first: how many rows are shown until all are asked for
+ *          first: how many rows are shown until all are asked for, memory: of route.js's tableState()
  */
-export function table({ caption, columns, rowId, text = null, sort = null, empty = "Nothing in this range.", first = 50 }) {
+export function table({ caption, columns, rowId, memory, text = null, sort = null, empty = "Nothing in this range.", first = 50 }) {
   tables += 1;
-  const state = { rows: [], sort, descending: sort !== null && Boolean(columns[sort].numeric), search: "", all: false };
+  const initial = { sort, descending: sort !== null && Boolean(columns[sort].numeric) };
+  const { search: searched = "", all = false } = memory.given;
+  const state = { rows: [], ...(sorting(memory.given.sort) ?? initial), search: text ? searched : "", all };
   const body = h("tbody");
   const summary = h("p", { class: "table-note", role: "status" });
   const more = h("button", { type: "button", class: "link", onclick: showAll });
   const headers = columns.map((column, index) => header(column, () => sortBy(index)));
   const search = text && h("input", {
     type: "search", id: `search-${tables}`, placeholder: "Search", autocomplete: "off", spellcheck: "false",
-    oninput: (event) => show({ search: event.target.value }),
+    value: state.search || null,
+    oninput: (event) => change({ search: event.target.value }),
   });
   const element = h("div", { class: "table" },
     search && h("div", { class: "table-tools" },
@@ -30,7 +34,21 @@ export function table({ caption, columns, rowId, text = null, sort = null, empty
     more);
 
   function sortBy(index) {
-    show({ sort: index, descending: state.sort === index ? !state.descending : Boolean(columns[index].numeric) });
+    change({ sort: index, descending: state.sort === index ? !state.descending : Boolean(columns[index].numeric) });
+  }
+
+  /** What the user changes, the address keeps; what is as it was at first, it does not mention. */
+  function change(changes) {
+    show(changes);
+    const same = state.sort === initial.sort && state.descending === initial.descending;
+    const by = same ? "" : `${state.descending ? "-" : ""}${key(columns[state.sort])}`;
+    memory.keep({ search: state.search.trim(), sort: by, all: state.all });
+  }
+
+  /** A column's key, behind a minus when descending, as the address has it; null when there is no such column. */
+  function sorting(by = "") {
+    const found = columns.findIndex((column) => key(column) === by.replace(/^-/, ""));
+    return found < 0 ? null : { sort: found, descending: by.startsWith("-") };
   }
 
   function show(changes) {
@@ -53,7 +71,7 @@ export function table({ caption, columns, rowId, text = null, sort = null, empty
   /** The button goes with the click: who pressed it from the keyboard goes on at the first row that is new. */
   function showAll() {
     const before = body.rows.length;
-    show({ all: true });
+    change({ all: true });
     const added = body.rows[before];
     (added?.querySelector("a, button") ?? element.querySelector(".scroll")).focus({ preventScroll: true });
   }
@@ -81,6 +99,8 @@ export function table({ caption, columns, rowId, text = null, sort = null, empty
   show({});
   return { element, update: (rows) => show({ rows }) };
 }
+
+const key = ({ label }) => label.toLowerCase();
 
 function header(column, onclick) {
   return h("th", { scope: "col", class: classes(column), "aria-sort": "none" },

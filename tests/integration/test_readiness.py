@@ -68,7 +68,8 @@ async def test_it_says_why_redis_cannot_be_used(
     # Long enough that a busy machine causes no time-out.
     mistaken = {"redis_url": SecretStr(url), "redis_timeout_seconds": 10}
     body = (await (await client_of(settings.model_copy(update=mistaken))).get(READY)).json()
-    assert body["redis"] == {"ok": False, "detail": f"Redis {trouble}"}
+    assert body["redis"]["ok"] is False
+    assert body["redis"]["detail"].startswith(f"Redis {trouble}")  # in a container, with a hint
     assert body["worker"] == {"ok": False, "detail": f"the queue's Redis {trouble}"}
 
 

@@ -1,6 +1,7 @@
 """Reading a request log without a database: lines, columns, cells."""
 
 import codecs
+import os
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -159,6 +160,18 @@ def test_files_that_cannot_be_read_are_refused(file: Path, tmp_path: Path) -> No
     for nothing in ("", "\n\n"):
         with pytest.raises(InvalidParameter, match="is empty"):
             read(file, nothing)
+
+
+def test_a_file_that_this_user_must_not_read_is_refused_with_the_user(file: Path) -> None:
+    file.write_text(HEADER)
+    file.chmod(0)
+    user = os.geteuid() or 10001
+    try:
+        os.seteuid(user)  # root could read it
+        with pytest.raises(InvalidParameter, match=f"cannot be read by user {user}: Permission denied"):
+            CsvFile(file, encoding="utf-8", delimiter=",")
+    finally:
+        os.seteuid(os.getuid())
 
 
 def test_a_change_of_the_file_is_noticed(file: Path) -> None:

@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
 
+from chat_stats.service.compute.methods import LADDER
+from chat_stats.service.observability.exposition import expose
+from chat_stats.service.observability.known_labels import METHODS
+from chat_stats.service.observability.metrics import Counts
+from chat_stats.worker.metrics import REGISTRY
 from tests.declared_metrics import DECLARED
 from tests.tools import PROMTOOL, need
 
@@ -15,7 +22,8 @@ ROOT = Path(__file__).parents[2]
 DOCS = (ROOT / "docs/metrics.md").read_text()
 MONITORING = ROOT / "monitoring"
 ALERTS = yaml.safe_load((MONITORING / "alerts.yml").read_text())["groups"][0]["rules"]
-PANELS = json.loads((MONITORING / "grafana/dashboards/chat-stats.json").read_text())["panels"]
+DASHBOARD = json.loads((MONITORING / "grafana/dashboards/chat-stats.json").read_text())
+PANELS = DASHBOARD["panels"]
 
 #: Metrics of Prometheus and its client.
 FOREIGN = {"up", "process_resident_memory_bytes", "process_cpu_seconds_total"}
@@ -82,6 +90,35 @@ def test_every_label_to_group_by_is_one_of_the_metric() -> None:
 def test_every_alert_says_what_to_do() -> None:
     documented = set(re.findall(r"^\| `(ChatStats\w+)` \|", DOCS, re.MULTILINE))
     assert documented == {rule["alert"] for rule in ALERTS}
+
+
+def test_every_panel_says_what_it_shows() -> None:
+    described = [panel.get("description", "") for panel in PANELS if panel["type"] != "row"]
+    assert all(len(text) > 20 and text.endswith(".") for text in described), described
+
+
+def test_the_data_source_and_the_jobs_are_variables() -> None:
+    assert [variable["name"] for variable in DASHBOARD["templating"]["list"]] == ["datasource", "job"]
+    text = json.dumps(DASHBOARD)
+    sources = re.findall(r'"uid": "([^"]+)"', text)
+    assert set(sources) == {"chat-stats", "${datasource}"}
+    for panel in PANELS:
+        for target in panel.get("targets", ()):
+            for name, labels in selectors(target["expr"]):
+                assert "job" in labels, (panel["title"], name)
+    assert "chat-stats-service" not in text, "jobs may have any name"
+
+
+def test_counters_with_labels_have_them_from_the_start() -> None:
+    text, _ = expose(Counts(), {}, accept="", process=False)
+    there = {
+        sample.name
+        for family in text_string_to_metric_families(text.decode() + generate_latest(REGISTRY).decode())
+        for sample in family.samples
+    }
+    counters = {metric.name for metric in DECLARED.values() if metric.kind == "counter"}
+    assert counters <= there
+    assert set(METHODS) == set(LADDER)
 
 
 def test_no_two_panels_overlap() -> None:

@@ -268,7 +268,12 @@ def import_(
     )
     settings = load_settings()
     with Progress(
-        TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), console=err, transient=True
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        console=err,
+        transient=True,
+        disable=not err.is_terminal,  # else an error would follow an empty line
     ) as progress:
         task = progress.add_task(f"importing {file.name}", total=None)
         result = asyncio.run(
@@ -299,7 +304,10 @@ def sample(
 @app.command()
 def demo(
     folder: Annotated[Path, typer.Option(help="Folder for the servers' data.")] = Path(".demo"),
-    port: Annotated[int, typer.Option(help="Port of the service, if it is free.")] = 8000,
+    port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Port of the service, if it is free [CHAT_STATS_PORT]."),
+    ] = None,
     requests: Annotated[int, typer.Option(min=0, help="Requests to load at the first start.")] = 200_000,
 ) -> None:
     """Run the whole stack on this machine, with sample data. Ctrl-C stops it."""

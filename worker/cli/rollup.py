@@ -1,7 +1,8 @@
 """The `chat-stats rollup` commands."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -9,7 +10,7 @@ import orjson
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from chat_stats.service.catalogue.timerange import parse_moment
@@ -109,12 +110,9 @@ def purge(
 
     async def work(settings: Settings) -> Purge:
         async with open_retention(settings) as retention:
-            with _progress() as progress:
-                requests = await retention.estimate_requests(moment)
-                task = progress.add_task("verifying" if dry_run else "purging", total=requests or None)
-                return await retention.purge(
-                    moment, lambda done: progress.update(task, completed=done), dry_run=dry_run
-                )
+            requests = await retention.estimate_requests(moment)
+            with _progress("verifying" if dry_run else "purging", requests) as reached:
+                return await retention.purge(moment, reached, dry_run=dry_run)
 
     done = asyncio.run(work(load_settings()))
     if as_json:
@@ -140,23 +138,39 @@ def _verified(done: Purge) -> str:
 def _with_progress(description: str, work: Callable[[Rollup, Callable[[int], None]], Awaitable[Any]]) -> Any:
     async def run(settings: Settings) -> Any:
         async with open_rollup(settings) as rollup:
-            with _progress() as progress:
-                requests = await rollup.estimate_requests()
-                task = progress.add_task(description, total=requests or None)
-                return await work(rollup, lambda done: progress.advance(task, done))
+            requests = await rollup.estimate_requests()
+            with _progress(description, requests) as reached:
+                covered = 0
+
+                def advance(more: int) -> None:
+                    nonlocal covered
+                    covered += more
+                    reached(covered)
+
+                return await work(rollup, advance)
 
     return asyncio.run(run(load_settings()))
 
 
-def _progress() -> Progress:
-    return Progress(
+@contextmanager
+def _progress(description: str, requests: int) -> Iterator[Callable[[int], None]]:
+    """Show a bar; yields what hears how many requests are done.
+
+    Both numbers are estimates: the bar is full when the work is done, and not before.
+    """
+    bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        TaskProgressColumn(),
+        TextColumn(f"of about {requests:,} requests" if requests else ""),
         TimeElapsedColumn(),
         console=err,
         disable=not err.is_terminal,
     )
+    with bar:
+        task = bar.add_task(description, total=requests or None)
+        yield lambda done: bar.update(task, completed=min(done, 0.99 * requests) if requests else done)
+        bar.update(task, total=requests or 1, completed=requests or 1)
 
 
 def _purged(found: RollupStatus) -> str:

@@ -33,12 +33,8 @@ from chat_stats.worker.demo import sample
 from chat_stats.worker.demo.folder import DemoError, locked, usable_folder
 from chat_stats.worker.demo.guard import guarded
 from chat_stats.worker.demo.loading import connected, load_sample
-from chat_stats.worker.local_servers import (
-    free_port,
-    postgres_server,
-    redis_server,
-    stop_process,
-)
+from chat_stats.worker.demo.servers import Servers, find_servers
+from chat_stats.worker.local_servers import free_port, stop_process
 
 #: File in the demo's folder, for a shell: the settings with which other commands reach the demo.
 ENVIRONMENT_FILE = "environment"
@@ -50,9 +46,6 @@ REFRESH_SECONDS = 10
 STATEMENT_SECONDS = 10.0
 #: Requests that arrive, on average.
 TRICKLE_PER_SECOND = 2.0
-
-#: The sample can be loaded again, so its last rows need not survive a power cut.
-POSTGRES_OPTIONS = {"synchronous_commit": "off", "max_wal_size": "2GB"}
 
 #: Exit code when the demo was stopped before it was up.
 INTERRUPTED = 130
@@ -71,8 +64,10 @@ class _Part(NamedTuple):
     log: Path
 
 
-def run_demo(*, folder: Path, port: int, requests: int) -> int:
+def run_demo(*, folder: Path, port: int | None, requests: int) -> int:
     """Run until SIGINT or SIGTERM and return the exit code. Nothing is left running, whatever happens.
+
+    Without `port` the service listens on that of the settings.
 
     Raises `DemoError`, `ServerError` and all other errors of a start.
     """
@@ -92,19 +87,20 @@ class _Demo:
         self.settings = load_settings(
             **({} if self.given_database else {"database_url": "postgresql://made.in.a.moment"})
         )
-        self.given_redis = "redis_url" in self.settings.model_fields_set
         self.parts: list[_Part] = []
         self.stack = AsyncExitStack()
 
-    async def run(self, port: int, requests: int) -> int:
+    async def run(self, port: int | None, requests: int) -> int:
         _cancel_on_signals()
         exit_code = INTERRUPTED
         try:
             async with self.stack:
-                self._start_servers()
+                self._start_servers(
+                    await find_servers(self.folder, self.settings, given_database=self.given_database)
+                )
                 await self._migrate()
                 loaded = await self._load(requests)
-                await self._start_children(port)
+                await self._start_children(self.settings.port if port is None else port)
                 if loaded or not self.given_database:
                     trickle = asyncio.create_task(_trickle(self._database_url))
                     self.stack.push_async_callback(_cancel, trickle)
@@ -121,14 +117,12 @@ class _Demo:
     def _database_url(self) -> str:
         return self.settings.database_url.get_secret_value()
 
-    def _start_servers(self) -> None:
+    def _start_servers(self, servers: Servers) -> None:
         # Started without a thread, so that a signal is handled only when there is a server to stop.
         changes: dict[str, str | float] = {}
-        if self.given_database:
+        if (postgres := servers.postgres) is None:
             self.console.print("Postgres  the one of CHAT_STATS_DATABASE_URL")
         else:
-            postgres = postgres_server(self.folder / "postgres")
-            postgres.options.update(POSTGRES_OPTIONS)
             self.stack.callback(postgres.stop)
             postgres.start()
             self._register("Postgres", postgres.process, postgres.folder / "postgres.log")
@@ -136,10 +130,9 @@ class _Demo:
             # A prefix of its own: with the user's Redis, the sample must not mix with the user's cache.
             changes["database_url"] = postgres.url()
             changes["cache_prefix"] = f"{self.settings.cache_prefix}-demo"
-        if self.given_redis:
+        if (redis := servers.redis) is None:
             self.console.print("Redis     the one of CHAT_STATS_REDIS_URL")
         else:
-            redis = redis_server(self.folder / "redis")
             self.stack.callback(redis.stop)
             redis.start()
             self._register("Redis", redis.process, redis.folder / "redis.log")

@@ -5,6 +5,7 @@ Python's `csv` module does the parsing (RFC 4180, strict). This module knows not
 
 import codecs
 import csv
+import os
 import re
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
@@ -68,7 +69,7 @@ class CsvFile:
                 raise InvalidParameter("file", f"{path} {exists}")
             self._state = self._stat()
         except OSError as error:
-            raise InvalidParameter("file", f"{path} cannot be read: {error.strerror}") from error
+            raise _unreadable(path, error) from error
         self.size = self._state[0]
         self.header = self._read_header()
 
@@ -140,7 +141,7 @@ class CsvFile:
                 before += error.object[: error.start].decode(error.encoding, "replace").count("\n")
             raise BadLines([BadLine(before, self._not_decodable(str(error)))], 1) from error
         except OSError as error:
-            raise InvalidParameter("file", f"{self.path} cannot be read: {error.strerror}") from error
+            raise _unreadable(self.path, error) from error
 
     def _reader(self, file: TextIOWrapper, replay: deque[str], read: list[str]) -> Iterator[list[str]]:
         def lines() -> Iterator[str]:
@@ -169,6 +170,12 @@ class CsvFile:
 def shown(text: str) -> str:
     """Return a cell as a message shows it: quoted, unprintable characters escaped, not too long."""
     return repr(text if len(text) <= 40 else text[:39] + "…")
+
+
+def _unreadable(path: Path, error: OSError) -> InvalidParameter:
+    # In a container the user is another one than outside, and has no name there.
+    who = f" by user {os.geteuid()}" if isinstance(error, PermissionError) else ""
+    return InvalidParameter("file", f"{path} cannot be read{who}: {error.strerror}")
 
 
 def _quoting_problem(error: csv.Error) -> str:

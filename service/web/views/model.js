@@ -10,24 +10,25 @@ import * as tables from "../tables.js";
 import { showLatency } from "./overview.js";
 import { showSeriesTotals } from "./series_totals.js";
 
-export function model({ id, range }, zone) {
+export function model(route, zone) {
+  const { id, range } = route;
   const { window, bucket } = range;
   const row = resource("Model", `chat-requests/models/${encodeURIComponent(id)}`, { window });
   const series = resource("Time series", "chat-requests/timeseries", { window, bucket, timezone: zone, model_id: id });
   const plot = resource("Latency against tokens", "chat-requests/plot-data", { window, model_id: id });
-  const recent = resource("Recent requests", "chat-requests", { window, limit: 20, model_id: id });
+  const recent = resource("Recent requests", "chat-requests", { window, limit: 20, model_id: id }, { cached: false });
 
   const totals = cards(["Requests", "Success rate", "Tokens", "Latency", "Cost"]);
   const identifiers = h("p", { class: "note identifiers" });
   const parts = [
     part(null, row, { update: show, fail: () => {} }),
     part(null, series, { update: (points, metadata) => showSeriesTotals(totals, points, metadata), fail: () => {} }),
-    figure(figures.requests(bucket), series),
-    figure(figures.latency(bucket), series),
+    figure(figures.requests(range), series),
+    figure(figures.latency(range), series),
     figure(figures.scatter(), plot),
-    figure(figures.tokens(bucket), series),
-    figure(figures.cost(bucket), series),
-    panel("Recent requests", recent, tables.requests(range, { withModel: false })),
+    figure(figures.tokens(range), series),
+    figure(figures.cost(range), series),
+    panel("Recent requests", recent, tables.requests(route, { withModel: false })),
   ];
 
   function show(data, metadata) {
@@ -51,7 +52,7 @@ export function model({ id, range }, zone) {
       const owner = row.data?.provider;
       return owner ? [{ text: owner.name ?? owner.slug, href: href({ view: "provider", id: owner.id, range }) }] : [];
     },
-    missing: () => row.error?.status === 404 || row.error?.parameter === "model_id",
+    missing: () => (row.error?.status === 404 || row.error?.parameter === "model_id" ? row.error.message : null),
     series,
     resources: [row, series, plot, recent],
     parts,

@@ -7,30 +7,31 @@ import * as format from "../format.js";
 import { cards, figure, knows, panel, part } from "../panel.js";
 import * as tables from "../tables.js";
 
-export function overview({ range }, zone) {
-  const { window, bucket } = range;
+export function overview(route, zone) {
+  const { window, bucket } = route.range;
   const summary = resource("Totals", "chat-requests/summary", { window });
   const providers = resource("Providers", "chat-requests/providers", { window });
   const models = resource("Models", "chat-requests/models", { window });
   const series = resource("Time series", "chat-requests/timeseries", { window, bucket, timezone: zone });
-  const recent = resource("Recent requests", "chat-requests", { window, limit: 10 });
+  const recent = resource("Recent requests", "chat-requests", { window, limit: 10 }, { cached: false });
 
   const totals = cards(["Requests", "Success rate", "Tokens", "Latency", "Cost"]);
   const parts = [
     part(null, summary, { update: (data, metadata) => showTotals(totals, data, metadata), fail: () => {} }),
     part(null, models, { update: (rows) => totals.note("Requests", `${format.exact(rows.length)} models`), fail: () => {} }),
-    panel("Providers", providers, tables.providers(range)),
-    panel("Top models", models, tables.models(range, { withProvider: true, first: 12 })),
-    figure(figures.requests(bucket), series),
-    figure(figures.latency(bucket), series),
-    figure(figures.tokens(bucket), series),
-    figure(figures.cost(bucket), series),
-    panel("Recent requests", recent, tables.requests(range, { withModel: true })),
+    panel("Providers", providers, tables.providers(route)),
+    panel("Top models", models, tables.models(route, { withProvider: true, first: 12 })),
+    figure(figures.requests(route.range), series),
+    figure(figures.latency(route.range), series),
+    figure(figures.tokens(route.range), series),
+    figure(figures.cost(route.range), series),
+    panel("Recent requests", recent, tables.requests(route, { withModel: true })),
   ];
   const [, , providerTable, modelTable, ...rest] = parts.map(({ element }) => element);
   return {
     title: () => "All providers",
     crumbs: () => [],
+    missing: () => null,
     series,
     resources: [summary, providers, models, series, recent],
     parts,

@@ -8,11 +8,12 @@ import { cards, figure, knows, panel, part } from "../panel.js";
 import * as tables from "../tables.js";
 import { showSeriesTotals } from "./series_totals.js";
 
-export function provider({ id, range }, zone) {
-  const { window, bucket } = range;
+export function provider(route, zone) {
+  const { id } = route;
+  const { window, bucket } = route.range;
   const models = resource("Models", "chat-requests/models", { window, provider_id: id });
   const series = resource("Time series", "chat-requests/timeseries", { window, bucket, timezone: zone, provider_id: id });
-  const recent = resource("Recent requests", "chat-requests", { window, limit: 10, provider_id: id });
+  const recent = resource("Recent requests", "chat-requests", { window, limit: 10, provider_id: id }, { cached: false });
   // For the name of a provider without requests in this range.
   const providers = resource("Providers", "chat-requests/providers", { window: "all" });
 
@@ -20,21 +21,26 @@ export function provider({ id, range }, zone) {
   const parts = [
     part(null, models, { update: (rows, metadata) => showModels(totals, rows, metadata), fail: () => {} }),
     part(null, series, { update: (points, metadata) => showSeriesTotals(totals, points, metadata), fail: () => {} }),
-    panel("Models", models, tables.models(range, { withProvider: false, first: 25 })),
-    figure(figures.requests(bucket), series),
-    figure(figures.latency(bucket), series),
-    figure(figures.tokens(bucket), series),
-    figure(figures.cost(bucket), series),
-    panel("Recent requests", recent, tables.requests(range, { withModel: true })),
+    panel("Models", models, tables.models(route, { withProvider: false, first: 25 })),
+    figure(figures.requests(route.range), series),
+    figure(figures.latency(route.range), series),
+    figure(figures.tokens(route.range), series),
+    figure(figures.cost(route.range), series),
+    panel("Recent requests", recent, tables.requests(route, { withModel: true })),
   ];
+  const listed = () => providers.data?.find((row) => String(row.provider_id) === String(id));
   const [, , modelTable, ...rest] = parts.map(({ element }) => element);
   return {
     title() {
-      const listed = providers.data?.find((row) => String(row.provider_id) === String(id));
-      const found = models.data?.[0]?.provider ?? listed;
+      const found = models.data?.[0]?.provider ?? listed();
       return found?.name || found?.slug || tables.lastName("provider", id) || `Provider ${id}`;
     },
     crumbs: () => [],
+    missing() {
+      if (models.error?.parameter === "provider_id") return models.error.message;
+      const absent = models.data?.length === 0 && providers.data !== null && !listed();
+      return absent ? `No provider with the id ${id} has requests.` : null;
+    },
     series,
     resources: [models, series, recent, providers],
     parts,
