@@ -1544,7 +1544,16 @@ STABLE
 PARALLEL SAFE
 RETURN CASE p_interval
     WHEN '15m' THEN stats_schema.chat_stats_bucket(p_moment)
-    WHEN '1h' THEN date_trunc('hour', p_moment, p_timezone)
+    WHEN '1h' THEN CASE
+        WHEN date_trunc('hour', p_moment, p_timezone) AT TIME ZONE p_timezone = date_trunc('hour', p_moment AT TIME ZONE p_timezone) THEN date_trunc('hour', p_moment, p_timezone)
+        WHEN (date_trunc('hour', p_moment, p_timezone) + interval '15 minutes') AT TIME ZONE p_timezone = date_trunc('hour', p_moment AT TIME ZONE p_timezone) + interval '15 minutes'
+        THEN date_trunc('hour', p_moment, p_timezone) + interval '15 minutes'
+        WHEN (date_trunc('hour', p_moment, p_timezone) + interval '30 minutes') AT TIME ZONE p_timezone = date_trunc('hour', p_moment AT TIME ZONE p_timezone) + interval '30 minutes'
+        THEN date_trunc('hour', p_moment, p_timezone) + interval '30 minutes'
+        WHEN (date_trunc('hour', p_moment, p_timezone) + interval '45 minutes') AT TIME ZONE p_timezone = date_trunc('hour', p_moment AT TIME ZONE p_timezone) + interval '45 minutes'
+        THEN date_trunc('hour', p_moment, p_timezone) + interval '45 minutes'
+        ELSE stats_schema.chat_stats_bucket(p_moment)
+    END
     WHEN '1d' THEN date_trunc('day', p_moment, p_timezone)
     WHEN '1w' THEN date_trunc('week', p_moment, p_timezone)
     WHEN '1mo' THEN date_trunc('month', p_moment, p_timezone)

@@ -6,7 +6,6 @@ which the same rows are made.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import tzinfo
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 from uuid import UUID
@@ -213,12 +212,12 @@ def _percentiles_after_mean(stats: Row, percentiles: Row | None) -> Row:
     return row
 
 
-def series_points(records: Sequence[Mapping[str, Any]], fields: Iterable[str], zone: tzinfo) -> list[Row]:
-    """Return the points of a time series with these fields, each with its start in the time of `zone`."""
+def series_points(records: Sequence[Mapping[str, Any]], fields: Iterable[str]) -> list[Row]:
+    """Return the points of a time series with these fields; `bucket_start` is still a datetime."""
     return [
         {
             **{name: _plain(record[name]) for name in fields},
-            "bucket_start": record["bucket_start"].astimezone(zone).isoformat(),
+            "bucket_start": record["bucket_start"],
             "group_id": _id_of_text(record["group_id"]),
         }
         for record in records

@@ -38,6 +38,7 @@ from chat_stats.service.catalogue.timeseries import (
 )
 from chat_stats.service.compute import purged
 from chat_stats.service.compute.methods import LADDER, METHOD_LOG, STEP_DOWN, Method, WrongColumns
+from chat_stats.service.compute.offsets import put_offsets
 from chat_stats.service.compute.percentiles import with_percentiles
 from chat_stats.service.compute.usage import catalogue, count_models, count_slices, grouped, with_purged
 from chat_stats.service.database import queries
@@ -100,6 +101,9 @@ async def _climb_down(snapshot: Snapshot, query: Query, timeout: float) -> Compu
             unavailable = (*unavailable, *unknown)
         if aggregation.is_series and len(data) > MAX_POINTS:
             raise too_many_points(query.series)
+        if aggregation.is_series:
+            assert isinstance(data, list), "a time series is a list of points"
+            await put_offsets(snapshot, data, query.series.timezone, timeout=timeout)
         METHOD_LOG.record(aggregation.name, method, reason)
         bounds = query.range.bounds(snapshot.now)
         precision = await purged.precision(snapshot, bounds, timeout=timeout)
