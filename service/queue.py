@@ -3,6 +3,7 @@
 A request for what is already queued, and has not begun yet, gets the queued job.
 
     chat-stats:refresh:models:24h,all    id of the job that refreshes these, until it begins
+    chat-stats:worker:windows            windows of the workers that share the queue (a sorted set)
 """
 
 from collections.abc import Iterable
@@ -36,6 +37,11 @@ def queue_name(settings: Settings) -> str:
 def health_key(settings: Settings) -> str:
     """Return the key that lives as long as a worker does."""
     return f"{settings.cache_prefix}:worker:health"
+
+
+def windows_key(settings: Settings) -> str:
+    """Return the key of the windows that workers have in their settings, by when they last said so."""
+    return f"{settings.cache_prefix}:worker:windows"
 
 
 def waiting_key(settings: Settings, names: Iterable[str], windows: Iterable[str]) -> str:

@@ -13,12 +13,14 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from arq.connections import ArqRedis
 from arq.constants import in_progress_key_prefix
 from arq.cron import CronJob, cron
 from arq.worker import Worker, func, get_kwargs
 
 from chat_stats.service.cache.errors import TROUBLE, trouble_of
 from chat_stats.service.cache.store import Cache, connect
+from chat_stats.service.catalogue.timerange import WINDOWS
 from chat_stats.service.database.pool import Database
 from chat_stats.service.errors import ChatStatsError, SettingsError
 from chat_stats.service.observability.exposition import serve_counts
@@ -30,6 +32,7 @@ from chat_stats.service.queue import (
     queue_name,
     serialize,
     waiting_key,
+    windows_key,
 )
 from chat_stats.service.settings import PREFIX, Settings, load_settings
 from chat_stats.service.stats import Stats
@@ -43,6 +46,8 @@ LEASE_SECONDS = 6
 HEALTH_SECONDS = 12
 #: Seconds that running jobs get to finish after SIGTERM.
 STOP_SECONDS = 20
+#: Seconds for which a worker's windows count as those of a worker that runs, whatever the hosts' clocks say.
+ANNOUNCED_SECONDS = 60
 #: Longest run of one job. The time-outs of a refresh's statements end it long before.
 JOB_SECONDS = 3600
 #: Seconds between two folds of the rollup's deltas: reads add what is not folded, so it need not be sooner.
@@ -110,10 +115,27 @@ async def scheduled_refresh(ctx: dict[str, Any]) -> None:
         return
     async with ctx["refreshing"]:
         try:
-            await tasks.refresh_when_due(ctx["settings"], ctx["stats"])
+            windows = await _windows_of_all_workers(ctx["redis"], ctx["settings"])
+            await tasks.refresh_when_due(ctx["settings"], ctx["stats"], windows)
         except ChatStatsError as error:
             metrics.count_failure(metrics.REFRESH_FAILURES, error)
             logger.warning("the refresh that was due failed: %s", error)
+
+
+async def _windows_of_all_workers(redis: ArqRedis, settings: Settings) -> tuple[str, ...]:
+    """Return the windows of all workers that share the queue: one of them runs each scheduled refresh."""
+    with suppress(*TROUBLE):
+        announced = await redis.zrangebyscore(
+            windows_key(settings), time.time() - ANNOUNCED_SECONDS, "+inf", withscores=False
+        )
+        return tuple(window for window in WINDOWS if window.encode() in announced)
+    return ()
+
+
+async def _announce_windows(redis: ArqRedis, settings: Settings) -> None:
+    now = time.time()
+    await redis.zadd(windows_key(settings), dict.fromkeys(settings.windows, now))
+    await redis.zremrangebyscore(windows_key(settings), "-inf", now - ANNOUNCED_SECONDS)
 
 
 async def scheduled_fold(ctx: dict[str, Any]) -> None:
@@ -211,7 +233,7 @@ async def _work(settings: Settings, stopping: asyncio.Event) -> None:
     """Run one arq worker until `stopping` is set, or until it fails because Redis is down."""
     worker = LeasedWorker(worker_settings(settings))
     working = asyncio.create_task(worker.async_run())
-    leases = asyncio.create_task(_renew_leases(worker))
+    leases = asyncio.create_task(_renew_leases(worker, settings))
     told = asyncio.create_task(stopping.wait())
     try:
         await asyncio.wait({working, told}, return_when=asyncio.FIRST_COMPLETED)
@@ -233,8 +255,10 @@ async def _work(settings: Settings, stopping: asyncio.Event) -> None:
         await _close(worker)
 
 
-async def _renew_leases(worker: Worker) -> None:
+async def _renew_leases(worker: Worker, settings: Settings) -> None:
     while True:
+        with suppress(*TROUBLE):
+            await _announce_windows(worker.pool, settings)
         await asyncio.sleep(LEASE_SECONDS / 3)
         with suppress(*TROUBLE):
             await worker.pool.pexpire(worker.health_check_key, timedelta(seconds=HEALTH_SECONDS))

@@ -21,15 +21,18 @@ logger = logging.getLogger(__name__)
 REQUESTED_RETRY_SECONDS = 45.0
 
 
-async def refresh_when_due(settings: Settings, stats: Stats) -> RefreshReport | None:
+async def refresh_when_due(
+    settings: Settings, stats: Stats, also: Iterable[str] = ()
+) -> RefreshReport | None:
     """Refresh everything, unless a refresh took place within half of the interval; then return None.
 
+    `also` are windows of other workers, beside those of the settings.
     During an outage it is retried with growing pauses until the next refresh is due.
     """
     interval = settings.refresh_interval_seconds
     async for attempt in _retrying(interval):
         with attempt:
-            report = await stats.refresh(unless_newer_than_seconds=interval / 2)
+            report = await stats.refresh(also=also, unless_newer_than_seconds=interval / 2)
             if report is not None:
                 log(report)
             return report
