@@ -13,6 +13,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import orjson
 from arq.connections import ArqRedis
 from arq.constants import in_progress_key_prefix
 from arq.cron import CronJob, cron
@@ -22,13 +23,14 @@ from chat_stats.service.cache.errors import TROUBLE, trouble_of
 from chat_stats.service.cache.store import Cache, connect
 from chat_stats.service.catalogue.timerange import WINDOWS
 from chat_stats.service.database.pool import Database
-from chat_stats.service.errors import ChatStatsError, SettingsError
+from chat_stats.service.errors import ChatStatsError, DatabaseBusy, SettingsError
 from chat_stats.service.observability.exposition import serve_counts
 from chat_stats.service.queue import (
     REFRESH_JOB,
     connect_queue,
     deserialize,
     health_key,
+    purge_key,
     queue_name,
     serialize,
     waiting_key,
@@ -52,6 +54,8 @@ ANNOUNCED_SECONDS = 60
 JOB_SECONDS = 3600
 #: Seconds between two folds of the rollup's deltas: reads add what is not folded, so it need not be sooner.
 FOLD_SECONDS = 5.0
+#: Seconds between two steps of the purge of old requests.
+PURGE_SECONDS = 600.0
 #: Longest pause before the worker tries to reach its queue again.
 LONGEST_PAUSE_SECONDS = 10.0
 #: Seconds to wait for Redis: entries may be large.
@@ -154,6 +158,25 @@ async def scheduled_audit(ctx: dict[str, Any]) -> None:
         logger.warning("could not audit the rollup: %s", error)
 
 
+async def scheduled_purge(ctx: dict[str, Any]) -> None:
+    settings: Settings = ctx["settings"]
+    outcome: dict[str, Any] = {"at": datetime.now(UTC)}
+    try:
+        purged = await tasks.purge(settings, ctx["database"].clock.now())
+        if purged is None:
+            return
+        outcome |= {"requests": purged.requests, "before": purged.before, "error": None}
+    except DatabaseBusy as error:  # other upkeep comes first; what is to go is still there later
+        logger.info("the purge waits: %s", error)
+        return
+    except ChatStatsError as error:
+        metrics.count_failure(metrics.PURGE_FAILURES, error)
+        logger.warning("could not purge old requests: %s", error)
+        outcome |= {"requests": 0, "before": None, "error": str(error)}
+    with suppress(*TROUBLE):
+        await ctx["redis"].set(purge_key(settings), orjson.dumps(outcome))
+
+
 async def requested_refresh(ctx: dict[str, Any], names: list[str], windows: list[str]) -> dict[str, Any]:
     """Refresh once for all identical requests that arrived before it began."""
     async with ctx["refreshing"]:
@@ -167,6 +190,7 @@ def worker_settings(settings: Settings) -> type:
     refresh = cron(scheduled_refresh, name="scheduled_refresh", run_at_startup=True, max_tries=5)
     fold = cron(scheduled_fold, name="scheduled_fold", max_tries=5)
     audit = cron(scheduled_audit, name="scheduled_audit", max_tries=5)
+    purge = cron(scheduled_purge, name="scheduled_purge", run_at_startup=True, max_tries=5)
     return type(
         "WorkerSettings",
         (),
@@ -176,6 +200,7 @@ def worker_settings(settings: Settings) -> type:
                 every(settings.refresh_interval_seconds, refresh),
                 every(FOLD_SECONDS, fold),
                 every(settings.audit_interval_seconds, audit),
+                every(PURGE_SECONDS, purge),
             ],
             "redis_pool": connect_queue(settings),
             "queue_name": queue_name(settings),

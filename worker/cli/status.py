@@ -48,6 +48,8 @@ class Status:
     database: str = "ok"
     worker: str = "alive"
     last_refresh: dict[str, Any] | None = None
+    #: What came of the worker's last purge, where it is to purge: `at`, `requests`, `before`, `error`.
+    last_purge: dict[str, Any] | None = None
     #: Whether the last refresh is older than `Settings.late_seconds`, or there is none.
     late: bool = True
     cached: list[CachedGroup] = field(default_factory=list)
@@ -70,7 +72,19 @@ class Status:
         parts = (self.redis, self.database, self.rights, self.row_security, *self.functions.values())
         refreshed = self.last_refresh is not None and not self.late and self.last_refresh["failed"] == 0
         damaged = self.rollup is None or self.rollup.state == "damaged"
-        return all(part == "ok" for part in parts) and self.worker == "alive" and refreshed and not damaged
+        failing = damaged or (self.last_purge is not None and self.last_purge["error"] is not None)
+        return all(part == "ok" for part in parts) and self.worker == "alive" and refreshed and not failing
+
+
+async def last_purge(settings: Settings) -> dict[str, Any] | None:
+    """Return what came of the worker's last purge, if it is to purge; raises `QueueUnavailable`."""
+    if settings.purge_after_days is None:
+        return None
+    queue = Queue(settings)
+    try:
+        return await queue.last_purge()
+    finally:
+        await queue.close()
 
 
 async def worker_alive(settings: Settings) -> bool:
@@ -90,6 +104,7 @@ async def collect(settings: Settings) -> Status:
     await _check_cache(settings, database.clock, status)  # its ages are by the database's clock
     try:
         status.worker = "alive" if await worker_alive(settings) else NO_WORKER
+        status.last_purge = await last_purge(settings)
     except Unavailable as error:
         status.worker = str(error)
     return status
