@@ -3071,7 +3071,7 @@ RETURNS bigint
 LANGUAGE plpgsql
 AS $function$
 BEGIN
-    PERFORM pg_advisory_xact_lock(1668510835, 3);  -- that of chat_stats_fold()
+    PERFORM FROM stats_schema.chat_stats_rollup_state FOR UPDATE;  -- the lock of chat_stats_fold()
     LOCK TABLE gateway_schema.chat_completion_requests IN ACCESS SHARE MODE;
     RETURN stats_schema.chat_stats_purged_add(
         format(
@@ -3524,7 +3524,7 @@ $function$;
 $install$);
 
 -- Moves the deltas into days, months and lifetime. Returns how many there were; 0 also when another session
--- is folding.
+-- is folding or repairing, or where the state has lost its row.
 SELECT chat_stats_install('chat_stats_fold', $install$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_fold()
 RETURNS bigint
@@ -3533,7 +3533,9 @@ AS $function$
 DECLARE
     folded bigint;
 BEGIN
-    IF NOT pg_try_advisory_xact_lock(1668510835, 3) THEN
+    -- The lock of all that changes the rollup is this row: only roles that may write it can hold it.
+    PERFORM FROM stats_schema.chat_stats_rollup_state FOR UPDATE SKIP LOCKED;
+    IF NOT FOUND THEN
         RETURN 0;
     END IF;
     folded := stats_schema.chat_stats_rollup_add($changes$
@@ -4228,7 +4230,7 @@ AS $function$
 DECLARE
     wrong bigint;
 BEGIN
-    PERFORM pg_advisory_xact_lock(1668510835, 3);  -- that of chat_stats_fold()
+    PERFORM FROM stats_schema.chat_stats_rollup_state FOR UPDATE;  -- the lock of chat_stats_fold()
     wrong := stats_schema.chat_stats_rollup_tier_drift();
     IF wrong = 0 THEN
         RETURN 0;
@@ -4273,9 +4275,9 @@ LANGUAGE plpgsql
 AS $function$
 BEGIN
     IF p_beside THEN
-        PERFORM pg_advisory_xact_lock_shared(1668510835, 3);  -- that of chat_stats_fold()
+        PERFORM FROM stats_schema.chat_stats_rollup_state FOR SHARE;  -- the lock of chat_stats_fold()
     ELSE
-        PERFORM pg_advisory_xact_lock(1668510835, 3);
+        PERFORM FROM stats_schema.chat_stats_rollup_state FOR UPDATE;
     END IF;
     LOCK TABLE gateway_schema.chat_completion_requests IN ACCESS SHARE MODE;
     RETURN stats_schema.chat_stats_rollup_add(stats_schema.chat_stats_rollup_changes(p_start, p_end), 'differing');

@@ -17,7 +17,8 @@ from chat_stats.service.database.pool import Database
 from chat_stats.service.database.snapshot import Snapshot
 from chat_stats.service.errors import ChatStatsError, Unavailable
 from chat_stats.service.queue import Queue
-from chat_stats.service.rollup.state import RollupState, state_in
+from chat_stats.service.rollup.connection import foreign_lock
+from chat_stats.service.rollup.state import RollupState, fetch_in, state_in
 from chat_stats.service.settings import Settings
 from chat_stats.worker.cli import rights
 
@@ -60,6 +61,8 @@ class Status:
     on_demand_limit_bytes: int = 0
     #: "ok", or which roles other than the owner may write our tables.
     rights: str = "ok"
+    #: "ok", or which role without a right to the rollup holds the lock of its upkeep.
+    locks: str = "ok"
     #: "ok", or which of our tables hide rows from our role. For the gateway's tables, `database` says so.
     row_security: str = "ok"
     #: None: it could not be looked at, for what `database` says.
@@ -69,7 +72,14 @@ class Status:
 
     @property
     def healthy(self) -> bool:
-        parts = (self.redis, self.database, self.rights, self.row_security, *self.functions.values())
+        parts = (
+            self.redis,
+            self.database,
+            self.rights,
+            self.locks,
+            self.row_security,
+            *self.functions.values(),
+        )
         refreshed = self.last_refresh is not None and not self.late and self.last_refresh["failed"] == 0
         damaged = self.rollup is None or self.rollup.state == "damaged"
         failing = damaged or (self.last_purge is not None and self.last_purge["error"] is not None)
@@ -156,6 +166,7 @@ async def _check_database(database: Database, status: Status) -> None:
             status.rights = await rights.rights(snapshot)
             status.row_security = await rights.row_security(snapshot)
             status.rollup = await state_in(snapshot, timeout=_CHECK_SECONDS)
+            status.locks = await foreign_lock(fetch_in(snapshot, timeout=_CHECK_SECONDS)) or "ok"
         await database.check()
         async with database.transaction() as snapshot:
             for aggregation in AGGREGATIONS.values():

@@ -63,6 +63,7 @@ def print_status(console: Console, status: Status) -> None:
         ("database", status.database),
         ("worker", status.worker),
         ("rights", status.rights),
+        ("locks", status.locks),
         ("row security", status.row_security),
     ):
         parts.add_row(name, _colored(state))
