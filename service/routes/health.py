@@ -10,7 +10,8 @@ from chat_stats.service.catalogue import schemas
 from chat_stats.service.database.snapshot import Snapshot
 from chat_stats.service.errors import ChatStatsError, Unavailable
 from chat_stats.service.http.services import RequestServices, Services
-from chat_stats.service.rollup.state import state_in
+from chat_stats.service.rollup.connection import foreign_lock
+from chat_stats.service.rollup.state import fetch_in, state_in
 
 #: Seconds for which the result of one look at everything is shared.
 LOOK_SECONDS = 1.0
@@ -71,10 +72,14 @@ async def _postgres(services: Services) -> tuple[schemas.Component, schemas.Comp
 
 
 async def _rollup(services: Services, snapshot: Snapshot) -> schemas.Component:
+    timeout = services.settings.connect_timeout_seconds
     try:
-        state = await state_in(snapshot, timeout=services.settings.connect_timeout_seconds)
+        state = await state_in(snapshot, timeout=timeout)
+        held = await foreign_lock(fetch_in(snapshot, timeout=timeout))
     except (ChatStatsError, asyncpg.PostgresError) as error:
         return schemas.Component(ok=False, detail=str(error))
+    if held is not None:
+        return schemas.Component(ok=False, detail=f"{state}; {held}")
     return schemas.Component(ok=state.state != "damaged", detail=str(state))
 
 
