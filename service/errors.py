@@ -99,6 +99,12 @@ class DatabaseBusy(Unavailable):
     title = "Database busy"
 
 
+class LockHeld(Unavailable):
+    """A role that has no business with it holds one of our locks."""
+
+    title = "Lock held"
+
+
 class ComputationTimedOut(Unavailable):
     title = "Computation timed out"
     retry_after = 30

@@ -22,6 +22,7 @@ from chat_stats.service.database.pool import Database
 from chat_stats.service.database.snapshot import Snapshot
 from chat_stats.service.errors import ChatStatsError, SchemaError
 from chat_stats.service.queue import Queue
+from chat_stats.service.rollup.connection import foreign_lock
 from chat_stats.service.rollup.state import ROLLUP_TABLES, RollupState, fetch_in, state_in
 from chat_stats.service.settings import Settings
 
@@ -76,6 +77,8 @@ class DatabaseHealth:
     #: None: it could not be looked at, for what `rollup_trouble` says.
     rollup: RollupState | None = None
     rollup_trouble: str | None = None
+    #: Which role that is not ours holds a lock of the rollup's upkeep.
+    foreign_lock: str | None = None
     #: Only in a detailed look, and only where there is a rollup that our role may read.
     figures: RollupFigures | None = None
 
@@ -164,6 +167,7 @@ class HealthChecks:
                 found.trouble = str(error)
             try:
                 found.rollup = await state_in(snapshot, timeout=seconds)
+                found.foreign_lock = await foreign_lock(fetch_in(snapshot, timeout=seconds))
                 if detailed:
                     found.figures = await _figures(snapshot, found.rollup)
             except ChatStatsError as error:

@@ -3,6 +3,8 @@
 A request for what is already queued, and has not begun yet, gets the queued job.
 
     chat-stats:refresh:models:24h,all    id of the job that refreshes these, until it begins
+    chat-stats:worker:purge              what came of the last purge by a worker (JSON)
+    chat-stats:worker:windows            windows of the workers that share the queue (a sorted set)
 """
 
 from collections.abc import Iterable
@@ -36,6 +38,16 @@ def queue_name(settings: Settings) -> str:
 def health_key(settings: Settings) -> str:
     """Return the key that lives as long as a worker does."""
     return f"{settings.cache_prefix}:worker:health"
+
+
+def windows_key(settings: Settings) -> str:
+    """Return the key of the windows that workers have in their settings, by when they last said so."""
+    return f"{settings.cache_prefix}:worker:windows"
+
+
+def purge_key(settings: Settings) -> str:
+    """Return the key of what came of the worker's last purge (JSON)."""
+    return f"{settings.cache_prefix}:worker:purge"
 
 
 def waiting_key(settings: Settings, names: Iterable[str], windows: Iterable[str]) -> str:
@@ -126,6 +138,14 @@ class Queue:
             raise QueueUnavailable(f"the queue's Redis {trouble_of(error)}") from error
         except (SerializationError, ResultNotFound) as error:
             raise ChatStatsError(f"the refresh failed in the worker: {error}") from error
+
+    async def last_purge(self) -> dict[str, Any] | None:
+        """Return what came of the worker's last purge: `at`, `requests`, `before`, `error`."""
+        try:
+            stored = await self._redis.get(purge_key(self._settings))
+        except TROUBLE as error:
+            raise QueueUnavailable(f"the queue's Redis {trouble_of(error)}") from error
+        return None if stored is None else deserialize(stored)
 
     async def worker_alive(self) -> bool:
         """Return whether some worker has reported within the last seconds."""

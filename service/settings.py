@@ -56,6 +56,13 @@ class Settings(BaseSettings):
     audit_interval_seconds: float = Field(
         300, ge=1, le=86400, description="Seconds between two audits of the rollup by the worker."
     )
+    purge_after_days: int | None = Field(
+        None,
+        ge=1,
+        le=36500,
+        description="Age in days after which the worker deletes requests whose statistics the rollup keeps. "
+        "None: it deletes nothing.",
+    )
     fresh_seconds: Duration = Field(
         90, description="Age in seconds up to which an answer is fresh; older ones are recomputed."
     )

@@ -199,28 +199,34 @@ class Stats:
         names: Iterable[str] = (),
         windows: Iterable[str] = (),
         *,
+        also: Iterable[str] = (),
         unless_newer_than_seconds: float = 0,
     ) -> RefreshReport | None:
         """Compute the named aggregations over the windows.
 
-        Without names those that are kept computed, without windows the configured ones. All come from one
-        snapshot and are published together as one generation. One that cannot be computed is reported, and
-        its older entry stays. Returns None when a refresh of everything took place within the last
-        `unless_newer_than_seconds`. Raises `RefreshRunning` when another refresh of this cache is under way,
-        and `Unavailable` when the database or Redis cannot be reached.
+        Without names those that are kept computed, without windows the configured ones and those of `also`.
+        All come from one snapshot and are published together as one generation. One that cannot be computed
+        is reported, and its older entry stays. Windows that a refresh of everything has refreshed within the
+        last `unless_newer_than_seconds` are left out; returns None when none is left. Raises `RefreshRunning`
+        when another refresh of this cache is under way, and `Unavailable` when the database or Redis cannot
+        be reached.
         """
         names, windows = tuple(names), tuple(windows)
         everything = not names and not windows
         names = names or tuple(name for name, each in AGGREGATIONS.items() if each.kept_computed)
-        windows = windows or self._settings.windows
+        windows = windows or tuple(dict.fromkeys((*self._settings.windows, *also)))
         async with self._database.lock(self._cache.name) as lock:
             last = await self._publication.last_generation()
             # After one by another version, whose answers have other fields, those of this one are still due.
-            if (
-                last is not None
-                and last.aggregations == key_names(names)
-                and 0 <= self._clock.seconds_since(last.computed_at) < unless_newer_than_seconds
-            ):
+            # Workers with other windows refresh theirs; those of both are refreshed by one of them.
+            known = last.windows if last is not None and last.aggregations == key_names(names) else {}
+            windows = tuple(
+                window
+                for window in windows
+                if window not in known
+                or not 0 <= self._clock.seconds_since(known[window]) < unless_newer_than_seconds
+            )
+            if not windows:
                 return None
             started = time.perf_counter()
             # Opened under the lock, so that what is published later comes from a later snapshot.
@@ -232,7 +238,7 @@ class Stats:
                         await lock.keep()
                     report.entries = len(prepared)
                     report.duration_ms = (time.perf_counter() - started) * 1000
-                    generation = report.summary(key_names(names))
+                    generation = report.summary(key_names(names), windows, last)
                     report.published = await prepared.publish(generation, of_everything=everything)
                     if everything and report.published:
                         self._freshness.refreshed(generation)

@@ -15,23 +15,28 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import orjson
+from arq.connections import ArqRedis
 from arq.constants import in_progress_key_prefix
 from arq.cron import CronJob, cron
 from arq.worker import Worker, func, get_kwargs
 
 from chat_stats.service.cache.errors import TROUBLE, trouble_of
 from chat_stats.service.cache.store import Cache, connect
+from chat_stats.service.catalogue.timerange import WINDOWS
 from chat_stats.service.database.pool import Database
-from chat_stats.service.errors import ChatStatsError, SettingsError
+from chat_stats.service.errors import ChatStatsError, DatabaseBusy, SettingsError
 from chat_stats.service.observability.exposition import serve_counts
 from chat_stats.service.queue import (
     REFRESH_JOB,
     connect_queue,
     deserialize,
     health_key,
+    purge_key,
     queue_name,
     serialize,
     waiting_key,
+    windows_key,
 )
 from chat_stats.service.settings import PREFIX, Settings, load_settings
 from chat_stats.service.stats import Stats
@@ -49,10 +54,14 @@ CANCEL_SECONDS = 1
 #: Seconds for closing the connections, and after which the process ends in any case.
 CLOSE_SECONDS = 2
 END_SECONDS = 18
+#: Seconds for which a worker's windows count as those of a worker that runs, whatever the hosts' clocks say.
+ANNOUNCED_SECONDS = 60
 #: Longest run of one job. The time-outs of a refresh's statements end it long before.
 JOB_SECONDS = 3600
 #: Seconds between two folds of the rollup's deltas: reads add what is not folded, so it need not be sooner.
 FOLD_SECONDS = 5.0
+#: Seconds between two steps of the purge of old requests.
+PURGE_SECONDS = 600.0
 #: Longest pause before the worker tries to reach its queue again.
 LONGEST_PAUSE_SECONDS = 10.0
 #: Seconds to wait for Redis: entries may be large.
@@ -116,10 +125,27 @@ async def scheduled_refresh(ctx: dict[str, Any]) -> None:
         return
     async with ctx["refreshing"]:
         try:
-            await tasks.refresh_when_due(ctx["settings"], ctx["stats"])
+            windows = await _windows_of_all_workers(ctx["redis"], ctx["settings"])
+            await tasks.refresh_when_due(ctx["settings"], ctx["stats"], windows)
         except ChatStatsError as error:
             metrics.count_failure(metrics.REFRESH_FAILURES, error)
             logger.warning("the refresh that was due failed: %s", error)
+
+
+async def _windows_of_all_workers(redis: ArqRedis, settings: Settings) -> tuple[str, ...]:
+    """Return the windows of all workers that share the queue: one of them runs each scheduled refresh."""
+    with suppress(*TROUBLE):
+        announced = await redis.zrangebyscore(
+            windows_key(settings), time.time() - ANNOUNCED_SECONDS, "+inf", withscores=False
+        )
+        return tuple(window for window in WINDOWS if window.encode() in announced)
+    return ()
+
+
+async def _announce_windows(redis: ArqRedis, settings: Settings) -> None:
+    now = time.time()
+    await redis.zadd(windows_key(settings), dict.fromkeys(settings.windows, now))
+    await redis.zremrangebyscore(windows_key(settings), "-inf", now - ANNOUNCED_SECONDS)
 
 
 async def scheduled_fold(ctx: dict[str, Any]) -> None:
@@ -138,6 +164,25 @@ async def scheduled_audit(ctx: dict[str, Any]) -> None:
         logger.warning("could not audit the rollup: %s", error)
 
 
+async def scheduled_purge(ctx: dict[str, Any]) -> None:
+    settings: Settings = ctx["settings"]
+    outcome: dict[str, Any] = {"at": datetime.now(UTC)}
+    try:
+        purged = await tasks.purge(settings, ctx["database"].clock.now())
+        if purged is None:
+            return
+        outcome |= {"requests": purged.requests, "before": purged.before, "error": None}
+    except DatabaseBusy as error:  # other upkeep comes first; what is to go is still there later
+        logger.info("the purge waits: %s", error)
+        return
+    except ChatStatsError as error:
+        metrics.count_failure(metrics.PURGE_FAILURES, error)
+        logger.warning("could not purge old requests: %s", error)
+        outcome |= {"requests": 0, "before": None, "error": str(error)}
+    with suppress(*TROUBLE):
+        await ctx["redis"].set(purge_key(settings), orjson.dumps(outcome))
+
+
 async def requested_refresh(ctx: dict[str, Any], names: list[str], windows: list[str]) -> dict[str, Any]:
     """Refresh once for all identical requests that arrived before it began."""
     async with ctx["refreshing"]:
@@ -151,6 +196,7 @@ def worker_settings(settings: Settings) -> type:
     refresh = cron(scheduled_refresh, name="scheduled_refresh", run_at_startup=True, max_tries=5)
     fold = cron(scheduled_fold, name="scheduled_fold", max_tries=5)
     audit = cron(scheduled_audit, name="scheduled_audit", max_tries=5)
+    purge = cron(scheduled_purge, name="scheduled_purge", run_at_startup=True, max_tries=5)
     return type(
         "WorkerSettings",
         (),
@@ -160,6 +206,7 @@ def worker_settings(settings: Settings) -> type:
                 every(settings.refresh_interval_seconds, refresh),
                 every(FOLD_SECONDS, fold),
                 every(settings.audit_interval_seconds, audit),
+                every(PURGE_SECONDS, purge),
             ],
             "redis_pool": connect_queue(settings),
             "queue_name": queue_name(settings),
@@ -235,7 +282,7 @@ async def _work(settings: Settings, stopping: asyncio.Event) -> None:
     """Run one arq worker until `stopping` is set, or until it fails because Redis is down."""
     worker = LeasedWorker(worker_settings(settings))
     working = asyncio.create_task(worker.async_run())
-    leases = asyncio.create_task(_renew_leases(worker))
+    leases = asyncio.create_task(_renew_leases(worker, settings))
     told = asyncio.create_task(stopping.wait())
     try:
         await asyncio.wait({working, told}, return_when=asyncio.FIRST_COMPLETED)
@@ -258,8 +305,10 @@ async def _work(settings: Settings, stopping: asyncio.Event) -> None:
         await _close(worker)
 
 
-async def _renew_leases(worker: Worker) -> None:
+async def _renew_leases(worker: Worker, settings: Settings) -> None:
     while True:
+        with suppress(*TROUBLE):
+            await _announce_windows(worker.pool, settings)
         await asyncio.sleep(LEASE_SECONDS / 3)
         with suppress(*TROUBLE):
             await worker.pool.pexpire(worker.health_check_key, timedelta(seconds=HEALTH_SECONDS))

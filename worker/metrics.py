@@ -1,6 +1,6 @@
 """What the worker counts: refreshes, folds and audits, in one process and on no request path."""
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from chat_stats.service.catalogue.aggregations import AGGREGATIONS
 from chat_stats.service.errors import CacheUnavailable
@@ -33,6 +33,20 @@ FOLD_FAILURES = Counter(
 AUDITS = Counter("chat_stats_audits_total", "Audits of the rollup.", registry=REGISTRY)
 AUDIT_FAILURES = Counter(
     "chat_stats_audit_failures_total", "Audits of the rollup that failed.", ["error"], registry=REGISTRY
+)
+PURGED_REQUESTS = Counter(
+    "chat_stats_purged_requests_total", "Requests that the worker purged.", registry=REGISTRY
+)
+PURGE_FAILURES = Counter(
+    "chat_stats_purge_failures_total",
+    "Purges by the worker that failed, or found the rollup to differ.",
+    ["error"],
+    registry=REGISTRY,
+)
+LAST_PURGE = Gauge(
+    "chat_stats_last_purge_timestamp_seconds",
+    "Unix time of the last purge by this worker that succeeded; 0: none has.",
+    registry=REGISTRY,
 )
 
 

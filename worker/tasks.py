@@ -1,15 +1,17 @@
-"""The worker's jobs as plain coroutines: scheduled refreshes, requested refreshes, folds and audits."""
+"""The worker's jobs as plain coroutines: scheduled and requested refreshes, folds, audits and purges."""
 
 import asyncio
 import logging
 from collections.abc import Iterable
 from dataclasses import asdict
+from datetime import datetime, timedelta
 from typing import Any
 
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from chat_stats.service.cache.refresh_report import RefreshReport
-from chat_stats.service.errors import ChatStatsError, Unavailable
+from chat_stats.service.errors import ChatStatsError, SchemaError, Unavailable
+from chat_stats.service.rollup.retention import Purge, open_retention
 from chat_stats.service.rollup.upkeep import open_rollup
 from chat_stats.service.settings import Settings
 from chat_stats.service.stats import Stats
@@ -17,19 +19,25 @@ from chat_stats.worker import metrics
 
 logger = logging.getLogger(__name__)
 
+#: Requests after which the worker's purge makes room for other upkeep until it is due again.
+PURGE_REQUESTS = 100_000
+
 #: Seconds for which a requested refresh is retried during an outage.
 REQUESTED_RETRY_SECONDS = 45.0
 
 
-async def refresh_when_due(settings: Settings, stats: Stats) -> RefreshReport | None:
+async def refresh_when_due(
+    settings: Settings, stats: Stats, also: Iterable[str] = ()
+) -> RefreshReport | None:
     """Refresh everything, unless a refresh took place within half of the interval; then return None.
 
+    `also` are windows of other workers, beside those of the settings.
     During an outage it is retried with growing pauses until the next refresh is due.
     """
     interval = settings.refresh_interval_seconds
     async for attempt in _retrying(interval):
         with attempt:
-            report = await stats.refresh(unless_newer_than_seconds=interval / 2)
+            report = await stats.refresh(also=also, unless_newer_than_seconds=interval / 2)
             if report is not None:
                 log(report)
             return report
@@ -82,6 +90,29 @@ async def audit(settings: Settings) -> int:
         drift = await rollup.audit()
         metrics.AUDITS.inc()
         return drift
+
+
+async def purge(settings: Settings, now: datetime) -> Purge | None:
+    """Purge some of the requests that are older than the settings say; None without such a setting.
+
+    As `rollup purge` does: only with the rollup on, and only what the rollup was found to know.
+    """
+    if settings.purge_after_days is None:
+        return None
+    async with open_retention(settings) as retention:
+        purged = await retention.purge(
+            now - timedelta(days=settings.purge_after_days), lambda _requests: None, at_most=PURGE_REQUESTS
+        )
+    metrics.PURGED_REQUESTS.inc(purged.requests)
+    if purged.differing:
+        raise SchemaError(
+            f"the rollup differs from the requests in {purged.differing} buckets; these requests were kept. "
+            "Run: chat-stats rollup repair"
+        )
+    metrics.LAST_PURGE.set_to_current_time()
+    if purged.requests:
+        logger.info("purged %d requests before %s", purged.requests, purged.before)
+    return purged
 
 
 def log(report: RefreshReport) -> None:

@@ -1,7 +1,8 @@
 """The format of what is stored in Redis: one computed answer, and what the last refresh published."""
 
 import zlib
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from hashlib import blake2b
@@ -145,6 +146,8 @@ class Generation:
     failed: int
     #: What it computed: the aggregations' names with the digests of their fields, as in the keys.
     aggregations: tuple[str, ...] = ()
+    #: When each window was last refreshed, in this cache and with these aggregations, by whatever worker.
+    windows: Mapping[str, datetime] = field(default_factory=dict)
 
     def age_seconds(self, now: datetime) -> float:
         return max(0.0, (now - self.computed_at).total_seconds())
@@ -152,7 +155,7 @@ class Generation:
     def figures(self) -> dict[str, Any]:
         """Return what readiness and `status` state."""
         figures = asdict(self)
-        del figures["aggregations"]
+        del figures["aggregations"], figures["windows"]
         return figures
 
     def encode(self) -> bytes:
@@ -170,6 +173,7 @@ def decode_generation(stored: bytes | None) -> Generation | None:
             int(fields["entries"]),
             int(fields["failed"]),
             tuple(fields["aggregations"]),
+            {name: _moment(text) for name, text in fields.get("windows", {}).items()},
         )
     except (ValueError, KeyError, TypeError):
         return None

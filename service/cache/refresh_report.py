@@ -1,6 +1,7 @@
 """What a refresh did."""
 
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -30,11 +31,22 @@ class RefreshReport:
     duration_ms: float = 0.0
     published: bool = False
 
-    def summary(self, aggregations: tuple[str, ...]) -> Generation:
-        """Return what a refresh of everything publishes; `aggregations` are what it computed."""
-        duration_ms = round(self.duration_ms, 1)
+    def summary(
+        self, aggregations: tuple[str, ...], windows: Iterable[str], last: Generation | None
+    ) -> Generation:
+        """Return what a refresh of everything publishes; `aggregations` and `windows` are what it computed.
+
+        The other windows of the `last` generation are those of workers with other settings.
+        """
+        known = last.windows if last is not None and last.aggregations == aggregations else {}
         return Generation(
-            self.generation, self.computed_at, duration_ms, self.entries, len(self.failed), aggregations
+            self.generation,
+            self.computed_at,
+            round(self.duration_ms, 1),
+            self.entries,
+            len(self.failed),
+            aggregations,
+            {**known, **dict.fromkeys(windows, self.computed_at)},
         )
 
     @property

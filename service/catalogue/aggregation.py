@@ -249,7 +249,7 @@ class Aggregation:
     def rows(self, query: Query, records: Sequence[Mapping[str, Any]]) -> Data:
         """Return the answer to `query` that the function's rows hold."""
         if self.is_series:
-            return series_points(records, self.columns, query.series.zone)
+            return series_points(records, self.columns)
         return self.from_rpc(records)
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from datetime import tzinfo
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 from uuid import UUID
@@ -247,12 +246,12 @@ def plain_rows(records: Sequence[Mapping[str, Any]]) -> list[Row]:
     return [{name: _plain(value) for name, value in record.items()} for record in records]
 
 
-def series_points(records: Sequence[Mapping[str, Any]], fields: Iterable[str], zone: tzinfo) -> list[Row]:
-    """Return the points of a time series with these fields, each with its start in the time of `zone`."""
+def series_points(records: Sequence[Mapping[str, Any]], fields: Iterable[str]) -> list[Row]:
+    """Return the points of a time series with these fields; `bucket_start` is still a datetime."""
     return [
         {
             **{name: _plain(record[name]) for name in fields},
-            "bucket_start": record["bucket_start"].astimezone(zone).isoformat(),
+            "bucket_start": record["bucket_start"],
             "group_id": _id_of_text(record["group_id"]),
         }
         for record in records

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import available_timezones
 
 from chat_stats.service.errors import InvalidParameter
 
@@ -37,10 +37,6 @@ class Series:
     def key(self) -> str:
         """Return the series' part of a cache key."""
         return f"{self.bucket}:{self.group_by}:{self.timezone}"
-
-    @property
-    def zone(self) -> ZoneInfo:
-        return ZoneInfo(self.timezone)
 
 
 DEFAULT_SERIES = Series()
@@ -110,6 +106,7 @@ def _parse_timezone(name: str) -> str:
 def _timezones() -> frozenset[str]:
     """Return the names of all time zones, of the system and of the package tzdata.
 
-    Without those such as CET or EST: for Postgres they are abbreviations, of one offset all year.
+    Names alone: what the clocks of a zone show, only Postgres is asked. Without names such as CET or EST: for
+    Postgres they are abbreviations, of one offset all year.
     """
     return frozenset(name for name in available_timezones() if "/" in name) | {"UTC"}

@@ -22,6 +22,7 @@ from chat_stats.service.compute import purged
 from chat_stats.service.compute.computed import Computed
 from chat_stats.service.compute.look import look
 from chat_stats.service.compute.methods import METHOD_LOG, STEP_DOWN, Method, WrongColumns
+from chat_stats.service.compute.offsets import put_offsets
 from chat_stats.service.database import queries
 from chat_stats.service.database.errors import hides_rows
 from chat_stats.service.database.snapshot import Snapshot
@@ -45,6 +46,9 @@ async def compute(snapshot: Snapshot, query: Query, *, timeout: float) -> Comput
         data = await plain(snapshot, query, aggregation, timeout / 2)
     if aggregation.is_series and len(data) > MAX_POINTS:
         raise too_many_points(query.series)
+    if aggregation.is_series:
+        assert isinstance(data, list), "a time series is a list of points"
+        await put_offsets(snapshot, data, query.series.timezone, timeout=timeout)
     METHOD_LOG.record(aggregation.name, method, reason)
     unavailable = without_cost(data)
     precision = await purged.precision(snapshot, query.range.bounds(snapshot.now), timeout=timeout)

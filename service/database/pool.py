@@ -148,7 +148,13 @@ class Database:
         async with self.transaction(reads=False) as holder:
             records = await holder.fetch(_LOCK, LOCK_CLASS, _lock_number(name), str(idle_ms), timeout=5)
             if not records[0]["locked"]:
-                raise RefreshRunning("another refresh is under way")
+                found = await holder.fetch(_OTHER_ROLE, LOCK_CLASS, _lock_number(name), timeout=5)
+                by = "".join(
+                    f"; the role {row['role']} holds its lock (to end its session: "
+                    f"SELECT pg_terminate_backend({row['pid']}))"
+                    for row in found
+                )
+                raise RefreshRunning(f"another refresh is under way{by}")
             yield Lock(holder.connection)
 
     @contextmanager
@@ -301,6 +307,15 @@ _LOCK = """
 SELECT
     pg_try_advisory_xact_lock($1, $2) AS locked,
     set_config('idle_in_transaction_session_timeout', $3, true)
+"""
+
+# Any role can take an advisory lock: one of another role is named.
+_OTHER_ROLE = """
+SELECT l.pid, a.usename::text AS role
+FROM pg_locks AS l JOIN pg_stat_activity AS a ON a.pid = l.pid
+WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
+  AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
+  AND l.classid = $1::integer::oid AND l.objid = $2::integer::oid AND a.usename <> current_user
 """
 
 

@@ -1,6 +1,7 @@
 """A view of the database at one moment, and a lock: what one connection is used for."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import (
     AbstractAsyncContextManager,
@@ -10,7 +11,7 @@ from contextlib import (
     suppress,
 )
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import asyncpg
@@ -21,6 +22,8 @@ from chat_stats.service.errors import DatabaseUnavailable
 
 #: Seconds that this process waits longer than the server for a statement, before it drops the connection.
 GRACE_SECONDS = 1.0
+
+_ENDS_OF_THE_CALENDAR = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
 
 
 class Connections(Protocol):
@@ -71,7 +74,7 @@ class Snapshot:
                     "RELEASE SAVEPOINT statement; SAVEPOINT statement; "
                     f"SET LOCAL statement_timeout = {max(1, round(timeout * 1000))}"
                 )
-                return await self.connection.fetch(self.names.fill(sql), *args)
+                return await self.connection.fetch(*_with_exact_moments(self.names.fill(sql), args))
         except TimeoutError:
             # The server did not even cancel the statement: it hangs, and so would a clean goodbye.
             drop(self.connection)
@@ -114,6 +117,20 @@ class Snapshot:
         except (TimeoutError, asyncpg.PostgresError, *OUTAGES) as error:
             drop(self.connection)
             raise DatabaseUnavailable("the connection to the database was lost") from error
+
+
+def _with_exact_moments(sql: str, args: tuple[Any, ...]) -> list[Any]:
+    """Return a statement and its arguments, the first and the last moment of Python's calendar as literals.
+
+    As arguments asyncpg sends them as -infinity and infinity.
+    """
+    sent = list(args)
+    for number, argument in enumerate(args, 1):
+        if isinstance(argument, datetime) and argument in _ENDS_OF_THE_CALENDAR:
+            sent[number - 1] = None  # it keeps its number and its type
+            moment = f"COALESCE(${number}::timestamptz, '{argument.isoformat()}'::timestamptz)"
+            sql = re.sub(rf"\${number}\b", lambda _: moment, sql)  # noqa: B023
+    return [sql, *sent]
 
 
 @dataclass(slots=True)

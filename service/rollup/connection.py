@@ -1,28 +1,38 @@
 """The connection of the rollup's upkeep: statements with their errors translated, locks, snapshots."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Literal
 
 import asyncpg
 
+from chat_stats.service.database import queries
 from chat_stats.service.database.errors import upkeep_error
 from chat_stats.service.database.names import Names, begin
 from chat_stats.service.database.pool import LOCK_CLASS
-from chat_stats.service.errors import DatabaseBusy
+from chat_stats.service.errors import DatabaseBusy, LockHeld
 
 #: The table that the rollup sums up, and as statements name it.
 TABLE = "chat_completion_requests"
 REQUESTS = f"gateway_schema.{TABLE}"
 
-#: Second halves of the keys of the locks that keep two folds, and two upkeeps, apart.
-FOLD_LOCK = 3
+#: Second half of the key of the lock that keeps two upkeeps apart.
 UPKEEP_LOCK = 4
 
 Isolation = Literal["read_committed", "repeatable_read"]
 
 #: What statements raise.
 ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+
+
+async def foreign_lock(fetch: Callable[..., Awaitable[list[asyncpg.Record]]]) -> str | None:
+    """Return which role that may not write the rollup holds the lock of its upkeep, and what ends that."""
+    for found in await fetch(queries.load("foreign_lock"), LOCK_CLASS, UPKEEP_LOCK):
+        return (
+            f"the role {found['role']} holds the lock of the rollup's upkeep, and may not write the rollup; "
+            f"to end its session: SELECT pg_terminate_backend({found['pid']})"
+        )
+    return None
 
 
 class UpkeepConnection:
@@ -102,6 +112,8 @@ class UpkeepConnection:
     async def lock(self) -> AsyncIterator[None]:
         """Keep other upkeep away; `DatabaseBusy` when some is under way."""
         if not await self.fetchval("SELECT pg_try_advisory_lock($1, $2)", LOCK_CLASS, UPKEEP_LOCK):
+            if held := await foreign_lock(self.fetch):
+                raise LockHeld(held)
             raise DatabaseBusy("another rollup command is under way")
         try:
             yield

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import inf
 from typing import Any
 
 import asyncpg
@@ -75,11 +76,14 @@ class Retention:
         )
         return int(orjson.loads(plan)[0]["Plan"]["Plan Rows"])
 
-    async def purge(self, before: datetime, progress: Progress, *, dry_run: bool = False) -> Purge:
+    async def purge(
+        self, before: datetime, progress: Progress, *, dry_run: bool = False, at_most: float = inf
+    ) -> Purge:
         """Delete the requests before the bucket in which `before` lies, and keep their sums.
 
-        Ends at a chunk in which the rollup differs from the requests. One that was interrupted is simply
-        started again. With `dry_run` nothing is changed, and the differences of all chunks are counted.
+        Ends at a chunk in which the rollup differs from the requests, or after `at_most` requests. One that
+        ended early is simply started again. With `dry_run` nothing is changed, and the differences of all
+        chunks are counted.
         """
         if before > datetime.now(UTC):
             raise InvalidParameter("before", f"{before:%Y-%m-%d %H:%M:%S} UTC lies in the future")
@@ -96,7 +100,7 @@ class Retention:
             )
             purge = Purge(end, dry_run)
             place, step = "-infinity", self._look_at if dry_run else self._delete
-            while (reached := await step(place, purge)) is not None:
+            while purge.requests < at_most and (reached := await step(place, purge)) is not None:
                 place = reached
                 progress(purge.requests)
             return purge

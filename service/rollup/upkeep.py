@@ -16,10 +16,10 @@ import asyncpg
 
 from chat_stats.service.catalogue.statuses import Statuses
 from chat_stats.service.database import queries
-from chat_stats.service.database.pool import LOCK_CLASS, connect
+from chat_stats.service.database.pool import connect
 from chat_stats.service.errors import DatabaseBusy, DatabaseUnavailable, SchemaError
 from chat_stats.service.rollup.audit import audit
-from chat_stats.service.rollup.connection import ERRORS, FOLD_LOCK, UpkeepConnection
+from chat_stats.service.rollup.connection import ERRORS, UpkeepConnection
 from chat_stats.service.rollup.partitions import forget_partitions, keep_detached
 from chat_stats.service.rollup.state import (
     PURGED_TABLE,
@@ -356,7 +356,8 @@ class Rollup:
     async def _empty(self) -> None:
         """Delete what is in the rollup. TRUNCATE would empty it for those, too, who still read it."""
         async with self._connection.transaction():
-            await self._connection.execute("SELECT pg_advisory_xact_lock($1, $2)", LOCK_CLASS, FOLD_LOCK)
+            # The lock of chat_stats_fold().
+            await self._connection.execute("SELECT FROM stats_schema.chat_stats_rollup_state FOR UPDATE")
             for table in ROLLUP_TABLES:
                 await self._connection.execute(f"DELETE FROM stats_schema.{table}")  # noqa: S608
 

@@ -58,6 +58,8 @@ def _rollup(found: DatabaseHealth) -> schemas.Component:
         return schemas.Component(
             ok=False, detail=f"{found.rollup.state}: writes could not be counted; chat-stats status says why"
         )
+    if found.foreign_lock is not None:
+        return schemas.Component(ok=False, detail=f"{found.rollup}; {found.foreign_lock}")
     return schemas.Component(ok=found.rollup.state != "damaged", detail=str(found.rollup))
 
 

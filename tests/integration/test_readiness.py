@@ -1,5 +1,6 @@
 """Readiness, when Redis or Postgres is down or hangs."""
 
+import asyncio
 import time
 
 import asyncpg
@@ -10,6 +11,8 @@ from pydantic import SecretStr
 from redis.asyncio import Redis
 
 from chat_stats.service.catalogue.aggregations import Query
+from chat_stats.service.database.pool import LOCK_CLASS
+from chat_stats.service.rollup.connection import UPKEEP_LOCK
 from chat_stats.service.settings import Settings
 from chat_stats.worker.local_servers import RedisServer
 from tests.integration.conftest import OpenClient, OpenFlow
@@ -97,3 +100,21 @@ async def test_it_says_why_postgres_cannot_be_used(
 
 def _app(client: httpx.AsyncClient) -> FastAPI:
     return client._transport.app  # type: ignore[attr-defined]
+
+
+async def test_a_role_without_rights_that_holds_the_lock_of_upkeep_is_named(
+    client: httpx.AsyncClient, gateway: asyncpg.Connection, database_url: str
+) -> None:
+    name = f"holder_of_{await gateway.fetchval('SELECT current_database()')}"
+    await gateway.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'holder'")
+    holder = await asyncpg.connect(database_url, user=name, password="holder")
+    await holder.execute(f"SELECT pg_advisory_lock({LOCK_CLASS}, {UPKEEP_LOCK})")
+    rollup = (await client.get(READY)).json()["rollup"]
+    assert not rollup["ok"]
+    assert name in rollup["detail"]
+    await holder.execute("SELECT pg_advisory_unlock_all()")
+    async with asyncio.timeout(10):  # readiness may be kept for a moment
+        while not (await client.get(READY)).json()["rollup"]["ok"]:
+            await asyncio.sleep(0.2)
+    await holder.close()
+    await gateway.execute(f"DROP ROLE {name}")

@@ -12,7 +12,9 @@ from chat_stats.service.cache.publication import Publication
 from chat_stats.service.catalogue.aggregations import Query
 from chat_stats.service.catalogue.timerange import TimeRange
 from chat_stats.service.errors import NotFound, RefreshRunning
+from chat_stats.service.queue import connect_queue
 from chat_stats.worker import tasks
+from chat_stats.worker.main import _announce_windows, scheduled_refresh
 from tests.conftest import SettingsFactory
 from tests.integration.conftest import Flow, OpenFlow, before_usage
 
@@ -237,3 +239,32 @@ async def test_an_answer_that_is_older_than_a_refresh_is_no_longer_served(
     await reading
     answer = await slow.stats.read(Query("counts"))
     assert (answer.entry.generation, answer.entry.totals["total_requests"]) == (report.generation, 7)
+
+
+async def test_workers_with_different_windows_refresh_each_set_and_no_window_twice(
+    settings_with: SettingsFactory, another_flow: OpenFlow, gateway: asyncpg.Connection
+) -> None:
+    one = await another_flow(settings_with(windows=("1h", "24h")))
+    other = await another_flow(settings_with(windows=("24h", "7d"), cache_prefix=one.settings.cache_prefix))
+    first = await tasks.refresh_when_due(one.settings, one.stats)
+    second = await tasks.refresh_when_due(other.settings, other.stats)
+    assert first is not None
+    assert second is not None
+    assert {result.window for result in first.results} == {"1h", "24h"}
+    assert {result.window for result in second.results} == {"7d"}
+    assert await tasks.refresh_when_due(one.settings, one.stats) is None
+    assert await tasks.refresh_when_due(other.settings, other.stats) is None
+
+
+async def test_the_worker_that_runs_a_scheduled_refresh_does_so_for_the_windows_of_all(
+    settings_with: SettingsFactory, another_flow: OpenFlow, gateway: asyncpg.Connection
+) -> None:
+    one = await another_flow(settings_with(windows=("1h",)))
+    other = settings_with(windows=("7d",), cache_prefix=one.settings.cache_prefix)
+    queue = connect_queue(other)
+    await _announce_windows(queue, other)
+    ctx = {"settings": one.settings, "stats": one.stats, "redis": queue, "refreshing": asyncio.Lock()}
+    await scheduled_refresh(ctx)
+    await queue.aclose(close_connection_pool=True)
+    for window in ("1h", "7d"):
+        await read(one, Query("counts", TimeRange(window)))

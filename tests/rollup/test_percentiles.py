@@ -176,6 +176,24 @@ async def test_a_percentile_is_the_nearest_rank(connection: asyncpg.Connection) 
     assert tuple(row) == ("1", *(Decimal(value) for value in ("49.51", "89.17", "100.31", "100.31")))
 
 
+async def test_times_up_to_a_microsecond_count_as_0_in_percentiles_and_as_they_are_in_means(
+    connection: asyncpg.Connection,
+) -> None:
+    await connection.execute(CATALOGUE)
+    await Rollup(connection).enable(ignored)
+    await connection.execute(
+        "INSERT INTO chat_completion_requests (model_id, processing_time_ms, created_at) "
+        "SELECT 1, t, now() FROM unnest(ARRAY[-3, 0, 0.0005, 0.001, 0.0011]::numeric[]) AS t"
+    )
+    for _ready in ("true", "false"):
+        [row] = await connection.fetch(CALL, "none", None, None, None, None)
+        assert row["p50_processing_time_ms"] == 0
+        assert abs(row["p90_processing_time_ms"] - Decimal("0.0011")) <= Decimal("0.0011") * Decimal("0.025")
+        mean = "SELECT avg_processing_time_ms FROM get_model_request_stats(1)"
+        assert await connection.fetchval(mean) == Decimal("-0.60")
+        await connection.execute("UPDATE chat_stats_rollup_state SET ready = false")
+
+
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Kathmandu", "America/New_York"])
 @pytest.mark.parametrize("interval", ["1h", "1d", "1mo"])
 async def test_the_series_has_the_percentiles_of_each_interval(

@@ -48,6 +48,8 @@ class Status:
     database: str = "ok"
     worker: str = "alive"
     last_refresh: dict[str, Any] | None = None
+    #: What came of the worker's last purge, where it is to purge: `at`, `requests`, `before`, `error`.
+    last_purge: dict[str, Any] | None = None
     #: Whether the last refresh is older than `Settings.late_seconds`, or there is none.
     late: bool = True
     cached: list[CachedGroup] = field(default_factory=list)
@@ -58,6 +60,8 @@ class Status:
     on_demand_limit_bytes: int = 0
     #: "ok", or which roles other than the owner may write our tables.
     rights: str = "ok"
+    #: "ok", or which role without a right to the rollup holds the lock of its upkeep.
+    locks: str = "ok"
     #: "ok", or which of our tables hide rows from our role. For the gateway's tables, `database` says so.
     row_security: str = "ok"
     #: None: it could not be looked at, for what `database` says.
@@ -67,10 +71,18 @@ class Status:
 
     @property
     def healthy(self) -> bool:
-        parts = (self.redis, self.database, self.rights, self.row_security, *self.functions.values())
+        parts = (
+            self.redis,
+            self.database,
+            self.rights,
+            self.locks,
+            self.row_security,
+            *self.functions.values(),
+        )
         refreshed = self.last_refresh is not None and not self.late and self.last_refresh["failed"] == 0
         damaged = self.rollup is None or self.rollup.state == "damaged"
-        return all(part == "ok" for part in parts) and self.worker == "alive" and refreshed and not damaged
+        failing = damaged or (self.last_purge is not None and self.last_purge["error"] is not None)
+        return all(part == "ok" for part in parts) and self.worker == "alive" and refreshed and not failing
 
 
 async def worker_alive(settings: Settings) -> bool:
@@ -96,6 +108,8 @@ async def collect(settings: Settings) -> Status:
         _fill_in(status, found)
         if found.database.reachable:
             await _check_database(database, status)
+        if found.queue.trouble is None and settings.purge_after_days is not None:
+            await _check_purge(queue, status)
         if found.cache.trouble is None:
             await _check_cache(settings, cache, database.clock, status)  # its ages are by that clock
     finally:
@@ -120,10 +134,18 @@ def _fill_in(status: Status, found: Health) -> None:
     status.database = found.database.trouble or found.database.rollup_trouble or "ok"
     status.worker = found.queue.trouble or ("alive" if found.queue.worker_alive else START_WORKER)
     status.rollup = found.database.rollup
+    status.locks = found.database.foreign_lock or "ok"
     status.late = found.late
     if found.cache.last is not None and found.cache.age_seconds is not None:
         age_seconds = round(found.cache.age_seconds, 1)
         status.last_refresh = {**found.cache.last.figures(), "age_seconds": age_seconds}
+
+
+async def _check_purge(queue: Queue, status: Status) -> None:
+    try:
+        status.last_purge = await queue.last_purge()
+    except Unavailable as error:
+        status.worker = str(error)
 
 
 async def _check_cache(settings: Settings, cache: Cache, clock: Clock, status: Status) -> None:

@@ -63,6 +63,7 @@ def print_status(console: Console, status: Status) -> None:
         ("database", status.database),
         ("worker", status.worker),
         ("rights", status.rights),
+        ("locks", status.locks),
         ("row security", status.row_security),
     ):
         parts.add_row(name, _colored(state))
@@ -96,6 +97,15 @@ def print_status(console: Console, status: Status) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    if status.last_purge is not None:
+        came_of_it = (
+            f"[red]{escape(status.last_purge['error'])}[/]"
+            if status.last_purge["error"]
+            else f"{status.last_purge['requests']:,} requests before {status.last_purge['before']}"
+        )
+        console.print(
+            f"last purge at {status.last_purge['at']}: {came_of_it}", highlight=False, soft_wrap=True
+        )
     if status.last_refresh is not None:
         late = ", too long ago" if status.late else ""
         console.print(

@@ -87,7 +87,7 @@ WITH catalogue AS MATERIALIZED (
 ), intervals AS (
     -- Each bucket says in which interval it lies, so that a change of the clock needs no rule of its own.
     SELECT DISTINCT
-        CASE $3 WHEN '15m' THEN b.bucket ELSE date_trunc('hour', b.bucket, $5) END AS interval_start
+        {{ values.interval_start('$3::text', 'b.bucket', 'b.bucket', '$5::text') | indent(8) }} AS interval_start
     FROM generate_series(
         {{ values.bucket('$1') }}, $2 - interval '1 microsecond',
         interval '15 minutes'

@@ -11,7 +11,7 @@ RETURNS bigint
 LANGUAGE plpgsql
 AS $function$
 BEGIN
-    PERFORM pg_advisory_xact_lock(1668510835, 3);  -- that of chat_stats_fold()
+    PERFORM FROM stats_schema.chat_stats_rollup_state FOR UPDATE;  -- the lock of chat_stats_fold()
     LOCK TABLE gateway_schema.chat_completion_requests IN ACCESS SHARE MODE;
     RETURN stats_schema.chat_stats_purged_add(
         format(

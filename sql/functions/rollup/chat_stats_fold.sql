@@ -1,6 +1,6 @@
 {% import 'macros/rollups.sql.j2' as kept %}
 -- Moves the deltas into days, months and lifetime. Returns how many there were; 0 also when another session
--- is folding.
+-- is folding or repairing, or where the state has lost its row.
 SELECT chat_stats_install('chat_stats_fold', $install$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_fold()
 RETURNS bigint
@@ -9,7 +9,9 @@ AS $function$
 DECLARE
     folded bigint;
 BEGIN
-    IF NOT pg_try_advisory_xact_lock(1668510835, 3) THEN
+    -- The lock of all that changes the rollup is this row: only roles that may write it can hold it.
+    PERFORM FROM stats_schema.chat_stats_rollup_state FOR UPDATE SKIP LOCKED;
+    IF NOT FOUND THEN
         RETURN 0;
     END IF;
     folded := stats_schema.chat_stats_rollup_add($changes$

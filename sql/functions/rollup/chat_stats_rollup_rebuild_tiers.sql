@@ -9,7 +9,7 @@ AS $function$
 DECLARE
     wrong bigint;
 BEGIN
-    PERFORM pg_advisory_xact_lock(1668510835, 3);  -- that of chat_stats_fold()
+    PERFORM FROM stats_schema.chat_stats_rollup_state FOR UPDATE;  -- the lock of chat_stats_fold()
     wrong := stats_schema.chat_stats_rollup_tier_drift();
     IF wrong = 0 THEN
         RETURN 0;

@@ -18,9 +18,9 @@ LANGUAGE plpgsql
 AS $function$
 BEGIN
     IF p_beside THEN
-        PERFORM pg_advisory_xact_lock_shared(1668510835, 3);  -- that of chat_stats_fold()
+        PERFORM FROM stats_schema.chat_stats_rollup_state FOR SHARE;  -- the lock of chat_stats_fold()
     ELSE
-        PERFORM pg_advisory_xact_lock(1668510835, 3);
+        PERFORM FROM stats_schema.chat_stats_rollup_state FOR UPDATE;
     END IF;
     LOCK TABLE gateway_schema.chat_completion_requests IN ACCESS SHARE MODE;
     RETURN stats_schema.chat_stats_rollup_add(stats_schema.chat_stats_rollup_changes(p_start, p_end), 'differing');
