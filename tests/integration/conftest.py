@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import asyncpg
 import httpx
@@ -17,7 +19,9 @@ from chat_stats.service.cache.store import Cache, connect
 from chat_stats.service.database.pool import Database
 from chat_stats.service.settings import Settings
 from chat_stats.service.stats import Stats
+from chat_stats.worker.importer.load import ImportOptions, ImportResult, import_csv
 from tests.conftest import SettingsFactory
+from tests.integration.csv_loading import Load
 
 
 @dataclass
@@ -142,3 +146,15 @@ async def as_reader(gateway: asyncpg.Connection, settings_with: SettingsFactory)
     url = httpx.URL(settings.database_url.get_secret_value()).copy_with(username=name, password="reader")
     yield settings.model_copy(update={"database_url": SecretStr(str(url))})
     await gateway.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")
+
+
+@pytest.fixture
+def load(settings: Settings, tmp_path: Path) -> Load:
+    """Import a text as a file."""
+
+    async def load(text: str | bytes, *, file: str = "log.csv", **options: Any) -> ImportResult:
+        path = tmp_path / file
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return await import_csv(settings, path, ImportOptions(**options))
+
+    return load
