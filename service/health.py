@@ -5,6 +5,7 @@ looked at nor loads it.
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,6 +24,8 @@ from chat_stats.service.errors import ChatStatsError, SchemaError
 from chat_stats.service.queue import Queue
 from chat_stats.service.rollup.state import ROLLUP_TABLES, RollupState, fetch_in, state_in
 from chat_stats.service.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 #: Seconds for which the result of a look is shared: a plain one, and one with the details that metrics show.
 LOOK_SECONDS = 1.0
@@ -163,8 +166,11 @@ class HealthChecks:
                 found.rollup = await state_in(snapshot, timeout=seconds)
                 if detailed:
                     found.figures = await _figures(snapshot, found.rollup)
-            except (ChatStatsError, *ERRORS) as error:
+            except ChatStatsError as error:
                 found.rollup_trouble = str(error)
+            except ERRORS as error:
+                logger.warning("the state of the rollup cannot be read: %s: %s", type(error).__name__, error)
+                found.rollup_trouble = "its state cannot be read; the log has the error"
 
 
 async def _figures(snapshot: Snapshot, rollup: RollupState) -> RollupFigures | None:

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from limits import parse as parse_rate
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from chat_stats.service import url_checks
+from chat_stats.service.catalogue.statuses import PENDING, SUCCESS, Statuses
 from chat_stats.service.catalogue.timerange import parse_window
 from chat_stats.service.errors import InvalidParameter, SettingsError
 
@@ -17,6 +18,10 @@ PREFIX = "CHAT_STATS_"
 
 Wait = Annotated[float, Field(gt=0, le=300, allow_inf_nan=False)]
 Duration = Annotated[float, Field(gt=0, le=366 * 86400, allow_inf_nan=False)]
+#: Columns that many gateways have and some do not: shown where they exist unless the setting says otherwise.
+KNOWN_REQUEST_COLUMNS = ("api_key_id", "is_anonymous", "metadata", "input_cost_usd", "output_cost_usd")
+ALL_COLUMNS = "*"
+
 CommaSeparated = Annotated[tuple[str, ...], NoDecode]
 
 
@@ -97,6 +102,11 @@ class Settings(BaseSettings):
         le=1000,
         description="Exports and large pages that one process reads at a time; further ones wait.",
     )
+    request_columns: Annotated[tuple[str, ...] | None, NoDecode] = Field(
+        None,
+        description="Further columns of single requests to show, comma-separated; `*` for all. When not set, "
+        f"those of {', '.join(f'`{name}`' for name in KNOWN_REQUEST_COLUMNS)} that exist; empty: none.",
+    )
     download_seconds: Duration = Field(
         600, description="Seconds after which a client that has not read its download is cut off."
     )
@@ -105,6 +115,15 @@ class Settings(BaseSettings):
     )
     admin_token: SecretStr | None = Field(
         None, description="Token for `POST /api/monitoring/refresh`. None: that endpoint is off."
+    )
+    success_statuses: CommaSeparated = Field(
+        SUCCESS,
+        description="Statuses of requests that succeeded, comma-separated, in any case. After a change: "
+        "`chat-stats migrate`, then `chat-stats rollup repair`.",
+    )
+    pending_statuses: CommaSeparated = Field(
+        PENDING,
+        description="Statuses of requests that neither succeeded nor failed yet. After a change: as above.",
     )
     rate_limit_misses: str = Field(
         "6000/minute",
@@ -148,6 +167,10 @@ class Settings(BaseSettings):
     )
 
     @property
+    def statuses(self) -> Statuses:
+        return Statuses(self.success_statuses, self.pending_statuses)
+
+    @property
     def answer_seconds(self) -> float:
         """Seconds after which a client that waits for a computation is told to ask again."""
         return self.answer_timeout_seconds or self.computation_seconds
@@ -165,7 +188,10 @@ class Settings(BaseSettings):
         """Age in seconds of the last refresh from which on the worker counts as late."""
         return 3 * self.refresh_interval_seconds
 
-    @field_validator("windows", "api_keys", "cors_origins", mode="before")
+    @field_validator(
+        *("windows", "api_keys", "cors_origins", "request_columns", "success_statuses", "pending_statuses"),
+        mode="before",
+    )
     @classmethod
     def _split_commas(cls, value: Any) -> Any:
         return (
@@ -182,6 +208,25 @@ class Settings(BaseSettings):
         if not windows:
             raise ValueError("name at least one window")
         return windows
+
+    @field_validator("success_statuses", "pending_statuses")
+    @classmethod
+    def _lower(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(status.lower() for status in value))
+
+    @field_validator("success_statuses")
+    @classmethod
+    def _some_status(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise ValueError("name at least one status")
+        return value
+
+    @field_validator("pending_statuses")
+    @classmethod
+    def _one_meaning(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if both := [status for status in value if status in info.data.get("success_statuses", ())]:
+            raise ValueError(f"{', '.join(both)} is in CHAT_STATS_SUCCESS_STATUSES, too")
+        return value
 
     @field_validator("admin_token", "queue_redis_url", "worker_metrics_port", "metrics_folder", mode="before")
     @classmethod

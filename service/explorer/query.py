@@ -4,7 +4,6 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -20,13 +19,17 @@ DEFAULT_LIMIT = 100
 MAX_LIMIT = 100_000
 MAX_OFFSET = 2**62
 
+#: Value of `model_id` for the requests without a model, or whose model or provider does not exist.
+UNRESOLVED = "unresolved"
+
 #: Longest `model_name` and `status` that can be meant.
 MAX_TEXT = 500
 
 #: The columns of the requests and how they are read, so that each has one type whatever the table's.
 #: NaN, infinities and what is beyond reason are no times and no costs, as in the statistics; a moment that
 #: JSON's readers do not know (infinite, before year 1, after 9999) is null.
-_IN_CALENDAR = "r.created_at BETWEEN '0001-01-01' AND '9999-12-31T23:59:59.999999'"
+IN_CALENDAR = "{0} BETWEEN '0001-01-01' AND '9999-12-31T23:59:59.999999'"
+_KNOWN_MOMENT = IN_CALENDAR.format("r.created_at")
 _MEASURED = "CASE WHEN r.{0} BETWEEN -1000000000000000 AND 1000000000000000 THEN r.{0}::float8 END AS {0}"
 REQUEST_COLUMNS = {
     "id": "r.id",
@@ -43,10 +46,10 @@ REQUEST_COLUMNS = {
     "error_message": "r.error_message::text AS error_message",
     "user_id": "r.user_id::text AS user_id",
     "cost_usd": _MEASURED.format("cost_usd"),
-    "created_at": f"CASE WHEN {_IN_CALENDAR} THEN r.created_at::timestamptz END AS created_at",
+    "created_at": f"CASE WHEN {_KNOWN_MOMENT} THEN r.created_at::timestamptz END AS created_at",
 }
 #: The place of a row whose `created_at` reads as null though it has one.
-ODD_MOMENT = f"CASE WHEN {_IN_CALENDAR} THEN NULL ELSE r.created_at::timestamptz::text END AS odd_moment"
+ODD_MOMENT = f"CASE WHEN {_KNOWN_MOMENT} THEN NULL ELSE r.created_at::timestamptz::text END"
 
 #: What a row says of its model and provider, beside the nested `models`.
 MODEL_COLUMNS = (
@@ -59,8 +62,7 @@ MODEL_COLUMNS = (
 )
 NESTED = "models"
 
-#: Columns when none are chosen: of JSON and NDJSON, and of formats whose rows are flat.
-NESTED_FIELDS = (*REQUEST_COLUMNS, NESTED)
+#: The fields of rows that nest nothing, in every gateway.
 FLAT_FIELDS = (*REQUEST_COLUMNS, *MODEL_COLUMNS)
 
 
@@ -121,7 +123,7 @@ def parse_filters(
     """Read the filters; `InvalidParameter` names the one that is wrong. An empty model_name is none."""
     return Filters(
         range_,
-        None if model_id is None else parse_id("model_id", model_id),
+        model_id if model_id in (None, UNRESOLVED) else parse_id("model_id", model_id),
         None if provider_id is None else parse_id("provider_id", provider_id),
         _text("model_name", model_name) or None,
         _text("status", status),
@@ -145,19 +147,6 @@ def parse_number(parameter: str, text: str | None, *, default: int, least: int, 
     raise InvalidParameter(
         parameter, f"{parameter} {text[:40]!r} is not a whole number from {least} to {most}"
     )
-
-
-def parse_fields(text: str | None, *, nested: bool) -> tuple[str, ...]:
-    """Read the comma-separated `fields`; all that the format shows by itself when none are given."""
-    default = NESTED_FIELDS if nested else FLAT_FIELDS
-    if text is None:
-        return default
-    known = (*FLAT_FIELDS, NESTED) if nested else FLAT_FIELDS
-    fields = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
-    for name in fields:
-        if name not in known:
-            raise InvalidParameter("fields", f"unknown field {name[:40]!r}; known: {', '.join(known)}")
-    return fields
 
 
 def encode_cursor(position: Position, filters: Filters) -> str:
@@ -217,9 +206,3 @@ def _checksum(payload: bytes, filters: Filters) -> bytes:
 def check_start(cursor: str | None, offset: str | None) -> None:
     if cursor is not None and offset is not None:
         raise InvalidParameter("cursor", "give either cursor or offset, not both")
-
-
-def row_columns(fields: Sequence[str]) -> list[str]:
-    """Return the columns to read for `fields`: id, model and time too, by which the order goes on."""
-    names = dict.fromkeys(("id", "model_id", "created_at", *fields))
-    return [name for name in names if name in REQUEST_COLUMNS]

@@ -8,27 +8,27 @@ neither side holds more than a batch of rows.
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import count
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 
 from chat_stats.service.database import queries
 from chat_stats.service.database.snapshot import Snapshot
-from chat_stats.service.errors import ComputationTimedOut, InvalidParameter
+from chat_stats.service.errors import ComputationTimedOut
+from chat_stats.service.explorer.columns import Columns, columns_of
 from chat_stats.service.explorer.query import (
     NESTED,
     ODD_MOMENT,
-    REQUEST_COLUMNS,
+    UNRESOLVED,
     Filters,
     Position,
     RequestQuery,
-    row_columns,
 )
-from chat_stats.service.explorer.reading import Model, Reading, fetch, model_of
+from chat_stats.service.explorer.reading import Model, Reading, fetch, model_of, status_value, unreadable
 
 logger = logging.getLogger(__name__)
 
@@ -39,41 +39,62 @@ COUNT_KEPT_SECONDS = 60.0
 QUICK_COUNT_SECONDS = 0.02
 COUNTS_KEPT = 1000
 
-#: More statuses than this are no list to choose from.
-MAX_STATUSES = 100
-STATUSES_KEPT_SECONDS = 60.0
-#: Seconds after which an unknown status is looked up again: it may have come into use.
-STATUSES_ASKED_SECONDS = 1.0
-STATUSES_TIMEOUT_SECONDS = 1.0
+#: Seconds after which the columns are looked up again.
+COLUMNS_KEPT_SECONDS = 60.0
 
 Row = tuple[Any, ...]
 
 _cursor_numbers = count(1)
 
 
-@dataclass(frozen=True, slots=True)
-class Statuses:
-    """Those in use; `names` is None where they are too many, or cannot be listed quickly."""
-
-    type: str
-    names: tuple[str, ...] | None
-    read_at: float
-
-
 class Requests:
-    """Single requests. One per process; it keeps counts that were costly, and the statuses in use."""
+    """Single requests. One per process; it keeps counts that were costly, and what columns there are."""
 
-    def __init__(self, *, timeout: float) -> None:
+    def __init__(self, *, timeout: float, columns: Sequence[str] | None = None) -> None:
         self._timeout = timeout
+        self._wanted = columns
+        self._columns: Columns | None = None
+        self._columns_until = 0.0
         self._counts: OrderedDict[str, tuple[float, int | None]] = OrderedDict()
-        self._statuses: Statuses | None = None
 
-    async def open(self, snapshot: Snapshot, filters: Filters, after: Position | None = None) -> Reading:
-        """Look up what the filters mean; `InvalidParameter` for a status that is not in use."""
+    def known_columns(self) -> Columns | None:
+        """Return the columns if it is not long since they were looked up: tables get new ones."""
+        return self._columns if time.monotonic() < self._columns_until else None
+
+    async def columns(self, snapshot: Snapshot) -> Columns:
+        """Return the columns; `SchemaError` when the table lacks one that the settings name."""
+        if (known := self.known_columns()) is not None:
+            return known
+        records = await fetch(snapshot, queries.load("requests_columns"), timeout=self._timeout)
+        self._columns = columns_of(records, self._wanted)
+        self._columns_until = time.monotonic() + COLUMNS_KEPT_SECONDS
+        return self._columns
+
+    def forget_columns(self) -> None:
+        self._columns = None
+
+    async def open(
+        self,
+        snapshot: Snapshot,
+        filters: Filters,
+        after: Position | None = None,
+        columns: Columns | None = None,
+    ) -> Reading:
+        """Look up what the filters mean; `columns`: those by which the fields were chosen."""
+        columns = columns or await self.columns(snapshot)
         as_of = snapshot.now if after is None else after.as_of
-        status_type = "text"
-        if filters.status is not None:
-            status_type = await self._status_type(snapshot, filters.status)
+        models: dict[int | UUID, Model] = {}
+        unresolved: Sequence[int | UUID] | None = None
+        if not await self._may_have(snapshot, columns.status_type, filters.status):
+            pass
+        elif filters.model_id != UNRESOLVED:
+            models = await self._models(snapshot, filters)
+        elif filters.provider_id is None and filters.model_name is None:
+            records = await fetch(snapshot, queries.load("requests_unresolved"), timeout=self._timeout)
+            unresolved = [record["model_id"] for record in records]
+        return Reading(snapshot, filters, as_of, models, unresolved, columns, self._timeout)
+
+    async def _models(self, snapshot: Snapshot, filters: Filters) -> dict[int | UUID, Model]:
         records = await fetch(
             snapshot,
             queries.load("requests_models"),
@@ -82,79 +103,58 @@ class Requests:
             timeout=self._timeout,
         )
         needle = None if filters.model_name is None else filters.model_name.lower()
-        models = {
+        return {
             record["id"]: model_of(record)
             for record in records
             if needle is None or needle in (record["model_name"] or "").lower()
         }
-        return Reading(snapshot, filters, as_of, models, status_type, self._timeout)
 
-    async def _status_type(self, snapshot: Snapshot, status: str) -> str:
-        now = time.monotonic()
-        known = self._statuses
-        if (
-            known is None
-            or now - known.read_at > STATUSES_KEPT_SECONDS
-            or (
-                known.names is not None
-                and status not in known.names
-                and now - known.read_at > STATUSES_ASKED_SECONDS
-            )
-        ):
-            known = self._statuses = await self._read_statuses(snapshot)
-        if known.names is not None and status not in known.names:
-            raise InvalidParameter(
-                "status",
-                f"no request has the status {status[:40]!r}; in use: {', '.join(known.names) or 'none'}",
-            )
-        return known.type
-
-    async def _read_statuses(self, snapshot: Snapshot) -> Statuses:
-        types = await fetch(snapshot, queries.load("requests_types"), ["status"], timeout=self._timeout)
-        type_ = types[0]["type"] if types else "text"
+    async def _may_have(self, snapshot: Snapshot, type_: str, status: str | None) -> bool:
+        """Return whether the type of the statuses has such a value."""
+        if status is None or type_ == "text":
+            return True
         try:
-            records = await fetch(
-                snapshot,
-                queries.load("requests_statuses"),
-                MAX_STATUSES + 1,
-                timeout=min(STATUSES_TIMEOUT_SECONDS, self._timeout),
-            )
-        except ComputationTimedOut:
-            logger.warning("the statuses in use cannot be listed quickly: is there an index on status?")
-            return Statuses(type_, None, time.monotonic())
-        names = tuple(record["status"] for record in records) if len(records) <= MAX_STATUSES else None
-        return Statuses(type_, names, time.monotonic())
+            await snapshot.fetch(f"SELECT {status_value('$1', type_)}", status, timeout=self._timeout)
+        except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError):
+            return False
+        except asyncpg.PostgresError as error:
+            raise unreadable(error) from error
+        return True
 
     async def batches(
         self, reading: Reading, query: RequestQuery, fields: Sequence[str]
     ) -> AsyncIterator[list[Row]]:
         """Yield the page's rows as tuples of `fields`; `reading.next` is known when it is over."""
-        if not reading.models:
+        if reading.is_empty:
             return
-        columns = row_columns(fields)
-        cells = [columns.index(name) if name in REQUEST_COLUMNS else name for name in fields]
-        model_at, moment_at = columns.index("model_id"), columns.index("created_at")
+        read = reading.columns.read_for(fields)
+        columns = list(read)
+        cells = [columns.index(name) if name in read else name for name in fields]
+        model_at, moment_at, odd_at = columns.index("model_id"), columns.index("created_at"), len(columns)
         last: asyncpg.Record | None = None
-        async for records, more in self._pages(reading, query, columns):
+        async for records, more in self._pages(reading, query, read):
             last = records[-1]
             reading.returned += len(records)
-            reading.next = Position(_moment(last, moment_at), last["id"], reading.as_of) if more else None
+            reading.next = (
+                Position(_moment(last, moment_at, odd_at), last["id"], reading.as_of) if more else None
+            )
             yield [
                 tuple(
                     record[cell]
                     if isinstance(cell, int)
-                    else _of_model(reading.models[record[model_at]], cell)
+                    else _of_model(reading.models.get(record[model_at]), cell)
                     for cell in cells
                 )
                 for record in records
             ]
 
     async def _pages(
-        self, reading: Reading, query: RequestQuery, columns: list[str]
+        self, reading: Reading, query: RequestQuery, columns: Mapping[str, str]
     ) -> AsyncIterator[tuple[list[asyncpg.Record], bool]]:
         """Yield batches of records, each with whether there are more rows after it; one row more is read."""
         left, offset, after = query.limit, query.offset, query.after
-        sql_columns = [*(REQUEST_COLUMNS[name] for name in columns), ODD_MOMENT]
+        sql_columns = [*columns.values(), ODD_MOMENT]
+        further = reading.columns.read_in_branches(columns)
         held: list[asyncpg.Record] = []
         filters = reading.filters
         parts = []
@@ -180,7 +180,7 @@ class Requests:
                     offset,
                     left + 1 - len(held),
                 ]
-            statement = reading.statement(part, arguments, sql_columns)
+            statement = reading.statement(part, arguments, sql_columns, further=further)
             async for records in self._cursor(reading, part, statement, arguments):
                 held += records
                 # The last row is held back until it is known whether another one follows.
@@ -217,10 +217,10 @@ class Requests:
 
         Costly counts are kept for a while, in proportion to their cost.
         """
-        if not reading.models:
+        if reading.is_empty:
             return 0, "query"
         filters = reading.filters
-        if filters.status is None:
+        if filters.status is None and reading.unresolved is None:
             count = await self._rolled_up(reading)
             if count is not None:
                 return count, "rpc"
@@ -269,10 +269,13 @@ class Requests:
         return count
 
 
-def _of_model(model: Model, name: str) -> Any:
+def _of_model(model: Model | None, name: str) -> Any:
+    if model is None:  # of an unresolved request
+        return None
     return model.nested if name == NESTED else model.columns[name]
 
 
-def _moment(record: asyncpg.Record, at: int) -> str | None:
+def _moment(record: asyncpg.Record, at: int, odd_at: int) -> str | None:
     moment: datetime | None = record[at]
-    return record["odd_moment"] if moment is None else moment.astimezone(UTC).isoformat()
+    odd: str | None = record[odd_at]
+    return odd if moment is None else moment.astimezone(UTC).isoformat()

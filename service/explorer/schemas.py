@@ -18,10 +18,22 @@ class RequestModel(Schema):
     providers: Provider
 
 
-class RequestRow(Schema):
+class FurtherColumns(Schema):
+    """Columns that only some gateways have, typed as in their table: any others than these too."""
+
+    model_config = ConfigDict(extra="allow")
+
+    api_key_id: Any = None
+    is_anonymous: Any = None
+    metadata: Any = None
+    input_cost_usd: Any = None
+    output_cost_usd: Any = None
+
+
+class RequestRow(FurtherColumns):
     id: Id
     request_id: str | None
-    model_id: Id
+    model_id: Id | None
     input_tokens: int | None
     output_tokens: int | None
     total_tokens: int = Field(description="Input plus output; what is not known counts as 0.")
@@ -33,10 +45,10 @@ class RequestRow(Schema):
     created_at: datetime | None = Field(
         description="Null also where it is infinite, before year 1 or after 9999."
     )
-    models: RequestModel
+    models: RequestModel | None = Field(description="Null with `model_id=unresolved`.")
 
 
-class ChosenRow(Schema):
+class ChosenRow(FurtherColumns):
     """A row with the columns of `fields=`, in that order."""
 
     id: Id | None = None

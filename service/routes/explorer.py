@@ -1,6 +1,6 @@
 """Single requests: pages and downloads of them, and points for plots."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -19,11 +19,11 @@ from chat_stats.service.explorer.query import (
     MAX_LIMIT,
     MAX_OFFSET,
     NESTED,
+    UNRESOLVED,
     Filters,
     RequestQuery,
     check_start,
     parse_cursor,
-    parse_fields,
     parse_filters,
     parse_number,
 )
@@ -40,7 +40,12 @@ from chat_stats.service.settings import Settings
 def filters(
     time_range: Range,
     model_id: Annotated[
-        str | None, parameters.ID, Query(description="Only this model's requests: its id.")
+        str | None,
+        parameters.MODEL,
+        Query(
+            description=f"Only this model's requests: its id. `{UNRESOLVED}`: those without a model, or "
+            "whose model or provider does not exist; their `models` is null."
+        ),
     ] = None,
     provider_id: Annotated[
         str | None, parameters.ID, Query(description="Only requests of this provider's models: its id.")
@@ -53,7 +58,7 @@ def filters(
         ),
     ] = None,
     status: Annotated[
-        str | None, parameters.TEXT, Query(description="Only requests with exactly this status.")
+        str | None, parameters.TEXT, Query(description="Only requests with exactly this status; often none.")
     ] = None,
 ) -> Filters:
     return parse_filters(
@@ -91,7 +96,8 @@ async def list_requests(
         parameters.FIELDS,
         Query(
             description=f"Columns, comma-separated: {', '.join(FLAT_FIELDS)}; in JSON and NDJSON also "
-            f"`{NESTED}`, the nested model and provider.",
+            f"`{NESTED}`, the nested model and provider; and the further columns that the service is set to "
+            "show.",
         ),
     ] = None,
     format: Annotated[
@@ -102,7 +108,6 @@ async def list_requests(
 ) -> Response:
     accept = header_value(request.scope["headers"], b"accept").decode("latin-1")
     format_ = choose_format(format, accept or None)
-    names = parse_fields(fields, nested=format_.nested)
     check_start(cursor, offset)
     query = RequestQuery(
         chosen,
@@ -110,7 +115,9 @@ async def list_requests(
         parse_number("offset", offset, default=0, least=0, most=MAX_OFFSET),
         None if cursor is None else parse_cursor(cursor, chosen),
     )
-    pieces = services.explorer.page(query, names, format_)
+    columns = await services.explorer.columns()
+    names = columns.parse_fields(fields, nested=format_.nested)
+    pieces = services.explorer.page(query, columns, names, format_)
     if format_ is JSON and query.limit <= LARGE_PAGE:
         body = await unless_disconnected(request.receive, _joined(pieces))
         return _GONE if body is None else _small_page(request, services, body)
@@ -215,6 +222,15 @@ _FORMATS: dict[str, dict[str, Any]] = {
 }
 
 
+def document_columns(document: dict[str, Any], request_columns: Sequence[str] | None) -> dict[str, Any]:
+    """Say in the OpenAPI document which columns may be chosen."""
+    for path in document["paths"].values():
+        for parameter in path.get("get", {}).get("parameters", ()):
+            if parameter["name"] == "fields":
+                parameter["schema"] |= parameters.fields(request_columns)
+    return document
+
+
 def create_router() -> APIRouter:
     router = APIRouter(
         tags=["requests"],
@@ -222,7 +238,7 @@ def create_router() -> APIRouter:
             Depends(check_read_key),
             Depends(count_request),
             Depends(count_rows),
-            Depends(parameters.check_given_once),
+            Depends(parameters.check),
         ],
     )
     router.add_api_route(
@@ -231,8 +247,10 @@ def create_router() -> APIRouter:
         name="requests",
         operation_id="list_requests",
         summary="Single requests, newest first; as JSON, or as a download in other formats.",
-        description="Only requests whose model and provider exist; those without a time come last. Up to "
-        "100,000 rows, streamed. An answer that breaks off ends without the end that HTTP asks for.",
+        description=f"Only requests whose model and provider exist, or with `model_id={UNRESOLVED}` the "
+        "others; those without a time come last. Up to 100,000 rows, streamed. An answer that breaks off "
+        "ends without the end that HTTP asks for. Rows have further columns where the gateway's table has "
+        "them and the service is set to show them.",
         response_class=Response,
         responses={
             200: {"model": RequestsAnswer, "description": "A page of requests.", "content": _FORMATS},

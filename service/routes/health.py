@@ -54,6 +54,10 @@ def _readiness(found: Health, *, has_copies: bool) -> schemas.Readiness:
 def _rollup(found: DatabaseHealth) -> schemas.Component:
     if found.rollup is None:
         return schemas.Component(ok=False, detail=found.rollup_trouble or found.trouble)
+    if found.rollup.trouble == "uncounted":  # its reason quotes the database, and readiness is open to all
+        return schemas.Component(
+            ok=False, detail=f"{found.rollup.state}: writes could not be counted; chat-stats status says why"
+        )
     return schemas.Component(ok=found.rollup.state != "damaged", detail=str(found.rollup))
 
 

@@ -1,17 +1,21 @@
-"""What parameters may be, for the OpenAPI document; and that each is given once.
+"""What parameters may be, for the OpenAPI document; and that a request has none but those, each once.
 
 The routes take them as text, and hand them to code that says in each refusal what is allowed. So the document
 is told here what that code accepts. Defaults stay out of these schemas: clients generated from it would send
 them, and an `offset` of 0, for one, is not allowed beside a cursor.
 """
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, get_origin
 
 from fastapi import Request
+from fastapi.dependencies.models import Dependant
 from pydantic import WithJsonSchema
 
 from chat_stats.service.errors import InvalidParameter
-from chat_stats.service.explorer.query import FLAT_FIELDS, MAX_TEXT, NESTED
+from chat_stats.service.explorer.query import FLAT_FIELDS, MAX_TEXT, NESTED, UNRESOLVED
+from chat_stats.service.settings import ALL_COLUMNS, KNOWN_REQUEST_COLUMNS
 
 
 def one_of(values: Iterable[str]) -> WithJsonSchema:
@@ -22,14 +26,12 @@ def whole_number(least: int, most: int) -> WithJsonSchema:
     return WithJsonSchema({"type": "integer", "minimum": least, "maximum": most})
 
 
-ID = WithJsonSchema(
-    {
-        "anyOf": [
-            {"type": "integer", "minimum": 0, "maximum": 2**63 - 1},
-            {"type": "string", "format": "uuid"},
-        ]
-    }
-)
+_IDS: list[dict[str, Any]] = [
+    {"type": "integer", "minimum": 0, "maximum": 2**63 - 1},
+    {"type": "string", "format": "uuid"},
+]
+ID = WithJsonSchema({"anyOf": _IDS})
+MODEL = WithJsonSchema({"anyOf": [*_IDS, {"type": "string", "enum": [UNRESOLVED]}]})
 MOMENT = WithJsonSchema(
     {
         "anyOf": [{"type": "string", "format": "date"}, {"type": "string", "format": "date-time"}],
@@ -40,32 +42,47 @@ TEXT = WithJsonSchema({"type": "string", "maxLength": MAX_TEXT, "pattern": r"^[^
 CURSOR = WithJsonSchema({"type": "string", "pattern": "^[A-Za-z0-9_-]+$"})
 TIMEZONE = WithJsonSchema({"type": "string", "pattern": "^[A-Za-z0-9_+/-]+$", "examples": ["Europe/Berlin"]})
 
-_FIELD = f"({'|'.join((*FLAT_FIELDS, NESTED))})"
-FIELDS = WithJsonSchema(
-    {
-        "type": "string",
-        "pattern": f"^{_FIELD}(,{_FIELD})*$",
-        "examples": ["id,created_at,model_name,total_tokens"],
-    }
-)
+#: Without the columns that only some gateways have: `fields` adds them.
+FIELDS = WithJsonSchema({"type": "string", "examples": ["id,created_at,model_name,total_tokens"]})
 
 
-#: All parameters in the query string of GET operations; each is given once.
-SINGLE = frozenset(
-    (
-        *("window", "start_date", "end_date", "provider_id", "model_id", "bucket", "group_by", "timezone"),
-        *("model_name", "status", "limit", "offset", "cursor", "fields", "format", "points"),
-    )
-)
+def fields(request_columns: Sequence[str] | None) -> dict[str, str]:
+    """Return what the document says of `fields` where the settings choose these further columns."""
+    further = KNOWN_REQUEST_COLUMNS if request_columns is None else request_columns
+    if ALL_COLUMNS in further:
+        return {"pattern": r"^[^,\u0000]+(,[^,\u0000]+)*$"}
+    names = "|".join(re.escape(name) for name in dict.fromkeys((*FLAT_FIELDS, NESTED, *further)))
+    return {"pattern": f"^({names})(,({names}))*$"}
 
 
-async def check_given_once(request: Request) -> None:
-    """Refuse a parameter that is given twice: answering by one of its values would be silently wrong.
+#: Clients add it with a new value to each request, so that no cache answers. It means nothing: it is let
+#: through.
+CACHE_BUSTER = "_"
 
-    Names that mean nothing are ignored, as they are when given once.
+
+async def check(request: Request) -> None:
+    """Refuse a parameter that the route does not declare, and one given twice where one value is declared.
+
+    Answering without it, or by one of its values, would be silently wrong: a misspelt filter would get the
+    grand total.
     """
+    if not request.query_params:
+        return
+    known = dict(declared(request.scope["route"].dependant))
     seen = set()
     for name, _ in request.query_params.multi_items():
-        if name in seen and name in SINGLE:
+        if name == CACHE_BUSTER:
+            continue
+        if name not in known:
+            raise InvalidParameter(name[:40], f"unknown parameter {name[:40]!r}; known: {', '.join(known)}")
+        if name in seen and not known[name]:
             raise InvalidParameter(name, f"give {name} once: there can be only one")
         seen.add(name)
+
+
+def declared(dependant: Dependant) -> Iterator[tuple[str, bool]]:
+    """Yield the query parameters of a route and its dependencies, and whether each may be repeated."""
+    for parameter in dependant.query_params:
+        yield parameter.alias, get_origin(parameter.field_info.annotation) is list
+    for dependency in dependant.dependencies:
+        yield from declared(dependency)
