@@ -191,3 +191,10 @@ async def kept(postgres: PostgresServer, redis: RedisServer, kept_logs: dict[int
 @pytest.fixture
 async def reader(client_of: OpenClient, kept: Settings) -> httpx.AsyncClient:
     return await client_of(kept)
+
+
+async def before_usage(gateway: asyncpg.Connection, statement: str) -> str:
+    """Have `statement` run before the function that counts requests does; return what defines it without."""
+    function: str = await gateway.fetchval("SELECT pg_get_functiondef('chat_stats_usage'::regproc)")
+    await gateway.execute(function.replace("BEGIN", f"BEGIN PERFORM pg_catalog.{statement};", 1))
+    return function
