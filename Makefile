@@ -14,7 +14,8 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 
 # One pass over SQL and HTTP: the functions, single requests, the routes, the path of a hit and of a refresh.
-QUICK = tests/unit tests/sql/test_functions.py tests/sql/test_requests.py tests/integration/test_http.py \
+QUICK = tests/unit tests/sql/test_functions.py tests/sql/test_requests.py \
+	tests/integration/test_http.py tests/integration/test_http_refusals.py tests/integration/test_http_headers.py \
 	tests/integration/test_fast_path.py tests/integration/test_refresh.py
 
 .PHONY: demo quick quick-stop test test-slow test-long screenshots sql docs check format bench bench-rollup bench-serve bench-explorer clean

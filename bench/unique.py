@@ -86,14 +86,14 @@ def _targets() -> Iterator[str]:
         yield f"{BASE}/providers?{recent}"
         yield f"{BASE}/models/{model}?{recent}"
         yield f"{BASE}/models?provider_id={provider}&{recent}"
-        yield f"{BASE}/timeseries?bucket=hour&timezone={timezone}&{recent}&model_id={model}"
+        yield f"{BASE}/timeseries?bucket=1h&timezone={timezone}&{recent}&model_id={model}"
         yield f"{BASE}?limit=100&{recent}&model_id={model}"
         yield f"{BASE}/models/{10**6 + number}?{recent}"
         yield f"{BASE}/unknown-{number}?{recent}"
         if number % 10 == 0:
             long = f"start_date={now - timedelta(days=80, milliseconds=number):%Y-%m-%dT%H:%M:%S.%fZ}"
             yield f"{BASE}/models?{long}"
-            yield f"{BASE}/timeseries?bucket=week&group_by=provider&{long}"
+            yield f"{BASE}/timeseries?bucket=1w&group_by=provider&{long}"
             yield f"{BASE}/plot-data?points=5000&{long}"
             yield f"{BASE}?limit=1000&{long}"
 

@@ -89,7 +89,7 @@ def connect_queue(settings: Settings) -> ArqRedis:
 
 
 class Queue:
-    """The worker's queue, seen from who wants something of it."""
+    """The worker's queue, as its clients see it."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -105,7 +105,7 @@ class Queue:
                 pipe.get(key)
                 _, waiting = await pipe.execute()
             job_id: str = waiting.decode()
-            # arq makes no second job of one id; whose process may have died before it made it.
+            # arq makes one job of an id. The process that chose the id may have died before that.
             await self._redis.enqueue_job(
                 REFRESH_JOB,
                 names,

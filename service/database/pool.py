@@ -112,7 +112,7 @@ class Database:
         await self._probes.run(None, self._probe)
 
     async def keep_clock(self) -> None:
-        """Read the database's clock for ever, for a process that has no other reason to ask the database."""
+        """Read the database's clock again and again, for a process that asks the database nothing else."""
         while True:
             with suppress(DatabaseUnavailable):
                 await self.probe()

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -19,7 +20,11 @@ from chat_stats.service.database.pool import Database
 from chat_stats.service.http.hits import Hits, Request
 from chat_stats.service.settings import Settings
 from chat_stats.service.stats import Stats
-from tests.conftest import SettingsFactory
+from chat_stats.worker.importer.load import ImportOptions, ImportResult, import_csv
+from chat_stats.worker.local_servers import PostgresServer, RedisServer
+from tests.conftest import SettingsFactory, _create_database, make_settings, run_migrations
+from tests.integration.csv_loading import Load
+from tests.integration.requests_log import fill
 from tests.integration.wire import Ports, learned, ports_of, stop_time
 
 
@@ -145,6 +150,49 @@ async def as_reader(gateway: asyncpg.Connection, settings_with: SettingsFactory)
     url = httpx.URL(settings.database_url.get_secret_value()).copy_with(username=name, password="reader")
     yield settings.model_copy(update={"database_url": SecretStr(str(url))})
     await gateway.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")
+
+
+@pytest.fixture
+def load(settings: Settings, tmp_path: Path) -> Load:
+    """Import a text as a file."""
+
+    async def load(text: str | bytes, *, file: str = "log.csv", **options: Any) -> ImportResult:
+        path = tmp_path / file
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return await import_csv(settings, path, ImportOptions(**options))
+
+    return load
+
+
+@pytest.fixture
+async def log(connection: asyncpg.Connection) -> asyncpg.Connection:
+    """A connection to a database with these requests, for a test that changes them."""
+    await fill(connection)
+    return connection
+
+
+@pytest.fixture(scope="session")
+def kept_logs() -> dict[int, str]:
+    """Databases with these requests, for all tests that only read: their URLs by the port of their server."""
+    return {}
+
+
+@pytest.fixture
+async def kept(postgres: PostgresServer, redis: RedisServer, kept_logs: dict[int, str]) -> Settings:
+    """Settings for a database that is only read."""
+    if postgres.port not in kept_logs:
+        url = postgres.url(await _create_database(postgres))
+        await run_migrations(url)
+        connection = await asyncpg.connect(url)
+        await fill(connection)
+        await connection.close()
+        kept_logs[postgres.port] = url
+    return make_settings(kept_logs[postgres.port], redis.url)
+
+
+@pytest.fixture
+async def reader(client_of: OpenClient, kept: Settings) -> httpx.AsyncClient:
+    return await client_of(kept)
 
 
 async def before_usage(gateway: asyncpg.Connection, statement: str) -> str:

@@ -12,7 +12,7 @@ from chat_stats.service.rollup import retention
 from chat_stats.service.rollup.upkeep import open_rollup
 from chat_stats.service.settings import Settings
 from chat_stats.worker import tasks
-from chat_stats.worker.cli.status import last_purge
+from chat_stats.worker.cli.status import collect
 from chat_stats.worker.main import scheduled_purge
 from chat_stats.worker.metrics import REGISTRY
 from tests.conftest import SettingsFactory
@@ -37,7 +37,7 @@ async def purge(flow: Flow) -> dict[str, Any]:
     queue = connect_queue(flow.settings)
     await scheduled_purge({"settings": flow.settings, "database": flow.database, "redis": queue})
     await queue.aclose(close_connection_pool=True)
-    outcome = await last_purge(flow.settings)
+    outcome = (await collect(flow.settings)).last_purge
     assert outcome is not None
     assert datetime.now(UTC) - datetime.fromisoformat(outcome["at"]) < timedelta(minutes=1)
     return outcome
@@ -105,7 +105,7 @@ async def test_without_the_setting_nothing_goes_and_nothing_is_said(
     await enable(flow.settings)
     old = await gateway.fetchval(OLD)
     await scheduled_purge({"settings": flow.settings, "database": flow.database})
-    assert (await gateway.fetchval(OLD), await last_purge(flow.settings)) == (old, None)
+    assert (await gateway.fetchval(OLD), (await collect(flow.settings)).last_purge) == (old, None)
 
 
 @pytest.mark.parametrize("age", [0, -1, 36501, "soon", "1.5"])

@@ -114,7 +114,7 @@ async def test_a_role_without_rights_that_holds_the_lock_of_upkeep_is_named(
     assert name in rollup["detail"]
     await holder.execute("SELECT pg_advisory_unlock_all()")
     async with asyncio.timeout(10):  # readiness may be kept for a moment
-        while not (await client.get(READY)).json()["rollup"]["ok"]:
+        while not (await client.get(READY)).json()["rollup"]["ok"]:  # noqa: ASYNC110
             await asyncio.sleep(0.2)
     await holder.close()
     await gateway.execute(f"DROP ROLE {name}")
