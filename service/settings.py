@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from limits import parse as parse_rate
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from chat_stats.service import url_checks
+from chat_stats.service.catalogue.statuses import PENDING, SUCCESS, Statuses
 from chat_stats.service.catalogue.timerange import parse_window
 from chat_stats.service.errors import InvalidParameter, SettingsError
 
@@ -106,6 +107,15 @@ class Settings(BaseSettings):
     admin_token: SecretStr | None = Field(
         None, description="Token for `POST /api/monitoring/refresh`. None: that endpoint is off."
     )
+    success_statuses: CommaSeparated = Field(
+        SUCCESS,
+        description="Statuses of requests that succeeded, comma-separated, in any case. After a change: "
+        "`chat-stats migrate`, then `chat-stats rollup repair`.",
+    )
+    pending_statuses: CommaSeparated = Field(
+        PENDING,
+        description="Statuses of requests that neither succeeded nor failed yet. After a change: as above.",
+    )
     rate_limit_misses: str = Field(
         "6000/minute",
         description="Answers that one client may have computed for it, like `100/minute`. Empty: no limit.",
@@ -148,6 +158,10 @@ class Settings(BaseSettings):
     )
 
     @property
+    def statuses(self) -> Statuses:
+        return Statuses(self.success_statuses, self.pending_statuses)
+
+    @property
     def answer_seconds(self) -> float:
         """Seconds after which a client that waits for a computation is told to ask again."""
         return self.answer_timeout_seconds or self.computation_seconds
@@ -165,7 +179,9 @@ class Settings(BaseSettings):
         """Age in seconds of the last refresh from which on the worker counts as late."""
         return 3 * self.refresh_interval_seconds
 
-    @field_validator("windows", "api_keys", "cors_origins", mode="before")
+    @field_validator(
+        "windows", "api_keys", "cors_origins", "success_statuses", "pending_statuses", mode="before"
+    )
     @classmethod
     def _split_commas(cls, value: Any) -> Any:
         return (
@@ -182,6 +198,25 @@ class Settings(BaseSettings):
         if not windows:
             raise ValueError("name at least one window")
         return windows
+
+    @field_validator("success_statuses", "pending_statuses")
+    @classmethod
+    def _lower(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(status.lower() for status in value))
+
+    @field_validator("success_statuses")
+    @classmethod
+    def _some_status(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise ValueError("name at least one status")
+        return value
+
+    @field_validator("pending_statuses")
+    @classmethod
+    def _one_meaning(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if both := [status for status in value if status in info.data.get("success_statuses", ())]:
+            raise ValueError(f"{', '.join(both)} is in CHAT_STATS_SUCCESS_STATUSES, too")
+        return value
 
     @field_validator("admin_token", "queue_redis_url", "worker_metrics_port", "metrics_folder", mode="before")
     @classmethod

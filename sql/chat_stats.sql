@@ -349,7 +349,7 @@ BEGIN
                 to_regclass('gateway_schema.providers'), to_regclass('gateway_schema.models')
             )
            OR a.attname = 'model_id' AND a.attrelid = to_regclass('gateway_schema.chat_completion_requests')
-    ) || '; requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd';
+    ) || '; requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd';
 END
 $function$;
 
@@ -796,7 +796,7 @@ DECLARE
     dropped text;
     incomplete boolean;
     other_ids boolean;
-    measures text[] := ARRAY['requests', 'successful', 'input_tokens', 'output_tokens', 'timed', 'time_ms', 'cost_usd'];
+    measures text[] := ARRAY['requests', 'successful', 'pending', 'input_tokens', 'output_tokens', 'timed', 'time_ms', 'cost_usd'];
     present text[];
     other_measures boolean;
     planted text := (
@@ -855,6 +855,7 @@ BEGIN
             bucket timestamptz,
             requests bigint NOT NULL DEFAULT 0,
             successful bigint NOT NULL DEFAULT 0,
+            pending bigint NOT NULL DEFAULT 0,
             input_tokens numeric NOT NULL DEFAULT 0,
             output_tokens numeric NOT NULL DEFAULT 0,
             timed bigint NOT NULL DEFAULT 0,
@@ -873,6 +874,7 @@ BEGIN
             slots smallint[] NOT NULL,
             slot_requests bigint[] NOT NULL,
             slot_successful bigint[] NOT NULL,
+            slot_pending bigint[] NOT NULL,
             slot_input_tokens numeric[] NOT NULL,
             slot_output_tokens numeric[] NOT NULL,
             slot_timed bigint[] NOT NULL,
@@ -893,6 +895,7 @@ BEGIN
             day date NOT NULL,
             requests bigint NOT NULL,
             successful bigint NOT NULL,
+            pending bigint NOT NULL,
             input_tokens numeric NOT NULL,
             output_tokens numeric NOT NULL,
             timed bigint NOT NULL,
@@ -910,6 +913,7 @@ BEGIN
             month date NOT NULL,
             requests bigint NOT NULL,
             successful bigint NOT NULL,
+            pending bigint NOT NULL,
             input_tokens numeric NOT NULL,
             output_tokens numeric NOT NULL,
             timed bigint NOT NULL,
@@ -928,6 +932,7 @@ BEGIN
             model_id %1$s NOT NULL,
             requests bigint NOT NULL,
             successful bigint NOT NULL,
+            pending bigint NOT NULL,
             input_tokens numeric NOT NULL,
             output_tokens numeric NOT NULL,
             timed bigint NOT NULL,
@@ -999,6 +1004,7 @@ BEGIN
             slots smallint[] NOT NULL,
             slot_requests bigint[] NOT NULL,
             slot_successful bigint[] NOT NULL,
+            slot_pending bigint[] NOT NULL,
             slot_input_tokens numeric[] NOT NULL,
             slot_output_tokens numeric[] NOT NULL,
             slot_timed bigint[] NOT NULL,
@@ -1030,6 +1036,16 @@ BEGIN
         UPDATE stats_schema.chat_stats_purged
         SET slot_successful = array_fill(0::bigint, ARRAY[cardinality(slots)]);
         ALTER TABLE stats_schema.chat_stats_purged ALTER COLUMN slot_successful SET NOT NULL;
+    END IF;
+    IF NOT EXISTS (
+        SELECT FROM pg_attribute AS a
+        WHERE a.attrelid = 'stats_schema.chat_stats_purged'::regclass
+          AND a.attname = 'slot_pending' AND NOT a.attisdropped
+    ) THEN
+        ALTER TABLE stats_schema.chat_stats_purged ADD COLUMN slot_pending bigint[];
+        UPDATE stats_schema.chat_stats_purged
+        SET slot_pending = array_fill(0::bigint, ARRAY[cardinality(slots)]);
+        ALTER TABLE stats_schema.chat_stats_purged ALTER COLUMN slot_pending SET NOT NULL;
     END IF;
     IF NOT EXISTS (
         SELECT FROM pg_attribute AS a
@@ -1182,7 +1198,8 @@ END
 $function$;
 $install$);
 
--- Totals over all models in [p_start, p_end): always one row. success_rate is a share from 0 to 1;
+-- Totals over all models in [p_start, p_end): always one row. success_rate is a share of total_requests, from 0 to 1;
+-- pending_requests neither succeeded nor failed yet.
 -- total_cost_usd is NULL where the requests have no cost_usd column.
 SELECT chat_stats_claim_function('get_chat_request_summary');
 
@@ -1194,6 +1211,7 @@ RETURNS TABLE (
     total_requests bigint,
     successful_requests bigint,
     failed_requests bigint,
+    pending_requests bigint,
     success_rate numeric,
     total_input_tokens bigint,
     total_output_tokens bigint,
@@ -1209,7 +1227,8 @@ BEGIN
     SELECT
         t.requests,
         t.successful,
-        t.requests - t.successful,
+        t.requests - t.successful - t.pending,
+        t.pending,
         CASE WHEN t.requests > 0 THEN round(t.successful::numeric / t.requests, 4) ELSE 0 END,
         stats_schema.chat_stats_saturate(t.input_tokens),
         stats_schema.chat_stats_saturate(t.output_tokens),
@@ -1220,6 +1239,7 @@ BEGIN
         SELECT
             COALESCE(sum(u.total_requests), 0)::bigint AS requests,
             COALESCE(sum(u.successful_requests), 0)::bigint AS successful,
+            COALESCE(sum(u.pending_requests), 0)::bigint AS pending,
             COALESCE(sum(u.total_input_tokens), 0) AS input_tokens,
             COALESCE(sum(u.total_output_tokens), 0) AS output_tokens,
             COALESCE(sum(u.total_processing_time_ms), 0) AS processing_time_ms,
@@ -1254,6 +1274,7 @@ RETURNS TABLE (
     group_name text,
     total_requests bigint,
     failed_requests bigint,
+    pending_requests bigint,
     total_input_tokens bigint,
     total_output_tokens bigint,
     total_tokens bigint,
@@ -1305,6 +1326,7 @@ BEGIN
             s.group_id,
             sum(s.total_requests)::bigint AS requests,
             sum(s.successful_requests)::bigint AS successful,
+            sum(s.pending_requests)::bigint AS pending,
             sum(s.total_input_tokens) AS input_tokens,
             sum(s.total_output_tokens) AS output_tokens,
             sum(s.timed_requests)::bigint AS timed,
@@ -1318,7 +1340,7 @@ BEGIN
                   AND (i.interval_start - interval '1 hour') AT TIME ZONE p_timezone = i.interval_start AT TIME ZONE p_timezone
              THEN i.interval_start - interval '1 hour' ELSE i.interval_start END,
         g.group_id, g.group_name,
-        COALESCE(p.requests, 0), COALESCE(p.requests - p.successful, 0),
+        COALESCE(p.requests, 0), COALESCE(p.requests - p.successful - p.pending, 0), COALESCE(p.pending, 0),
         stats_schema.chat_stats_saturate(p.input_tokens), stats_schema.chat_stats_saturate(p.output_tokens),
         stats_schema.chat_stats_saturate(p.input_tokens + p.output_tokens),
         stats_schema.chat_stats_mean(p.time_ms, p.timed),
@@ -1983,6 +2005,7 @@ RETURNS TABLE (
     model_id stats_schema.chat_stats_deltas.model_id%TYPE,
     total_requests bigint,
     successful_requests bigint,
+    pending_requests bigint,
     total_input_tokens numeric,
     total_output_tokens numeric,
     timed_requests bigint,
@@ -2002,16 +2025,17 @@ BEGIN
             p.model_id,
             sum(p.requests)::bigint,
             sum(p.successful)::bigint,
+            sum(p.pending)::bigint,
             sum(p.input_tokens),
             sum(p.output_tokens),
             sum(p.timed)::bigint,
             sum(p.time_ms),
             sum(p.cost_usd)
         FROM (
-            SELECT t.model_id, t.requests, t.successful, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+            SELECT t.model_id, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
             FROM stats_schema.chat_stats_rollup_lifetime AS t
             UNION ALL
-            SELECT t.model_id, t.requests, t.successful, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+            SELECT t.model_id, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
             FROM stats_schema.chat_stats_deltas AS t
         ) AS p
         WHERE all_models OR p.model_id IN (
@@ -2033,7 +2057,7 @@ BEGIN
         SELECT * FROM stats_schema.chat_stats_cover(p_start, p_end)
     ), parts AS (
         SELECT
-            c.sign, t.model_id, t.requests, t.successful, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+            c.sign, t.model_id, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
         FROM pieces AS c
         JOIN stats_schema.chat_stats_rollup_months AS t
             ON t.month >= c.first_day AND (t.month < c.end_day OR c.end_day IS NULL)
@@ -2041,7 +2065,7 @@ BEGIN
           AND (all_models OR t.model_id IN (SELECT w.model_id FROM wanted AS w))
         UNION ALL
         SELECT
-            c.sign, t.model_id, t.requests, t.successful, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+            c.sign, t.model_id, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
         FROM pieces AS c
         JOIN stats_schema.chat_stats_rollup_days AS t ON t.day >= c.first_day AND t.day < c.end_day
         WHERE c.tier = 'days'
@@ -2052,6 +2076,7 @@ BEGIN
             t.sign, t.model_id,
             unnest(t.slot_requests[t.first:t.last]),
             unnest(t.slot_successful[t.first:t.last]),
+            unnest(t.slot_pending[t.first:t.last]),
             unnest(t.slot_input_tokens[t.first:t.last]),
             unnest(t.slot_output_tokens[t.first:t.last]),
             unnest(t.slot_timed[t.first:t.last]),
@@ -2070,7 +2095,7 @@ BEGIN
         ) AS t
         UNION ALL
         SELECT
-            c.sign, t.model_id, t.requests, t.successful, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+            c.sign, t.model_id, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
         FROM pieces AS c
         JOIN stats_schema.chat_stats_deltas AS t ON t.bucket >= c.starts AND (t.bucket < c.ends OR c.ends IS NULL)
         WHERE c.tier = 'deltas'
@@ -2080,6 +2105,7 @@ BEGIN
             r.sign, r.model_id,
             1 AS requests,
             CASE WHEN stats_schema.chat_stats_is_success(concat(r.status)) THEN 1 ELSE 0 END AS successful,
+            CASE WHEN stats_schema.chat_stats_is_pending(concat(r.status)) THEN 1 ELSE 0 END AS pending,
             COALESCE(r.input_tokens, 0)::numeric AS input_tokens,
             COALESCE(r.output_tokens, 0)::numeric AS output_tokens,
             CASE WHEN r.time_ms IS NULL THEN 0 ELSE 1 END AS timed,
@@ -2104,7 +2130,7 @@ BEGIN
         UNION ALL
         -- A bucket that was purged counts as a whole where it begins.
         SELECT
-            c.sign, t.model_id, t.requests, t.successful, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+            c.sign, t.model_id, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
         FROM pieces AS c
         CROSS JOIN LATERAL stats_schema.chat_stats_purged_slots(c.starts, c.ends) AS t
         WHERE c.tier = 'requests'
@@ -2114,18 +2140,20 @@ BEGIN
             p.sign, p.model_id,
             sum(p.requests) AS requests,
             sum(p.successful) AS successful,
+            sum(p.pending) AS pending,
             sum(p.input_tokens) AS input_tokens,
             sum(p.output_tokens) AS output_tokens,
             sum(p.timed) AS timed,
             sum(p.time_ms) AS time_ms,
             sum(p.cost_usd) AS cost_usd
-        FROM parts AS p (sign, model_id, requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd)
+        FROM parts AS p (sign, model_id, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
         GROUP BY p.sign, p.model_id
     )
     SELECT
         p.model_id,
         sum(p.sign * p.requests)::bigint,
         sum(p.sign * p.successful)::bigint,
+        sum(p.sign * p.pending)::bigint,
         sum(p.sign * p.input_tokens),
         sum(p.sign * p.output_tokens),
         sum(p.sign * p.timed)::bigint,
@@ -2297,6 +2325,7 @@ RETURNS TABLE (
     model_id stats_schema.chat_stats_deltas.model_id%TYPE,
     total_requests bigint,
     successful_requests bigint,
+    pending_requests bigint,
     total_input_tokens numeric,
     total_output_tokens numeric,
     timed_requests bigint,
@@ -2327,7 +2356,7 @@ BEGIN
         -- A day or a month that lies in one interval as a whole counts by its totals; of the others each slot counts.
         SELECT
             c.interval_start, t.model_id,
-            t.requests, t.successful, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+            t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
         FROM days AS c
         JOIN stats_schema.chat_stats_rollup_days AS t ON t.day = c.day
         WHERE c.interval_start IS NOT NULL AND NOT c.is_month
@@ -2335,20 +2364,21 @@ BEGIN
         UNION ALL
         SELECT
             c.interval_start, t.model_id,
-            t.requests, t.successful, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+            t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
         FROM days AS c
         JOIN stats_schema.chat_stats_rollup_months AS t ON t.month = c.day
         WHERE c.is_month AND (all_models OR t.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
         UNION ALL
         SELECT
             s.slot_intervals[s.slot + 1], s.model_id,
-            s.requests, s.successful, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
+            s.requests, s.successful, s.pending, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
         FROM (
             -- Taken apart by SELECT, since FROM would put each aside first.
             SELECT
                 c.slot_intervals, t.model_id, unnest(t.slots) AS slot,
                 unnest(t.slot_requests) AS requests,
                 unnest(t.slot_successful) AS successful,
+                unnest(t.slot_pending) AS pending,
                 unnest(t.slot_input_tokens) AS input_tokens,
                 unnest(t.slot_output_tokens) AS output_tokens,
                 unnest(t.slot_timed) AS timed,
@@ -2363,7 +2393,7 @@ BEGIN
         UNION ALL
         SELECT
             stats_schema.chat_stats_interval_start(p_interval, d.bucket, p_timezone), d.model_id,
-            d.requests, d.successful, d.input_tokens, d.output_tokens, d.timed, d.time_ms, d.cost_usd
+            d.requests, d.successful, d.pending, d.input_tokens, d.output_tokens, d.timed, d.time_ms, d.cost_usd
         FROM stats_schema.chat_stats_deltas AS d
         WHERE d.bucket >= first_bucket AND d.bucket < end_bucket
           AND (all_models OR d.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
@@ -2373,6 +2403,7 @@ BEGIN
             stats_schema.chat_stats_bucket(r.created_at::timestamptz), p_timezone), r.model_id,
             1 AS requests,
             CASE WHEN stats_schema.chat_stats_is_success(concat(r.status)) THEN 1 ELSE 0 END AS successful,
+            CASE WHEN stats_schema.chat_stats_is_pending(concat(r.status)) THEN 1 ELSE 0 END AS pending,
             COALESCE(r.input_tokens, 0)::numeric AS input_tokens,
             COALESCE(r.output_tokens, 0)::numeric AS output_tokens,
             CASE WHEN r.time_ms IS NULL THEN 0 ELSE 1 END AS timed,
@@ -2402,13 +2433,13 @@ BEGIN
         -- A bucket that was purged counts as a whole where it begins.
         SELECT
             stats_schema.chat_stats_interval_start(p_interval, s.bucket, p_timezone), s.model_id,
-            s.requests, s.successful, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
+            s.requests, s.successful, s.pending, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
         FROM stats_schema.chat_stats_purged_slots(end_bucket, p_end) AS s
         WHERE (all_models OR s.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
         UNION ALL
         SELECT
             stats_schema.chat_stats_interval_start(p_interval, s.bucket, p_timezone), s.model_id,
-            s.requests, s.successful, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
+            s.requests, s.successful, s.pending, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
         FROM stats_schema.chat_stats_purged_slots(p_start, first_bucket) AS s
         WHERE (all_models OR s.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
     )
@@ -2416,13 +2447,14 @@ BEGIN
         p.interval_start, p.model_id,
         sum(p.requests)::bigint,
         sum(p.successful)::bigint,
+        sum(p.pending)::bigint,
         sum(p.input_tokens),
         sum(p.output_tokens),
         sum(p.timed)::bigint,
         sum(p.time_ms),
         sum(p.cost_usd)
     FROM parts AS p (
-        interval_start, model_id, requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd
+        interval_start, model_id, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd
     )
     GROUP BY p.interval_start, p.model_id
     HAVING sum(p.requests) <> 0;
@@ -2553,6 +2585,7 @@ RETURNS TABLE (
     model_id stats_schema.chat_stats_deltas.model_id%TYPE,
     total_requests bigint,
     successful_requests bigint,
+    pending_requests bigint,
     total_input_tokens numeric,
     total_output_tokens numeric,
     timed_requests bigint,
@@ -2569,6 +2602,7 @@ BEGIN
         t.model_id,
         sum(t.requests)::bigint,
         sum(t.successful)::bigint,
+        sum(t.pending)::bigint,
         sum(t.input_tokens),
         sum(t.output_tokens),
         sum(t.timed)::bigint,
@@ -2581,6 +2615,9 @@ BEGIN
             COALESCE(sum(u.requests) FILTER (
                 WHERE stats_schema.chat_stats_is_success(concat(u.status))
             ), 0)::bigint AS successful,
+            COALESCE(sum(u.requests) FILTER (
+                WHERE stats_schema.chat_stats_is_pending(concat(u.status))
+            ), 0)::bigint AS pending,
             COALESCE(sum(u.input_tokens), 0) AS input_tokens,
             COALESCE(sum(u.output_tokens), 0) AS output_tokens,
             sum(u.timed)::bigint AS timed,
@@ -2621,7 +2658,7 @@ BEGIN
         GROUP BY u.model_id
         UNION ALL
         SELECT
-            s.model_id, s.requests, s.successful, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
+            s.model_id, s.requests, s.successful, s.pending, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
         FROM stats_schema.chat_stats_purged_slots(p_start, p_end) AS s
         WHERE p_provider_id IS NULL AND p_model_id IS NULL
            OR s.model_id IN (
@@ -2704,6 +2741,7 @@ RETURNS TABLE (
     model_id stats_schema.chat_stats_deltas.model_id%TYPE,
     total_requests bigint,
     successful_requests bigint,
+    pending_requests bigint,
     total_input_tokens numeric,
     total_output_tokens numeric,
     timed_requests bigint,
@@ -2720,6 +2758,7 @@ BEGIN
         t.interval_start, t.model_id,
         sum(t.requests)::bigint,
         sum(t.successful)::bigint,
+        sum(t.pending)::bigint,
         sum(t.input_tokens),
         sum(t.output_tokens),
         sum(t.timed)::bigint,
@@ -2731,6 +2770,7 @@ BEGIN
             u.model_id,
             u.requests AS requests,
             CASE WHEN stats_schema.chat_stats_is_success(concat(u.status)) THEN u.requests ELSE 0 END AS successful,
+            CASE WHEN stats_schema.chat_stats_is_pending(concat(u.status)) THEN u.requests ELSE 0 END AS pending,
             COALESCE(u.input_tokens, 0) AS input_tokens,
             COALESCE(u.output_tokens, 0) AS output_tokens,
             u.timed AS timed,
@@ -2772,7 +2812,7 @@ BEGIN
         UNION ALL
         SELECT
             stats_schema.chat_stats_interval_start(p_interval, s.bucket, p_timezone), s.model_id,
-            s.requests, s.successful, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
+            s.requests, s.successful, s.pending, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
         FROM stats_schema.chat_stats_purged_slots(p_start, p_end) AS s
         WHERE p_provider_id IS NULL AND p_model_id IS NULL
            OR s.model_id IN (
@@ -2800,6 +2840,7 @@ RETURNS TABLE (
     model_id stats_schema.chat_stats_deltas.model_id%TYPE,
     total_requests bigint,
     successful_requests bigint,
+    pending_requests bigint,
     total_input_tokens numeric,
     total_output_tokens numeric,
     timed_requests bigint,
@@ -2836,6 +2877,7 @@ RETURNS TABLE (
     model_id stats_schema.chat_stats_deltas.model_id%TYPE,
     total_requests bigint,
     successful_requests bigint,
+    pending_requests bigint,
     total_input_tokens numeric,
     total_output_tokens numeric,
     timed_requests bigint,
@@ -2876,6 +2918,7 @@ RETURNS TABLE (
     provider_slug text,
     total_requests bigint,
     successful_requests bigint,
+    pending_requests bigint,
     total_input_tokens numeric,
     total_output_tokens numeric,
     timed_requests bigint,
@@ -2913,6 +2956,7 @@ BEGIN
         c.provider_id, c.provider_name, c.provider_slug,
         u.total_requests,
         u.successful_requests,
+        u.pending_requests,
         u.total_input_tokens,
         u.total_output_tokens,
         u.timed_requests,
@@ -2981,6 +3025,7 @@ BEGIN
                         c.model_id, c.bucket, NULL::smallint AS bin,
                         -c.requests AS requests,
                         -c.successful AS successful,
+                        -c.pending AS pending,
                         -c.input_tokens AS input_tokens,
                         -c.output_tokens AS output_tokens,
                         -c.timed AS timed,
@@ -2988,7 +3033,7 @@ BEGIN
                         -c.cost_usd AS cost_usd, 0 AS n
                     FROM concerned AS c
                     UNION ALL
-                    SELECT c.model_id, c.bucket, u.bin, 0, 0, 0, 0, 0, 0, 0, -u.n
+                    SELECT c.model_id, c.bucket, u.bin, 0, 0, 0, 0, 0, 0, 0, 0, -u.n
                     FROM concerned AS c CROSS JOIN LATERAL unnest(c.bins, c.counts) AS u (bin, n)
                 )
             $changes$,
@@ -3075,6 +3120,7 @@ BEGIN
                         stats_schema.chat_stats_bin(r.time_ms) AS bin,
                         1 AS requests,
                         CASE WHEN stats_schema.chat_stats_is_success(concat(r.status)) THEN 1 ELSE 0 END AS successful,
+                        CASE WHEN stats_schema.chat_stats_is_pending(concat(r.status)) THEN 1 ELSE 0 END AS pending,
                         COALESCE(r.input_tokens, 0)::numeric AS input_tokens,
                         COALESCE(r.output_tokens, 0)::numeric AS output_tokens,
                         CASE WHEN r.time_ms IS NULL THEN 0 ELSE 1 END AS timed,
@@ -3096,13 +3142,14 @@ BEGIN
                     ) AS r
                 ), added_again AS (
                     INSERT INTO stats_schema.chat_stats_deltas (
-                        model_id, bucket, requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd,
+                        model_id, bucket, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd,
                         times
                     )
                     SELECT
                         c.model_id, c.bucket, 
                         sum(c.requests),
                         sum(c.successful),
+                        sum(c.pending),
                         sum(c.input_tokens),
                         sum(c.output_tokens),
                         sum(c.timed),
@@ -3147,6 +3194,7 @@ BEGIN
             c.bin,
             sum(c.requests)::bigint AS requests,
             sum(c.successful)::bigint AS successful,
+            sum(c.pending)::bigint AS pending,
             sum(c.input_tokens) AS input_tokens,
             sum(c.output_tokens) AS output_tokens,
             sum(c.timed)::bigint AS timed,
@@ -3161,6 +3209,7 @@ BEGIN
             array_agg(s.slot) AS slots,
             array_agg(s.requests) AS slot_requests,
             array_agg(s.successful) AS slot_successful,
+            array_agg(s.pending) AS slot_pending,
             array_agg(s.input_tokens) AS slot_input_tokens,
             array_agg(s.output_tokens) AS slot_output_tokens,
             array_agg(s.timed) AS slot_timed,
@@ -3171,6 +3220,7 @@ BEGIN
                 model_id, day, slot,
                 sum(requests)::bigint AS requests,
                 sum(successful)::bigint AS successful,
+                sum(pending)::bigint AS pending,
                 sum(input_tokens) AS input_tokens,
                 sum(output_tokens) AS output_tokens,
                 sum(timed)::bigint AS timed,
@@ -3188,7 +3238,7 @@ BEGIN
     ), kept AS (
         INSERT INTO stats_schema.chat_stats_purged AS t (
             model_id, day,
-            slots, slot_requests, slot_successful, slot_input_tokens, slot_output_tokens, slot_timed, slot_time_ms, slot_cost_usd,
+            slots, slot_requests, slot_successful, slot_pending, slot_input_tokens, slot_output_tokens, slot_timed, slot_time_ms, slot_cost_usd,
             bin_slots, bins, counts
         )
         SELECT
@@ -3196,11 +3246,12 @@ BEGIN
         FROM days AS s
         LEFT JOIN day_bins AS b USING (model_id, day)
         ON CONFLICT (model_id, day) DO UPDATE SET
-            (slots, slot_requests, slot_successful, slot_input_tokens, slot_output_tokens, slot_timed, slot_time_ms, slot_cost_usd) = (
+            (slots, slot_requests, slot_successful, slot_pending, slot_input_tokens, slot_output_tokens, slot_timed, slot_time_ms, slot_cost_usd) = (
                 SELECT
                     COALESCE(array_agg(m.slot), '{}'),
                     COALESCE(array_agg(m.requests), '{}'),
                     COALESCE(array_agg(m.successful), '{}'),
+                    COALESCE(array_agg(m.pending), '{}'),
                     COALESCE(array_agg(m.input_tokens), '{}'),
                     COALESCE(array_agg(m.output_tokens), '{}'),
                     COALESCE(array_agg(m.timed), '{}'),
@@ -3211,6 +3262,7 @@ BEGIN
                         u.slot,
                         sum(u.requests)::bigint AS requests,
                         sum(u.successful)::bigint AS successful,
+                        sum(u.pending)::bigint AS pending,
                         sum(u.input_tokens) AS input_tokens,
                         sum(u.output_tokens) AS output_tokens,
                         sum(u.timed)::bigint AS timed,
@@ -3218,15 +3270,15 @@ BEGIN
                         sum(u.cost_usd) AS cost_usd
                     FROM (
                         SELECT * FROM unnest(
-                            t.slots, t.slot_requests, t.slot_successful, t.slot_input_tokens, t.slot_output_tokens, t.slot_timed, t.slot_time_ms, t.slot_cost_usd
+                            t.slots, t.slot_requests, t.slot_successful, t.slot_pending, t.slot_input_tokens, t.slot_output_tokens, t.slot_timed, t.slot_time_ms, t.slot_cost_usd
                         )
                         UNION ALL
                         SELECT * FROM unnest(
-                            excluded.slots, excluded.slot_requests, excluded.slot_successful, excluded.slot_input_tokens, excluded.slot_output_tokens, excluded.slot_timed, excluded.slot_time_ms, excluded.slot_cost_usd
+                            excluded.slots, excluded.slot_requests, excluded.slot_successful, excluded.slot_pending, excluded.slot_input_tokens, excluded.slot_output_tokens, excluded.slot_timed, excluded.slot_time_ms, excluded.slot_cost_usd
                         )
-                    ) AS u (slot, requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd)
+                    ) AS u (slot, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
                     GROUP BY u.slot
-                    HAVING (sum(u.requests), sum(u.successful), sum(u.input_tokens), sum(u.output_tokens), sum(u.timed), sum(u.time_ms), sum(u.cost_usd)) <> (0, 0, 0, 0, 0, 0, 0)
+                    HAVING (sum(u.requests), sum(u.successful), sum(u.pending), sum(u.input_tokens), sum(u.output_tokens), sum(u.timed), sum(u.time_ms), sum(u.cost_usd)) <> (0, 0, 0, 0, 0, 0, 0, 0)
                     ORDER BY u.slot
                 ) AS m
             ),
@@ -3300,6 +3352,7 @@ RETURNS TABLE (
     bucket timestamptz,
     requests bigint,
     successful bigint,
+    pending bigint,
     input_tokens numeric,
     output_tokens numeric,
     timed bigint,
@@ -3318,9 +3371,9 @@ BEGIN
     END IF;
     RETURN QUERY
     SELECT
-        t.model_id, stats_schema.chat_stats_bucket_at(t.day, s.slot), s.requests, s.successful, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
+        t.model_id, stats_schema.chat_stats_bucket_at(t.day, s.slot), s.requests, s.successful, s.pending, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
     FROM stats_schema.chat_stats_purged AS t
-    CROSS JOIN LATERAL unnest(t.slots, t.slot_requests, t.slot_successful, t.slot_input_tokens, t.slot_output_tokens, t.slot_timed, t.slot_time_ms, t.slot_cost_usd) AS s (slot, requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd)
+    CROSS JOIN LATERAL unnest(t.slots, t.slot_requests, t.slot_successful, t.slot_pending, t.slot_input_tokens, t.slot_output_tokens, t.slot_timed, t.slot_time_ms, t.slot_cost_usd) AS s (slot, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
     WHERE (p_start IS NULL OR t.day >= stats_schema.chat_stats_day(p_start)
                                AND stats_schema.chat_stats_bucket_at(t.day, s.slot) >= p_start)
       AND (p_end IS NULL OR t.day <= stats_schema.chat_stats_day(p_end)
@@ -3362,6 +3415,7 @@ RETURNS TABLE (
     day date,
     requests bigint,
     successful bigint,
+    pending bigint,
     input_tokens numeric,
     output_tokens numeric,
     timed bigint,
@@ -3378,6 +3432,7 @@ BEGIN
         t.model_id, t.day,
         s.requests::bigint,
         s.successful::bigint,
+        s.pending::bigint,
         s.input_tokens,
         s.output_tokens,
         s.timed::bigint,
@@ -3388,14 +3443,15 @@ BEGIN
         SELECT
             COALESCE(sum(u.requests), 0) AS requests,
             COALESCE(sum(u.successful), 0) AS successful,
+            COALESCE(sum(u.pending), 0) AS pending,
             COALESCE(sum(u.input_tokens), 0) AS input_tokens,
             COALESCE(sum(u.output_tokens), 0) AS output_tokens,
             COALESCE(sum(u.timed), 0) AS timed,
             COALESCE(sum(u.time_ms), 0) AS time_ms,
             COALESCE(sum(u.cost_usd), 0) AS cost_usd
         FROM unnest(
-            t.slot_requests, t.slot_successful, t.slot_input_tokens, t.slot_output_tokens, t.slot_timed, t.slot_time_ms, t.slot_cost_usd
-        ) AS u (requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd)
+            t.slot_requests, t.slot_successful, t.slot_pending, t.slot_input_tokens, t.slot_output_tokens, t.slot_timed, t.slot_time_ms, t.slot_cost_usd
+        ) AS u (requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
     ) AS s;
 END
 $function$;
@@ -3423,6 +3479,7 @@ BEGIN
                 stats_schema.chat_stats_slot(d.bucket) AS slot,
                 sum(d.requests)::bigint AS requests,
                 sum(d.successful)::bigint AS successful,
+                sum(d.pending)::bigint AS pending,
                 sum(d.input_tokens) AS input_tokens,
                 sum(d.output_tokens) AS output_tokens,
                 sum(d.timed)::bigint AS timed,
@@ -3430,7 +3487,7 @@ BEGIN
                 sum(d.cost_usd) AS cost_usd
             FROM moved AS d
             GROUP BY d.model_id, d.bucket
-            HAVING (sum(d.requests), sum(d.successful), sum(d.input_tokens), sum(d.output_tokens), sum(d.timed), sum(d.time_ms), sum(d.cost_usd)) <> (0, 0, 0, 0, 0, 0, 0)
+            HAVING (sum(d.requests), sum(d.successful), sum(d.pending), sum(d.input_tokens), sum(d.output_tokens), sum(d.timed), sum(d.time_ms), sum(d.cost_usd)) <> (0, 0, 0, 0, 0, 0, 0, 0)
         ), cells AS MATERIALIZED (
             SELECT
                 b.model_id, stats_schema.chat_stats_day(b.bucket) AS day,
@@ -3472,6 +3529,7 @@ RETURNS TABLE (
     model_id stats_schema.chat_stats_deltas.model_id%TYPE,
     requests bigint,
     successful bigint,
+    pending bigint,
     input_tokens numeric,
     output_tokens numeric,
     timed bigint,
@@ -3491,6 +3549,7 @@ BEGIN
             t.model_id,
             sum(t.requests)::bigint AS requests,
             sum(t.successful)::bigint AS successful,
+            sum(t.pending)::bigint AS pending,
             sum(t.input_tokens) AS input_tokens,
             sum(t.output_tokens) AS output_tokens,
             sum(t.timed)::bigint AS timed,
@@ -3510,7 +3569,7 @@ BEGIN
     )
     SELECT
         s.model_id,
-        s.requests, s.successful, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd, COALESCE(h.bins, '{}'), COALESCE(h.counts, '{}')
+        s.requests, s.successful, s.pending, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd, COALESCE(h.bins, '{}'), COALESCE(h.counts, '{}')
     FROM sums AS s
     LEFT JOIN histograms AS h USING (model_id);
 END
@@ -3527,6 +3586,7 @@ RETURNS TABLE (
     month date,
     requests bigint,
     successful bigint,
+    pending bigint,
     input_tokens numeric,
     output_tokens numeric,
     timed bigint,
@@ -3546,6 +3606,7 @@ BEGIN
             t.model_id, stats_schema.chat_stats_month(t.day) AS month,
             sum(t.requests)::bigint AS requests,
             sum(t.successful)::bigint AS successful,
+            sum(t.pending)::bigint AS pending,
             sum(t.input_tokens) AS input_tokens,
             sum(t.output_tokens) AS output_tokens,
             sum(t.timed)::bigint AS timed,
@@ -3565,7 +3626,7 @@ BEGIN
     )
     SELECT
         s.model_id, s.month,
-        s.requests, s.successful, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd, COALESCE(h.bins, '{}'), COALESCE(h.counts, '{}')
+        s.requests, s.successful, s.pending, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd, COALESCE(h.bins, '{}'), COALESCE(h.counts, '{}')
     FROM sums AS s
     LEFT JOIN histograms AS h USING (model_id, month);
 END
@@ -3596,6 +3657,7 @@ BEGIN
             model_id, day,
             sum(requests)::bigint AS requests,
             sum(successful)::bigint AS successful,
+            sum(pending)::bigint AS pending,
             sum(input_tokens) AS input_tokens,
             sum(output_tokens) AS output_tokens,
             sum(timed)::bigint AS timed,
@@ -3604,6 +3666,7 @@ BEGIN
             array_agg(slot) AS slots,
             array_agg(requests) AS slot_requests,
             array_agg(successful) AS slot_successful,
+            array_agg(pending) AS slot_pending,
             array_agg(input_tokens) AS slot_input_tokens,
             array_agg(output_tokens) AS slot_output_tokens,
             array_agg(timed) AS slot_timed,
@@ -3620,6 +3683,7 @@ BEGIN
             model_id, day,
             COALESCE(s.requests, 0) AS requests,
             COALESCE(s.successful, 0) AS successful,
+            COALESCE(s.pending, 0) AS pending,
             COALESCE(s.input_tokens, 0) AS input_tokens,
             COALESCE(s.output_tokens, 0) AS output_tokens,
             COALESCE(s.timed, 0) AS timed,
@@ -3628,6 +3692,7 @@ BEGIN
             COALESCE(s.slots, '{}') AS slots,
             COALESCE(s.slot_requests, '{}') AS slot_requests,
             COALESCE(s.slot_successful, '{}') AS slot_successful,
+            COALESCE(s.slot_pending, '{}') AS slot_pending,
             COALESCE(s.slot_input_tokens, '{}') AS slot_input_tokens,
             COALESCE(s.slot_output_tokens, '{}') AS slot_output_tokens,
             COALESCE(s.slot_timed, '{}') AS slot_timed,
@@ -3642,6 +3707,7 @@ BEGIN
             model_id, stats_schema.chat_stats_month(day) AS month,
             sum(requests)::bigint AS requests,
             sum(successful)::bigint AS successful,
+            sum(pending)::bigint AS pending,
             sum(input_tokens) AS input_tokens,
             sum(output_tokens) AS output_tokens,
             sum(timed)::bigint AS timed,
@@ -3663,6 +3729,7 @@ BEGIN
             model_id,
             sum(requests)::bigint AS requests,
             sum(successful)::bigint AS successful,
+            sum(pending)::bigint AS pending,
             sum(input_tokens) AS input_tokens,
             sum(output_tokens) AS output_tokens,
             sum(timed)::bigint AS timed,
@@ -3679,20 +3746,21 @@ BEGIN
     ), slots AS (
         INSERT INTO stats_schema.chat_stats_rollup_slots AS t (
             model_id, day,
-            slots, slot_requests, slot_successful, slot_input_tokens, slot_output_tokens, slot_timed, slot_time_ms, slot_cost_usd,
+            slots, slot_requests, slot_successful, slot_pending, slot_input_tokens, slot_output_tokens, slot_timed, slot_time_ms, slot_cost_usd,
             bin_slots, bins, counts
         )
         SELECT
             model_id, day,
-            slots, slot_requests, slot_successful, slot_input_tokens, slot_output_tokens, slot_timed, slot_time_ms, slot_cost_usd,
+            slots, slot_requests, slot_successful, slot_pending, slot_input_tokens, slot_output_tokens, slot_timed, slot_time_ms, slot_cost_usd,
             bin_slots, bins, counts
         FROM day_changes
         ON CONFLICT (model_id, day) DO UPDATE SET
-            (slots, slot_requests, slot_successful, slot_input_tokens, slot_output_tokens, slot_timed, slot_time_ms, slot_cost_usd) = (
+            (slots, slot_requests, slot_successful, slot_pending, slot_input_tokens, slot_output_tokens, slot_timed, slot_time_ms, slot_cost_usd) = (
                 SELECT
                     COALESCE(array_agg(m.slot), '{}'),
                     COALESCE(array_agg(m.requests), '{}'),
                     COALESCE(array_agg(m.successful), '{}'),
+                    COALESCE(array_agg(m.pending), '{}'),
                     COALESCE(array_agg(m.input_tokens), '{}'),
                     COALESCE(array_agg(m.output_tokens), '{}'),
                     COALESCE(array_agg(m.timed), '{}'),
@@ -3703,6 +3771,7 @@ BEGIN
                         u.slot,
                         sum(u.requests)::bigint AS requests,
                         sum(u.successful)::bigint AS successful,
+                        sum(u.pending)::bigint AS pending,
                         sum(u.input_tokens) AS input_tokens,
                         sum(u.output_tokens) AS output_tokens,
                         sum(u.timed)::bigint AS timed,
@@ -3710,15 +3779,15 @@ BEGIN
                         sum(u.cost_usd) AS cost_usd
                     FROM (
                         SELECT * FROM unnest(
-                            t.slots, t.slot_requests, t.slot_successful, t.slot_input_tokens, t.slot_output_tokens, t.slot_timed, t.slot_time_ms, t.slot_cost_usd
+                            t.slots, t.slot_requests, t.slot_successful, t.slot_pending, t.slot_input_tokens, t.slot_output_tokens, t.slot_timed, t.slot_time_ms, t.slot_cost_usd
                         )
                         UNION ALL
                         SELECT * FROM unnest(
-                            excluded.slots, excluded.slot_requests, excluded.slot_successful, excluded.slot_input_tokens, excluded.slot_output_tokens, excluded.slot_timed, excluded.slot_time_ms, excluded.slot_cost_usd
+                            excluded.slots, excluded.slot_requests, excluded.slot_successful, excluded.slot_pending, excluded.slot_input_tokens, excluded.slot_output_tokens, excluded.slot_timed, excluded.slot_time_ms, excluded.slot_cost_usd
                         )
-                    ) AS u (slot, requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd)
+                    ) AS u (slot, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
                     GROUP BY u.slot
-                    HAVING (sum(u.requests), sum(u.successful), sum(u.input_tokens), sum(u.output_tokens), sum(u.timed), sum(u.time_ms), sum(u.cost_usd)) <> (0, 0, 0, 0, 0, 0, 0)
+                    HAVING (sum(u.requests), sum(u.successful), sum(u.pending), sum(u.input_tokens), sum(u.output_tokens), sum(u.timed), sum(u.time_ms), sum(u.cost_usd)) <> (0, 0, 0, 0, 0, 0, 0, 0)
                     ORDER BY u.slot
                 ) AS m
             ),
@@ -3741,13 +3810,14 @@ BEGIN
             )
     ), days AS (
         INSERT INTO stats_schema.chat_stats_rollup_days AS t (
-            model_id, day, requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd
+            model_id, day, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd
         )
-        SELECT model_id, day, requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd
+        SELECT model_id, day, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd
         FROM day_changes
         ON CONFLICT (model_id, day) DO UPDATE SET
             requests = t.requests + excluded.requests,
             successful = t.successful + excluded.successful,
+            pending = t.pending + excluded.pending,
             input_tokens = t.input_tokens + excluded.input_tokens,
             output_tokens = t.output_tokens + excluded.output_tokens,
             timed = t.timed + excluded.timed,
@@ -3755,10 +3825,10 @@ BEGIN
             cost_usd = t.cost_usd + excluded.cost_usd
     ), months AS (
         INSERT INTO stats_schema.chat_stats_rollup_months AS t (
-            model_id, month, requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd, bins, counts
+            model_id, month, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, bins, counts
         )
         SELECT
-            model_id, month, s.requests, s.successful, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd,
+            model_id, month, s.requests, s.successful, s.pending, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd,
             COALESCE(b.bins, '{}'), COALESCE(b.counts, '{}')
         FROM months_sums AS s
         LEFT JOIN months_bins AS b USING (model_id, month)
@@ -3766,6 +3836,7 @@ BEGIN
         ON CONFLICT (model_id, month) DO UPDATE SET
             requests = t.requests + excluded.requests,
             successful = t.successful + excluded.successful,
+            pending = t.pending + excluded.pending,
             input_tokens = t.input_tokens + excluded.input_tokens,
             output_tokens = t.output_tokens + excluded.output_tokens,
             timed = t.timed + excluded.timed,
@@ -3788,10 +3859,10 @@ BEGIN
             )
     ), lifetime AS (
         INSERT INTO stats_schema.chat_stats_rollup_lifetime AS t (
-            model_id, requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd, bins, counts
+            model_id, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, bins, counts
         )
         SELECT
-            model_id, s.requests, s.successful, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd,
+            model_id, s.requests, s.successful, s.pending, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd,
             COALESCE(b.bins, '{}'), COALESCE(b.counts, '{}')
         FROM lifetime_sums AS s
         LEFT JOIN lifetime_bins AS b USING (model_id)
@@ -3799,6 +3870,7 @@ BEGIN
         ON CONFLICT (model_id) DO UPDATE SET
             requests = t.requests + excluded.requests,
             successful = t.successful + excluded.successful,
+            pending = t.pending + excluded.pending,
             input_tokens = t.input_tokens + excluded.input_tokens,
             output_tokens = t.output_tokens + excluded.output_tokens,
             timed = t.timed + excluded.timed,
@@ -3854,6 +3926,7 @@ BEGIN
                 stats_schema.chat_stats_slot(r.bucket) AS slot,
                 stats_schema.chat_stats_bin(r.time_ms) AS bin,
                 stats_schema.chat_stats_is_success(concat(r.status)) AS successful,
+                stats_schema.chat_stats_is_pending(concat(r.status)) AS pending,
 r.input_tokens, r.output_tokens, r.time_ms, r.cost_usd
             FROM (SELECT NULL::numeric AS cost_usd) AS absent
             CROSS JOIN LATERAL (
@@ -3874,6 +3947,7 @@ r.input_tokens, r.output_tokens, r.time_ms, r.cost_usd
                 r.model_id, r.day, r.slot,
                 count(*) AS requests,
                 count(*) FILTER (WHERE r.successful) AS successful,
+                count(*) FILTER (WHERE r.pending) AS pending,
                 COALESCE(sum(r.input_tokens), 0)::numeric AS input_tokens,
                 COALESCE(sum(r.output_tokens), 0)::numeric AS output_tokens,
                 count(r.time_ms) AS timed,
@@ -3886,6 +3960,7 @@ r.input_tokens, r.output_tokens, r.time_ms, r.cost_usd
                 k.model_id, k.day, k.slot,
                 sum(k.requests)::bigint AS requests,
                 sum(k.successful)::bigint AS successful,
+                sum(k.pending)::bigint AS pending,
                 sum(k.input_tokens) AS input_tokens,
                 sum(k.output_tokens) AS output_tokens,
                 sum(k.timed)::bigint AS timed,
@@ -3893,20 +3968,20 @@ r.input_tokens, r.output_tokens, r.time_ms, r.cost_usd
                 sum(k.cost_usd) AS cost_usd
             FROM (
                 SELECT
-                    t.model_id, t.day, s.slot, s.requests, s.successful, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
+                    t.model_id, t.day, s.slot, s.requests, s.successful, s.pending, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
                 FROM stats_schema.chat_stats_rollup_slots AS t
-                CROSS JOIN LATERAL unnest(t.slots, t.slot_requests, t.slot_successful, t.slot_input_tokens, t.slot_output_tokens, t.slot_timed, t.slot_time_ms, t.slot_cost_usd) AS s (slot, requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd)
+                CROSS JOIN LATERAL unnest(t.slots, t.slot_requests, t.slot_successful, t.slot_pending, t.slot_input_tokens, t.slot_output_tokens, t.slot_timed, t.slot_time_ms, t.slot_cost_usd) AS s (slot, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
                 WHERE t.day BETWEEN %3$L AND %4$L AND %2$s
                 UNION ALL
                 SELECT
-                    t.model_id, t.day, s.slot, -s.requests, -s.successful, -s.input_tokens, -s.output_tokens, -s.timed, -s.time_ms, -s.cost_usd
+                    t.model_id, t.day, s.slot, -s.requests, -s.successful, -s.pending, -s.input_tokens, -s.output_tokens, -s.timed, -s.time_ms, -s.cost_usd
                 FROM stats_schema.chat_stats_purged AS t
-                CROSS JOIN LATERAL unnest(t.slots, t.slot_requests, t.slot_successful, t.slot_input_tokens, t.slot_output_tokens, t.slot_timed, t.slot_time_ms, t.slot_cost_usd) AS s (slot, requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd)
+                CROSS JOIN LATERAL unnest(t.slots, t.slot_requests, t.slot_successful, t.slot_pending, t.slot_input_tokens, t.slot_output_tokens, t.slot_timed, t.slot_time_ms, t.slot_cost_usd) AS s (slot, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
                 WHERE t.day BETWEEN %3$L AND %4$L AND %2$s
                 UNION ALL
                 SELECT
                     d.model_id, stats_schema.chat_stats_day(d.bucket), stats_schema.chat_stats_slot(d.bucket),
-                    d.requests, d.successful, d.input_tokens, d.output_tokens, d.timed, d.time_ms, d.cost_usd
+                    d.requests, d.successful, d.pending, d.input_tokens, d.output_tokens, d.timed, d.time_ms, d.cost_usd
                 FROM stats_schema.chat_stats_deltas AS d
                 WHERE %5$s
             ) AS k
@@ -3918,6 +3993,7 @@ r.input_tokens, r.output_tokens, r.time_ms, r.cost_usd
                     model_id, day, slot,
                     COALESCE(c.requests, 0) - COALESCE(k.requests, 0) AS requests,
                     COALESCE(c.successful, 0) - COALESCE(k.successful, 0) AS successful,
+                    COALESCE(c.pending, 0) - COALESCE(k.pending, 0) AS pending,
                     COALESCE(c.input_tokens, 0) - COALESCE(k.input_tokens, 0) AS input_tokens,
                     COALESCE(c.output_tokens, 0) - COALESCE(k.output_tokens, 0) AS output_tokens,
                     COALESCE(c.timed, 0) - COALESCE(k.timed, 0) AS timed,
@@ -3926,7 +4002,7 @@ r.input_tokens, r.output_tokens, r.time_ms, r.cost_usd
                 FROM counted AS c
                 FULL JOIN kept AS k USING (model_id, day, slot)
             ) AS s
-            WHERE (requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd) <> (0, 0, 0, 0, 0, 0, 0)
+            WHERE (requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd) <> (0, 0, 0, 0, 0, 0, 0, 0)
         ), cells AS MATERIALIZED (
             SELECT *
             FROM (
@@ -4003,6 +4079,7 @@ RETURNS TABLE (
     bucket timestamptz,
     requests bigint,
     successful bigint,
+    pending bigint,
     input_tokens numeric,
     output_tokens numeric,
     timed bigint,
@@ -4020,6 +4097,7 @@ BEGIN
             model_id, stats_schema.chat_stats_bucket_at(day, slot),
             COALESCE(s.requests, 0),
             COALESCE(s.successful, 0),
+            COALESCE(s.pending, 0),
             COALESCE(s.input_tokens, 0),
             COALESCE(s.output_tokens, 0),
             COALESCE(s.timed, 0),
@@ -4091,17 +4169,17 @@ BEGIN
     END IF;
     DELETE FROM stats_schema.chat_stats_rollup_days;
     INSERT INTO stats_schema.chat_stats_rollup_days (
-        model_id, day, requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd
+        model_id, day, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd
     )
     SELECT * FROM stats_schema.chat_stats_days_of_slots();
     DELETE FROM stats_schema.chat_stats_rollup_months;
     INSERT INTO stats_schema.chat_stats_rollup_months (
-        model_id, month, requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd, bins, counts
+        model_id, month, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, bins, counts
     )
     SELECT * FROM stats_schema.chat_stats_months_of_days();
     DELETE FROM stats_schema.chat_stats_rollup_lifetime;
     INSERT INTO stats_schema.chat_stats_rollup_lifetime (
-        model_id, requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd, bins, counts
+        model_id, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, bins, counts
     )
     SELECT * FROM stats_schema.chat_stats_lifetime_of_months();
     RETURN wrong;
@@ -4157,7 +4235,7 @@ BEGIN
     RETURN (
         SELECT count(*)
         FROM (
-            SELECT t.model_id, t.day, t.requests, t.successful, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+            SELECT t.model_id, t.day, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
             FROM stats_schema.chat_stats_rollup_days AS t
         ) AS kept
         FULL JOIN stats_schema.chat_stats_days_of_slots() AS expected
@@ -4166,7 +4244,7 @@ BEGIN
     ) + (
         SELECT count(*)
         FROM (
-            SELECT t.model_id, t.month, t.requests, t.successful, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd, t.bins, t.counts
+            SELECT t.model_id, t.month, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd, t.bins, t.counts
             FROM stats_schema.chat_stats_rollup_months AS t
         ) AS kept
         FULL JOIN stats_schema.chat_stats_months_of_days() AS expected
@@ -4175,7 +4253,7 @@ BEGIN
     ) + (
         SELECT count(*)
         FROM (
-            SELECT t.model_id, t.requests, t.successful, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd, t.bins, t.counts
+            SELECT t.model_id, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd, t.bins, t.counts
             FROM stats_schema.chat_stats_rollup_lifetime AS t
         ) AS kept
         FULL JOIN stats_schema.chat_stats_lifetime_of_months() AS expected
@@ -4250,6 +4328,7 @@ BEGIN
                     r.model_id, stats_schema.chat_stats_bucket(r.created_at),
                     -count(*),
                     -count(*) FILTER (WHERE stats_schema.chat_stats_is_success(r.status)),
+                    -count(*) FILTER (WHERE stats_schema.chat_stats_is_pending(r.status)),
                     -sum(r.input_tokens),
                     -sum(r.output_tokens),
                     -count(r.time_ms),
@@ -4273,18 +4352,19 @@ BEGIN
                 GROUP BY 1, 2
             $taken$, TG_RELID::regclass);
             EXECUTE 'SELECT FROM ('
-                'SELECT model_id, bucket, requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd, times '
+                'SELECT model_id, bucket, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, times '
                 'FROM stats_schema.chat_stats_deltas UNION ALL ' || taken || ') AS nothing WHERE false';
         END IF;
         IF TG_OP IN ('UPDATE', 'DELETE') THEN
             PERFORM FROM (
-                SELECT model_id, bucket, requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd
+                SELECT model_id, bucket, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd
                 FROM stats_schema.chat_stats_deltas
                 UNION ALL
                 SELECT
                     r.model_id, stats_schema.chat_stats_bucket(r.created_at),
                     -1::bigint,
                     CASE WHEN stats_schema.chat_stats_is_success(r.status) THEN -1::bigint ELSE 0::bigint END,
+                    CASE WHEN stats_schema.chat_stats_is_pending(r.status) THEN -1::bigint ELSE 0::bigint END,
                     -r.input_tokens,
                     -r.output_tokens,
                     CASE WHEN r.time_ms IS NULL THEN 0::bigint ELSE -1::bigint END,
@@ -4308,13 +4388,14 @@ BEGIN
         END IF;
         IF TG_OP IN ('INSERT', 'UPDATE') THEN
             PERFORM FROM (
-                SELECT model_id, bucket, requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd
+                SELECT model_id, bucket, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd
                 FROM stats_schema.chat_stats_deltas
                 UNION ALL
                 SELECT
                     r.model_id, stats_schema.chat_stats_bucket(r.created_at),
                     1::bigint,
                     CASE WHEN stats_schema.chat_stats_is_success(r.status) THEN 1::bigint ELSE 0::bigint END,
+                    CASE WHEN stats_schema.chat_stats_is_pending(r.status) THEN 1::bigint ELSE 0::bigint END,
                     r.input_tokens,
                     r.output_tokens,
                     CASE WHEN r.time_ms IS NULL THEN 0::bigint ELSE 1::bigint END,
@@ -4361,14 +4442,15 @@ BEGIN
 
     IF TG_OP = 'TRUNCATE' THEN
         EXECUTE 'INSERT INTO stats_schema.chat_stats_deltas ('
-            'model_id, bucket, requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd, times) ' || taken;
+            'model_id, bucket, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, times) ' || taken;
     END IF;
     IF TG_OP IN ('UPDATE', 'DELETE') THEN
-        INSERT INTO stats_schema.chat_stats_deltas (model_id, bucket, requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd)
+        INSERT INTO stats_schema.chat_stats_deltas (model_id, bucket, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
         SELECT
             r.model_id, stats_schema.chat_stats_bucket(r.created_at),
             -1::bigint,
             CASE WHEN stats_schema.chat_stats_is_success(r.status) THEN -1::bigint ELSE 0::bigint END,
+            CASE WHEN stats_schema.chat_stats_is_pending(r.status) THEN -1::bigint ELSE 0::bigint END,
             -r.input_tokens,
             -r.output_tokens,
             CASE WHEN r.time_ms IS NULL THEN 0::bigint ELSE -1::bigint END,
@@ -4389,11 +4471,12 @@ BEGIN
         ) AS r;
     END IF;
     IF TG_OP IN ('INSERT', 'UPDATE') THEN
-        INSERT INTO stats_schema.chat_stats_deltas (model_id, bucket, requests, successful, input_tokens, output_tokens, timed, time_ms, cost_usd)
+        INSERT INTO stats_schema.chat_stats_deltas (model_id, bucket, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
         SELECT
             r.model_id, stats_schema.chat_stats_bucket(r.created_at),
             1::bigint,
             CASE WHEN stats_schema.chat_stats_is_success(r.status) THEN 1::bigint ELSE 0::bigint END,
+            CASE WHEN stats_schema.chat_stats_is_pending(r.status) THEN 1::bigint ELSE 0::bigint END,
             r.input_tokens,
             r.output_tokens,
             CASE WHEN r.time_ms IS NULL THEN 0::bigint ELSE 1::bigint END,
@@ -4421,8 +4504,8 @@ $function$;
 REVOKE EXECUTE ON FUNCTION stats_schema.chat_stats_record_changes() FROM PUBLIC;
 $install$);
 
--- What the requests' table is now, as far as the rollup is made from it: the table itself, and of each column that we
--- read its number and its type. A column that was dropped and added again, or retyped, may hold other values. The
+-- What the requests' table is now, as far as the rollup is made from it: the table itself, what its statuses mean, and
+-- of each column that we read its number and its type. A column that was dropped and added again, or retyped, may hold other values. The
 -- triggers count without cost_usd where it is missing, so of this one also which transaction made or renamed it last.
 SELECT chat_stats_install('chat_stats_request_columns', $install$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_request_columns()
@@ -4432,7 +4515,7 @@ STABLE
 AS $function$
 BEGIN
     RETURN (
-        SELECT jsonb_build_object('relation', a.attrelid)
+        SELECT jsonb_build_object('relation', a.attrelid, 'statuses', stats_schema.chat_stats_statuses())
             || jsonb_object_agg(
                 a.attname,
                 concat_ws(
@@ -4522,6 +4605,19 @@ RETURN EXISTS (
 );
 $install$);
 
+-- Whether a status means that it is not known yet if the request succeeds; as chat_stats_is_success().
+SELECT chat_stats_install('chat_stats_is_pending', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_is_pending(p_status text)
+RETURNS boolean
+LANGUAGE sql
+IMMUTABLE
+PARALLEL SAFE
+RETURN COALESCE(
+    lower(rtrim(p_status)) IN ('pending', 'partial'),
+    false
+);
+$install$);
+
 -- Whether a status means that the request succeeded. Callers pass concat(status), not status::text, which would run a
 -- cast that the owner of the status's type made. So the blanks of a character(n) come along.
 SELECT chat_stats_install('chat_stats_is_success', $install$
@@ -4531,7 +4627,8 @@ LANGUAGE sql
 IMMUTABLE
 PARALLEL SAFE
 RETURN COALESCE(
-    lower(rtrim(p_status)) IN ('completed', 'complete', 'success', 'successful', 'succeeded', 'ok', '200'), false
+    lower(rtrim(p_status)) IN ('completed', 'complete', 'success', 'successful', 'succeeded', 'ok', '200'),
+    false
 );
 $install$);
 
@@ -4587,4 +4684,17 @@ LANGUAGE sql
 IMMUTABLE
 PARALLEL SAFE
 RETURN LEAST(GREATEST(COALESCE(p_sum, 0), -9223372036854775808), 9223372036854775807)::bigint;
+$install$);
+
+-- The statuses that chat_stats_is_success() and chat_stats_is_pending() know: the service compares them with its settings.
+SELECT chat_stats_install('chat_stats_statuses', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_statuses()
+RETURNS jsonb
+LANGUAGE sql
+IMMUTABLE
+PARALLEL SAFE
+RETURN jsonb_build_object(
+    'success', jsonb_build_array('200', 'complete', 'completed', 'ok', 'succeeded', 'success', 'successful'),
+    'pending', jsonb_build_array('partial', 'pending')
+);
 $install$);

@@ -194,9 +194,12 @@ COUNTS = register(
 
 class Summary(ModelStats):
     successful_requests: int = Field(
-        description="Requests whose status is completed, complete, success, successful, succeeded, ok or 200."
+        description="Requests whose status is one of `CHAT_STATS_SUCCESS_STATUSES`."
     )
-    failed_requests: int = Field(description="All other requests.")
+    failed_requests: int = Field(description="Requests that neither succeeded nor are pending.")
+    pending_requests: int = Field(
+        description="Requests whose status is one of `CHAT_STATS_PENDING_STATUSES`."
+    )
     success_rate: float = Field(description="Share of successful requests, from 0 to 1; 0 without requests.")
     total_cost_usd: float
 
@@ -205,6 +208,7 @@ _SUMMARY = {
     **_STATS,
     "successful_requests": 1180,
     "failed_requests": 24,
+    "pending_requests": 0,
     "success_rate": 0.9801,
     "total_cost_usd": 4.83,
 }
@@ -231,6 +235,7 @@ class Point(Schema):
     group_name: str | None
     total_requests: int
     failed_requests: int
+    pending_requests: int
     total_input_tokens: int
     total_output_tokens: int
     total_tokens: int = Field(description="Input plus output.")
@@ -256,6 +261,7 @@ _POINT = {
     "group_name": "GPT-4o mini",
     "total_requests": 1204,
     "failed_requests": 24,
+    "pending_requests": 0,
     "total_input_tokens": 2465000,
     "total_output_tokens": 188300,
     "total_tokens": 2653300,

@@ -29,9 +29,9 @@ class Column:
         return self.alias or self.name
 
 
-#: How a measure is made: it counts all requests, those that succeeded, or those in which a column is not
-#: NULL; or it adds the column up. All fold by addition.
-Kind = Literal["requests", "successes", "count", "sum"]
+#: How a measure is made: it counts all requests, those whose status means success or pending, or those in
+#: which a column is not NULL; or it adds the column up. All fold by addition.
+Kind = Literal["requests", "success", "pending", "count", "sum"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,11 @@ class Measure:
     @property
     def type(self) -> str:
         return "numeric" if self.kind == "sum" else "bigint"  # the sum of bigint is beyond bigint
+
+    @property
+    def by_status(self) -> bool:
+        """Whether it counts the requests whose status means what `kind` says."""
+        return self.kind in ("success", "pending")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +74,8 @@ TIME = Column("processing_time_ms", alias="time_ms", bounded=True)
 
 MEASURES = (
     Measure("requests", "total_requests", "requests"),
-    Measure("successful", "successful_requests", "successes"),
+    Measure("successful", "successful_requests", "success"),
+    Measure("pending", "pending_requests", "pending"),
     Measure("input_tokens", "total_input_tokens", "sum", Column("input_tokens")),
     Measure("output_tokens", "total_output_tokens", "sum", Column("output_tokens")),
     Measure("timed", "timed_requests", "count", TIME),

@@ -28,7 +28,7 @@ PERCENTILE_FIELDS = (
     "p95_processing_time_ms",
     "p99_processing_time_ms",
 )
-SUCCESS_FIELDS = ("successful_requests", "failed_requests", "success_rate")
+SUCCESS_FIELDS = ("successful_requests", "failed_requests", "pending_requests", "success_rate")
 COST_FIELDS = ("total_cost_usd",)
 
 
@@ -48,6 +48,7 @@ class ModelUsage:
     provider_slug: str | None
     total_requests: int = 0
     successful_requests: int = 0
+    pending_requests: int = 0
     total_input_tokens: Decimal = Decimal(0)
     total_output_tokens: Decimal = Decimal(0)
     timed_requests: int = 0
@@ -135,13 +136,15 @@ def counts_from_usage(models: Sequence[ModelUsage]) -> list[Row]:
 def summary_from_usage(models: Sequence[ModelUsage]) -> Row:
     requests = sum(model.total_requests for model in models)
     successful = sum(model.successful_requests for model in models)
+    pending = sum(model.pending_requests for model in models)
     input_tokens = sum((model.total_input_tokens for model in models), Decimal(0))
     output_tokens = sum((model.total_output_tokens for model in models), Decimal(0))
     share = Decimal(successful) / requests if requests else Decimal(0)
     return {
         "total_requests": requests,
         "successful_requests": successful,
-        "failed_requests": requests - successful,
+        "failed_requests": requests - successful - pending,
+        "pending_requests": pending,
         "success_rate": float(share.quantize(Decimal("0.0001"), ROUND_HALF_UP)),
         "total_input_tokens": _saturate(input_tokens),
         "total_output_tokens": _saturate(output_tokens),

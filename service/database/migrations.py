@@ -32,8 +32,9 @@ async def migrate(settings: Settings, *, create_tables: bool, started: Report, w
 
     Raises `SchemaError` naming the file and what the database said, and `DatabaseUnavailable`.
     """
-    texts = [(name, declared().render(name)) for name in declared().sql()]
-    declared().statements()  # which the service will run: what is wrong with them is to show here
+    declaration = declared(settings.statuses)
+    texts = [(name, declaration.render(name)) for name in declaration.sql()]
+    declaration.statements()  # which the service will run: what is wrong with them is to show here
     connection = await connect(settings, application_name="chat-stats migrate")
     try:
         connection.add_log_listener(lambda _connection, message: _pass_on(message, warned))

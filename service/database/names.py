@@ -9,16 +9,19 @@ fits better.
 
 `readable.cost_usd` is that optional column where it is a number. One of another type counts as missing: it is
 read from `absent`, the subquery that stands in for optional columns.
+
+`success_statuses` and `pending_statuses` are the lists of `Settings.statuses`.
 """
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
 import asyncpg
 
+from chat_stats.service.catalogue.statuses import Statuses, listed_in
 from chat_stats.service.database import queries
 
 TABLES = ("providers", "models", "chat_completion_requests")
@@ -32,6 +35,7 @@ _OURS = (
 )
 
 _PLACE = re.compile(r"\b(?:stats_schema|readable(?=\.(\w+))|gateway_schema(?=\.(\w+)))\.")
+_STATUSES = re.compile(r"\b(success|pending)_statuses\b")
 
 
 class Connection(Protocol):
@@ -50,10 +54,15 @@ class Names:
     unreadable: Sequence[str] = ()
     #: The schemas that our role searches by itself.
     path: Sequence[str] = ()
+    #: What statuses mean, by our settings.
+    statuses: Statuses = field(default_factory=Statuses)
 
     def fill(self, text: str) -> str:
-        """Return `text` with the schemas in place; what was not found is left without one."""
-        return _PLACE.sub(self._schema, text)
+        """Return `text` with schemas and statuses in place; a schema that was not found is left out."""
+        return _STATUSES.sub(self._listed, _PLACE.sub(self._schema, text))
+
+    def _listed(self, place: re.Match[str]) -> str:
+        return listed_in(getattr(self.statuses, place[1]))
 
     def _schema(self, place: re.Match[str]) -> str:
         if place[1]:
@@ -73,7 +82,9 @@ class Begun:
     secured: list[str]
 
 
-async def begin(connection: Connection, settings: Mapping[str, str] | None = None) -> Begun:
+async def begin(
+    connection: Connection, settings: Mapping[str, str] | None = None, statuses: Statuses | None = None
+) -> Begun:
     """Make the transaction that just began search pg_catalog alone."""
     settings = settings or {}
     row = await connection.fetchrow(
@@ -81,6 +92,10 @@ async def begin(connection: Connection, settings: Mapping[str, str] | None = Non
     )
     assert row is not None
     names = Names(
-        dict(zip(TABLES, row["gateway"], strict=True)), row["stats"], row["unreadable"], row["path"]
+        dict(zip(TABLES, row["gateway"], strict=True)),
+        row["stats"],
+        row["unreadable"],
+        row["path"],
+        statuses or Statuses(),
     )
     return Begun(row["now"], names, row["secured"])

@@ -67,6 +67,7 @@ class Database:
         self._outage: DatabaseUnavailable | None = None
         self._paused_until = 0.0
         self._probes = SingleFlight[None]()
+        self._compared_statuses = False
 
     async def open(self) -> None:
         settings = self._settings
@@ -182,6 +183,8 @@ class Database:
             snapshot = Snapshot(connection, begun.names, begun.now, self)
             if reads and begun.secured:
                 await self._require_all_rows(snapshot, begun.secured)
+            if reads and not self._compared_statuses:
+                await self._compare_statuses(snapshot)
             yield snapshot
         finally:
             await self._end(connection)
@@ -231,7 +234,11 @@ class Database:
                 answered_at = time.monotonic()
                 if from_snapshot is not None:
                     await connection.execute(f"SET TRANSACTION SNAPSHOT '{from_snapshot}'")
-                begun = await begin(connection, {**_SETTINGS, "lock_timeout": str(lock_timeout_ms)})
+                begun = await begin(
+                    connection,
+                    {**_SETTINGS, "lock_timeout": str(lock_timeout_ms)},
+                    self._settings.statuses,
+                )
                 await connection.execute("SAVEPOINT statement")
         except TimeoutError as error:
             drop(connection)
@@ -243,6 +250,14 @@ class Database:
         self._works()
         self.clock.read(begun.now, asked_at=asked_at, answered_at=answered_at)  # it is when BEGIN arrived
         return begun
+
+    async def _compare_statuses(self, snapshot: Snapshot) -> None:
+        """Log, once, if the functions know other statuses than our settings. Readiness goes on saying so."""
+        self._compared_statuses = True
+        with suppress(asyncpg.PostgresError):  # not migrated yet, or no right to
+            [(held,)] = await snapshot.fetch(_STATUSES, timeout=self._settings.connect_timeout_seconds)
+            if trouble := self._settings.statuses.trouble(held):
+                logger.warning("%s", trouble)
 
     async def _require_all_rows(self, snapshot: Snapshot, tables: list[str]) -> None:
         """Raise `RowsHidden` unless our role sees all rows of these tables, which have row level security."""
@@ -283,6 +298,8 @@ _SETTINGS = {
     "client_connection_check_interval": "1000",
     "row_security": "off",
 }
+
+_STATUSES = "SELECT stats_schema.chat_stats_statuses()::text"
 
 _LOCK = """
 SELECT

@@ -13,6 +13,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 
 from chat_stats.service.catalogue.measures import KEYS, MEASURES, ROLLUPS, Measure, Rollup, check, columns
+from chat_stats.service.catalogue.statuses import Statuses, listed_in, literals
 from chat_stats.service.errors import SchemaError
 
 SQL = Path(__file__).parents[2] / "sql"
@@ -29,12 +30,17 @@ _HEADER = """\
 
 
 class Renderer:
-    """Renders templates of some folders for some measures and rollups."""
+    """Renders templates of some folders for some measures, rollups and meanings of statuses.
+
+    In plain statements `service.database.names` puts the statuses in place, as it does the schemas: they are
+    rendered once for all settings of a process.
+    """
 
     def __init__(
         self,
         measures: Sequence[Measure] = MEASURES,
         rollups: Sequence[Rollup] = ROLLUPS,
+        statuses: Statuses | None = None,
         *,
         sql: Path = SQL,
         queries: Path = QUERIES,
@@ -42,28 +48,31 @@ class Renderer:
         check(measures, rollups)
         self._sql = sql
         self._queries = queries
-        self._environment = Environment(
-            loader=FileSystemLoader([sql, queries]),
-            undefined=StrictUndefined,
-            autoescape=False,  # noqa: S701 - SQL, and all values are constants of ours
-            trim_blocks=True,
-            lstrip_blocks=True,
-            keep_trailing_newline=True,
-        )
-        self._environment.globals.update(
-            measures=measures,
-            columns=columns(measures),
-            rollups=rollups,
-            key_types=KEYS,
-            each=partial(_each, measures),
-            measure=_finder("measure", {measure.name: measure for measure in measures}),
-            rollup=_finder("rollup", {rollup.name: rollup for rollup in rollups}),
-        )
+        statuses = statuses or Statuses()
+        self._migrations = _environment(sql, queries)
+        self._plain = _environment(sql, queries)
+        for environment in (self._migrations, self._plain):
+            environment.globals.update(
+                measures=measures,
+                columns=columns(measures),
+                rollups=rollups,
+                key_types=KEYS,
+                each=partial(_each, measures),
+                measure=_finder("measure", {measure.name: measure for measure in measures}),
+                rollup=_finder("rollup", {rollup.name: rollup for rollup in rollups}),
+            )
+        self._plain.globals["statuses"] = {what: f"{what}_statuses" for what in statuses.listed()}
+        self._migrations.globals["statuses"] = {
+            "success": listed_in(statuses.success),
+            "pending": listed_in(statuses.pending),
+            **{f"{what}_sorted": literals(listed) for what, listed in statuses.listed().items()},
+        }
 
     def render(self, name: str, *, in_one_file: bool = False) -> str:
         """Return the text of a template; raise `SchemaError`, naming it, where it cannot be rendered."""
+        environment = self._plain if (self._queries / name).is_file() else self._migrations
         try:
-            return self._environment.get_template(name).render(in_one_file=in_one_file)
+            return environment.get_template(name).render(in_one_file=in_one_file)
         except (TemplateError, SchemaError) as error:
             line = getattr(error, "lineno", None)
             raise SchemaError(f"{name}{f', line {line}' if line else ''}: {error}") from error
@@ -88,6 +97,17 @@ class Renderer:
         """Return all migrations and functions as plain statements, for `RENDERED`."""
         texts = (self.render(name, in_one_file=True).strip() for name in self.sql())
         return "\n\n".join([_HEADER.strip(), *texts]) + "\n"
+
+
+def _environment(*folders: Path) -> Environment:
+    return Environment(
+        loader=FileSystemLoader(folders),
+        undefined=StrictUndefined,
+        autoescape=False,  # noqa: S701 - SQL, and all values are quoted or constants of ours
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
 
 
 def _each(measures: Sequence[Measure], pattern: str, indent: int | None = None) -> str:
@@ -122,9 +142,9 @@ def _finder(kind: str, known: dict[str, Any]) -> Any:
 
 
 @cache
-def declared() -> Renderer:
-    """Return the renderer for what is declared."""
-    return Renderer()
+def declared(statuses: Statuses | None = None) -> Renderer:
+    """Return the renderer for what is declared; `statuses` None: for the defaults."""
+    return Renderer(statuses=statuses)
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 import asyncpg
 
 from chat_stats.service.catalogue.measures import ROLLUPS
+from chat_stats.service.catalogue.statuses import Statuses
 from chat_stats.service.database import queries
 from chat_stats.service.database.errors import upkeep_error
 from chat_stats.service.database.snapshot import Snapshot
@@ -30,10 +31,11 @@ TABLES = (STATE_TABLE, "chat_stats_uncounted", PURGED_TABLE, *ROLLUP_TABLES)
 Fetch = Callable[..., Awaitable[list[asyncpg.Record]]]
 
 State = Literal["off", "backfilling", "on", "damaged"]
-#: Why a rollup is damaged: rows differ; writes went uncounted; columns changed; partitions or the table lack
-#: our triggers; tables or functions of ours are missing; our role may not read it.
+#: Why a rollup is damaged: rows differ; writes went uncounted; columns changed; our functions know other
+#: statuses than our settings; partitions or the table lack our triggers; tables or functions of ours are
+#: missing; our role may not read it.
 Trouble = Literal[
-    "drift", "uncounted", "columns", "partitions", "triggers", "tables", "functions", "forbidden"
+    "drift", "uncounted", "columns", "statuses", "partitions", "triggers", "tables", "functions", "forbidden"
 ]
 STATES: tuple[State, ...] = get_args(State)
 TROUBLES: tuple[Trouble, ...] = get_args(Trouble)
@@ -71,9 +73,9 @@ class RollupStatus(RollupState):
     purged_bytes: int = 0
 
 
-async def read_status(fetch: Fetch) -> RollupStatus:
+async def read_status(fetch: Fetch, statuses: Statuses | None = None) -> RollupStatus:
     """Return the state and all that is counted of the rollup."""
-    state = await read_state(fetch)
+    state = await state_for(fetch, statuses)
     missing = (await fetch(queries.load("rollup_missing"), list(TABLES)))[0][0]
     [sizes] = await fetch(queries.load("rollup_sizes"), list(ROLLUP_TABLES))
     kept = [] if STATE_TABLE in missing else await fetch(_KEPT)
@@ -91,10 +93,29 @@ async def state_in(snapshot: Snapshot, *, timeout: float) -> RollupState:
 
     Each of its two statements may take `timeout` seconds. Raises `Unavailable` when it cannot be known.
     """
+    fetch = fetch_in(snapshot, timeout=timeout)
     try:
-        return await read_state(fetch_in(snapshot, timeout=timeout))
+        return await state_for(fetch, snapshot.names.statuses)
     except SchemaError as error:
         return RollupState("off", str(error))
+
+
+async def state_for(fetch: Fetch, ours: Statuses | None) -> RollupState:
+    """Return the state for a process with these statuses in its settings; None: any will do."""
+    state = await read_state(fetch)
+    if ours is None or state.trouble is not None:
+        return state
+    try:
+        trouble = await statuses_trouble(fetch, ours)
+    except SchemaError:
+        return state  # where a function is missing or forbidden, others say so
+    return state if trouble is None else _damaged("statuses", trouble)
+
+
+async def statuses_trouble(fetch: Fetch, ours: Statuses) -> str | None:
+    """Return what to do where the functions know other statuses than our settings; None: they agree."""
+    [(held,)] = await fetch("SELECT stats_schema.chat_stats_statuses()::text")
+    return ours.trouble(held)
 
 
 def fetch_in(snapshot: Snapshot, *, timeout: float) -> Fetch:
@@ -168,7 +189,8 @@ def _judged(found: asyncpg.Record) -> RollupState:
     if not found["ready"]:
         return RollupState("backfilling", "not done; chat-stats rollup enable goes on with it")
     if found["changed"]:
-        what = ", ".join("the table" if name == "relation" else name for name in found["changed"])
+        names = {"relation": "the table", "statuses": "the meaning of statuses"}
+        what = ", ".join(names.get(name, name) for name in found["changed"])
         return _damaged(
             "columns",
             f"{what} of {TABLE} changed since the rollup was made; "

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import asyncpg
 
+from chat_stats.service.catalogue.statuses import Statuses
 from chat_stats.service.database import queries
 from chat_stats.service.database.pool import LOCK_CLASS, connect
 from chat_stats.service.errors import DatabaseBusy, DatabaseUnavailable, SchemaError
@@ -28,6 +29,7 @@ from chat_stats.service.rollup.state import (
     RollupStatus,
     read_state,
     read_status,
+    statuses_trouble,
 )
 from chat_stats.service.rollup.triggers import (
     TRIGGERS,
@@ -70,16 +72,21 @@ class Rollup:
     """Upkeep over one connection of its own, and in a backfill or repair one more, where it can be had."""
 
     def __init__(
-        self, connection: "asyncpg.Connection[asyncpg.Record]", another: Opener | None = None
+        self,
+        connection: "asyncpg.Connection[asyncpg.Record]",
+        another: Opener | None = None,
+        statuses: Statuses | None = None,
     ) -> None:
         self._connection = UpkeepConnection(connection)
         self._another = another
+        #: What our settings say of statuses; None: what the functions know.
+        self._statuses = statuses
 
     async def state(self) -> RollupState:
         return await read_state(self._connection.fetch)
 
     async def status(self) -> RollupStatus:
-        return await read_status(self._connection.fetch)
+        return await read_status(self._connection.fetch, self._statuses)
 
     async def has_triggers(self) -> bool:
         """Return whether there is anything to keep up: the rollup is on, or on its way there."""
@@ -97,6 +104,7 @@ class Rollup:
     async def enable(self, progress: Progress) -> None:
         """Switch the rollup on, or go on with a backfill that was interrupted; writers keep writing."""
         async with self._connection.lock():
+            await self._require_statuses()
             if (await self.state()).state == "on":
                 return
             await require_rights(self._connection)
@@ -150,6 +158,7 @@ class Rollup:
         async with self._connection.lock():
             if await count_triggers(self._connection, firing=True) != len(TRIGGERS):
                 raise SchemaError("the rollup is not enabled; run: chat-stats rollup enable")
+            await self._require_statuses()
             await self._keep_purged()
             return await self._make_right("-infinity", progress)
 
@@ -311,6 +320,10 @@ class Rollup:
                 f"it from a backup, or set purged_before of {STATE_TABLE} to NULL, to do without them"
             )
 
+    async def _require_statuses(self) -> None:
+        if self._statuses and (trouble := await statuses_trouble(self._connection.fetch, self._statuses)):
+            raise SchemaError(trouble)
+
     async def _start_over(self) -> None:
         await self._connection.execute(
             "UPDATE stats_schema.chat_stats_rollup_state SET ready = false, backfilled_to = NULL, drift = 0"
@@ -339,7 +352,7 @@ class Rollup:
 async def open_rollup(settings: Settings) -> AsyncIterator[Rollup]:
     """Connect for the rollup's upkeep, without time-outs: it takes as long as it takes."""
     async with _connected(settings) as connection:
-        yield Rollup(connection, lambda: _connected(settings))
+        yield Rollup(connection, lambda: _connected(settings), settings.statuses)
 
 
 @asynccontextmanager

@@ -102,7 +102,8 @@ PROVIDERS_OF_RANGE = {1: (2, 4), 2: (2, 4)}  # 2+2, 2+2: a tie
 
 SUMMARY_OF_ALL = {
     "successful_requests": 8,  # 1, 2, 4, 5, 6, 9, 10, 11
-    "failed_requests": 4,  # 3, 7, 8 (no status), 12
+    "failed_requests": 3,  # 3, 7, 8 (no status)
+    "pending_requests": 1,  # 12
     "success_rate": 0.6667,  # 8/12
     **stats(12, 660, 251, 911, 376.5),  # 600+18+33+9, 70+180+0+1, (1000+2000+1+2+2+0+3+4)/8 = 3012/8
     "total_cost_usd": 0.55,  # .01+.02+.04+.05+.06+.07+0+.1+.2
@@ -111,6 +112,7 @@ SUMMARY_OF_ALL = {
 SUMMARY_OF_RANGE = {
     "successful_requests": 6,  # 1, 2, 6, 9, 10, 11
     "failed_requests": 2,  # 7, 8
+    "pending_requests": 0,
     "success_rate": 0.75,
     **stats(8, 343, 161, 504, 430.14),  # 300+13+9+21, 30+130+1+0, (1000+2000+2+2+0+3+4)/7 = 3011/7
     "total_cost_usd": 0.46,  # .01+.02+.06+.07+0+.1+.2
@@ -132,6 +134,7 @@ SUMMARY_PERCENTILES_OF_RANGE = (3.06, 1976.37, 1976.37, 1976.37)
 SUMMARY_OF_NOTHING = {
     "successful_requests": 0,
     "failed_requests": 0,
+    "pending_requests": 0,
     "success_rate": 0,
     **stats(0, 0, 0, 0, 0),
     "total_cost_usd": 0,

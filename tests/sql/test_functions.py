@@ -92,14 +92,15 @@ async def test_a_success_is_known_by_any_of_its_usual_names(owner: Connection, l
         "Completed",
     ]
     others = ["failed", "error", "timeout", "", "not ok", "500", None]
+    pending = ["pending", "PARTIAL"]
     await owner.execute("TRUNCATE chat_completion_requests")
     await owner.executemany(
         "INSERT INTO chat_completion_requests (id, model_id, status) VALUES ($1, 5000000001, $2)",
-        list(enumerate([*successes, *others])),
+        list(enumerate([*successes, *others, *pending])),
     )
     [row] = await rows_of(owner, "get_chat_request_summary()")
-    assert (row["successful_requests"], row["failed_requests"]) == (9, 7)
-    assert row["success_rate"] == 0.5625  # 9/16
+    assert (row["successful_requests"], row["failed_requests"], row["pending_requests"]) == (9, 7, 2)
+    assert row["success_rate"] == 0.5  # 9/18
 
 
 async def test_sums_beyond_bigint_are_shown_as_its_limit_by_every_method(
@@ -158,6 +159,7 @@ async def test_functions_of_one_value_are_put_in_place_of_their_calls(
     calls = (
         "chat_stats_bucket(created_at), chat_stats_day(created_at), chat_stats_slot(created_at), "
         "chat_stats_interval_start('1d', created_at, 'UTC'), chat_stats_is_success(concat(status)), "
+        "chat_stats_is_pending(concat(status)), "
         "chat_stats_bin(processing_time_ms), chat_stats_bin_value(id::smallint), "
         "chat_stats_saturate(cost_usd), chat_stats_mean(cost_usd, id), chat_stats_month(created_at::date), "
         "chat_stats_bucket_at(created_at::date, id::smallint)"

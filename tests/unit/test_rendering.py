@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from chat_stats.service.catalogue.measures import MEASURES, ROLLUPS, Column, Measure, Rollup
+from chat_stats.service.catalogue.statuses import Statuses
+from chat_stats.service.database.names import Names
 from chat_stats.service.database.rendering import QUERIES, RENDERED, Renderer, declared
 from chat_stats.service.errors import SchemaError
 
@@ -98,6 +100,21 @@ def test_what_no_table_could_hold_is_an_error_that_names_it(
     with pytest.raises(SchemaError) as raised:
         Renderer(measures, rollups)
     assert trouble in str(raised.value)
+
+
+def test_statuses_are_rendered_into_the_functions_and_put_into_plain_statements_by_the_settings() -> None:
+    renderer = Renderer(statuses=Statuses(success=("fertig", "it's 100%"), pending=()))
+    function = renderer.render("functions/values/chat_stats_is_success.sql")
+    assert "IN ('fertig', U&'it!+000027s!+000020100!+000025' UESCAPE '!')" in function
+    assert "IN (NULL)" in renderer.render("functions/values/chat_stats_is_pending.sql")
+    statement = renderer.statements()["usage_by_model"]
+    assert "fertig" not in statement
+    assert "IN ('done')" in Names({}, None, statuses=Statuses(success=("done",))).fill(statement)
+
+
+def test_a_status_with_two_meanings_is_refused() -> None:
+    with pytest.raises(ValueError, match="the status 'ok' cannot mean both"):
+        Statuses(success=("ok",), pending=("ok",))
 
 
 def test_a_measure_is_in_everything_that_repeats_by_measure() -> None:

@@ -52,6 +52,8 @@ def test_only_the_database_url_is_required(monkeypatch: pytest.MonkeyPatch) -> N
         ("CHAT_STATS_REFRESH_INTERVAL_SECONDS", "0.5"),
         ("CHAT_STATS_REFRESH_INTERVAL_SECONDS", "nan"),
         ("CHAT_STATS_WINDOWS", ","),
+        ("CHAT_STATS_SUCCESS_STATUSES", ","),
+        ("CHAT_STATS_PENDING_STATUSES", "pending,OK"),
         ("CHAT_STATS_FRESH_SECONDS", "-1"),
         ("CHAT_STATS_FRESH_SECONDS", "1e300"),
         ("CHAT_STATS_REFRESH_TIMEOUT_SECONDS", "1e9"),

@@ -34,7 +34,7 @@ WITH catalogue AS (
         u.interval_start,
         c.group_id,
         c.group_name,
-        {{ requests.over_status(values.means_success('concat(u.status)')) | indent(8) }}
+        {{ requests.over_status(plain=true) | indent(8) }}
     FROM usage AS u
     JOIN catalogue AS c ON c.model_id = u.model_id
     GROUP BY u.interval_start, c.group_id, c.group_name
@@ -105,7 +105,8 @@ SELECT
     g.group_id,
     g.group_name,
     COALESCE(p.requests, 0) AS total_requests,
-    COALESCE(p.requests - p.successful, 0) AS failed_requests,
+    COALESCE(p.requests - p.successful - p.pending, 0) AS failed_requests,
+    COALESCE(p.pending, 0) AS pending_requests,
     {{ values.saturate('p.input_tokens') }} AS total_input_tokens,
     {{ values.saturate('p.output_tokens') }} AS total_output_tokens,
     {{ values.saturate('p.input_tokens + p.output_tokens') }} AS total_tokens,

@@ -1,4 +1,3 @@
-{% import 'macros/values.sql.j2' as values %}
 {% import 'macros/requests.sql.j2' as requests %}
 -- fallback_optimized: one plain GROUP BY, with the numbers of chat_stats_usage() and needing no function.
 -- $1, $2: start and end of the time range; $3, $4: a provider's and a model's id as text. NULL: no limit.
@@ -22,7 +21,7 @@ WITH catalogue AS (
 )
 SELECT
     c.*,
-    {{ requests.over_status(values.means_success('concat(u.status)'), as='total') | indent(4) }}
+    {{ requests.over_status(as='total', plain=true) | indent(4) }}
 FROM usage AS u
 JOIN catalogue AS c ON c.model_id = u.model_id
 GROUP BY

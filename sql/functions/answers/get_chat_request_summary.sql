@@ -1,4 +1,5 @@
--- Totals over all models in [p_start, p_end): always one row. success_rate is a share from 0 to 1;
+-- Totals over all models in [p_start, p_end): always one row. success_rate is a share of total_requests, from 0 to 1;
+-- pending_requests neither succeeded nor failed yet.
 -- total_cost_usd is NULL where the requests have no cost_usd column.
 SELECT chat_stats_claim_function('get_chat_request_summary');
 
@@ -10,6 +11,7 @@ RETURNS TABLE (
     total_requests bigint,
     successful_requests bigint,
     failed_requests bigint,
+    pending_requests bigint,
     success_rate numeric,
     total_input_tokens bigint,
     total_output_tokens bigint,
@@ -25,7 +27,8 @@ BEGIN
     SELECT
         t.requests,
         t.successful,
-        t.requests - t.successful,
+        t.requests - t.successful - t.pending,
+        t.pending,
         CASE WHEN t.requests > 0 THEN round(t.successful::numeric / t.requests, 4) ELSE 0 END,
         stats_schema.chat_stats_saturate(t.input_tokens),
         stats_schema.chat_stats_saturate(t.output_tokens),
@@ -36,6 +39,7 @@ BEGIN
         SELECT
             COALESCE(sum(u.total_requests), 0)::bigint AS requests,
             COALESCE(sum(u.successful_requests), 0)::bigint AS successful,
+            COALESCE(sum(u.pending_requests), 0)::bigint AS pending,
             COALESCE(sum(u.total_input_tokens), 0) AS input_tokens,
             COALESCE(sum(u.total_output_tokens), 0) AS output_tokens,
             COALESCE(sum(u.total_processing_time_ms), 0) AS processing_time_ms,

@@ -24,7 +24,7 @@ BEGIN
     FROM (
         SELECT
             u.model_id,
-            {{ requests.over_status('stats_schema.chat_stats_is_success(concat(u.status))') | indent(12) }}
+            {{ requests.over_status() | indent(12) }}
         FROM (
             SELECT
                 r.model_id,

@@ -25,7 +25,7 @@ BEGIN
         SELECT
             u.interval_start,
             u.model_id,
-            {{ requests.of_status('stats_schema.chat_stats_is_success(concat(u.status))') | indent(12) }}
+            {{ requests.of_status() | indent(12) }}
         FROM (
             SELECT
                 stats_schema.chat_stats_interval_start(p_interval,

@@ -3,8 +3,8 @@
 {# The measures of the rows that `sorted` has. #}
 {% macro sums() -%}
 {% for m in measures %}
-{% if m.kind == 'successes' %}
-count(*) FILTER (WHERE r.successful)
+{% if m.by_status %}
+count(*) FILTER (WHERE r.{{ m.name }})
 {%- elif m.kind == 'sum' %}
 COALESCE(sum(r.{{ m.column.called }}), 0)::numeric
 {%- elif m.kind == 'count' %}
@@ -41,7 +41,9 @@ BEGIN
                 r.model_id, stats_schema.chat_stats_day(r.bucket) AS day,
                 stats_schema.chat_stats_slot(r.bucket) AS slot,
                 stats_schema.chat_stats_bin(r.time_ms) AS bin,
-                stats_schema.chat_stats_is_success(concat(r.status)) AS successful,
+{% for m in measures if m.by_status %}
+                stats_schema.chat_stats_is_{{ m.kind }}(concat(r.status)) AS {{ m.name }},
+{% endfor %}
                 {% for column in columns %}r.{{ column.called }}{{ ', ' if not loop.last }}{% endfor %}
 
             FROM {{ requests.absent() }}

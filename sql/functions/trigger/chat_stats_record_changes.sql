@@ -3,8 +3,8 @@
 {# What one request `r` adds, or takes away. #}
 {% macro change(sign) -%}
 {% for m in measures %}
-{% if m.kind == 'successes' %}
-CASE WHEN stats_schema.chat_stats_is_success(r.status) THEN {{ sign }}1::bigint ELSE 0::bigint END
+{% if m.by_status %}
+CASE WHEN stats_schema.chat_stats_is_{{ m.kind }}(r.status) THEN {{ sign }}1::bigint ELSE 0::bigint END
 {%- elif m.kind == 'sum' and not m.column.bounded %}
 {{ sign }}r.{{ m.column.called }}
 {%- elif m.kind == 'sum' %}
@@ -37,8 +37,8 @@ FROM {{ read(rows) }}
 {# What all requests `r` of a model and bucket take away. #}
 {% macro truncated() -%}
 {% for m in measures %}
-{% if m.kind == 'successes' %}
--count(*) FILTER (WHERE stats_schema.chat_stats_is_success(r.status))
+{% if m.by_status %}
+-count(*) FILTER (WHERE stats_schema.chat_stats_is_{{ m.kind }}(r.status))
 {%- elif m.kind == 'sum' and not m.column.bounded %}
 -sum(r.{{ m.column.called }})
 {%- elif m.kind == 'sum' %}

@@ -8,6 +8,7 @@ LANGUAGE sql
 IMMUTABLE
 PARALLEL SAFE
 RETURN COALESCE(
-    {{ values.means_success('p_status') }}, false
+    {{ values.means_success('p_status') }},
+    false
 );
 $install$);
