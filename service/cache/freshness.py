@@ -43,8 +43,13 @@ class Freshness:
 
         Clients choose ranges and ids freely: those answers are kept briefly, so that they do not fill Redis.
         """
-        unknown_provider = query.provider_id is not None and entry.body == b"[]"
-        kept_computed = AGGREGATIONS[query.aggregation].kept_computed
-        if kept_computed and query.range.window in self._settings.windows and not unknown_provider:
+        if self._is_kept(query, entry):
             return None
         return self._settings.fresh_seconds + min(UNPLANNED_STALE_SECONDS, self._settings.stale_seconds)
+
+    def _is_kept(self, query: Query, entry: Entry) -> bool:
+        if query.question is not None:
+            return query in self._settings.kept_questions
+        unknown_provider = query.provider_id is not None and entry.body == b"[]"
+        kept_computed = AGGREGATIONS[query.aggregation].kept_computed
+        return kept_computed and query.range.window in self._settings.windows and not unknown_provider

@@ -15,12 +15,13 @@ import orjson
 from pydantic import BaseModel
 
 from chat_stats.service.catalogue import schemas
+from chat_stats.service.catalogue.questions import Question
 from chat_stats.service.catalogue.rows import PERCENTILE_FIELDS, Data, ModelUsage, plain_rows, series_points
 from chat_stats.service.catalogue.timerange import TimeRange
 from chat_stats.service.catalogue.timeseries import DEFAULT_SERIES, MAX_POINTS, Series
 from chat_stats.service.errors import InvalidParameter
 
-Totals = dict[str, int | str]
+Totals = dict[str, Any]
 Argument = str | int | None
 
 
@@ -34,9 +35,13 @@ class Query:
     model_id: str | None = None
     #: How it is cut, if it is a time series.
     series: Series = DEFAULT_SERIES
+    #: What is asked by any dimension; `aggregation` is then the question's endpoint.
+    question: Question | None = None
 
     def key(self) -> str:
         """Return the part of the cache key that tells this query from every other."""
+        if self.question is not None:
+            return self.question.key(self.range)
         aggregation = AGGREGATIONS[self.aggregation]
         key = f"{aggregation.key_name}:{self.range.key()}"
         if aggregation.is_series:

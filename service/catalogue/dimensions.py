@@ -2,8 +2,8 @@
 
     CHAT_STATS_DIMENSIONS=user_id, api_key_id, team=metadata->>team
 
-A declared dimension is a column of the requests, or a key of a json column. Its values are text, as the database
-writes them; NULL is a value of its own. Its expression comes from this declaration alone.
+A declared dimension is a column of the requests, or a key of a json column. Its values are text, as the
+database writes them; NULL is a value of its own. Its expression comes from this declaration alone.
 """
 
 import re

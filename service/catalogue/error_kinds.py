@@ -11,14 +11,16 @@ from dataclasses import dataclass
 OTHER = "other"
 
 #: The first kind with a phrase that fits counts.
-DEFAULT = """
-context_length = context length%|context window%|maximum context%|prompt is too long|too many tokens|input is too long
-content_filter = content filter%|content policy|content management policy|moderation%|safety%|responsible ai%
-rate_limited = 429|rate limit%|ratelimit%|too many requests|quota%|throttl%
-authentication = 401|403|unauthorized|unauthenticated|authentication%|forbidden|permission denied|api key
-timeout = 408|504|timeout%|timed out|time out|deadline exceeded
-provider_5xx = 500|502|503|520|522|529|overloaded%|internal server error|internal error|bad gateway|service unavailable|server error
-"""
+DEFAULT = (
+    "context_length=context length%|context window%|maximum context%|prompt is too long|too many tokens; "
+    "content_filter=content filter%|content policy|content management policy|moderation%|safety%; "
+    "rate_limited=429|rate limit%|ratelimit%|too many requests|quota%|throttl%; "
+    "authentication=401|403|unauthorized|unauthenticated|authentication%|forbidden|permission denied|"
+    "api key; "
+    "timeout=408|504|timeout%|timed out|time out|deadline exceeded; "
+    "provider_5xx=500|502|503|520|522|529|overloaded%|internal server error|internal error|bad gateway|"
+    "service unavailable|server error"
+)
 
 #: ASCII that separates words. In SQL, `translate()` turns it into as many blanks.
 SEPARATORS = "".join(chr(code) for code in range(1, 128) if not chr(code).isalnum() and chr(code) != " ")

@@ -1,7 +1,7 @@
 """What a question may ask for: the measures, and what is derived from them. SQL: `macros/figures.sql.j2`.
 
-Sums add up over groups, so everything is derived from sums, of a row, of the other groups or of all: a mean is
-never made of means.
+Sums add up over groups, so everything is derived from sums, of a row, of the other groups or of all: a mean
+is never made of means.
 """
 
 from collections.abc import Iterable

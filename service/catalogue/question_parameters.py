@@ -150,9 +150,7 @@ def _group_by(text: str | None, known: Dimensions) -> tuple[Dimension, ...]:
     if len(set(names)) < len(names):
         raise InvalidParameter("group_by", "group_by has a dimension twice")
     if len(names) > MAX_GROUPS:
-        raise InvalidParameter(
-            "group_by", f"group_by has {len(names)} dimensions: the limit is {MAX_GROUPS}"
-        )
+        raise InvalidParameter("group_by", f"group_by has {len(names)} dimensions: the limit is {MAX_GROUPS}")
     return dimensions
 
 
@@ -185,7 +183,7 @@ def _compare(text: str | None, range_: TimeRange) -> Literal["previous"] | datet
     if range_.start is None and range_.window in (None, "all"):
         raise InvalidParameter("compare", "compare needs a range with a start: give window or start_date")
     if text == PREVIOUS:
-        return PREVIOUS
+        return "previous"
     try:
         return parse_moment("compare", text)
     except InvalidParameter as error:
@@ -222,7 +220,10 @@ def _text(parameter: str, text: str) -> str:
 
 def filters_given(question: Question) -> dict[str, list[str]]:
     """Return the filters as a request would give them, for the metadata."""
-    return {each.parameter: [_written(value, each.dimension) for value in each.values] for each in question.filters}
+    return {
+        each.parameter: [_written(value, each.dimension) for value in each.values]
+        for each in question.filters
+    }
 
 
 def _written(value: str | None, dimension: Dimension) -> str:

@@ -15,7 +15,6 @@ most half of the time of the one before, so that a fallback never costs more tha
 import asyncio
 import time
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any
 
 import asyncpg
@@ -30,13 +29,9 @@ from chat_stats.service.catalogue.rows import (
     model_row,
 )
 from chat_stats.service.catalogue.timerange import TimeRange
-from chat_stats.service.catalogue.timeseries import (
-    MAX_POINTS,
-    check_bounds,
-    too_many_points,
-    unknown_timezone,
-)
-from chat_stats.service.compute import purged
+from chat_stats.service.catalogue.timeseries import MAX_POINTS, too_many_points
+from chat_stats.service.compute import purged, questions
+from chat_stats.service.compute.bounds import bounds_of_series
 from chat_stats.service.compute.methods import LADDER, METHOD_LOG, STEP_DOWN, Method, WrongColumns
 from chat_stats.service.compute.percentiles import with_percentiles
 from chat_stats.service.compute.usage import catalogue, count_models, count_slices, grouped, with_purged
@@ -65,11 +60,15 @@ class Computed:
 async def compute(snapshot: Snapshot, query: Query, *, timeout: float) -> Computed:
     """Compute `query` by the best method that works; its first statement may take `timeout` seconds.
 
+    Questions by any dimension have one method.
+
     Raises `NotFound` for an unknown model, `InvalidParameter` for a time series that is too long or in a
     time zone that the database lacks, `SchemaError`, `ComputationTimedOut`, or `Unavailable`.
     """
     try:
         async with asyncio.timeout(timeout * len(LADDER)):
+            if query.question is not None:
+                return await _answer(snapshot, query, timeout)
             return await _climb_down(snapshot, query, timeout)
     except (TimeoutError, asyncpg.PostgresError) as error:
         raise reading_error(
@@ -77,6 +76,15 @@ async def compute(snapshot: Snapshot, query: Query, *, timeout: float) -> Comput
             timed_out="no method could compute this in time",
             failed="these tables cannot be aggregated",
         ) from error
+
+
+async def _answer(snapshot: Snapshot, query: Query, timeout: float) -> Computed:
+    started = time.perf_counter()
+    answered = await questions.answer(snapshot, query, timeout=timeout)
+    seconds = time.perf_counter() - started
+    method = Method(answered.method)
+    metrics.computed(query.aggregation, method, seconds)
+    return Computed(answered.data, answered.metadata, method, seconds * 1000, answered.unavailable)
 
 
 async def _climb_down(snapshot: Snapshot, query: Query, timeout: float) -> Computed:
@@ -172,30 +180,10 @@ async def _plain(snapshot: Snapshot, query: Query, aggregation: Aggregation, tim
 
 
 async def _with_bounds(snapshot: Snapshot, query: Query, timeout: float) -> Query:
-    """Return the query with both bounds of its series: without a start it begins with the first request.
-
-    Raises `InvalidParameter`.
-    """
-    try:
-        await snapshot.fetch("SELECT now() AT TIME ZONE $1", query.series.timezone, timeout=timeout)
-    except asyncpg.InvalidParameterValueError as error:
-        raise unknown_timezone(query.series.timezone) from error
-    start, end = query.range.bounds(snapshot.now)
-    end = snapshot.now if end is None else end
-    if start is None:
-        start = await _first_moment(snapshot, timeout)
-    start = end if start is None else start
-    check_bounds(query.series, start, end)
-    return replace(query, range=TimeRange(None, start, max(start, end)))
-
-
-async def _first_moment(snapshot: Snapshot, timeout: float) -> datetime | None:
-    """Return when the first request was; None: there are none."""
-    try:
-        records = await snapshot.fetch(queries.load("first_moment_rpc"), timeout=timeout)
-    except STEP_DOWN[Method.RPC]:  # that it is missing, its aggregation's method says
-        records = await snapshot.fetch(queries.load("first_moment"), timeout=timeout / 2)
-    return records[0]["first_moment"] if records else None
+    """Return the query with both bounds of its series. Raises `InvalidParameter`."""
+    bounds = query.range.bounds(snapshot.now)
+    start, end = await bounds_of_series(snapshot, query.series, bounds, timeout)
+    return replace(query, range=TimeRange(None, start, end))
 
 
 async def _has_cost(snapshot: Snapshot, timeout: float) -> bool:

@@ -1,0 +1,256 @@
+"""Answers questions by any dimension, in one snapshot: rows, the others together, and the total."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from chat_stats.service.catalogue.aggregation import Query
+from chat_stats.service.catalogue.dimensions import UNRESOLVED
+from chat_stats.service.catalogue.figures import FIGURES, of_cost
+from chat_stats.service.catalogue.question_parameters import filters_given, next_cursor
+from chat_stats.service.catalogue.questions import PREVIOUS, Question
+from chat_stats.service.catalogue.rows import Row
+from chat_stats.service.catalogue.timeseries import MAX_POINTS
+from chat_stats.service.compute import purged, sources
+from chat_stats.service.compute.bounds import bounds_of_series
+from chat_stats.service.compute.dimension_columns import ColumnTypes, column_types
+from chat_stats.service.compute.statement import Bounds, Key, statement
+from chat_stats.service.database import queries
+from chat_stats.service.database.snapshot import Snapshot
+from chat_stats.service.errors import InvalidParameter
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An answer's rows, the metadata beside the common fields, and how it came about."""
+
+    data: list[Row]
+    metadata: dict[str, Any]
+    method: str
+    unavailable: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What the statement returned."""
+
+    rows: list[tuple[Key, datetime | None, Row]]
+    others: Row
+    total: Row
+    groups: int
+
+
+async def answer(snapshot: Snapshot, query: Query, *, timeout: float) -> Answered:
+    """Answer a question; each statement may take `timeout` seconds.
+
+    Raises `InvalidParameter` for a series of too many points, `SchemaError` for a dimension that the requests
+    do not have, and asyncpg's errors.
+    """
+    asking = _Asking(snapshot, query, timeout)
+    return await asking.answer()
+
+
+class _Asking:
+    """One question in one snapshot."""
+
+    def __init__(self, snapshot: Snapshot, query: Query, timeout: float) -> None:
+        assert query.question is not None
+        self._snapshot = snapshot
+        self._query = query
+        self._question: Question = query.question
+        self._timeout = timeout
+
+    async def answer(self) -> Answered:
+        question = self._question
+        source = sources.choose(question)
+        types = await column_types(self._fetch, question.dimensions)
+        bounds = await self._bounds()
+        parts = await self._parts(bounds, types, None)
+        labels = await self._labels()
+        rows = [_row(question, key, start, figures, labels) for key, start, figures in parts.rows]
+        total, others = _shown(question, parts.total), _shown(question, parts.others)
+        ranges = [bounds]
+        if question.compare is not None:
+            earlier = self._earlier(bounds)
+            ranges.append(earlier)
+            keys = list(dict.fromkeys(key for key, _, _ in parts.rows))
+            before = await self._parts(earlier, types, keys)
+            _compare(question, rows, parts.rows, before.rows)
+            _add_change(total, _shown(question, before.total))
+            _add_change(others, _shown(question, before.others))
+        unavailable = await self._unavailable()
+        metadata = {
+            "source": source.name,
+            "measures": list(question.figures),
+            "group_by": [each.name for each in question.group_by],
+            "filters": filters_given(question),
+            "bucket": question.bucket,
+            "timezone": question.timezone if question.bucket else None,
+            "order_by": str(question.order),
+            "limit": question.limit,
+            "compare": _written(question.compare),
+            "total": total,
+            "others": others,
+            "total_groups": parts.groups,
+            "next_cursor": self._next_cursor(parts.groups),
+            "incomplete_before": await self._incomplete_before(ranges),
+        }
+        if question.endpoint == "dimensions":
+            rows = [_value_row(question, row) for row in rows]
+            metadata = {name: metadata[name] for name in VALUE_METADATA}
+        return Answered(rows, metadata, source.method, unavailable)
+
+    async def _fetch(self, sql: str, *arguments: Any) -> list[asyncpg.Record]:
+        return await self._snapshot.fetch(sql, *arguments, timeout=self._timeout)
+
+    async def _bounds(self) -> Bounds:
+        bounds = self._query.range.bounds(self._question.as_of or self._snapshot.now)
+        if self._question.series is None:
+            return bounds
+        return await bounds_of_series(self._snapshot, self._question.series, bounds, self._timeout)
+
+    def _earlier(self, bounds: Bounds) -> Bounds:
+        """Return the range of equal length that is compared with."""
+        start, end = bounds
+        assert start is not None
+        end = self._snapshot.now if end is None else end
+        length = max(end - start, timedelta())
+        try:
+            if self._question.compare == PREVIOUS:
+                return start - length, start
+            assert isinstance(self._question.compare, datetime)
+            return self._question.compare, self._question.compare + length
+        except OverflowError:
+            raise InvalidParameter("compare", "the range to compare with leaves the calendar") from None
+
+    async def _parts(self, bounds: Bounds, types: ColumnTypes, wanted: Sequence[Key] | None) -> _Parts:
+        question = self._question
+        made = statement(question, bounds, types, wanted=wanted)
+        records = await self._fetch(made.text, *made.arguments)
+        if records[0]["points"] > MAX_POINTS:
+            raise InvalidParameter(
+                "limit",
+                f"{records[0]['points']:,} points are too many: the limit is {MAX_POINTS:,}; ask for fewer "
+                "groups by limit, for longer buckets, or for a shorter range",
+            )
+        found: dict[str, list[tuple[Key, datetime | None, Row]]] = {"row": [], "others": [], "total": []}
+        for record in records:
+            figures = {name: _number(name, record[name]) for name in question.computed}
+            found[record["part"]].append((tuple(record["key"]), record["bucket_start"], figures))
+        return _Parts(found["row"], found["others"][0][2], found["total"][0][2], records[0]["groups"])
+
+    async def _labels(self) -> Mapping[str, Mapping[str, tuple[Any, str | None]]]:
+        """Return id and name of each model and provider, by kind and id as text."""
+        if not any(dimension.is_id for dimension in self._question.group_by):
+            return {}
+        records = await self._fetch(queries.load("catalogue"), None, None)
+        return {
+            kind: {
+                str(record[f"{kind}_id"]): (_json_id(record[f"{kind}_id"]), record[f"{kind}_name"])
+                for record in records
+            }
+            for kind in ("model", "provider")
+        }
+
+    async def _unavailable(self) -> tuple[str, ...]:
+        of_costs = of_cost(self._question.figures)
+        if not of_costs:
+            return ()
+        [record] = await self._fetch(queries.load("has_cost"))
+        return () if record["has_cost"] else of_costs
+
+    def _next_cursor(self, groups: int) -> str | None:
+        question, range_ = self._question, self._query.range
+        if not question.group_by or question.offset + question.limit >= groups:
+            return None
+        return next_cursor(question, range_, question.as_of or self._snapshot.now)
+
+    async def _incomplete_before(self, ranges: Sequence[Bounds]) -> str | None:
+        """Return up to when requests of the ranges were purged, so that a scan does not find them."""
+        if not await purged.has_purged(self._snapshot, timeout=self._timeout):
+            return None
+        moments = [
+            record["moment"]
+            for bounds in ranges
+            for record in await self._fetch(queries.load("purged_until"), *bounds)
+        ]
+        return max(moments).astimezone(UTC).isoformat().replace("+00:00", "Z") if moments else None
+
+
+#: What the metadata of the values of a dimension has.
+VALUE_METADATA = ("source", "total", "others", "total_groups", "incomplete_before")
+
+
+def _number(name: str, value: Any) -> int | float:
+    return int(value) if FIGURES[name].type == "int" else float(value)
+
+
+def _json_id(id_: Any) -> Any:
+    return str(id_) if isinstance(id_, UUID) else id_
+
+
+def _shown(question: Question, figures: Row) -> Row:
+    return {name: figures[name] for name in question.figures}
+
+
+def _row(
+    question: Question,
+    key: Key,
+    start: datetime | None,
+    figures: Row,
+    labels: Mapping[str, Mapping[str, tuple[Any, str | None]]],
+) -> Row:
+    row: Row = {}
+    if start is not None and question.series is not None:
+        row["bucket_start"] = start.astimezone(question.series.zone).isoformat()
+    for dimension, value in zip(question.group_by, key, strict=True):
+        if dimension.is_id:
+            id_, label = (UNRESOLVED, UNRESOLVED) if value is None else labels[dimension.kind][value]
+            row[dimension.name] = id_
+            row[dimension.name_field] = label
+        else:
+            row[dimension.name] = value
+    return row | _shown(question, figures)
+
+
+def _compare(
+    question: Question,
+    rows: list[Row],
+    now: Sequence[tuple[Key, datetime | None, Row]],
+    before: Sequence[tuple[Key, datetime | None, Row]],
+) -> None:
+    """Add to each row the one at the same place of the same group in the earlier range."""
+    earlier: dict[tuple[Key, int], Row] = {}
+    places: dict[Key, int] = {}
+    for key, _, figures in before:
+        places[key] = places.get(key, -1) + 1
+        earlier[key, places[key]] = _shown(question, figures)
+    places = {}
+    for row, (key, _, _) in zip(rows, now, strict=True):
+        places[key] = places.get(key, -1) + 1
+        _add_change(row, earlier.get((key, places[key]), dict.fromkeys(question.figures, 0)))
+
+
+def _add_change(figures: Row, previous: Row) -> None:
+    """Add the earlier figures, and by what share each has changed; null where it was 0."""
+    figures["previous"] = previous
+    figures["change"] = {
+        name: round((figures[name] - value) / abs(value), 4) if value else None
+        for name, value in previous.items()
+    }
+
+
+def _value_row(question: Question, row: Row) -> Row:
+    [dimension] = question.group_by
+    value = {"value": row[dimension.name]}
+    if dimension.is_id:
+        value["name"] = row[dimension.name_field]
+    return {**value, "total_requests": row["total_requests"]}
+
+
+def _written(compare: str | datetime | None) -> str | None:
+    return compare.isoformat().replace("+00:00", "Z") if isinstance(compare, datetime) else compare
