@@ -38,18 +38,18 @@ class Freshness:
         # An entry from the future is stale: the clock was set back, and its age is not known.
         return CacheState.STALE if seconds <= self._longest_stale else None
 
-    def lifetime(self, query: Query, entry: Entry) -> float | None:
-        """Return how long to keep a live answer; None: as long as what the worker computes.
-
-        Clients choose ranges and ids freely: those answers are kept briefly, so that they do not fill Redis.
-        """
-        if self._is_kept(query, entry):
-            return None
-        return self._settings.fresh_seconds + min(UNPLANNED_STALE_SECONDS, self._settings.stale_seconds)
-
-    def _is_kept(self, query: Query, entry: Entry) -> bool:
+    def keeps(self, query: Query) -> bool:
+        """Return whether the worker keeps the whole of what `query` asks a part of."""
         if query.question is not None:
             return query in self._settings.kept_questions
-        unknown_provider = query.provider_id is not None and entry.body == b"[]"
-        kept_computed = AGGREGATIONS[query.aggregation].kept_computed
-        return kept_computed and query.range.window in self._settings.windows and not unknown_provider
+        return AGGREGATIONS[query.aggregation].kept_computed and query.range.window in self._settings.windows
+
+    def lifetime(self, query: Query) -> float | None:
+        """Return how long to keep a live answer; None: as long as what the worker computes.
+
+        Clients choose ranges and filters freely: those answers are kept briefly, so that they do not fill
+        Redis.
+        """
+        if self.keeps(query) and query.is_whole:
+            return None
+        return self._settings.fresh_seconds + min(UNPLANNED_STALE_SECONDS, self._settings.stale_seconds)

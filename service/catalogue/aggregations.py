@@ -18,29 +18,33 @@ from chat_stats.service.catalogue.aggregation import (
     Totals,
     key_names,
     parse_id,
+    parse_order_by,
     register,
 )
 from chat_stats.service.catalogue.rows import (
     COST_FIELDS,
     SUCCESS_FIELDS,
     TOKEN_AND_TIME_FIELDS,
-    Data,
-    ModelUsage,
     Row,
-    add_percentiles,
+    count_row,
     counts_from_usage,
-    model_row,
     models_from_rpc,
     models_from_usage,
     plain_row,
     providers_from_usage,
     stats_row,
     summary_from_usage,
+    wants_model,
 )
 from chat_stats.service.catalogue.schemas import Id, Metadata, ModelStats, Schema, percentile
-from chat_stats.service.catalogue.timerange import TimeRange
 
-__all__ = ["AGGREGATIONS", "Aggregation", "Query", "Totals", "key_names", "narrowed", "parse_id"]
+__all__ = ["AGGREGATIONS", "Aggregation", "Query", "Totals", "key_names", "parse_id", "parse_order_by"]
+
+
+def _models_of(query: Query, rows: list[Row]) -> list[Row]:
+    """Return the rows of `models` that the filters of a query want."""
+    return [row for row in rows if wants_model(row, query.provider_id, query.model_id, query.model_name)]
+
 
 _PERCENTILES = {
     "p50_processing_time_ms": 640.98,
@@ -90,6 +94,8 @@ PROVIDERS = register(
         from_usage=providers_from_usage,
         metadata=ProvidersMetadata,
         totals=lambda rows: {"total_providers": len(rows)},
+        cut_from=lambda query: "providers" if query.model_id is None and query.model_name is None else None,
+        select=lambda query, rows: [row for row in rows if str(row["provider_id"]) == query.provider_id],
     )
 )
 
@@ -123,6 +129,8 @@ MODELS = register(
         from_usage=models_from_usage,
         metadata=ModelsMetadata,
         totals=lambda rows: {"total_models": len(rows)},
+        cut_from=lambda _: "models",
+        select=_models_of,
         narrowed_by="provider_id",
         percentiles_by="model",
         unknown_from_counts=TOKEN_AND_TIME_FIELDS,
@@ -145,6 +153,9 @@ MODEL = register(
         ),
         from_rpc=plain_row,
         from_usage=lambda models: stats_row(models[0]) if models else {},
+        cut_from=lambda _: "models",
+        # That it has no row may mean that it has no requests, or that it does not exist.
+        select=lambda query, rows: next(iter(_models_of(query, rows)), None),
         narrowed_by="model_id",
         percentiles_by="model",
         unknown_from_counts=TOKEN_AND_TIME_FIELDS,
@@ -188,6 +199,8 @@ COUNTS = register(
             "total_models": len(rows),
             "total_requests": sum(row["request_count"] for row in rows),
         },
+        cut_from=lambda _: "models",
+        select=lambda query, rows: [count_row(row) for row in _models_of(query, rows)],
     )
 )
 
@@ -290,19 +303,3 @@ TIMESERIES = register(
         metadata=TimeseriesMetadata,
     )
 )
-
-
-def narrowed(
-    range_: TimeRange, rows: list[Row], known: list[ModelUsage], providers: list[str]
-) -> dict[Query, Data]:
-    """Take from the full `models` rows the answer for each provider and for each model that exists."""
-    derived: dict[Query, Data] = {}
-    for provider_id in providers:
-        derived[Query(MODELS.name, range_, provider_id=provider_id)] = [
-            row for row in rows if str(row["provider"]["id"]) == provider_id
-        ]
-    by_model = {row["model_id"]: row for row in rows}
-    for model in known:
-        row = by_model.get(model.model_id) or add_percentiles(model_row(model), {})
-        derived[Query(MODEL.name, range_, model_id=str(model.model_id))] = row
-    return derived

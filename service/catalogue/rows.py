@@ -120,17 +120,19 @@ def models_from_usage(models: Sequence[ModelUsage]) -> list[Row]:
 
 
 def counts_from_usage(models: Sequence[ModelUsage]) -> list[Row]:
-    return [
-        {
-            "model_id": model.model_id,
-            "model_name": model.model_name,
-            "model_identifier": model.model_identifier,
-            "provider_name": model.provider_name,
-            "provider_slug": model.provider_slug,
-            "request_count": model.total_requests,
-        }
-        for model in _most_requests_first(models)
-    ]
+    return [count_row(row) for row in models_from_usage(models)]
+
+
+def count_row(row: Row) -> Row:
+    """Return the row of `counts` of a row of `models`."""
+    return {
+        "model_id": row["model_id"],
+        "model_name": row["model_name"],
+        "model_identifier": row["model_identifier"],
+        "provider_name": row["provider"]["name"],
+        "provider_slug": row["provider"]["slug"],
+        "request_count": row["stats"]["total_requests"],
+    }
 
 
 def summary_from_usage(models: Sequence[ModelUsage]) -> Row:
@@ -155,6 +157,20 @@ def summary_from_usage(models: Sequence[ModelUsage]) -> Row:
         ),
         "total_cost_usd": float(sum((model.total_cost_usd for model in models), Decimal(0))),
     }
+
+
+def value_of(row: Row, field: str) -> Any:
+    """Return a field of a row, or of its statistics."""
+    return row[field] if field in row else row["stats"][field]
+
+
+def wants_model(row: Row, provider_id: str | None, model_id: str | None, model_name: str | None) -> bool:
+    """Return whether filters let a row of `models` through."""
+    return (
+        (provider_id is None or str(row["provider"]["id"]) == provider_id)
+        and (model_id is None or str(row["model_id"]) == model_id)
+        and (model_name is None or model_name.lower() in (row["model_name"] or "").lower())
+    )
 
 
 def _text_of_uuid(value: Any) -> Any:

@@ -30,12 +30,6 @@ async def catalogue(
     return [ModelUsage.from_record(dict(record)) for record in records]
 
 
-async def provider_ids(snapshot: Snapshot, *, timeout: float) -> list[str]:
-    """Return the ids of all providers, also of those without models, as text."""
-    records = await snapshot.fetch(queries.load("provider_ids"), timeout=timeout)
-    return [record["id"] for record in records]
-
-
 async def with_purged(count: Counting, snapshot: Snapshot, query: Query, timeout: float) -> list[ModelUsage]:
     usage = await count(snapshot, query, timeout)
     if not await purged.has_purged(snapshot, timeout=timeout):
