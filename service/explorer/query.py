@@ -20,6 +20,9 @@ DEFAULT_LIMIT = 100
 MAX_LIMIT = 100_000
 MAX_OFFSET = 2**62
 
+#: Value of `model_id` for the requests without a model, or whose model or provider does not exist.
+UNRESOLVED = "unresolved"
+
 #: Longest `model_name` and `status` that can be meant.
 MAX_TEXT = 500
 
@@ -121,7 +124,7 @@ def parse_filters(
     """Read the filters; `InvalidParameter` names the one that is wrong. An empty model_name is none."""
     return Filters(
         range_,
-        None if model_id is None else parse_id("model_id", model_id),
+        model_id if model_id in (None, UNRESOLVED) else parse_id("model_id", model_id),
         None if provider_id is None else parse_id("provider_id", provider_id),
         _text("model_name", model_name) or None,
         _text("status", status),

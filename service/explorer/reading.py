@@ -12,7 +12,7 @@ import orjson
 from chat_stats.service.database import queries
 from chat_stats.service.database.errors import reading_error
 from chat_stats.service.database.snapshot import Snapshot
-from chat_stats.service.errors import InvalidParameter
+from chat_stats.service.errors import ChatStatsError
 from chat_stats.service.explorer.query import MODEL_COLUMNS, Filters, Position, wrong_cursor
 
 #: Rows of the first batch, which is to come soon, and of the later ones; fewer when rows are long.
@@ -23,6 +23,21 @@ BATCH_BYTES = 1_000_000
 #: Up to so many models, each one's requests are read in order and merged: then rare models are found at once.
 #: Beyond that all requests are read in order, and those of other models passed over.
 MERGED_MODELS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """One of the ranges of requests that a statement reads and merges."""
+
+    #: What it says of `model_id`.
+    models: str
+    #: What its rows are sorted by before their time. A constant: planners drop it.
+    lead: str = "(NULL::int)"
+
+
+#: The planner does not see that `model_id` is the same in all its rows: only sorted by it too, they come in
+#: the order of the index on (model_id, created_at).
+_WITHOUT_MODEL = Branch("model_id IS NULL", lead="model_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +57,8 @@ class Reading:
     filters: Filters
     as_of: datetime
     models: dict[int | UUID, Model]
+    #: None: the requests of `models` are meant. Else those without a model, and of these, which do not exist.
+    unresolved: Sequence[int | UUID] | None
     status_type: str
     timeout: float
     #: Of the last row returned; None when there are no more rows after it.
@@ -55,6 +72,11 @@ class Reading:
         self.batch_rows = max(1, min(BATCH_ROWS, rows * BATCH_BYTES // max(1, encoded_bytes)))
 
     @property
+    def is_empty(self) -> bool:
+        """Whether the filters exclude each other or name what does not exist."""
+        return not self.models and self.unresolved is None
+
+    @property
     def bounds(self) -> tuple[datetime | None, datetime | None]:
         return self.filters.range.bounds(self.as_of)
 
@@ -65,25 +87,31 @@ class Reading:
         argument = _STATUS_ARGUMENT[name]
         status = f"{argument}::text IS NULL"
         if self.filters.status is not None:
-            # A type with a schema is not built in: a cast from text may run what its owner made.
-            by = "" if "." in self.status_type else "text::"
-            status = f"status = {argument}::{by}{self.status_type}"
+            status = f"status = {status_value(argument, self.status_type)}"
         columns_text = ", ".join(columns)
         branches = [
-            "(" + branch.format(models=models, status=status, columns=columns_text)
-            for models in self._models_of_branches(arguments)
+            "(" + branch.format(models=each.models, lead=each.lead, status=status, columns=columns_text)
+            for each in self._branches(arguments)
         ]
         return whole.format(columns=columns_text, branches=" UNION ALL ".join(branches))
 
-    def _models_of_branches(self, arguments: list[Any]) -> list[str]:
-        """Return what each branch says of `model_id`."""
-        ids = list(self.models)
-        if len(ids) > MERGED_MODELS:
-            arguments.append(ids)
-            return [queries.load("of_many_models").format(models=f"${len(arguments)}")]
-        arguments += ids
-        first = len(arguments) - len(ids) + 1
-        return [queries.load("of_one_model").format(model=f"${first + at}") for at in range(len(ids))]
+    def _branches(self, arguments: list[Any]) -> list[Branch]:
+        if self.unresolved is None:
+            return _branches(
+                list(self.models), arguments, queries.load("of_one_model"), queries.load("of_many_models")
+            )
+        missing = _branches(self.unresolved, arguments, "model_id = {model}", "model_id = ANY ({models})")
+        return [_WITHOUT_MODEL, *missing]
+
+
+def _branches(ids: Sequence[int | UUID], arguments: list[Any], of_one: str, of_many: str) -> list[Branch]:
+    """Return a branch for each model, or one for many."""
+    if len(ids) > MERGED_MODELS:
+        arguments.append(ids)
+        return [Branch(of_many.format(models=f"${len(arguments)}"))]
+    first = len(arguments) + 1
+    arguments += ids
+    return [Branch(of_one.format(model=f"${first + at}")) for at in range(len(ids))]
 
 
 #: Which argument of a statement the status is.
@@ -96,25 +124,32 @@ _STATUS_ARGUMENT = {
 }
 
 
+def status_value(argument: str, type_: str) -> str:
+    """Return the argument of a statement as a value of the type of the statuses."""
+    # A type with a schema is not built in: a cast from text may run what its owner made.
+    return f"{argument}::{'' if '.' in type_ else 'text::'}{type_}"
+
+
 async def fetch(snapshot: Snapshot, sql: str, *arguments: Any, timeout: float) -> list[asyncpg.Record]:
     """Run a statement over the three tables; its errors become ours."""
     try:
         return await snapshot.fetch(sql, *arguments, timeout=timeout)
-    except asyncpg.InvalidTextRepresentationError as error:
-        # The only text that is cast to a type of the gateway's.
-        raise InvalidParameter("status", "status is not one that a request can have") from error
     except (asyncpg.InvalidDatetimeFormatError, asyncpg.DatetimeFieldOverflowError) as error:
-        # So is the moment at which a page begins.
+        # The only text that is cast is the moment at which a page begins.
         raise wrong_cursor() from error
     except asyncpg.PostgresError as error:
         if type(error) is asyncpg.DataError:
             # asyncpg's own, of an argument: only a cursor's id can be of another type than the table's.
             raise wrong_cursor() from error
-        raise reading_error(
-            error,
-            timed_out="the requests could not be read in time",
-            failed="the requests cannot be read",
-        ) from error
+        raise unreadable(error) from error
+
+
+def unreadable(error: asyncpg.PostgresError) -> ChatStatsError:
+    return reading_error(
+        error,
+        timed_out="the requests could not be read in time",
+        failed="the requests cannot be read",
+    )
 
 
 def model_of(record: asyncpg.Record) -> Model:

@@ -9,26 +9,27 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 
 from chat_stats.service.database import queries
 from chat_stats.service.database.snapshot import Snapshot
-from chat_stats.service.errors import ComputationTimedOut, InvalidParameter
+from chat_stats.service.errors import ComputationTimedOut
 from chat_stats.service.explorer.query import (
     NESTED,
     ODD_MOMENT,
     REQUEST_COLUMNS,
+    UNRESOLVED,
     Filters,
     Position,
     RequestQuery,
     row_columns,
 )
-from chat_stats.service.explorer.reading import Model, Reading, fetch, model_of
+from chat_stats.service.explorer.reading import Model, Reading, fetch, model_of, status_value, unreadable
 
 logger = logging.getLogger(__name__)
 
@@ -39,41 +40,34 @@ COUNT_KEPT_SECONDS = 60.0
 QUICK_COUNT_SECONDS = 0.02
 COUNTS_KEPT = 1000
 
-#: More statuses than this are no list to choose from.
-MAX_STATUSES = 100
-STATUSES_KEPT_SECONDS = 60.0
-#: Seconds after which an unknown status is looked up again: it may have come into use.
-STATUSES_ASKED_SECONDS = 1.0
-STATUSES_TIMEOUT_SECONDS = 1.0
-
 Row = tuple[Any, ...]
 
 _cursor_numbers = count(1)
 
 
-@dataclass(frozen=True, slots=True)
-class Statuses:
-    """Those in use; `names` is None where they are too many, or cannot be listed quickly."""
-
-    type: str
-    names: tuple[str, ...] | None
-    read_at: float
-
-
 class Requests:
-    """Single requests. One per process; it keeps counts that were costly, and the statuses in use."""
+    """Single requests. One per process; it keeps counts that were costly."""
 
     def __init__(self, *, timeout: float) -> None:
         self._timeout = timeout
         self._counts: OrderedDict[str, tuple[float, int | None]] = OrderedDict()
-        self._statuses: Statuses | None = None
 
     async def open(self, snapshot: Snapshot, filters: Filters, after: Position | None = None) -> Reading:
-        """Look up what the filters mean; `InvalidParameter` for a status that is not in use."""
+        """Look up what the filters mean."""
         as_of = snapshot.now if after is None else after.as_of
-        status_type = "text"
-        if filters.status is not None:
-            status_type = await self._status_type(snapshot, filters.status)
+        models: dict[int | UUID, Model] = {}
+        unresolved: Sequence[int | UUID] | None = None
+        status_type = await self._status_type(snapshot, filters.status)
+        if status_type is None:
+            pass
+        elif filters.model_id != UNRESOLVED:
+            models = await self._models(snapshot, filters)
+        elif filters.provider_id is None and filters.model_name is None:
+            records = await fetch(snapshot, queries.load("requests_unresolved"), timeout=self._timeout)
+            unresolved = [record["model_id"] for record in records]
+        return Reading(snapshot, filters, as_of, models, unresolved, status_type or "text", self._timeout)
+
+    async def _models(self, snapshot: Snapshot, filters: Filters) -> dict[int | UUID, Model]:
         records = await fetch(
             snapshot,
             queries.load("requests_models"),
@@ -82,54 +76,31 @@ class Requests:
             timeout=self._timeout,
         )
         needle = None if filters.model_name is None else filters.model_name.lower()
-        models = {
+        return {
             record["id"]: model_of(record)
             for record in records
             if needle is None or needle in (record["model_name"] or "").lower()
         }
-        return Reading(snapshot, filters, as_of, models, status_type, self._timeout)
 
-    async def _status_type(self, snapshot: Snapshot, status: str) -> str:
-        now = time.monotonic()
-        known = self._statuses
-        if (
-            known is None
-            or now - known.read_at > STATUSES_KEPT_SECONDS
-            or (
-                known.names is not None
-                and status not in known.names
-                and now - known.read_at > STATUSES_ASKED_SECONDS
-            )
-        ):
-            known = self._statuses = await self._read_statuses(snapshot)
-        if known.names is not None and status not in known.names:
-            raise InvalidParameter(
-                "status",
-                f"no request has the status {status[:40]!r}; in use: {', '.join(known.names) or 'none'}",
-            )
-        return known.type
-
-    async def _read_statuses(self, snapshot: Snapshot) -> Statuses:
+    async def _status_type(self, snapshot: Snapshot, status: str | None) -> str | None:
+        """Return the type of the statuses; None if `status` is no value of it, so that no request has it."""
+        if status is None:
+            return "text"
         types = await fetch(snapshot, queries.load("requests_types"), ["status"], timeout=self._timeout)
-        type_ = types[0]["type"] if types else "text"
+        type_: str = types[0]["type"] if types else "text"
         try:
-            records = await fetch(
-                snapshot,
-                queries.load("requests_statuses"),
-                MAX_STATUSES + 1,
-                timeout=min(STATUSES_TIMEOUT_SECONDS, self._timeout),
-            )
-        except ComputationTimedOut:
-            logger.warning("the statuses in use cannot be listed quickly: is there an index on status?")
-            return Statuses(type_, None, time.monotonic())
-        names = tuple(record["status"] for record in records) if len(records) <= MAX_STATUSES else None
-        return Statuses(type_, names, time.monotonic())
+            await snapshot.fetch(f"SELECT {status_value('$1', type_)}", status, timeout=self._timeout)
+        except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError):
+            return None
+        except asyncpg.PostgresError as error:
+            raise unreadable(error) from error
+        return type_
 
     async def batches(
         self, reading: Reading, query: RequestQuery, fields: Sequence[str]
     ) -> AsyncIterator[list[Row]]:
         """Yield the page's rows as tuples of `fields`; `reading.next` is known when it is over."""
-        if not reading.models:
+        if reading.is_empty:
             return
         columns = row_columns(fields)
         cells = [columns.index(name) if name in REQUEST_COLUMNS else name for name in fields]
@@ -143,7 +114,7 @@ class Requests:
                 tuple(
                     record[cell]
                     if isinstance(cell, int)
-                    else _of_model(reading.models[record[model_at]], cell)
+                    else _of_model(reading.models.get(record[model_at]), cell)
                     for cell in cells
                 )
                 for record in records
@@ -217,10 +188,10 @@ class Requests:
 
         Costly counts are kept for a while, in proportion to their cost.
         """
-        if not reading.models:
+        if reading.is_empty:
             return 0, "query"
         filters = reading.filters
-        if filters.status is None:
+        if filters.status is None and reading.unresolved is None:
             count = await self._rolled_up(reading)
             if count is not None:
                 return count, "rpc"
@@ -269,7 +240,9 @@ class Requests:
         return count
 
 
-def _of_model(model: Model, name: str) -> Any:
+def _of_model(model: Model | None, name: str) -> Any:
+    if model is None:  # of an unresolved request
+        return None
     return model.nested if name == NESTED else model.columns[name]
 
 

@@ -21,7 +21,7 @@ class RequestModel(Schema):
 class RequestRow(Schema):
     id: Id
     request_id: str | None
-    model_id: Id
+    model_id: Id | None
     input_tokens: int | None
     output_tokens: int | None
     total_tokens: int = Field(description="Input plus output; what is not known counts as 0.")
@@ -33,7 +33,7 @@ class RequestRow(Schema):
     created_at: datetime | None = Field(
         description="Null also where it is infinite, before year 1 or after 9999."
     )
-    models: RequestModel
+    models: RequestModel | None = Field(description="Null with `model_id=unresolved`.")
 
 
 class ChosenRow(Schema):

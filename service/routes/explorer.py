@@ -19,6 +19,7 @@ from chat_stats.service.explorer.query import (
     MAX_LIMIT,
     MAX_OFFSET,
     NESTED,
+    UNRESOLVED,
     Filters,
     RequestQuery,
     check_start,
@@ -40,7 +41,12 @@ from chat_stats.service.settings import Settings
 def filters(
     time_range: Range,
     model_id: Annotated[
-        str | None, parameters.ID, Query(description="Only this model's requests: its id.")
+        str | None,
+        parameters.MODEL,
+        Query(
+            description=f"Only this model's requests: its id. `{UNRESOLVED}`: those without a model, or "
+            "whose model or provider does not exist; their `models` is null."
+        ),
     ] = None,
     provider_id: Annotated[
         str | None, parameters.ID, Query(description="Only requests of this provider's models: its id.")
@@ -53,7 +59,7 @@ def filters(
         ),
     ] = None,
     status: Annotated[
-        str | None, parameters.TEXT, Query(description="Only requests with exactly this status.")
+        str | None, parameters.TEXT, Query(description="Only requests with exactly this status; often none.")
     ] = None,
 ) -> Filters:
     return parse_filters(
@@ -222,7 +228,7 @@ def create_router() -> APIRouter:
             Depends(check_read_key),
             Depends(count_request),
             Depends(count_rows),
-            Depends(parameters.check_given_once),
+            Depends(parameters.check),
         ],
     )
     router.add_api_route(
@@ -231,7 +237,8 @@ def create_router() -> APIRouter:
         name="requests",
         operation_id="list_requests",
         summary="Single requests, newest first; as JSON, or as a download in other formats.",
-        description="Only requests whose model and provider exist; those without a time come last. Up to "
+        description=f"Only requests whose model and provider exist, or with `model_id={UNRESOLVED}` the "
+        "others; those without a time come last. Up to "
         "100,000 rows, streamed. An answer that breaks off ends without the end that HTTP asks for.",
         response_class=Response,
         responses={

@@ -1,17 +1,19 @@
-"""What parameters may be, for the OpenAPI document; and that each is given once.
+"""What parameters may be, for the OpenAPI document; and that a request has none but those, each once.
 
 The routes take them as text, and hand them to code that says in each refusal what is allowed. So the document
 is told here what that code accepts. Defaults stay out of these schemas: clients generated from it would send
 them, and an `offset` of 0, for one, is not allowed beside a cursor.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Any, get_origin
 
 from fastapi import Request
+from fastapi.dependencies.models import Dependant
 from pydantic import WithJsonSchema
 
 from chat_stats.service.errors import InvalidParameter
-from chat_stats.service.explorer.query import FLAT_FIELDS, MAX_TEXT, NESTED
+from chat_stats.service.explorer.query import FLAT_FIELDS, MAX_TEXT, NESTED, UNRESOLVED
 
 
 def one_of(values: Iterable[str]) -> WithJsonSchema:
@@ -22,14 +24,12 @@ def whole_number(least: int, most: int) -> WithJsonSchema:
     return WithJsonSchema({"type": "integer", "minimum": least, "maximum": most})
 
 
-ID = WithJsonSchema(
-    {
-        "anyOf": [
-            {"type": "integer", "minimum": 0, "maximum": 2**63 - 1},
-            {"type": "string", "format": "uuid"},
-        ]
-    }
-)
+_IDS: list[dict[str, Any]] = [
+    {"type": "integer", "minimum": 0, "maximum": 2**63 - 1},
+    {"type": "string", "format": "uuid"},
+]
+ID = WithJsonSchema({"anyOf": _IDS})
+MODEL = WithJsonSchema({"anyOf": [*_IDS, {"type": "string", "enum": [UNRESOLVED]}]})
 MOMENT = WithJsonSchema(
     {
         "anyOf": [{"type": "string", "format": "date"}, {"type": "string", "format": "date-time"}],
@@ -50,22 +50,34 @@ FIELDS = WithJsonSchema(
 )
 
 
-#: All parameters in the query string of GET operations; each is given once.
-SINGLE = frozenset(
-    (
-        *("window", "start_date", "end_date", "provider_id", "model_id", "bucket", "group_by", "timezone"),
-        *("model_name", "status", "limit", "offset", "cursor", "fields", "format", "points"),
-    )
-)
+#: Clients add it with a new value to each request, so that no cache answers. It means nothing: it is let
+#: through.
+CACHE_BUSTER = "_"
 
 
-async def check_given_once(request: Request) -> None:
-    """Refuse a parameter that is given twice: answering by one of its values would be silently wrong.
+async def check(request: Request) -> None:
+    """Refuse a parameter that the route does not declare, and one given twice where one value is declared.
 
-    Names that mean nothing are ignored, as they are when given once.
+    Answering without it, or by one of its values, would be silently wrong: a misspelt filter would get the
+    grand total.
     """
+    if not request.query_params:
+        return
+    known = dict(declared(request.scope["route"].dependant))
     seen = set()
     for name, _ in request.query_params.multi_items():
-        if name in seen and name in SINGLE:
+        if name == CACHE_BUSTER:
+            continue
+        if name not in known:
+            raise InvalidParameter(name[:40], f"unknown parameter {name[:40]!r}; known: {', '.join(known)}")
+        if name in seen and not known[name]:
             raise InvalidParameter(name, f"give {name} once: there can be only one")
         seen.add(name)
+
+
+def declared(dependant: Dependant) -> Iterator[tuple[str, bool]]:
+    """Yield the query parameters of a route and its dependencies, and whether each may be repeated."""
+    for parameter in dependant.query_params:
+        yield parameter.alias, get_origin(parameter.field_info.annotation) is list
+    for dependency in dependant.dependencies:
+        yield from declared(dependency)

@@ -9,6 +9,7 @@ from chat_stats.service.catalogue.aggregations import AGGREGATIONS
 from chat_stats.service.catalogue.timerange import WINDOWS, parse_window
 from chat_stats.service.errors import InvalidParameter, RefreshRunning, Unavailable
 from chat_stats.service.http.services import RequestServices
+from chat_stats.service.routes import parameters
 from chat_stats.service.routes.guards import check_admin_token
 
 #: Longest time in seconds that `wait=true` holds a request.
@@ -61,7 +62,9 @@ async def refresh(
 
 
 def create_router() -> APIRouter:
-    router = APIRouter(tags=["administration"], dependencies=[Depends(check_admin_token)])
+    router = APIRouter(
+        tags=["administration"], dependencies=[Depends(check_admin_token), Depends(parameters.check)]
+    )
     router.add_api_route(
         "/refresh",
         refresh,

@@ -25,7 +25,7 @@ BASE = "/chat-requests"
 PATHS = [
     *("/providers", "/models", "/counts", "/summary", "/models/1", "/models/%31", "/models/01"),
     *("/models?", "/models?&", "/models?window=24h", "/models?window=all", "/models?%77indow=24h"),
-    *("/models?window=24h&window=1y", "/models?window=24h&unknown=1"),
+    *("/models?window=24h&window=1y", "/models?window=24h&unknown=1", "/models?_=1", "/models?_=1&_=2&a=1"),
     *("/models?WINDOW=1y", "/models?window=24h#window=1y", "/models?window=24h;x", "/models?window=24h%00"),
     *("/models?provider_id=1", "/models?provider_id=1&provider_id=2", "/models?provider_id=%31"),
     *("/models?provider_id=424242", "/models?provider_id=-1", "/models?provider_id=", "/models?provider_id"),
@@ -264,11 +264,13 @@ async def test_the_number_of_known_targets_is_bounded(
     monkeypatch.setattr("chat_stats.service.http.fast_path.CAPACITY", 5)
     client = await client_of(settings_with(local_cache_seconds=60))
     targets = app_of(client).state.services.fast_path._targets
-    await client.get(f"{BASE}/counts?x={'y' * LONGEST_QUERY_STRING}")
+    await client.get(f"{BASE}/counts?{'&' * LONGEST_QUERY_STRING}&")
+    await client.get(f"{BASE}/counts?_=1")
+    await client.get(f"{BASE}/counts?unknown=1")
     assert len(targets) == 0
     for number in range(8):
-        await client.get(f"{BASE}/counts?x={number}")
-    assert [query_string for _, query_string in targets] == [b"x=3", b"x=4", b"x=5", b"x=6", b"x=7"]
+        await client.get(f"{BASE}/counts?{'&' * number}")
+    assert [query_string for _, query_string in targets] == [b"&&&", b"&&&&", b"&&&&&", b"&&&&&&", b"&&&&&&&"]
 
 
 async def test_ages_advance_and_a_newer_answer_is_served_at_once(

@@ -253,6 +253,50 @@ async def test_a_wrong_parameter_is_named(client: httpx.AsyncClient, query: str,
     assert (problem["success"], problem["parameter"], problem["status"]) == (False, parameter, 422)
 
 
+async def test_an_unknown_parameter_is_named_beside_the_known_ones_and_never_ignored(
+    client_of: OpenClient, settings_with: SettingsFactory, gateway: asyncpg.Connection
+) -> None:
+    client = await client_of(settings_with(admin_token="let-me-in"))
+    paths = (await client.get("http://test/openapi.json")).json()["paths"]
+    asked = []
+    for path, operations in paths.items():
+        if not path.startswith("/api/monitoring/"):
+            continue
+        method, operation = next(iter(operations.items()))
+        known = [each["name"] for each in operation.get("parameters", ()) if each["in"] == "query"]
+        response = await client.request(
+            method,
+            f"http://test{path.format(model_id=1)}?_=1&modle_id=1",
+            headers={"Authorization": "Bearer let-me-in"},
+        )
+        problem = response.json()
+        assert (response.status_code, problem["parameter"]) == (422, "modle_id"), path
+        named = problem["detail"].removeprefix("unknown parameter 'modle_id'; known: ").split(", ")
+        assert sorted(named) == sorted(known), path
+        asked.append(path)
+    assert len(asked) >= 9
+
+
+async def test_a_cache_buster_changes_nothing(client: httpx.AsyncClient, gateway: asyncpg.Connection) -> None:
+    for path in (*STATISTICS, "/chat-requests", "/chat-requests/plot-data"):
+        plain, busted = [
+            (await get(client, f"{path}{end}"))["data"]
+            for end in ("", f"{'&' if '?' in path else '?'}_=1764198000000")
+        ]
+        assert busted == plain, path
+
+
+@pytest.mark.parametrize("query", ["aggregation=models&aggregation=counts", "window=24h&window=7d&_=1"])
+async def test_what_may_be_repeated_is_not_refused(
+    client_of: OpenClient, settings_with: SettingsFactory, query: str
+) -> None:
+    client = await client_of(settings_with(admin_token="let-me-in"))
+    headers = {"Authorization": "Bearer let-me-in"}
+    assert (await client.post(f"/refresh?{query}", headers=headers)).status_code == 202
+    refused = await client.post("/refresh?wait=true&wait=false", headers=headers)
+    assert (refused.status_code, refused.json()["parameter"]) == (422, "wait")
+
+
 async def test_an_unknown_path_is_a_problem_too(client: httpx.AsyncClient) -> None:
     response = await client.get("/chat-requests/nothing/here")
     assert response.status_code == 404

@@ -43,7 +43,7 @@ async def refused(client: httpx.AsyncClient, path: str = PATH, **parameters: Any
 
 
 async def fill(connection: asyncpg.Connection) -> None:
-    """Requests 1 to 12 of models 1 (Alpha), 2 (50%_off) and 3 (ALPHABET); 13 to 15 do not count.
+    """Requests 1 to 12 of models 1 (Alpha), 2 (50%_off) and 3 (ALPHABET); 13 to 15 are unresolved.
 
     | id | model | created_at   | status    |
     | 1  | 1     | noon         | completed |   4 and 5: at the same moment
@@ -375,8 +375,6 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"model_id": "gpt-4"}, "model_id", "UUID"),
     ({"provider_id": "x"}, "provider_id", "UUID"),
     ({"model_name": "\0"}, "model_name", "NUL"),
-    ({"status": "FAILED"}, "status", "in use: completed, failed, pending"),
-    ({"status": ""}, "status", "in use: completed, failed, pending"),
     ({"cursor": "x"}, "cursor", "next_cursor"),
     ({"cursor": "x", "offset": 1}, "cursor", "not both"),
 ]
@@ -389,24 +387,108 @@ async def test_a_bad_parameter_is_named_with_what_is_allowed(reader: httpx.Async
         assert allowed in detail
 
 
-async def test_a_new_status_is_accepted_soon(client: httpx.AsyncClient, log: asyncpg.Connection) -> None:
-    assert (await refused(client, status="new"))[0] == "status"
+async def test_a_status_that_no_request_has_is_an_empty_answer(
+    client: httpx.AsyncClient, log: asyncpg.Connection
+) -> None:
+    for status in ("FAILED", "", "new"):
+        assert await ids(client, status=status) == []
     await log.execute("UPDATE chat_completion_requests SET status = 'new' WHERE id = 1")
-    await log.execute("SELECT pg_sleep(1.1)")
     assert await ids(client, status="new") == [1]
 
 
-async def test_statuses_that_cannot_be_listed_give_an_empty_answer(
-    client_of: OpenClient, settings_with: SettingsFactory, log: asyncpg.Connection
+@pytest.mark.parametrize(
+    "type_", ["status_of_request", "integer", "short_status", "uuid", "timestamptz", "char(6)"]
+)
+async def test_a_status_that_its_type_cannot_hold_is_an_empty_answer(
+    client: httpx.AsyncClient, log: asyncpg.Connection, type_: str
 ) -> None:
     await log.execute(
-        "UPDATE chat_completion_requests SET status = 's' || id;"
-        "INSERT INTO chat_completion_requests (id, model_id, status) "
-        "SELECT n, 1, 's' || n FROM generate_series(100, 250) AS n"
+        "CREATE TYPE status_of_request AS ENUM ('failed');"
+        "CREATE DOMAIN short_status AS varchar(6) CHECK (value <> 'pending');"
+        "ALTER TABLE chat_completion_requests ALTER COLUMN status DROP DEFAULT, "
+        f"ALTER COLUMN status TYPE {type_} USING NULL"
     )
-    client = await client_of(settings_with())
-    assert await ids(client, status="unused status") == []
-    assert await ids(client, status="s200") == [200]
+    for status in ("pending", "99999999999999999999", "\N{SNOWMAN}"):
+        assert await ids(client, status=status) == []
+        assert await ids(client, status=status, model_id="unresolved") == []
+        plot = (await client.get(f"{PATH}/plot-data", params={"status": status})).json()
+        assert (plot["data"]["recent_requests"], plot["metadata"]["total_count"]) == ([], 0)
+
+
+UNRESOLVED: list[tuple[dict[str, Any], list[int]]] = [
+    ({}, [15, 14, 13]),
+    ({"start_date": "2026-03-01", "end_date": "2026-03-01"}, [15, 14, 13]),
+    ({"window": "24h"}, []),
+    ({"status": "completed"}, [15, 14, 13]),
+    ({"status": "failed"}, []),
+    ({"provider_id": 1}, []),
+    ({"model_name": "Alpha"}, []),
+]
+
+
+@pytest.mark.parametrize("rollup", [False, True], ids=["counted", "rolled up"])
+async def test_requests_without_a_model_that_exists_are_listed_and_counted(
+    client: httpx.AsyncClient, log: asyncpg.Connection, settings: Settings, rollup: bool
+) -> None:
+    if rollup:
+        async with open_rollup(settings) as switch:
+            await switch.enable(lambda _requests: None)
+    for filters, expected in UNRESOLVED:
+        assert (filters, await ids(client, model_id="unresolved", **filters)) == (filters, expected)
+    rows = (await get(client, model_id="unresolved"))["data"]
+    assert [(row["model_id"], row["models"]) for row in rows] == [(None, None), (99, None), (4, None)]
+    assert (await get(client, model_id="unresolved"))["metadata"]["filters"]["model_id"] == "unresolved"
+    # Deleting a model moves its requests there.
+    await log.execute(
+        "DELETE FROM models WHERE id = 2; UPDATE chat_completion_requests SET created_at = NULL WHERE id = 13"
+    )
+    assert await ids(client, model_id="unresolved") == [7, 2, 15, 14, 13, 12, 11]
+    assert await ids(client) == [10, 5, 4, 3, 1, 6, 8, 9]
+
+
+async def test_unresolved_requests_are_paged_downloaded_and_plotted(
+    client: httpx.AsyncClient, log: asyncpg.Connection
+) -> None:
+    await log.execute(
+        "INSERT INTO chat_completion_requests (id, model_id, created_at, input_tokens) "
+        "SELECT n, CASE n % 3 WHEN 0 THEN 1000 + n END, '2026-04-01Z'::timestamptz + n * interval '1 s', n "
+        "FROM generate_series(100, 100 + 3 * $1::int) AS n",
+        MERGED_MODELS + 5,
+    )
+    expected = [*range(100 + 3 * (MERGED_MODELS + 5), 99, -1), 15, 14, 13]
+    assert await ids(client, model_id="unresolved", limit=1000) == expected
+    seen: list[int] = []
+    place: dict[str, Any] = {}
+    while place.get("cursor", "") is not None:
+        page = await get(client, model_id="unresolved", limit=50, **place)
+        seen += [row["id"] for row in page["data"]]
+        place = {"cursor": page["metadata"]["next_cursor"]}
+    assert seen == expected
+    cursor = (await get(client, model_id="unresolved", limit=1))["metadata"]["next_cursor"]
+    assert (await refused(client, cursor=cursor))[0] == "cursor"
+
+    asked: dict[str, Any] = {
+        "model_id": "unresolved",
+        "limit": 2000,
+        "fields": "id,model_id,model_name,provider_id",
+    }
+    text = (await client.get(PATH, params={**asked, "format": "csv"})).text
+    assert [int(row["id"]) for row in csv.DictReader(io.StringIO(text))] == expected
+    lines = (await client.get(PATH, params={**asked, "format": "ndjson"})).text.splitlines()
+    assert json.loads(lines[-2]) == {"id": 14, "model_id": 99, "model_name": None, "provider_id": None}
+    table = await client.get(PATH, params={**asked, "format": "parquet"})
+    assert pyarrow.parquet.read_table(io.BytesIO(table.content)).to_pylist()[-1] == {
+        "id": 13,
+        "model_id": 4,
+        "model_name": None,
+        "provider_id": None,
+    }
+
+    plot = (await client.get(f"{PATH}/plot-data", params={"model_id": "unresolved", "points": 50})).json()
+    assert plot["metadata"]["total_count"] == len(expected)
+    assert [row["id"] for row in plot["data"]["recent_requests"]] == expected[:10]
+    assert plot["metadata"]["sampling"]["method"] == "time_slots"
+    assert set(plot["data"]["plot_data"]["tokens"]) <= {id_ + (1 if id_ < 16 else 0) for id_ in expected}
 
 
 async def test_an_accept_that_allows_nothing_is_406(reader: httpx.AsyncClient) -> None:

@@ -9,7 +9,6 @@ from pydantic import BaseModel
 
 from chat_stats.service.app import create_app
 from chat_stats.service.explorer.schemas import PlotAnswer, RequestsAnswer
-from chat_stats.service.routes.parameters import SINGLE
 from chat_stats.service.settings import Settings
 
 EXAMPLES = [
@@ -52,14 +51,3 @@ def test_every_format_is_documented(settings: Settings) -> None:
     }
     limit = next(each for each in operation["parameters"] if each["name"] == "limit")["schema"]
     assert limit == {"type": "integer", "minimum": 1, "maximum": 100_000, "title": "Limit"}
-
-
-def test_every_query_parameter_is_known_to_be_single(settings: Settings) -> None:
-    paths = create_app(settings).openapi()["paths"]
-    documented = {
-        parameter["name"]
-        for path in paths.values()
-        for parameter in path.get("get", {}).get("parameters", [])
-        if parameter["in"] == "query"
-    }
-    assert documented == SINGLE

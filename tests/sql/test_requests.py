@@ -13,7 +13,7 @@ from chat_stats.service.database import queries
 from chat_stats.service.database.pool import Database
 from chat_stats.service.database.snapshot import Snapshot
 from chat_stats.service.explorer.plot import sample as sample_points
-from chat_stats.service.explorer.query import NESTED_FIELDS, Filters, Position, RequestQuery
+from chat_stats.service.explorer.query import NESTED_FIELDS, UNRESOLVED, Filters, Position, RequestQuery
 from chat_stats.service.explorer.reading import MERGED_MODELS, Reading
 from chat_stats.service.explorer.requests import Requests
 from tests.sql import sample
@@ -31,6 +31,7 @@ VARIANTS = [*PRODUCT[::9], *SPECIAL]
 ORDER = [3, 2, 11, 10, 9, 8, 7, 6, 1, 5, 12, 4]
 OF_MODEL_2 = [7, 6, 5]
 OF_PROVIDER_1 = [3, 2, 7, 6, 1, 5, 4]
+UNRESOLVED_ORDER = list(range(26, 12, -1))
 OF_RANGE = [2, 11, 10, 9, 8, 7, 6, 1]
 
 
@@ -69,6 +70,9 @@ async def test_rows_filters_and_pages_are_the_same_on_every_schema(
         assert await found(Filters(provider_id=str(variant.id("providers", 1)))) == OF_PROVIDER_1
         assert await found(Filters(model_name="ALPH")) == [3, 2, 1, 4]
         assert await found(Filters(status="completed")) == [10, 9, 6, 1, 5]
+        assert await found(Filters(status="no such status")) == []
+        assert await found(Filters(model_id=UNRESOLVED)) == UNRESOLVED_ORDER
+        assert await found(Filters(model_id=UNRESOLVED, status="failed")) == []
         assert await found(Filters(TimeRange(None, sample.START, sample.END))) == OF_RANGE
 
         after, seen = None, []
@@ -163,7 +167,7 @@ async def test_every_page_reads_a_range_of_an_index_and_no_more(
                 assert rows <= (21 + 3) * branches, (filters, place)
 
 
-async def test_points_and_statuses_are_read_from_indexes(large: Gateway, database_of: OpenDatabase) -> None:
+async def test_points_are_read_from_indexes(large: Gateway, database_of: OpenDatabase) -> None:
     database = await database_of(large.url)
     starts = [int((NOW - timedelta(seconds=s)).timestamp() * 1_000_000) for s in range(90_000, 0, -1000)]
     async with database.snapshot(wait_seconds=5) as snapshot:
@@ -174,9 +178,35 @@ async def test_points_and_statuses_are_read_from_indexes(large: Gateway, databas
             scans, rows = await scans_of(snapshot, statement, arguments)
             assert scans == [index] * branches
             assert rows <= len(starts) * 5 * branches
-        scans, rows = await scans_of(snapshot, queries.load("requests_statuses"), [101])
-        assert set(scans) == {STATUS}
-        assert rows <= 4
+
+
+async def test_unresolved_requests_are_read_from_the_index_by_model(
+    large: Gateway, database_of: OpenDatabase
+) -> None:
+    connection = await asyncpg.connect(large.url)
+    await connection.execute(
+        "UPDATE chat_completion_requests SET model_id = CASE model_id WHEN 1 THEN NULL ELSE 1000 END "
+        "WHERE model_id <= 2; ANALYZE"
+    )
+    await connection.close()
+    database = await database_of(large.url)
+    filters = Filters(model_id=UNRESOLVED)
+    deep = Position((NOW - timedelta(seconds=90_000)).isoformat(), 90_000, NOW)
+    async with database.snapshot(wait_seconds=5) as snapshot:
+        scans, rows = await scans_of(snapshot, queries.load("requests_unresolved"), [])
+        assert set(scans) == {MODEL_ID}
+        assert rows <= MODELS + 1
+        reading = await Requests(timeout=20).open(snapshot, filters)
+        for place in ((None, None), (deep.moment, deep.id)):
+            arguments: list[Any] = [None, None, None, *place, 0, 21]
+            statement = reading.statement("requests_timed", arguments, ["r.id"])
+            scans, rows = await scans_of(snapshot, statement, arguments)
+            assert scans == [MODEL_ID] * 2
+            assert rows <= (21 + 3) * 2
+        for direction in ("ASC", "DESC"):
+            arguments = [None, None, None]
+            statement = reading.statement("plot_end", arguments, [direction])
+            assert await scans_of(snapshot, statement, arguments) == ([MODEL_ID] * 2, 2)
 
 
 async def scans_of(snapshot: Snapshot, statement: str, arguments: list[Any]) -> tuple[list[str], int]:

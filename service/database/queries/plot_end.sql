@@ -13,6 +13,6 @@ LIMIT 1
       AND created_at >= GREATEST($1::timestamptz, '0001-01-01')
       AND created_at < LEAST($2::timestamptz, '9999-12-31T23:59:59.999999')
       AND {status}
-    ORDER BY created_at {columns}
+    ORDER BY {lead} {columns}, created_at {columns}
     LIMIT 1
 )

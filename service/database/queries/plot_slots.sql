@@ -18,6 +18,6 @@ ORDER BY s.slot, r.created_at, r.id
       AND created_at >= 'epoch'::timestamptz + s.first * interval '1 microsecond'
       AND created_at < 'epoch'::timestamptz + s.last * interval '1 microsecond'
       AND {status}
-    ORDER BY created_at, id
+    ORDER BY {lead}, created_at, id
     LIMIT $4
 )

@@ -9,5 +9,5 @@ SELECT CASE WHEN stats_schema.chat_stats_rollup_ready() AND NOT EXISTS (
 ) THEN (
     SELECT COALESCE(sum(u.total_requests), 0)::bigint
     FROM stats_schema.chat_stats_usage($1::timestamptz, $2::timestamptz, $3::text, $4::text) AS u
-    WHERE $5::text[] IS NULL OR u.model_id::text = ANY ($5)
+    WHERE u.model_id IS NOT NULL AND ($5::text[] IS NULL OR u.model_id::text = ANY ($5))
 ) END AS count

@@ -16,7 +16,7 @@ FROM (
 ORDER BY r.created_at DESC, r.id DESC
 
 -- branch: one for each model, or one for many. Not NULLS LAST, which no index has: requests without a time are
--- read apart, afterwards.
+-- read apart, afterwards. By `lead` first: see `Branch` in service/explorer/reading.py.
 (
     SELECT
         id, model_id, input_tokens, output_tokens, processing_time_ms, status, created_at,
@@ -28,6 +28,6 @@ ORDER BY r.created_at DESC, r.id DESC
       AND ($2::timestamptz IS NULL OR created_at < $2)
       AND {status}
       AND ($4::text IS NULL OR (created_at, id) < ($4::text::timestamptz, $5))
-    ORDER BY created_at DESC, id DESC
+    ORDER BY {lead} DESC, created_at DESC, id DESC
     LIMIT $6::bigint + $7::bigint
 )
