@@ -31,7 +31,7 @@ from chat_stats.service.observability.metrics import LOCAL_CACHE_ENTRIES, gauge
 from chat_stats.service.observability.request_id import RequestId
 from chat_stats.service.observability.shared_counts import SharedCounts
 from chat_stats.service.queue import Queue
-from chat_stats.service.routes import documentation, explorer, health, metrics, pages, refresh
+from chat_stats.service.routes import documentation, explorer, health, metrics, pages, questions, refresh
 from chat_stats.service.routes import stats as statistics
 from chat_stats.service.settings import Settings, load_settings
 from chat_stats.service.stats import Stats
@@ -79,6 +79,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.services = services
     app.entrance = services.fast_path
     app.include_router(statistics.create_router(), prefix=BASE_PATH)
+    app.include_router(questions.create_router(settings), prefix=BASE_PATH)
     app.include_router(explorer.create_router(), prefix=BASE_PATH)
     app.include_router(refresh.create_router(), prefix=BASE_PATH)
     app.include_router(health.router)

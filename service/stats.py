@@ -201,14 +201,16 @@ class Stats:
     ) -> RefreshReport | None:
         """Compute the named aggregations over the windows.
 
-        Without names those that are kept computed, without windows the configured ones. All come from one
+        Without names those that are kept computed, the questions of the settings too; without windows the
+        configured ones. All come from one
         snapshot and are published together as one generation. One that cannot be computed is reported, and
         its older entry stays. Returns None when a refresh of everything took place within the last
         `unless_newer_than_seconds`. Raises `RefreshRunning` when another refresh of this cache is under way,
         and `Unavailable` when the database or Redis cannot be reached.
         """
         names, windows = tuple(names), tuple(windows)
-        everything = not names and not windows
+        all_names = not names
+        everything = all_names and not windows
         names = names or tuple(name for name, each in AGGREGATIONS.items() if each.kept_computed)
         windows = windows or self._settings.windows
         async with self._database.lock(self._cache.name) as lock:
@@ -233,6 +235,11 @@ class Stats:
                         if entry is not None:
                             entries[query.key()] = entry
                         await lock.keep()
+                for query in self._questions(windows) if all_names else ():
+                    entry = await self._refresh_one(snapshot, query, report)
+                    if entry is not None:
+                        entries[query.key()] = entry
+                    await lock.keep()
             report.entries = len(entries)
             report.duration_ms = (time.perf_counter() - started) * 1000
             generation = report.summary(key_names(names)) if everything else None
@@ -248,10 +255,15 @@ class Stats:
         await self._look_ups.close()
         await self._computations.close()
 
+    def _questions(self, windows: tuple[str, ...]) -> list[Query]:
+        """Return the questions to keep computed over these windows; over the configured ones, all."""
+        kept = sorted(self._settings.kept_questions, key=Query.key)
+        return [query for query in kept if windows == self._settings.windows or query.range.window in windows]
+
     async def _refresh_one(self, snapshot: Snapshot, query: Query, report: RefreshReport) -> Entry | None:
         """Compute one aggregation over one window; return its entry."""
         timeout = self._settings.refresh_timeout_seconds
-        window = str(query.range.window)
+        window = query.range.window or "(range)"
         try:
             computed = await compute(snapshot, query, timeout=timeout)
         except (ComputationTimedOut, SchemaError, InvalidParameter) as error:

@@ -71,13 +71,13 @@ def parse_question(items: Items, known: Dimensions) -> Query:
     return Query(question.endpoint, range_, question=question)
 
 
-def parse_values(items: Items, known: Dimensions) -> Query | None:
-    """Read which values of a dimension are asked for; None: for the dimensions themselves."""
+def parse_values(items: Items, known: Dimensions) -> Query:
+    """Read which values of a dimension are asked for; without a name, the dimensions themselves."""
     given, _ = _sorted_out(items, VALUE_PARAMETERS, {})
     if "name" not in given:
         if given:
             raise InvalidParameter("name", f"{next(iter(given))} is about one dimension: give its name, too")
-        return None
+        return Query("dimensions", question=Question(endpoint="dimensions", listed=tuple(known.values())))
     range_ = parse_time_range(*(given.get(name) for name in TIME_PARAMETERS))
     dimension = parse_dimension("name", given["name"], known)
     question = Question(

@@ -72,6 +72,8 @@ class Question:
     #: Only values of the first dimension that begin with it.
     prefix: str | None = None
     endpoint: Literal["query", "dimensions"] = "query"
+    #: It asks for these dimensions themselves, and for no figures.
+    listed: tuple[Dimension, ...] = ()
 
     @property
     def series(self) -> Series | None:
@@ -107,6 +109,7 @@ class Question:
                 None if of_pages else [self.offset, self.as_of],
                 self.compare,
                 self.prefix,
+                [each.definition() for each in self.listed],
             ],
             option=orjson.OPT_UTC_Z,
         )

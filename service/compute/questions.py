@@ -9,7 +9,7 @@ from uuid import UUID
 import asyncpg
 
 from chat_stats.service.catalogue.aggregation import Query
-from chat_stats.service.catalogue.dimensions import UNRESOLVED
+from chat_stats.service.catalogue.dimensions import UNRESOLVED, Dimension, columns_of
 from chat_stats.service.catalogue.figures import FIGURES, of_cost
 from chat_stats.service.catalogue.question_parameters import filters_given, next_cursor
 from chat_stats.service.catalogue.questions import PREVIOUS, Question
@@ -17,9 +17,14 @@ from chat_stats.service.catalogue.rows import Row
 from chat_stats.service.catalogue.timeseries import MAX_POINTS
 from chat_stats.service.compute import purged, sources
 from chat_stats.service.compute.bounds import bounds_of_series
-from chat_stats.service.compute.dimension_columns import ColumnTypes, column_types
 from chat_stats.service.compute.statement import Bounds, Key, statement
 from chat_stats.service.database import queries
+from chat_stats.service.database.dimension_columns import (
+    ColumnTypes,
+    column_types,
+    read_types,
+    trouble_with,
+)
 from chat_stats.service.database.snapshot import Snapshot
 from chat_stats.service.errors import InvalidParameter
 
@@ -51,7 +56,7 @@ async def answer(snapshot: Snapshot, query: Query, *, timeout: float) -> Answere
     do not have, and asyncpg's errors.
     """
     asking = _Asking(snapshot, query, timeout)
-    return await asking.answer()
+    return await (asking.list_dimensions() if asking.lists else asking.answer())
 
 
 class _Asking:
@@ -103,6 +108,29 @@ class _Asking:
             rows = [_value_row(question, row) for row in rows]
             metadata = {name: metadata[name] for name in VALUE_METADATA}
         return Answered(rows, metadata, source.method, unavailable)
+
+    @property
+    def lists(self) -> bool:
+        """Whether the dimensions themselves are asked for."""
+        return bool(self._question.listed)
+
+    async def list_dimensions(self) -> Answered:
+        listed = self._question.listed
+        types = await read_types(self._fetch, [*columns_of(listed), "status"])
+        ids = {record["kind"]: record["type"] for record in await self._fetch(queries.load("id_types"))}
+        ready = await sources.ready_rollups(self._snapshot, timeout=self._timeout)
+        rows = []
+        for dimension in listed:
+            trouble = trouble_with(dimension, types)
+            rows.append(
+                {
+                    "name": dimension.name,
+                    "type": None if trouble else _type(dimension, types, ids),
+                    "rollups": [name for name, by in ready.items() if dimension.name in by],
+                    "trouble": trouble,
+                }
+            )
+        return Answered(rows, {}, sources.SCAN.method, ())
 
     async def _fetch(self, sql: str, *arguments: Any) -> list[asyncpg.Record]:
         return await self._snapshot.fetch(sql, *arguments, timeout=self._timeout)
@@ -179,6 +207,15 @@ class _Asking:
             for record in await self._fetch(queries.load("purged_until"), *bounds)
         ]
         return max(moments).astimezone(UTC).isoformat().replace("+00:00", "Z") if moments else None
+
+
+def _type(dimension: Dimension, types: ColumnTypes, ids: Mapping[str, str]) -> str:
+    """Return the type of a dimension's values, as the database has it."""
+    if dimension.is_id:
+        return ids[dimension.kind]
+    if dimension.kind == "error_kind" or dimension.key is not None:
+        return "text"
+    return types[dimension.column or dimension.name].name
 
 
 #: What the metadata of the values of a dimension has.

@@ -14,7 +14,7 @@ from chat_stats.service.catalogue.error_kinds import OTHER, SEPARATORS
 from chat_stats.service.catalogue.figures import FIGURES, needed
 from chat_stats.service.catalogue.questions import Filter, Question
 from chat_stats.service.catalogue.timeseries import MAX_POINTS
-from chat_stats.service.compute.dimension_columns import ColumnType, ColumnTypes
+from chat_stats.service.database.dimension_columns import ColumnType, ColumnTypes
 from chat_stats.service.database.rendering import declared
 
 #: Characters of an error message that are looked at.

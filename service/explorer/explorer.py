@@ -94,8 +94,8 @@ class Explorer:
         large = query.limit > LARGE_PAGE or format_ is not JSON
         async with self._database.snapshot(wait_seconds=timeout, export=large) as snapshot:
             reading = await self._requests.open(snapshot, query.filters, query.after)
-            id_types = await self._id_types(reading) if format_.name == "parquet" else {}
-            writer = encoder(format_, fields, id_types)
+            kinds = await self._id_kinds(reading) if format_.name == "parquet" else {}
+            writer = encoder(format_, fields, kinds)
             try:
                 waiting = await writer.start()
                 async for rows in self._requests.batches(reading, query, fields):
@@ -111,7 +111,7 @@ class Explorer:
             finally:
                 await writer.close()
 
-    async def _id_types(self, reading: Reading) -> dict[str, type]:
+    async def _id_kinds(self, reading: Reading) -> dict[str, str]:
         records = await fetch(
             reading.snapshot,
             queries.load("requests_types"),
@@ -119,9 +119,9 @@ class Explorer:
             timeout=self._settings.query_timeout_seconds,
         )
         whole_numbers = ("smallint", "integer", "bigint")
-        types = {record["name"]: int if record["type"] in whole_numbers else str for record in records}
+        kinds = {record["name"]: "int" if record["type"] in whole_numbers else "text" for record in records}
         providers = [model.columns["provider_id"] for model in reading.models.values()]
-        return {**types, "provider_id": int if not providers or isinstance(providers[0], int) else str}
+        return {**kinds, "provider_id": "int" if not providers or isinstance(providers[0], int) else "text"}
 
     async def _metadata(
         self, reading: Reading, query: RequestQuery, computed_at: datetime, started: float

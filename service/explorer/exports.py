@@ -4,7 +4,7 @@ import csv
 import io
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -190,15 +190,15 @@ def _cell(value: Any) -> Any:
     return iso(value) if isinstance(value, datetime) else value
 
 
-def encoder(format_: Format, fields: Sequence[str], id_types: dict[str, type]) -> Encoder:
-    """Return what writes `fields` in that format; `id_types` are those of id, model_id, provider_id."""
+def encoder(format_: Format, fields: Sequence[str], kinds: Mapping[str, str]) -> Encoder:
+    """Return what writes `fields` in that format; `kinds`: int, float or text, of some of them."""
     match format_.name:
         case "csv":
             return CsvEncoder(fields)
         case "ndjson":
             return NdjsonEncoder(fields)
         case "parquet":
-            return ParquetEncoder(fields, id_types)
+            return ParquetEncoder(fields, kinds)
         case _:
             return JsonEncoder(fields)
 

@@ -4,7 +4,7 @@ import asyncio
 import importlib.util
 import pickle
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,17 +23,16 @@ _KINDS = {
 
 
 class ParquetEncoder:
-    """Parquet, zstd-compressed; ids are int64, or text where they are UUIDs."""
+    """Parquet, zstd-compressed; `kinds` are those of columns that are not the same in all databases."""
 
-    def __init__(self, fields: Sequence[str], id_types: dict[str, type]) -> None:
+    def __init__(self, fields: Sequence[str], kinds: Mapping[str, str]) -> None:
         if importlib.util.find_spec("pyarrow") is None:
             raise InvalidParameter(
                 "format",
                 "this service has no Parquet: its optional part is missing; "
                 "pip install 'chat-stats[parquet]'",
             )
-        ids = {name: "int" if type_ is int else "text" for name, type_ in id_types.items()}
-        self._columns = [(name, (ids | _KINDS).get(name, "text")) for name in fields]
+        self._columns = [(name, {**_KINDS, **kinds}.get(name, "text")) for name in fields]
         self._process: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[None] | None = None
         self._written = bytearray()

@@ -2,14 +2,17 @@
 
 import random
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import parse_qsl
 
 import asyncpg
+import orjson
 import pytest
 
 from chat_stats.service.catalogue.question_parameters import parse_question, parse_values
-from chat_stats.service.compute.ladder import Computed, compute
+from chat_stats.service.compute.ladder import compute
 from chat_stats.service.database.pool import Database
 from chat_stats.service.settings import Settings
 from tests.questions import recount
@@ -29,8 +32,6 @@ COLUMNS = (
 
 
 async def insert(connection: asyncpg.Connection, requests: list[Request]) -> None:
-    import orjson
-
     await connection.copy_records_to_table(
         "chat_completion_requests",
         columns=COLUMNS,
@@ -70,7 +71,17 @@ async def requests(connection: asyncpg.Connection) -> list[Request]:
     return made
 
 
-Ask = Callable[..., Awaitable[Computed]]
+@dataclass(frozen=True)
+class Found:
+    """An answer, with its metadata."""
+
+    data: list[dict[str, Any]]
+    totals: dict[str, Any]
+    method: str
+    unavailable: tuple[str, ...]
+
+
+Ask = Callable[..., Awaitable[Found]]
 
 
 @pytest.fixture
@@ -80,17 +91,18 @@ async def ask(database_url: str, requests: list[Request]) -> Ask:
 
 
 def asking(database_url: str, dimensions: str = DIMENSIONS) -> Ask:
-    async def ask_one(text: str, *, values: bool = False, timeout: float = 30) -> Computed:
+    async def ask_one(text: str, *, values: bool = False, timeout: float = 30) -> Found:
         settings = Settings(database_url=database_url, dimensions=dimensions, _env_file=None)
         items = parse_qsl(text, keep_blank_values=True, errors="surrogatepass")
         query = (parse_values if values else parse_question)(items, settings.known_dimensions)
-        assert query is not None
         database = Database(settings, application_name="tests")
         await database.open()
         try:
             async with database.snapshot(wait_seconds=5) as snapshot:
-                return await compute(snapshot, query, timeout=timeout)
+                computed = await compute(snapshot, query, timeout=timeout)
         finally:
             await database.close()
+        assert isinstance(computed.data, list)
+        return Found(computed.data, computed.totals, computed.method, computed.unavailable)
 
     return ask_one

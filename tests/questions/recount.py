@@ -66,14 +66,26 @@ def random_requests(rng: random.Random, count: int, start: datetime, days: int) 
                 [None, Decimal(0), Decimal(rng.randrange(1, 10**6)) / 100, Decimal("1e20"), Decimal("NaN")]
             ),
             status=rng.choice(
-                ["completed", "completed", "OK", "success ", "failed", "error", "pending", "partial", None, ""]
+                [
+                    "completed",
+                    "completed",
+                    "OK",
+                    "success ",
+                    "failed",
+                    "error",
+                    "pending",
+                    "partial",
+                    None,
+                    "",
+                ]
             ),
             error_message=rng.choice(_MESSAGES),
             user_id=rng.choice(users),
             key_id=rng.choice([None, 1, 2, 10, 11, -3, 2**40]),
             team=rng.choice(["red", "blue", "", None, "it's", "名前"]),
             cost_usd=rng.choice([None, Decimal(0), Decimal(rng.randrange(10**6)) / 10**6]),
-            created_at=start + timedelta(seconds=rng.randrange(days * 86400), microseconds=rng.randrange(10**6)),
+            created_at=start
+            + timedelta(seconds=rng.randrange(days * 86400), microseconds=rng.randrange(10**6)),
         )
         for _ in range(count)
     ]

@@ -196,7 +196,9 @@ async def test_a_series_has_each_interval_of_each_group(
         starts = [datetime.fromisoformat(row["bucket_start"]) for row in rows]
         assert starts == sorted(set(starts))
         assert starts[0] <= START
-        for row, start, end in zip(rows, starts, [*starts[1:], datetime.max.replace(tzinfo=UTC)], strict=True):
+        for row, start, end in zip(
+            rows, starts, [*starts[1:], datetime.max.replace(tzinfo=UTC)], strict=True
+        ):
             assert shown(row) == approximately(figures(between(groups[team,], start, end)))
             assert (start.astimezone(zone).minute, start.astimezone(zone).second) == (0, 0)
     others = [each for group, members in groups.items() if group not in first for each in members]
@@ -236,7 +238,9 @@ async def test_each_row_has_the_figures_of_the_earlier_range_and_the_change(
             assert change == (pytest.approx((row[name] - was) / was, abs=1e-4) if was else None)
     chosen = {(row["user_id"],) for row in answer.data}
     total, others = answer.totals["total"], answer.totals["others"]
-    assert total["previous"] == approximately(figures(each for members in before.values() for each in members))
+    assert total["previous"] == approximately(
+        figures(each for members in before.values() for each in members)
+    )
     assert others["previous"] == approximately(
         figures(each for group, members in before.items() if group not in chosen for each in members)
     )
@@ -257,7 +261,9 @@ async def test_a_series_is_compared_interval_by_interval(ask: Ask, requests: lis
 
 async def test_models_and_providers_come_with_their_names(ask: Ask) -> None:
     answer = await ask(f"group_by=provider_id,model_id&measures=total_requests&{RANGE}&order_by=model_id")
-    rows = [(row["provider_id"], row["provider_name"], row["model_id"], row["model_name"]) for row in answer.data]
+    rows = [
+        (row["provider_id"], row["provider_name"], row["model_id"], row["model_name"]) for row in answer.data
+    ]
     assert rows == [
         (1, "One", 1, "Alpha"),
         (1, "One", 2, "Beta"),
@@ -265,7 +271,13 @@ async def test_models_and_providers_come_with_their_names(ask: Ask) -> None:
         (2, "Two", 10, "Delta"),
         ("unresolved", "unresolved", "unresolved", "unresolved"),
     ]
-    assert list(answer.data[0]) == ["provider_id", "provider_name", "model_id", "model_name", "total_requests"]
+    assert list(answer.data[0]) == [
+        "provider_id",
+        "provider_name",
+        "model_id",
+        "model_name",
+        "total_requests",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -54,19 +54,27 @@ ColumnTypes = Mapping[str, ColumnType]
 async def column_types(fetch: Fetch, dimensions: Iterable[Dimension]) -> ColumnTypes:
     """Return the types of the declared columns; `SchemaError` names the dimension that cannot be used."""
     wanted = list(dimensions)
-    names = columns_of(wanted)
-    records = await fetch(queries.load("dimension_columns"), names) if names else []
-    types = {
-        record["name"]: ColumnType(record["type"], record["base"], record["category"]) for record in records
-    }
+    types = await read_types(fetch, columns_of(wanted))
     for dimension in wanted:
-        if dimension.column is not None and (trouble := _trouble(dimension, types.get(dimension.column))):
+        if (trouble := trouble_with(dimension, types)) is not None:
             raise SchemaError(f"CHAT_STATS_DIMENSIONS, {dimension}: {trouble}")
     return types
 
 
-def _trouble(dimension: Dimension, found: ColumnType | None) -> str | None:
+async def read_types(fetch: Fetch, columns: list[str]) -> ColumnTypes:
+    """Return the types of those of the columns that there are."""
+    records = await fetch(queries.load("dimension_columns"), columns) if columns else []
+    return {
+        record["name"]: ColumnType(record["type"], record["base"], record["category"]) for record in records
+    }
+
+
+def trouble_with(dimension: Dimension, types: ColumnTypes) -> str | None:
+    """Return why a dimension cannot be used; None: it can."""
     column = dimension.column
+    if column is None:
+        return None
+    found = types.get(column)
     if found is None:
         return f"chat_completion_requests has no column {column}"
     if dimension.key is not None:
