@@ -1686,7 +1686,7 @@ $install$);
 --   months, days   those that begin in [first_day, end_day); no end_day: no limit
 --   slots          those of the day first_day, [first_slot, end_slot)
 --   deltas         of buckets in [starts, ends); no ends: no limit
---   requests       created in [starts, ends): the ragged edges, less than a bucket each
+--   requests       created in [starts, ends): the ragged edges, less than a bucket each (chat_stats_edges())
 --
 -- The columns that a tier does not name mean nothing.
 SELECT chat_stats_install('chat_stats_cover', $install$
@@ -1706,64 +1706,52 @@ STABLE
 ROWS 8
 AS $function$
 DECLARE
-    -- The whole buckets: [first_bucket, end_bucket).
-    -- In the last bucket that a timestamp reaches there is none: it has no end.
-    first_bucket timestamptz := CASE
-        WHEN p_start > '294276-12-31T23:45:00Z'::timestamptz THEN 'infinity'
-        WHEN p_start > stats_schema.chat_stats_bucket(p_start)
-            THEN stats_schema.chat_stats_bucket(p_start) + interval '15 minutes'
-        ELSE COALESCE(p_start, '-infinity')
-    END;
-    end_bucket timestamptz := COALESCE(stats_schema.chat_stats_bucket(p_end), 'infinity');
-    -- Where they begin and end: a day and a slot in it, then whole days, then whole months.
-    day_from date := stats_schema.chat_stats_day(first_bucket);
-    day_to date := stats_schema.chat_stats_day(end_bucket);
-    slot_from smallint := stats_schema.chat_stats_slot(first_bucket);
-    slot_to smallint := stats_schema.chat_stats_slot(end_bucket);
-    days_from date := day_from;
-    days_to date := day_to;
+    -- The whole buckets begin and end at a day and a slot in it; then come whole days, then whole months.
+    day_from date;
+    day_to date;
+    slot_from smallint;
+    slot_to smallint;
+    days_from date;
+    days_to date;
     months_from date;
     months_to date;
     next_month date;
     today date := stats_schema.chat_stats_day(stats_schema.chat_stats_bucket(now()));
     -- Slots of the first and of the last day in which there may be something.
-    filled_from integer := CASE
-        WHEN day_from < today THEN 96 WHEN day_from = today THEN stats_schema.chat_stats_slot(now()) + 1 ELSE 0 END;
-    filled_to integer := CASE
-        WHEN day_to < today THEN 96 WHEN day_to = today THEN stats_schema.chat_stats_slot(now()) + 1 ELSE 0 END;
+    filled_from integer;
+    filled_to integer;
 BEGIN
-    IF p_start >= p_end THEN
+    FOR tier, sign, starts, ends IN
+        SELECT e.tier, e.sign, e.starts, e.ends
+        FROM stats_schema.chat_stats_edges(p_start, p_end) AS e
+        ORDER BY e.tier DESC  -- the whole buckets come last
+    LOOP
+        IF tier = 'requests' THEN
+            RETURN NEXT;
+        END IF;
+    END LOOP;
+    IF tier IS DISTINCT FROM 'buckets' THEN
         RETURN;
-    END IF;
-    sign := 1;
-    tier := 'requests';
-    IF first_bucket >= end_bucket AND p_end IS NOT NULL THEN  -- no whole bucket lies in the range
-        starts := p_start;
-        ends := p_end;
-        RETURN NEXT;
-        RETURN;
-    END IF;
-    IF p_start < first_bucket THEN
-        starts := p_start;
-        ends := first_bucket;
-        RETURN NEXT;
-    END IF;
-    IF end_bucket < p_end THEN
-        starts := end_bucket;
-        ends := p_end;
-        RETURN NEXT;
     END IF;
     tier := 'deltas';
-    starts := first_bucket;
-    ends := CASE WHEN p_end IS NOT NULL THEN end_bucket END;
     RETURN NEXT;
-    IF p_end IS NULL THEN  -- then requests of an infinite time are in the range, too
+    day_from := stats_schema.chat_stats_day(starts);
+    slot_from := stats_schema.chat_stats_slot(starts);
+    day_to := stats_schema.chat_stats_day(COALESCE(ends, 'infinity'));
+    slot_to := stats_schema.chat_stats_slot(ends);
+    IF ends IS NULL THEN  -- then requests of an infinite time are in the range, too
         tier := 'months';
         first_day := 'infinity';
         end_day := NULL;
         RETURN NEXT;
     END IF;
 
+    days_from := day_from;
+    days_to := day_to;
+    filled_from := CASE
+        WHEN day_from < today THEN 96 WHEN day_from = today THEN stats_schema.chat_stats_slot(now()) + 1 ELSE 0 END;
+    filled_to := CASE
+        WHEN day_to < today THEN 96 WHEN day_to = today THEN stats_schema.chat_stats_slot(now()) + 1 ELSE 0 END;
     IF slot_from > 0 AND 2 * slot_from >= filled_from THEN
         days_from := day_from + 1;
     END IF;
@@ -1837,6 +1825,75 @@ BEGIN
         sign := 1;
         first_day := months_from;
         end_day := LEAST(months_to, stats_schema.chat_stats_day(NULL::timestamptz));
+        RETURN NEXT;
+    END IF;
+END
+$function$;
+$install$);
+
+-- The whole buckets that stand for [p_start, p_end), in a row `buckets` if there are any, and the pieces of the requests
+-- that this leaves to be added, or with the sign -1 to be taken away, in up to two rows `requests`: the requests in the
+-- range and out of the whole buckets, or the other way round.
+--
+-- A bucket in which an edge lies counts as a whole, less its requests outside of the range, where that is less to read
+-- than those inside. Time tells how much there is to read, and what lies in the future counts as nothing.
+--
+-- At least one of both is given; no p_end: the whole buckets have no end (NULL). What is kept of a purged bucket
+-- belongs to the piece in which the bucket begins, so it counts as a whole where it begins, whatever the sign.
+SELECT chat_stats_install('chat_stats_edges', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_edges(p_start timestamptz, p_end timestamptz)
+RETURNS TABLE (tier text, sign integer, starts timestamptz, ends timestamptz)
+LANGUAGE plpgsql
+STABLE
+ROWS 3
+AS $function$
+DECLARE
+    -- Of the last bucket that timestamps reach there is no end: it counts by its requests.
+    last_bucket CONSTANT timestamptz := '294276-12-31T23:45:00Z';
+    first_bucket timestamptz := COALESCE(stats_schema.chat_stats_bucket(p_start), '-infinity');
+    end_bucket timestamptz := COALESCE(stats_schema.chat_stats_bucket(p_end), 'infinity');
+    ragged timestamptz[] := ARRAY[
+        CASE WHEN p_start > first_bucket THEN first_bucket END, CASE WHEN p_end > end_bucket THEN end_bucket END
+    ];
+    begins timestamptz;
+    next timestamptz;
+    inside_from timestamptz;
+    inside_to timestamptz;
+    is_whole boolean;
+BEGIN
+    IF p_start >= p_end THEN
+        RETURN;
+    END IF;
+    tier := 'requests';
+    FOR begins IN SELECT DISTINCT r.bucket FROM unnest(ragged) AS r (bucket) WHERE r.bucket IS NOT NULL LOOP
+        next := CASE WHEN begins < last_bucket THEN begins + interval '15 minutes' ELSE 'infinity' END;
+        inside_from := GREATEST(p_start, begins);
+        inside_to := LEAST(p_end, next);
+        -- (In the future, LEAST makes all of these equal: then the requests inside are read.)
+        is_whole := begins < last_bucket
+            AND 2 * (LEAST(inside_to, now()) - LEAST(inside_from, now())) > LEAST(next, now()) - LEAST(begins, now());
+        sign := CASE WHEN is_whole THEN -1 ELSE 1 END;
+        FOR starts, ends IN
+            SELECT o.starts, o.ends
+            FROM (VALUES
+                (NOT is_whole, inside_from, inside_to), (is_whole, begins, inside_from), (is_whole, inside_to, next)
+            ) AS o (is_read, starts, ends)
+            WHERE o.is_read AND o.starts < o.ends
+        LOOP
+            RETURN NEXT;
+        END LOOP;
+        IF begins = ragged[1] AND NOT is_whole THEN
+            first_bucket := next;
+        END IF;
+        IF begins = ragged[2] AND is_whole THEN
+            end_bucket := next;
+        END IF;
+    END LOOP;
+    IF first_bucket < end_bucket OR p_end IS NULL THEN
+        tier := 'buckets';
+        sign := 1;
+        starts := first_bucket;
+        ends := CASE WHEN p_end IS NOT NULL THEN end_bucket END;
         RETURN NEXT;
     END IF;
 END
@@ -2280,7 +2337,7 @@ BEGIN
         CROSS JOIN LATERAL unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS u (time_ms)
         WHERE c.tier = 'deltas' AND d.timed <> 0
         UNION ALL
-        SELECT g.member, stats_schema.chat_stats_bin(r.processing_time_ms::numeric), 1
+        SELECT g.member, stats_schema.chat_stats_bin(r.processing_time_ms::numeric), c.sign
         FROM pieces AS c
         JOIN gateway_schema.chat_completion_requests AS r ON r.created_at >= c.starts AND r.created_at < c.ends
         JOIN groups AS g ON g.id = r.model_id
@@ -2288,7 +2345,7 @@ BEGIN
           AND r.processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
         UNION ALL
         -- A bucket that was purged counts as a whole where it begins.
-        SELECT g.member, t.bin, t.n
+        SELECT g.member, t.bin, c.sign * t.n
         FROM pieces AS c
         CROSS JOIN LATERAL stats_schema.chat_stats_purged_bins(c.starts, c.ends) AS t
         JOIN groups AS g ON g.id = t.model_id

@@ -6,7 +6,7 @@
 --   months, days   those that begin in [first_day, end_day); no end_day: no limit
 --   slots          those of the day first_day, [first_slot, end_slot)
 --   deltas         of buckets in [starts, ends); no ends: no limit
---   requests       created in [starts, ends): the ragged edges, less than a bucket each
+--   requests       created in [starts, ends): the ragged edges, less than a bucket each (chat_stats_edges())
 --
 -- The columns that a tier does not name mean nothing.
 SELECT chat_stats_install('chat_stats_cover', $install$
@@ -26,64 +26,52 @@ STABLE
 ROWS 8
 AS $function$
 DECLARE
-    -- The whole buckets: [first_bucket, end_bucket).
-    -- In the last bucket that a timestamp reaches there is none: it has no end.
-    first_bucket timestamptz := CASE
-        WHEN p_start > '294276-12-31T23:45:00Z'::timestamptz THEN 'infinity'
-        WHEN p_start > stats_schema.chat_stats_bucket(p_start)
-            THEN stats_schema.chat_stats_bucket(p_start) + interval '15 minutes'
-        ELSE COALESCE(p_start, '-infinity')
-    END;
-    end_bucket timestamptz := COALESCE(stats_schema.chat_stats_bucket(p_end), 'infinity');
-    -- Where they begin and end: a day and a slot in it, then whole days, then whole months.
-    day_from date := stats_schema.chat_stats_day(first_bucket);
-    day_to date := stats_schema.chat_stats_day(end_bucket);
-    slot_from smallint := stats_schema.chat_stats_slot(first_bucket);
-    slot_to smallint := stats_schema.chat_stats_slot(end_bucket);
-    days_from date := day_from;
-    days_to date := day_to;
+    -- The whole buckets begin and end at a day and a slot in it; then come whole days, then whole months.
+    day_from date;
+    day_to date;
+    slot_from smallint;
+    slot_to smallint;
+    days_from date;
+    days_to date;
     months_from date;
     months_to date;
     next_month date;
     today date := stats_schema.chat_stats_day(stats_schema.chat_stats_bucket(now()));
     -- Slots of the first and of the last day in which there may be something.
-    filled_from integer := CASE
-        WHEN day_from < today THEN 96 WHEN day_from = today THEN stats_schema.chat_stats_slot(now()) + 1 ELSE 0 END;
-    filled_to integer := CASE
-        WHEN day_to < today THEN 96 WHEN day_to = today THEN stats_schema.chat_stats_slot(now()) + 1 ELSE 0 END;
+    filled_from integer;
+    filled_to integer;
 BEGIN
-    IF p_start >= p_end THEN
+    FOR tier, sign, starts, ends IN
+        SELECT e.tier, e.sign, e.starts, e.ends
+        FROM stats_schema.chat_stats_edges(p_start, p_end) AS e
+        ORDER BY e.tier DESC  -- the whole buckets come last
+    LOOP
+        IF tier = 'requests' THEN
+            RETURN NEXT;
+        END IF;
+    END LOOP;
+    IF tier IS DISTINCT FROM 'buckets' THEN
         RETURN;
-    END IF;
-    sign := 1;
-    tier := 'requests';
-    IF first_bucket >= end_bucket AND p_end IS NOT NULL THEN  -- no whole bucket lies in the range
-        starts := p_start;
-        ends := p_end;
-        RETURN NEXT;
-        RETURN;
-    END IF;
-    IF p_start < first_bucket THEN
-        starts := p_start;
-        ends := first_bucket;
-        RETURN NEXT;
-    END IF;
-    IF end_bucket < p_end THEN
-        starts := end_bucket;
-        ends := p_end;
-        RETURN NEXT;
     END IF;
     tier := 'deltas';
-    starts := first_bucket;
-    ends := CASE WHEN p_end IS NOT NULL THEN end_bucket END;
     RETURN NEXT;
-    IF p_end IS NULL THEN  -- then requests of an infinite time are in the range, too
+    day_from := stats_schema.chat_stats_day(starts);
+    slot_from := stats_schema.chat_stats_slot(starts);
+    day_to := stats_schema.chat_stats_day(COALESCE(ends, 'infinity'));
+    slot_to := stats_schema.chat_stats_slot(ends);
+    IF ends IS NULL THEN  -- then requests of an infinite time are in the range, too
         tier := 'months';
         first_day := 'infinity';
         end_day := NULL;
         RETURN NEXT;
     END IF;
 
+    days_from := day_from;
+    days_to := day_to;
+    filled_from := CASE
+        WHEN day_from < today THEN 96 WHEN day_from = today THEN stats_schema.chat_stats_slot(now()) + 1 ELSE 0 END;
+    filled_to := CASE
+        WHEN day_to < today THEN 96 WHEN day_to = today THEN stats_schema.chat_stats_slot(now()) + 1 ELSE 0 END;
     IF slot_from > 0 AND 2 * slot_from >= filled_from THEN
         days_from := day_from + 1;
     END IF;

@@ -108,7 +108,7 @@ BEGIN
         CROSS JOIN LATERAL unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS u (time_ms)
         WHERE c.tier = 'deltas' AND d.timed <> 0
         UNION ALL
-        SELECT g.member, stats_schema.chat_stats_bin(r.processing_time_ms::numeric), 1
+        SELECT g.member, stats_schema.chat_stats_bin(r.processing_time_ms::numeric), c.sign
         FROM pieces AS c
         JOIN gateway_schema.chat_completion_requests AS r ON r.created_at >= c.starts AND r.created_at < c.ends
         JOIN groups AS g ON g.id = r.model_id
@@ -116,7 +116,7 @@ BEGIN
           AND {{ requests.in_bounds('r.' ~ measure('time_ms').column.name) }}
         UNION ALL
         -- A bucket that was purged counts as a whole where it begins.
-        SELECT g.member, t.bin, t.n
+        SELECT g.member, t.bin, c.sign * t.n
         FROM pieces AS c
         CROSS JOIN LATERAL stats_schema.chat_stats_purged_bins(c.starts, c.ends) AS t
         JOIN groups AS g ON g.id = t.model_id
