@@ -71,6 +71,8 @@ BEGIN
             status text DEFAULT 'completed',
             error_message text,
             user_id text,
+            api_key_id text,
+            metadata jsonb,
             cost_usd numeric,
             created_at timestamptz DEFAULT pg_catalog.now()
         );

@@ -103,6 +103,8 @@ class _Demo:
         try:
             async with self.stack:
                 self._start_servers()
+                if not self.given_database:
+                    await self._add_columns()
                 await self._migrate()
                 loaded = await self._load(requests)
                 await self._start_children(port)
@@ -137,6 +139,8 @@ class _Demo:
             # A prefix of its own: with the user's Redis, the sample must not mix with the user's cache.
             changes["database_url"] = postgres.url()
             changes["cache_prefix"] = f"{self.settings.cache_prefix}-demo"
+            if not self.settings.dimensions:
+                changes["dimensions"] = sample.DIMENSIONS
         if self.given_redis:
             self.console.print("Redis     the one of CHAT_STATS_REDIS_URL")
         else:
@@ -162,6 +166,17 @@ class _Demo:
         file.unlink(missing_ok=True)
         file.touch(mode=0o600)
         file.write_text("".join(f"export {name}={quote(value)}\n" for name, value in variables.items()))
+
+    async def _add_columns(self) -> None:
+        """Give the demo's own table, if an earlier version made it, the columns of the demo's dimensions."""
+        connection = await asyncpg.connect(self._database_url)
+        try:
+            await connection.execute(
+                "ALTER TABLE IF EXISTS chat_completion_requests "
+                "ADD COLUMN IF NOT EXISTS api_key_id text, ADD COLUMN IF NOT EXISTS metadata jsonb"
+            )
+        finally:
+            await connection.close()
 
     async def _migrate(self) -> None:
         def warned(message: str) -> None:
