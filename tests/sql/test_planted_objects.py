@@ -3,13 +3,17 @@
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import pytest
 
 from chat_stats.service.catalogue.aggregations import AGGREGATIONS, Query
+from chat_stats.service.catalogue.dimensions import known_dimensions
+from chat_stats.service.catalogue.figures import FIGURES
+from chat_stats.service.catalogue.question_parameters import parse_question
 from chat_stats.service.catalogue.timerange import TimeRange
 from chat_stats.service.catalogue.timeseries import Series
-from chat_stats.service.compute.ladder import _run, _with_bounds
+from chat_stats.service.compute.ladder import _run, _with_bounds, compute
 from chat_stats.service.compute.methods import LADDER, Method
 from chat_stats.service.compute.percentiles import with_percentiles
 from chat_stats.service.database.pool import Database
@@ -143,6 +147,14 @@ async def own_functions(planting: Planter) -> list[str]:
     return [record[0] for record in names]
 
 
+#: With every kind of expression, condition and order.
+QUESTIONS = (
+    f"measures={','.join(FIGURES)}&group_by=model_id,error_kind&order_by=-p95_processing_time_ms&model_id=2",
+    "group_by=provider_id,status&bucket=1d&window=7d&compare=previous&provider_id!=1&status=__null__",
+    "group_by=status&error_kind!=timeout&order_by=status",
+)
+
+
 async def read(database: Database, variant: Variant, *, purged: bool = False) -> None:
     """Compute all that there is, by each method; read single requests, plots and exports of them.
 
@@ -173,6 +185,9 @@ async def read(database: Database, variant: Variant, *, purged: bool = False) ->
                 if aggregation.percentiles_by is not None and method in LADDER[:2]:
                     plain = method is Method.OPTIMIZED and not purged
                     await with_percentiles(snapshot, query, aggregation, data, plain=plain, timeout=60)
+        for text in QUESTIONS:
+            known = known_dimensions("user_id" if variant.has_optional_columns else "")
+            await compute(snapshot, parse_question(parse_qsl(text), known), timeout=60)
         for filters in (
             Filters(),
             Filters(RANGE, status="completed"),
