@@ -31,7 +31,16 @@ from chat_stats.service.observability.metrics import LOCAL_CACHE_ENTRIES, gauge
 from chat_stats.service.observability.request_id import RequestId
 from chat_stats.service.observability.shared_counts import SharedCounts
 from chat_stats.service.queue import Queue
-from chat_stats.service.routes import documentation, explorer, health, metrics, pages, questions, refresh
+from chat_stats.service.routes import (
+    documentation,
+    explorer,
+    health,
+    metrics,
+    pages,
+    questions,
+    refresh,
+    slashes,
+)
 from chat_stats.service.routes import stats as statistics
 from chat_stats.service.settings import Settings, load_settings
 from chat_stats.service.stats import Stats
@@ -52,7 +61,8 @@ class Application(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         if not self.openapi_schema:
-            self.openapi_schema = complete(super().openapi())
+            columns = self.state.services.settings.request_columns
+            self.openapi_schema = explorer.document_columns(complete(super().openapi()), columns)
         return self.openapi_schema
 
 
@@ -73,17 +83,20 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         "how its numbers were computed and how old they are.",
         docs_url=None,  # service.routes.documentation, without a CDN
         redoc_url=None,
+        redirect_slashes=False,  # service.routes.slashes redirects after the checks
         lifespan=lambda _: _running(services, own_process=own_process),
     )
     services: Services = _build(settings, super(Application, app).__call__)
     app.state.services = services
     app.entrance = services.fast_path
-    app.include_router(statistics.create_router(), prefix=BASE_PATH)
-    app.include_router(questions.create_router(settings), prefix=BASE_PATH)
-    app.include_router(explorer.create_router(), prefix=BASE_PATH)
+    readers = (statistics.create_router(), questions.create_router(settings), explorer.create_router())
+    for router in readers:
+        app.include_router(router, prefix=BASE_PATH)
+    app.include_router(slashes.create_router(readers), prefix=BASE_PATH)
     app.include_router(refresh.create_router(), prefix=BASE_PATH)
     app.include_router(health.router)
     app.include_router(metrics.router)
+    app.include_router(slashes.create_router((health.router, metrics.router)))
     app.include_router(documentation.create_router())
     if settings.web_page:
         app.include_router(pages.create_router())

@@ -23,6 +23,10 @@ PREFIX = "CHAT_STATS_"
 
 Wait = Annotated[float, Field(gt=0, le=300, allow_inf_nan=False)]
 Duration = Annotated[float, Field(gt=0, le=366 * 86400, allow_inf_nan=False)]
+#: Columns that many gateways have and some do not: shown where they exist unless the setting says otherwise.
+KNOWN_REQUEST_COLUMNS = ("api_key_id", "is_anonymous", "metadata", "input_cost_usd", "output_cost_usd")
+ALL_COLUMNS = "*"
+
 CommaSeparated = Annotated[tuple[str, ...], NoDecode]
 
 
@@ -102,6 +106,11 @@ class Settings(BaseSettings):
         ge=1,
         le=1000,
         description="Exports and large pages that one process reads at a time; further ones wait.",
+    )
+    request_columns: Annotated[tuple[str, ...] | None, NoDecode] = Field(
+        None,
+        description="Further columns of single requests to show, comma-separated; `*` for all. When not set, "
+        f"those of {', '.join(f'`{name}`' for name in KNOWN_REQUEST_COLUMNS)} that exist; empty: none.",
     )
     download_seconds: Duration = Field(
         600, description="Seconds after which a client that has not read its download is cut off."
@@ -209,7 +218,8 @@ class Settings(BaseSettings):
         return 3 * self.refresh_interval_seconds
 
     @field_validator(
-        "windows", "api_keys", "cors_origins", "success_statuses", "pending_statuses", mode="before"
+        *("windows", "api_keys", "cors_origins", "request_columns", "success_statuses", "pending_statuses"),
+        mode="before",
     )
     @classmethod
     def _split_commas(cls, value: Any) -> Any:

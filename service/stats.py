@@ -11,7 +11,7 @@ refresh  one database snapshot -> every aggregation x window -> one generation i
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -33,13 +33,14 @@ from chat_stats.service.catalogue.aggregations import (
     Query,
     key_names,
 )
+from chat_stats.service.catalogue.rows import rows_of
 from chat_stats.service.catalogue.timerange import TimeRange
-from chat_stats.service.compute.ladder import Computed, compute
+from chat_stats.service.compute.computed import Computed
+from chat_stats.service.compute.ladder import compute, compute_together
 from chat_stats.service.database.pool import Database
 from chat_stats.service.database.snapshot import Snapshot
 from chat_stats.service.errors import (
-    ComputationTimedOut,
-    InvalidParameter,
+    ChatStatsError,
     SchemaError,
     StillComputing,
     TooManyRequests,
@@ -225,20 +226,14 @@ class Stats:
             started = time.perf_counter()
             # Opened under the lock, so that what is published later comes from a later snapshot.
             async with self._database.snapshot(wait_seconds=self._settings.query_timeout_seconds) as snapshot:
-                snapshot.percentiles_of_all = {}
                 report = RefreshReport(new_generation(snapshot.now), snapshot.now)
                 entries: dict[str, Entry] = {}
                 for window in windows:
-                    for name in _computed_names(names):
-                        query = Query(name, TimeRange(window))
-                        entry = await self._refresh_one(snapshot, query, report)
-                        if entry is not None:
-                            entries[query.key()] = entry
-                        await lock.keep()
-                for query in self._questions(windows) if all_names else ():
-                    entry = await self._refresh_one(snapshot, query, report)
-                    if entry is not None:
-                        entries[query.key()] = entry
+                    queries = [Query(name, TimeRange(window)) for name in _computed_names(names)]
+                    entries |= await self._refresh_together(snapshot, queries, report)
+                    await lock.keep()
+                for question in self._questions(windows) if all_names else ():
+                    entries |= await self._refresh_together(snapshot, [question], report)
                     await lock.keep()
             report.entries = len(entries)
             report.duration_ms = (time.perf_counter() - started) * 1000
@@ -260,20 +255,23 @@ class Stats:
         kept = sorted(self._settings.kept_questions, key=Query.key)
         return [query for query in kept if windows == self._settings.windows or query.range.window in windows]
 
-    async def _refresh_one(self, snapshot: Snapshot, query: Query, report: RefreshReport) -> Entry | None:
-        """Compute one aggregation over one window; return its entry."""
+    async def _refresh_together(
+        self, snapshot: Snapshot, queries: Sequence[Query], report: RefreshReport
+    ) -> dict[str, Entry]:
+        """Compute queries over one range, from the same rows; return their entries."""
         timeout = self._settings.refresh_timeout_seconds
-        window = query.range.window or "(range)"
-        try:
-            computed = await compute(snapshot, query, timeout=timeout)
-        except (ComputationTimedOut, SchemaError, InvalidParameter) as error:
-            report.results.append(Refreshed(query.aggregation, window, None, 0, 0.0, str(error)))
-            return None
-        rows = len(computed.data) if isinstance(computed.data, list) else 1
-        report.results.append(
-            Refreshed(query.aggregation, window, computed.method, rows, computed.compute_ms)
-        )
-        return _entry(computed, report.generation, report.computed_at)
+        entries = {}
+        for query, computed in (await compute_together(snapshot, queries, timeout=timeout)).items():
+            window = query.range.window or "(range)"
+            if isinstance(computed, ChatStatsError):
+                report.results.append(Refreshed(query.aggregation, window, None, 0, 0.0, str(computed)))
+                continue
+            rows = len(rows_of(computed.data))
+            report.results.append(
+                Refreshed(query.aggregation, window, computed.method, rows, computed.compute_ms)
+            )
+            entries[query.key()] = _entry(computed, report.generation, report.computed_at)
+        return entries
 
 
 def _computed_names(names: Iterable[str]) -> Iterable[str]:

@@ -19,9 +19,13 @@ from chat_stats.service.catalogue import schemas
 from chat_stats.service.catalogue.questions import Question
 from chat_stats.service.catalogue.rows import (
     PERCENTILE_FIELDS,
+    UNKNOWN_FROM_COUNTS,
+    UNRESOLVED,
+    UNRESOLVED_FIELDS,
     Data,
     ModelUsage,
     Row,
+    Usage,
     plain_rows,
     series_points,
     value_of,
@@ -78,6 +82,11 @@ class Query:
         return self.provider_id, self.model_id, self.model_name
 
     @property
+    def wants_unresolved(self) -> bool:
+        """Whether requests without a model and provider that exist are among those asked for."""
+        return self.provider_id is None and self.model_name is None and self.model_id in (None, UNRESOLVED)
+
+    @property
     def is_whole(self) -> bool:
         """Whether it asks for all rows in their own order: what the worker computes."""
         return not any(value is not None for value in (*self.filters, self.order_by, self.limit))
@@ -100,13 +109,16 @@ class Query:
         unordered = replace(self, order_by=None, limit=None)
         return None if unordered == self else unordered
 
-    def metadata(self, data: Data) -> Totals:
-        """Return the answer's metadata beside the common fields."""
+    def metadata(self, data: Data, unresolved: Mapping[str, Any]) -> Totals:
+        """Return the answer's metadata beside the common fields, `UNRESOLVED_FIELDS` from `unresolved`."""
         aggregation = AGGREGATIONS[self.aggregation]
         if aggregation.is_series:
             series = self.series
             return {"bucket": series.bucket, "timezone": series.timezone, "group_by": series.group_by}
-        return aggregation.totals(data)
+        totals = aggregation.totals(data)
+        if not aggregation.states_unresolved:
+            return totals
+        return totals | {name: unresolved[name] if self.wants_unresolved else 0 for name in UNRESOLVED_FIELDS}
 
 
 @dataclass(frozen=True)
@@ -129,11 +141,9 @@ class Aggregation:
     #: Then: the statement of `service/database/queries` that returns what the function does, for the same
     #: arguments.
     plain: str | None = None
-    #: Metadata beside the common fields, and its schema.
+    #: Metadata beside the common fields, and its schema. `RowsMetadata` states the unresolved requests.
     totals: Callable[[Any], Totals] = lambda _data: {}
     metadata: type[schemas.Metadata] = schemas.Metadata
-    #: What the function returns, where that is not a row of the answer.
-    returns: type[BaseModel] | None = None
     #: From the function's rows, with NULL where a number cannot be known.
     from_rpc: Callable[[Sequence[Mapping[str, Any]]], Data] = plain_rows
     #: The RPC statement, where it has other arguments. $1, $2: the time range.
@@ -142,9 +152,11 @@ class Aggregation:
     narrowed_call: str | None = None
     narrowed_by: Literal["provider_id", "model_id"] | None = None
     #: What its percentiles are grouped by; None: it has none, or its function returns them itself.
-    percentiles_by: Literal["none", "model"] | None = None
-    #: Fields that a method which only counts requests cannot know.
-    unknown_from_counts: tuple[str, ...] = ()
+    percentiles_by: Literal["none", "provider", "model"] | None = None
+    #: Fields that a method which only counts requests cannot know, of those that the answer has.
+    unknown_from_counts: tuple[str, ...] = UNKNOWN_FROM_COUNTS
+    #: Whether its numbers are those of all requests, not of those whose model exists.
+    of_all_requests: bool = False
     #: Whether it has a `bucket`, a grouping and a time zone (`Query.series`); then it may be narrowed by both
     #: ids, and its rows are made by `service.catalogue.rows.series_points`.
     is_series: bool = False
@@ -172,6 +184,21 @@ class Aggregation:
                 fields |= {each: field.annotation for each, field in field.annotation.model_fields.items()}
         return fields
 
+    @property
+    def states_unresolved(self) -> bool:
+        """Whether its metadata have the requests that are in none of its rows."""
+        return issubclass(self.metadata, schemas.RowsMetadata)
+
+    @cached_property
+    def answered(self) -> frozenset[str]:
+        """The fields that it has, of rows and metadata."""
+        return frozenset((*self.fields, *self.metadata.model_fields))
+
+    def of_usage(self, usage: Usage) -> Data:
+        """Return the answer from the usage of its models, in the order of the usage."""
+        assert self.from_usage is not None, f"{self.name} is not made from usage per model"
+        return self.from_usage([*usage.models, usage.unresolved] if self.of_all_requests else usage.models)
+
     @cached_property
     def sortable(self) -> tuple[str, ...]:
         """The fields by which its rows can be ordered: their numbers."""
@@ -188,7 +215,7 @@ class Aggregation:
         selected = data if filtered else self.select(query, data)
         if selected is None:
             return None
-        metadata = query.metadata(selected)
+        metadata = query.metadata(selected, totals)
         if not isinstance(selected, list):
             return selected, metadata
         if query.order_by is not None:
@@ -201,7 +228,7 @@ class Aggregation:
     @cached_property
     def columns(self) -> tuple[str, ...]:
         """What the function returns, in any order; other columns mean that it is a foreign one."""
-        row = self.returns or (get_args(self.data)[0] if get_origin(self.data) is list else self.data)
+        row = get_args(self.data)[0] if get_origin(self.data) is list else self.data
         separate = PERCENTILE_FIELDS if self.percentiles_by is not None else ()
         return tuple(name for name in row.model_fields if name not in separate)
 

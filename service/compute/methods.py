@@ -22,6 +22,8 @@ class Method(StrEnum):
 
 #: The ladder, cheapest last.
 LADDER = (Method.RPC, Method.OPTIMIZED, Method.WITH_COUNTS, Method.SLICES)
+#: They know of requests how many there are.
+ONLY_COUNTS = (Method.WITH_COUNTS, Method.SLICES)
 
 
 class WrongColumns(Exception):

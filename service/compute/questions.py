@@ -1,10 +1,10 @@
 """Answers questions by any dimension, in one snapshot: rows, the others together, and the total."""
 
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID
 
 import asyncpg
 
@@ -14,9 +14,14 @@ from chat_stats.service.catalogue.figures import FIGURES, of_cost
 from chat_stats.service.catalogue.question_parameters import filters_given, next_cursor
 from chat_stats.service.catalogue.questions import PREVIOUS, Question
 from chat_stats.service.catalogue.rows import Row
+from chat_stats.service.catalogue.timerange import TimeRange
 from chat_stats.service.catalogue.timeseries import MAX_POINTS
-from chat_stats.service.compute import purged, sources
-from chat_stats.service.compute.bounds import bounds_of_series
+from chat_stats.service.compute import sources
+from chat_stats.service.compute.computed import Computed
+from chat_stats.service.compute.deadline import Deadline
+from chat_stats.service.compute.look import look
+from chat_stats.service.compute.models import catalogue
+from chat_stats.service.compute.own_function import with_bounds
 from chat_stats.service.compute.statement import Bounds, Key, statement
 from chat_stats.service.database import queries
 from chat_stats.service.database.dimension_columns import (
@@ -27,16 +32,7 @@ from chat_stats.service.database.dimension_columns import (
 )
 from chat_stats.service.database.snapshot import Snapshot
 from chat_stats.service.errors import InvalidParameter
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """An answer's rows, the metadata beside the common fields, and how it came about."""
-
-    data: list[Row]
-    metadata: dict[str, Any]
-    method: str
-    unavailable: tuple[str, ...]
+from chat_stats.service.observability import metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +45,18 @@ class _Parts:
     groups: int
 
 
-async def answer(snapshot: Snapshot, query: Query, *, timeout: float) -> Answered:
-    """Answer a question; each statement may take `timeout` seconds.
+async def compute(snapshot: Snapshot, query: Query, *, timeout: float) -> Computed:
+    """Answer a question; its statements may take `timeout` seconds, with `compare` twice as long.
 
     Raises `InvalidParameter` for a series of too many points, `SchemaError` for a dimension that the requests
     do not have, and asyncpg's errors.
     """
+    started = time.perf_counter()
     asking = _Asking(snapshot, query, timeout)
-    return await (asking.list_dimensions() if asking.lists else asking.answer())
+    computed = await (asking.list_dimensions() if asking.lists else asking.answer())
+    seconds = time.perf_counter() - started
+    metrics.computed(query.aggregation, computed.method, seconds)
+    return replace(computed, compute_ms=seconds * 1000)
 
 
 class _Asking:
@@ -67,9 +67,10 @@ class _Asking:
         self._snapshot = snapshot
         self._query = query
         self._question: Question = query.question
-        self._timeout = timeout
+        # All statements share it; the range that is compared with has as much again.
+        self._deadline = Deadline(timeout * (1 if self._question.compare is None else 2))
 
-    async def answer(self) -> Answered:
+    async def answer(self) -> Computed:
         question = self._question
         source = sources.choose(question)
         types = await column_types(self._fetch, question.dimensions)
@@ -107,18 +108,18 @@ class _Asking:
         if question.endpoint == "dimensions":
             rows = [_value_row(question, row) for row in rows]
             metadata = {name: metadata[name] for name in VALUE_METADATA}
-        return Answered(rows, metadata, source.method, unavailable)
+        return Computed(rows, metadata, source.method, 0.0, unavailable)
 
     @property
     def lists(self) -> bool:
         """Whether the dimensions themselves are asked for."""
         return bool(self._question.listed)
 
-    async def list_dimensions(self) -> Answered:
+    async def list_dimensions(self) -> Computed:
         listed = self._question.listed
         types = await read_types(self._fetch, [*columns_of(listed), "status"])
         ids = {record["kind"]: record["type"] for record in await self._fetch(queries.load("id_types"))}
-        ready = await sources.ready_rollups(self._snapshot, timeout=self._timeout)
+        ready = await sources.ready_rollups(self._snapshot, timeout=self._deadline.left())
         rows = []
         for dimension in listed:
             trouble = trouble_with(dimension, types)
@@ -130,16 +131,19 @@ class _Asking:
                     "trouble": trouble,
                 }
             )
-        return Answered(rows, {}, sources.SCAN.method, ())
+        return Computed(rows, {}, sources.SCAN.method, 0.0)
 
     async def _fetch(self, sql: str, *arguments: Any) -> list[asyncpg.Record]:
-        return await self._snapshot.fetch(sql, *arguments, timeout=self._timeout)
+        return await self._snapshot.fetch(sql, *arguments, timeout=self._deadline.left())
 
     async def _bounds(self) -> Bounds:
         bounds = self._query.range.bounds(self._question.as_of or self._snapshot.now)
         if self._question.series is None:
             return bounds
-        return await bounds_of_series(self._snapshot, self._question.series, bounds, self._timeout)
+        query = replace(self._query, series=self._question.series, range=TimeRange(None, *bounds))
+        return (await with_bounds(self._snapshot, query, self._deadline.left())).range.bounds(
+            self._snapshot.now
+        )
 
     def _earlier(self, bounds: Bounds) -> Bounds:
         """Return the range of equal length that is compared with."""
@@ -175,21 +179,19 @@ class _Asking:
         """Return id and name of each model and provider, by kind and id as text."""
         if not any(dimension.is_id for dimension in self._question.group_by):
             return {}
-        records = await self._fetch(queries.load("catalogue"), None, None)
+        models = await catalogue(self._snapshot, self._deadline)
         return {
-            kind: {
-                str(record[f"{kind}_id"]): (_json_id(record[f"{kind}_id"]), record[f"{kind}_name"])
-                for record in records
-            }
-            for kind in ("model", "provider")
+            "model": {str(model.model_id): (model.model_id, model.model_name) for model in models},
+            "provider": {
+                str(model.provider_id): (model.provider_id, model.provider_name) for model in models
+            },
         }
 
     async def _unavailable(self) -> tuple[str, ...]:
         of_costs = of_cost(self._question.figures)
         if not of_costs:
             return ()
-        [record] = await self._fetch(queries.load("has_cost"))
-        return () if record["has_cost"] else of_costs
+        return () if (await look(self._snapshot, timeout=self._deadline.left())).has_cost else of_costs
 
     def _next_cursor(self, groups: int) -> str | None:
         question, range_ = self._question, self._query.range
@@ -199,7 +201,7 @@ class _Asking:
 
     async def _incomplete_before(self, ranges: Sequence[Bounds]) -> str | None:
         """Return up to when requests of the ranges were purged, so that a scan does not find them."""
-        if not await purged.has_purged(self._snapshot, timeout=self._timeout):
+        if not (await look(self._snapshot, timeout=self._deadline.left())).has_purged:
             return None
         moments = [
             record["moment"]
@@ -224,10 +226,6 @@ VALUE_METADATA = ("source", "total", "others", "total_groups", "incomplete_befor
 
 def _number(name: str, value: Any) -> int | float:
     return int(value) if FIGURES[name].type == "int" else float(value)
-
-
-def _json_id(id_: Any) -> Any:
-    return str(id_) if isinstance(id_, UUID) else id_
 
 
 def _shown(question: Question, figures: Row) -> Row:

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import asyncpg
 
 from chat_stats.service.catalogue.questions import Question
+from chat_stats.service.compute.methods import Method
 from chat_stats.service.database.snapshot import Snapshot
 
 
@@ -15,14 +15,14 @@ class Source:
     """`name` is `scan`, or `rollup:` and the name of a rollup that has all dimensions of the question."""
 
     name: str
-    method: Literal["rpc", "query"]
+    method: Method
 
 
 #: The rollups that there are, and the dimensions of each.
 ROLLUPS: Mapping[str, tuple[str, ...]] = {"total": (), "model": ("provider_id", "model_id")}
 
 #: The requests themselves, by one statement that needs no function.
-SCAN = Source("scan", "query")
+SCAN = Source("scan", Method.QUERY)
 
 
 def choose(_question: Question) -> Source:

@@ -1,5 +1,11 @@
-"""Translates the errors of asyncpg into those of chat-stats, and says which are outages."""
+"""Translates the errors of asyncpg into those of chat-stats, and says which are outages.
 
+Clients of the API get our words and names of the schema. The server's own text may hold paths, values or
+parts of statements: it goes to the log.
+"""
+
+import logging
+import re
 import socket
 import ssl
 
@@ -13,6 +19,18 @@ from chat_stats.service.errors import (
     RowsHidden,
     SchemaError,
 )
+
+logger = logging.getLogger(__name__)
+
+_NAME = r"""("[^"/\\]+"|[\w.$"]+)"""
+#: What Postgres says of names alone.
+_OF_NAMES = re.compile(
+    rf"[a-z]+ {_NAME}(\([\w ,.\[\]\"]*\))?( of relation {_NAME})? does not exist"
+    rf"|permission denied for [a-z ]+ {_NAME}"
+    rf"|query would be affected by row-level security policy for table {_NAME}"
+)
+#: What poolers and servers say of a connection, without a path, a URL or a user.
+_PLAIN = re.compile(r"""[\w ,.;:'"()=-]{1,200}""")
 
 #: Trouble of the server or of the connection: no other statement would do better.
 OUTAGES = (
@@ -57,7 +75,10 @@ def reading_error(
     if isinstance(error, TimeoutError | asyncpg.QueryCanceledError):
         return ComputationTimedOut(timed_out)
     known = _missing(error) or _forbidden(error, "grant the chat-stats role SELECT on the three tables")
-    return known or SchemaError(f"{failed}: {error.message}")
+    if known is not None:
+        return known
+    logger.warning("%s: %s: %s", failed, type(error).__name__, error)
+    return SchemaError(f"{failed}; the log of chat-stats has the database's error")
 
 
 def upkeep_error(error: Exception) -> Exception:
@@ -79,15 +100,25 @@ def _missing(error: BaseException) -> SchemaError | None:
 
 
 def _out_of_date(error: asyncpg.PostgresError) -> SchemaError:
-    return SchemaError(f"{error.message}; run: chat-stats migrate")
+    said = _said(error, "a table, column or function is missing")
+    return SchemaError(f"{said}; run: chat-stats migrate")
 
 
 def _forbidden(error: BaseException, remedy: str) -> SchemaError | None:
     if not isinstance(error, asyncpg.InsufficientPrivilegeError):
         return None
     if hides_rows(error):
-        return RowsHidden(f"{error.message}: the role that reads it needs BYPASSRLS")
-    return SchemaError(f"{error.message}; {remedy}")
+        said = _said(error, "row level security hides rows of a table")
+        return RowsHidden(f"{said}: the role that reads it needs BYPASSRLS")
+    return SchemaError(f"{_said(error, 'permission denied')}; {remedy}")
+
+
+def _said(error: asyncpg.PostgresError, ours: str) -> str:
+    """Return the server's text if it says no more than names, in English; else our words for it."""
+    if _OF_NAMES.fullmatch(error.message):
+        return str(error.message)
+    logger.warning("%s: %s: %s", ours, type(error).__name__, error)
+    return ours
 
 
 def unreachable(error: BaseException) -> DatabaseUnavailable:
@@ -97,10 +128,11 @@ def unreachable(error: BaseException) -> DatabaseUnavailable:
 
 def _cause(error: BaseException) -> str:
     text = str(error)
+    said = text if _PLAIN.fullmatch(text) else type(error).__name__
     if isinstance(error, asyncpg.InvalidAuthorizationSpecificationError) and "pg_hba.conf" in text:
         return "its pg_hba.conf allows no such connection; it may want TLS (sslmode=require)"
     if isinstance(error, asyncpg.UndefinedObjectError):
-        return f"it does not know a parameter of the URL ({text})"
+        return f"it does not know a parameter of the URL ({said})"
     if isinstance(error, ConnectionError) and "SSL" in text:
         return "it has no TLS, which sslmode asks for"
     # What poolers say of a user or tenant that they do not know, or a parameter that they do not pass on; or
@@ -108,7 +140,7 @@ def _cause(error: BaseException) -> str:
     if isinstance(
         error, asyncpg.ProtocolViolationError | asyncpg.InternalServerError | asyncpg.PostgresSyntaxError
     ):
-        return f"it says {text!r}"
+        return f"it says {said!r}"
     if isinstance(error, asyncpg.ClientConfigurationError):
         return (
             "its URL is wrong; for sslmode verify-ca and verify-full, sslrootcert names the authority's file"

@@ -11,13 +11,13 @@ from typing import Any
 
 from chat_stats.service.cache.freshness import CacheState
 from chat_stats.service.concurrency.single_flight import SingleFlight
-from chat_stats.service.database import queries
 from chat_stats.service.database.pool import Database
 from chat_stats.service.errors import ComputationTimedOut, SchemaError, Unavailable
 from chat_stats.service.explorer import plot
-from chat_stats.service.explorer.exports import JSON, Format, encode, encoder
-from chat_stats.service.explorer.query import NESTED_FIELDS, Filters, RequestQuery, encode_cursor
-from chat_stats.service.explorer.reading import BATCH_ROWS, Reading, fetch
+from chat_stats.service.explorer.columns import Columns
+from chat_stats.service.explorer.exports import JSON, Format, encode, encoder, objects
+from chat_stats.service.explorer.query import Filters, RequestQuery, encode_cursor
+from chat_stats.service.explorer.reading import BATCH_ROWS, Reading
 from chat_stats.service.explorer.requests import Requests
 from chat_stats.service.settings import Settings
 
@@ -70,32 +70,44 @@ class Explorer:
     def __init__(self, settings: Settings, database: Database) -> None:
         self._settings = settings
         self._database = database
-        self._requests = Requests(timeout=settings.query_timeout_seconds)
+        self._requests = Requests(timeout=settings.query_timeout_seconds, columns=settings.request_columns)
         self._plots: OrderedDict[str, Plot] = OrderedDict()
         self._flights = SingleFlight[Plot]()
 
     async def close(self) -> None:
         await self._flights.close()
 
-    async def page(self, query: RequestQuery, fields: Sequence[str], format_: Format) -> AsyncIterator[bytes]:
+    async def columns(self) -> Columns:
+        """Return which fields there are; `SchemaError` when the table lacks one that the settings name."""
+        known = self._requests.known_columns()
+        if known is not None:
+            return known
+        async with self._database.snapshot(wait_seconds=self._settings.query_timeout_seconds) as snapshot:
+            return await self._requests.columns(snapshot)
+
+    async def page(
+        self, query: RequestQuery, columns: Columns, fields: Sequence[str], format_: Format
+    ) -> AsyncIterator[bytes]:
         """Yield a page in that format, in pieces. Nothing comes before the first rows have been read."""
         try:
             async with asyncio.timeout(self._settings.download_seconds):
-                async for piece in self._page(query, fields, format_):
+                async for piece in self._page(query, columns, fields, format_):
                     yield piece
+        except SchemaError:
+            self._requests.forget_columns()  # one may have been dropped
+            raise
         except TimeoutError:
             raise ComputationTimedOut("the requests could not be read in time") from None
 
     async def _page(
-        self, query: RequestQuery, fields: Sequence[str], format_: Format
+        self, query: RequestQuery, columns: Columns, fields: Sequence[str], format_: Format
     ) -> AsyncIterator[bytes]:
         started = time.perf_counter()
         timeout = self._settings.query_timeout_seconds
         large = query.limit > LARGE_PAGE or format_ is not JSON
         async with self._database.snapshot(wait_seconds=timeout, export=large) as snapshot:
-            reading = await self._requests.open(snapshot, query.filters, query.after)
-            kinds = await self._id_kinds(reading) if format_.name == "parquet" else {}
-            writer = encoder(format_, fields, kinds)
+            reading = await self._requests.open(snapshot, query.filters, query.after, columns)
+            writer = encoder(format_, fields, columns.kinds)
             try:
                 waiting = await writer.start()
                 async for rows in self._requests.batches(reading, query, fields):
@@ -110,18 +122,6 @@ class Explorer:
                 yield waiting + await writer.end(metadata)
             finally:
                 await writer.close()
-
-    async def _id_kinds(self, reading: Reading) -> dict[str, str]:
-        records = await fetch(
-            reading.snapshot,
-            queries.load("requests_types"),
-            ["id", "model_id"],
-            timeout=self._settings.query_timeout_seconds,
-        )
-        whole_numbers = ("smallint", "integer", "bigint")
-        kinds = {record["name"]: "int" if record["type"] in whole_numbers else "text" for record in records}
-        providers = [model.columns["provider_id"] for model in reading.models.values()]
-        return {**kinds, "provider_id": "int" if not providers or isinstance(providers[0], int) else "text"}
 
     async def _metadata(
         self, reading: Reading, query: RequestQuery, computed_at: datetime, started: float
@@ -168,7 +168,8 @@ class Explorer:
         timeout = self._settings.query_timeout_seconds
         async with self._database.snapshot(wait_seconds=timeout) as snapshot:
             reading = await self._requests.open(snapshot, filters)
-            recent = await self._rows(reading, RECENT_REQUESTS, NESTED_FIELDS)
+            fields = reading.columns.shown(nested=True)
+            recent = await self._rows(reading, RECENT_REQUESTS, fields)
             few = await self._rows(reading, points + 1, ("created_at", "total_tokens", "processing_time_ms"))
             if len(few) <= points:
                 chosen = plot.whole(few[::-1], points)
@@ -176,7 +177,7 @@ class Explorer:
                 chosen = await plot.sample(reading, points)
             total, method = await self._requests.total(reading)
         compute_ms = (time.perf_counter() - started) * 1000
-        recent_json = encode([dict(zip(NESTED_FIELDS, row, strict=True)) for row in recent])
+        recent_json = encode(objects(recent, fields, reading.columns.kinds))
         points_json = encode(
             {
                 "tokens": [tokens for _, tokens, _ in chosen.points],

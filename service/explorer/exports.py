@@ -17,8 +17,12 @@ from chat_stats.service.explorer.requests import Row
 
 _JSON_OPTIONS = orjson.OPT_UTC_Z
 
-#: What a spreadsheet would take for the start of a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+#: What a spreadsheet may take for a formula: a text that begins with = + - @, full-width or small ones too,
+#: after characters that are not seen; or with a tab or line end, after which a new cell may begin.
+_FORMULA = re.compile(
+    r"[\s\x00-\x1f\u00ad\u200b-\u200f\u2060\ufeff]*"
+    r"[=+\-@\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b]|[\t\r\n]"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,15 +133,16 @@ class TextEncoder(ABC):
 class JsonEncoder(TextEncoder):
     """`{"success": true, "data": [...], "metadata": {...}}`; what is known only at the end stands there."""
 
-    def __init__(self, fields: Sequence[str]) -> None:
+    def __init__(self, fields: Sequence[str], kinds: Mapping[str, str]) -> None:
         self._fields = fields
+        self._kinds = kinds
         self._first = True
 
     async def start(self) -> bytes:
         return b'{"success":true,"data":['
 
     def encode(self, rows: Sequence[Row]) -> bytes:
-        encoded = encode([dict(zip(self._fields, row, strict=True)) for row in rows])[1:-1]
+        encoded = encode(objects(rows, self._fields, self._kinds))[1:-1]
         if self._first or not encoded:
             self._first = self._first and not encoded
             return encoded
@@ -150,11 +155,12 @@ class JsonEncoder(TextEncoder):
 class NdjsonEncoder(TextEncoder):
     """One object a line."""
 
-    def __init__(self, fields: Sequence[str]) -> None:
+    def __init__(self, fields: Sequence[str], kinds: Mapping[str, str]) -> None:
         self._fields = fields
+        self._kinds = kinds
 
     def encode(self, rows: Sequence[Row]) -> bytes:
-        return b"".join(encode(dict(zip(self._fields, row, strict=True))) + b"\n" for row in rows)
+        return b"".join(encode(row) + b"\n" for row in objects(rows, self._fields, self._kinds))
 
 
 class CsvEncoder(TextEncoder):
@@ -170,7 +176,7 @@ class CsvEncoder(TextEncoder):
         self._writer = csv.writer(self._buffer)
 
     async def start(self) -> bytes:
-        self._writer.writerow(self._fields)
+        self._writer.writerow([_cell(name) for name in self._fields])
         return self._drain()
 
     def encode(self, rows: Sequence[Row]) -> bytes:
@@ -186,21 +192,43 @@ class CsvEncoder(TextEncoder):
 
 def _cell(value: Any) -> Any:
     if isinstance(value, str):
-        return f"'{value}" if value.startswith(_FORMULA) else value
+        return f"'{value}" if _FORMULA.match(value) else value
+    if isinstance(value, bool):
+        return "true" if value else "false"  # as in JSON
     return iso(value) if isinstance(value, datetime) else value
 
 
 def encoder(format_: Format, fields: Sequence[str], kinds: Mapping[str, str]) -> Encoder:
-    """Return what writes `fields` in that format; `kinds`: int, float or text, of some of them."""
+    """Return what writes `fields`, with values of these kinds, in that format."""
     match format_.name:
         case "csv":
             return CsvEncoder(fields)
         case "ndjson":
-            return NdjsonEncoder(fields)
+            return NdjsonEncoder(fields, kinds)
         case "parquet":
             return ParquetEncoder(fields, kinds)
         case _:
-            return JsonEncoder(fields)
+            return JsonEncoder(fields, kinds)
+
+
+def objects(rows: Sequence[Row], fields: Sequence[str], kinds: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return rows as objects for JSON, with the JSON that they contain as it is."""
+    json_fields = [name for name in fields if kinds.get(name) == "json"]
+    found = [dict(zip(fields, row, strict=True)) for row in rows]
+    for each in found if json_fields else ():
+        for name in json_fields:
+            each[name] = _as_json(each[name])
+    return found
+
+
+def _as_json(text: str | None) -> Any:
+    """Return what stands for JSON of the table: text where Postgres takes it for JSON and readers do not."""
+    try:
+        orjson.loads(text or "null")
+    except orjson.JSONDecodeError:
+        return text
+    # Line ends stand between its tokens alone, and NDJSON has one object a line.
+    return None if text is None else orjson.Fragment(text.replace("\n", " ").replace("\r", " "))
 
 
 def encode(value: Any) -> bytes:

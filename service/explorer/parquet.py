@@ -15,15 +15,9 @@ from chat_stats.service.explorer.requests import Row
 PROGRAM = Path(__file__).with_name("parquet_writer.py")
 READ_BYTES = 65_536
 
-_KINDS = {
-    **dict.fromkeys(("input_tokens", "output_tokens", "total_tokens"), "int"),
-    **dict.fromkeys(("processing_time_ms", "cost_usd"), "float"),
-    "created_at": "moment",
-}
-
 
 class ParquetEncoder:
-    """Parquet, zstd-compressed; `kinds` are those of columns that are not the same in all databases."""
+    """Parquet, zstd-compressed; ids are int64, or text where they are UUIDs. JSON is text."""
 
     def __init__(self, fields: Sequence[str], kinds: Mapping[str, str]) -> None:
         if importlib.util.find_spec("pyarrow") is None:
@@ -32,7 +26,7 @@ class ParquetEncoder:
                 "this service has no Parquet: its optional part is missing; "
                 "pip install 'chat-stats[parquet]'",
             )
-        self._columns = [(name, {**_KINDS, **kinds}.get(name, "text")) for name in fields]
+        self._columns = [(name, kinds.get(name, "text")) for name in fields]
         self._process: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[None] | None = None
         self._written = bytearray()

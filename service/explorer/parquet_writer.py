@@ -17,7 +17,10 @@ import pyarrow.parquet
 KINDS = {
     "int": pyarrow.int64(),
     "float": pyarrow.float64(),
+    "bool": pyarrow.bool_(),
     "text": pyarrow.string(),
+    "json": pyarrow.string(),
+    "date": pyarrow.date32(),
     "moment": pyarrow.timestamp("us", tz="UTC"),
 }
 

@@ -4,7 +4,6 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -29,7 +28,8 @@ MAX_TEXT = 500
 #: The columns of the requests and how they are read, so that each has one type whatever the table's.
 #: NaN, infinities and what is beyond reason are no times and no costs, as in the statistics; a moment that
 #: JSON's readers do not know (infinite, before year 1, after 9999) is null.
-_IN_CALENDAR = "r.created_at BETWEEN '0001-01-01' AND '9999-12-31T23:59:59.999999'"
+IN_CALENDAR = "{0} BETWEEN '0001-01-01' AND '9999-12-31T23:59:59.999999'"
+_KNOWN_MOMENT = IN_CALENDAR.format("r.created_at")
 _MEASURED = "CASE WHEN r.{0} BETWEEN -1000000000000000 AND 1000000000000000 THEN r.{0}::float8 END AS {0}"
 REQUEST_COLUMNS = {
     "id": "r.id",
@@ -46,10 +46,10 @@ REQUEST_COLUMNS = {
     "error_message": "r.error_message::text AS error_message",
     "user_id": "r.user_id::text AS user_id",
     "cost_usd": _MEASURED.format("cost_usd"),
-    "created_at": f"CASE WHEN {_IN_CALENDAR} THEN r.created_at::timestamptz END AS created_at",
+    "created_at": f"CASE WHEN {_KNOWN_MOMENT} THEN r.created_at::timestamptz END AS created_at",
 }
 #: The place of a row whose `created_at` reads as null though it has one.
-ODD_MOMENT = f"CASE WHEN {_IN_CALENDAR} THEN NULL ELSE r.created_at::timestamptz::text END AS odd_moment"
+ODD_MOMENT = f"CASE WHEN {_KNOWN_MOMENT} THEN NULL ELSE r.created_at::timestamptz::text END"
 
 #: What a row says of its model and provider, beside the nested `models`.
 MODEL_COLUMNS = (
@@ -62,8 +62,7 @@ MODEL_COLUMNS = (
 )
 NESTED = "models"
 
-#: Columns when none are chosen: of JSON and NDJSON, and of formats whose rows are flat.
-NESTED_FIELDS = (*REQUEST_COLUMNS, NESTED)
+#: The fields of rows that nest nothing, in every gateway.
 FLAT_FIELDS = (*REQUEST_COLUMNS, *MODEL_COLUMNS)
 
 
@@ -150,19 +149,6 @@ def parse_number(parameter: str, text: str | None, *, default: int, least: int, 
     )
 
 
-def parse_fields(text: str | None, *, nested: bool) -> tuple[str, ...]:
-    """Read the comma-separated `fields`; all that the format shows by itself when none are given."""
-    default = NESTED_FIELDS if nested else FLAT_FIELDS
-    if text is None:
-        return default
-    known = (*FLAT_FIELDS, NESTED) if nested else FLAT_FIELDS
-    fields = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
-    for name in fields:
-        if name not in known:
-            raise InvalidParameter("fields", f"unknown field {name[:40]!r}; known: {', '.join(known)}")
-    return fields
-
-
 def encode_cursor(position: Position, filters: Filters) -> str:
     """Return the cursor for the page after `position`: opaque, and good for these filters alone."""
     of_uuid = isinstance(position.id, UUID)
@@ -220,9 +206,3 @@ def _checksum(payload: bytes, filters: Filters) -> bytes:
 def check_start(cursor: str | None, offset: str | None) -> None:
     if cursor is not None and offset is not None:
         raise InvalidParameter("cursor", "give either cursor or offset, not both")
-
-
-def row_columns(fields: Sequence[str]) -> list[str]:
-    """Return the columns to read for `fields`: id, model and time too, by which the order goes on."""
-    names = dict.fromkeys(("id", "model_id", "created_at", *fields))
-    return [name for name in names if name in REQUEST_COLUMNS]

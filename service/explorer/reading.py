@@ -13,6 +13,7 @@ from chat_stats.service.database import queries
 from chat_stats.service.database.errors import reading_error
 from chat_stats.service.database.snapshot import Snapshot
 from chat_stats.service.errors import ChatStatsError
+from chat_stats.service.explorer.columns import Columns
 from chat_stats.service.explorer.query import MODEL_COLUMNS, Filters, Position, wrong_cursor
 
 #: Rows of the first batch, which is to come soon, and of the later ones; fewer when rows are long.
@@ -59,7 +60,7 @@ class Reading:
     models: dict[int | UUID, Model]
     #: None: the requests of `models` are meant. Else those without a model, and of these, which do not exist.
     unresolved: Sequence[int | UUID] | None
-    status_type: str
+    columns: Columns
     timeout: float
     #: Of the last row returned; None when there are no more rows after it.
     next: Position | None = None
@@ -80,17 +81,25 @@ class Reading:
     def bounds(self) -> tuple[datetime | None, datetime | None]:
         return self.filters.range.bounds(self.as_of)
 
-    def statement(self, name: str, arguments: list[Any], columns: Sequence[str] = ()) -> str:
-        """Return a statement over the requests; what it needs beyond `arguments` is appended to them."""
+    def statement(
+        self, name: str, arguments: list[Any], columns: Sequence[str] = (), *, further: str = ""
+    ) -> str:
+        """Return a statement over the requests; what it needs beyond `arguments` is appended to them.
+
+        `further`: what its branches read beside what they always do.
+        """
         whole, _, branch = queries.load(name).partition("\n-- branch")
         branch = branch.partition("\n(")[2]
         argument = _STATUS_ARGUMENT[name]
         status = f"{argument}::text IS NULL"
         if self.filters.status is not None:
-            status = f"status = {status_value(argument, self.status_type)}"
+            status = f"status = {status_value(argument, self.columns.status_type)}"
         columns_text = ", ".join(columns)
         branches = [
-            "(" + branch.format(models=each.models, lead=each.lead, status=status, columns=columns_text)
+            "("
+            + branch.format(
+                models=each.models, lead=each.lead, status=status, columns=columns_text, further=further
+            )
             for each in self._branches(arguments)
         ]
         return whole.format(columns=columns_text, branches=" UNION ALL ".join(branches))

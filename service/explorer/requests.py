@@ -8,7 +8,7 @@ neither side holds more than a batch of rows.
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import count
 from typing import Any
@@ -19,15 +19,14 @@ import asyncpg
 from chat_stats.service.database import queries
 from chat_stats.service.database.snapshot import Snapshot
 from chat_stats.service.errors import ComputationTimedOut
+from chat_stats.service.explorer.columns import Columns, columns_of
 from chat_stats.service.explorer.query import (
     NESTED,
     ODD_MOMENT,
-    REQUEST_COLUMNS,
     UNRESOLVED,
     Filters,
     Position,
     RequestQuery,
-    row_columns,
 )
 from chat_stats.service.explorer.reading import Model, Reading, fetch, model_of, status_value, unreadable
 
@@ -40,32 +39,60 @@ COUNT_KEPT_SECONDS = 60.0
 QUICK_COUNT_SECONDS = 0.02
 COUNTS_KEPT = 1000
 
+#: Seconds after which the columns are looked up again.
+COLUMNS_KEPT_SECONDS = 60.0
+
 Row = tuple[Any, ...]
 
 _cursor_numbers = count(1)
 
 
 class Requests:
-    """Single requests. One per process; it keeps counts that were costly."""
+    """Single requests. One per process; it keeps counts that were costly, and what columns there are."""
 
-    def __init__(self, *, timeout: float) -> None:
+    def __init__(self, *, timeout: float, columns: Sequence[str] | None = None) -> None:
         self._timeout = timeout
+        self._wanted = columns
+        self._columns: Columns | None = None
+        self._columns_until = 0.0
         self._counts: OrderedDict[str, tuple[float, int | None]] = OrderedDict()
 
-    async def open(self, snapshot: Snapshot, filters: Filters, after: Position | None = None) -> Reading:
-        """Look up what the filters mean."""
+    def known_columns(self) -> Columns | None:
+        """Return the columns if it is not long since they were looked up: tables get new ones."""
+        return self._columns if time.monotonic() < self._columns_until else None
+
+    async def columns(self, snapshot: Snapshot) -> Columns:
+        """Return the columns; `SchemaError` when the table lacks one that the settings name."""
+        if (known := self.known_columns()) is not None:
+            return known
+        records = await fetch(snapshot, queries.load("requests_columns"), timeout=self._timeout)
+        self._columns = columns_of(records, self._wanted)
+        self._columns_until = time.monotonic() + COLUMNS_KEPT_SECONDS
+        return self._columns
+
+    def forget_columns(self) -> None:
+        self._columns = None
+
+    async def open(
+        self,
+        snapshot: Snapshot,
+        filters: Filters,
+        after: Position | None = None,
+        columns: Columns | None = None,
+    ) -> Reading:
+        """Look up what the filters mean; `columns`: those by which the fields were chosen."""
+        columns = columns or await self.columns(snapshot)
         as_of = snapshot.now if after is None else after.as_of
         models: dict[int | UUID, Model] = {}
         unresolved: Sequence[int | UUID] | None = None
-        status_type = await self._status_type(snapshot, filters.status)
-        if status_type is None:
+        if not await self._may_have(snapshot, columns.status_type, filters.status):
             pass
         elif filters.model_id != UNRESOLVED:
             models = await self._models(snapshot, filters)
         elif filters.provider_id is None and filters.model_name is None:
             records = await fetch(snapshot, queries.load("requests_unresolved"), timeout=self._timeout)
             unresolved = [record["model_id"] for record in records]
-        return Reading(snapshot, filters, as_of, models, unresolved, status_type or "text", self._timeout)
+        return Reading(snapshot, filters, as_of, models, unresolved, columns, self._timeout)
 
     async def _models(self, snapshot: Snapshot, filters: Filters) -> dict[int | UUID, Model]:
         records = await fetch(
@@ -82,19 +109,17 @@ class Requests:
             if needle is None or needle in (record["model_name"] or "").lower()
         }
 
-    async def _status_type(self, snapshot: Snapshot, status: str | None) -> str | None:
-        """Return the type of the statuses; None if `status` is no value of it, so that no request has it."""
-        if status is None:
-            return "text"
-        types = await fetch(snapshot, queries.load("requests_types"), ["status"], timeout=self._timeout)
-        type_: str = types[0]["type"] if types else "text"
+    async def _may_have(self, snapshot: Snapshot, type_: str, status: str | None) -> bool:
+        """Return whether the type of the statuses has such a value."""
+        if status is None or type_ == "text":
+            return True
         try:
             await snapshot.fetch(f"SELECT {status_value('$1', type_)}", status, timeout=self._timeout)
         except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError):
-            return None
+            return False
         except asyncpg.PostgresError as error:
             raise unreadable(error) from error
-        return type_
+        return True
 
     async def batches(
         self, reading: Reading, query: RequestQuery, fields: Sequence[str]
@@ -102,14 +127,17 @@ class Requests:
         """Yield the page's rows as tuples of `fields`; `reading.next` is known when it is over."""
         if reading.is_empty:
             return
-        columns = row_columns(fields)
-        cells = [columns.index(name) if name in REQUEST_COLUMNS else name for name in fields]
-        model_at, moment_at = columns.index("model_id"), columns.index("created_at")
+        read = reading.columns.read_for(fields)
+        columns = list(read)
+        cells = [columns.index(name) if name in read else name for name in fields]
+        model_at, moment_at, odd_at = columns.index("model_id"), columns.index("created_at"), len(columns)
         last: asyncpg.Record | None = None
-        async for records, more in self._pages(reading, query, columns):
+        async for records, more in self._pages(reading, query, read):
             last = records[-1]
             reading.returned += len(records)
-            reading.next = Position(_moment(last, moment_at), last["id"], reading.as_of) if more else None
+            reading.next = (
+                Position(_moment(last, moment_at, odd_at), last["id"], reading.as_of) if more else None
+            )
             yield [
                 tuple(
                     record[cell]
@@ -121,11 +149,12 @@ class Requests:
             ]
 
     async def _pages(
-        self, reading: Reading, query: RequestQuery, columns: list[str]
+        self, reading: Reading, query: RequestQuery, columns: Mapping[str, str]
     ) -> AsyncIterator[tuple[list[asyncpg.Record], bool]]:
         """Yield batches of records, each with whether there are more rows after it; one row more is read."""
         left, offset, after = query.limit, query.offset, query.after
-        sql_columns = [*(REQUEST_COLUMNS[name] for name in columns), ODD_MOMENT]
+        sql_columns = [*columns.values(), ODD_MOMENT]
+        further = reading.columns.read_in_branches(columns)
         held: list[asyncpg.Record] = []
         filters = reading.filters
         parts = []
@@ -151,7 +180,7 @@ class Requests:
                     offset,
                     left + 1 - len(held),
                 ]
-            statement = reading.statement(part, arguments, sql_columns)
+            statement = reading.statement(part, arguments, sql_columns, further=further)
             async for records in self._cursor(reading, part, statement, arguments):
                 held += records
                 # The last row is held back until it is known whether another one follows.
@@ -246,6 +275,7 @@ def _of_model(model: Model | None, name: str) -> Any:
     return model.nested if name == NESTED else model.columns[name]
 
 
-def _moment(record: asyncpg.Record, at: int) -> str | None:
+def _moment(record: asyncpg.Record, at: int, odd_at: int) -> str | None:
     moment: datetime | None = record[at]
-    return record["odd_moment"] if moment is None else moment.astimezone(UTC).isoformat()
+    odd: str | None = record[odd_at]
+    return odd if moment is None else moment.astimezone(UTC).isoformat()

@@ -18,7 +18,19 @@ class RequestModel(Schema):
     providers: Provider
 
 
-class RequestRow(Schema):
+class FurtherColumns(Schema):
+    """Columns that only some gateways have, typed as in their table: any others than these too."""
+
+    model_config = ConfigDict(extra="allow")
+
+    api_key_id: Any = None
+    is_anonymous: Any = None
+    metadata: Any = None
+    input_cost_usd: Any = None
+    output_cost_usd: Any = None
+
+
+class RequestRow(FurtherColumns):
     id: Id
     request_id: str | None
     model_id: Id | None
@@ -36,7 +48,7 @@ class RequestRow(Schema):
     models: RequestModel | None = Field(description="Null with `model_id=unresolved`.")
 
 
-class ChosenRow(Schema):
+class ChosenRow(FurtherColumns):
     """A row with the columns of `fields=`, in that order."""
 
     id: Id | None = None

@@ -1,6 +1,6 @@
 """Single requests: pages and downloads of them, and points for plots."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -24,7 +24,6 @@ from chat_stats.service.explorer.query import (
     RequestQuery,
     check_start,
     parse_cursor,
-    parse_fields,
     parse_filters,
     parse_number,
 )
@@ -97,7 +96,8 @@ async def list_requests(
         parameters.FIELDS,
         Query(
             description=f"Columns, comma-separated: {', '.join(FLAT_FIELDS)}; in JSON and NDJSON also "
-            f"`{NESTED}`, the nested model and provider.",
+            f"`{NESTED}`, the nested model and provider; and the further columns that the service is set to "
+            "show.",
         ),
     ] = None,
     format: Annotated[
@@ -108,7 +108,6 @@ async def list_requests(
 ) -> Response:
     accept = header_value(request.scope["headers"], b"accept").decode("latin-1")
     format_ = choose_format(format, accept or None)
-    names = parse_fields(fields, nested=format_.nested)
     check_start(cursor, offset)
     query = RequestQuery(
         chosen,
@@ -116,7 +115,9 @@ async def list_requests(
         parse_number("offset", offset, default=0, least=0, most=MAX_OFFSET),
         None if cursor is None else parse_cursor(cursor, chosen),
     )
-    pieces = services.explorer.page(query, names, format_)
+    columns = await services.explorer.columns()
+    names = columns.parse_fields(fields, nested=format_.nested)
+    pieces = services.explorer.page(query, columns, names, format_)
     if format_ is JSON and query.limit <= LARGE_PAGE:
         body = await unless_disconnected(request.receive, _joined(pieces))
         return _GONE if body is None else _small_page(request, services, body)
@@ -221,6 +222,15 @@ _FORMATS: dict[str, dict[str, Any]] = {
 }
 
 
+def document_columns(document: dict[str, Any], request_columns: Sequence[str] | None) -> dict[str, Any]:
+    """Say in the OpenAPI document which columns may be chosen."""
+    for path in document["paths"].values():
+        for parameter in path.get("get", {}).get("parameters", ()):
+            if parameter["name"] == "fields":
+                parameter["schema"] |= parameters.fields(request_columns)
+    return document
+
+
 def create_router() -> APIRouter:
     router = APIRouter(
         tags=["requests"],
@@ -238,8 +248,9 @@ def create_router() -> APIRouter:
         operation_id="list_requests",
         summary="Single requests, newest first; as JSON, or as a download in other formats.",
         description=f"Only requests whose model and provider exist, or with `model_id={UNRESOLVED}` the "
-        "others; those without a time come last. Up to "
-        "100,000 rows, streamed. An answer that breaks off ends without the end that HTTP asks for.",
+        "others; those without a time come last. Up to 100,000 rows, streamed. An answer that breaks off "
+        "ends without the end that HTTP asks for. Rows have further columns where the gateway's table has "
+        "them and the service is set to show them.",
         response_class=Response,
         responses={
             200: {"model": RequestsAnswer, "description": "A page of requests.", "content": _FORMATS},

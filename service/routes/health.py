@@ -1,6 +1,7 @@
 """Liveness and readiness, at the root and open to all."""
 
 import asyncio
+import logging
 
 import asyncpg
 from fastapi import APIRouter, Response
@@ -11,6 +12,8 @@ from chat_stats.service.database.snapshot import Snapshot
 from chat_stats.service.errors import ChatStatsError, Unavailable
 from chat_stats.service.http.services import RequestServices, Services
 from chat_stats.service.rollup.state import state_in
+
+logger = logging.getLogger(__name__)
 
 #: Seconds for which the result of one look at everything is shared.
 LOOK_SECONDS = 1.0
@@ -73,8 +76,15 @@ async def _postgres(services: Services) -> tuple[schemas.Component, schemas.Comp
 async def _rollup(services: Services, snapshot: Snapshot) -> schemas.Component:
     try:
         state = await state_in(snapshot, timeout=services.settings.connect_timeout_seconds)
-    except (ChatStatsError, asyncpg.PostgresError) as error:
+    except ChatStatsError as error:
         return schemas.Component(ok=False, detail=str(error))
+    except asyncpg.PostgresError as error:
+        logger.warning("the state of the rollup cannot be read: %s: %s", type(error).__name__, error)
+        return schemas.Component(ok=False, detail="its state cannot be read; the log has the error")
+    if state.trouble == "uncounted":  # its reason quotes the database, and readiness is open to all
+        return schemas.Component(
+            ok=False, detail=f"{state.state}: writes could not be counted; chat-stats status says why"
+        )
     return schemas.Component(ok=state.state != "damaged", detail=str(state))
 
 

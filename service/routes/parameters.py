@@ -5,7 +5,8 @@ is told here what that code accepts. Defaults stay out of these schemas: clients
 them, and an `offset` of 0, for one, is not allowed beside a cursor.
 """
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, get_origin
 
 from fastapi import Request
@@ -14,6 +15,7 @@ from pydantic import WithJsonSchema
 
 from chat_stats.service.errors import InvalidParameter
 from chat_stats.service.explorer.query import FLAT_FIELDS, MAX_TEXT, NESTED, UNRESOLVED
+from chat_stats.service.settings import ALL_COLUMNS, KNOWN_REQUEST_COLUMNS
 
 
 def one_of(values: Iterable[str]) -> WithJsonSchema:
@@ -40,14 +42,17 @@ TEXT = WithJsonSchema({"type": "string", "maxLength": MAX_TEXT, "pattern": r"^[^
 CURSOR = WithJsonSchema({"type": "string", "pattern": "^[A-Za-z0-9_-]+$"})
 TIMEZONE = WithJsonSchema({"type": "string", "pattern": "^[A-Za-z0-9_+/-]+$", "examples": ["Europe/Berlin"]})
 
-_FIELD = f"({'|'.join((*FLAT_FIELDS, NESTED))})"
-FIELDS = WithJsonSchema(
-    {
-        "type": "string",
-        "pattern": f"^{_FIELD}(,{_FIELD})*$",
-        "examples": ["id,created_at,model_name,total_tokens"],
-    }
-)
+#: Without the columns that only some gateways have: `fields` adds them.
+FIELDS = WithJsonSchema({"type": "string", "examples": ["id,created_at,model_name,total_tokens"]})
+
+
+def fields(request_columns: Sequence[str] | None) -> dict[str, str]:
+    """Return what the document says of `fields` where the settings choose these further columns."""
+    further = KNOWN_REQUEST_COLUMNS if request_columns is None else request_columns
+    if ALL_COLUMNS in further:
+        return {"pattern": r"^[^,\u0000]+(,[^,\u0000]+)*$"}
+    names = "|".join(re.escape(name) for name in dict.fromkeys((*FLAT_FIELDS, NESTED, *further)))
+    return {"pattern": f"^({names})(,({names}))*$"}
 
 
 #: Clients add it with a new value to each request, so that no cache answers. It means nothing: it is let

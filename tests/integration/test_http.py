@@ -297,6 +297,62 @@ async def test_what_may_be_repeated_is_not_refused(
     assert (refused.status_code, refused.json()["parameter"]) == (422, "wait")
 
 
+async def test_a_slash_at_the_end_is_redirected_after_the_key_check_and_to_no_other_host(
+    client_of: OpenClient, settings_with: SettingsFactory, gateway: asyncpg.Connection
+) -> None:
+    client = await client_of(settings_with(api_keys="reader"))
+    key = {"X-API-Key": "reader", "Host": "evil.example"}
+    for path, location in (
+        ("/chat-requests/summary/?window=24h&_=1", "../summary?window=24h&_=1"),
+        ("/chat-requests/models/1/", "../models/1"),
+        ("/chat-requests/", "../chat-requests"),
+        ("/chat-requests/models/javascript:alert(1)/", "../javascript%3Aalert%281%29"),
+    ):
+        assert (await client.get(path, headers={"Host": "evil.example"})).status_code == 401
+        for method in ("GET", "HEAD"):
+            response = await client.request(method, path, headers=key)
+            assert response.status_code == 307
+            assert "evil" not in str(response.headers)
+            assert response.headers["location"] == location.replace("models/1", "1")
+    followed = await client.get(
+        "/chat-requests/models/1/?window=all", headers={"X-API-Key": "reader"}, follow_redirects=True
+    )
+    assert followed.json()["data"]["model_id"] == 1
+    assert (await client.get("http://test/health/", follow_redirects=True)).json() == {"status": "ok"}
+    for path in ("/chat-requests//", "/nothing/", "//evil.example/", "/chat-requests/summary//"):
+        assert (await client.get(path, headers=key)).status_code == 404
+
+
+async def test_the_database_s_own_words_go_to_the_log_and_not_to_clients(
+    client_of: OpenClient,
+    settings_with: SettingsFactory,
+    gateway: asyncpg.Connection,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    await gateway.execute(
+        "ALTER TABLE chat_completion_requests RENAME TO requests;"
+        "CREATE VIEW chat_completion_requests AS "
+        "SELECT * FROM requests WHERE pg_read_file('/srv/secret/place') IS NOT NULL"
+    )
+    client = await client_of(settings_with())
+    for path in (
+        *STATISTICS,
+        "/chat-requests",
+        "/chat-requests?format=csv",
+        "/chat-requests/plot-data",
+        "http://test/health/ready",
+    ):
+        caplog.clear()
+        response = await client.get(path)
+        assert "secret" not in response.text, path
+        if "health" not in path:
+            assert response.status_code == 503
+            assert response.json()["detail"].endswith("; the log of chat-stats has the database's error"), (
+                path
+            )
+            assert "/srv/secret/place" in caplog.text, path
+
+
 async def test_an_unknown_path_is_a_problem_too(client: httpx.AsyncClient) -> None:
     response = await client.get("/chat-requests/nothing/here")
     assert response.status_code == 404

@@ -12,6 +12,7 @@ import pyarrow.parquet
 import pytest
 from pydantic import SecretStr
 
+from chat_stats.service.explorer.exports import _cell
 from chat_stats.service.explorer.reading import MERGED_MODELS
 from chat_stats.service.rollup.upkeep import open_rollup
 from chat_stats.service.settings import Settings
@@ -324,6 +325,32 @@ async def test_csv_is_safe_to_open_in_a_spreadsheet(reader: httpx.AsyncClient) -
     assert rows[1] == ["10", "'-r10", "'@u", 'a "b",\n</script>', "'=Two()", ""]
     assert rows[2] == ["5", "", "", "", "'=Two()", "2026-03-01T13:00:00Z"]
     assert rows[4] == ["9", "r9", "u", "'=1+1", "'=Two()", ""]
+
+
+FORMULAS = [
+    *(
+        "=1+1",
+        "+1",
+        "-1",
+        "@SUM(A1)",
+        "\t=1",
+        "\r=1",
+        "\n=1+1",
+        "\n",
+        " =1+1",
+        "\ufeff=1",
+        "\u00a0=1",
+        "\x00=1",
+    ),
+    *("\uff1d1+1", "\uff0b1", "\uff0d1", "\uff20SUM(A1)", " \u3000\uff1d1", "\u200b=1", "\ufe661"),
+]
+TEXTS = ["a=1", "1-1", "", " a", "'=1", "(=1)", "\u2212", "a\n=1+1", "e@mail"]
+
+
+def test_no_cell_is_a_formula_however_it_begins() -> None:
+    assert [_cell(text) for text in FORMULAS] == [f"'{text}" for text in FORMULAS]
+    assert [_cell(text) for text in TEXTS] == TEXTS
+    assert [_cell(value) for value in (-1, -0.5, None, True)] == [-1, -0.5, None, "true"]
 
 
 async def test_ndjson_has_the_rows_of_json(reader: httpx.AsyncClient) -> None:

@@ -99,6 +99,6 @@ def test_chosen_columns_are_of_their_own_type(client: Any) -> None:
 
 
 def test_a_refusal_is_an_object_too(client: Any) -> None:
-    answer = operation("requests", "list_requests").sync(client=client, status="an unused status")
+    answer = operation("requests", "list_requests").sync(client=client, cursor="of no answer")
     assert isinstance(answer, model("Problem"))
-    assert answer.parameter == "status"
+    assert answer.parameter == "cursor"

@@ -13,23 +13,23 @@ from chat_stats.service.catalogue.figures import FIGURES
 from chat_stats.service.catalogue.question_parameters import parse_question
 from chat_stats.service.catalogue.timerange import TimeRange
 from chat_stats.service.catalogue.timeseries import Series
-from chat_stats.service.compute.ladder import _run, _with_bounds, compute
-from chat_stats.service.compute.methods import LADDER, Method
-from chat_stats.service.compute.percentiles import with_percentiles
+from chat_stats.service.compute.ladder import compute
+from chat_stats.service.compute.methods import LADDER
 from chat_stats.service.database.pool import Database
 from chat_stats.service.database.rendering import declared
 from chat_stats.service.errors import SchemaError
 from chat_stats.service.explorer.explorer import Explorer
 from chat_stats.service.explorer.exports import FORMATS
 from chat_stats.service.explorer.plot import sample as sample_points
-from chat_stats.service.explorer.query import FLAT_FIELDS, NESTED_FIELDS, Filters, RequestQuery
+from chat_stats.service.explorer.query import UNRESOLVED, Filters, RequestQuery
 from chat_stats.service.explorer.requests import Requests
 from chat_stats.service.rollup.retention import Retention
 from chat_stats.service.rollup.upkeep import Rollup, open_rollup
-from chat_stats.service.settings import Settings
+from chat_stats.service.settings import ALL_COLUMNS, Settings
 from chat_stats.worker.importer.load import ImportOptions, import_csv
 from chat_stats.worker.local_servers import PostgresServer
 from tests.conftest import run_migrations
+from tests.sql import methods
 from tests.sql.conftest import BuildGateway, Gateway, connect
 from tests.sql.planting import Planter, called_names, planter
 from tests.sql.sample import END, START
@@ -179,12 +179,8 @@ async def read(database: Database, variant: Variant, *, purged: bool = False) ->
     async with database.snapshot(wait_seconds=20) as snapshot:
         for query in queries:
             aggregation = AGGREGATIONS[query.aggregation]
-            query = await _with_bounds(snapshot, query, 20) if aggregation.is_series else query
             for method in LADDER if aggregation.from_usage else LADDER[: 1 if purged else 2]:
-                data, _ = await _run(method, snapshot, query, aggregation, 60)
-                if aggregation.percentiles_by is not None and method in LADDER[:2]:
-                    plain = method is Method.OPTIMIZED and not purged
-                    await with_percentiles(snapshot, query, aggregation, data, plain=plain, timeout=60)
+                await methods.run(method, snapshot, query)
         for text in QUESTIONS:
             known = known_dimensions("user_id" if variant.has_optional_columns else "")
             await compute(snapshot, parse_question(parse_qsl(text), known), timeout=60)
@@ -192,16 +188,21 @@ async def read(database: Database, variant: Variant, *, purged: bool = False) ->
             Filters(),
             Filters(RANGE, status="completed"),
             Filters(RANGE, model_id=str(variant.id("models", 2))),
+            Filters(model_id=UNRESOLVED),
         ):
-            requests = Requests(timeout=60)
+            requests = Requests(timeout=60, columns=(ALL_COLUMNS,))
             reading = await requests.open(snapshot, filters)
-            async for _ in requests.batches(reading, RequestQuery(filters, 5, 1), NESTED_FIELDS):
+            fields = reading.columns.shown(nested=True)
+            async for _ in requests.batches(reading, RequestQuery(filters, 5, 1), fields):
                 pass
             await requests.total(reading)
             await sample_points(reading, 10)
-    explorer = Explorer(Settings(database_url="postgresql://unused", _env_file=None), database)
+    settings = Settings(database_url="postgresql://unused", request_columns=(ALL_COLUMNS,), _env_file=None)
+    explorer = Explorer(settings, database)
+    columns = await explorer.columns()
     for format_ in FORMATS.values():
-        async for _ in explorer.page(RequestQuery(Filters(), 100), FLAT_FIELDS, format_):
+        fields = columns.shown(nested=format_.nested)
+        async for _ in explorer.page(RequestQuery(Filters(), 100), columns, fields, format_):
             pass
     await explorer.plot(Filters(), 10)
     await explorer.close()

@@ -10,7 +10,8 @@ import pytest
 from chat_stats.service.catalogue.dimensions import known_dimensions
 from chat_stats.service.catalogue.figures import FIGURES
 from chat_stats.service.catalogue.question_parameters import parse_question
-from chat_stats.service.compute.ladder import Computed, compute
+from chat_stats.service.compute.computed import Computed
+from chat_stats.service.compute.ladder import compute
 from chat_stats.service.database.pool import Database
 from tests.sql import sample
 from tests.sql.conftest import MigratedGateway

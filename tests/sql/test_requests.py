@@ -13,7 +13,7 @@ from chat_stats.service.database import queries
 from chat_stats.service.database.pool import Database
 from chat_stats.service.database.snapshot import Snapshot
 from chat_stats.service.explorer.plot import sample as sample_points
-from chat_stats.service.explorer.query import NESTED_FIELDS, UNRESOLVED, Filters, Position, RequestQuery
+from chat_stats.service.explorer.query import UNRESOLVED, Filters, Position, RequestQuery
 from chat_stats.service.explorer.reading import MERGED_MODELS, Reading
 from chat_stats.service.explorer.requests import Requests
 from tests.sql import sample
@@ -41,9 +41,10 @@ async def rows_of(
     requests = Requests(timeout=20)
     reading = await requests.open(snapshot, filters, after)
     query = RequestQuery(filters, limit, 0, after)
+    fields = reading.columns.shown(nested=True)
     rows = [
-        dict(zip(NESTED_FIELDS, row, strict=True))
-        async for batch in requests.batches(reading, query, NESTED_FIELDS)
+        dict(zip(fields, row, strict=True))
+        async for batch in requests.batches(reading, query, fields)
         for row in batch
     ]
     if after is None and limit == 100:

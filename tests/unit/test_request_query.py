@@ -9,15 +9,16 @@ from hypothesis import strategies as st
 
 from chat_stats.service.catalogue.timerange import TimeRange
 from chat_stats.service.errors import InvalidParameter, NotAcceptable
+from chat_stats.service.explorer.columns import Columns
 from chat_stats.service.explorer.exports import choose_format
 from chat_stats.service.explorer.query import (
     FLAT_FIELDS,
-    NESTED_FIELDS,
+    NESTED,
+    REQUEST_COLUMNS,
     Filters,
     Position,
     encode_cursor,
     parse_cursor,
-    parse_fields,
     parse_filters,
     parse_number,
 )
@@ -74,10 +75,14 @@ def test_any_other_text_is_not_a_cursor(text: str) -> None:
         parse_cursor(text, FILTERS)
 
 
+COLUMNS = Columns({"tag": 'r."tag"', "gone": "NULL::text"}, ["tag"], {})
+
+
 def test_fields_are_those_of_the_format_when_none_are_chosen() -> None:
-    assert parse_fields(None, nested=True) == NESTED_FIELDS
-    assert parse_fields(None, nested=False) == FLAT_FIELDS
-    assert parse_fields("status, id,status", nested=False) == ("status", "id")
+    assert COLUMNS.parse_fields(None, nested=True) == (*REQUEST_COLUMNS, "tag", NESTED)
+    assert COLUMNS.parse_fields(None, nested=False) == (*FLAT_FIELDS, "tag")
+    assert COLUMNS.parse_fields("status, id,status", nested=False) == ("status", "id")
+    assert COLUMNS.parse_fields("gone,tag", nested=False) == ("gone", "tag")
 
 
 @pytest.mark.parametrize(
@@ -85,7 +90,7 @@ def test_fields_are_those_of_the_format_when_none_are_chosen() -> None:
 )
 def test_an_unknown_field_is_named_with_the_known_ones(fields: str, nested: bool) -> None:
     with pytest.raises(InvalidParameter, match="known: id, request_id,") as raised:
-        parse_fields(fields, nested=nested)
+        COLUMNS.parse_fields(fields, nested=nested)
     assert raised.value.parameter == "fields"
 
 

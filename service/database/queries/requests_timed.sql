@@ -20,7 +20,7 @@ ORDER BY r.created_at DESC, r.id DESC
 (
     SELECT
         id, model_id, input_tokens, output_tokens, processing_time_ms, status, created_at,
-        request_id, error_message, user_id, readable.cost_usd
+        request_id, error_message, user_id, readable.cost_usd{further}
     FROM gateway_schema.chat_completion_requests
     WHERE {models}
       AND created_at IS NOT NULL
