@@ -110,7 +110,7 @@ def _parse(entry: str) -> Dimension:
             "name=column->>key of a json column, with a name of a-z, 0-9 and _"
         )
     name = found["name"]
-    if name in _TAKEN:
+    if name in _TAKEN or name.startswith("not_"):
         raise ValueError(f"the name {name} means something else: write another_name=column")
     return Dimension(name, "column", found["column"] or name, found["key"])
 

@@ -42,6 +42,9 @@ PARAMETERS = (
 )
 VALUE_PARAMETERS = (*TIME_PARAMETERS, "name", "prefix", "limit")
 
+#: What a filter's name begins with to mean other values: for clients to whose languages `status!` is no name.
+NOT = "not_"
+
 #: Clients add it with a new value to each request, so that no cache answers. It means nothing.
 CACHE_BUSTER = "_"
 
@@ -115,9 +118,9 @@ def _sorted_out(
     for name, value in items:
         if name == CACHE_BUSTER:
             continue
-        dimension = known.get(name.removesuffix("!"))
+        dimension = known.get(name.removesuffix("!").removeprefix(NOT))
         if dimension is not None:
-            chosen.setdefault((dimension, name.endswith("!")), []).append(value)
+            chosen.setdefault((dimension, name != dimension.name), []).append(value)
         elif name not in parameters:
             all_known = (*parameters, *known, *(f"{each}!" for each in known))
             raise InvalidParameter(

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, Field, create_model
 
 from chat_stats.service.catalogue.dimensions import UNRESOLVED, Dimensions
 from chat_stats.service.catalogue.figures import FIGURES
@@ -107,7 +107,7 @@ _EXAMPLE = {
         "source": "scan",
         "measures": ["total_requests", "total_cost_usd"],
         "group_by": ["status"],
-        "filters": {"model_id": ["7"]},
+        "filters": {},
         "bucket": None,
         "timezone": None,
         "order_by": "-total_cost_usd",
@@ -156,7 +156,11 @@ def dimensions_answer() -> type[BaseModel]:
 
 
 def _answer(name: str, data: Any, metadata: type[Metadata], example: dict[str, Any]) -> type[BaseModel]:
-    config = ConfigDict(**Schema.model_config, json_schema_extra={"examples": [example]})
     return create_model(
-        name, __config__=config, success=(Literal[True], ...), data=(data, ...), metadata=(metadata, ...)
+        name,
+        __base__=Schema,
+        __cls_kwargs__={"json_schema_extra": {"examples": [example]}},
+        success=(Literal[True], ...),
+        data=(data, ...),
+        metadata=(metadata, ...),
     )

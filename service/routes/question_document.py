@@ -7,7 +7,7 @@ from pydantic import WithJsonSchema
 
 from chat_stats.service.catalogue.dimensions import UNRESOLVED, Dimensions
 from chat_stats.service.catalogue.figures import DEFAULT_FIGURES, FIGURES
-from chat_stats.service.catalogue.question_parameters import MAX_TEXT, NULL
+from chat_stats.service.catalogue.question_parameters import MAX_TEXT, NOT, NULL
 from chat_stats.service.catalogue.questions import DEFAULT_LIMIT, MAX_GROUPS, MAX_LIMIT, PREVIOUS
 from chat_stats.service.catalogue.timerange import WINDOWS
 from chat_stats.service.catalogue.timeseries import BUCKETS, MAX_POINTS
@@ -99,7 +99,7 @@ def _filters(known: Dimensions) -> Parameters:
         )
         filters += [
             _parameter(name, schema, f"Only requests with this {name}, or one of several. {none}."),
-            _parameter(f"{name}!", schema, f"Only requests with another {name}."),
+            _parameter(f"{NOT}{name}", schema, f"Only requests with another {name}; `{name}!` is the same."),
         ]
     return filters
 

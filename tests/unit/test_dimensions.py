@@ -56,6 +56,7 @@ def test_a_dimension_is_a_column_or_a_key_of_a_json_column(
         "limit",
         "previous",
         "cost_usd",
+        "not_user",
         "user_id, user_id",
         "user_id, user_id=other",
         ", ".join(f"d{number}" for number in range(31)),

@@ -24,6 +24,7 @@ def question(text: str) -> Query:
         ("limit=100&order_by=-total_requests&window=all", ""),
         ("group_by=", ""),
         ("_=17", ""),
+        ("not_status=a", "status!=a"),
         ("compare=2026-01-01&window=7d", "compare=2026-01-01T00:00:00Z&window=7d"),
     ],
 )
