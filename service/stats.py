@@ -11,7 +11,7 @@ refresh  one database snapshot -> every aggregation x window -> one generation i
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -23,7 +23,7 @@ from chat_stats.service.cache.entry import Entry
 from chat_stats.service.cache.freshness import CacheState, Freshness
 from chat_stats.service.cache.local_cache import LocalCache
 from chat_stats.service.cache.look_up import LookUps
-from chat_stats.service.cache.publication import Publication
+from chat_stats.service.cache.publication import Prepared, Publication
 from chat_stats.service.cache.refresh_report import Refreshed, RefreshReport, new_generation
 from chat_stats.service.cache.store import Cache, Stored
 from chat_stats.service.catalogue.aggregations import (
@@ -187,6 +187,7 @@ class Stats:
             computed = await compute(snapshot, query, timeout=timeout)
         generation = new_generation(snapshot.now)
         entry = _entry(computed, generation, snapshot.now)
+        entry = replace(entry, on_demand=self._freshness.lifetime(query) is not None)
         began_at = time.monotonic()
         stored = await self._cache.store(query.key(), entry, lifetime_seconds=self._freshness.lifetime(query))
         self._local.put(query.key(), stored.entry, taken_at=began_at)
@@ -227,18 +228,16 @@ class Stats:
             # Opened under the lock, so that what is published later comes from a later snapshot.
             async with self._database.snapshot(wait_seconds=self._settings.query_timeout_seconds) as snapshot:
                 report = RefreshReport(new_generation(snapshot.now), snapshot.now)
-                entries: dict[str, Entry] = {}
-                for window in windows:
-                    queries = [Query(name, TimeRange(window)) for name in _computed_names(names)]
-                    entries |= await self._refresh_together(snapshot, queries, report)
-                    await lock.keep()
-                for question in self._questions(windows) if all_names else ():
-                    entries |= await self._refresh_together(snapshot, [question], report)
-                    await lock.keep()
-            report.entries = len(entries)
-            report.duration_ms = (time.perf_counter() - started) * 1000
-            generation = report.summary(key_names(names)) if everything else None
-            report.published = await self._publication.publish(entries, generation)
+                async with self._publication.prepare(report.generation) as prepared:
+                    for queries in self._to_refresh(names, windows, questions=all_names):
+                        await self._refresh_together(snapshot, queries, report, prepared)
+                        await lock.keep()
+                    report.entries = len(prepared)
+                    report.duration_ms = (time.perf_counter() - started) * 1000
+                    generation = report.summary(key_names(names))
+                    report.published = await prepared.publish(generation, of_everything=everything)
+                    if everything and report.published:
+                        self._freshness.refreshed(generation)
         return report
 
     def local_entries(self) -> int:
@@ -250,28 +249,35 @@ class Stats:
         await self._look_ups.close()
         await self._computations.close()
 
-    def _questions(self, windows: tuple[str, ...]) -> list[Query]:
-        """Return the questions to keep computed over these windows; over the configured ones, all."""
-        kept = sorted(self._settings.kept_questions, key=Query.key)
-        return [query for query in kept if windows == self._settings.windows or query.range.window in windows]
+    def _to_refresh(
+        self, names: Iterable[str], windows: tuple[str, ...], *, questions: bool
+    ) -> Iterable[list[Query]]:
+        """Yield what to compute: the aggregations of each window together, then questions of the settings.
+
+        Over the configured windows these are all questions, else those over one of the windows.
+        """
+        for window in windows:
+            yield [Query(name, TimeRange(window)) for name in _computed_names(names)]
+        for query in sorted(self._settings.kept_questions, key=Query.key) if questions else ():
+            if windows == self._settings.windows or query.range.window in windows:
+                yield [query]
 
     async def _refresh_together(
-        self, snapshot: Snapshot, queries: Sequence[Query], report: RefreshReport
-    ) -> dict[str, Entry]:
-        """Compute queries over one range, from the same rows; return their entries."""
+        self, snapshot: Snapshot, queries: list[Query], report: RefreshReport, prepared: Prepared
+    ) -> None:
+        """Compute queries over one range, from the same rows, and prepare their entries."""
         timeout = self._settings.refresh_timeout_seconds
-        entries = {}
-        for query, computed in (await compute_together(snapshot, queries, timeout=timeout)).items():
+        computed = await compute_together(snapshot, queries, timeout=timeout)
+        for query in queries:
+            # Taken out, so that the rows of one answer make way for the next.
+            found = computed.pop(query)
             window = query.range.window or "(range)"
-            if isinstance(computed, ChatStatsError):
-                report.results.append(Refreshed(query.aggregation, window, None, 0, 0.0, str(computed)))
+            if isinstance(found, ChatStatsError):
+                report.results.append(Refreshed(query.aggregation, window, None, 0, 0.0, str(found)))
                 continue
-            rows = len(rows_of(computed.data))
-            report.results.append(
-                Refreshed(query.aggregation, window, computed.method, rows, computed.compute_ms)
-            )
-            entries[query.key()] = _entry(computed, report.generation, report.computed_at)
-        return entries
+            rows, ms = len(rows_of(found.data)), found.compute_ms
+            report.results.append(Refreshed(query.aggregation, window, found.method, rows, ms))
+            await prepared.add(query.key(), _entry(found, report.generation, report.computed_at))
 
 
 def _computed_names(names: Iterable[str]) -> Iterable[str]:

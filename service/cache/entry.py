@@ -46,6 +46,8 @@ class Entry:
     unavailable: tuple[str, ...] = ()
     #: "15m": requests at an edge of the range were purged, so that it is exact to 15 minutes only.
     precision: str | None = None
+    #: Whether the worker does not keep it computed: it stays fresh until the next refresh of everything.
+    on_demand: bool = False
 
     def age_seconds(self, now: datetime) -> float:
         """Return the age; 0 when it is from the future, because the clock was set back."""
@@ -79,6 +81,7 @@ def encode(entry: Entry) -> bytes:
         "totals": entry.totals,
         "unavailable": entry.unavailable,
         "precision": entry.precision,
+        "on_demand": entry.on_demand,
     }
     return orjson.dumps(header) + b"\n" + entry.body
 
@@ -101,6 +104,7 @@ def decode(stored: bytes) -> Entry:
             generation=str(header["generation"]),
             unavailable=tuple(header["unavailable"]),
             precision=header.get("precision"),
+            on_demand=bool(header.get("on_demand")),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UndecodableEntry(f"it is no chat-stats entry ({type(error).__name__})") from None

@@ -16,12 +16,14 @@ from chat_stats.service.catalogue.questions import PREVIOUS, Question
 from chat_stats.service.catalogue.rows import Row
 from chat_stats.service.catalogue.timerange import TimeRange
 from chat_stats.service.catalogue.timeseries import MAX_POINTS
-from chat_stats.service.compute import sources
+from chat_stats.service.compute import purged, sources
 from chat_stats.service.compute.computed import Computed
 from chat_stats.service.compute.deadline import Deadline
 from chat_stats.service.compute.look import look
+from chat_stats.service.compute.methods import METHOD_LOG, STEP_DOWN, Method
 from chat_stats.service.compute.models import catalogue
 from chat_stats.service.compute.own_function import with_bounds
+from chat_stats.service.compute.sources import Source
 from chat_stats.service.compute.statement import Bounds, Key, statement
 from chat_stats.service.database import queries
 from chat_stats.service.database.dimension_columns import (
@@ -30,6 +32,7 @@ from chat_stats.service.database.dimension_columns import (
     read_types,
     trouble_with,
 )
+from chat_stats.service.database.errors import hides_rows
 from chat_stats.service.database.snapshot import Snapshot
 from chat_stats.service.errors import InvalidParameter
 from chat_stats.service.observability import metrics
@@ -67,15 +70,33 @@ class _Asking:
         self._snapshot = snapshot
         self._query = query
         self._question: Question = query.question
-        # All statements share it; the range that is compared with has as much again.
-        self._deadline = Deadline(timeout * (1 if self._question.compare is None else 2))
+        # The range that is compared with has as much time again.
+        self._seconds = timeout * (1 if self._question.compare is None else 2)
+        self._deadline = Deadline(self._seconds)
 
     async def answer(self) -> Computed:
+        """Answer from the first source that works, and say what held back the ones before."""
+        reason = None
+        possible = await sources.choose(self._snapshot, self._question, timeout=self._deadline.left())
+        for step, source in enumerate(possible):
+            self._deadline = Deadline(self._seconds / 2**step)
+            try:
+                computed = await self._from(source)
+            except STEP_DOWN[Method.RPC] as error:
+                if source is possible[-1] or hides_rows(error):
+                    raise
+                reason = f"{source.method} failed with {type(error).__name__}: {error}"
+                continue
+            if source.method is not Method.QUERY:
+                METHOD_LOG.record(self._question.endpoint, source.method, reason)
+            return computed
+        raise AssertionError("the last source has no next one")  # pragma: no cover
+
+    async def _from(self, source: Source) -> Computed:
         question = self._question
-        source = sources.choose(question)
         types = await column_types(self._fetch, question.dimensions)
         bounds = await self._bounds()
-        parts = await self._parts(bounds, types, None)
+        parts = await self._parts(source, bounds, types, None)
         labels = await self._labels()
         rows = [_row(question, key, start, figures, labels) for key, start, figures in parts.rows]
         total, others = _shown(question, parts.total), _shown(question, parts.others)
@@ -84,7 +105,7 @@ class _Asking:
             earlier = self._earlier(bounds)
             ranges.append(earlier)
             keys = list(dict.fromkeys(key for key, _, _ in parts.rows))
-            before = await self._parts(earlier, types, keys)
+            before = await self._parts(source, earlier, types, keys)
             _compare(question, rows, parts.rows, before.rows)
             _add_change(total, _shown(question, before.total))
             _add_change(others, _shown(question, before.others))
@@ -103,12 +124,18 @@ class _Asking:
             "others": others,
             "total_groups": parts.groups,
             "next_cursor": self._next_cursor(parts.groups),
-            "incomplete_before": await self._incomplete_before(ranges),
+            "incomplete_before": None if source.by_functions else await self._incomplete_before(ranges),
         }
         if question.endpoint == "dimensions":
             rows = [_value_row(question, row) for row in rows]
             metadata = {name: metadata[name] for name in VALUE_METADATA}
-        return Computed(rows, metadata, source.method, 0.0, unavailable)
+        precision = None
+        if source.by_functions:
+            edges = [
+                await purged.precision(self._snapshot, each, timeout=self._deadline.left()) for each in ranges
+            ]
+            precision = next((edge for edge in edges if edge is not None), None)
+        return Computed(rows, metadata, source.method, 0.0, unavailable, precision)
 
     @property
     def lists(self) -> bool:
@@ -131,7 +158,7 @@ class _Asking:
                     "trouble": trouble,
                 }
             )
-        return Computed(rows, {}, sources.SCAN.method, 0.0)
+        return Computed(rows, {}, Method.QUERY, 0.0)
 
     async def _fetch(self, sql: str, *arguments: Any) -> list[asyncpg.Record]:
         return await self._snapshot.fetch(sql, *arguments, timeout=self._deadline.left())
@@ -159,9 +186,11 @@ class _Asking:
         except OverflowError:
             raise InvalidParameter("compare", "the range to compare with leaves the calendar") from None
 
-    async def _parts(self, bounds: Bounds, types: ColumnTypes, wanted: Sequence[Key] | None) -> _Parts:
+    async def _parts(
+        self, source: Source, bounds: Bounds, types: ColumnTypes, wanted: Sequence[Key] | None
+    ) -> _Parts:
         question = self._question
-        made = statement(question, bounds, types, wanted=wanted)
+        made = statement(question, bounds, types, functions=source.by_functions, wanted=wanted)
         records = await self._fetch(made.text, *made.arguments)
         if records[0]["points"] > MAX_POINTS:
             raise InvalidParameter(

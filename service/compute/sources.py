@@ -1,11 +1,12 @@
 """From where a question is answered: the one place that chooses."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import asyncpg
 
 from chat_stats.service.catalogue.questions import Question
+from chat_stats.service.catalogue.rollups import MODEL, TOTAL
 from chat_stats.service.compute.methods import Method
 from chat_stats.service.database.snapshot import Snapshot
 
@@ -17,17 +18,30 @@ class Source:
     name: str
     method: Method
 
-
-#: The rollups that there are, and the dimensions of each.
-ROLLUPS: Mapping[str, tuple[str, ...]] = {"total": (), "model": ("provider_id", "model_id")}
-
-#: The requests themselves, by one statement that needs no function.
-SCAN = Source("scan", Method.QUERY)
+    @property
+    def by_functions(self) -> bool:
+        """Whether our functions read it, which know of purged requests too."""
+        return self.method is Method.RPC
 
 
-def choose(_question: Question) -> Source:
-    """Return the source that answers the question with the least to read."""
-    return SCAN
+SCAN = "scan"
+
+#: The rollups that there are with their dimensions, the smallest first. From a model follows its provider.
+ROLLUPS: Mapping[str, tuple[str, ...]] = {TOTAL.name: (), MODEL.name: ("model_id", "provider_id")}
+
+
+async def choose(snapshot: Snapshot, question: Question, *, timeout: float) -> Sequence[Source]:
+    """Return the sources that can answer the question, the best first; each next one needs less.
+
+    The functions read a rollup when it is ready, and else scan.
+    """
+    wanted = {dimension.name for dimension in question.dimensions}
+    fitting = [name for name, by in ROLLUPS.items() if wanted <= set(by)]
+    if not fitting:
+        return (Source(SCAN, Method.QUERY),)
+    ready = await ready_rollups(snapshot, timeout=timeout)
+    name = next((f"rollup:{name}" for name in fitting if name in ready), SCAN)
+    return (Source(name, Method.RPC), Source(SCAN, Method.OPTIMIZED))
 
 
 async def ready_rollups(snapshot: Snapshot, *, timeout: float) -> Mapping[str, tuple[str, ...]]:

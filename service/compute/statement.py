@@ -52,9 +52,17 @@ class _Grouped:
 
 
 def statement(
-    question: Question, bounds: Bounds, types: ColumnTypes, *, wanted: Sequence[Key] | None = None
+    question: Question,
+    bounds: Bounds,
+    types: ColumnTypes,
+    *,
+    functions: bool = False,
+    wanted: Sequence[Key] | None = None,
 ) -> Statement:
-    """Return the statement for a question over a range; `wanted`: for these groups, whatever their order."""
+    """Return the statement for a question over a range; `wanted`: for these groups, whatever their order.
+
+    `functions`: from what our functions return, for questions about models and providers alone.
+    """
     arguments = _Arguments()
     asked = question.computed
     percentiles = any(FIGURES[name].is_percentile for name in asked)
@@ -62,23 +70,24 @@ def statement(
         _grouped(dimension, place, types, arguments)
         for place, dimension in enumerate(question.group_by, start=1)
     ]
-    of_requests = _time_conditions(bounds, arguments)
+    of_requests = [] if functions else _time_conditions(bounds, arguments)
     of_groups: list[str] = []
     for filter_ in question.filters:
-        _add_filter(filter_, types, arguments, of_requests, of_groups)
+        _add_filter(filter_, types, arguments, None if functions else of_requests, of_groups)
     if question.prefix is not None:
         _add_prefix(question.prefix, question.group_by[0], types, arguments, of_requests, of_groups)
     by_figure = question.order.by if question.order.by in FIGURES else None
     text = declared().statement(
         "asked/groups.sql",
         needed(asked),
+        functions=functions,
         models=_uses_models(question),
-        dimensions=dimensions,
+        grouping=dimensions,
         grouped=1 + len([each for each in dimensions if each.expression]) + _uses_models(question),
         interval=question.bucket,
         timezone=arguments.add(question.timezone, "text") if question.bucket else None,
-        start=arguments.add(bounds[0], "timestamptz") if question.bucket else None,
-        end=arguments.add(bounds[1], "timestamptz") if question.bucket else None,
+        start=arguments.add(bounds[0], "timestamptz") if question.bucket or functions else None,
+        end=arguments.add(bounds[1], "timestamptz") if question.bucket or functions else None,
         of_requests=of_requests,
         of_groups=of_groups,
         asked=asked,
@@ -163,17 +172,19 @@ def _add_filter(
     filter_: Filter,
     types: ColumnTypes,
     arguments: _Arguments,
-    of_requests: list[str],
+    of_requests: list[str] | None,
     of_groups: list[str],
 ) -> None:
+    """Add what the filter means of requests, and of groups; `of_requests` None: no requests are read."""
     values = [value for value in filter_.values if value is not None]
     has_null = None in filter_.values
     dimension = filter_.dimension
     if not dimension.is_id:
+        assert of_requests is not None, "the functions know of models alone"
         of_requests.append(_among(dimension, values, has_null, types, arguments, negated=filter_.negated))
         return
     of_groups.append(_condition(f"c.{dimension.kind}", values, has_null, arguments, negated=filter_.negated))
-    if not filter_.negated and not has_null:  # by the index on model_id
+    if of_requests is not None and not filter_.negated and not has_null:  # by the index on model_id
         ids = arguments.add(values, "text[]")
         of_requests.append(
             "q.model_id = ANY (ARRAY("  # noqa: S608  the kind is ours

@@ -1,6 +1,6 @@
 """Purging: requests that are old are deleted, and the statistics keep their numbers.
 
-What was deleted is kept as sums of 15-minute buckets (`chat_stats_purged`). From these, and from the requests
+What was deleted is kept as sums of 15-minute buckets (`chat_stats_purged_*`). From these, and from requests
 that are left, the rollup can be verified and rebuilt at any time. `chat_stats_purge()` deletes a chunk
 exactly; here is what goes around it: chunks, pauses, and what to report.
 """
@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -67,6 +67,16 @@ class Retention:
         self._rollup = Rollup(connection)
         #: Requests of the next chunk: fewer while others change them, since that takes less time.
         self._batch = BATCH_REQUESTS
+
+    async def retain(self, older_than: timedelta | None) -> None:
+        """Let deletes by others keep the statistics of requests that are older; None: of none any more."""
+        async with self._connection.lock():
+            state = await self._rollup.state()
+            if older_than is not None and state.state != "on":
+                raise SchemaError(f"the rollup must be on, to keep statistics; it is {state}")
+            await self._connection.execute(
+                "UPDATE stats_schema.chat_stats_rollup_state SET retain_older_than = $1::interval", older_than
+            )
 
     async def estimate_requests(self, before: datetime) -> int:
         """Return about how many requests are older, from the table's statistics."""
@@ -144,10 +154,8 @@ class Retention:
         if done["deleted"]:
             _add(purge, found)
             await self._connection.execute(
-                # Of requests without a model nothing is kept: then there is nothing that could be lost.
                 "UPDATE stats_schema.chat_stats_rollup_state "
-                "SET purged_before = GREATEST(purged_before, $1::text::timestamptz) "
-                "WHERE EXISTS (SELECT FROM stats_schema.chat_stats_purged)",
+                "SET purged_before = GREATEST(purged_before, $1::text::timestamptz)",
                 chunk[1],
             )
         await self._rollup.fold()

@@ -66,8 +66,8 @@ BEGIN
             status text DEFAULT 'completed',
             error_message text,
             user_id text,
-            api_key_id text,
-            metadata jsonb,
+            key_id text,
+            labels jsonb,
 {% for column in columns if column.optional %}
             {{ column.name }} numeric,
 {% endfor %}

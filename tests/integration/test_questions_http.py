@@ -16,7 +16,7 @@ from chat_stats.service.settings import Settings
 from tests.conftest import SettingsFactory
 from tests.integration.conftest import OpenClient, OpenFlow
 
-DIMENSIONS = "user_id, team=labels->>team"
+DIMENSIONS = "user_id, team=tags->>team"
 QUERY = "chat-requests/query"
 
 
@@ -24,9 +24,9 @@ QUERY = "chat-requests/query"
 async def labelled(gateway: asyncpg.Connection) -> asyncpg.Connection:
     """The gateway with users, and teams in a json column."""
     await gateway.execute("""
-        ALTER TABLE chat_completion_requests ADD COLUMN labels json;
+        ALTER TABLE chat_completion_requests ADD COLUMN tags json;
         UPDATE chat_completion_requests SET user_id = 'u' || model_id WHERE model_id < 3;
-        UPDATE chat_completion_requests SET labels = '{"team": "=cmd()"}' WHERE model_id = 2;
+        UPDATE chat_completion_requests SET tags = '{"team": "=cmd()"}' WHERE model_id = 2;
         UPDATE chat_completion_requests SET error_message = 'HTTP 429' WHERE status = 'failed';
     """)
     return gateway
@@ -245,7 +245,7 @@ async def test_values_that_cannot_be_asked_for_are_refused_by_name(
     ("dimension", "complaint"),
     [
         ("tenant", "chat_completion_requests has no column tenant"),
-        ("labels", "the column labels is json: name a key, as in team=labels->>team"),
+        ("tags", "the column tags is json: name a key, as in team=tags->>team"),
         ("team=user_id->>team", "the column user_id is text, not json or jsonb"),
         ("at=created_at", "the column created_at is timestamp with time zone, which cannot be grouped by"),
     ],

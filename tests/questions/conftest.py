@@ -18,16 +18,16 @@ from chat_stats.service.settings import Settings
 from tests.questions import recount
 from tests.questions.recount import Request
 
-DIMENSIONS = "user_id, key=key_id, key_id, team=labels->>team"
+DIMENSIONS = "user_id, key=number, key_id=number, team=tags->>team"
 
 START = datetime(2026, 3, 25, tzinfo=UTC)
 DAYS = 10
 
-SCHEMA = "ALTER TABLE chat_completion_requests ADD COLUMN key_id bigint, ADD COLUMN labels jsonb"
+SCHEMA = "ALTER TABLE chat_completion_requests ADD COLUMN number bigint, ADD COLUMN tags jsonb"
 
 COLUMNS = (
     "model_id", "input_tokens", "output_tokens", "processing_time_ms", "status", "error_message", "user_id",
-    "key_id", "labels", "cost_usd", "created_at",
+    "number", "tags", "cost_usd", "created_at",
 )  # fmt: skip
 
 
@@ -37,16 +37,16 @@ async def insert(connection: asyncpg.Connection, requests: list[Request]) -> Non
         columns=COLUMNS,
         records=[
             tuple(
-                getattr(request, name)
-                if name != "labels"
-                else None
-                if request.team is None
-                else orjson.dumps({"team": request.team}).decode()
+                {"number": request.key_id, "tags": tags(request)}.get(name) or getattr(request, name, None)
                 for name in COLUMNS
             )
             for request in requests
         ],
     )
+
+
+def tags(request: Request) -> str | None:
+    return None if request.team is None else orjson.dumps({"team": request.team}).decode()
 
 
 async def add_models(connection: asyncpg.Connection) -> None:

@@ -18,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from chat_stats.service.errors import DatabaseBusy
 from chat_stats.service.rollup import retention as purging
 from chat_stats.service.rollup.retention import Retention
+from chat_stats.service.rollup.state import PURGED_TABLES, ROLLUP_TABLES
 from chat_stats.service.rollup.upkeep import Rollup
 from chat_stats.worker.local_servers import PostgresServer
 from tests.rollup import workload
@@ -41,12 +42,10 @@ pytestmark = [
 
 RESET = """
 SET session_replication_role = replica;
-TRUNCATE chat_completion_requests, models, providers, chat_stats_deltas, chat_stats_rollup_slots,
-    chat_stats_rollup_days, chat_stats_rollup_months, chat_stats_rollup_lifetime, chat_stats_purged,
-    purged_requests RESTART IDENTITY;
-UPDATE chat_stats_rollup_state SET purged_before = NULL;
+TRUNCATE chat_completion_requests, models, providers, purged_requests, {tables} RESTART IDENTITY;
+UPDATE chat_stats_rollup_state SET purged_before = NULL, retain_older_than = NULL;
 SET session_replication_role = origin;
-"""
+""".format(tables=", ".join((*ROLLUP_TABLES, *PURGED_TABLES)))
 
 #: Until when requests are purged: edges of buckets, and moments within.
 PURGED_BEFORE = [
@@ -211,7 +210,22 @@ class RollupMachine(RuleBasedStateMachine):
 
     @rule(number=writers, part=st.integers(0, 4))
     def delete(self, number: int, part: int) -> None:
-        self.run(number, "DELETE FROM chat_completion_requests WHERE id % 5 = $1", part)
+        # Those whose statistics are kept are remembered.
+        self.run(
+            number,
+            "WITH gone AS (DELETE FROM chat_completion_requests WHERE id % 5 = $1 RETURNING *) "
+            "INSERT INTO purged_requests SELECT * FROM gone WHERE created_at < chat_stats_kept_before()",
+            part,
+        )
+
+    @rule(before=st.sampled_from([None, *PURGED_BEFORE]))
+    def retain(self, before: datetime | None) -> None:
+        with suppress(asyncpg.LockNotAvailableError):  # a fold that is not committed yet
+            self.database.wait(
+                self.database.repairer.execute(
+                    "UPDATE chat_stats_rollup_state SET retain_older_than = now() - $1::timestamptz", before
+                )
+            )
 
     @rule(number=writers)
     def truncate(self, number: int) -> None:

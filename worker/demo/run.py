@@ -173,7 +173,7 @@ class _Demo:
         try:
             await connection.execute(
                 "ALTER TABLE IF EXISTS chat_completion_requests "
-                "ADD COLUMN IF NOT EXISTS api_key_id text, ADD COLUMN IF NOT EXISTS metadata jsonb"
+                "ADD COLUMN IF NOT EXISTS key_id text, ADD COLUMN IF NOT EXISTS labels jsonb"
             )
         finally:
             await connection.close()

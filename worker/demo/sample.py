@@ -25,7 +25,7 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 DAYS = 90
 
 #: What the sample's requests have beside models: `CHAT_STATS_DIMENSIONS` of the demo.
-DIMENSIONS = "user_id, api_key_id, team=metadata->>team"
+DIMENSIONS = "user_id, key_id, team=labels->>team"
 
 #: Longest time in seconds for one statement of the load.
 LOAD_SECONDS = 600
@@ -48,7 +48,7 @@ _OUTAGE_FAILURE_RATE = 0.45
 _TEAMS = ("search", "support", "research", "search", "billing", None)
 
 #: Columns that gateways may have, and the types for which the sample has values.
-_MORE_COLUMNS = {"api_key_id": ("text", "character varying"), "metadata": ("jsonb", "json")}
+_MORE_COLUMNS = {"key_id": ("text", "character varying"), "labels": ("jsonb", "json")}
 
 _USER_WEIGHTS = list(accumulate(1 / rank**0.9 for rank in range(1, 801)))
 
@@ -68,12 +68,12 @@ class Request(NamedTuple):
     created_at: datetime
 
     @property
-    def api_key_id(self) -> str:
+    def key_id(self) -> str:
         """A user has one key; some keys are shared."""
         return f"key_{int(self.user_id[-4:]) % 50 + 1:02d}"
 
     @property
-    def metadata(self) -> str | None:
+    def labels(self) -> str | None:
         """JSON with the team of the user; what came without a key of a team has none."""
         team = _TEAMS[int(self.user_id[-4:]) % len(_TEAMS)]
         return None if team is None else f'{{"team": "{team}"}}'

@@ -1,10 +1,11 @@
 {% import 'macros/values.sql.j2' as values %}
+{% import 'macros/rollups.sql.j2' as kept %}
 -- What to know before anything is computed, from the catalogue alone: whether the requests have the optional column
 -- cost_usd, of a type that can be summed; whether there may be sums of requests that were purged, without needing a
 -- function or a right; and which functions of the names $1 there are, once and of ours, that our role may execute.
 SELECT
     {{ values.has_cost("'gateway_schema.chat_completion_requests'::regclass") | indent(4) }} AS has_cost,
-    COALESCE(pg_relation_size(to_regclass('stats_schema.chat_stats_purged')), 0) > 0
+    {{ kept.has_purged() | indent(4) }}
         AND NOT row_security_active('gateway_schema.chat_completion_requests') AS has_purged,
     ARRAY(
         SELECT f.name

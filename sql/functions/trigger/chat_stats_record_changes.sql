@@ -1,5 +1,6 @@
 {% import 'macros/requests.sql.j2' as requests %}
-{% set columns_of_deltas = 'model_id, bucket, ' ~ each('{name}') %}
+{% import 'macros/rollups.sql.j2' as kept %}
+{% set columns_of_deltas = kept.all_dims() ~ 'bucket, ' ~ each('{name}') %}
 {# What one request `r` adds, or takes away. #}
 {% macro change(sign) -%}
 {% for m in measures %}
@@ -22,15 +23,14 @@ CASE WHEN r.{{ m.column.called }} IS NULL THEN 0::bigint ELSE {{ sign }}1::bigin
 {{ requests.absent() }}
 CROSS JOIN LATERAL (
     SELECT
-        model_id, COALESCE(created_at, NULL::timestamptz) AS created_at, concat(status) AS status,
+        {{ kept.all_dims() }}COALESCE(created_at, NULL::timestamptz) AS created_at, concat(status) AS status,
         {{ requests.checked_numbers() | indent(8) }}
     FROM {{ rows }}
-    WHERE model_id IS NOT NULL
 ) AS r
 {%- endmacro %}
 {% macro changes(rows, sign) -%}
 SELECT
-    r.model_id, stats_schema.chat_stats_bucket(r.created_at),
+    {{ kept.all_dims('r.') }}stats_schema.chat_stats_bucket(r.created_at),
     {{ change(sign) | indent(4) }}
 FROM {{ read(rows) }}
 {%- endmacro %}
@@ -51,7 +51,8 @@ COALESCE(-sum(r.{{ m.column.called }}), 0)
 {{ ',\n' if not loop.last -}}
 {% endfor %}
 {%- endmacro %}
--- Appends what a statement changed, a row for each request: its old rows are taken away, its new ones added.
+-- Appends what a statement changed, a row for each request: its old rows are taken away, its new ones added. Those that
+-- a DELETE takes and whose statistics are to be kept (chat_stats_kept_before()) are not taken away, but listed.
 --
 -- It runs in the writer's transaction, so it must never fail. What may fail is all in the block with the handler:
 -- whether this table is counted, and each statement that appends, of no rows. There the column that was renamed or
@@ -73,6 +74,7 @@ DECLARE
     taken text;
     trouble text;
     can_mark boolean;
+    kept_before timestamptz;
 BEGIN
     BEGIN
         IF TG_RELID <> 'gateway_schema.chat_completion_requests'::regclass::oid
@@ -90,16 +92,32 @@ BEGIN
             END IF;
             taken := format($taken$
                 SELECT
-                    r.model_id, stats_schema.chat_stats_bucket(r.created_at),
+                    {{ kept.all_dims('r.') }}stats_schema.chat_stats_bucket(r.created_at),
                     {{ truncated() | indent(20) }},
                     CASE WHEN count(r.time_ms) > 1
                          THEN array_agg(r.time_ms) FILTER (WHERE r.time_ms IS NOT NULL) END
                 FROM {{ read('ONLY %s') | indent(16) }}
-                GROUP BY 1, 2
+                GROUP BY {{ kept.all_dims('r.') }}{{ dimensions | length + 1 }}
             $taken$, TG_RELID::regclass);
             EXECUTE 'SELECT FROM ('
                 'SELECT {{ columns_of_deltas }}, times '
                 'FROM stats_schema.chat_stats_deltas UNION ALL ' || taken || ') AS nothing WHERE false';
+        END IF;
+        IF TG_OP = 'DELETE' THEN
+            kept_before := stats_schema.chat_stats_kept_before();
+            IF kept_before IS NOT NULL THEN
+                IF NOT has_table_privilege('stats_schema.chat_stats_kept'::regclass, 'INSERT')
+                   OR row_security_active('stats_schema.chat_stats_kept'::regclass) THEN
+                    RAISE EXCEPTION 'the owner of chat_stats_record_changes() may not insert into chat_stats_kept';
+                END IF;
+                PERFORM FROM (
+                    SELECT {{ columns_of_deltas }}
+                    FROM stats_schema.chat_stats_kept
+                    UNION ALL
+                    {{ changes('old_rows', '') | indent(20) }}
+                ) AS nothing
+                WHERE false;
+            END IF;
         END IF;
         IF TG_OP IN ('UPDATE', 'DELETE') THEN
             PERFORM FROM (
@@ -148,7 +166,13 @@ BEGIN
     END IF;
     IF TG_OP IN ('UPDATE', 'DELETE') THEN
         INSERT INTO stats_schema.chat_stats_deltas ({{ columns_of_deltas }})
-        {{ changes('old_rows', '-') | indent(8) }};
+        {{ changes('old_rows', '-') | indent(8) }}
+        WHERE kept_before IS NULL OR r.created_at IS NULL OR r.created_at >= kept_before;
+    END IF;
+    IF kept_before IS NOT NULL THEN
+        INSERT INTO stats_schema.chat_stats_kept ({{ columns_of_deltas }})
+        {{ changes('old_rows', '') | indent(8) }}
+        WHERE r.created_at < kept_before;
     END IF;
     IF TG_OP IN ('INSERT', 'UPDATE') THEN
         INSERT INTO stats_schema.chat_stats_deltas ({{ columns_of_deltas }})

@@ -1,27 +1,28 @@
 {% import 'macros/values.sql.j2' as values with context %}
 {% import 'macros/requests.sql.j2' as requests with context %}
 {% import 'macros/figures.sql.j2' as figures %}
+{% set literal_interval = "'" ~ interval ~ "'::text" %}
 -- Figures of groups of requests by any dimensions: the first groups in an order (or those that are wanted), in a series
 -- each with all its intervals; the others together; and all together. `service.compute.statement` says what is asked.
 {# What is read of a request beside the measures. #}
 {% macro read() -%}
 {{ 'q.model_id,' if models }}
 {{ values.bucket('q.created_at::timestamptz') ~ ' AS bucket,' if interval }}
-{% for dimension in dimensions if dimension.expression %}
+{% for dimension in grouping if dimension.expression %}
 {{ dimension.expression }} AS {{ dimension.called }},
 {% endfor %}
 {%- endmacro %}
 {# By what requests `r` are grouped first; there are `grouped` columns. #}
 {% macro raw_group() -%}
-{{ values.interval_start("'" ~ interval ~ "'", 'r.bucket', 'r.bucket', timezone) if interval else "'-infinity'::timestamptz" }} AS interval_start,
+{{ values.interval_start(literal_interval, 'r.bucket', 'r.bucket', timezone) if interval else "'-infinity'::timestamptz" }} AS interval_start,
 {{ 'r.model_id,' if models }}
-{% for dimension in dimensions if dimension.expression %}
+{% for dimension in grouping if dimension.expression %}
 r.{{ dimension.called }},
 {% endfor %}
 {%- endmacro %}
 {# The group of what raw_group() made. #}
 {% macro key(of) -%}
-ARRAY[{% for dimension in dimensions %}{{ of ~ '.' ~ dimension.called if dimension.expression else dimension.resolved }}{{ ', ' if not loop.last }}{% endfor %}]::text[] AS key,
+ARRAY[{% for dimension in grouping %}{{ of ~ '.' ~ dimension.called if dimension.expression else dimension.resolved }}{{ ', ' if not loop.last }}{% endfor %}]::text[] AS key,
         {{ of }}.interval_start
 {%- endmacro %}
 {% macro resolved(of) -%}
@@ -48,7 +49,24 @@ WITH {% if models %}catalogue AS MATERIALIZED (
     SELECT m.id AS model_id, m.id::text AS model, m.model_name::text AS model_name, p.id::text AS provider, p.name::text AS provider_name
     FROM gateway_schema.models AS m
     JOIN gateway_schema.providers AS p ON p.id = m.provider_id
-), {% endif %}usage AS (
+), {% endif %}{% if functions %}members AS MATERIALIZED (
+    SELECT
+        {{ key('u') }},
+        {{ each('sum(u.{total}){cast} AS {name}', 8) }}
+    FROM (
+{% if interval %}
+        SELECT t.* FROM stats_schema.chat_stats_series(
+            {{ literal_interval }}, {{ timezone }}, {{ start }}, {{ end }}, NULL::text, NULL::text, NULL::text
+        ) AS t
+{% else %}
+        SELECT '-infinity'::timestamptz AS interval_start, t.* FROM stats_schema.chat_stats_totals(
+            {{ start }}, {{ end }}, NULL::text, NULL::text, NULL::text
+        ) AS t
+{% endif %}
+    ) AS u
+{{ resolved('u') }}
+    GROUP BY 1, 2
+{% else %}usage AS (
     SELECT
         {{ raw_group() | indent(8) }}
         r.status,
@@ -69,11 +87,26 @@ WITH {% if models %}catalogue AS MATERIALIZED (
     FROM usage AS u
 {{ resolved('u') }}
     GROUP BY 1, 2
+{% endif %}
 ), groups AS MATERIALIZED (
     SELECT s.key, {{ each('sum(s.{name}){cast} AS {name}') }}
     FROM members AS s
     GROUP BY s.key
 ){% if percentiles %}, bins AS MATERIALIZED (
+{% if functions %}
+    SELECT {{ key('u') }}, u.bin, sum(u.n)::double precision AS n
+    FROM (
+        SELECT
+            {{ 'h.interval_start' if interval else "'-infinity'::timestamptz AS interval_start" }}, h.member AS model_id, b.bin, b.n
+        FROM stats_schema.chat_stats_histograms(
+            {{ literal_interval if interval else 'NULL::text' }}, {{ timezone or 'NULL::text' }}, {{ "'model'::text" if models else "'none'::text" }},
+            {{ start }}, {{ end }}, NULL::text, NULL::text, NULL::text
+        ) AS h
+        CROSS JOIN LATERAL unnest(h.bins, h.counts) AS b (bin, n)
+    ) AS u
+{{ resolved('u') }}
+    GROUP BY 1, 2, 3
+{% else %}
     SELECT {{ key('u') }}, u.bin, sum(u.n)::double precision AS n
     FROM (
         SELECT
@@ -92,6 +125,7 @@ WITH {% if models %}catalogue AS MATERIALIZED (
     ) AS u
 {{ resolved('u') }}
     GROUP BY 1, 2, 3
+{% endif %}
 ){% endif %}{% if by_percentile %}, of_groups AS (
     SELECT key, {{ values.percentiles() | indent(4) }}
     FROM (
@@ -100,7 +134,7 @@ WITH {% if models %}catalogue AS MATERIALIZED (
     ) AS ranked
     GROUP BY key
 ){% endif %}, chosen AS MATERIALIZED (
-{% if not dimensions %}
+{% if not grouping %}
     SELECT '{}'::text[] AS key, 1::bigint AS place
 {% elif wanted %}
     SELECT ARRAY[{% for column in wanted %}w.v{{ loop.index }}{{ ', ' if not loop.last }}{% endfor %}]::text[] AS key, w.place
@@ -118,7 +152,7 @@ WITH {% if models %}catalogue AS MATERIALIZED (
 {% endif %}
 ), intervals AS MATERIALIZED (
 {% if interval %}
-    {{ values.intervals("'" ~ interval ~ "'", start, end, timezone) | indent(4) }}
+    {{ values.intervals(literal_interval, start, end, timezone) | indent(4) }}
 {% else %}
     SELECT '-infinity'::timestamptz AS interval_start
 {% endif %}
@@ -162,7 +196,7 @@ WITH {% if models %}catalogue AS MATERIALIZED (
 SELECT
     s.part,
     s.key,
-    {{ values.first_start("'" ~ interval ~ "'", 's.interval_start', timezone) if interval else 'NULL::timestamptz' }} AS bucket_start,
+    {{ values.first_start(literal_interval, 's.interval_start', timezone) if interval else 'NULL::timestamptz' }} AS bucket_start,
     (SELECT count(*) FROM groups) AS groups,
     (SELECT p.number FROM points AS p) AS points,
 {% for name in asked %}
