@@ -38,8 +38,9 @@ class ComparedFigures(Figures):
 
 
 class _QuestionMetadata(Metadata):
-    method: Literal["rpc", "query"] = Field(  # type: ignore[assignment]
-        description="rpc: by our function. query: by one statement over the requests."
+    method: Literal["rpc", "fallback_optimized", "query"] = Field(  # type: ignore[assignment]
+        description="rpc: by functions. fallback_optimized: without them, since they failed. query: by one "
+        "statement over the requests, since no function knows the dimensions."
     )
     source: str = Field(
         description="`rollup:` and the name of the rollup that the figures come from; or `scan`."
@@ -81,7 +82,9 @@ class DimensionRow(Schema):
 
 
 class DimensionsMetadata(Metadata):
-    method: Literal["rpc", "query"] = Field(description="As in answers to questions.")  # type: ignore[assignment]
+    method: Literal["rpc", "fallback_optimized", "query"] = Field(  # type: ignore[assignment]
+        description="As in answers to questions."
+    )
     source: str | None = None
     total: Figures | None = None
     others: Figures | None = None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from hashlib import blake2b
-from typing import Literal
+from typing import Literal, get_args
 
 import orjson
 
@@ -24,6 +24,9 @@ MAX_GROUPS = 3
 FORMAT = 1
 
 PREVIOUS = "previous"
+
+Endpoint = Literal["query", "dimensions"]
+ENDPOINTS: tuple[Endpoint, ...] = get_args(Endpoint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,7 @@ class Question:
     compare: Literal["previous"] | datetime | None = None
     #: Only values of the first dimension that begin with it.
     prefix: str | None = None
-    endpoint: Literal["query", "dimensions"] = "query"
+    endpoint: Endpoint = "query"
     #: It asks for these dimensions themselves, and for no figures.
     listed: tuple[Dimension, ...] = ()
 
@@ -92,7 +95,7 @@ class Question:
 
     def key(self, range_: TimeRange) -> str:
         """Return the part of the cache key that tells it from all other queries; of bounded length."""
-        return f"{self.endpoint}@{_version()}:{range_.key()}:{self.digest()}"
+        return f"{key_name(self.endpoint)}:{range_.key()}:{self.digest()}"
 
     def digest(self, *, of_pages: bool = False) -> str:
         """Return what tells it from other questions; `of_pages`: the same for all pages of one."""
@@ -117,6 +120,7 @@ class Question:
 
 
 @cache
-def _version() -> str:
+def key_name(endpoint: str) -> str:
+    """Return how the keys of an endpoint begin: with a digest of the fields of its answers."""
     shape = orjson.dumps([FORMAT, [[figure.name, figure.type] for figure in FIGURES.values()]])
-    return blake2b(shape, digest_size=4).hexdigest()
+    return f"{endpoint}@{blake2b(shape, digest_size=4).hexdigest()}"
