@@ -31,7 +31,16 @@ from chat_stats.service.observability.metrics import LOCAL_CACHE_ENTRIES, gauge
 from chat_stats.service.observability.request_id import RequestId
 from chat_stats.service.observability.shared_counts import SharedCounts
 from chat_stats.service.queue import Queue
-from chat_stats.service.routes import documentation, explorer, health, metrics, pages, refresh, slashes
+from chat_stats.service.routes import (
+    documentation,
+    explorer,
+    health,
+    metrics,
+    pages,
+    questions,
+    refresh,
+    slashes,
+)
 from chat_stats.service.routes import stats as statistics
 from chat_stats.service.settings import Settings, load_settings
 from chat_stats.service.stats import Stats
@@ -83,7 +92,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.services = services
     app.entrance = services.fast_path
     app.hits = Hits(services.fast_path)
-    readers = (statistics.create_router(), explorer.create_router())
+    readers = (statistics.create_router(), questions.create_router(settings), explorer.create_router())
     for router in readers:
         app.include_router(router, prefix=BASE_PATH)
     app.include_router(slashes.create_router(readers), prefix=BASE_PATH)

@@ -1,6 +1,7 @@
 """Settings, from environment variables with the prefix `CHAT_STATS_` and from `.env`."""
 
 import os
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,6 +11,10 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from chat_stats.service import url_checks
+from chat_stats.service.catalogue.aggregation import Query
+from chat_stats.service.catalogue.dimensions import Dimensions, known_dimensions
+from chat_stats.service.catalogue.error_kinds import DEFAULT as ERROR_KINDS
+from chat_stats.service.catalogue.question_parameters import parse_kept
 from chat_stats.service.catalogue.statuses import PENDING, SUCCESS, Statuses
 from chat_stats.service.catalogue.timerange import parse_window
 from chat_stats.service.errors import InvalidParameter, SettingsError
@@ -132,6 +137,21 @@ class Settings(BaseSettings):
         PENDING,
         description="Statuses of requests that neither succeeded nor failed yet. After a change: as above.",
     )
+    error_kinds: str = Field(
+        ERROR_KINDS,
+        description="Kinds of errors, `name=phrase|phrase` separated by `;`: the first with a phrase in the "
+        "error message or the status of a failed request is its `error_kind`, otherwise `other`.",
+    )
+    dimensions: str = Field(
+        "",
+        description="Dimensions by which questions group and filter, comma-separated: columns of the "
+        "requests, or `name=column->>key` of a json column.",
+    )
+    queries: str = Field(
+        "",
+        description="Questions that the worker keeps computed, separated by blanks or `;`: query strings of "
+        "`/chat-requests/query`.",
+    )
     rate_limit_misses: str = Field(
         "6000/minute",
         description="Answers that one client may have computed for it, like `100/minute`. Empty: no limit.",
@@ -172,6 +192,15 @@ class Settings(BaseSettings):
         description="Folder in which the processes of one service share their counts for `/metrics`; "
         "`serve --workers` makes one.",
     )
+
+    @property
+    def known_dimensions(self) -> Dimensions:
+        """All dimensions by name, those that are built in too."""
+        return known_dimensions(self.dimensions, self.error_kinds)
+
+    @cached_property
+    def kept_questions(self) -> frozenset[Query]:
+        return frozenset(parse_kept(self.queries, self.known_dimensions))
 
     @property
     def statuses(self) -> Statuses:
@@ -233,6 +262,25 @@ class Settings(BaseSettings):
     def _one_meaning(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         if both := [status for status in value if status in info.data.get("success_statuses", ())]:
             raise ValueError(f"{', '.join(both)} is in CHAT_STATS_SUCCESS_STATUSES, too")
+        return value
+
+    @field_validator("error_kinds")
+    @classmethod
+    def _known_error_kinds(cls, value: str) -> str:
+        known_dimensions(error_kinds=value)
+        return value
+
+    @field_validator("dimensions")
+    @classmethod
+    def _known_dimensions(cls, value: str) -> str:
+        known_dimensions(value)
+        return value
+
+    @field_validator("queries")
+    @classmethod
+    def _known_queries(cls, value: str, info: ValidationInfo) -> str:
+        if "dimensions" in info.data and "error_kinds" in info.data:  # else these are what is wrong
+            parse_kept(value, known_dimensions(info.data["dimensions"], info.data["error_kinds"]))
         return value
 
     @field_validator("admin_token", "queue_redis_url", "worker_metrics_port", "metrics_folder", mode="before")

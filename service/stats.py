@@ -204,15 +204,16 @@ class Stats:
     ) -> RefreshReport | None:
         """Compute the named aggregations over the windows.
 
-        Without names those that are kept computed, without windows the configured ones and those of `also`.
-        All come from one snapshot and are published together as one generation. One that cannot be computed
-        is reported, and its older entry stays. Windows that a refresh of everything has refreshed within the
-        last `unless_newer_than_seconds` are left out; returns None when none is left. Raises `RefreshRunning`
-        when another refresh of this cache is under way, and `Unavailable` when the database or Redis cannot
-        be reached.
+        Without names those that are kept computed, and the questions of the settings; without windows the
+        configured ones and those of `also`. All come from one snapshot and are published together as one
+        generation. One that cannot be computed is reported, and its older entry stays. Windows that a refresh
+        of everything has refreshed within the last `unless_newer_than_seconds` are left out; returns None when
+        none is left. Raises `RefreshRunning` when another refresh of this cache is under way, and
+        `Unavailable` when the database or Redis cannot be reached.
         """
         names, windows = tuple(names), tuple(windows)
-        everything = not names and not windows
+        all_names = not names
+        everything = all_names and not windows
         names = names or tuple(name for name, each in AGGREGATIONS.items() if each.kept_computed)
         windows = windows or tuple(dict.fromkeys((*self._settings.windows, *also)))
         async with self._database.lock(self._cache.name) as lock:
@@ -233,8 +234,8 @@ class Stats:
             async with self._database.snapshot(wait_seconds=self._settings.query_timeout_seconds) as snapshot:
                 report = RefreshReport(new_generation(snapshot.now), snapshot.now)
                 async with self._publication.prepare(report.generation) as prepared:
-                    for window in windows:
-                        await self._refresh_window(snapshot, names, window, report, prepared)
+                    for queries in self._to_refresh(names, windows, questions=all_names):
+                        await self._refresh_together(snapshot, queries, report, prepared)
                         await lock.keep()
                     report.entries = len(prepared)
                     report.duration_ms = (time.perf_counter() - started) * 1000
@@ -253,21 +254,29 @@ class Stats:
         await self._look_ups.close()
         await self._computations.close()
 
-    async def _refresh_window(
-        self,
-        snapshot: Snapshot,
-        names: Iterable[str],
-        window: str,
-        report: RefreshReport,
-        prepared: Prepared,
+    def _to_refresh(
+        self, names: Iterable[str], windows: tuple[str, ...], *, questions: bool
+    ) -> Iterable[list[Query]]:
+        """Yield what to compute: the aggregations of each window together, then questions of the settings.
+
+        Over the configured windows these are all questions, else those over one of the windows.
+        """
+        for window in windows:
+            yield [Query(name, TimeRange(window)) for name in _computed_names(names)]
+        for query in sorted(self._settings.kept_questions, key=Query.key) if questions else ():
+            if windows == self._settings.windows or query.range.window in windows:
+                yield [query]
+
+    async def _refresh_together(
+        self, snapshot: Snapshot, queries: list[Query], report: RefreshReport, prepared: Prepared
     ) -> None:
-        """Compute the aggregations over one window, from the same rows, and prepare their entries."""
+        """Compute queries over one range, from the same rows, and prepare their entries."""
         timeout = self._settings.refresh_timeout_seconds
-        queries = [Query(name, TimeRange(window)) for name in _computed_names(names)]
         computed = await compute_together(snapshot, queries, timeout=timeout)
         for query in queries:
             # Taken out, so that the rows of one answer make way for the next.
             found = computed.pop(query)
+            window = query.range.window or "(range)"
             if isinstance(found, ChatStatsError):
                 report.results.append(Refreshed(query.aggregation, window, None, 0, 0.0, str(found)))
                 continue

@@ -71,6 +71,8 @@ BEGIN
             status text DEFAULT 'completed',
             error_message text,
             user_id text,
+            key_id text,
+            labels jsonb,
             cost_usd numeric,
             created_at timestamptz DEFAULT pg_catalog.now()
         );

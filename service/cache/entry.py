@@ -21,6 +21,10 @@ VERSION = 2
 HEADER_BYTES = 1024
 
 
+#: Metadata that change with the time of the computation: an older cursor is as good.
+_NO_NUMBERS = ("next_cursor",)
+
+
 class UndecodableEntry(Exception):
     """What is stored under a key is not an entry of this version, or not a whole one."""
 
@@ -35,7 +39,7 @@ class Entry:
     #: The JSON of `data`.
     body: bytes
     #: Metadata beside the common fields, such as `total_models`.
-    totals: dict[str, int | str]
+    totals: dict[str, Any]
     method: str
     computed_at: datetime
     compute_ms: float
@@ -56,7 +60,8 @@ class Entry:
 
         A weak one, since the metadata beside them (age, timestamp) differs from response to response.
         """
-        return f'W/"{blake2b(self.body, digest_size=12).hexdigest()}"'.encode()
+        numbers = {name: value for name, value in self.totals.items() if name not in _NO_NUMBERS}
+        return f'W/"{blake2b(self.body + orjson.dumps(numbers), digest_size=12).hexdigest()}"'.encode()
 
     @cached_property
     def gzip(self) -> Beginning:

@@ -54,6 +54,8 @@ class Freshness:
 
     def keeps(self, query: Query) -> bool:
         """Return whether the worker keeps the whole of what `query` asks a part of."""
+        if query.question is not None:
+            return query in self._settings.kept_questions
         return AGGREGATIONS[query.aggregation].kept_computed and query.range.window in self._settings.windows
 
     def lifetime(self, query: Query) -> float | None:

@@ -16,6 +16,7 @@ import orjson
 from pydantic import BaseModel
 
 from chat_stats.service.catalogue import schemas
+from chat_stats.service.catalogue.questions import Question
 from chat_stats.service.catalogue.rows import (
     PERCENTILE_FIELDS,
     UNKNOWN_FROM_COUNTS,
@@ -33,7 +34,7 @@ from chat_stats.service.catalogue.timerange import TimeRange
 from chat_stats.service.catalogue.timeseries import DEFAULT_SERIES, MAX_POINTS, Series
 from chat_stats.service.errors import InvalidParameter
 
-Totals = dict[str, int | str]
+Totals = dict[str, Any]
 Argument = str | int | None
 
 
@@ -53,9 +54,13 @@ class Query:
     order_by: str | None = None
     #: Most rows of the answer.
     limit: int | None = None
+    #: What is asked by any dimension; `aggregation` is then the question's endpoint.
+    question: Question | None = None
 
     def key(self) -> str:
         """Return the part of the cache key that tells this query from every other."""
+        if self.question is not None:
+            return self.question.key(self.range)
         aggregation = AGGREGATIONS[self.aggregation]
         key = f"{aggregation.key_name}:{self.range.key()}"
         if aggregation.is_series:
@@ -92,6 +97,8 @@ class Query:
         `kept`: the worker keeps the whole computed. In other ranges the database applies the filters, whose
         indexes make that cheap, and only order and limit are left to be cut.
         """
+        if self.question is not None:
+            return None
         aggregation = AGGREGATIONS[self.aggregation]
         if self.is_whole or aggregation.is_series:
             return None

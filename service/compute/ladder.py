@@ -31,7 +31,7 @@ from chat_stats.service.catalogue.rows import (
     model_row,
     set_unknown,
 )
-from chat_stats.service.compute import own_function, purged
+from chat_stats.service.compute import own_function, purged, questions
 from chat_stats.service.compute.computed import Computed
 from chat_stats.service.compute.deadline import Deadline
 from chat_stats.service.compute.look import look
@@ -83,7 +83,11 @@ async def compute_together(
     An error stands in place of what could not be computed. Raises `Unavailable` on an outage.
     """
     results: dict[Query, Computed | ChatStatsError] = {}
-    of_usage = [query for query in queries if AGGREGATIONS[query.aggregation].from_usage is not None]
+    of_usage = [
+        query
+        for query in queries
+        if query.question is None and AGGREGATIONS[query.aggregation].from_usage is not None
+    ]
     try:
         groups = await _by_first_method(snapshot, of_usage, timeout)
     except asyncpg.PostgresError as error:
@@ -124,7 +128,8 @@ async def _by_first_method(
 
 
 async def _own(snapshot: Snapshot, query: Query, timeout: float) -> dict[Query, Computed | ChatStatsError]:
-    return {query: await own_function.compute(snapshot, query, timeout=timeout)}
+    own = own_function if query.question is None else questions
+    return {query: await own.compute(snapshot, query, timeout=timeout)}
 
 
 async def _climb_down(

@@ -16,10 +16,12 @@ class Method(StrEnum):
     OPTIMIZED = "fallback_optimized"
     WITH_COUNTS = "fallback_with_counts"
     SLICES = "fallback"
+    #: Questions by any dimension: one statement over the requests, with no function above it.
+    QUERY = "query"
 
 
 #: The ladder, cheapest last.
-LADDER = tuple(Method)
+LADDER = (Method.RPC, Method.OPTIMIZED, Method.WITH_COUNTS, Method.SLICES)
 #: They know of requests how many there are.
 ONLY_COUNTS = (Method.WITH_COUNTS, Method.SLICES)
 

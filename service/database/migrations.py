@@ -9,11 +9,15 @@ import asyncio
 import re
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import asyncpg
 
+from chat_stats.service.catalogue.dimensions import Dimensions
+from chat_stats.service.database.dimension_columns import column_types
 from chat_stats.service.database.errors import outage
 from chat_stats.service.database.locks import LOCK_MS, with_brief_locks
+from chat_stats.service.database.names import begin
 from chat_stats.service.database.pool import LOCK_CLASS, connect
 from chat_stats.service.database.rendering import declared
 from chat_stats.service.errors import DatabaseUnavailable, SchemaError
@@ -30,7 +34,8 @@ async def migrate(settings: Settings, *, create_tables: bool, started: Report, w
 
     All is rendered before any of it runs.
 
-    Raises `SchemaError` naming the file and what the database said, and `DatabaseUnavailable`.
+    Raises `SchemaError` naming the file and what the database said, or at the end a dimension of the settings
+    that the requests do not have; and `DatabaseUnavailable`.
     """
     declaration = declared(settings.statuses)
     texts = [(name, declaration.render(name)) for name in declaration.sql()]
@@ -45,6 +50,7 @@ async def migrate(settings: Settings, *, create_tables: bool, started: Report, w
         for name, text in texts:
             started(name)
             await _run(connection, name, text)
+        await _check_dimensions(connection, settings.known_dimensions)
     finally:
         with suppress(OSError, asyncpg.InterfaceError):
             await connection.close(timeout=settings.connect_timeout_seconds)
@@ -56,6 +62,16 @@ async def _lock(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
     statement = "SELECT pg_catalog.pg_try_advisory_lock($1::int, $2::int)"
     while not await connection.fetchval(statement, LOCK_CLASS, _LOCK):  # noqa: ASYNC110
         await asyncio.sleep(0.2)
+
+
+async def _check_dimensions(connection: "asyncpg.Connection[asyncpg.Record]", dimensions: Dimensions) -> None:
+    async with connection.transaction():
+        names = (await begin(connection)).names
+
+        async def fetch(sql: str, *arguments: Any) -> list[asyncpg.Record]:
+            return await connection.fetch(names.fill(sql), *arguments)
+
+        await column_types(fetch, dimensions.values())
 
 
 async def _run(connection: "asyncpg.Connection[asyncpg.Record]", file: str, text: str) -> None:

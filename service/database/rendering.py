@@ -5,7 +5,7 @@ template: it shows in `migrate` and in the tests, before any statement runs.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,7 @@ class Renderer:
     ) -> None:
         declared_measures.check(measures)
         declared_rollups.check(rollups)
+        self._measures = measures
         self._sql = sql
         self._queries = queries
         statuses = statuses or Statuses()
@@ -82,6 +83,13 @@ class Renderer:
         except (TemplateError, SchemaError) as error:
             line = getattr(error, "lineno", None)
             raise SchemaError(f"{name}{f', line {line}' if line else ''}: {error}") from error
+
+    def statement(self, name: str, kept: Collection[str], /, **context: Any) -> str:
+        """Return a plain statement over some measures alone; `context`: more names for its template."""
+        measures = [measure for measure in self._measures if measure.name in kept]
+        return self._plain.get_template(name).render(
+            measures=measures, columns=columns(measures), each=partial(_each, measures), **context
+        )
 
     def sql(self) -> list[str]:
         """Return the names of all migrations, functions and clean-ups, in the order in which they run."""

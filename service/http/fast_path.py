@@ -38,7 +38,7 @@ from chat_stats.service.stats import Answer, Stats
 #: Targets known at a time; the oldest makes way, and is learned again from its next request.
 CAPACITY = 4096
 #: Longest query string in bytes of a target that is remembered: longer ones hardly come twice.
-LONGEST_QUERY_STRING = 256
+LONGEST_QUERY_STRING = 1024
 #: Seconds for which rendered bytes are sent again: age and timestamp in them are at most that old.
 RENDERED_SECONDS = 0.01
 #: Rendered responses kept.

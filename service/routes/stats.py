@@ -32,7 +32,7 @@ from chat_stats.service.http.services import RequestServices, Services
 from chat_stats.service.routes import parameters
 from chat_stats.service.routes.guards import check_read_key, count_request
 
-_RESPONSES: dict[int | str, dict[str, Any]] = {
+RESPONSES: dict[int | str, dict[str, Any]] = {
     304: {"description": "The numbers are still those of the ETag in If-None-Match."},
     401: schemas.problem("No key, or one that is not accepted (where reading needs one)."),
     422: schemas.problem("A parameter is wrong; `parameter` names it."),
@@ -165,7 +165,7 @@ async def _nothing() -> _Parts:
     return {}
 
 
-async def _answer(request: Request, services: Services, query: aggregations.Query) -> Response:
+async def respond(request: Request, services: Services, query: aggregations.Query) -> Response:
     scope = request.scope
     if (failure := scope.get(FAILURE)) is not None:  # the fast path has tried already
         raise failure
@@ -193,7 +193,7 @@ def _add_route(router: APIRouter, aggregation: Aggregation) -> None:
         filters: Annotated[_Parts, Depends(filters)],
         order: Annotated[_Parts, Depends(order)],
     ) -> Response:
-        return await _answer(request, services, aggregations.Query(name, time_range, **filters, **order))
+        return await respond(request, services, aggregations.Query(name, time_range, **filters, **order))
 
     async def of_one_model(
         request: Request,
@@ -204,7 +204,7 @@ def _add_route(router: APIRouter, aggregation: Aggregation) -> None:
         ],
     ) -> Response:
         model_id = aggregations.parse_id("model_id", model_id)
-        return await _answer(request, services, aggregations.Query(name, time_range, model_id=model_id))
+        return await respond(request, services, aggregations.Query(name, time_range, model_id=model_id))
 
     async def of_series(
         request: Request,
@@ -222,7 +222,7 @@ def _add_route(router: APIRouter, aggregation: Aggregation) -> None:
         start, end = time_range.bounds(now)
         if start is not None:  # else the first request in the database is the start
             check_bounds(series, start, end or now)
-        return await _answer(
+        return await respond(
             request, services, aggregations.Query(name, time_range, provider_id, model_id, series)
         )
 
@@ -241,7 +241,7 @@ def _add_route(router: APIRouter, aggregation: Aggregation) -> None:
         responses={
             200: {"model": aggregation.answer, "description": aggregation.purpose},
             **(_NOT_FOUND if aggregation.narrowed_by == "model_id" else {}),
-            **_RESPONSES,
+            **RESPONSES,
         },
     )
     router.add_api_route(

@@ -66,6 +66,8 @@ BEGIN
             status text DEFAULT 'completed',
             error_message text,
             user_id text,
+            key_id text,
+            labels jsonb,
 {% for column in columns if column.optional %}
             {{ column.name }} numeric,
 {% endfor %}

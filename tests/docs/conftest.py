@@ -52,6 +52,7 @@ def run(
         cache_prefix=database,
         admin_token="let-me-in",
         worker_metrics_port=0,
+        dimensions=sample.DIMENSIONS,
     )
     with (
         running("worker", env=env, log=folder / "worker.log"),

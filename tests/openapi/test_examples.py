@@ -10,7 +10,8 @@ import pytest
 #: Parameters with which a request gets a 200 that has the example's fields.
 PATH_PARAMETERS = {"model_id": "1"}
 QUERIES = {
-    "get_timeseries": {"window": "7d", "bucket": "1d", "group_by": "model", "timezone": "Europe/Berlin"}
+    "get_timeseries": {"window": "7d", "bucket": "1d", "group_by": "model", "timezone": "Europe/Berlin"},
+    "get_query": {"group_by": "status", "measures": "total_requests,total_cost_usd", "limit": "1"},
 }
 
 

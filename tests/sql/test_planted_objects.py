@@ -3,13 +3,18 @@
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import pytest
 
 from chat_stats.service.catalogue.aggregations import AGGREGATIONS, Query
+from chat_stats.service.catalogue.dimensions import known_dimensions
+from chat_stats.service.catalogue.figures import FIGURES
+from chat_stats.service.catalogue.question_parameters import parse_question
 from chat_stats.service.catalogue.rows import UNRESOLVED
 from chat_stats.service.catalogue.timerange import TimeRange
 from chat_stats.service.catalogue.timeseries import Series
+from chat_stats.service.compute.ladder import compute
 from chat_stats.service.compute.methods import LADDER
 from chat_stats.service.database.pool import Database
 from chat_stats.service.database.rendering import declared
@@ -143,6 +148,14 @@ async def own_functions(planting: Planter) -> list[str]:
     return [record[0] for record in names]
 
 
+#: With every kind of expression, condition and order.
+QUESTIONS = (
+    f"measures={','.join(FIGURES)}&group_by=model_id,error_kind&order_by=-p95_processing_time_ms&model_id=2",
+    "group_by=provider_id,status&bucket=1d&window=7d&compare=previous&provider_id!=1&status=__null__",
+    "group_by=status&error_kind!=timeout&order_by=status",
+)
+
+
 async def read(database: Database, variant: Variant, *, purged: bool = False) -> None:
     """Compute all that there is, by each method; read single requests, plots and exports of them.
 
@@ -169,6 +182,9 @@ async def read(database: Database, variant: Variant, *, purged: bool = False) ->
             aggregation = AGGREGATIONS[query.aggregation]
             for method in LADDER if aggregation.from_usage else LADDER[: 1 if purged else 2]:
                 await methods.run(method, snapshot, query)
+        for text in QUESTIONS:
+            known = known_dimensions("user_id" if variant.has_optional_columns else "")
+            await compute(snapshot, parse_question(parse_qsl(text), known), timeout=60)
         for filters in (
             Filters(),
             Filters(RANGE, status="completed"),

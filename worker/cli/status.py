@@ -7,6 +7,7 @@ from typing import Any
 import asyncpg
 
 from chat_stats.service.cache.store import Cache, connect
+from chat_stats.service.catalogue import questions
 from chat_stats.service.catalogue.aggregations import AGGREGATIONS, Query
 from chat_stats.service.catalogue.timerange import WINDOWS, TimeRange
 from chat_stats.service.compute import percentiles
@@ -158,6 +159,7 @@ async def _check_cache(settings: Settings, cache: Cache, clock: Clock, status: S
     now = clock.now()
     groups: dict[tuple[str, str], CachedGroup] = {}
     names = {aggregation.key_name: name for name, aggregation in AGGREGATIONS.items()}
+    names |= {questions.key_name(endpoint): endpoint for endpoint in questions.ENDPOINTS}
     for key, entry in entries.items():
         key_name, window, *_ = key.split(":")
         if (name := names.get(key_name)) is None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from shlex import quote
 from typing import NamedTuple
 
+import asyncpg
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings
 from rich.console import Console
@@ -98,6 +99,8 @@ class _Demo:
                 self._start_servers(
                     await find_servers(self.folder, self.settings, given_database=self.given_database)
                 )
+                if not self.given_database:
+                    await self._add_columns()
                 await self._migrate()
                 loaded = await self._load(requests)
                 await self._start_children(self.settings.port if port is None else port)
@@ -130,6 +133,8 @@ class _Demo:
             # A prefix of its own: with the user's Redis, the sample must not mix with the user's cache.
             changes["database_url"] = postgres.url()
             changes["cache_prefix"] = f"{self.settings.cache_prefix}-demo"
+            if not self.settings.dimensions:
+                changes["dimensions"] = sample.DIMENSIONS
         if (redis := servers.redis) is None:
             self.console.print("Redis     the one of CHAT_STATS_REDIS_URL")
         else:
@@ -154,6 +159,17 @@ class _Demo:
         file.unlink(missing_ok=True)
         file.touch(mode=0o600)
         file.write_text("".join(f"export {name}={quote(value)}\n" for name, value in variables.items()))
+
+    async def _add_columns(self) -> None:
+        """Give the demo's own table, if an earlier version made it, the columns of the demo's dimensions."""
+        connection = await asyncpg.connect(self._database_url)
+        try:
+            await connection.execute(
+                "ALTER TABLE IF EXISTS chat_completion_requests "
+                "ADD COLUMN IF NOT EXISTS key_id text, ADD COLUMN IF NOT EXISTS labels jsonb"
+            )
+        finally:
+            await connection.close()
 
     async def _migrate(self) -> None:
         def warned(message: str) -> None:

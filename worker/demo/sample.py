@@ -8,7 +8,7 @@ import asyncio
 import math
 import random
 from bisect import bisect
-from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import accumulate
@@ -24,6 +24,9 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 DAYS = 90
 
+#: What the sample's requests have beside models: `CHAT_STATS_DIMENSIONS` of the demo.
+DIMENSIONS = "user_id, key_id, team=labels->>team"
+
 #: Longest time in seconds for one statement of the load.
 LOAD_SECONDS = 600
 #: Second half of the key of the lock that allows one load at a time.
@@ -32,6 +35,8 @@ _LOCK = 2
 # Error message, weight, and milliseconds until the failure; None: refused before it was timed.
 _FAILURES = [
     ("429: rate limit exceeded, retry later", 45, None),
+    ("401: the provider refused the API key", 4, None),
+    ("400: blocked by the content filter", 5, 210),
     ("503: upstream overloaded", 22, 900),
     ("upstream timed out after 60 s", 14, 60_000),
     ("400: context length exceeded", 11, 140),
@@ -39,6 +44,11 @@ _FAILURES = [
 ]
 _FAILURE_WEIGHTS = [weight for _, weight, _ in _FAILURES]
 _OUTAGE_FAILURE_RATE = 0.45
+
+_TEAMS = ("search", "support", "research", "search", "billing", None)
+
+#: Columns that gateways may have, and the types for which the sample has values.
+_MORE_COLUMNS = {"key_id": ("text", "character varying"), "labels": ("jsonb", "json")}
 
 _USER_WEIGHTS = list(accumulate(1 / rank**0.9 for rank in range(1, 801)))
 
@@ -56,6 +66,17 @@ class Request(NamedTuple):
     user_id: str
     cost_usd: Decimal | None
     created_at: datetime
+
+    @property
+    def key_id(self) -> str:
+        """A user has one key; some keys are shared."""
+        return f"key_{int(self.user_id[-4:]) % 50 + 1:02d}"
+
+    @property
+    def labels(self) -> str | None:
+        """JSON with the team of the user; what came without a key of a team has none."""
+        team = _TEAMS[int(self.user_id[-4:]) % len(_TEAMS)]
+        return None if team is None else f'{{"team": "{team}"}}'
 
 
 _POPULARITY = list(accumulate(model.popularity for model in MODELS))
@@ -120,11 +141,10 @@ def _outages(rng: random.Random) -> dict[int, set[str]]:
     return outages
 
 
-_INSERT = """
-INSERT INTO gateway_schema.chat_completion_requests
-    (model_id, request_id, input_tokens, output_tokens, processing_time_ms, status, error_message, user_id,
-     cost_usd, created_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+_COLUMNS = """
+SELECT a.attname::text AS name, format_type(a.atttypid, NULL) AS type
+FROM pg_attribute AS a
+WHERE a.attrelid = 'gateway_schema.chat_completion_requests'::regclass AND a.attnum > 0 AND NOT a.attisdropped
 """
 
 _ANY_ROW = """
@@ -155,11 +175,12 @@ async def load(connection: Connection, *, count: int, end: datetime, loaded: Cal
             [(m.provider.slug, m.model_name, m.provider_model_id, m.model_id) for m in MODELS],
         )
         ids = await _model_ids(connection, names)
+        columns = await _columns(connection, names)
         await connection.copy_records_to_table(
             "chat_completion_requests",
             schema_name=names.gateway["chat_completion_requests"],
-            records=_records(requests(count, end), ids, loaded),
-            columns=("model_id", *Request._fields[1:]),
+            records=_records(requests(count, end), ids, columns, loaded),
+            columns=("model_id", *columns),
             timeout=LOAD_SECONDS,
         )
     # VACUUM too: index-only scans need the visibility map.
@@ -170,6 +191,15 @@ async def load(connection: Connection, *, count: int, end: datetime, loaded: Cal
         )
     )
     return True
+
+
+async def _columns(connection: Connection, names: Names) -> list[str]:
+    """Return the columns beside model_id that the sample fills: those that the table has, of further ones."""
+    types = {record["name"]: record["type"] for record in await connection.fetch(names.fill(_COLUMNS))}
+    return [
+        *Request._fields[1:],
+        *(name for name, known in _MORE_COLUMNS.items() if types.get(name) in known),
+    ]
 
 
 async def model_ids(connection: Connection) -> dict[str, Any]:
@@ -192,14 +222,25 @@ async def insert(connection: Connection, request: Request, ids: dict[str, Any], 
     if (model_id := ids.get(request.model.model_id)) is not None:
         async with connection.transaction():
             names = (await begin(connection)).names
-            await connection.execute(names.fill(_INSERT), model_id, *request[1:], timeout=timeout)
+            columns = await _columns(connection, names)
+            await connection.copy_records_to_table(
+                "chat_completion_requests",
+                schema_name=names.gateway["chat_completion_requests"],
+                records=[_record(request, model_id, columns)],
+                columns=("model_id", *columns),
+                timeout=timeout,
+            )
 
 
 async def _records(
-    rows: Iterator[Request], ids: dict[str, Any], loaded: Callable[[int], None]
+    rows: Iterator[Request], ids: dict[str, Any], columns: Sequence[str], loaded: Callable[[int], None]
 ) -> AsyncIterator[tuple[Any, ...]]:
     for number, row in enumerate(rows, start=1):
-        yield (ids[row.model.model_id], *row[1:])
+        yield _record(row, ids[row.model.model_id], columns)
         if number % 1000 == 0:
             loaded(number)
             await asyncio.sleep(0)  # let other tasks run, and Ctrl-C take effect
+
+
+def _record(row: Request, model_id: Any, columns: Sequence[str]) -> tuple[Any, ...]:
+    return (model_id, *(getattr(row, name) for name in columns))

@@ -85,25 +85,7 @@ WITH catalogue AS MATERIALIZED (
     UNION ALL
     SELECT NULL, NULL, 0 WHERE $4 = 'none' AND NOT EXISTS (SELECT FROM points)
 ), intervals AS (
-    -- Each bucket says in which interval it lies, so that a change of the clock needs no rule of its own.
-    SELECT DISTINCT
-        {{ values.interval_start('$3::text', 'b.bucket', 'b.bucket', '$5::text') | indent(8) }} AS interval_start
-    FROM generate_series(
-        {{ values.bucket('$1') }}, $2 - interval '1 microsecond',
-        interval '15 minutes'
-    ) AS b (bucket)
-    WHERE $3 IN ('15m', '1h') AND $1 < $2
-    UNION
-    -- By the calendar, not by the clock: some days have 23 or 25 hours.
-    SELECT date_trunc(c.unit, d.local_start AT TIME ZONE $5, $5)
-    FROM (
-        VALUES ('1d', 'day', interval '1 day'), ('1w', 'week', '7 days'), ('1mo', 'month', '1 month')
-    ) AS c (bucket, unit, length)
-    CROSS JOIN generate_series(
-        date_trunc(c.unit, {{ values.bucket('$1') }}, $5) AT TIME ZONE $5,
-        ($2 - interval '1 microsecond') AT TIME ZONE $5, c.length
-    ) AS d (local_start)
-    WHERE c.bucket = $3 AND $1 < $2
+    {{ values.intervals('$3', '$1', '$2', '$5') | indent(4) }}
 )
 SELECT
     {{ values.first_start('$3', 'i.interval_start', '$5') | indent(4) }} AS bucket_start,

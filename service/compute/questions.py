@@ -1,0 +1,324 @@
+"""Answers questions by any dimension, in one snapshot: rows, the others together, and the total."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+
+from chat_stats.service.catalogue.aggregation import Query
+from chat_stats.service.catalogue.dimensions import UNRESOLVED, Dimension, columns_of
+from chat_stats.service.catalogue.figures import FIGURES, of_cost
+from chat_stats.service.catalogue.question_parameters import filters_given, next_cursor
+from chat_stats.service.catalogue.questions import PREVIOUS, Question
+from chat_stats.service.catalogue.rows import Row
+from chat_stats.service.catalogue.timerange import TimeRange
+from chat_stats.service.catalogue.timeseries import MAX_POINTS
+from chat_stats.service.compute import purged, sources
+from chat_stats.service.compute.computed import Computed
+from chat_stats.service.compute.deadline import Deadline
+from chat_stats.service.compute.look import look
+from chat_stats.service.compute.methods import METHOD_LOG, STEP_DOWN, Method
+from chat_stats.service.compute.models import catalogue
+from chat_stats.service.compute.offsets import put_offsets
+from chat_stats.service.compute.own_function import with_bounds
+from chat_stats.service.compute.sources import Source
+from chat_stats.service.compute.statement import Bounds, Key, statement
+from chat_stats.service.database import queries
+from chat_stats.service.database.dimension_columns import (
+    ColumnTypes,
+    column_types,
+    read_types,
+    trouble_with,
+)
+from chat_stats.service.database.errors import hides_rows
+from chat_stats.service.database.snapshot import Snapshot
+from chat_stats.service.errors import InvalidParameter
+from chat_stats.service.observability import metrics
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What the statement returned."""
+
+    rows: list[tuple[Key, datetime | None, Row]]
+    others: Row
+    total: Row
+    groups: int
+
+
+async def compute(snapshot: Snapshot, query: Query, *, timeout: float) -> Computed:
+    """Answer a question; its statements may take `timeout` seconds, with `compare` twice as long.
+
+    Raises `InvalidParameter` for a series of too many points, `SchemaError` for a dimension that the requests
+    do not have, and asyncpg's errors.
+    """
+    started = time.perf_counter()
+    asking = _Asking(snapshot, query, timeout)
+    computed = await (asking.list_dimensions() if asking.lists else asking.answer())
+    seconds = time.perf_counter() - started
+    metrics.computed(query.aggregation, computed.method, seconds)
+    return replace(computed, compute_ms=seconds * 1000)
+
+
+class _Asking:
+    """One question in one snapshot."""
+
+    def __init__(self, snapshot: Snapshot, query: Query, timeout: float) -> None:
+        assert query.question is not None
+        self._snapshot = snapshot
+        self._query = query
+        self._question: Question = query.question
+        # The range that is compared with has as much time again.
+        self._seconds = timeout * (1 if self._question.compare is None else 2)
+        self._deadline = Deadline(self._seconds)
+
+    async def answer(self) -> Computed:
+        """Answer from the first source that works, and say what held back the ones before."""
+        reason = None
+        possible = await sources.choose(self._snapshot, self._question, timeout=self._deadline.left())
+        for step, source in enumerate(possible):
+            self._deadline = Deadline(self._seconds / 2**step)
+            try:
+                computed = await self._from(source)
+            except STEP_DOWN[Method.RPC] as error:
+                if source is possible[-1] or hides_rows(error):
+                    raise
+                reason = f"{source.method} failed with {type(error).__name__}: {error}"
+                continue
+            if source.method is not Method.QUERY:
+                METHOD_LOG.record(self._question.endpoint, source.method, reason)
+            return computed
+        raise AssertionError("the last source has no next one")  # pragma: no cover
+
+    async def _from(self, source: Source) -> Computed:
+        question = self._question
+        types = await column_types(self._fetch, question.dimensions)
+        bounds = await self._bounds()
+        parts = await self._parts(source, bounds, types, None)
+        labels = await self._labels()
+        rows = [_row(question, key, start, figures, labels) for key, start, figures in parts.rows]
+        if question.series is not None:
+            zone = question.series.timezone
+            await put_offsets(self._snapshot, rows, zone, timeout=self._deadline.left())
+        total, others = _shown(question, parts.total), _shown(question, parts.others)
+        ranges = [bounds]
+        if question.compare is not None:
+            earlier = self._earlier(bounds)
+            ranges.append(earlier)
+            keys = list(dict.fromkeys(key for key, _, _ in parts.rows))
+            before = await self._parts(source, earlier, types, keys)
+            _compare(question, rows, parts.rows, before.rows)
+            _add_change(total, _shown(question, before.total))
+            _add_change(others, _shown(question, before.others))
+        unavailable = await self._unavailable()
+        metadata = {
+            "source": source.name,
+            "measures": list(question.figures),
+            "group_by": [each.name for each in question.group_by],
+            "filters": filters_given(question),
+            "bucket": question.bucket,
+            "timezone": question.timezone if question.bucket else None,
+            "order_by": str(question.order),
+            "limit": question.limit,
+            "compare": _written(question.compare),
+            "total": total,
+            "others": others,
+            "total_groups": parts.groups,
+            "next_cursor": self._next_cursor(parts.groups),
+            "incomplete_before": None if source.by_functions else await self._incomplete_before(ranges),
+        }
+        if question.endpoint == "dimensions":
+            rows = [_value_row(question, row) for row in rows]
+            metadata = {name: metadata[name] for name in VALUE_METADATA}
+        precision = None
+        if source.by_functions:
+            edges = [
+                await purged.precision(self._snapshot, each, timeout=self._deadline.left()) for each in ranges
+            ]
+            precision = next((edge for edge in edges if edge is not None), None)
+        return Computed(rows, metadata, source.method, 0.0, unavailable, precision)
+
+    @property
+    def lists(self) -> bool:
+        """Whether the dimensions themselves are asked for."""
+        return bool(self._question.listed)
+
+    async def list_dimensions(self) -> Computed:
+        listed = self._question.listed
+        types = await read_types(self._fetch, [*columns_of(listed), "status"])
+        ids = {record["kind"]: record["type"] for record in await self._fetch(queries.load("id_types"))}
+        ready = await sources.ready_rollups(self._snapshot, timeout=self._deadline.left())
+        rows = []
+        for dimension in listed:
+            trouble = trouble_with(dimension, types)
+            rows.append(
+                {
+                    "name": dimension.name,
+                    "type": None if trouble else _type(dimension, types, ids),
+                    "rollups": [name for name, by in ready.items() if dimension.name in by],
+                    "trouble": trouble,
+                }
+            )
+        return Computed(rows, {}, Method.QUERY, 0.0)
+
+    async def _fetch(self, sql: str, *arguments: Any) -> list[asyncpg.Record]:
+        return await self._snapshot.fetch(sql, *arguments, timeout=self._deadline.left())
+
+    async def _bounds(self) -> Bounds:
+        bounds = self._query.range.bounds(self._question.as_of or self._snapshot.now)
+        if self._question.series is None:
+            return bounds
+        query = replace(self._query, series=self._question.series, range=TimeRange(None, *bounds))
+        return (await with_bounds(self._snapshot, query, self._deadline.left())).range.bounds(
+            self._snapshot.now
+        )
+
+    def _earlier(self, bounds: Bounds) -> Bounds:
+        """Return the range of equal length that is compared with."""
+        start, end = bounds
+        assert start is not None
+        end = self._snapshot.now if end is None else end
+        length = max(end - start, timedelta())
+        try:
+            if self._question.compare == PREVIOUS:
+                return start - length, start
+            assert isinstance(self._question.compare, datetime)
+            return self._question.compare, self._question.compare + length
+        except OverflowError:
+            raise InvalidParameter("compare", "the range to compare with leaves the calendar") from None
+
+    async def _parts(
+        self, source: Source, bounds: Bounds, types: ColumnTypes, wanted: Sequence[Key] | None
+    ) -> _Parts:
+        question = self._question
+        made = statement(question, bounds, types, functions=source.by_functions, wanted=wanted)
+        records = await self._fetch(made.text, *made.arguments)
+        if records[0]["points"] > MAX_POINTS:
+            raise InvalidParameter(
+                "limit",
+                f"{records[0]['points']:,} points are too many: the limit is {MAX_POINTS:,}; ask for fewer "
+                "groups by limit, for longer buckets, or for a shorter range",
+            )
+        found: dict[str, list[tuple[Key, datetime | None, Row]]] = {"row": [], "others": [], "total": []}
+        for record in records:
+            figures = {name: _number(name, record[name]) for name in question.computed}
+            found[record["part"]].append((tuple(record["key"]), record["bucket_start"], figures))
+        return _Parts(found["row"], found["others"][0][2], found["total"][0][2], records[0]["groups"])
+
+    async def _labels(self) -> Mapping[str, Mapping[str, tuple[Any, str | None]]]:
+        """Return id and name of each model and provider, by kind and id as text."""
+        if not any(dimension.is_id for dimension in self._question.group_by):
+            return {}
+        models = await catalogue(self._snapshot, self._deadline)
+        return {
+            "model": {str(model.model_id): (model.model_id, model.model_name) for model in models},
+            "provider": {
+                str(model.provider_id): (model.provider_id, model.provider_name) for model in models
+            },
+        }
+
+    async def _unavailable(self) -> tuple[str, ...]:
+        of_costs = of_cost(self._question.figures)
+        if not of_costs:
+            return ()
+        return () if (await look(self._snapshot, timeout=self._deadline.left())).has_cost else of_costs
+
+    def _next_cursor(self, groups: int) -> str | None:
+        question, range_ = self._question, self._query.range
+        if not question.group_by or question.offset + question.limit >= groups:
+            return None
+        return next_cursor(question, range_, question.as_of or self._snapshot.now)
+
+    async def _incomplete_before(self, ranges: Sequence[Bounds]) -> str | None:
+        """Return up to when requests of the ranges were purged, so that a scan does not find them."""
+        if not (await look(self._snapshot, timeout=self._deadline.left())).has_purged:
+            return None
+        moments = [
+            record["moment"]
+            for bounds in ranges
+            for record in await self._fetch(queries.load("purged_until"), *bounds)
+        ]
+        return max(moments).astimezone(UTC).isoformat().replace("+00:00", "Z") if moments else None
+
+
+def _type(dimension: Dimension, types: ColumnTypes, ids: Mapping[str, str]) -> str:
+    """Return the type of a dimension's values, as the database has it."""
+    if dimension.is_id:
+        return ids[dimension.kind]
+    if dimension.kind == "error_kind" or dimension.key is not None:
+        return "text"
+    return types[dimension.column or dimension.name].name
+
+
+#: What the metadata of the values of a dimension has.
+VALUE_METADATA = ("source", "total", "others", "total_groups", "incomplete_before")
+
+
+def _number(name: str, value: Any) -> int | float:
+    return int(value) if FIGURES[name].type == "int" else float(value)
+
+
+def _shown(question: Question, figures: Row) -> Row:
+    return {name: figures[name] for name in question.figures}
+
+
+def _row(
+    question: Question,
+    key: Key,
+    start: datetime | None,
+    figures: Row,
+    labels: Mapping[str, Mapping[str, tuple[Any, str | None]]],
+) -> Row:
+    row: Row = {}
+    if start is not None and question.series is not None:
+        row["bucket_start"] = start
+    for dimension, value in zip(question.group_by, key, strict=True):
+        if dimension.is_id:
+            id_, label = (UNRESOLVED, UNRESOLVED) if value is None else labels[dimension.kind][value]
+            row[dimension.name] = id_
+            row[dimension.name_field] = label
+        else:
+            row[dimension.name] = value
+    return row | _shown(question, figures)
+
+
+def _compare(
+    question: Question,
+    rows: list[Row],
+    now: Sequence[tuple[Key, datetime | None, Row]],
+    before: Sequence[tuple[Key, datetime | None, Row]],
+) -> None:
+    """Add to each row the one at the same place of the same group in the earlier range."""
+    earlier: dict[tuple[Key, int], Row] = {}
+    places: dict[Key, int] = {}
+    for key, _, figures in before:
+        places[key] = places.get(key, -1) + 1
+        earlier[key, places[key]] = _shown(question, figures)
+    places = {}
+    for row, (key, _, _) in zip(rows, now, strict=True):
+        places[key] = places.get(key, -1) + 1
+        _add_change(row, earlier.get((key, places[key]), dict.fromkeys(question.figures, 0)))
+
+
+def _add_change(figures: Row, previous: Row) -> None:
+    """Add the earlier figures, and by what share each has changed; null where it was 0."""
+    figures["previous"] = previous
+    figures["change"] = {
+        name: round((figures[name] - value) / abs(value), 4) if value else None
+        for name, value in previous.items()
+    }
+
+
+def _value_row(question: Question, row: Row) -> Row:
+    [dimension] = question.group_by
+    value = {"value": row[dimension.name]}
+    if dimension.is_id:
+        value["name"] = row[dimension.name_field]
+    return {**value, "total_requests": row["total_requests"]}
+
+
+def _written(compare: str | datetime | None) -> str | None:
+    return compare.isoformat().replace("+00:00", "Z") if isinstance(compare, datetime) else compare

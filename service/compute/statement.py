@@ -1,0 +1,285 @@
+"""The statement that answers a question from the requests themselves, and its arguments.
+
+What comes from a request is an argument, never text of the statement.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from chat_stats.service.catalogue.dimensions import Dimension
+from chat_stats.service.catalogue.error_kinds import OTHER, SEPARATORS
+from chat_stats.service.catalogue.figures import FIGURES, needed
+from chat_stats.service.catalogue.questions import Filter, Question
+from chat_stats.service.catalogue.timeseries import MAX_POINTS
+from chat_stats.service.database.dimension_columns import ColumnType, ColumnTypes
+from chat_stats.service.database.rendering import declared
+
+#: Characters of an error message that are looked at.
+MESSAGE_CHARACTERS = 2000
+
+Bounds = tuple[datetime | None, datetime | None]
+#: The values of a group's dimensions.
+Key = tuple[str | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    text: str
+    arguments: list[Any]
+
+
+@dataclass(slots=True)
+class _Arguments:
+    values: list[Any] = field(default_factory=list)
+
+    def add(self, value: Any, type_: str) -> str:
+        """Return what stands for `value` in the statement."""
+        self.values.append(value)
+        return f"${len(self.values)}::{type_}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Grouped:
+    """A dimension as the template has it: an expression over a request, or over its model."""
+
+    called: str
+    expression: str | None
+    resolved: str | None
+    order: list[str]
+
+
+def statement(
+    question: Question,
+    bounds: Bounds,
+    types: ColumnTypes,
+    *,
+    functions: bool = False,
+    wanted: Sequence[Key] | None = None,
+) -> Statement:
+    """Return the statement for a question over a range; `wanted`: for these groups, whatever their order.
+
+    `functions`: from what our functions return, for questions about models and providers alone.
+    """
+    arguments = _Arguments()
+    asked = question.computed
+    percentiles = any(FIGURES[name].is_percentile for name in asked)
+    dimensions = [
+        _grouped(dimension, place, types, arguments)
+        for place, dimension in enumerate(question.group_by, start=1)
+    ]
+    of_requests = [] if functions else _time_conditions(bounds, arguments)
+    of_groups: list[str] = []
+    for filter_ in question.filters:
+        _add_filter(filter_, types, arguments, None if functions else of_requests, of_groups)
+    if question.prefix is not None:
+        _add_prefix(question.prefix, question.group_by[0], types, arguments, of_requests, of_groups)
+    by_figure = question.order.by if question.order.by in FIGURES else None
+    text = declared().statement(
+        "asked/groups.sql",
+        needed(asked),
+        functions=functions,
+        models=_uses_models(question),
+        grouping=dimensions,
+        grouped=1 + len([each for each in dimensions if each.expression]) + _uses_models(question),
+        interval=question.bucket,
+        timezone=arguments.add(question.timezone, "text") if question.bucket else None,
+        start=arguments.add(bounds[0], "timestamptz") if question.bucket or functions else None,
+        end=arguments.add(bounds[1], "timestamptz") if question.bucket or functions else None,
+        of_requests=of_requests,
+        of_groups=of_groups,
+        asked=asked,
+        percentiles=percentiles,
+        by_figure=by_figure,
+        by_percentile=by_figure is not None and FIGURES[by_figure].is_percentile,
+        direction=" DESC" if question.order.descending else "",
+        order=_order(question, dimensions),
+        wanted=None if wanted is None else _columns(wanted, len(dimensions), arguments),
+        limit=question.limit,
+        offset=question.offset,
+        most_points=MAX_POINTS,
+    )
+    return Statement(text, arguments.values)
+
+
+def _uses_models(question: Question) -> bool:
+    return any(dimension.is_id for dimension in question.dimensions)
+
+
+def _time_conditions(bounds: Bounds, arguments: _Arguments) -> list[str]:
+    return [
+        f"q.created_at {operator} {arguments.add(bound, 'timestamptz')}"
+        for operator, bound in zip((">=", "<"), bounds, strict=True)
+        if bound is not None
+    ]
+
+
+def _grouped(dimension: Dimension, place: int, types: ColumnTypes, arguments: _Arguments) -> _Grouped:
+    key = f"s.key[{place}]"
+    by_text = f'{key} COLLATE "C"'
+    if dimension.is_id:
+        return _Grouped(f"d{place}", None, f"c.{dimension.kind}", [f"length({key})", by_text])
+    expression = _expression(dimension, types, arguments)
+    # Numbers by their size: among those of one sign and length, the text's order is theirs.
+    numbers = dimension.key is None and dimension.column is not None and types[dimension.column].is_integer
+    return _Grouped(f"d{place}", expression, None, [f"length({key})", by_text] if numbers else [by_text])
+
+
+def _expression(dimension: Dimension, types: ColumnTypes, arguments: _Arguments) -> str:
+    """Return the value of a request `q` as text, by its type's output function and no cast."""
+    if dimension.kind == "status":
+        return "CASE WHEN q.status IS NOT NULL THEN rtrim(concat(q.status)) END"
+    if dimension.kind == "error_kind":
+        return _error_kind(dimension, arguments)
+    column = _column(dimension)
+    if dimension.key is not None:
+        return f"({column} ->> {arguments.add(dimension.key, 'text')})"
+    assert dimension.column is not None
+    text = f"concat({column})"
+    if types[dimension.column].is_padded:
+        text = f"rtrim({text})"
+    return f"CASE WHEN {column} IS NOT NULL THEN {text} END"
+
+
+def _column(dimension: Dimension) -> str:
+    quoted = str(dimension.column).replace('"', '""')
+    return f'q."{quoted}"'
+
+
+def _error_kind(dimension: Dimension, arguments: _Arguments) -> str:
+    """Return the kind of a request that failed: of the first phrase that fits."""
+    return (
+        declared()
+        .statement(
+            "asked/error_kind.sql",
+            (),
+            kinds=[
+                (arguments.add(kind.patterns(), "text[]"), arguments.add(kind.name, "text"))
+                for kind in dimension.error_kinds
+            ],
+            other=arguments.add(OTHER, "text"),
+            characters=MESSAGE_CHARACTERS,
+            separators=arguments.add(SEPARATORS, "text"),
+            blanks=arguments.add(" " * len(SEPARATORS), "text"),
+        )
+        .strip()
+    )
+
+
+def _add_filter(
+    filter_: Filter,
+    types: ColumnTypes,
+    arguments: _Arguments,
+    of_requests: list[str] | None,
+    of_groups: list[str],
+) -> None:
+    """Add what the filter means of requests, and of groups; `of_requests` None: no requests are read."""
+    values = [value for value in filter_.values if value is not None]
+    has_null = None in filter_.values
+    dimension = filter_.dimension
+    if not dimension.is_id:
+        assert of_requests is not None, "the functions know of models alone"
+        of_requests.append(_among(dimension, values, has_null, types, arguments, negated=filter_.negated))
+        return
+    of_groups.append(_condition(f"c.{dimension.kind}", values, has_null, arguments, negated=filter_.negated))
+    if of_requests is not None and not filter_.negated and not has_null:  # by the index on model_id
+        ids = arguments.add(values, "text[]")
+        of_requests.append(
+            "q.model_id = ANY (ARRAY("  # noqa: S608  the kind is ours
+            f"SELECT c.model_id FROM catalogue AS c WHERE c.{dimension.kind} = ANY ({ids})))"
+        )
+
+
+def _among(
+    dimension: Dimension,
+    values: list[str],
+    has_null: bool,
+    types: ColumnTypes,
+    arguments: _Arguments,
+    *,
+    negated: bool,
+) -> str:
+    type_ = types[dimension.column] if dimension.column and dimension.key is None else None
+    # Compared as the column's own type where that can be, so that an index of the column serves.
+    as_column = None if type_ is None else _as_column(values, type_)
+    if as_column is None:
+        expression = _expression(dimension, types, arguments)
+        return _condition(expression, values, has_null, arguments, negated=negated)
+    compared, name = as_column
+    return _condition(_column(dimension), compared, has_null, arguments, negated=negated, type_=name)
+
+
+def _as_column(values: list[str], type_: ColumnType) -> tuple[list[Any], str] | None:
+    """Return the values as a column of that type holds them, those that it cannot hold left out."""
+    if type_.is_text:
+        return values, "text[]"
+    if type_.is_integer:
+        return [number for value in values if (number := _integer(value)) is not None], "bigint[]"
+    if type_.base == "uuid":
+        return [uuid for value in values if (uuid := _uuid(value)) is not None], "uuid[]"
+    return None
+
+
+def _integer(value: str) -> int | None:
+    try:
+        number = int(value)
+    except ValueError:
+        return None
+    return number if str(number) == value and -(2**63) <= number < 2**63 else None
+
+
+def _uuid(value: str) -> UUID | None:
+    try:
+        uuid = UUID(value)
+    except ValueError:
+        return None
+    return uuid if str(uuid) == value.lower() else None
+
+
+def _condition(
+    of: str,
+    values: Sequence[Any],
+    has_null: bool,
+    arguments: _Arguments,
+    *,
+    negated: bool,
+    type_: str = "text[]",
+) -> str:
+    parts = [f"{of} = ANY ({arguments.add(list(values), type_)})"] if values or not has_null else []
+    if has_null:
+        parts.append(f"{of} IS NULL")
+    return f"({' OR '.join(parts)}){' IS NOT TRUE' if negated else ''}"
+
+
+def _add_prefix(
+    prefix: str,
+    dimension: Dimension,
+    types: ColumnTypes,
+    arguments: _Arguments,
+    of_requests: list[str],
+    of_groups: list[str],
+) -> None:
+    text = arguments.add(prefix, "text")
+    if dimension.is_id:
+        name = f"starts_with(lower(c.{dimension.name_field}), lower({text}))"
+        of_groups.append(f"(starts_with(c.{dimension.kind}, {text}) OR {name})")
+    else:
+        of_requests.append(f"starts_with({_expression(dimension, types, arguments)}, {text})")
+
+
+def _order(question: Question, dimensions: Sequence[_Grouped]) -> list[str]:
+    """Return by what groups are ordered after a figure, if by one: their dimensions, NULL last."""
+    order = {each.name: grouped.order for each, grouped in zip(question.group_by, dimensions, strict=True)}
+    first = order.pop(question.order.by, [])
+    direction = " DESC" if question.order.descending else ""
+    return [
+        *(f"{part}{direction} NULLS LAST" for part in first),
+        *(f"{part} NULLS LAST" for parts in order.values() for part in parts),
+    ]
+
+
+def _columns(wanted: Iterable[Key], count: int, arguments: _Arguments) -> list[str]:
+    keys = list(wanted)
+    return [arguments.add([key[place] for key in keys], "text[]") for place in range(count)]

@@ -1,0 +1,209 @@
+{% import 'macros/values.sql.j2' as values with context %}
+{% import 'macros/requests.sql.j2' as requests with context %}
+{% import 'macros/figures.sql.j2' as figures %}
+{% set literal_interval = "'" ~ interval ~ "'::text" %}
+-- Figures of groups of requests by any dimensions: the first groups in an order (or those that are wanted), in a series
+-- each with all its intervals; the others together; and all together. `service.compute.statement` says what is asked.
+{# What is read of a request beside the measures. #}
+{% macro read() -%}
+{{ 'q.model_id,' if models }}
+{{ values.bucket('q.created_at::timestamptz') ~ ' AS bucket,' if interval }}
+{% for dimension in grouping if dimension.expression %}
+{{ dimension.expression }} AS {{ dimension.called }},
+{% endfor %}
+{%- endmacro %}
+{# By what requests `r` are grouped first; there are `grouped` columns. #}
+{% macro raw_group() -%}
+{{ values.interval_start(literal_interval, 'r.bucket', 'r.bucket', timezone) if interval else "'-infinity'::timestamptz" }} AS interval_start,
+{{ 'r.model_id,' if models }}
+{% for dimension in grouping if dimension.expression %}
+r.{{ dimension.called }},
+{% endfor %}
+{%- endmacro %}
+{# The group of what raw_group() made. #}
+{% macro key(of) -%}
+ARRAY[{% for dimension in grouping %}{{ of ~ '.' ~ dimension.called if dimension.expression else dimension.resolved }}{{ ', ' if not loop.last }}{% endfor %}]::text[] AS key,
+        {{ of }}.interval_start
+{%- endmacro %}
+{% macro resolved(of) -%}
+{% if models %}
+    LEFT JOIN catalogue AS c ON c.model_id = {{ of }}.model_id
+{% endif %}
+{% if of_groups %}
+    WHERE {{ of_groups | join(' AND ') }}
+{% endif %}
+{%- endmacro %}
+{% macro requests_read() -%}
+FROM {{ requests.absent() }}
+    CROSS JOIN (SELECT NULL::text AS error_message) AS no_message
+    CROSS JOIN LATERAL
+{%- endmacro %}
+{% macro ranks(of) -%}
+    SELECT
+        {{ of.split(', ') | join(', ') }},
+        sum(n) OVER (PARTITION BY {{ of }} ORDER BY bin ROWS UNBOUNDED PRECEDING) AS up_to,
+        sum(n) OVER (PARTITION BY {{ of }}) AS total,
+        {{ values.bin_value('bin') | indent(8) }} AS time_ms
+{%- endmacro %}
+WITH {% if models %}catalogue AS MATERIALIZED (
+    SELECT m.id AS model_id, m.id::text AS model, m.model_name::text AS model_name, p.id::text AS provider, p.name::text AS provider_name
+    FROM gateway_schema.models AS m
+    JOIN gateway_schema.providers AS p ON p.id = m.provider_id
+), {% endif %}{% if functions %}members AS MATERIALIZED (
+    SELECT
+        {{ key('u') }},
+        {{ each('sum(u.{total}){cast} AS {name}', 8) }}
+    FROM (
+{% if interval %}
+        SELECT t.* FROM stats_schema.chat_stats_series(
+            {{ literal_interval }}, {{ timezone }}, {{ start }}, {{ end }}, NULL::text, NULL::text, NULL::text
+        ) AS t
+{% else %}
+        SELECT '-infinity'::timestamptz AS interval_start, t.* FROM stats_schema.chat_stats_totals(
+            {{ start }}, {{ end }}, NULL::text, NULL::text, NULL::text
+        ) AS t
+{% endif %}
+    ) AS u
+{{ resolved('u') }}
+    GROUP BY 1, 2
+{% else %}usage AS (
+    SELECT
+        {{ raw_group() | indent(8) }}
+        r.status,
+        {{ requests.by_status() | indent(8) }}
+    {{ requests_read() }} (
+        SELECT
+            {{ read() | indent(12) }}
+            {% for column in columns %}{{ requests.named(column) }}, {% endfor %}q.status
+        FROM gateway_schema.chat_completion_requests AS q
+        {{ 'WHERE ' ~ of_requests | join('\n          AND ') if of_requests }}
+    ) AS r
+    GROUP BY {% for number in range(grouped + 1) %}{{ number + 1 }}{{ ', ' if not loop.last }}{% endfor %}
+
+), members AS MATERIALIZED (
+    SELECT
+        {{ key('u') }},
+        {{ requests.over_status(plain=true) | indent(8) }}
+    FROM usage AS u
+{{ resolved('u') }}
+    GROUP BY 1, 2
+{% endif %}
+), groups AS MATERIALIZED (
+    SELECT s.key, {{ each('sum(s.{name}){cast} AS {name}') }}
+    FROM members AS s
+    GROUP BY s.key
+){% if percentiles %}, bins AS MATERIALIZED (
+{% if functions %}
+    SELECT {{ key('u') }}, u.bin, sum(u.n)::double precision AS n
+    FROM (
+        SELECT
+            {{ 'h.interval_start' if interval else "'-infinity'::timestamptz AS interval_start" }}, h.member AS model_id, b.bin, b.n
+        FROM stats_schema.chat_stats_histograms(
+            {{ literal_interval if interval else 'NULL::text' }}, {{ timezone or 'NULL::text' }}, {{ "'model'::text" if models else "'none'::text" }},
+            {{ start }}, {{ end }}, NULL::text, NULL::text, NULL::text
+        ) AS h
+        CROSS JOIN LATERAL unnest(h.bins, h.counts) AS b (bin, n)
+    ) AS u
+{{ resolved('u') }}
+    GROUP BY 1, 2, 3
+{% else %}
+    SELECT {{ key('u') }}, u.bin, sum(u.n)::double precision AS n
+    FROM (
+        SELECT
+            {{ raw_group() | indent(12) }}
+            {{ values.bin('r.time_ms') | indent(12) }} AS bin,
+            count(*) AS n
+        {{ requests_read() }} (
+            SELECT
+                {{ read() | indent(16) }}
+                q.processing_time_ms::numeric AS time_ms
+            FROM gateway_schema.chat_completion_requests AS q
+            WHERE {{ (of_requests + [requests.in_bounds('q.processing_time_ms')]) | join('\n              AND ') }}
+        ) AS r
+        GROUP BY {% for number in range(grouped + 1) %}{{ number + 1 }}{{ ', ' if not loop.last }}{% endfor %}
+
+    ) AS u
+{{ resolved('u') }}
+    GROUP BY 1, 2, 3
+{% endif %}
+){% endif %}{% if by_percentile %}, of_groups AS (
+    SELECT key, {{ values.percentiles() | indent(4) }}
+    FROM (
+        {{ ranks('key') }}
+        FROM (SELECT b.key, b.bin, sum(b.n) AS n FROM bins AS b GROUP BY b.key, b.bin) AS b
+    ) AS ranked
+    GROUP BY key
+){% endif %}, chosen AS MATERIALIZED (
+{% if not grouping %}
+    SELECT '{}'::text[] AS key, 1::bigint AS place
+{% elif wanted %}
+    SELECT ARRAY[{% for column in wanted %}w.v{{ loop.index }}{{ ', ' if not loop.last }}{% endfor %}]::text[] AS key, w.place
+    FROM ROWS FROM ({% for column in wanted %}unnest({{ column }}::text[]){{ ', ' if not loop.last }}{% endfor %}) WITH ORDINALITY
+        AS w ({% for column in wanted %}v{{ loop.index }}, {% endfor %}place)
+{% else %}
+    SELECT s.key, row_number() OVER (ORDER BY {{ figures.figure(by_figure) ~ direction if by_figure }}
+        {{- ', ' if by_figure }}{{ order | join(', ') }}) AS place
+    FROM groups AS s
+{% if by_percentile %}
+    LEFT JOIN of_groups AS p ON p.key = s.key
+{% endif %}
+    ORDER BY place
+    LIMIT {{ limit }} OFFSET {{ offset }}
+{% endif %}
+), intervals AS MATERIALIZED (
+{% if interval %}
+    {{ values.intervals(literal_interval, start, end, timezone) | indent(4) }}
+{% else %}
+    SELECT '-infinity'::timestamptz AS interval_start
+{% endif %}
+), points AS (
+    SELECT (SELECT count(*) FROM chosen) * (SELECT count(*) FROM intervals) AS number
+), parts AS (
+    SELECT 'row' AS part, c.place, c.key, i.interval_start, {{ each('COALESCE(s.{name}, 0) AS {name}') }}
+    FROM chosen AS c
+    CROSS JOIN intervals AS i
+    LEFT JOIN members AS s ON s.key = c.key AND s.interval_start = i.interval_start
+    WHERE (SELECT p.number FROM points AS p) <= {{ most_points }}
+    UNION ALL
+    SELECT 'others', NULL, '{}', '-infinity', {{ each('COALESCE(sum(s.{name}), 0){cast}') }}
+    FROM groups AS s
+    WHERE NOT EXISTS (SELECT FROM chosen AS c WHERE c.key = s.key)
+    UNION ALL
+    SELECT 'total', NULL, '{}', '-infinity', {{ each('COALESCE(sum(s.{name}), 0){cast}') }}
+    FROM groups AS s
+){% if percentiles %}, merged AS (
+    SELECT 'row' AS part, b.key, b.interval_start, b.bin, b.n
+    FROM bins AS b
+    JOIN chosen AS c ON c.key = b.key
+    UNION ALL
+    SELECT 'others', '{}', '-infinity', b.bin, sum(b.n)
+    FROM bins AS b
+    WHERE NOT EXISTS (SELECT FROM chosen AS c WHERE c.key = b.key)
+    GROUP BY b.bin
+    UNION ALL
+    SELECT 'total', '{}', '-infinity', b.bin, sum(b.n)
+    FROM bins AS b
+    GROUP BY b.bin
+), percentiles AS (
+    SELECT part, key, interval_start, {{ values.percentiles() | indent(4) }}
+    FROM (
+        {{ ranks('part, key, interval_start') }}
+        FROM merged
+    ) AS ranked
+    GROUP BY part, key, interval_start
+){% endif %}
+
+SELECT
+    s.part,
+    s.key,
+    {{ values.first_start(literal_interval, 's.interval_start', timezone) if interval else 'NULL::timestamptz' }} AS bucket_start,
+    (SELECT count(*) FROM groups) AS groups,
+    (SELECT p.number FROM points AS p) AS points,
+{% for name in asked %}
+    {{ figures.figure(name) }} AS {{ name }}{{ ',' if not loop.last }}
+{% endfor %}
+FROM parts AS s
+{% if percentiles %}
+LEFT JOIN percentiles AS p ON p.part = s.part AND p.key = s.key AND p.interval_start = s.interval_start
+{% endif %}
+ORDER BY s.part, s.place, s.interval_start
