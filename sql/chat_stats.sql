@@ -778,22 +778,31 @@ END
 $migration$;
 $run$);
 
--- The tables of the rollup. They stay empty until `chat-stats rollup enable`.
+-- The tables of the rollups. They stay empty until `chat-stats rollup enable`.
 --
--- Each carries model_id, and its key begins with it, so that a distributed Postgres can keep them beside
--- the requests. Sums are numeric, and integers as keys bigint: no row that the requests accept may be one that
--- these refuse, even where their int became bigint since.
+-- The key of each begins with its dimensions, so that a distributed Postgres can keep those that have model_id beside
+-- the requests. NULL is a value of a dimension as any other. Sums are numeric, and integers as keys bigint: no row that
+-- the requests accept may be one that these refuse, even where their int became bigint since.
 SELECT chat_stats_run($run$
 DO $migration$
 DECLARE
-    model_id_type text := (
+    dimensions text[] := ARRAY['model_id'];
+    types text[] := ARRAY(
         SELECT CASE WHEN a.atttypid IN ('int2'::regtype, 'int4'::regtype) THEN 'bigint'
                     ELSE format_type(a.atttypid, NULL) END  -- without a length, which may grow
-        FROM pg_attribute AS a
-        WHERE a.attrelid = 'gateway_schema.chat_completion_requests'::regclass AND a.attname = 'model_id'
+        FROM unnest(dimensions) WITH ORDINALITY AS d (name, place)
+        JOIN pg_attribute AS a ON a.attname = d.name
+        WHERE a.attrelid = 'gateway_schema.chat_completion_requests'::regclass
+        ORDER BY d.place
     );
-    tables text[] := ARRAY['chat_stats_deltas', 'chat_stats_rollup_slots', 'chat_stats_rollup_days', 'chat_stats_rollup_months', 'chat_stats_rollup_lifetime', 'chat_stats_purged'];
+    purged text[] := ARRAY['chat_stats_kept', 'chat_stats_purged_model', 'chat_stats_purged_total'];
+    tables text[] := ARRAY['chat_stats_deltas', 'chat_stats_kept', 'chat_stats_purged_model', 'chat_stats_purged_total', 'chat_stats_rollup_model_slots', 'chat_stats_rollup_model_days', 'chat_stats_rollup_model_months', 'chat_stats_rollup_model_lifetime', 'chat_stats_rollup_total_slots', 'chat_stats_rollup_total_days', 'chat_stats_rollup_total_months', 'chat_stats_rollup_total_lifetime'];
+    -- Those of version 0.1.0, which kept totals of models alone. (What it kept of purged requests is moved, further down.)
+    former text[] := ARRAY[
+        'chat_stats_rollup_slots', 'chat_stats_rollup_days', 'chat_stats_rollup_months', 'chat_stats_rollup_lifetime'
+    ];
     dropped text;
+    keeps_something boolean;
     incomplete boolean;
     other_ids boolean;
     measures text[] := ARRAY['requests', 'successful', 'pending', 'input_tokens', 'output_tokens', 'timed', 'time_ms', 'cost_usd'];
@@ -814,44 +823,52 @@ BEGIN
             USING ERRCODE = 'insufficient_privilege', HINT = 'Drop them, or change their owner.';
     END IF;
     other_ids := EXISTS (
-        SELECT FROM unnest(tables) AS t (name)
-        JOIN pg_attribute AS a ON a.attrelid = to_regclass('stats_schema.' || t.name) AND a.attname = 'model_id'
-        WHERE format_type(a.atttypid, NULL) <> model_id_type
+        SELECT FROM unnest(tables || former || 'chat_stats_purged') AS t (name)
+        CROSS JOIN ROWS FROM (unnest(dimensions), unnest(types)) AS d (name, type)
+        JOIN pg_attribute AS a ON a.attrelid = to_regclass('stats_schema.' || t.name) AND a.attname = d.name
+        WHERE format_type(a.atttypid, NULL) <> d.type
     );
     present := ARRAY(
         SELECT a.attname::text FROM pg_attribute AS a
         WHERE a.attrelid = to_regclass('stats_schema.chat_stats_deltas') AND a.attnum > 0 AND NOT a.attisdropped
-          AND a.attname NOT IN ('model_id', 'bucket', 'times')
+          AND a.attname NOT IN ('bucket', 'times') AND a.attname <> ALL (dimensions)
     );
     other_measures := cardinality(present) > 0 AND NOT (present @> measures AND measures @> present);
     -- Where the ids have another type now, or others are the measures, all of it is to be made from the requests again.
     -- What is kept of purged requests cannot be: below, in a file of its own, it gets columns for further measures.
     IF other_ids OR other_measures THEN
-        IF other_ids AND to_regclass('stats_schema.chat_stats_purged') IS NOT NULL THEN
-            IF EXISTS (SELECT FROM stats_schema.chat_stats_purged) THEN
-                RAISE EXCEPTION 'chat_completion_requests.model_id is of type % now, and chat_stats_purged keeps the '
-                    'statistics of purged requests by ids of another type', model_id_type
-                    USING HINT = 'Give its column model_id that type and the new ids; or drop that table, to do without.';
-            END IF;
+        IF other_ids THEN
+            FOREACH dropped IN ARRAY purged || 'chat_stats_purged'::text LOOP
+                CONTINUE WHEN to_regclass('stats_schema.' || dropped) IS NULL;
+                EXECUTE format('SELECT EXISTS (SELECT FROM stats_schema.%I)', dropped) INTO keeps_something;
+                IF keeps_something THEN
+                    RAISE EXCEPTION 'chat_completion_requests.model_id is of type % now, and % keeps the '
+                        'statistics of purged requests by ids of another type', types[1], dropped
+                        USING HINT = 'Give its column model_id that type and the new ids; or drop that table, to do without.';
+                END IF;
+            END LOOP;
         END IF;
         PERFORM set_config('lock_timeout', '200', true);  -- writers wait behind this
         FOREACH dropped IN ARRAY tables LOOP
-            CONTINUE WHEN dropped = 'chat_stats_purged' AND NOT other_ids;
+            CONTINUE WHEN dropped = ANY (purged) AND NOT other_ids;
             EXECUTE format('DROP TABLE IF EXISTS stats_schema.%I', dropped);
         END LOOP;
     END IF;
+    FOREACH dropped IN ARRAY former LOOP
+        EXECUTE format('DROP TABLE IF EXISTS stats_schema.%I', dropped);
+    END LOOP;
     incomplete := EXISTS (
         SELECT FROM unnest(tables) AS t (name)
-        WHERE t.name <> 'chat_stats_purged' AND to_regclass('stats_schema.' || t.name) IS NULL
+        WHERE t.name <> ALL (purged) AND to_regclass('stats_schema.' || t.name) IS NULL
     ) OR to_regclass('stats_schema.chat_stats_uncounted') IS NULL;
 
-    -- What the triggers append: a signed change of one model in one 15-minute bucket, by one statement.
-    -- bucket is NULL for requests without created_at. `times` lists the times, to be counted with the sign of
-    -- `timed`, where there are several; one alone is time_ms itself. A trigger that does not know a measure yet still
-    -- finds a value for it: no write may fail.
+    -- What the triggers append: a signed change of the requests of one value of each dimension in one 15-minute bucket,
+    -- by one statement. bucket is NULL for requests without created_at. `times` lists the times, to be counted with the
+    -- sign of `timed`, where there are several; one alone is time_ms itself. A trigger that does not know a measure yet
+    -- still finds a value for it: no write may fail.
     EXECUTE format($table$
         CREATE TABLE IF NOT EXISTS stats_schema.chat_stats_deltas (
-            model_id %1$s NOT NULL,
+            model_id %1$s,
             bucket timestamptz,
             requests bigint NOT NULL DEFAULT 0,
             successful bigint NOT NULL DEFAULT 0,
@@ -863,13 +880,90 @@ BEGIN
             cost_usd numeric NOT NULL DEFAULT 0,
             times numeric[]
         )
-    $table$, model_id_type);
+    $table$, VARIADIC types);
 
     -- Of days, slots and totals are apart: ranges of weeks read many totals, and of the slots only those of the two days
     -- at their ends.
     EXECUTE format($table$
-        CREATE TABLE IF NOT EXISTS stats_schema.chat_stats_rollup_slots (
-            model_id %1$s NOT NULL,
+        CREATE TABLE IF NOT EXISTS stats_schema.chat_stats_rollup_model_slots (
+            model_id %1$s,
+day date NOT NULL,
+            slots smallint[] NOT NULL,
+            slot_requests bigint[] NOT NULL,
+            slot_successful bigint[] NOT NULL,
+            slot_pending bigint[] NOT NULL,
+            slot_input_tokens numeric[] NOT NULL,
+            slot_output_tokens numeric[] NOT NULL,
+            slot_timed bigint[] NOT NULL,
+            slot_time_ms numeric[] NOT NULL,
+            slot_cost_usd numeric[] NOT NULL,
+            bin_slots smallint[] NOT NULL,
+            bins smallint[] NOT NULL,
+            counts bigint[] NOT NULL,
+            UNIQUE NULLS NOT DISTINCT (model_id, day)
+        )
+    $table$, VARIADIC types);
+    -- For ranges over all of them: without it, they read the whole of the other index.
+    CREATE INDEX IF NOT EXISTS chat_stats_rollup_model_slots_day_idx ON stats_schema.chat_stats_rollup_model_slots (day);
+    EXECUTE format($table$
+        CREATE TABLE IF NOT EXISTS stats_schema.chat_stats_rollup_model_days (
+            model_id %1$s,
+day date NOT NULL,
+            requests bigint NOT NULL,
+            successful bigint NOT NULL,
+            pending bigint NOT NULL,
+            input_tokens numeric NOT NULL,
+            output_tokens numeric NOT NULL,
+            timed bigint NOT NULL,
+            time_ms numeric NOT NULL,
+            cost_usd numeric NOT NULL,
+            UNIQUE NULLS NOT DISTINCT (model_id, day)
+        )
+    $table$, VARIADIC types);
+    -- For ranges over all of them: without it, they read the whole of the other index.
+    CREATE INDEX IF NOT EXISTS chat_stats_rollup_model_days_day_idx ON stats_schema.chat_stats_rollup_model_days (day);
+    EXECUTE format($table$
+        CREATE TABLE IF NOT EXISTS stats_schema.chat_stats_rollup_model_months (
+            model_id %1$s,
+month date NOT NULL,
+            requests bigint NOT NULL,
+            successful bigint NOT NULL,
+            pending bigint NOT NULL,
+            input_tokens numeric NOT NULL,
+            output_tokens numeric NOT NULL,
+            timed bigint NOT NULL,
+            time_ms numeric NOT NULL,
+            cost_usd numeric NOT NULL,
+            bins smallint[] NOT NULL,
+            counts bigint[] NOT NULL,
+            UNIQUE NULLS NOT DISTINCT (model_id, month)
+        )
+    $table$, VARIADIC types);
+    -- Adding up totals passes over the histograms: out of line, they are not in the way.
+    ALTER TABLE stats_schema.chat_stats_rollup_model_months SET (toast_tuple_target = 128);
+    EXECUTE format($table$
+        CREATE TABLE IF NOT EXISTS stats_schema.chat_stats_rollup_model_lifetime (
+            model_id %1$s,
+always boolean NOT NULL,
+            requests bigint NOT NULL,
+            successful bigint NOT NULL,
+            pending bigint NOT NULL,
+            input_tokens numeric NOT NULL,
+            output_tokens numeric NOT NULL,
+            timed bigint NOT NULL,
+            time_ms numeric NOT NULL,
+            cost_usd numeric NOT NULL,
+            bins smallint[] NOT NULL,
+            counts bigint[] NOT NULL,
+            CHECK (always),
+            UNIQUE NULLS NOT DISTINCT (model_id, always)
+        )
+    $table$, VARIADIC types);
+    -- Adding up totals passes over the histograms: out of line, they are not in the way.
+    ALTER TABLE stats_schema.chat_stats_rollup_model_lifetime SET (toast_tuple_target = 128);
+
+    EXECUTE format($table$
+        CREATE TABLE IF NOT EXISTS stats_schema.chat_stats_rollup_total_slots (
             day date NOT NULL,
             slots smallint[] NOT NULL,
             slot_requests bigint[] NOT NULL,
@@ -883,15 +977,11 @@ BEGIN
             bin_slots smallint[] NOT NULL,
             bins smallint[] NOT NULL,
             counts bigint[] NOT NULL,
-            PRIMARY KEY (model_id, day)
+            UNIQUE NULLS NOT DISTINCT (day)
         )
-    $table$, model_id_type);
-    -- For ranges over all models: without it, they read the whole of the other index.
-    CREATE INDEX IF NOT EXISTS chat_stats_rollup_slots_day_idx ON stats_schema.chat_stats_rollup_slots (day);
-
+    $table$, VARIADIC types);
     EXECUTE format($table$
-        CREATE TABLE IF NOT EXISTS stats_schema.chat_stats_rollup_days (
-            model_id %1$s NOT NULL,
+        CREATE TABLE IF NOT EXISTS stats_schema.chat_stats_rollup_total_days (
             day date NOT NULL,
             requests bigint NOT NULL,
             successful bigint NOT NULL,
@@ -901,15 +991,11 @@ BEGIN
             timed bigint NOT NULL,
             time_ms numeric NOT NULL,
             cost_usd numeric NOT NULL,
-            PRIMARY KEY (model_id, day)
+            UNIQUE NULLS NOT DISTINCT (day)
         )
-    $table$, model_id_type);
-    -- For ranges over all models: without it, they read the whole of the other index.
-    CREATE INDEX IF NOT EXISTS chat_stats_rollup_days_day_idx ON stats_schema.chat_stats_rollup_days (day);
-
+    $table$, VARIADIC types);
     EXECUTE format($table$
-        CREATE TABLE IF NOT EXISTS stats_schema.chat_stats_rollup_months (
-            model_id %1$s NOT NULL,
+        CREATE TABLE IF NOT EXISTS stats_schema.chat_stats_rollup_total_months (
             month date NOT NULL,
             requests bigint NOT NULL,
             successful bigint NOT NULL,
@@ -921,15 +1007,14 @@ BEGIN
             cost_usd numeric NOT NULL,
             bins smallint[] NOT NULL,
             counts bigint[] NOT NULL,
-            PRIMARY KEY (model_id, month)
+            UNIQUE NULLS NOT DISTINCT (month)
         )
-    $table$, model_id_type);
+    $table$, VARIADIC types);
     -- Adding up totals passes over the histograms: out of line, they are not in the way.
-    ALTER TABLE stats_schema.chat_stats_rollup_months SET (toast_tuple_target = 128);
-
+    ALTER TABLE stats_schema.chat_stats_rollup_total_months SET (toast_tuple_target = 128);
     EXECUTE format($table$
-        CREATE TABLE IF NOT EXISTS stats_schema.chat_stats_rollup_lifetime (
-            model_id %1$s NOT NULL,
+        CREATE TABLE IF NOT EXISTS stats_schema.chat_stats_rollup_total_lifetime (
+            always boolean NOT NULL,
             requests bigint NOT NULL,
             successful bigint NOT NULL,
             pending bigint NOT NULL,
@@ -940,11 +1025,12 @@ BEGIN
             cost_usd numeric NOT NULL,
             bins smallint[] NOT NULL,
             counts bigint[] NOT NULL,
-            PRIMARY KEY (model_id)
+            CHECK (always),
+            UNIQUE NULLS NOT DISTINCT (always)
         )
-    $table$, model_id_type);
+    $table$, VARIADIC types);
     -- Adding up totals passes over the histograms: out of line, they are not in the way.
-    ALTER TABLE stats_schema.chat_stats_rollup_lifetime SET (toast_tuple_target = 128);
+    ALTER TABLE stats_schema.chat_stats_rollup_total_lifetime SET (toast_tuple_target = 128);
 
     -- One row. `ready` since the backfill is done: only then are the rollups read.
     CREATE TABLE IF NOT EXISTS stats_schema.chat_stats_rollup_state (
@@ -980,26 +1066,178 @@ END
 $migration$;
 $run$);
 
--- What is kept of requests that chat-stats rollup purge deleted: their sums, in 15-minute buckets.
+-- What is kept of requests that chat-stats rollup purge deleted: their sums, in 15-minute buckets, for each rollup.
 --
--- The rollup is derived data: it equals what is in the requests plus what is in here, and can be made from both
+-- A rollup is derived data: it equals what is in the requests plus what is in here, and can be made from both
 -- again. So it goes on being audited, repaired, switched off and on, with no exception for times that were purged.
 SELECT chat_stats_run($run$
 DO $migration$
 DECLARE
-    model_id_type text := (
-        SELECT CASE WHEN a.atttypid IN ('int2'::regtype, 'int4'::regtype) THEN 'bigint'
-                    ELSE format_type(a.atttypid, NULL) END
+    types text[] := ARRAY(
+        SELECT format_type(a.atttypid, NULL)
         FROM pg_attribute AS a
-        WHERE a.attrelid = 'gateway_schema.chat_completion_requests'::regclass AND a.attname = 'model_id'
+        WHERE a.attrelid = 'stats_schema.chat_stats_deltas'::regclass
+          AND a.attnum <= 1  -- the dimensions are its first columns
+        ORDER BY a.attnum
     );
+    is_new boolean;
     reader text;
 BEGIN
-    -- A row for each model and UTC day; its 15-minute slots (0 to 95) as parallel arrays, those without any
-    -- request left out; and the histogram of each slot.
+    -- The sums of requests that others deleted, as `chat-stats rollup retain` says, a row for each: the triggers append
+    -- them, and folds move them into the tables below.
     EXECUTE format($table$
-        CREATE TABLE IF NOT EXISTS stats_schema.chat_stats_purged (
-            model_id %1$s NOT NULL,
+        CREATE TABLE IF NOT EXISTS stats_schema.chat_stats_kept (
+            model_id %1$s,
+            bucket timestamptz,
+            requests bigint NOT NULL DEFAULT 0,
+            successful bigint NOT NULL DEFAULT 0,
+            pending bigint NOT NULL DEFAULT 0,
+            input_tokens numeric NOT NULL DEFAULT 0,
+            output_tokens numeric NOT NULL DEFAULT 0,
+            timed bigint NOT NULL DEFAULT 0,
+            time_ms numeric NOT NULL DEFAULT 0,
+            cost_usd numeric NOT NULL DEFAULT 0
+        )
+    $table$, VARIADIC types);
+
+    -- A row for each UTC day (and value of the dimensions); its 15-minute slots (0 to 95) as parallel arrays, those
+    -- without any request left out; and the histogram of each slot.
+    is_new := to_regclass('stats_schema.chat_stats_purged_model') IS NULL;
+    EXECUTE format($table$
+        CREATE TABLE IF NOT EXISTS stats_schema.chat_stats_purged_model (
+            model_id %1$s,
+day date NOT NULL,
+            slots smallint[] NOT NULL,
+            slot_requests bigint[] NOT NULL,
+            slot_successful bigint[] NOT NULL,
+            slot_pending bigint[] NOT NULL,
+            slot_input_tokens numeric[] NOT NULL,
+            slot_output_tokens numeric[] NOT NULL,
+            slot_timed bigint[] NOT NULL,
+            slot_time_ms numeric[] NOT NULL,
+            slot_cost_usd numeric[] NOT NULL,
+            bin_slots smallint[] NOT NULL,
+            bins smallint[] NOT NULL,
+            counts bigint[] NOT NULL,
+            UNIQUE NULLS NOT DISTINCT (model_id, day)
+        )
+    $table$, VARIADIC types);
+    -- Of a measure that is new, nothing is known of requests that are gone.
+    IF NOT EXISTS (
+        SELECT FROM pg_attribute AS a
+        WHERE a.attrelid = 'stats_schema.chat_stats_purged_model'::regclass
+          AND a.attname = 'slot_requests' AND NOT a.attisdropped
+    ) THEN
+        ALTER TABLE stats_schema.chat_stats_purged_model ADD COLUMN slot_requests bigint[];
+        UPDATE stats_schema.chat_stats_purged_model
+        SET slot_requests = array_fill(0::bigint, ARRAY[cardinality(slots)]);
+        ALTER TABLE stats_schema.chat_stats_purged_model ALTER COLUMN slot_requests SET NOT NULL;
+    END IF;
+    IF NOT EXISTS (
+        SELECT FROM pg_attribute AS a
+        WHERE a.attrelid = 'stats_schema.chat_stats_purged_model'::regclass
+          AND a.attname = 'slot_successful' AND NOT a.attisdropped
+    ) THEN
+        ALTER TABLE stats_schema.chat_stats_purged_model ADD COLUMN slot_successful bigint[];
+        UPDATE stats_schema.chat_stats_purged_model
+        SET slot_successful = array_fill(0::bigint, ARRAY[cardinality(slots)]);
+        ALTER TABLE stats_schema.chat_stats_purged_model ALTER COLUMN slot_successful SET NOT NULL;
+    END IF;
+    IF NOT EXISTS (
+        SELECT FROM pg_attribute AS a
+        WHERE a.attrelid = 'stats_schema.chat_stats_purged_model'::regclass
+          AND a.attname = 'slot_pending' AND NOT a.attisdropped
+    ) THEN
+        ALTER TABLE stats_schema.chat_stats_purged_model ADD COLUMN slot_pending bigint[];
+        UPDATE stats_schema.chat_stats_purged_model
+        SET slot_pending = array_fill(0::bigint, ARRAY[cardinality(slots)]);
+        ALTER TABLE stats_schema.chat_stats_purged_model ALTER COLUMN slot_pending SET NOT NULL;
+    END IF;
+    IF NOT EXISTS (
+        SELECT FROM pg_attribute AS a
+        WHERE a.attrelid = 'stats_schema.chat_stats_purged_model'::regclass
+          AND a.attname = 'slot_input_tokens' AND NOT a.attisdropped
+    ) THEN
+        ALTER TABLE stats_schema.chat_stats_purged_model ADD COLUMN slot_input_tokens numeric[];
+        UPDATE stats_schema.chat_stats_purged_model
+        SET slot_input_tokens = array_fill(0::numeric, ARRAY[cardinality(slots)]);
+        ALTER TABLE stats_schema.chat_stats_purged_model ALTER COLUMN slot_input_tokens SET NOT NULL;
+    END IF;
+    IF NOT EXISTS (
+        SELECT FROM pg_attribute AS a
+        WHERE a.attrelid = 'stats_schema.chat_stats_purged_model'::regclass
+          AND a.attname = 'slot_output_tokens' AND NOT a.attisdropped
+    ) THEN
+        ALTER TABLE stats_schema.chat_stats_purged_model ADD COLUMN slot_output_tokens numeric[];
+        UPDATE stats_schema.chat_stats_purged_model
+        SET slot_output_tokens = array_fill(0::numeric, ARRAY[cardinality(slots)]);
+        ALTER TABLE stats_schema.chat_stats_purged_model ALTER COLUMN slot_output_tokens SET NOT NULL;
+    END IF;
+    IF NOT EXISTS (
+        SELECT FROM pg_attribute AS a
+        WHERE a.attrelid = 'stats_schema.chat_stats_purged_model'::regclass
+          AND a.attname = 'slot_timed' AND NOT a.attisdropped
+    ) THEN
+        ALTER TABLE stats_schema.chat_stats_purged_model ADD COLUMN slot_timed bigint[];
+        UPDATE stats_schema.chat_stats_purged_model
+        SET slot_timed = array_fill(0::bigint, ARRAY[cardinality(slots)]);
+        ALTER TABLE stats_schema.chat_stats_purged_model ALTER COLUMN slot_timed SET NOT NULL;
+    END IF;
+    IF NOT EXISTS (
+        SELECT FROM pg_attribute AS a
+        WHERE a.attrelid = 'stats_schema.chat_stats_purged_model'::regclass
+          AND a.attname = 'slot_time_ms' AND NOT a.attisdropped
+    ) THEN
+        ALTER TABLE stats_schema.chat_stats_purged_model ADD COLUMN slot_time_ms numeric[];
+        UPDATE stats_schema.chat_stats_purged_model
+        SET slot_time_ms = array_fill(0::numeric, ARRAY[cardinality(slots)]);
+        ALTER TABLE stats_schema.chat_stats_purged_model ALTER COLUMN slot_time_ms SET NOT NULL;
+    END IF;
+    IF NOT EXISTS (
+        SELECT FROM pg_attribute AS a
+        WHERE a.attrelid = 'stats_schema.chat_stats_purged_model'::regclass
+          AND a.attname = 'slot_cost_usd' AND NOT a.attisdropped
+    ) THEN
+        ALTER TABLE stats_schema.chat_stats_purged_model ADD COLUMN slot_cost_usd numeric[];
+        UPDATE stats_schema.chat_stats_purged_model
+        SET slot_cost_usd = array_fill(0::numeric, ARRAY[cardinality(slots)]);
+        ALTER TABLE stats_schema.chat_stats_purged_model ALTER COLUMN slot_cost_usd SET NOT NULL;
+    END IF;
+    CREATE INDEX IF NOT EXISTS chat_stats_purged_model_day_idx ON stats_schema.chat_stats_purged_model (day);
+    -- What version 0.1.0 kept is moved. Its own table is dropped last of all, once no function reads it.
+    IF is_new AND to_regclass('stats_schema.chat_stats_purged') IS NOT NULL THEN
+        INSERT INTO stats_schema.chat_stats_purged_model (
+            model_id, day, slots,
+            slot_requests,
+            slot_successful,
+            slot_pending,
+            slot_input_tokens,
+            slot_output_tokens,
+            slot_timed,
+            slot_time_ms,
+            slot_cost_usd,
+            bin_slots, bins, counts
+        )
+        SELECT
+            t.model_id, t.day, t.slots,
+            COALESCE(n.slot_requests, array_fill(0::bigint, ARRAY[cardinality(t.slots)])),
+            COALESCE(n.slot_successful, array_fill(0::bigint, ARRAY[cardinality(t.slots)])),
+            COALESCE(n.slot_pending, array_fill(0::bigint, ARRAY[cardinality(t.slots)])),
+            COALESCE(n.slot_input_tokens, array_fill(0::numeric, ARRAY[cardinality(t.slots)])),
+            COALESCE(n.slot_output_tokens, array_fill(0::numeric, ARRAY[cardinality(t.slots)])),
+            COALESCE(n.slot_timed, array_fill(0::bigint, ARRAY[cardinality(t.slots)])),
+            COALESCE(n.slot_time_ms, array_fill(0::numeric, ARRAY[cardinality(t.slots)])),
+            COALESCE(n.slot_cost_usd, array_fill(0::numeric, ARRAY[cardinality(t.slots)])),
+            t.bin_slots, t.bins, t.counts
+        FROM stats_schema.chat_stats_purged AS t
+        CROSS JOIN LATERAL jsonb_populate_record(NULL::stats_schema.chat_stats_purged_model, to_jsonb(t)) AS n;
+    END IF;
+
+    -- A row for each UTC day (and value of the dimensions); its 15-minute slots (0 to 95) as parallel arrays, those
+    -- without any request left out; and the histogram of each slot.
+    is_new := to_regclass('stats_schema.chat_stats_purged_total') IS NULL;
+    EXECUTE format($table$
+        CREATE TABLE IF NOT EXISTS stats_schema.chat_stats_purged_total (
             day date NOT NULL,
             slots smallint[] NOT NULL,
             slot_requests bigint[] NOT NULL,
@@ -1013,91 +1251,154 @@ BEGIN
             bin_slots smallint[] NOT NULL,
             bins smallint[] NOT NULL,
             counts bigint[] NOT NULL,
-            PRIMARY KEY (model_id, day)
+            UNIQUE NULLS NOT DISTINCT (day)
         )
-    $table$, model_id_type);
+    $table$, VARIADIC types);
     -- Of a measure that is new, nothing is known of requests that are gone.
     IF NOT EXISTS (
         SELECT FROM pg_attribute AS a
-        WHERE a.attrelid = 'stats_schema.chat_stats_purged'::regclass
+        WHERE a.attrelid = 'stats_schema.chat_stats_purged_total'::regclass
           AND a.attname = 'slot_requests' AND NOT a.attisdropped
     ) THEN
-        ALTER TABLE stats_schema.chat_stats_purged ADD COLUMN slot_requests bigint[];
-        UPDATE stats_schema.chat_stats_purged
+        ALTER TABLE stats_schema.chat_stats_purged_total ADD COLUMN slot_requests bigint[];
+        UPDATE stats_schema.chat_stats_purged_total
         SET slot_requests = array_fill(0::bigint, ARRAY[cardinality(slots)]);
-        ALTER TABLE stats_schema.chat_stats_purged ALTER COLUMN slot_requests SET NOT NULL;
+        ALTER TABLE stats_schema.chat_stats_purged_total ALTER COLUMN slot_requests SET NOT NULL;
     END IF;
     IF NOT EXISTS (
         SELECT FROM pg_attribute AS a
-        WHERE a.attrelid = 'stats_schema.chat_stats_purged'::regclass
+        WHERE a.attrelid = 'stats_schema.chat_stats_purged_total'::regclass
           AND a.attname = 'slot_successful' AND NOT a.attisdropped
     ) THEN
-        ALTER TABLE stats_schema.chat_stats_purged ADD COLUMN slot_successful bigint[];
-        UPDATE stats_schema.chat_stats_purged
+        ALTER TABLE stats_schema.chat_stats_purged_total ADD COLUMN slot_successful bigint[];
+        UPDATE stats_schema.chat_stats_purged_total
         SET slot_successful = array_fill(0::bigint, ARRAY[cardinality(slots)]);
-        ALTER TABLE stats_schema.chat_stats_purged ALTER COLUMN slot_successful SET NOT NULL;
+        ALTER TABLE stats_schema.chat_stats_purged_total ALTER COLUMN slot_successful SET NOT NULL;
     END IF;
     IF NOT EXISTS (
         SELECT FROM pg_attribute AS a
-        WHERE a.attrelid = 'stats_schema.chat_stats_purged'::regclass
+        WHERE a.attrelid = 'stats_schema.chat_stats_purged_total'::regclass
           AND a.attname = 'slot_pending' AND NOT a.attisdropped
     ) THEN
-        ALTER TABLE stats_schema.chat_stats_purged ADD COLUMN slot_pending bigint[];
-        UPDATE stats_schema.chat_stats_purged
+        ALTER TABLE stats_schema.chat_stats_purged_total ADD COLUMN slot_pending bigint[];
+        UPDATE stats_schema.chat_stats_purged_total
         SET slot_pending = array_fill(0::bigint, ARRAY[cardinality(slots)]);
-        ALTER TABLE stats_schema.chat_stats_purged ALTER COLUMN slot_pending SET NOT NULL;
+        ALTER TABLE stats_schema.chat_stats_purged_total ALTER COLUMN slot_pending SET NOT NULL;
     END IF;
     IF NOT EXISTS (
         SELECT FROM pg_attribute AS a
-        WHERE a.attrelid = 'stats_schema.chat_stats_purged'::regclass
+        WHERE a.attrelid = 'stats_schema.chat_stats_purged_total'::regclass
           AND a.attname = 'slot_input_tokens' AND NOT a.attisdropped
     ) THEN
-        ALTER TABLE stats_schema.chat_stats_purged ADD COLUMN slot_input_tokens numeric[];
-        UPDATE stats_schema.chat_stats_purged
+        ALTER TABLE stats_schema.chat_stats_purged_total ADD COLUMN slot_input_tokens numeric[];
+        UPDATE stats_schema.chat_stats_purged_total
         SET slot_input_tokens = array_fill(0::numeric, ARRAY[cardinality(slots)]);
-        ALTER TABLE stats_schema.chat_stats_purged ALTER COLUMN slot_input_tokens SET NOT NULL;
+        ALTER TABLE stats_schema.chat_stats_purged_total ALTER COLUMN slot_input_tokens SET NOT NULL;
     END IF;
     IF NOT EXISTS (
         SELECT FROM pg_attribute AS a
-        WHERE a.attrelid = 'stats_schema.chat_stats_purged'::regclass
+        WHERE a.attrelid = 'stats_schema.chat_stats_purged_total'::regclass
           AND a.attname = 'slot_output_tokens' AND NOT a.attisdropped
     ) THEN
-        ALTER TABLE stats_schema.chat_stats_purged ADD COLUMN slot_output_tokens numeric[];
-        UPDATE stats_schema.chat_stats_purged
+        ALTER TABLE stats_schema.chat_stats_purged_total ADD COLUMN slot_output_tokens numeric[];
+        UPDATE stats_schema.chat_stats_purged_total
         SET slot_output_tokens = array_fill(0::numeric, ARRAY[cardinality(slots)]);
-        ALTER TABLE stats_schema.chat_stats_purged ALTER COLUMN slot_output_tokens SET NOT NULL;
+        ALTER TABLE stats_schema.chat_stats_purged_total ALTER COLUMN slot_output_tokens SET NOT NULL;
     END IF;
     IF NOT EXISTS (
         SELECT FROM pg_attribute AS a
-        WHERE a.attrelid = 'stats_schema.chat_stats_purged'::regclass
+        WHERE a.attrelid = 'stats_schema.chat_stats_purged_total'::regclass
           AND a.attname = 'slot_timed' AND NOT a.attisdropped
     ) THEN
-        ALTER TABLE stats_schema.chat_stats_purged ADD COLUMN slot_timed bigint[];
-        UPDATE stats_schema.chat_stats_purged
+        ALTER TABLE stats_schema.chat_stats_purged_total ADD COLUMN slot_timed bigint[];
+        UPDATE stats_schema.chat_stats_purged_total
         SET slot_timed = array_fill(0::bigint, ARRAY[cardinality(slots)]);
-        ALTER TABLE stats_schema.chat_stats_purged ALTER COLUMN slot_timed SET NOT NULL;
+        ALTER TABLE stats_schema.chat_stats_purged_total ALTER COLUMN slot_timed SET NOT NULL;
     END IF;
     IF NOT EXISTS (
         SELECT FROM pg_attribute AS a
-        WHERE a.attrelid = 'stats_schema.chat_stats_purged'::regclass
+        WHERE a.attrelid = 'stats_schema.chat_stats_purged_total'::regclass
           AND a.attname = 'slot_time_ms' AND NOT a.attisdropped
     ) THEN
-        ALTER TABLE stats_schema.chat_stats_purged ADD COLUMN slot_time_ms numeric[];
-        UPDATE stats_schema.chat_stats_purged
+        ALTER TABLE stats_schema.chat_stats_purged_total ADD COLUMN slot_time_ms numeric[];
+        UPDATE stats_schema.chat_stats_purged_total
         SET slot_time_ms = array_fill(0::numeric, ARRAY[cardinality(slots)]);
-        ALTER TABLE stats_schema.chat_stats_purged ALTER COLUMN slot_time_ms SET NOT NULL;
+        ALTER TABLE stats_schema.chat_stats_purged_total ALTER COLUMN slot_time_ms SET NOT NULL;
     END IF;
     IF NOT EXISTS (
         SELECT FROM pg_attribute AS a
-        WHERE a.attrelid = 'stats_schema.chat_stats_purged'::regclass
+        WHERE a.attrelid = 'stats_schema.chat_stats_purged_total'::regclass
           AND a.attname = 'slot_cost_usd' AND NOT a.attisdropped
     ) THEN
-        ALTER TABLE stats_schema.chat_stats_purged ADD COLUMN slot_cost_usd numeric[];
-        UPDATE stats_schema.chat_stats_purged
+        ALTER TABLE stats_schema.chat_stats_purged_total ADD COLUMN slot_cost_usd numeric[];
+        UPDATE stats_schema.chat_stats_purged_total
         SET slot_cost_usd = array_fill(0::numeric, ARRAY[cardinality(slots)]);
-        ALTER TABLE stats_schema.chat_stats_purged ALTER COLUMN slot_cost_usd SET NOT NULL;
+        ALTER TABLE stats_schema.chat_stats_purged_total ALTER COLUMN slot_cost_usd SET NOT NULL;
     END IF;
-    CREATE INDEX IF NOT EXISTS chat_stats_purged_day_idx ON stats_schema.chat_stats_purged (day);
+    -- A rollup that is new has what is kept by further dimensions, summed up.
+    IF is_new THEN
+        INSERT INTO stats_schema.chat_stats_purged_total AS t (
+            day, slots, slot_requests, slot_successful, slot_pending, slot_input_tokens, slot_output_tokens, slot_timed, slot_time_ms, slot_cost_usd, bin_slots, bins, counts
+        )
+        SELECT s.day, s.slots,
+            s.slot_requests,
+            s.slot_successful,
+            s.slot_pending,
+            s.slot_input_tokens,
+            s.slot_output_tokens,
+            s.slot_timed,
+            s.slot_time_ms,
+            s.slot_cost_usd,
+            COALESCE(b.bin_slots, '{}'), COALESCE(b.bins, '{}'), COALESCE(b.counts, '{}')
+        FROM (
+            SELECT
+                k.day, array_agg(k.slot ORDER BY k.slot) AS slots,
+                array_agg(k.requests ORDER BY k.slot) AS slot_requests,
+                array_agg(k.successful ORDER BY k.slot) AS slot_successful,
+                array_agg(k.pending ORDER BY k.slot) AS slot_pending,
+                array_agg(k.input_tokens ORDER BY k.slot) AS slot_input_tokens,
+                array_agg(k.output_tokens ORDER BY k.slot) AS slot_output_tokens,
+                array_agg(k.timed ORDER BY k.slot) AS slot_timed,
+                array_agg(k.time_ms ORDER BY k.slot) AS slot_time_ms,
+                array_agg(k.cost_usd ORDER BY k.slot) AS slot_cost_usd
+            FROM (
+                SELECT
+                    t.day, s.slot,
+                    sum(s.requests)::bigint AS requests,
+                    sum(s.successful)::bigint AS successful,
+                    sum(s.pending)::bigint AS pending,
+                    sum(s.input_tokens) AS input_tokens,
+                    sum(s.output_tokens) AS output_tokens,
+                    sum(s.timed)::bigint AS timed,
+                    sum(s.time_ms) AS time_ms,
+                    sum(s.cost_usd) AS cost_usd
+                FROM stats_schema.chat_stats_purged_model AS t
+                CROSS JOIN LATERAL unnest(t.slots, t.slot_requests, t.slot_successful, t.slot_pending, t.slot_input_tokens, t.slot_output_tokens, t.slot_timed, t.slot_time_ms, t.slot_cost_usd) AS s (slot, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
+                GROUP BY t.day, s.slot
+            ) AS k
+            GROUP BY k.day
+        ) AS s
+        LEFT JOIN (
+            SELECT
+                k.day, array_agg(k.slot ORDER BY k.slot, k.bin) AS bin_slots,
+                array_agg(k.bin ORDER BY k.slot, k.bin) AS bins, array_agg(k.n ORDER BY k.slot, k.bin) AS counts
+            FROM (
+                SELECT t.day, u.slot, u.bin, sum(u.n)::bigint AS n
+                FROM stats_schema.chat_stats_purged_model AS t
+                CROSS JOIN LATERAL unnest(t.bin_slots, t.bins, t.counts) AS u (slot, bin, n)
+                GROUP BY t.day, u.slot, u.bin
+            ) AS k
+            GROUP BY k.day
+        ) AS b ON b.day = s.day;
+    END IF;
+    ALTER TABLE stats_schema.chat_stats_kept ADD COLUMN IF NOT EXISTS requests bigint NOT NULL DEFAULT 0;
+    ALTER TABLE stats_schema.chat_stats_kept ADD COLUMN IF NOT EXISTS successful bigint NOT NULL DEFAULT 0;
+    ALTER TABLE stats_schema.chat_stats_kept ADD COLUMN IF NOT EXISTS pending bigint NOT NULL DEFAULT 0;
+    ALTER TABLE stats_schema.chat_stats_kept ADD COLUMN IF NOT EXISTS input_tokens numeric NOT NULL DEFAULT 0;
+    ALTER TABLE stats_schema.chat_stats_kept ADD COLUMN IF NOT EXISTS output_tokens numeric NOT NULL DEFAULT 0;
+    ALTER TABLE stats_schema.chat_stats_kept ADD COLUMN IF NOT EXISTS timed bigint NOT NULL DEFAULT 0;
+    ALTER TABLE stats_schema.chat_stats_kept ADD COLUMN IF NOT EXISTS time_ms numeric NOT NULL DEFAULT 0;
+    ALTER TABLE stats_schema.chat_stats_kept ADD COLUMN IF NOT EXISTS cost_usd numeric NOT NULL DEFAULT 0;
 
     -- The partitions of the requests, as upkeep last saw them: of one that is gone since, the statistics are kept.
     CREATE TABLE IF NOT EXISTS stats_schema.chat_stats_partitions (
@@ -1116,7 +1417,9 @@ BEGIN
           AND NOT c.relrowsecurity
           AND NOT stats_schema.chat_stats_has_by_default(a.grantee, 'r'::"char", c.relowner, c.relnamespace)
     LOOP
-        EXECUTE format('GRANT SELECT ON stats_schema.chat_stats_purged TO %s', reader);
+        EXECUTE format(
+            'GRANT SELECT ON stats_schema.chat_stats_kept, stats_schema.chat_stats_purged_model, stats_schema.chat_stats_purged_total TO %s', reader
+        );
     END LOOP;
     PERFORM stats_schema.chat_stats_close_tables();
 END
@@ -1151,7 +1454,8 @@ BEGIN
             'total_tokens', stats_schema.chat_stats_saturate(u.total_input_tokens + u.total_output_tokens),
             'avg_processing_time_ms', stats_schema.chat_stats_mean(u.total_processing_time_ms, u.timed_requests)
         )
-    FROM stats_schema.chat_stats_usage(p_start, p_end, p_provider_id, NULL::text) AS u
+    FROM stats_schema.chat_stats_usage(p_start, p_end, p_provider_id, NULL::text, NULL::text) AS u
+    WHERE u.model_id IS NOT NULL
     ORDER BY u.total_requests DESC, u.model_id;
 END
 $function$;
@@ -1159,7 +1463,8 @@ $install$);
 
 -- Percentiles of processing_time_ms over [p_start, p_end) by nearest rank, within 2.5 % of the exact ones, of all
 -- requests (p_group_by none: always one row, of zeros without times), or of each provider or model that has times; or
--- both: of each model and, with group_id NULL (where there are times), of all requests.
+-- both: of each model and, with group_id NULL (where there are times), of all requests. All requests are those without
+-- a model that exists, too, unless they are narrowed down; p_model_id 'unresolved': these alone.
 -- Up to a microsecond, and below 0, a time counts as 0.
 SELECT chat_stats_claim_function('get_chat_request_percentiles');
 
@@ -1169,7 +1474,8 @@ CREATE OR REPLACE FUNCTION stats_schema.get_chat_request_percentiles(
     p_start timestamptz DEFAULT NULL,
     p_end timestamptz DEFAULT NULL,
     p_provider_id text DEFAULT NULL,
-    p_model_id text DEFAULT NULL
+    p_model_id text DEFAULT NULL,
+    p_model_name text DEFAULT NULL
 )
 RETURNS TABLE (
     group_id text,
@@ -1188,8 +1494,9 @@ BEGIN
         p.group_id, p.p50_processing_time_ms, p.p90_processing_time_ms, p.p95_processing_time_ms,
         p.p99_processing_time_ms
     FROM stats_schema.chat_stats_percentiles(
-        NULL::text, NULL::text, p_group_by, p_start, p_end, p_provider_id, p_model_id
+        NULL::text, NULL::text, p_group_by, p_start, p_end, p_provider_id, p_model_id, p_model_name
     ) AS p
+    WHERE p.group_id IS DISTINCT FROM 'unresolved'
     ORDER BY p.group_id;
     IF NOT FOUND AND p_group_by = 'none' THEN
         RETURN QUERY SELECT NULL::text, 0::numeric, 0::numeric, 0::numeric, 0::numeric;
@@ -1198,7 +1505,7 @@ END
 $function$;
 $install$);
 
--- Totals over all models in [p_start, p_end): always one row. success_rate is a share of total_requests, from 0 to 1;
+-- Totals of all requests in [p_start, p_end), whether their models exist or not: always one row. success_rate is a share of total_requests, from 0 to 1;
 -- pending_requests neither succeeded nor failed yet.
 -- total_cost_usd is NULL where the requests have no cost_usd column.
 SELECT chat_stats_claim_function('get_chat_request_summary');
@@ -1245,14 +1552,15 @@ BEGIN
             COALESCE(sum(u.total_processing_time_ms), 0) AS processing_time_ms,
             COALESCE(sum(u.timed_requests), 0)::bigint AS timed,
             CASE WHEN stats_schema.chat_stats_has_cost() THEN COALESCE(sum(u.total_cost_usd), 0) END AS cost_usd
-        FROM stats_schema.chat_stats_usage(p_start, p_end, NULL::text, NULL::text) AS u
+        FROM stats_schema.chat_stats_total(p_start, p_end) AS u
     ) AS t;
 END
 $function$;
 $install$);
 
 -- A time series over [p_start, p_end): a row for each interval (15m, 1h, 1d, 1w or 1mo of the calendar of
--- p_timezone), or with p_group_by provider or model for each interval of each that has requests in the range.
+-- p_timezone), or with p_group_by provider or model for each interval of each that has requests in the range, and last of
+-- the group 'unresolved': requests without a model and a provider that exist (p_model_id 'unresolved': these alone).
 -- Intervals without requests are rows of zeros. Without p_start it begins with the first request, without
 -- p_end it ends now. group_id and group_name are NULL when nothing is grouped; total_cost_usd is NULL where
 -- the requests have no cost_usd column.
@@ -1266,7 +1574,8 @@ CREATE OR REPLACE FUNCTION stats_schema.get_chat_request_timeseries(
     p_start timestamptz DEFAULT NULL,
     p_end timestamptz DEFAULT NULL,
     p_provider_id text DEFAULT NULL,
-    p_model_id text DEFAULT NULL
+    p_model_id text DEFAULT NULL,
+    p_model_name text DEFAULT NULL
 )
 RETURNS TABLE (
     bucket_start timestamptz,
@@ -1290,6 +1599,9 @@ STABLE
 AS $function$
 #variable_conflict use_column
 DECLARE
+    only_unresolved boolean := p_model_id IS NOT DISTINCT FROM 'unresolved' AND p_provider_id IS NULL AND p_model_name IS NULL;
+    all_models boolean := only_unresolved OR (p_provider_id IS NULL AND p_model_id IS NULL AND p_model_name IS NULL);
+    ungrouped boolean := p_group_by = 'none' AND all_models AND NOT only_unresolved;
     range_end timestamptz := COALESCE(p_end, now());
     range_start timestamptz := COALESCE(p_start, stats_schema.chat_stats_first_moment(), range_end);
 BEGIN
@@ -1305,15 +1617,24 @@ BEGIN
     END IF;
     RETURN QUERY
     WITH series AS (
+        SELECT s.interval_start, NULL::text AS group_id, NULL::text AS group_name, s.total_requests, s.successful_requests, s.pending_requests, s.total_input_tokens, s.total_output_tokens, s.timed_requests, s.total_processing_time_ms, s.total_cost_usd
+        FROM stats_schema.chat_stats_total_series(p_bucket, p_timezone, range_start, range_end) AS s
+        WHERE ungrouped
+        UNION ALL
         SELECT
-            s.*,
-            CASE p_group_by WHEN 'provider' THEN p.id::text WHEN 'model' THEN m.id::text END AS group_id,
-            CASE p_group_by WHEN 'provider' THEN p.name::text WHEN 'model' THEN m.model_name::text END AS group_name
+            s.interval_start,
+            CASE WHEN p_group_by = 'none' THEN NULL WHEN p.id IS NULL THEN 'unresolved'
+                 WHEN p_group_by = 'provider' THEN p.id::text ELSE m.id::text END,
+            CASE WHEN p_group_by = 'none' THEN NULL WHEN p.id IS NULL THEN 'unresolved'
+                 WHEN p_group_by = 'provider' THEN p.name::text ELSE m.model_name::text END,
+            s.total_requests, s.successful_requests, s.pending_requests, s.total_input_tokens, s.total_output_tokens, s.timed_requests, s.total_processing_time_ms, s.total_cost_usd
         FROM stats_schema.chat_stats_series(
-            p_bucket, p_timezone, range_start, range_end, p_provider_id, p_model_id
+            p_bucket, p_timezone, range_start, range_end, p_provider_id, p_model_id, p_model_name
         ) AS s
-        JOIN gateway_schema.models AS m ON m.id = s.model_id
-        JOIN gateway_schema.providers AS p ON p.id = m.provider_id
+        LEFT JOIN (
+            gateway_schema.models AS m JOIN gateway_schema.providers AS p ON p.id = m.provider_id
+        ) ON m.id = s.model_id
+        WHERE NOT ungrouped AND ((p.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (p.id IS NULL))
     ), groups AS (
         SELECT s.group_id, s.group_name, sum(s.total_requests) AS total
         FROM series AS s
@@ -1352,9 +1673,9 @@ BEGIN
     LEFT JOIN points AS p
         ON p.interval_start = i.interval_start AND COALESCE(p.group_id, '') = COALESCE(g.group_id, '')
     LEFT JOIN stats_schema.chat_stats_percentiles(
-        p_bucket, p_timezone, p_group_by, range_start, range_end, p_provider_id, p_model_id
+        p_bucket, p_timezone, p_group_by, range_start, range_end, p_provider_id, p_model_id, p_model_name
     ) AS q ON q.interval_start = i.interval_start AND COALESCE(q.group_id, '') = COALESCE(g.group_id, '')
-    ORDER BY g.total DESC, g.group_id, i.interval_start;
+    ORDER BY g.group_id IS NOT DISTINCT FROM 'unresolved', g.total DESC, g.group_id, i.interval_start;
 END
 $function$;
 $install$);
@@ -1380,7 +1701,8 @@ AS $function$
 BEGIN
     RETURN QUERY
     SELECT u.model_id, u.model_name, u.model_identifier, u.provider_name, u.provider_slug, u.total_requests
-    FROM stats_schema.chat_stats_usage(p_start, p_end, NULL::text, NULL::text) AS u
+    FROM stats_schema.chat_stats_usage(p_start, p_end, NULL::text, NULL::text, NULL::text) AS u
+    WHERE u.model_id IS NOT NULL
     ORDER BY u.total_requests DESC, u.model_id;
 END
 $function$;
@@ -1411,7 +1733,7 @@ BEGIN
         stats_schema.chat_stats_saturate(u.total_output_tokens),
         stats_schema.chat_stats_saturate(u.total_input_tokens + u.total_output_tokens),
         stats_schema.chat_stats_mean(u.total_processing_time_ms, u.timed_requests)
-    FROM stats_schema.chat_stats_usage(p_start, p_end, NULL::text, COALESCE(p_model_id::text, '')) AS u;
+    FROM stats_schema.chat_stats_usage(p_start, p_end, NULL::text, COALESCE(p_model_id::text, ''), NULL::text) AS u;
 END
 $function$;
 $install$);
@@ -1486,7 +1808,8 @@ AS $function$
 BEGIN
     RETURN QUERY
     SELECT u.provider_id, u.provider_name, u.provider_slug, count(*), sum(u.total_requests)::bigint
-    FROM stats_schema.chat_stats_usage(p_start, p_end, NULL::text, NULL::text) AS u
+    FROM stats_schema.chat_stats_usage(p_start, p_end, NULL::text, NULL::text, NULL::text) AS u
+    WHERE u.model_id IS NOT NULL
     GROUP BY u.provider_id, u.provider_name, u.provider_slug
     ORDER BY sum(u.total_requests) DESC, u.provider_id;
 END
@@ -1916,14 +2239,18 @@ DECLARE
     );
 BEGIN
     IF stats_schema.chat_stats_has_purged() THEN
-        RETURN LEAST(first_moment, (
-            SELECT min(stats_schema.chat_stats_bucket_at(t.day, s.slot))
-            FROM stats_schema.chat_stats_purged AS t CROSS JOIN LATERAL unnest(t.slots) AS s (slot)
-            WHERE t.day = (
-                SELECT min(f.day) FROM stats_schema.chat_stats_purged AS f
-                WHERE f.day > '-infinity' AND cardinality(f.slots) > 0
-            )
-        ));
+        RETURN LEAST(
+            first_moment,
+            (
+                SELECT min(stats_schema.chat_stats_bucket_at(t.day, s.slot))
+                FROM stats_schema.chat_stats_purged_total AS t CROSS JOIN LATERAL unnest(t.slots) AS s (slot)
+                WHERE t.day = (
+                    SELECT min(f.day) FROM stats_schema.chat_stats_purged_total AS f
+                    WHERE f.day > '-infinity' AND cardinality(f.slots) > 0
+                )
+            ),
+            (SELECT min(d.bucket) FROM stats_schema.chat_stats_kept AS d WHERE d.bucket > '-infinity')
+        );
     END IF;
     RETURN first_moment;
 END
@@ -1936,7 +2263,7 @@ $install$);
 SELECT chat_stats_claim_function('chat_stats_groups');
 
 SELECT chat_stats_install('chat_stats_groups', $install$
-CREATE OR REPLACE FUNCTION stats_schema.chat_stats_groups(p_group_by text, p_provider_id text, p_model_id text)
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_groups(p_group_by text, p_provider_id text, p_model_id text, p_model_name text)
 RETURNS TABLE (id gateway_schema.models.id%TYPE, member gateway_schema.models.id%TYPE)
 LANGUAGE plpgsql
 STABLE
@@ -1953,7 +2280,8 @@ BEGIN
     FROM gateway_schema.models AS m
     JOIN gateway_schema.providers AS p ON p.id = m.provider_id
     WHERE (p_provider_id IS NULL OR p.id::text = p_provider_id)
-      AND (p_model_id IS NULL OR m.id::text = p_model_id);
+      AND (p_model_id IS NULL OR m.id::text = p_model_id)
+      AND (p_model_name IS NULL OR strpos(lower(m.model_name::text), lower(p_model_name)) > 0);
 END
 $function$;
 $install$);
@@ -1965,7 +2293,7 @@ SELECT chat_stats_claim_function('chat_stats_histograms');
 SELECT chat_stats_install('chat_stats_histograms', $install$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_histograms(
     p_interval text, p_timezone text, p_group_by text,
-    p_start timestamptz, p_end timestamptz, p_provider_id text, p_model_id text
+    p_start timestamptz, p_end timestamptz, p_provider_id text, p_model_id text, p_model_name text
 )
 RETURNS TABLE (
     interval_start timestamptz, member gateway_schema.models.id%TYPE, bins smallint[], counts bigint[], total bigint
@@ -1978,15 +2306,15 @@ BEGIN
         RETURN;
     ELSIF NOT stats_schema.chat_stats_rollup_ready() THEN
         RETURN QUERY SELECT * FROM stats_schema.chat_stats_scan_histograms(
-            p_interval, p_timezone, p_group_by, p_start, p_end, p_provider_id, p_model_id
+            p_interval, p_timezone, p_group_by, p_start, p_end, p_provider_id, p_model_id, p_model_name
         );
     ELSIF p_interval IS NULL THEN
         RETURN QUERY SELECT NULL::timestamptz, h.* FROM stats_schema.chat_stats_rolled_up_histograms(
-            p_group_by, p_start, p_end, p_provider_id, p_model_id
+            p_group_by, p_start, p_end, p_provider_id, p_model_id, p_model_name
         ) AS h;
     ELSE
         RETURN QUERY SELECT * FROM stats_schema.chat_stats_rolled_up_series_histograms(
-            p_interval, p_timezone, p_group_by, p_start, p_end, p_provider_id, p_model_id
+            p_interval, p_timezone, p_group_by, p_start, p_end, p_provider_id, p_model_id, p_model_name
         );
     END IF;
 END
@@ -1994,14 +2322,14 @@ $function$;
 $install$);
 
 -- Percentiles of the times by nearest rank over [p_start, p_end), with p_interval for each interval of a time series,
--- of each provider or model with p_group_by; where there are no times, there is no row. p_group_by both: of each model
--- and, with group_id NULL, of all of them, from the same histograms.
+-- of each provider or model with p_group_by, and of the group 'unresolved'; where there are no times, there is no row.
+-- p_group_by both: of each model and, with group_id NULL, of all of them.
 SELECT chat_stats_claim_function('chat_stats_percentiles');
 
 SELECT chat_stats_install('chat_stats_percentiles', $install$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_percentiles(
-    p_interval text, p_timezone text, p_group_by text,
-    p_start timestamptz, p_end timestamptz, p_provider_id text, p_model_id text
+    p_interval text, p_timezone text, p_group_by text, p_start timestamptz, p_end timestamptz,
+    p_provider_id text, p_model_id text, p_model_name text
 )
 RETURNS TABLE (
     interval_start timestamptz,
@@ -2017,30 +2345,24 @@ AS $function$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
-    WITH histograms AS MATERIALIZED (
-        SELECT * FROM stats_schema.chat_stats_histograms(
-            p_interval, p_timezone, CASE p_group_by WHEN 'both' THEN 'model' ELSE p_group_by END,
-            p_start, p_end, p_provider_id, p_model_id
-        )
-    ), found AS MATERIALIZED (
-        SELECT h.interval_start, h.member, stats_schema.chat_stats_percentile_bins(h.bins, h.counts, h.total) AS bins
-        FROM histograms AS h
-        UNION ALL
-        SELECT t.interval_start, NULL,
-        stats_schema.chat_stats_percentile_bins(array_agg(t.bin), array_agg(t.n), sum(t.n)::bigint)
+    WITH found AS MATERIALIZED (
+        SELECT g.group_by, h.interval_start, h.member, stats_schema.chat_stats_percentile_bins(h.bins, h.counts, h.total) AS bins
         FROM (
-            SELECT u.interval_start, u.bin, sum(u.n)::bigint AS n
-            FROM (SELECT h.interval_start, unnest(h.bins) AS bin, unnest(h.counts) AS n FROM histograms AS h) AS u
-            GROUP BY 1, 2
-            ORDER BY 1, 2
-        ) AS t
-        WHERE p_group_by = 'both'
-        GROUP BY t.interval_start
+            SELECT CASE p_group_by WHEN 'both' THEN 'model' ELSE p_group_by END
+            UNION ALL
+            SELECT 'none' WHERE p_group_by = 'both'
+        ) AS g (group_by)
+        CROSS JOIN LATERAL stats_schema.chat_stats_histograms(
+            p_interval, p_timezone, g.group_by, p_start, p_end, p_provider_id, p_model_id, p_model_name
+        ) AS h
     )
     SELECT
         f.interval_start,
-        CASE p_group_by
-            WHEN 'provider' THEN (SELECT m.provider_id::text FROM gateway_schema.models AS m WHERE m.id = f.member)
+        CASE
+            WHEN f.group_by = 'none' THEN NULL
+            WHEN f.member IS NULL THEN 'unresolved'
+            WHEN f.group_by = 'provider'
+                THEN (SELECT m.provider_id::text FROM gateway_schema.models AS m WHERE m.id = f.member)
             ELSE f.member::text
         END,
         stats_schema.chat_stats_bin_value(f.bins[1]), stats_schema.chat_stats_bin_value(f.bins[2]),
@@ -2050,13 +2372,13 @@ END
 $function$;
 $install$);
 
--- The numbers of chat_stats_scan(), from the rollup: the pieces that chat_stats_cover() finds, with the deltas that
+-- The numbers of chat_stats_scan(), from the rollup by model: the pieces that chat_stats_cover() finds, with the deltas that
 -- are not folded yet, and from the requests themselves only the ragged edges of the range.
 SELECT chat_stats_claim_function('chat_stats_rolled_up');
 
 SELECT chat_stats_install('chat_stats_rolled_up', $install$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_rolled_up(
-    p_start timestamptz, p_end timestamptz, p_provider_id text, p_model_id text
+    p_start timestamptz, p_end timestamptz, p_provider_id text, p_model_id text, p_model_name text
 )
 RETURNS TABLE (
     model_id stats_schema.chat_stats_deltas.model_id%TYPE,
@@ -2074,12 +2396,13 @@ STABLE
 AS $function$
 #variable_conflict use_column
 DECLARE
-    all_models boolean := p_provider_id IS NULL AND p_model_id IS NULL;
+    only_unresolved boolean := p_model_id IS NOT DISTINCT FROM 'unresolved' AND p_provider_id IS NULL AND p_model_name IS NULL;
+    all_models boolean := only_unresolved OR (p_provider_id IS NULL AND p_model_id IS NULL AND p_model_name IS NULL);
 BEGIN
     IF p_start IS NULL AND p_end IS NULL THEN
         RETURN QUERY
         SELECT
-            p.model_id,
+            p.model_id, 
             sum(p.requests)::bigint,
             sum(p.successful)::bigint,
             sum(p.pending)::bigint,
@@ -2090,7 +2413,7 @@ BEGIN
             sum(p.cost_usd)
         FROM (
             SELECT t.model_id, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
-            FROM stats_schema.chat_stats_rollup_lifetime AS t
+            FROM stats_schema.chat_stats_rollup_model_lifetime AS t
             UNION ALL
             SELECT t.model_id, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
             FROM stats_schema.chat_stats_deltas AS t
@@ -2099,142 +2422,137 @@ BEGIN
             SELECT m.id FROM gateway_schema.models AS m
             WHERE (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
               AND (p_model_id IS NULL OR m.id::text = p_model_id)
+              AND (p_model_name IS NULL OR strpos(lower(m.model_name::text), lower(p_model_name)) > 0)
         )
         GROUP BY p.model_id
         HAVING sum(p.requests) <> 0;
-        RETURN;
-    END IF;
-
-    RETURN QUERY
-    WITH wanted AS (
-        SELECT m.id AS model_id FROM gateway_schema.models AS m
-        WHERE (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
-          AND (p_model_id IS NULL OR m.id::text = p_model_id)
-    ), pieces AS MATERIALIZED (
-        SELECT * FROM stats_schema.chat_stats_cover(p_start, p_end)
-    ), parts AS (
-        SELECT
-            c.sign, t.model_id, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
-        FROM pieces AS c
-        JOIN stats_schema.chat_stats_rollup_months AS t
-            ON t.month >= c.first_day AND (t.month < c.end_day OR c.end_day IS NULL)
-        WHERE c.tier = 'months'
-          AND (all_models OR t.model_id IN (SELECT w.model_id FROM wanted AS w))
-        UNION ALL
-        SELECT
-            c.sign, t.model_id, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
-        FROM pieces AS c
-        JOIN stats_schema.chat_stats_rollup_days AS t ON t.day >= c.first_day AND t.day < c.end_day
-        WHERE c.tier = 'days'
-          AND (all_models OR t.model_id IN (SELECT w.model_id FROM wanted AS w))
-        UNION ALL
-        -- Of the arrays, only the part that lies between; taken apart by SELECT, since FROM would put each aside first.
-        SELECT
-            t.sign, t.model_id,
-            unnest(t.slot_requests[t.first:t.last]),
-            unnest(t.slot_successful[t.first:t.last]),
-            unnest(t.slot_pending[t.first:t.last]),
-            unnest(t.slot_input_tokens[t.first:t.last]),
-            unnest(t.slot_output_tokens[t.first:t.last]),
-            unnest(t.slot_timed[t.first:t.last]),
-            unnest(t.slot_time_ms[t.first:t.last]),
-            unnest(t.slot_cost_usd[t.first:t.last])
-        FROM (
+    ELSE
+        RETURN QUERY
+        WITH pieces AS MATERIALIZED (
+            SELECT * FROM stats_schema.chat_stats_cover(p_start, p_end)
+        ), wanted AS (
+            SELECT m.id AS model_id FROM gateway_schema.models AS m
+            WHERE (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
+              AND (p_model_id IS NULL OR m.id::text = p_model_id)
+              AND (p_model_name IS NULL OR strpos(lower(m.model_name::text), lower(p_model_name)) > 0)
+        ), parts AS (
             SELECT
-                c.sign, t.*,
-                width_bucket((c.first_slot - 1)::smallint, t.slots) + 1 AS first,
-                width_bucket((c.end_slot - 1)::smallint, t.slots) AS last
+                c.sign, t.model_id, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
             FROM pieces AS c
-            JOIN stats_schema.chat_stats_rollup_slots AS t ON t.day = c.first_day
-            WHERE c.tier = 'slots'
-              AND (all_models OR t.model_id IN (SELECT w.model_id FROM wanted AS w))
-            OFFSET 0
-        ) AS t
-        UNION ALL
-        SELECT
-            c.sign, t.model_id, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
-        FROM pieces AS c
-        JOIN stats_schema.chat_stats_deltas AS t ON t.bucket >= c.starts AND (t.bucket < c.ends OR c.ends IS NULL)
-        WHERE c.tier = 'deltas'
-          AND (all_models OR t.model_id IN (SELECT w.model_id FROM wanted AS w))
-        UNION ALL
-        SELECT
-            r.sign, r.model_id,
-            1 AS requests,
-            CASE WHEN stats_schema.chat_stats_is_success(concat(r.status)) THEN 1 ELSE 0 END AS successful,
-            CASE WHEN stats_schema.chat_stats_is_pending(concat(r.status)) THEN 1 ELSE 0 END AS pending,
-            COALESCE(r.input_tokens, 0)::numeric AS input_tokens,
-            COALESCE(r.output_tokens, 0)::numeric AS output_tokens,
-            CASE WHEN r.time_ms IS NULL THEN 0 ELSE 1 END AS timed,
-            COALESCE(r.time_ms, 0)::numeric AS time_ms,
-            COALESCE(r.cost_usd, 0)::numeric AS cost_usd
-        FROM pieces AS c
-        CROSS JOIN (SELECT NULL::numeric AS cost_usd) AS absent
-        CROSS JOIN LATERAL (
+            JOIN stats_schema.chat_stats_rollup_model_months AS t
+                ON t.month >= c.first_day AND (t.month < c.end_day OR c.end_day IS NULL)
+            WHERE c.tier = 'months' AND (all_models OR t.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
+            UNION ALL
             SELECT
-                c.sign, model_id, status,
-                input_tokens,
-                output_tokens,
-                CASE WHEN processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
-                     THEN processing_time_ms END::numeric AS time_ms,
-                CASE WHEN readable.cost_usd BETWEEN -1000000000000000 AND 1000000000000000
-                     THEN readable.cost_usd END::numeric AS cost_usd
-            FROM gateway_schema.chat_completion_requests
-            WHERE c.tier = 'requests' AND created_at >= c.starts AND created_at < c.ends
-              AND model_id IS NOT NULL
-              AND (all_models OR model_id IN (SELECT w.model_id FROM wanted AS w))
-        ) AS r
-        UNION ALL
-        -- A bucket that was purged counts as a whole where it begins.
+                c.sign, t.model_id, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+            FROM pieces AS c
+            JOIN stats_schema.chat_stats_rollup_model_days AS t ON t.day >= c.first_day AND t.day < c.end_day
+            WHERE c.tier = 'days' AND (all_models OR t.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
+            UNION ALL
+            -- Of the arrays, only the part that lies between; taken apart by SELECT, since FROM would put each aside first.
+            SELECT
+                t.sign, t.model_id, 
+                unnest(t.slot_requests[t.first:t.last]),
+                unnest(t.slot_successful[t.first:t.last]),
+                unnest(t.slot_pending[t.first:t.last]),
+                unnest(t.slot_input_tokens[t.first:t.last]),
+                unnest(t.slot_output_tokens[t.first:t.last]),
+                unnest(t.slot_timed[t.first:t.last]),
+                unnest(t.slot_time_ms[t.first:t.last]),
+                unnest(t.slot_cost_usd[t.first:t.last])
+            FROM (
+                SELECT
+                    c.sign, t.*,
+                    width_bucket((c.first_slot - 1)::smallint, t.slots) + 1 AS first,
+                    width_bucket((c.end_slot - 1)::smallint, t.slots) AS last
+                FROM pieces AS c
+                JOIN stats_schema.chat_stats_rollup_model_slots AS t ON t.day = c.first_day
+                WHERE c.tier = 'slots' AND (all_models OR t.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
+                OFFSET 0
+            ) AS t
+            UNION ALL
+            SELECT
+                c.sign, t.model_id, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+            FROM pieces AS c
+            JOIN stats_schema.chat_stats_deltas AS t ON t.bucket >= c.starts AND (t.bucket < c.ends OR c.ends IS NULL)
+            WHERE c.tier = 'deltas' AND (all_models OR t.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
+            UNION ALL
+            SELECT
+                r.sign, r.model_id, 
+                1 AS requests,
+                CASE WHEN stats_schema.chat_stats_is_success(concat(r.status)) THEN 1 ELSE 0 END AS successful,
+                CASE WHEN stats_schema.chat_stats_is_pending(concat(r.status)) THEN 1 ELSE 0 END AS pending,
+                COALESCE(r.input_tokens, 0)::numeric AS input_tokens,
+                COALESCE(r.output_tokens, 0)::numeric AS output_tokens,
+                CASE WHEN r.time_ms IS NULL THEN 0 ELSE 1 END AS timed,
+                COALESCE(r.time_ms, 0)::numeric AS time_ms,
+                COALESCE(r.cost_usd, 0)::numeric AS cost_usd
+            FROM pieces AS c
+            CROSS JOIN (SELECT NULL::numeric AS cost_usd) AS absent
+            CROSS JOIN LATERAL (
+                SELECT
+                    c.sign, model_id, status,
+                    input_tokens,
+                    output_tokens,
+                    CASE WHEN processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
+                         THEN processing_time_ms END::numeric AS time_ms,
+                    CASE WHEN readable.cost_usd BETWEEN -1000000000000000 AND 1000000000000000
+                         THEN readable.cost_usd END::numeric AS cost_usd
+                FROM gateway_schema.chat_completion_requests
+                WHERE c.tier = 'requests' AND created_at >= c.starts AND created_at < c.ends AND (all_models OR model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
+            ) AS r
+            UNION ALL
+            -- A bucket that was purged counts as a whole where it begins.
+            SELECT
+                c.sign, t.model_id, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+            FROM pieces AS c
+            CROSS JOIN LATERAL stats_schema.chat_stats_purged_slots(c.starts, c.ends) AS t
+            WHERE c.tier = 'requests' AND (all_models OR t.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
+        ), signed AS (
+            SELECT
+                p.model_id, p.sign,
+                sum(p.requests) AS requests,
+                sum(p.successful) AS successful,
+                sum(p.pending) AS pending,
+                sum(p.input_tokens) AS input_tokens,
+                sum(p.output_tokens) AS output_tokens,
+                sum(p.timed) AS timed,
+                sum(p.time_ms) AS time_ms,
+                sum(p.cost_usd) AS cost_usd
+            FROM parts AS p (sign, model_id, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
+            GROUP BY p.model_id, p.sign
+        )
         SELECT
-            c.sign, t.model_id, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
-        FROM pieces AS c
-        CROSS JOIN LATERAL stats_schema.chat_stats_purged_slots(c.starts, c.ends) AS t
-        WHERE c.tier = 'requests'
-          AND (all_models OR t.model_id IN (SELECT w.model_id FROM wanted AS w))
-    ), signed AS (
-        SELECT
-            p.sign, p.model_id,
-            sum(p.requests) AS requests,
-            sum(p.successful) AS successful,
-            sum(p.pending) AS pending,
-            sum(p.input_tokens) AS input_tokens,
-            sum(p.output_tokens) AS output_tokens,
-            sum(p.timed) AS timed,
-            sum(p.time_ms) AS time_ms,
-            sum(p.cost_usd) AS cost_usd
-        FROM parts AS p (sign, model_id, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
-        GROUP BY p.sign, p.model_id
-    )
-    SELECT
-        p.model_id,
-        sum(p.sign * p.requests)::bigint,
-        sum(p.sign * p.successful)::bigint,
-        sum(p.sign * p.pending)::bigint,
-        sum(p.sign * p.input_tokens),
-        sum(p.sign * p.output_tokens),
-        sum(p.sign * p.timed)::bigint,
-        sum(p.sign * p.time_ms),
-        sum(p.sign * p.cost_usd)
-    FROM signed AS p
-    GROUP BY p.model_id
-    HAVING sum(p.sign * p.requests) <> 0;
+            p.model_id, 
+            sum(p.sign * p.requests)::bigint,
+            sum(p.sign * p.successful)::bigint,
+            sum(p.sign * p.pending)::bigint,
+            sum(p.sign * p.input_tokens),
+            sum(p.sign * p.output_tokens),
+            sum(p.sign * p.timed)::bigint,
+            sum(p.sign * p.time_ms),
+            sum(p.sign * p.cost_usd)
+        FROM signed AS p
+        GROUP BY p.model_id
+        HAVING sum(p.sign * p.requests) <> 0;
+    END IF;
 END
 $function$;
 $install$);
 
 -- The planner does not know that ragged edges are short: it takes them for a ninth of the table, for which it would
 -- compile code, and where rows are not in the order of their time even read all of it.
-ALTER FUNCTION chat_stats_rolled_up(timestamptz, timestamptz, text, text) SET jit = off;
-ALTER FUNCTION chat_stats_rolled_up(timestamptz, timestamptz, text, text) SET enable_seqscan = off;
+ALTER FUNCTION chat_stats_rolled_up(timestamptz, timestamptz, text, text, text) SET jit = off;
+ALTER FUNCTION chat_stats_rolled_up(timestamptz, timestamptz, text, text, text) SET enable_seqscan = off;
 
 -- The histograms of chat_stats_scan_histograms() without intervals, from the rollup: the pieces that chat_stats_cover()
 -- finds, with the deltas that are not folded yet, and from the requests themselves only the ragged edges of the range.
+-- Those of all requests are read from the rollup of all.
 SELECT chat_stats_claim_function('chat_stats_rolled_up_histograms');
 
 SELECT chat_stats_install('chat_stats_rolled_up_histograms', $install$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_rolled_up_histograms(
-    p_group_by text, p_start timestamptz, p_end timestamptz, p_provider_id text, p_model_id text
+    p_group_by text, p_start timestamptz, p_end timestamptz, p_provider_id text, p_model_id text, p_model_name text
 )
 RETURNS TABLE (member gateway_schema.models.id%TYPE, bins smallint[], counts bigint[], total bigint)
 LANGUAGE plpgsql
@@ -2242,38 +2560,149 @@ STABLE
 AS $function$
 #variable_conflict use_column
 DECLARE
-    all_models boolean := p_provider_id IS NULL AND p_model_id IS NULL;
+    only_unresolved boolean := p_model_id IS NOT DISTINCT FROM 'unresolved' AND p_provider_id IS NULL AND p_model_name IS NULL;
+    all_models boolean := only_unresolved OR (p_provider_id IS NULL AND p_model_id IS NULL AND p_model_name IS NULL);
+    -- Nearly all of the histograms of models over all time are there already as they are wanted.
+    found_whole boolean := p_group_by = 'model';
 BEGIN
-    IF p_start IS NULL AND p_end IS NULL THEN
-        IF p_group_by = 'model' THEN  -- nearly all of the histograms are there already as they are wanted
+    IF p_group_by = 'none' AND all_models AND NOT only_unresolved THEN
+        IF p_start IS NULL AND p_end IS NULL THEN
+            RETURN QUERY
+            WITH cells AS (
+                SELECT unnest(t.bins) AS bin, unnest(t.counts) AS n
+                FROM stats_schema.chat_stats_rollup_total_lifetime AS t
+                
+                WHERE true 
+                UNION ALL
+                SELECT stats_schema.chat_stats_bin(u.time_ms), sign(d.timed)::bigint
+                FROM stats_schema.chat_stats_deltas AS d
+                
+                CROSS JOIN LATERAL unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS u (time_ms)
+                WHERE d.timed <> 0 
+            )
+            SELECT
+                NULL,
+                array_agg(b.bin), array_agg(b.n), sum(b.n)::bigint
+            FROM (
+                SELECT c.bin, sum(c.n)::bigint AS n
+                FROM cells AS c
+                GROUP BY c.bin
+                HAVING sum(c.n) <> 0
+                ORDER BY c.bin
+            ) AS b
+            HAVING count(*) > 0
+;
+        ELSE
+            RETURN QUERY
+            WITH pieces AS MATERIALIZED (
+                SELECT * FROM stats_schema.chat_stats_cover(p_start, p_end)
+            ), cells (bin, n) AS (
+                -- Arrays are taken apart by SELECT, since FROM would put each aside first.
+                SELECT h.bin, h.sign * h.n
+                FROM (
+                    SELECT c.sign, unnest(t.bins) AS bin, unnest(t.counts) AS n
+                    FROM pieces AS c
+                    JOIN stats_schema.chat_stats_rollup_total_months AS t
+                        ON t.month >= c.first_day AND (t.month < c.end_day OR c.end_day IS NULL)
+                    
+                    WHERE c.tier = 'months' 
+                ) AS h
+                UNION ALL
+                SELECT h.bin, h.sign * h.n
+                FROM (
+                    SELECT c.sign, unnest(t.bins) AS bin, unnest(t.counts) AS n
+                    FROM pieces AS c
+                    JOIN stats_schema.chat_stats_rollup_total_slots AS t ON t.day >= c.first_day AND t.day < c.end_day
+                    
+                    WHERE c.tier = 'days' 
+                ) AS h
+                UNION ALL
+                SELECT h.bin, h.sign * h.n
+                FROM (
+                    SELECT
+                        t.sign, unnest(t.bins[t.first:t.last]) AS bin, unnest(t.counts[t.first:t.last]) AS n
+                    FROM (
+                        SELECT
+                            c.sign, t.bins, t.counts,
+                            width_bucket((c.first_slot - 1)::smallint, t.bin_slots) + 1 AS first,
+                            width_bucket((c.end_slot - 1)::smallint, t.bin_slots) AS last
+                        FROM pieces AS c
+                        JOIN stats_schema.chat_stats_rollup_total_slots AS t ON t.day = c.first_day
+                        
+                        WHERE c.tier = 'slots' AND cardinality(t.bin_slots) > 0 
+                        OFFSET 0
+                    ) AS t
+                ) AS h
+                UNION ALL
+                SELECT stats_schema.chat_stats_bin(u.time_ms), sign(d.timed)::bigint
+                FROM pieces AS c
+                JOIN stats_schema.chat_stats_deltas AS d ON d.bucket >= c.starts AND (d.bucket < c.ends OR c.ends IS NULL)
+                
+                CROSS JOIN LATERAL unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS u (time_ms)
+                WHERE c.tier = 'deltas' AND d.timed <> 0 
+                UNION ALL
+                SELECT stats_schema.chat_stats_bin(r.processing_time_ms::numeric), c.sign
+                FROM pieces AS c
+                JOIN gateway_schema.chat_completion_requests AS r ON r.created_at >= c.starts AND r.created_at < c.ends
+                
+                WHERE c.tier = 'requests' AND r.processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
+                
+                UNION ALL
+                -- A bucket that was purged counts as a whole where it begins.
+                SELECT t.bin, c.sign * t.n
+                FROM pieces AS c
+                CROSS JOIN LATERAL stats_schema.chat_stats_purged_bins(c.starts, c.ends) AS t
+                
+                WHERE c.tier = 'requests' 
+            )
+            SELECT
+                NULL,
+                array_agg(b.bin), array_agg(b.n), sum(b.n)::bigint
+            FROM (
+                SELECT c.bin, sum(c.n)::bigint AS n
+                FROM cells AS c
+                GROUP BY c.bin
+                HAVING sum(c.n) <> 0
+                ORDER BY c.bin
+            ) AS b
+            HAVING count(*) > 0
+;
+        END IF;
+    ELSIF p_start IS NULL AND p_end IS NULL THEN
+        IF found_whole AND NOT only_unresolved THEN
             RETURN QUERY
             SELECT g.member, t.bins, t.counts, t.timed
-            FROM stats_schema.chat_stats_groups(p_group_by, p_provider_id, p_model_id) AS g
-            JOIN stats_schema.chat_stats_rollup_lifetime AS t ON t.model_id = g.id
-            WHERE t.timed > 0
-              AND t.model_id NOT IN (SELECT d.model_id FROM stats_schema.chat_stats_deltas AS d WHERE d.timed <> 0);
-            IF NOT EXISTS (SELECT FROM stats_schema.chat_stats_deltas AS d WHERE d.timed <> 0) THEN
-                RETURN;
-            END IF;
+            FROM stats_schema.chat_stats_groups(p_group_by, p_provider_id, p_model_id, p_model_name) AS g
+            JOIN stats_schema.chat_stats_rollup_model_lifetime AS t ON t.model_id = g.id
+            WHERE t.timed > 0 AND NOT EXISTS (
+                SELECT FROM stats_schema.chat_stats_deltas AS d WHERE d.timed <> 0 AND d.model_id = t.model_id
+            );
         END IF;
         RETURN QUERY
         WITH groups AS MATERIALIZED (
-            SELECT * FROM stats_schema.chat_stats_groups(p_group_by, p_provider_id, p_model_id)
+            SELECT * FROM stats_schema.chat_stats_groups(
+                p_group_by, CASE WHEN NOT all_models THEN p_provider_id END, CASE WHEN NOT all_models THEN p_model_id END,
+                CASE WHEN NOT all_models THEN p_model_name END
+            )
         ), cells AS (
             SELECT g.member, unnest(t.bins) AS bin, unnest(t.counts) AS n
-            FROM stats_schema.chat_stats_rollup_lifetime AS t
-            JOIN groups AS g ON g.id = t.model_id
-            WHERE p_group_by <> 'model'
-               OR t.model_id IN (SELECT d.model_id FROM stats_schema.chat_stats_deltas AS d WHERE d.timed <> 0)
+            FROM stats_schema.chat_stats_rollup_model_lifetime AS t
+            LEFT JOIN groups AS g ON g.id = t.model_id
+            WHERE true AND (all_models OR t.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
+            AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
+              AND (NOT found_whole OR g.id IS NULL
+                   OR g.id IN (SELECT d.model_id FROM stats_schema.chat_stats_deltas AS d WHERE d.timed <> 0))
             UNION ALL
             SELECT g.member, stats_schema.chat_stats_bin(u.time_ms), sign(d.timed)::bigint
             FROM stats_schema.chat_stats_deltas AS d
-            JOIN groups AS g ON g.id = d.model_id
-            -- (One time alone is the sum, with the sign of its count.)
+            LEFT JOIN groups AS g ON g.id = d.model_id
             CROSS JOIN LATERAL unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS u (time_ms)
-            WHERE d.timed <> 0
+            WHERE d.timed <> 0 AND (all_models OR d.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
+            AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
         )
-        SELECT b.member, array_agg(b.bin), array_agg(b.n), sum(b.n)::bigint
+        SELECT
+            b.member,
+            array_agg(b.bin), array_agg(b.n), sum(b.n)::bigint
         FROM (
             SELECT c.member, c.bin, sum(c.n)::bigint AS n
             FROM cells AS c
@@ -2282,100 +2711,112 @@ BEGIN
             ORDER BY c.member, c.bin
         ) AS b
         GROUP BY b.member;
-        RETURN;
-    END IF;
-
-    RETURN QUERY
-    WITH groups AS MATERIALIZED (
-        SELECT * FROM stats_schema.chat_stats_groups(p_group_by, p_provider_id, p_model_id)
-    ), pieces AS MATERIALIZED (
-        SELECT * FROM stats_schema.chat_stats_cover(p_start, p_end)
-    ), cells (member, bin, n) AS (
-        -- Arrays are taken apart by SELECT, since FROM would put each aside first. (The groups are named twice: as an
-        -- array they find the index.)
-        SELECT h.member, h.bin, h.sign * h.n
-        FROM (
-            SELECT c.sign, g.member, unnest(t.bins) AS bin, unnest(t.counts) AS n
-            FROM pieces AS c
-            JOIN stats_schema.chat_stats_rollup_months AS t
-                ON t.month >= c.first_day AND (t.month < c.end_day OR c.end_day IS NULL)
-            JOIN groups AS g ON g.id = t.model_id
-            WHERE c.tier = 'months' AND (all_models OR t.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
-        ) AS h
-        UNION ALL
-        SELECT h.member, h.bin, h.sign * h.n
-        FROM (
-            SELECT c.sign, g.member, unnest(t.bins) AS bin, unnest(t.counts) AS n
-            FROM pieces AS c
-            JOIN stats_schema.chat_stats_rollup_slots AS t ON t.day >= c.first_day AND t.day < c.end_day
-            JOIN groups AS g ON g.id = t.model_id
-            WHERE c.tier = 'days' AND (all_models OR t.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
-        ) AS h
-        UNION ALL
-        SELECT h.member, h.bin, h.sign * h.n
-        FROM (
-            SELECT
-                t.sign, t.member, unnest(t.bins[t.first:t.last]) AS bin, unnest(t.counts[t.first:t.last]) AS n
+    ELSE
+        RETURN QUERY
+        WITH groups AS MATERIALIZED (
+            SELECT * FROM stats_schema.chat_stats_groups(
+                p_group_by, CASE WHEN NOT all_models THEN p_provider_id END, CASE WHEN NOT all_models THEN p_model_id END,
+                CASE WHEN NOT all_models THEN p_model_name END
+            )
+        ), pieces AS MATERIALIZED (
+            SELECT * FROM stats_schema.chat_stats_cover(p_start, p_end)
+        ), cells (member, bin, n) AS (
+            -- Arrays are taken apart by SELECT, since FROM would put each aside first.
+            SELECT h.member, h.bin, h.sign * h.n
+            FROM (
+                SELECT g.member, c.sign, unnest(t.bins) AS bin, unnest(t.counts) AS n
+                FROM pieces AS c
+                JOIN stats_schema.chat_stats_rollup_model_months AS t
+                    ON t.month >= c.first_day AND (t.month < c.end_day OR c.end_day IS NULL)
+                LEFT JOIN groups AS g ON g.id = t.model_id
+                WHERE c.tier = 'months' AND (all_models OR t.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
+                AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
+            ) AS h
+            UNION ALL
+            SELECT h.member, h.bin, h.sign * h.n
+            FROM (
+                SELECT g.member, c.sign, unnest(t.bins) AS bin, unnest(t.counts) AS n
+                FROM pieces AS c
+                JOIN stats_schema.chat_stats_rollup_model_slots AS t ON t.day >= c.first_day AND t.day < c.end_day
+                LEFT JOIN groups AS g ON g.id = t.model_id
+                WHERE c.tier = 'days' AND (all_models OR t.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
+                AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
+            ) AS h
+            UNION ALL
+            SELECT h.member, h.bin, h.sign * h.n
             FROM (
                 SELECT
-                    c.sign, g.member, t.bins, t.counts,
-                    width_bucket((c.first_slot - 1)::smallint, t.bin_slots) + 1 AS first,
-                    width_bucket((c.end_slot - 1)::smallint, t.bin_slots) AS last
-                FROM pieces AS c
-                JOIN stats_schema.chat_stats_rollup_slots AS t ON t.day = c.first_day
-                JOIN groups AS g ON g.id = t.model_id
-                WHERE c.tier = 'slots' AND cardinality(t.bin_slots) > 0
-                  AND (all_models OR t.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
-                OFFSET 0
-            ) AS t
-        ) AS h
-        UNION ALL
-        SELECT g.member, stats_schema.chat_stats_bin(u.time_ms), sign(d.timed)::bigint
-        FROM pieces AS c
-        JOIN stats_schema.chat_stats_deltas AS d ON d.bucket >= c.starts AND (d.bucket < c.ends OR c.ends IS NULL)
-        JOIN groups AS g ON g.id = d.model_id
-        CROSS JOIN LATERAL unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS u (time_ms)
-        WHERE c.tier = 'deltas' AND d.timed <> 0
-        UNION ALL
-        SELECT g.member, stats_schema.chat_stats_bin(r.processing_time_ms::numeric), c.sign
-        FROM pieces AS c
-        JOIN gateway_schema.chat_completion_requests AS r ON r.created_at >= c.starts AND r.created_at < c.ends
-        JOIN groups AS g ON g.id = r.model_id
-        WHERE c.tier = 'requests' AND (all_models OR r.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
-          AND r.processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
-        UNION ALL
-        -- A bucket that was purged counts as a whole where it begins.
-        SELECT g.member, t.bin, c.sign * t.n
-        FROM pieces AS c
-        CROSS JOIN LATERAL stats_schema.chat_stats_purged_bins(c.starts, c.ends) AS t
-        JOIN groups AS g ON g.id = t.model_id
-        WHERE c.tier = 'requests'
-    )
-    SELECT b.member, array_agg(b.bin), array_agg(b.n), sum(b.n)::bigint
-    FROM (
-        SELECT c.member, c.bin, sum(c.n)::bigint AS n
-        FROM cells AS c
-        GROUP BY c.member, c.bin
-        HAVING sum(c.n) <> 0
-        ORDER BY c.member, c.bin
-    ) AS b
-    GROUP BY b.member;
+                    t.member, t.sign, unnest(t.bins[t.first:t.last]) AS bin, unnest(t.counts[t.first:t.last]) AS n
+                FROM (
+                    SELECT
+                        g.member, c.sign, t.bins, t.counts,
+                        width_bucket((c.first_slot - 1)::smallint, t.bin_slots) + 1 AS first,
+                        width_bucket((c.end_slot - 1)::smallint, t.bin_slots) AS last
+                    FROM pieces AS c
+                    JOIN stats_schema.chat_stats_rollup_model_slots AS t ON t.day = c.first_day
+                    LEFT JOIN groups AS g ON g.id = t.model_id
+                    WHERE c.tier = 'slots' AND cardinality(t.bin_slots) > 0 AND (all_models OR t.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
+                    AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
+                    OFFSET 0
+                ) AS t
+            ) AS h
+            UNION ALL
+            SELECT g.member, stats_schema.chat_stats_bin(u.time_ms), sign(d.timed)::bigint
+            FROM pieces AS c
+            JOIN stats_schema.chat_stats_deltas AS d ON d.bucket >= c.starts AND (d.bucket < c.ends OR c.ends IS NULL)
+            LEFT JOIN groups AS g ON g.id = d.model_id
+            CROSS JOIN LATERAL unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS u (time_ms)
+            WHERE c.tier = 'deltas' AND d.timed <> 0 AND (all_models OR d.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
+            AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
+            UNION ALL
+            SELECT g.member, stats_schema.chat_stats_bin(r.processing_time_ms::numeric), c.sign
+            FROM pieces AS c
+            JOIN gateway_schema.chat_completion_requests AS r ON r.created_at >= c.starts AND r.created_at < c.ends
+            LEFT JOIN groups AS g ON g.id = r.model_id
+            WHERE c.tier = 'requests' AND r.processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
+            AND (all_models OR r.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
+            AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
+            UNION ALL
+            -- A bucket that was purged counts as a whole where it begins.
+            SELECT g.member, t.bin, c.sign * t.n
+            FROM pieces AS c
+            CROSS JOIN LATERAL stats_schema.chat_stats_purged_bins(c.starts, c.ends) AS t
+            LEFT JOIN groups AS g ON g.id = t.model_id
+            WHERE c.tier = 'requests' AND (all_models OR t.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
+            AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
+        )
+        SELECT
+            b.member,
+            array_agg(b.bin), array_agg(b.n), sum(b.n)::bigint
+        FROM (
+            SELECT c.member, c.bin, sum(c.n)::bigint AS n
+            FROM cells AS c
+            GROUP BY c.member, c.bin
+            HAVING sum(c.n) <> 0
+            ORDER BY c.member, c.bin
+        ) AS b
+        GROUP BY b.member;
+    END IF;
 END
 $function$;
 $install$);
 
 -- As chat_stats_rolled_up(), and for the same reasons; and the histograms of all models and bins are in need of memory.
-ALTER FUNCTION chat_stats_rolled_up_histograms(text, timestamptz, timestamptz, text, text) SET jit = off;
-ALTER FUNCTION chat_stats_rolled_up_histograms(text, timestamptz, timestamptz, text, text) SET enable_seqscan = off;
-ALTER FUNCTION chat_stats_rolled_up_histograms(text, timestamptz, timestamptz, text, text) SET work_mem = '32MB';
+ALTER FUNCTION chat_stats_rolled_up_histograms(text, timestamptz, timestamptz, text, text, text)
+    SET jit = off;
+ALTER FUNCTION chat_stats_rolled_up_histograms(text, timestamptz, timestamptz, text, text, text)
+    SET enable_seqscan = off;
+ALTER FUNCTION chat_stats_rolled_up_histograms(text, timestamptz, timestamptz, text, text, text)
+    SET work_mem = '32MB';
 
--- The numbers of chat_stats_scan_series(), from the rollup: days, the slots of those that lie in several intervals or
--- at the edges, the deltas that are not folded yet, and from the requests themselves only the ragged edges.
+-- The numbers of chat_stats_scan_series(), from the rollup by model: days, the slots of those that lie in several
+-- intervals or at the edges, the deltas that are not folded yet, and from the requests themselves only the ragged edges.
 SELECT chat_stats_claim_function('chat_stats_rolled_up_series');
 
 SELECT chat_stats_install('chat_stats_rolled_up_series', $install$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_rolled_up_series(
-    p_interval text, p_timezone text, p_start timestamptz, p_end timestamptz, p_provider_id text, p_model_id text
+    p_interval text, p_timezone text, p_start timestamptz, p_end timestamptz,
+    p_provider_id text, p_model_id text, p_model_name text
 )
 RETURNS TABLE (
     interval_start timestamptz,
@@ -2395,39 +2836,41 @@ AS $function$
 #variable_conflict use_column
 DECLARE
     -- The whole buckets: [first_bucket, end_bucket).
-    first_bucket timestamptz := LEAST(p_end, CASE
-        WHEN p_start > stats_schema.chat_stats_bucket(p_start)
-            THEN stats_schema.chat_stats_bucket(p_start) + interval '15 minutes'
-        ELSE p_start END);
-    end_bucket timestamptz := LEAST(p_end, GREATEST(stats_schema.chat_stats_bucket(p_end), first_bucket));
-    all_models boolean := p_provider_id IS NULL AND p_model_id IS NULL;
+    first_bucket timestamptz := p_end;
+    end_bucket timestamptz := p_end;
+    only_unresolved boolean := p_model_id IS NOT DISTINCT FROM 'unresolved' AND p_provider_id IS NULL AND p_model_name IS NULL;
+    all_models boolean := only_unresolved OR (p_provider_id IS NULL AND p_model_id IS NULL AND p_model_name IS NULL);
 BEGIN
+    SELECT e.starts, e.ends INTO first_bucket, end_bucket
+    FROM stats_schema.chat_stats_edges(p_start, p_end) AS e WHERE e.tier = 'buckets';
     RETURN QUERY
-    WITH wanted AS (
+    WITH days AS MATERIALIZED (
+        SELECT * FROM stats_schema.chat_stats_series_days(p_interval, p_timezone, first_bucket, end_bucket)
+    ), edges AS MATERIALIZED (
+        SELECT * FROM stats_schema.chat_stats_edges(p_start, p_end) AS e WHERE e.tier = 'requests'
+    ), wanted AS (
         SELECT m.id AS model_id FROM gateway_schema.models AS m
         WHERE (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
           AND (p_model_id IS NULL OR m.id::text = p_model_id)
-    ), days AS MATERIALIZED (
-        SELECT * FROM stats_schema.chat_stats_series_days(p_interval, p_timezone, first_bucket, end_bucket)
+          AND (p_model_name IS NULL OR strpos(lower(m.model_name::text), lower(p_model_name)) > 0)
     ), parts AS (
         -- A day or a month that lies in one interval as a whole counts by its totals; of the others each slot counts.
         SELECT
-            c.interval_start, t.model_id,
+            c.interval_start, t.model_id, 
             t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
         FROM days AS c
-        JOIN stats_schema.chat_stats_rollup_days AS t ON t.day = c.day
-        WHERE c.interval_start IS NOT NULL AND NOT c.is_month
-          AND (all_models OR t.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
+        JOIN stats_schema.chat_stats_rollup_model_days AS t ON t.day = c.day
+        WHERE c.interval_start IS NOT NULL AND NOT c.is_month AND (all_models OR t.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
         UNION ALL
         SELECT
-            c.interval_start, t.model_id,
+            c.interval_start, t.model_id, 
             t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
         FROM days AS c
-        JOIN stats_schema.chat_stats_rollup_months AS t ON t.month = c.day
+        JOIN stats_schema.chat_stats_rollup_model_months AS t ON t.month = c.day
         WHERE c.is_month AND (all_models OR t.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
         UNION ALL
         SELECT
-            s.slot_intervals[s.slot + 1], s.model_id,
+            s.slot_intervals[s.slot + 1], s.model_id, 
             s.requests, s.successful, s.pending, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
         FROM (
             -- Taken apart by SELECT, since FROM would put each aside first.
@@ -2442,66 +2885,58 @@ BEGIN
                 unnest(t.slot_time_ms) AS time_ms,
                 unnest(t.slot_cost_usd) AS cost_usd
             FROM days AS c
-            JOIN stats_schema.chat_stats_rollup_slots AS t ON t.day = c.day
-            WHERE c.interval_start IS NULL
-              AND (all_models OR t.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
+            JOIN stats_schema.chat_stats_rollup_model_slots AS t ON t.day = c.day
+            WHERE c.interval_start IS NULL AND (all_models OR t.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
         ) AS s
         WHERE s.slot_intervals[s.slot + 1] IS NOT NULL
         UNION ALL
         SELECT
-            stats_schema.chat_stats_interval_start(p_interval, d.bucket, p_timezone), d.model_id,
+            stats_schema.chat_stats_interval_start(p_interval, d.bucket, p_timezone), d.model_id, 
             d.requests, d.successful, d.pending, d.input_tokens, d.output_tokens, d.timed, d.time_ms, d.cost_usd
         FROM stats_schema.chat_stats_deltas AS d
-        WHERE d.bucket >= first_bucket AND d.bucket < end_bucket
-          AND (all_models OR d.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
+        WHERE d.bucket >= first_bucket AND d.bucket < end_bucket AND (all_models OR d.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
         UNION ALL
         SELECT
-            stats_schema.chat_stats_interval_start(p_interval,
-            stats_schema.chat_stats_bucket(r.created_at::timestamptz), p_timezone), r.model_id,
-            1 AS requests,
-            CASE WHEN stats_schema.chat_stats_is_success(concat(r.status)) THEN 1 ELSE 0 END AS successful,
-            CASE WHEN stats_schema.chat_stats_is_pending(concat(r.status)) THEN 1 ELSE 0 END AS pending,
-            COALESCE(r.input_tokens, 0)::numeric AS input_tokens,
-            COALESCE(r.output_tokens, 0)::numeric AS output_tokens,
-            CASE WHEN r.time_ms IS NULL THEN 0 ELSE 1 END AS timed,
-            COALESCE(r.time_ms, 0)::numeric AS time_ms,
-            COALESCE(r.cost_usd, 0)::numeric AS cost_usd
-        FROM (SELECT NULL::numeric AS cost_usd) AS absent
-        CROSS JOIN LATERAL (
+            s.interval_start, s.model_id, 
+            s.sign * s.requests, s.sign * s.successful, s.sign * s.pending, s.sign * s.input_tokens, s.sign * s.output_tokens, s.sign * s.timed, s.sign * s.time_ms, s.sign * s.cost_usd
+        FROM (
             SELECT
-                model_id, created_at, status,
-                input_tokens,
-                output_tokens,
-                CASE WHEN processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
-                     THEN processing_time_ms END::numeric AS time_ms,
-                CASE WHEN readable.cost_usd BETWEEN -1000000000000000 AND 1000000000000000
-                     THEN readable.cost_usd END::numeric AS cost_usd
-            FROM (  -- apart: with OR, an index on model and time would be read for all times of the model
-                SELECT * FROM gateway_schema.chat_completion_requests
-                WHERE created_at >= p_start AND created_at < first_bucket
-                UNION ALL
-                SELECT * FROM gateway_schema.chat_completion_requests
-                WHERE created_at >= end_bucket AND created_at < p_end
-            ) AS edges
-            WHERE model_id IS NOT NULL
-              AND (all_models OR model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
-        ) AS r
+                r.sign, stats_schema.chat_stats_interval_start(p_interval, stats_schema.chat_stats_bucket(r.created_at::timestamptz), p_timezone) AS interval_start,
+                r.model_id, 
+                1 AS requests,
+                CASE WHEN stats_schema.chat_stats_is_success(concat(r.status)) THEN 1 ELSE 0 END AS successful,
+                CASE WHEN stats_schema.chat_stats_is_pending(concat(r.status)) THEN 1 ELSE 0 END AS pending,
+                COALESCE(r.input_tokens, 0)::numeric AS input_tokens,
+                COALESCE(r.output_tokens, 0)::numeric AS output_tokens,
+                CASE WHEN r.time_ms IS NULL THEN 0 ELSE 1 END AS timed,
+                COALESCE(r.time_ms, 0)::numeric AS time_ms,
+                COALESCE(r.cost_usd, 0)::numeric AS cost_usd
+            FROM edges AS e
+            CROSS JOIN (SELECT NULL::numeric AS cost_usd) AS absent
+            CROSS JOIN LATERAL (
+                SELECT
+                    e.sign, model_id, created_at, status,
+                    input_tokens,
+                    output_tokens,
+                    CASE WHEN processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
+                         THEN processing_time_ms END::numeric AS time_ms,
+                    CASE WHEN readable.cost_usd BETWEEN -1000000000000000 AND 1000000000000000
+                         THEN readable.cost_usd END::numeric AS cost_usd
+                FROM gateway_schema.chat_completion_requests
+                WHERE created_at >= e.starts AND created_at < e.ends AND (all_models OR model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
+            ) AS r
+        ) AS s
         UNION ALL
         -- A bucket that was purged counts as a whole where it begins.
         SELECT
-            stats_schema.chat_stats_interval_start(p_interval, s.bucket, p_timezone), s.model_id,
-            s.requests, s.successful, s.pending, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
-        FROM stats_schema.chat_stats_purged_slots(end_bucket, p_end) AS s
-        WHERE (all_models OR s.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
-        UNION ALL
-        SELECT
-            stats_schema.chat_stats_interval_start(p_interval, s.bucket, p_timezone), s.model_id,
-            s.requests, s.successful, s.pending, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
-        FROM stats_schema.chat_stats_purged_slots(p_start, first_bucket) AS s
+            stats_schema.chat_stats_interval_start(p_interval, s.bucket, p_timezone), s.model_id, 
+            e.sign * s.requests, e.sign * s.successful, e.sign * s.pending, e.sign * s.input_tokens, e.sign * s.output_tokens, e.sign * s.timed, e.sign * s.time_ms, e.sign * s.cost_usd
+        FROM edges AS e
+        CROSS JOIN LATERAL stats_schema.chat_stats_purged_slots(e.starts, e.ends) AS s
         WHERE (all_models OR s.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
     )
     SELECT
-        p.interval_start, p.model_id,
+        p.interval_start, p.model_id, 
         sum(p.requests)::bigint,
         sum(p.successful)::bigint,
         sum(p.pending)::bigint,
@@ -2513,24 +2948,25 @@ BEGIN
     FROM parts AS p (
         interval_start, model_id, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd
     )
-    GROUP BY p.interval_start, p.model_id
+    GROUP BY p.model_id, p.interval_start
     HAVING sum(p.requests) <> 0;
 END
 $function$;
 $install$);
 
 -- As chat_stats_rolled_up(), and for the same reasons.
-ALTER FUNCTION chat_stats_rolled_up_series(text, text, timestamptz, timestamptz, text, text) SET jit = off;
-ALTER FUNCTION chat_stats_rolled_up_series(text, text, timestamptz, timestamptz, text, text) SET enable_seqscan = off;
+ALTER FUNCTION chat_stats_rolled_up_series(text, text, timestamptz, timestamptz, text, text, text) SET jit = off;
+ALTER FUNCTION chat_stats_rolled_up_series(text, text, timestamptz, timestamptz, text, text, text) SET enable_seqscan = off;
 
 -- The histograms of chat_stats_scan_histograms() for each interval of a time series, from the rollup: months, the
--- slots of days, the deltas that are not folded yet, and from the requests themselves only the ragged edges.
+-- slots of days, the deltas that are not folded yet, and from the requests themselves only the ragged edges. Those of
+-- all requests are read from the rollup of all.
 SELECT chat_stats_claim_function('chat_stats_rolled_up_series_histograms');
 
 SELECT chat_stats_install('chat_stats_rolled_up_series_histograms', $install$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_rolled_up_series_histograms(
-    p_interval text, p_timezone text, p_group_by text,
-    p_start timestamptz, p_end timestamptz, p_provider_id text, p_model_id text
+    p_interval text, p_timezone text, p_group_by text, p_start timestamptz, p_end timestamptz,
+    p_provider_id text, p_model_id text, p_model_name text
 )
 RETURNS TABLE (
     interval_start timestamptz, member gateway_schema.models.id%TYPE, bins smallint[], counts bigint[], total bigint
@@ -2541,102 +2977,471 @@ AS $function$
 #variable_conflict use_column
 DECLARE
     -- The whole buckets: [first_bucket, end_bucket).
-    first_bucket timestamptz := LEAST(p_end, CASE
-        WHEN p_start > stats_schema.chat_stats_bucket(p_start)
-            THEN stats_schema.chat_stats_bucket(p_start) + interval '15 minutes'
-        ELSE p_start END);
-    end_bucket timestamptz := LEAST(p_end, GREATEST(stats_schema.chat_stats_bucket(p_end), first_bucket));
-    all_models boolean := p_provider_id IS NULL AND p_model_id IS NULL;
+    first_bucket timestamptz;
+    end_bucket timestamptz;
+    only_unresolved boolean := p_model_id IS NOT DISTINCT FROM 'unresolved' AND p_provider_id IS NULL AND p_model_name IS NULL;
+    all_models boolean := only_unresolved OR (p_provider_id IS NULL AND p_model_id IS NULL AND p_model_name IS NULL);
 BEGIN
-    RETURN QUERY
-    WITH groups AS MATERIALIZED (
-        SELECT * FROM stats_schema.chat_stats_groups(p_group_by, p_provider_id, p_model_id)
-    ), days AS MATERIALIZED (
-        SELECT * FROM stats_schema.chat_stats_series_days(p_interval, p_timezone, first_bucket, end_bucket)
-    ), edges (starts, ends) AS (
-        VALUES (p_start, first_bucket), (end_bucket, p_end)
-    ), cells AS (
-        -- Arrays are taken apart by SELECT, since FROM would put each aside first. (The groups are named twice: as an
-        -- array they find the index.)
-        SELECT c.interval_start, g.member, unnest(t.bins) AS bin, unnest(t.counts) AS n
-        FROM days AS c
-        JOIN stats_schema.chat_stats_rollup_slots AS t ON t.day = c.day
-        JOIN groups AS g ON g.id = t.model_id
-        WHERE c.interval_start IS NOT NULL AND NOT c.is_month
-          AND (all_models OR t.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
-        UNION ALL
-        SELECT c.interval_start, g.member, unnest(t.bins), unnest(t.counts)
-        FROM days AS c
-        JOIN stats_schema.chat_stats_rollup_months AS t ON t.month = c.day
-        JOIN groups AS g ON g.id = t.model_id
-        WHERE c.is_month AND (all_models OR t.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
-        UNION ALL
-        SELECT h.slot_intervals[h.slot + 1], h.member, h.bin, h.n
-        FROM (
-            SELECT
-                c.slot_intervals, g.member, unnest(t.bin_slots) AS slot, unnest(t.bins) AS bin, unnest(t.counts) AS n
+    SELECT e.starts, e.ends INTO first_bucket, end_bucket
+    FROM stats_schema.chat_stats_edges(p_start, p_end) AS e WHERE e.tier = 'buckets';
+    IF p_group_by = 'none' AND all_models AND NOT only_unresolved THEN
+        RETURN QUERY
+        WITH days AS MATERIALIZED (
+            SELECT * FROM stats_schema.chat_stats_series_days(p_interval, p_timezone, first_bucket, end_bucket)
+        ), edges AS MATERIALIZED (
+            SELECT * FROM stats_schema.chat_stats_edges(p_start, p_end) AS e WHERE e.tier = 'requests'
+        ), cells (interval_start, bin, n) AS (
+            -- Arrays are taken apart by SELECT, since FROM would put each aside first.
+            SELECT c.interval_start, unnest(t.bins), unnest(t.counts)
             FROM days AS c
-            JOIN stats_schema.chat_stats_rollup_slots AS t ON t.day = c.day
-            JOIN groups AS g ON g.id = t.model_id
-            WHERE c.interval_start IS NULL AND (all_models OR t.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
-        ) AS h
-        WHERE h.slot_intervals[h.slot + 1] IS NOT NULL
-        UNION ALL
+            JOIN stats_schema.chat_stats_rollup_total_slots AS t ON t.day = c.day
+            
+            WHERE c.interval_start IS NOT NULL AND NOT c.is_month 
+            UNION ALL
+            SELECT c.interval_start, unnest(t.bins), unnest(t.counts)
+            FROM days AS c
+            JOIN stats_schema.chat_stats_rollup_total_months AS t ON t.month = c.day
+            
+            WHERE c.is_month 
+            UNION ALL
+            SELECT h.slot_intervals[h.slot + 1], h.bin, h.n
+            FROM (
+                SELECT
+                    c.slot_intervals, 
+                    unnest(t.bin_slots) AS slot, unnest(t.bins) AS bin, unnest(t.counts) AS n
+                FROM days AS c
+                JOIN stats_schema.chat_stats_rollup_total_slots AS t ON t.day = c.day
+                
+                WHERE c.interval_start IS NULL 
+            ) AS h
+            WHERE h.slot_intervals[h.slot + 1] IS NOT NULL
+            UNION ALL
+            SELECT
+                stats_schema.chat_stats_interval_start(p_interval, d.bucket, p_timezone), 
+                stats_schema.chat_stats_bin(u.time_ms), sign(d.timed)::bigint
+            FROM stats_schema.chat_stats_deltas AS d
+            
+            CROSS JOIN LATERAL unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS u (time_ms)
+            WHERE d.timed <> 0 AND d.bucket >= first_bucket AND d.bucket < end_bucket 
+            UNION ALL
+            SELECT
+                stats_schema.chat_stats_interval_start(p_interval, stats_schema.chat_stats_bucket(r.created_at::timestamptz), p_timezone), 
+                stats_schema.chat_stats_bin(r.processing_time_ms::numeric), e.sign
+            FROM edges AS e
+            JOIN gateway_schema.chat_completion_requests AS r ON r.created_at >= e.starts AND r.created_at < e.ends
+            
+            WHERE r.processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000 
+            UNION ALL
+            -- A bucket that was purged counts as a whole where it begins.
+            SELECT stats_schema.chat_stats_interval_start(p_interval, t.bucket, p_timezone), t.bin, e.sign * t.n
+            FROM edges AS e
+            CROSS JOIN LATERAL stats_schema.chat_stats_purged_bins(e.starts, e.ends) AS t
+            
+            WHERE true 
+        )
         SELECT
-            stats_schema.chat_stats_interval_start(p_interval, d.bucket, p_timezone), g.member,
-            stats_schema.chat_stats_bin(u.time_ms),
-            sign(d.timed)::bigint
-        FROM stats_schema.chat_stats_deltas AS d
-        JOIN groups AS g ON g.id = d.model_id
-        -- (One time alone is the sum, with the sign of its count.)
-        CROSS JOIN LATERAL unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS u (time_ms)
-        WHERE d.timed <> 0 AND d.bucket >= first_bucket AND d.bucket < end_bucket
-        UNION ALL
+            b.interval_start, NULL,
+            array_agg(b.bin), array_agg(b.n), sum(b.n)::bigint
+        FROM (
+            SELECT c.interval_start, c.bin, sum(c.n)::bigint AS n
+            FROM cells AS c
+            GROUP BY c.interval_start, c.bin
+            HAVING sum(c.n) <> 0
+            ORDER BY c.interval_start, c.bin
+        ) AS b
+        GROUP BY b.interval_start;
+    ELSE
+        RETURN QUERY
+        WITH groups AS MATERIALIZED (
+            SELECT * FROM stats_schema.chat_stats_groups(
+                p_group_by, CASE WHEN NOT all_models THEN p_provider_id END, CASE WHEN NOT all_models THEN p_model_id END,
+                CASE WHEN NOT all_models THEN p_model_name END
+            )
+        ), days AS MATERIALIZED (
+            SELECT * FROM stats_schema.chat_stats_series_days(p_interval, p_timezone, first_bucket, end_bucket)
+        ), edges AS MATERIALIZED (
+            SELECT * FROM stats_schema.chat_stats_edges(p_start, p_end) AS e WHERE e.tier = 'requests'
+        ), cells (interval_start, member, bin, n) AS (
+            -- Arrays are taken apart by SELECT, since FROM would put each aside first.
+            SELECT c.interval_start, g.member, unnest(t.bins), unnest(t.counts)
+            FROM days AS c
+            JOIN stats_schema.chat_stats_rollup_model_slots AS t ON t.day = c.day
+            LEFT JOIN groups AS g ON g.id = t.model_id
+            WHERE c.interval_start IS NOT NULL AND NOT c.is_month AND (all_models OR t.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
+            AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
+            UNION ALL
+            SELECT c.interval_start, g.member, unnest(t.bins), unnest(t.counts)
+            FROM days AS c
+            JOIN stats_schema.chat_stats_rollup_model_months AS t ON t.month = c.day
+            LEFT JOIN groups AS g ON g.id = t.model_id
+            WHERE c.is_month AND (all_models OR t.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
+            AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
+            UNION ALL
+            SELECT h.slot_intervals[h.slot + 1], h.member, h.bin, h.n
+            FROM (
+                SELECT
+                    c.slot_intervals, g.member, 
+                    unnest(t.bin_slots) AS slot, unnest(t.bins) AS bin, unnest(t.counts) AS n
+                FROM days AS c
+                JOIN stats_schema.chat_stats_rollup_model_slots AS t ON t.day = c.day
+                LEFT JOIN groups AS g ON g.id = t.model_id
+                WHERE c.interval_start IS NULL AND (all_models OR t.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
+                AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
+            ) AS h
+            WHERE h.slot_intervals[h.slot + 1] IS NOT NULL
+            UNION ALL
+            SELECT
+                stats_schema.chat_stats_interval_start(p_interval, d.bucket, p_timezone), g.member, 
+                stats_schema.chat_stats_bin(u.time_ms), sign(d.timed)::bigint
+            FROM stats_schema.chat_stats_deltas AS d
+            LEFT JOIN groups AS g ON g.id = d.model_id
+            CROSS JOIN LATERAL unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS u (time_ms)
+            WHERE d.timed <> 0 AND d.bucket >= first_bucket AND d.bucket < end_bucket AND (all_models OR d.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
+            AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
+            UNION ALL
+            SELECT
+                stats_schema.chat_stats_interval_start(p_interval, stats_schema.chat_stats_bucket(r.created_at::timestamptz), p_timezone), g.member, 
+                stats_schema.chat_stats_bin(r.processing_time_ms::numeric), e.sign
+            FROM edges AS e
+            JOIN gateway_schema.chat_completion_requests AS r ON r.created_at >= e.starts AND r.created_at < e.ends
+            LEFT JOIN groups AS g ON g.id = r.model_id
+            WHERE r.processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000 AND (all_models OR r.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
+            AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
+            UNION ALL
+            -- A bucket that was purged counts as a whole where it begins.
+            SELECT stats_schema.chat_stats_interval_start(p_interval, t.bucket, p_timezone), g.member, t.bin, e.sign * t.n
+            FROM edges AS e
+            CROSS JOIN LATERAL stats_schema.chat_stats_purged_bins(e.starts, e.ends) AS t
+            LEFT JOIN groups AS g ON g.id = t.model_id
+            WHERE true AND (all_models OR t.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
+            AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
+        )
         SELECT
-            stats_schema.chat_stats_interval_start(p_interval,
-            stats_schema.chat_stats_bucket(r.created_at::timestamptz), p_timezone), g.member,
-            stats_schema.chat_stats_bin(r.processing_time_ms::numeric), 1
-        FROM edges AS e
-        JOIN gateway_schema.chat_completion_requests AS r ON r.created_at >= e.starts AND r.created_at < e.ends
-        JOIN groups AS g ON g.id = r.model_id
-        WHERE (all_models OR r.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
-          AND r.processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
-        UNION ALL
-        -- A bucket that was purged counts as a whole where it begins.
-        SELECT stats_schema.chat_stats_interval_start(p_interval, t.bucket, p_timezone), g.member, t.bin, t.n
-        FROM edges AS e
-        CROSS JOIN LATERAL stats_schema.chat_stats_purged_bins(e.starts, e.ends) AS t
-        JOIN groups AS g ON g.id = t.model_id
-    )
-    SELECT b.interval_start, b.member, array_agg(b.bin), array_agg(b.n), sum(b.n)::bigint
-    FROM (
-        SELECT c.interval_start, c.member, c.bin, sum(c.n)::bigint AS n
-        FROM cells AS c
-        GROUP BY c.interval_start, c.member, c.bin
-        HAVING sum(c.n) <> 0
-        ORDER BY c.interval_start, c.member, c.bin
-    ) AS b
-    GROUP BY b.interval_start, b.member;
+            b.interval_start, b.member,
+            array_agg(b.bin), array_agg(b.n), sum(b.n)::bigint
+        FROM (
+            SELECT c.interval_start, c.member, c.bin, sum(c.n)::bigint AS n
+            FROM cells AS c
+            GROUP BY c.interval_start, c.member, c.bin
+            HAVING sum(c.n) <> 0
+            ORDER BY c.interval_start, c.member, c.bin
+        ) AS b
+        GROUP BY b.interval_start, b.member;
+    END IF;
 END
 $function$;
 $install$);
 
--- As chat_stats_rolled_up_histograms(), and for the same reasons.
-ALTER FUNCTION chat_stats_rolled_up_series_histograms(text, text, text, timestamptz, timestamptz, text, text)
+-- As chat_stats_rolled_up(), and for the same reasons; and the histograms of all models and bins are in need of memory.
+ALTER FUNCTION chat_stats_rolled_up_series_histograms(text, text, text, timestamptz, timestamptz, text, text, text)
     SET jit = off;
-ALTER FUNCTION chat_stats_rolled_up_series_histograms(text, text, text, timestamptz, timestamptz, text, text)
+ALTER FUNCTION chat_stats_rolled_up_series_histograms(text, text, text, timestamptz, timestamptz, text, text, text)
     SET enable_seqscan = off;
-ALTER FUNCTION chat_stats_rolled_up_series_histograms(text, text, text, timestamptz, timestamptz, text, text)
+ALTER FUNCTION chat_stats_rolled_up_series_histograms(text, text, text, timestamptz, timestamptz, text, text, text)
     SET work_mem = '32MB';
 
+-- The sums of all requests in [p_start, p_end), from the rollup of all; no row when there are none.
+SELECT chat_stats_claim_function('chat_stats_rolled_up_total');
+
+SELECT chat_stats_install('chat_stats_rolled_up_total', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_rolled_up_total(
+    p_start timestamptz, p_end timestamptz
+)
+RETURNS TABLE (
+    total_requests bigint,
+    successful_requests bigint,
+    pending_requests bigint,
+    total_input_tokens numeric,
+    total_output_tokens numeric,
+    timed_requests bigint,
+    total_processing_time_ms numeric,
+    total_cost_usd numeric
+)
+LANGUAGE plpgsql
+STABLE
+ROWS 1
+AS $function$
+#variable_conflict use_column
+BEGIN
+    IF p_start IS NULL AND p_end IS NULL THEN
+        RETURN QUERY
+        SELECT
+            
+            sum(p.requests)::bigint,
+            sum(p.successful)::bigint,
+            sum(p.pending)::bigint,
+            sum(p.input_tokens),
+            sum(p.output_tokens),
+            sum(p.timed)::bigint,
+            sum(p.time_ms),
+            sum(p.cost_usd)
+        FROM (
+            SELECT t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+            FROM stats_schema.chat_stats_rollup_total_lifetime AS t
+            UNION ALL
+            SELECT t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+            FROM stats_schema.chat_stats_deltas AS t
+        ) AS p
+        HAVING sum(p.requests) <> 0;
+    ELSE
+        RETURN QUERY
+        WITH pieces AS MATERIALIZED (
+            SELECT * FROM stats_schema.chat_stats_cover(p_start, p_end)
+        ), parts AS (
+            SELECT
+                c.sign, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+            FROM pieces AS c
+            JOIN stats_schema.chat_stats_rollup_total_months AS t
+                ON t.month >= c.first_day AND (t.month < c.end_day OR c.end_day IS NULL)
+            WHERE c.tier = 'months' 
+            UNION ALL
+            SELECT
+                c.sign, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+            FROM pieces AS c
+            JOIN stats_schema.chat_stats_rollup_total_days AS t ON t.day >= c.first_day AND t.day < c.end_day
+            WHERE c.tier = 'days' 
+            UNION ALL
+            -- Of the arrays, only the part that lies between; taken apart by SELECT, since FROM would put each aside first.
+            SELECT
+                t.sign, 
+                unnest(t.slot_requests[t.first:t.last]),
+                unnest(t.slot_successful[t.first:t.last]),
+                unnest(t.slot_pending[t.first:t.last]),
+                unnest(t.slot_input_tokens[t.first:t.last]),
+                unnest(t.slot_output_tokens[t.first:t.last]),
+                unnest(t.slot_timed[t.first:t.last]),
+                unnest(t.slot_time_ms[t.first:t.last]),
+                unnest(t.slot_cost_usd[t.first:t.last])
+            FROM (
+                SELECT
+                    c.sign, t.*,
+                    width_bucket((c.first_slot - 1)::smallint, t.slots) + 1 AS first,
+                    width_bucket((c.end_slot - 1)::smallint, t.slots) AS last
+                FROM pieces AS c
+                JOIN stats_schema.chat_stats_rollup_total_slots AS t ON t.day = c.first_day
+                WHERE c.tier = 'slots' 
+                OFFSET 0
+            ) AS t
+            UNION ALL
+            SELECT
+                c.sign, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+            FROM pieces AS c
+            JOIN stats_schema.chat_stats_deltas AS t ON t.bucket >= c.starts AND (t.bucket < c.ends OR c.ends IS NULL)
+            WHERE c.tier = 'deltas' 
+            UNION ALL
+            SELECT
+                r.sign, 
+                1 AS requests,
+                CASE WHEN stats_schema.chat_stats_is_success(concat(r.status)) THEN 1 ELSE 0 END AS successful,
+                CASE WHEN stats_schema.chat_stats_is_pending(concat(r.status)) THEN 1 ELSE 0 END AS pending,
+                COALESCE(r.input_tokens, 0)::numeric AS input_tokens,
+                COALESCE(r.output_tokens, 0)::numeric AS output_tokens,
+                CASE WHEN r.time_ms IS NULL THEN 0 ELSE 1 END AS timed,
+                COALESCE(r.time_ms, 0)::numeric AS time_ms,
+                COALESCE(r.cost_usd, 0)::numeric AS cost_usd
+            FROM pieces AS c
+            CROSS JOIN (SELECT NULL::numeric AS cost_usd) AS absent
+            CROSS JOIN LATERAL (
+                SELECT
+                    c.sign, status,
+                    input_tokens,
+                    output_tokens,
+                    CASE WHEN processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
+                         THEN processing_time_ms END::numeric AS time_ms,
+                    CASE WHEN readable.cost_usd BETWEEN -1000000000000000 AND 1000000000000000
+                         THEN readable.cost_usd END::numeric AS cost_usd
+                FROM gateway_schema.chat_completion_requests
+                WHERE c.tier = 'requests' AND created_at >= c.starts AND created_at < c.ends 
+            ) AS r
+            UNION ALL
+            -- A bucket that was purged counts as a whole where it begins.
+            SELECT
+                c.sign, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+            FROM pieces AS c
+            CROSS JOIN LATERAL stats_schema.chat_stats_purged_slots(c.starts, c.ends) AS t
+            WHERE c.tier = 'requests' 
+        ), signed AS (
+            SELECT
+                p.sign,
+                sum(p.requests) AS requests,
+                sum(p.successful) AS successful,
+                sum(p.pending) AS pending,
+                sum(p.input_tokens) AS input_tokens,
+                sum(p.output_tokens) AS output_tokens,
+                sum(p.timed) AS timed,
+                sum(p.time_ms) AS time_ms,
+                sum(p.cost_usd) AS cost_usd
+            FROM parts AS p (sign, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
+            GROUP BY p.sign
+        )
+        SELECT
+            
+            sum(p.sign * p.requests)::bigint,
+            sum(p.sign * p.successful)::bigint,
+            sum(p.sign * p.pending)::bigint,
+            sum(p.sign * p.input_tokens),
+            sum(p.sign * p.output_tokens),
+            sum(p.sign * p.timed)::bigint,
+            sum(p.sign * p.time_ms),
+            sum(p.sign * p.cost_usd)
+        FROM signed AS p
+        HAVING sum(p.sign * p.requests) <> 0;
+    END IF;
+END
+$function$;
+$install$);
+
+-- As chat_stats_rolled_up(), and for the same reasons.
+ALTER FUNCTION chat_stats_rolled_up_total(timestamptz, timestamptz) SET jit = off;
+ALTER FUNCTION chat_stats_rolled_up_total(timestamptz, timestamptz) SET enable_seqscan = off;
+
+-- The sums of all requests by interval, from the rollup of all.
+SELECT chat_stats_claim_function('chat_stats_rolled_up_total_series');
+
+SELECT chat_stats_install('chat_stats_rolled_up_total_series', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_rolled_up_total_series(
+    p_interval text, p_timezone text, p_start timestamptz, p_end timestamptz
+)
+RETURNS TABLE (
+    interval_start timestamptz,
+    total_requests bigint,
+    successful_requests bigint,
+    pending_requests bigint,
+    total_input_tokens numeric,
+    total_output_tokens numeric,
+    timed_requests bigint,
+    total_processing_time_ms numeric,
+    total_cost_usd numeric
+)
+LANGUAGE plpgsql
+STABLE
+AS $function$
+#variable_conflict use_column
+DECLARE
+    -- The whole buckets: [first_bucket, end_bucket).
+    first_bucket timestamptz := p_end;
+    end_bucket timestamptz := p_end;
+BEGIN
+    SELECT e.starts, e.ends INTO first_bucket, end_bucket
+    FROM stats_schema.chat_stats_edges(p_start, p_end) AS e WHERE e.tier = 'buckets';
+    RETURN QUERY
+    WITH days AS MATERIALIZED (
+        SELECT * FROM stats_schema.chat_stats_series_days(p_interval, p_timezone, first_bucket, end_bucket)
+    ), edges AS MATERIALIZED (
+        SELECT * FROM stats_schema.chat_stats_edges(p_start, p_end) AS e WHERE e.tier = 'requests'
+    ), parts AS (
+        -- A day or a month that lies in one interval as a whole counts by its totals; of the others each slot counts.
+        SELECT
+            c.interval_start, 
+            t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+        FROM days AS c
+        JOIN stats_schema.chat_stats_rollup_total_days AS t ON t.day = c.day
+        WHERE c.interval_start IS NOT NULL AND NOT c.is_month 
+        UNION ALL
+        SELECT
+            c.interval_start, 
+            t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+        FROM days AS c
+        JOIN stats_schema.chat_stats_rollup_total_months AS t ON t.month = c.day
+        WHERE c.is_month 
+        UNION ALL
+        SELECT
+            s.slot_intervals[s.slot + 1], 
+            s.requests, s.successful, s.pending, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
+        FROM (
+            -- Taken apart by SELECT, since FROM would put each aside first.
+            SELECT
+                c.slot_intervals, unnest(t.slots) AS slot,
+                unnest(t.slot_requests) AS requests,
+                unnest(t.slot_successful) AS successful,
+                unnest(t.slot_pending) AS pending,
+                unnest(t.slot_input_tokens) AS input_tokens,
+                unnest(t.slot_output_tokens) AS output_tokens,
+                unnest(t.slot_timed) AS timed,
+                unnest(t.slot_time_ms) AS time_ms,
+                unnest(t.slot_cost_usd) AS cost_usd
+            FROM days AS c
+            JOIN stats_schema.chat_stats_rollup_total_slots AS t ON t.day = c.day
+            WHERE c.interval_start IS NULL 
+        ) AS s
+        WHERE s.slot_intervals[s.slot + 1] IS NOT NULL
+        UNION ALL
+        SELECT
+            stats_schema.chat_stats_interval_start(p_interval, d.bucket, p_timezone), 
+            d.requests, d.successful, d.pending, d.input_tokens, d.output_tokens, d.timed, d.time_ms, d.cost_usd
+        FROM stats_schema.chat_stats_deltas AS d
+        WHERE d.bucket >= first_bucket AND d.bucket < end_bucket 
+        UNION ALL
+        SELECT
+            s.interval_start, 
+            s.sign * s.requests, s.sign * s.successful, s.sign * s.pending, s.sign * s.input_tokens, s.sign * s.output_tokens, s.sign * s.timed, s.sign * s.time_ms, s.sign * s.cost_usd
+        FROM (
+            SELECT
+                r.sign, stats_schema.chat_stats_interval_start(p_interval, stats_schema.chat_stats_bucket(r.created_at::timestamptz), p_timezone) AS interval_start,
+                
+                1 AS requests,
+                CASE WHEN stats_schema.chat_stats_is_success(concat(r.status)) THEN 1 ELSE 0 END AS successful,
+                CASE WHEN stats_schema.chat_stats_is_pending(concat(r.status)) THEN 1 ELSE 0 END AS pending,
+                COALESCE(r.input_tokens, 0)::numeric AS input_tokens,
+                COALESCE(r.output_tokens, 0)::numeric AS output_tokens,
+                CASE WHEN r.time_ms IS NULL THEN 0 ELSE 1 END AS timed,
+                COALESCE(r.time_ms, 0)::numeric AS time_ms,
+                COALESCE(r.cost_usd, 0)::numeric AS cost_usd
+            FROM edges AS e
+            CROSS JOIN (SELECT NULL::numeric AS cost_usd) AS absent
+            CROSS JOIN LATERAL (
+                SELECT
+                    e.sign, created_at, status,
+                    input_tokens,
+                    output_tokens,
+                    CASE WHEN processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
+                         THEN processing_time_ms END::numeric AS time_ms,
+                    CASE WHEN readable.cost_usd BETWEEN -1000000000000000 AND 1000000000000000
+                         THEN readable.cost_usd END::numeric AS cost_usd
+                FROM gateway_schema.chat_completion_requests
+                WHERE created_at >= e.starts AND created_at < e.ends 
+            ) AS r
+        ) AS s
+        UNION ALL
+        -- A bucket that was purged counts as a whole where it begins.
+        SELECT
+            stats_schema.chat_stats_interval_start(p_interval, s.bucket, p_timezone), 
+            e.sign * s.requests, e.sign * s.successful, e.sign * s.pending, e.sign * s.input_tokens, e.sign * s.output_tokens, e.sign * s.timed, e.sign * s.time_ms, e.sign * s.cost_usd
+        FROM edges AS e
+        CROSS JOIN LATERAL stats_schema.chat_stats_purged_slots(e.starts, e.ends) AS s
+        
+    )
+    SELECT
+        p.interval_start, 
+        sum(p.requests)::bigint,
+        sum(p.successful)::bigint,
+        sum(p.pending)::bigint,
+        sum(p.input_tokens),
+        sum(p.output_tokens),
+        sum(p.timed)::bigint,
+        sum(p.time_ms),
+        sum(p.cost_usd)
+    FROM parts AS p (
+        interval_start, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd
+    )
+    GROUP BY p.interval_start
+    HAVING sum(p.requests) <> 0;
+END
+$function$;
+$install$);
+
+-- As chat_stats_rolled_up(), and for the same reasons.
+ALTER FUNCTION chat_stats_rolled_up_total_series(text, text, timestamptz, timestamptz) SET jit = off;
+ALTER FUNCTION chat_stats_rolled_up_total_series(text, text, timestamptz, timestamptz) SET enable_seqscan = off;
+
 -- Totals per model over [p_start, p_end), from the requests themselves and what is kept of those that were
--- purged (whose buckets count as a whole where they begin). p_provider_id and p_model_id (as
--- text, since ids may be uuid, int or bigint) narrow it down.
+-- purged (whose buckets count as a whole where they begin). p_provider_id, p_model_id (as text, since ids may be uuid, int
+-- or bigint) and p_model_name (a part of it) narrow it down.
 SELECT chat_stats_claim_function('chat_stats_scan');
 
 SELECT chat_stats_install('chat_stats_scan', $install$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_scan(
-    p_start timestamptz, p_end timestamptz, p_provider_id text, p_model_id text
+    p_start timestamptz, p_end timestamptz, p_provider_id text, p_model_id text, p_model_name text
 )
 RETURNS TABLE (
     model_id stats_schema.chat_stats_deltas.model_id%TYPE,
@@ -2653,6 +3458,9 @@ LANGUAGE plpgsql
 STABLE
 AS $function$
 #variable_conflict use_column
+DECLARE
+    only_unresolved boolean := p_model_id IS NOT DISTINCT FROM 'unresolved' AND p_provider_id IS NULL AND p_model_name IS NULL;
+    all_models boolean := only_unresolved OR (p_provider_id IS NULL AND p_model_id IS NULL AND p_model_name IS NULL);
 BEGIN
     RETURN QUERY
     SELECT
@@ -2702,14 +3510,14 @@ BEGIN
                 FROM gateway_schema.chat_completion_requests
                 WHERE (p_start IS NULL OR created_at >= p_start)
                   AND (p_end IS NULL OR created_at < p_end)
-                  AND (p_provider_id IS NULL AND p_model_id IS NULL
+                  AND (all_models
                        OR model_id = ANY (ARRAY(
                            SELECT m.id FROM gateway_schema.models AS m
                            WHERE (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
                              AND (p_model_id IS NULL OR m.id::text = p_model_id)
+                             AND (p_model_name IS NULL OR strpos(lower(m.model_name::text), lower(p_model_name)) > 0)
                        )))
             ) AS r
-            WHERE r.model_id IS NOT NULL
             GROUP BY r.model_id, r.status
         ) AS u
         GROUP BY u.model_id
@@ -2717,11 +3525,12 @@ BEGIN
         SELECT
             s.model_id, s.requests, s.successful, s.pending, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
         FROM stats_schema.chat_stats_purged_slots(p_start, p_end) AS s
-        WHERE p_provider_id IS NULL AND p_model_id IS NULL
+        WHERE all_models
            OR s.model_id IN (
                SELECT m.id FROM gateway_schema.models AS m
                WHERE (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
                  AND (p_model_id IS NULL OR m.id::text = p_model_id)
+                 AND (p_model_name IS NULL OR strpos(lower(m.model_name::text), lower(p_model_name)) > 0)
            )
     ) AS t
     GROUP BY t.model_id
@@ -2730,7 +3539,8 @@ END
 $function$;
 $install$);
 
--- The histograms of times (chat_stats_bin()) over [p_start, p_end) of the groups of chat_stats_groups(), from the
+-- The histograms of times (chat_stats_bin()) over [p_start, p_end) of the groups of chat_stats_groups(), and as member NULL
+-- that of the requests of no group (of all of them, when they are not grouped), from the
 -- requests themselves and what is kept of those that were purged (whose buckets count as a whole where they begin);
 -- with p_interval for each interval of a time series, else interval_start is NULL. The bins ascend, and total is the
 -- sum of their counts.
@@ -2739,7 +3549,7 @@ SELECT chat_stats_claim_function('chat_stats_scan_histograms');
 SELECT chat_stats_install('chat_stats_scan_histograms', $install$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_scan_histograms(
     p_interval text, p_timezone text, p_group_by text,
-    p_start timestamptz, p_end timestamptz, p_provider_id text, p_model_id text
+    p_start timestamptz, p_end timestamptz, p_provider_id text, p_model_id text, p_model_name text
 )
 RETURNS TABLE (
     interval_start timestamptz, member gateway_schema.models.id%TYPE, bins smallint[], counts bigint[], total bigint
@@ -2748,10 +3558,16 @@ LANGUAGE plpgsql
 STABLE
 AS $function$
 #variable_conflict use_column
+DECLARE
+    only_unresolved boolean := p_model_id IS NOT DISTINCT FROM 'unresolved' AND p_provider_id IS NULL AND p_model_name IS NULL;
+    all_models boolean := only_unresolved OR (p_provider_id IS NULL AND p_model_id IS NULL AND p_model_name IS NULL);
 BEGIN
     RETURN QUERY
     WITH groups AS MATERIALIZED (
-        SELECT * FROM stats_schema.chat_stats_groups(p_group_by, p_provider_id, p_model_id)
+        SELECT * FROM stats_schema.chat_stats_groups(
+            p_group_by, CASE WHEN NOT all_models THEN p_provider_id END, CASE WHEN NOT all_models THEN p_model_id END,
+            CASE WHEN NOT all_models THEN p_model_name END
+        )
     ), cells (interval_start, model_id, bin, n) AS (
         SELECT
             stats_schema.chat_stats_interval_start(p_interval,
@@ -2760,8 +3576,7 @@ BEGIN
         FROM gateway_schema.chat_completion_requests AS r
         WHERE (p_start IS NULL OR r.created_at >= p_start)
           AND (p_end IS NULL OR r.created_at < p_end)
-          AND (p_provider_id IS NULL AND p_model_id IS NULL OR r.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
-          AND r.model_id IS NOT NULL
+          AND (all_models OR r.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
           AND r.processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
         GROUP BY 1, 2, 3
         UNION ALL
@@ -2772,7 +3587,8 @@ BEGIN
     FROM (
         SELECT c.interval_start, g.member, c.bin, sum(c.n)::bigint AS n
         FROM cells AS c
-        JOIN groups AS g ON g.id = c.model_id
+        LEFT JOIN groups AS g ON g.id = c.model_id
+        WHERE (g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL)
         GROUP BY c.interval_start, g.member, c.bin
         HAVING sum(c.n) <> 0
         ORDER BY c.interval_start, g.member, c.bin
@@ -2782,7 +3598,7 @@ END
 $function$;
 $install$);
 
-ALTER FUNCTION chat_stats_scan_histograms(text, text, text, timestamptz, timestamptz, text, text)
+ALTER FUNCTION chat_stats_scan_histograms(text, text, text, timestamptz, timestamptz, text, text, text)
     SET work_mem = '32MB';  -- for the histograms of all models
 
 -- Totals per model and interval over [p_start, p_end), from the requests themselves and what is kept of those that
@@ -2791,7 +3607,7 @@ SELECT chat_stats_claim_function('chat_stats_scan_series');
 
 SELECT chat_stats_install('chat_stats_scan_series', $install$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_scan_series(
-    p_interval text, p_timezone text, p_start timestamptz, p_end timestamptz, p_provider_id text, p_model_id text
+    p_interval text, p_timezone text, p_start timestamptz, p_end timestamptz, p_provider_id text, p_model_id text, p_model_name text
 )
 RETURNS TABLE (
     interval_start timestamptz,
@@ -2809,6 +3625,9 @@ LANGUAGE plpgsql
 STABLE
 AS $function$
 #variable_conflict use_column
+DECLARE
+    only_unresolved boolean := p_model_id IS NOT DISTINCT FROM 'unresolved' AND p_provider_id IS NULL AND p_model_name IS NULL;
+    all_models boolean := only_unresolved OR (p_provider_id IS NULL AND p_model_id IS NULL AND p_model_name IS NULL);
 BEGIN
     RETURN QUERY
     SELECT
@@ -2856,14 +3675,14 @@ BEGIN
                 SELECT model_id, created_at, status, input_tokens, output_tokens, processing_time_ms, readable.cost_usd
                 FROM gateway_schema.chat_completion_requests
                 WHERE created_at >= p_start AND created_at < p_end
-                  AND (p_provider_id IS NULL AND p_model_id IS NULL
+                  AND (all_models
                        OR model_id = ANY (ARRAY(
                            SELECT m.id FROM gateway_schema.models AS m
                            WHERE (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
                              AND (p_model_id IS NULL OR m.id::text = p_model_id)
+                             AND (p_model_name IS NULL OR strpos(lower(m.model_name::text), lower(p_model_name)) > 0)
                        )))
             ) AS r
-            WHERE r.model_id IS NOT NULL
             GROUP BY 1, 2, 3
         ) AS u
         UNION ALL
@@ -2871,11 +3690,12 @@ BEGIN
             stats_schema.chat_stats_interval_start(p_interval, s.bucket, p_timezone), s.model_id,
             s.requests, s.successful, s.pending, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
         FROM stats_schema.chat_stats_purged_slots(p_start, p_end) AS s
-        WHERE p_provider_id IS NULL AND p_model_id IS NULL
+        WHERE all_models
            OR s.model_id IN (
                SELECT m.id FROM gateway_schema.models AS m
                WHERE (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
                  AND (p_model_id IS NULL OR m.id::text = p_model_id)
+                 AND (p_model_name IS NULL OR strpos(lower(m.model_name::text), lower(p_model_name)) > 0)
            )
     ) AS t
     GROUP BY 1, 2
@@ -2884,13 +3704,14 @@ END
 $function$;
 $install$);
 
--- Totals per model and interval over [p_start, p_end), which must both be given: from the rollup when it may be
--- read, else from a scan. Intervals without requests have no row.
+-- Totals per model and interval over [p_start, p_end), which must both be given; model_id NULL and models that do not
+-- exist included: from the rollup when it may be read, else from a scan. Intervals without requests have no row.
 SELECT chat_stats_claim_function('chat_stats_series');
 
 SELECT chat_stats_install('chat_stats_series', $install$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_series(
-    p_interval text, p_timezone text, p_start timestamptz, p_end timestamptz, p_provider_id text, p_model_id text
+    p_interval text, p_timezone text, p_start timestamptz, p_end timestamptz,
+    p_provider_id text, p_model_id text, p_model_name text
 )
 RETURNS TABLE (
     interval_start timestamptz,
@@ -2907,28 +3728,123 @@ RETURNS TABLE (
 LANGUAGE plpgsql
 STABLE
 AS $function$
+#variable_conflict use_column
 BEGIN
     IF p_start >= p_end THEN
         RETURN;
     ELSIF stats_schema.chat_stats_rollup_ready() THEN
         RETURN QUERY SELECT * FROM stats_schema.chat_stats_rolled_up_series(
-            p_interval, p_timezone, p_start, p_end, p_provider_id, p_model_id
+            p_interval, p_timezone, p_start, p_end, p_provider_id, p_model_id, p_model_name
         );
     ELSE
         RETURN QUERY SELECT * FROM stats_schema.chat_stats_scan_series(
-            p_interval, p_timezone, p_start, p_end, p_provider_id, p_model_id
+            p_interval, p_timezone, p_start, p_end, p_provider_id, p_model_id, p_model_name
         );
     END IF;
 END
 $function$;
 $install$);
 
--- Totals per model over [p_start, p_end): from the rollup when it may be read, else from a scan.
+-- Totals of all requests in [p_start, p_end), in one row: from the rollup when it may be read, else from a scan. No row
+-- when there are none.
+SELECT chat_stats_claim_function('chat_stats_total');
+
+SELECT chat_stats_install('chat_stats_total', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_total(
+    p_start timestamptz, p_end timestamptz
+)
+RETURNS TABLE (
+    total_requests bigint,
+    successful_requests bigint,
+    pending_requests bigint,
+    total_input_tokens numeric,
+    total_output_tokens numeric,
+    timed_requests bigint,
+    total_processing_time_ms numeric,
+    total_cost_usd numeric
+)
+LANGUAGE plpgsql
+STABLE
+ROWS 1
+AS $function$
+#variable_conflict use_column
+BEGIN
+    IF stats_schema.chat_stats_rollup_ready() THEN
+        RETURN QUERY SELECT * FROM stats_schema.chat_stats_rolled_up_total(p_start, p_end);
+    ELSE
+        RETURN QUERY
+        SELECT
+            sum(s.total_requests)::bigint,
+            sum(s.successful_requests)::bigint,
+            sum(s.pending_requests)::bigint,
+            sum(s.total_input_tokens),
+            sum(s.total_output_tokens),
+            sum(s.timed_requests)::bigint,
+            sum(s.total_processing_time_ms),
+            sum(s.total_cost_usd)
+        FROM stats_schema.chat_stats_scan(p_start, p_end, NULL::text, NULL::text, NULL::text) AS s
+        HAVING count(*) > 0;
+    END IF;
+END
+$function$;
+$install$);
+
+-- Totals of all requests by interval over [p_start, p_end), which must both be given: from the rollup when it may be
+-- read, else from a scan. Intervals without requests have no row.
+SELECT chat_stats_claim_function('chat_stats_total_series');
+
+SELECT chat_stats_install('chat_stats_total_series', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_total_series(
+    p_interval text, p_timezone text, p_start timestamptz, p_end timestamptz
+)
+RETURNS TABLE (
+    interval_start timestamptz,
+    total_requests bigint,
+    successful_requests bigint,
+    pending_requests bigint,
+    total_input_tokens numeric,
+    total_output_tokens numeric,
+    timed_requests bigint,
+    total_processing_time_ms numeric,
+    total_cost_usd numeric
+)
+LANGUAGE plpgsql
+STABLE
+AS $function$
+#variable_conflict use_column
+BEGIN
+    IF p_start >= p_end THEN
+        RETURN;
+    ELSIF stats_schema.chat_stats_rollup_ready() THEN
+        RETURN QUERY SELECT * FROM stats_schema.chat_stats_rolled_up_total_series(p_interval, p_timezone, p_start, p_end);
+    ELSE
+        RETURN QUERY
+        SELECT
+            s.interval_start,
+            sum(s.total_requests)::bigint,
+            sum(s.successful_requests)::bigint,
+            sum(s.pending_requests)::bigint,
+            sum(s.total_input_tokens),
+            sum(s.total_output_tokens),
+            sum(s.timed_requests)::bigint,
+            sum(s.total_processing_time_ms),
+            sum(s.total_cost_usd)
+        FROM stats_schema.chat_stats_scan_series(
+            p_interval, p_timezone, p_start, p_end, NULL::text, NULL::text, NULL::text
+        ) AS s
+        GROUP BY s.interval_start;
+    END IF;
+END
+$function$;
+$install$);
+
+-- Totals per model over [p_start, p_end), model_id NULL and models that do not exist included: from the rollup when it
+-- may be read, else from a scan.
 SELECT chat_stats_claim_function('chat_stats_totals');
 
 SELECT chat_stats_install('chat_stats_totals', $install$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_totals(
-    p_start timestamptz, p_end timestamptz, p_provider_id text, p_model_id text
+    p_start timestamptz, p_end timestamptz, p_provider_id text, p_model_id text, p_model_name text
 )
 RETURNS TABLE (
     model_id stats_schema.chat_stats_deltas.model_id%TYPE,
@@ -2944,26 +3860,30 @@ RETURNS TABLE (
 LANGUAGE plpgsql
 STABLE
 AS $function$
+#variable_conflict use_column
 BEGIN
     IF stats_schema.chat_stats_rollup_ready() THEN
-        RETURN QUERY SELECT * FROM stats_schema.chat_stats_rolled_up(p_start, p_end, p_provider_id, p_model_id);
+        RETURN QUERY SELECT * FROM stats_schema.chat_stats_rolled_up(p_start, p_end, p_provider_id, p_model_id, p_model_name);
     ELSE
-        RETURN QUERY SELECT * FROM stats_schema.chat_stats_scan(p_start, p_end, p_provider_id, p_model_id);
+        RETURN QUERY SELECT * FROM stats_schema.chat_stats_scan(p_start, p_end, p_provider_id, p_model_id, p_model_name);
     END IF;
 END
 $function$;
 $install$);
 
--- Totals per model over [p_start, p_end), for models that exist and have a provider that exists: the rows
--- from which statistics of models and providers are made.
+-- Totals per model over [p_start, p_end), for models that exist and have a provider that exists: the rows from which
+-- statistics of models and providers are made, most requests first, then by id. Last comes a row whose seven columns of
+-- who it is are NULL: the requests of no model and provider that exist, where there are any.
 --
--- p_provider_id and p_model_id (as text, since ids may be uuid, int or bigint) narrow it down.
+-- p_provider_id and p_model_id (as text, since ids may be uuid, int or bigint) and p_model_name (a part of it, in any
+-- case) narrow it down to models; p_model_id 'unresolved' to that last row.
 -- total_cost_usd is NULL where the requests have no cost_usd column.
 SELECT chat_stats_claim_function('chat_stats_usage');
 
 SELECT chat_stats_install('chat_stats_usage', $install$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_usage(
-    p_start timestamptz, p_end timestamptz, p_provider_id text DEFAULT NULL, p_model_id text DEFAULT NULL
+    p_start timestamptz, p_end timestamptz,
+    p_provider_id text DEFAULT NULL, p_model_id text DEFAULT NULL, p_model_name text DEFAULT NULL
 )
 RETURNS TABLE (
     model_id gateway_schema.models.id%TYPE,
@@ -2986,6 +3906,9 @@ LANGUAGE plpgsql
 STABLE
 AS $function$
 #variable_conflict use_column
+DECLARE
+    only_unresolved boolean := p_model_id IS NOT DISTINCT FROM 'unresolved' AND p_provider_id IS NULL AND p_model_name IS NULL;
+    all_models boolean := only_unresolved OR (p_provider_id IS NULL AND p_model_id IS NULL AND p_model_name IS NULL);
 BEGIN
     RETURN QUERY
     WITH catalogue AS (
@@ -3007,21 +3930,41 @@ BEGIN
         JOIN gateway_schema.providers AS p ON p.id = m.provider_id
         WHERE (p_provider_id IS NULL OR p.id::text = p_provider_id)
           AND (p_model_id IS NULL OR m.id::text = p_model_id)
+          AND (p_model_name IS NULL OR strpos(lower(m.model_name::text), lower(p_model_name)) > 0)
+    ), found AS MATERIALIZED (
+        SELECT c.*, u.total_requests, u.successful_requests, u.pending_requests, u.total_input_tokens, u.total_output_tokens, u.timed_requests, u.total_processing_time_ms, u.total_cost_usd
+        FROM stats_schema.chat_stats_totals(p_start, p_end, p_provider_id, p_model_id, p_model_name) AS u
+        LEFT JOIN catalogue AS c ON c.model_id = u.model_id
     )
     SELECT
-        c.model_id, c.model_identifier, c.model_name, c.provider_model_id,
-        c.provider_id, c.provider_name, c.provider_slug,
-        u.total_requests,
-        u.successful_requests,
-        u.pending_requests,
-        u.total_input_tokens,
-        u.total_output_tokens,
-        u.timed_requests,
-        u.total_processing_time_ms,
-        CASE WHEN (SELECT stats_schema.chat_stats_has_cost()) THEN u.total_cost_usd END
-    FROM stats_schema.chat_stats_totals(p_start, p_end, p_provider_id, p_model_id) AS u
-    JOIN catalogue AS c ON c.model_id = u.model_id
-    ORDER BY u.total_requests DESC, c.model_id;
+        r.model_id, r.model_identifier, r.model_name, r.provider_model_id,
+        r.provider_id, r.provider_name, r.provider_slug,
+        r.total_requests,
+        r.successful_requests,
+        r.pending_requests,
+        r.total_input_tokens,
+        r.total_output_tokens,
+        r.timed_requests,
+        r.total_processing_time_ms,
+        CASE WHEN (SELECT stats_schema.chat_stats_has_cost()) THEN r.total_cost_usd END
+    FROM (
+        SELECT f.* FROM found AS f WHERE f.model_id IS NOT NULL
+        UNION ALL
+        SELECT
+            NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+            sum(f.total_requests)::bigint,
+            sum(f.successful_requests)::bigint,
+            sum(f.pending_requests)::bigint,
+            sum(f.total_input_tokens),
+            sum(f.total_output_tokens),
+            sum(f.timed_requests)::bigint,
+            sum(f.total_processing_time_ms),
+            sum(f.total_cost_usd)
+        FROM found AS f
+        WHERE f.model_id IS NULL AND all_models
+        HAVING sum(f.total_requests) <> 0
+    ) AS r
+    ORDER BY r.model_id IS NULL, r.total_requests DESC, r.model_id;
 END
 $function$;
 $install$);
@@ -3036,13 +3979,19 @@ STABLE
 PARALLEL SAFE
 AS $function$
 BEGIN
-    IF COALESCE(pg_relation_size(to_regclass('stats_schema.chat_stats_purged')), 0) = 0
-       OR row_security_active('gateway_schema.chat_completion_requests') THEN
+    -- (What version 0.1.0 kept, and is not moved yet, counts as well: reading it is then an error.)
+    IF NOT EXISTS (
+        SELECT FROM unnest(ARRAY['chat_stats_purged', 'chat_stats_kept', 'chat_stats_purged_model', 'chat_stats_purged_total']) AS t (name)
+        WHERE pg_relation_size(to_regclass('stats_schema.' || t.name)) > 0
+    ) OR row_security_active('gateway_schema.chat_completion_requests') THEN
         RETURN false;
     END IF;
-    IF row_security_active('stats_schema.chat_stats_purged') AND current_setting('row_security') = 'on' THEN
+    IF current_setting('row_security') = 'on' AND EXISTS (
+        SELECT FROM unnest(ARRAY['chat_stats_kept', 'chat_stats_purged_model', 'chat_stats_purged_total']) AS t (name)
+        WHERE row_security_active(to_regclass('stats_schema.' || t.name)::oid)
+    ) THEN
         -- Where it is off, reading them is an error by itself.
-        RAISE EXCEPTION 'row level security of chat_stats_purged hides the sums of requests that were purged'
+        RAISE EXCEPTION 'row level security of what is kept of purged requests hides the sums of requests that were purged'
             USING ERRCODE = 'insufficient_privilege';
     END IF;
     RETURN true;
@@ -3069,15 +4018,18 @@ BEGIN
             $changes$
                 concerned AS MATERIALIZED (
                     SELECT *
-                    FROM stats_schema.chat_stats_rollup_differences(%L::timestamptz, %L::timestamptz) AS d
-                    WHERE CASE WHEN %L THEN d.requests < 0 ELSE d.requests > 0 AND d.requests <= (
+                    FROM stats_schema.chat_stats_rollup_differences(%1$L::timestamptz, %2$L::timestamptz) AS d
+                    WHERE d.rollup = 'model' AND CASE WHEN %3$L THEN d.requests < 0
+                                                    ELSE d.requests > 0 AND d.requests <= (
                         SELECT sum(k.requests)
-                        FROM stats_schema.chat_stats_purged AS t
+                        FROM stats_schema.chat_stats_purged_model AS t
                         CROSS JOIN LATERAL unnest(t.slots, t.slot_requests) AS k (slot, requests)
-                        WHERE t.model_id = d.model_id AND t.day = stats_schema.chat_stats_day(d.bucket)
+                        WHERE t.day = stats_schema.chat_stats_day(d.bucket)
                           AND k.slot = stats_schema.chat_stats_slot(d.bucket)
+                          AND t.model_id IS NOT DISTINCT FROM d.model_id
                     ) END
-                ), changes AS (
+                )
+                , model_changes AS (
                     SELECT
                         c.model_id, c.bucket, NULL::smallint AS bin,
                         -c.requests AS requests,
@@ -3089,9 +4041,11 @@ BEGIN
                         -c.time_ms AS time_ms,
                         -c.cost_usd AS cost_usd, 0 AS n
                     FROM concerned AS c
+                    WHERE c.rollup = 'model'
                     UNION ALL
                     SELECT c.model_id, c.bucket, u.bin, 0, 0, 0, 0, 0, 0, 0, 0, -u.n
                     FROM concerned AS c CROSS JOIN LATERAL unnest(c.bins, c.counts) AS u (bin, n)
+                    WHERE c.rollup = 'model'
                 )
             $changes$,
             p_start, p_end, p_gone
@@ -3195,7 +4149,6 @@ BEGIN
                             CASE WHEN readable.cost_usd BETWEEN -1000000000000000 AND 1000000000000000
                                  THEN readable.cost_usd END::numeric AS cost_usd
                         FROM gone
-                        WHERE model_id IS NOT NULL
                     ) AS r
                 ), added_again AS (
                     INSERT INTO stats_schema.chat_stats_deltas (
@@ -3203,7 +4156,7 @@ BEGIN
                         times
                     )
                     SELECT
-                        c.model_id, c.bucket, 
+                        c.model_id, c.bucket,
                         sum(c.requests),
                         sum(c.successful),
                         sum(c.pending),
@@ -3216,6 +4169,7 @@ BEGIN
                     FROM changes AS c
                     GROUP BY c.model_id, c.bucket
                 )
+                , model_changes AS (SELECT * FROM changes)
             $changes$,
             p_start, p_end
         ),
@@ -3233,10 +4187,10 @@ $install$);
 ALTER FUNCTION chat_stats_purge(timestamptz, timestamptz) SET work_mem = '64MB';
 ALTER FUNCTION chat_stats_purge(timestamptz, timestamptz) SET jit = off;
 
--- Adds to what is kept of purged requests, in one statement. Returns the number of rows in p_counted.
+-- Adds to what is kept of purged requests, for all rollups in one statement. Returns the number of rows in p_counted.
 --
--- p_changes is the beginning of a WITH list that ends with `changes`, as chat_stats_rollup_add() takes it. The
--- caller holds the lock of the rollup's upkeep.
+-- p_changes is the beginning of a WITH list that has `.._changes` for each rollup that no other one has all dimensions of:
+-- its dimensions, bucket, bin, the measures, and the count `n` in that bin. The caller holds the lock of the rollup's upkeep.
 SELECT chat_stats_install('chat_stats_purged_add', $install$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_purged_add(p_changes text, p_counted text)
 RETURNS bigint
@@ -3245,10 +4199,10 @@ AS $function$
 DECLARE
     counted bigint;
 BEGIN
-    EXECUTE 'WITH ' || p_changes || $statement$, cells AS MATERIALIZED (
+    EXECUTE 'WITH ' || p_changes || $statement$
+    , model_sums AS MATERIALIZED (
         SELECT
-            c.model_id, stats_schema.chat_stats_day(c.bucket) AS day, stats_schema.chat_stats_slot(c.bucket) AS slot,
-            c.bin,
+            c.model_id, stats_schema.chat_stats_day(c.bucket) AS day, stats_schema.chat_stats_slot(c.bucket) AS slot, c.bin,
             sum(c.requests)::bigint AS requests,
             sum(c.successful)::bigint AS successful,
             sum(c.pending)::bigint AS pending,
@@ -3258,51 +4212,166 @@ BEGIN
             sum(c.time_ms) AS time_ms,
             sum(c.cost_usd) AS cost_usd,
             sum(c.n)::bigint AS n
-        FROM changes AS c
+        FROM model_changes AS c
         GROUP BY c.model_id, c.bucket, c.bin
-    ), days AS (
-        SELECT
-            s.model_id, s.day,
-            array_agg(s.slot) AS slots,
-            array_agg(s.requests) AS slot_requests,
-            array_agg(s.successful) AS slot_successful,
-            array_agg(s.pending) AS slot_pending,
-            array_agg(s.input_tokens) AS slot_input_tokens,
-            array_agg(s.output_tokens) AS slot_output_tokens,
-            array_agg(s.timed) AS slot_timed,
-            array_agg(s.time_ms) AS slot_time_ms,
-            array_agg(s.cost_usd) AS slot_cost_usd
-        FROM (
-            SELECT
-                model_id, day, slot,
-                sum(requests)::bigint AS requests,
-                sum(successful)::bigint AS successful,
-                sum(pending)::bigint AS pending,
-                sum(input_tokens) AS input_tokens,
-                sum(output_tokens) AS output_tokens,
-                sum(timed)::bigint AS timed,
-                sum(time_ms) AS time_ms,
-                sum(cost_usd) AS cost_usd
-            FROM cells
-            GROUP BY model_id, day, slot
-        ) AS s
-        GROUP BY s.model_id, s.day
-    ), day_bins AS (
-        SELECT model_id, day, array_agg(slot) AS bin_slots, array_agg(bin) AS bins, array_agg(n) AS counts
-        FROM cells
-        WHERE n <> 0
-        GROUP BY model_id, day
-    ), kept AS (
-        INSERT INTO stats_schema.chat_stats_purged AS t (
-            model_id, day,
-            slots, slot_requests, slot_successful, slot_pending, slot_input_tokens, slot_output_tokens, slot_timed, slot_time_ms, slot_cost_usd,
-            bin_slots, bins, counts
+    ), model_kept AS (
+        INSERT INTO stats_schema.chat_stats_purged_model AS t (
+            model_id, day, slots, slot_requests, slot_successful, slot_pending, slot_input_tokens, slot_output_tokens, slot_timed, slot_time_ms, slot_cost_usd, bin_slots, bins, counts
         )
         SELECT
-            s.*, COALESCE(b.bin_slots, '{}'), COALESCE(b.bins, '{}'), COALESCE(b.counts, '{}')
-        FROM days AS s
-        LEFT JOIN day_bins AS b USING (model_id, day)
+            model_id, day,
+            COALESCE(min(slots), '{}'), COALESCE(min(slot_requests), '{}'), COALESCE(min(slot_successful), '{}'), COALESCE(min(slot_pending), '{}'), COALESCE(min(slot_input_tokens), '{}'), COALESCE(min(slot_output_tokens), '{}'), COALESCE(min(slot_timed), '{}'), COALESCE(min(slot_time_ms), '{}'), COALESCE(min(slot_cost_usd), '{}'),
+            COALESCE(min(bin_slots), '{}'), COALESCE(min(bins), '{}'), COALESCE(min(counts), '{}')
+        FROM (
+            SELECT
+                model_id, day, array_agg(slot) AS slots,
+                array_agg(requests) AS slot_requests,
+                array_agg(successful) AS slot_successful,
+                array_agg(pending) AS slot_pending,
+                array_agg(input_tokens) AS slot_input_tokens,
+                array_agg(output_tokens) AS slot_output_tokens,
+                array_agg(timed) AS slot_timed,
+                array_agg(time_ms) AS slot_time_ms,
+                array_agg(cost_usd) AS slot_cost_usd,
+                NULL::smallint[] AS bin_slots, NULL::smallint[] AS bins, NULL::bigint[] AS counts
+            FROM (
+                SELECT
+                    model_id, day, slot,
+                    sum(requests)::bigint AS requests,
+                    sum(successful)::bigint AS successful,
+                    sum(pending)::bigint AS pending,
+                    sum(input_tokens) AS input_tokens,
+                    sum(output_tokens) AS output_tokens,
+                    sum(timed)::bigint AS timed,
+                    sum(time_ms) AS time_ms,
+                    sum(cost_usd) AS cost_usd
+                FROM model_sums
+                GROUP BY model_id, day, slot
+            ) AS s
+            GROUP BY model_id, day
+            UNION ALL
+            SELECT
+                model_id, day, NULL::smallint[], NULL::bigint[], NULL::bigint[], NULL::bigint[], NULL::numeric[], NULL::numeric[], NULL::bigint[], NULL::numeric[], NULL::numeric[],
+                array_agg(slot), array_agg(bin), array_agg(n)
+            FROM model_sums
+            WHERE n <> 0
+            GROUP BY model_id, day
+        ) AS u
+        GROUP BY model_id, day
         ON CONFLICT (model_id, day) DO UPDATE SET
+            (slots, slot_requests, slot_successful, slot_pending, slot_input_tokens, slot_output_tokens, slot_timed, slot_time_ms, slot_cost_usd) = (
+                SELECT
+                    COALESCE(array_agg(m.slot), '{}'),
+                    COALESCE(array_agg(m.requests), '{}'),
+                    COALESCE(array_agg(m.successful), '{}'),
+                    COALESCE(array_agg(m.pending), '{}'),
+                    COALESCE(array_agg(m.input_tokens), '{}'),
+                    COALESCE(array_agg(m.output_tokens), '{}'),
+                    COALESCE(array_agg(m.timed), '{}'),
+                    COALESCE(array_agg(m.time_ms), '{}'),
+                    COALESCE(array_agg(m.cost_usd), '{}')
+                FROM (
+                    SELECT
+                        u.slot,
+                        sum(u.requests)::bigint AS requests,
+                        sum(u.successful)::bigint AS successful,
+                        sum(u.pending)::bigint AS pending,
+                        sum(u.input_tokens) AS input_tokens,
+                        sum(u.output_tokens) AS output_tokens,
+                        sum(u.timed)::bigint AS timed,
+                        sum(u.time_ms) AS time_ms,
+                        sum(u.cost_usd) AS cost_usd
+                    FROM (
+                        SELECT * FROM unnest(
+                            t.slots, t.slot_requests, t.slot_successful, t.slot_pending, t.slot_input_tokens, t.slot_output_tokens, t.slot_timed, t.slot_time_ms, t.slot_cost_usd
+                        )
+                        UNION ALL
+                        SELECT * FROM unnest(
+                            excluded.slots, excluded.slot_requests, excluded.slot_successful, excluded.slot_pending, excluded.slot_input_tokens, excluded.slot_output_tokens, excluded.slot_timed, excluded.slot_time_ms, excluded.slot_cost_usd
+                        )
+                    ) AS u (slot, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
+                    GROUP BY u.slot
+                    HAVING (sum(u.requests), sum(u.successful), sum(u.pending), sum(u.input_tokens), sum(u.output_tokens), sum(u.timed), sum(u.time_ms), sum(u.cost_usd)) <> (0, 0, 0, 0, 0, 0, 0, 0)
+                    ORDER BY u.slot
+                ) AS m
+            ),
+            (bin_slots, bins, counts) = (
+                SELECT
+                    COALESCE(array_agg(m.slot), '{}'),
+                    COALESCE(array_agg(m.bin), '{}'),
+                    COALESCE(array_agg(m.n), '{}')
+                FROM (
+                    SELECT u.slot, u.bin, sum(u.n)::bigint AS n
+                    FROM (
+                        SELECT * FROM unnest(t.bin_slots, t.bins, t.counts)
+                        UNION ALL
+                        SELECT * FROM unnest(excluded.bin_slots, excluded.bins, excluded.counts)
+                    ) AS u (slot, bin, n)
+                    GROUP BY u.slot, u.bin
+                    HAVING sum(u.n) <> 0
+                    ORDER BY u.slot
+                ) AS m
+            )
+    )
+    , total_sums AS MATERIALIZED (
+        SELECT
+            c.day, c.slot, c.bin,
+            sum(c.requests)::bigint AS requests,
+            sum(c.successful)::bigint AS successful,
+            sum(c.pending)::bigint AS pending,
+            sum(c.input_tokens) AS input_tokens,
+            sum(c.output_tokens) AS output_tokens,
+            sum(c.timed)::bigint AS timed,
+            sum(c.time_ms) AS time_ms,
+            sum(c.cost_usd) AS cost_usd,
+            sum(c.n)::bigint AS n
+        FROM model_sums AS c
+        GROUP BY c.day, c.slot, c.bin
+    ), total_kept AS (
+        INSERT INTO stats_schema.chat_stats_purged_total AS t (
+            day, slots, slot_requests, slot_successful, slot_pending, slot_input_tokens, slot_output_tokens, slot_timed, slot_time_ms, slot_cost_usd, bin_slots, bins, counts
+        )
+        SELECT
+            day,
+            COALESCE(min(slots), '{}'), COALESCE(min(slot_requests), '{}'), COALESCE(min(slot_successful), '{}'), COALESCE(min(slot_pending), '{}'), COALESCE(min(slot_input_tokens), '{}'), COALESCE(min(slot_output_tokens), '{}'), COALESCE(min(slot_timed), '{}'), COALESCE(min(slot_time_ms), '{}'), COALESCE(min(slot_cost_usd), '{}'),
+            COALESCE(min(bin_slots), '{}'), COALESCE(min(bins), '{}'), COALESCE(min(counts), '{}')
+        FROM (
+            SELECT
+                day, array_agg(slot) AS slots,
+                array_agg(requests) AS slot_requests,
+                array_agg(successful) AS slot_successful,
+                array_agg(pending) AS slot_pending,
+                array_agg(input_tokens) AS slot_input_tokens,
+                array_agg(output_tokens) AS slot_output_tokens,
+                array_agg(timed) AS slot_timed,
+                array_agg(time_ms) AS slot_time_ms,
+                array_agg(cost_usd) AS slot_cost_usd,
+                NULL::smallint[] AS bin_slots, NULL::smallint[] AS bins, NULL::bigint[] AS counts
+            FROM (
+                SELECT
+                    day, slot,
+                    sum(requests)::bigint AS requests,
+                    sum(successful)::bigint AS successful,
+                    sum(pending)::bigint AS pending,
+                    sum(input_tokens) AS input_tokens,
+                    sum(output_tokens) AS output_tokens,
+                    sum(timed)::bigint AS timed,
+                    sum(time_ms) AS time_ms,
+                    sum(cost_usd) AS cost_usd
+                FROM total_sums
+                GROUP BY day, slot
+            ) AS s
+            GROUP BY day
+            UNION ALL
+            SELECT
+                day, NULL::smallint[], NULL::bigint[], NULL::bigint[], NULL::bigint[], NULL::numeric[], NULL::numeric[], NULL::bigint[], NULL::numeric[], NULL::numeric[],
+                array_agg(slot), array_agg(bin), array_agg(n)
+            FROM total_sums
+            WHERE n <> 0
+            GROUP BY day
+        ) AS u
+        GROUP BY day
+        ON CONFLICT (day) DO UPDATE SET
             (slots, slot_requests, slot_successful, slot_pending, slot_input_tokens, slot_output_tokens, slot_timed, slot_time_ms, slot_cost_usd) = (
                 SELECT
                     COALESCE(array_agg(m.slot), '{}'),
@@ -3388,12 +4457,16 @@ BEGIN
     END IF;
     RETURN QUERY
     SELECT t.model_id, stats_schema.chat_stats_bucket_at(t.day, s.slot), s.bin, s.n
-    FROM stats_schema.chat_stats_purged AS t
+    FROM stats_schema.chat_stats_purged_model AS t
     CROSS JOIN LATERAL unnest(t.bin_slots, t.bins, t.counts) AS s (slot, bin, n)
     WHERE (p_start IS NULL OR t.day >= stats_schema.chat_stats_day(p_start)
                                AND stats_schema.chat_stats_bucket_at(t.day, s.slot) >= p_start)
       AND (p_end IS NULL OR t.day <= stats_schema.chat_stats_day(p_end)
-                             AND stats_schema.chat_stats_bucket_at(t.day, s.slot) < p_end);
+                             AND stats_schema.chat_stats_bucket_at(t.day, s.slot) < p_end)
+    UNION ALL
+    SELECT d.model_id, d.bucket, stats_schema.chat_stats_bin(d.time_ms), d.timed
+    FROM stats_schema.chat_stats_kept AS d
+    WHERE d.timed <> 0 AND (p_start IS NULL OR d.bucket >= p_start) AND (p_end IS NULL OR d.bucket < p_end);
 END
 $function$;
 $install$);
@@ -3429,12 +4502,16 @@ BEGIN
     RETURN QUERY
     SELECT
         t.model_id, stats_schema.chat_stats_bucket_at(t.day, s.slot), s.requests, s.successful, s.pending, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
-    FROM stats_schema.chat_stats_purged AS t
+    FROM stats_schema.chat_stats_purged_model AS t
     CROSS JOIN LATERAL unnest(t.slots, t.slot_requests, t.slot_successful, t.slot_pending, t.slot_input_tokens, t.slot_output_tokens, t.slot_timed, t.slot_time_ms, t.slot_cost_usd) AS s (slot, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
     WHERE (p_start IS NULL OR t.day >= stats_schema.chat_stats_day(p_start)
                                AND stats_schema.chat_stats_bucket_at(t.day, s.slot) >= p_start)
       AND (p_end IS NULL OR t.day <= stats_schema.chat_stats_day(p_end)
-                             AND stats_schema.chat_stats_bucket_at(t.day, s.slot) < p_end);
+                             AND stats_schema.chat_stats_bucket_at(t.day, s.slot) < p_end)
+    UNION ALL
+    SELECT d.model_id, d.bucket, d.requests, d.successful, d.pending, d.input_tokens, d.output_tokens, d.timed, d.time_ms, d.cost_usd
+    FROM stats_schema.chat_stats_kept AS d
+    WHERE (p_start IS NULL OR d.bucket >= p_start) AND (p_end IS NULL OR d.bucket < p_end);
 END
 $function$;
 $install$);
@@ -3454,68 +4531,20 @@ BEGIN
     RETURN NOT EXISTS (
         SELECT
         FROM unnest(ARRAY[p_start, p_end]) AS e (edge)
-        JOIN stats_schema.chat_stats_purged AS t ON t.day = stats_schema.chat_stats_day(e.edge)
         WHERE e.edge > stats_schema.chat_stats_bucket(e.edge)
-          AND stats_schema.chat_stats_slot(e.edge) = ANY (t.slots)
+          AND (EXISTS (
+              SELECT FROM stats_schema.chat_stats_purged_total AS t
+              WHERE t.day = stats_schema.chat_stats_day(e.edge) AND stats_schema.chat_stats_slot(e.edge) = ANY (t.slots)
+          ) OR EXISTS (
+              SELECT FROM stats_schema.chat_stats_kept AS d WHERE d.bucket = stats_schema.chat_stats_bucket(e.edge)
+          ))
     );
 END
 $function$;
 $install$);
 
--- What chat_stats_rollup_days must hold: the sums of the slots.
-SELECT chat_stats_claim_function('chat_stats_days_of_slots');
-
-SELECT chat_stats_install('chat_stats_days_of_slots', $install$
-CREATE OR REPLACE FUNCTION stats_schema.chat_stats_days_of_slots()
-RETURNS TABLE (
-    model_id stats_schema.chat_stats_deltas.model_id%TYPE,
-    day date,
-    requests bigint,
-    successful bigint,
-    pending bigint,
-    input_tokens numeric,
-    output_tokens numeric,
-    timed bigint,
-    time_ms numeric,
-    cost_usd numeric
-)
-LANGUAGE plpgsql
-STABLE
-AS $function$
-#variable_conflict use_column
-BEGIN
-    RETURN QUERY
-    SELECT
-        t.model_id, t.day,
-        s.requests::bigint,
-        s.successful::bigint,
-        s.pending::bigint,
-        s.input_tokens,
-        s.output_tokens,
-        s.timed::bigint,
-        s.time_ms,
-        s.cost_usd
-    FROM stats_schema.chat_stats_rollup_slots AS t
-    CROSS JOIN LATERAL (
-        SELECT
-            COALESCE(sum(u.requests), 0) AS requests,
-            COALESCE(sum(u.successful), 0) AS successful,
-            COALESCE(sum(u.pending), 0) AS pending,
-            COALESCE(sum(u.input_tokens), 0) AS input_tokens,
-            COALESCE(sum(u.output_tokens), 0) AS output_tokens,
-            COALESCE(sum(u.timed), 0) AS timed,
-            COALESCE(sum(u.time_ms), 0) AS time_ms,
-            COALESCE(sum(u.cost_usd), 0) AS cost_usd
-        FROM unnest(
-            t.slot_requests, t.slot_successful, t.slot_pending, t.slot_input_tokens, t.slot_output_tokens, t.slot_timed, t.slot_time_ms, t.slot_cost_usd
-        ) AS u (requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
-    ) AS s;
-END
-$function$;
-$install$);
-
--- Moves the deltas into days, months and lifetime. Returns how many there were; 0 also when another session
--- is folding.
+-- Moves the deltas into the tiers of all rollups, and what is kept of requests that others deleted to that of purged
+-- ones. Returns how many deltas there were; 0 also when another session is folding.
 SELECT chat_stats_install('chat_stats_fold', $install$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_fold()
 RETURNS bigint
@@ -3523,6 +4552,7 @@ LANGUAGE plpgsql
 AS $function$
 DECLARE
     folded bigint;
+    kept_until timestamptz;
 BEGIN
     IF NOT pg_try_advisory_xact_lock(1668510835, 3) THEN
         RETURN 0;
@@ -3530,10 +4560,21 @@ BEGIN
     folded := stats_schema.chat_stats_rollup_add($changes$
         moved AS (
             DELETE FROM stats_schema.chat_stats_deltas RETURNING *
-        ), slot_sums AS MATERIALIZED (
+        ), binned AS (
             SELECT
-                d.model_id, stats_schema.chat_stats_day(d.bucket) AS day,
-                stats_schema.chat_stats_slot(d.bucket) AS slot,
+                d.model_id, d.bucket,
+                stats_schema.chat_stats_bin(CASE WHEN d.timed > 0 THEN d.time_ms ELSE -d.time_ms END) AS bin,
+                d.timed AS n
+            FROM moved AS d
+            WHERE d.times IS NULL AND d.timed <> 0
+            UNION ALL
+            SELECT d.model_id, d.bucket, stats_schema.chat_stats_bin(u.time_ms), sign(d.timed)::bigint
+            FROM moved AS d
+            CROSS JOIN LATERAL unnest(d.times) AS u (time_ms)
+            WHERE d.times IS NOT NULL
+        ), model_slot_sums AS MATERIALIZED (
+            SELECT
+                d.model_id, stats_schema.chat_stats_day(d.bucket) AS day, stats_schema.chat_stats_slot(d.bucket) AS slot,
                 sum(d.requests)::bigint AS requests,
                 sum(d.successful)::bigint AS successful,
                 sum(d.pending)::bigint AS pending,
@@ -3545,29 +4586,50 @@ BEGIN
             FROM moved AS d
             GROUP BY d.model_id, d.bucket
             HAVING (sum(d.requests), sum(d.successful), sum(d.pending), sum(d.input_tokens), sum(d.output_tokens), sum(d.timed), sum(d.time_ms), sum(d.cost_usd)) <> (0, 0, 0, 0, 0, 0, 0, 0)
-        ), cells AS MATERIALIZED (
+        ), model_cells AS MATERIALIZED (
             SELECT
-                b.model_id, stats_schema.chat_stats_day(b.bucket) AS day,
-                stats_schema.chat_stats_slot(b.bucket) AS slot, b.bin,
-                sum(b.n)::bigint AS n
-            FROM (
-                SELECT
-                    d.model_id, d.bucket,
-                    stats_schema.chat_stats_bin(CASE WHEN d.timed > 0 THEN d.time_ms ELSE -d.time_ms END) AS bin,
-                    d.timed AS n
-                FROM moved AS d
-                WHERE d.times IS NULL AND d.timed <> 0
-                UNION ALL
-                SELECT d.model_id, d.bucket, stats_schema.chat_stats_bin(u.time_ms), sign(d.timed)::bigint
-                FROM moved AS d
-                CROSS JOIN LATERAL unnest(d.times) AS u (time_ms)
-                WHERE d.times IS NOT NULL
-            ) AS b
+                b.model_id, stats_schema.chat_stats_day(b.bucket) AS day, stats_schema.chat_stats_slot(b.bucket) AS slot, b.bin, sum(b.n)::bigint AS n
+            FROM binned AS b
             GROUP BY b.model_id, b.bucket, b.bin
+            HAVING sum(b.n) <> 0
+        ), total_slot_sums AS MATERIALIZED (
+            SELECT
+                d.day, d.slot,
+                sum(d.requests)::bigint AS requests,
+                sum(d.successful)::bigint AS successful,
+                sum(d.pending)::bigint AS pending,
+                sum(d.input_tokens) AS input_tokens,
+                sum(d.output_tokens) AS output_tokens,
+                sum(d.timed)::bigint AS timed,
+                sum(d.time_ms) AS time_ms,
+                sum(d.cost_usd) AS cost_usd
+            FROM model_slot_sums AS d
+            GROUP BY d.day, d.slot
+            HAVING (sum(d.requests), sum(d.successful), sum(d.pending), sum(d.input_tokens), sum(d.output_tokens), sum(d.timed), sum(d.time_ms), sum(d.cost_usd)) <> (0, 0, 0, 0, 0, 0, 0, 0)
+        ), total_cells AS MATERIALIZED (
+            SELECT
+                b.day, b.slot, b.bin, sum(b.n)::bigint AS n
+            FROM model_cells AS b
+            GROUP BY b.day, b.slot, b.bin
             HAVING sum(b.n) <> 0
         )
     $changes$, 'moved');
-    UPDATE stats_schema.chat_stats_rollup_state SET folded_at = clock_timestamp();
+    kept_until := (SELECT max(k.bucket) + interval '15 minutes' FROM stats_schema.chat_stats_kept AS k);
+    IF kept_until IS NOT NULL THEN
+        PERFORM stats_schema.chat_stats_purged_add($changes$
+            moved AS (
+                DELETE FROM stats_schema.chat_stats_kept RETURNING *
+            ), model_changes AS (
+                SELECT
+                    k.model_id, k.bucket,
+                    CASE WHEN k.timed > 0 THEN stats_schema.chat_stats_bin(k.time_ms) END AS bin,
+                    k.requests, k.successful, k.pending, k.input_tokens, k.output_tokens, k.timed, k.time_ms, k.cost_usd, k.timed AS n
+                FROM moved AS k
+            )
+        $changes$, 'moved');
+    END IF;
+    UPDATE stats_schema.chat_stats_rollup_state
+    SET folded_at = clock_timestamp(), purged_before = GREATEST(purged_before, kept_until);
     RETURN folded;
 END
 $function$;
@@ -3577,125 +4639,12 @@ $install$);
 ALTER FUNCTION chat_stats_fold() SET work_mem = '64MB';
 ALTER FUNCTION chat_stats_fold() SET jit = off;
 
--- What chat_stats_rollup_lifetime must hold: the sums of the months.
-SELECT chat_stats_claim_function('chat_stats_lifetime_of_months');
-
-SELECT chat_stats_install('chat_stats_lifetime_of_months', $install$
-CREATE OR REPLACE FUNCTION stats_schema.chat_stats_lifetime_of_months()
-RETURNS TABLE (
-    model_id stats_schema.chat_stats_deltas.model_id%TYPE,
-    requests bigint,
-    successful bigint,
-    pending bigint,
-    input_tokens numeric,
-    output_tokens numeric,
-    timed bigint,
-    time_ms numeric,
-    cost_usd numeric,
-    bins smallint[],
-    counts bigint[]
-)
-LANGUAGE plpgsql
-STABLE
-AS $function$
-#variable_conflict use_column
-BEGIN
-    RETURN QUERY
-    WITH sums AS (
-        SELECT
-            t.model_id,
-            sum(t.requests)::bigint AS requests,
-            sum(t.successful)::bigint AS successful,
-            sum(t.pending)::bigint AS pending,
-            sum(t.input_tokens) AS input_tokens,
-            sum(t.output_tokens) AS output_tokens,
-            sum(t.timed)::bigint AS timed,
-            sum(t.time_ms) AS time_ms,
-            sum(t.cost_usd) AS cost_usd
-        FROM stats_schema.chat_stats_rollup_months AS t
-        GROUP BY 1
-    ), histograms AS (
-        SELECT b.model_id, array_agg(b.bin ORDER BY b.bin) AS bins, array_agg(b.n ORDER BY b.bin) AS counts
-        FROM (
-            SELECT t.model_id, u.bin, sum(u.n)::bigint AS n
-            FROM stats_schema.chat_stats_rollup_months AS t CROSS JOIN LATERAL unnest(t.bins, t.counts) AS u (bin, n)
-            GROUP BY 1, 2
-            HAVING sum(u.n) <> 0
-        ) AS b
-        GROUP BY 1
-    )
-    SELECT
-        s.model_id,
-        s.requests, s.successful, s.pending, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd, COALESCE(h.bins, '{}'), COALESCE(h.counts, '{}')
-    FROM sums AS s
-    LEFT JOIN histograms AS h USING (model_id);
-END
-$function$;
-$install$);
-
--- What chat_stats_rollup_months must hold: the sums of the days, and the histograms of their slots.
-SELECT chat_stats_claim_function('chat_stats_months_of_days');
-
-SELECT chat_stats_install('chat_stats_months_of_days', $install$
-CREATE OR REPLACE FUNCTION stats_schema.chat_stats_months_of_days()
-RETURNS TABLE (
-    model_id stats_schema.chat_stats_deltas.model_id%TYPE,
-    month date,
-    requests bigint,
-    successful bigint,
-    pending bigint,
-    input_tokens numeric,
-    output_tokens numeric,
-    timed bigint,
-    time_ms numeric,
-    cost_usd numeric,
-    bins smallint[],
-    counts bigint[]
-)
-LANGUAGE plpgsql
-STABLE
-AS $function$
-#variable_conflict use_column
-BEGIN
-    RETURN QUERY
-    WITH sums AS (
-        SELECT
-            t.model_id, stats_schema.chat_stats_month(t.day) AS month,
-            sum(t.requests)::bigint AS requests,
-            sum(t.successful)::bigint AS successful,
-            sum(t.pending)::bigint AS pending,
-            sum(t.input_tokens) AS input_tokens,
-            sum(t.output_tokens) AS output_tokens,
-            sum(t.timed)::bigint AS timed,
-            sum(t.time_ms) AS time_ms,
-            sum(t.cost_usd) AS cost_usd
-        FROM stats_schema.chat_stats_rollup_days AS t
-        GROUP BY 1, 2
-    ), histograms AS (
-        SELECT b.model_id, b.month, array_agg(b.bin ORDER BY b.bin) AS bins, array_agg(b.n ORDER BY b.bin) AS counts
-        FROM (
-            SELECT t.model_id, stats_schema.chat_stats_month(t.day) AS month, u.bin, sum(u.n)::bigint AS n
-            FROM stats_schema.chat_stats_rollup_slots AS t CROSS JOIN LATERAL unnest(t.bins, t.counts) AS u (bin, n)
-            GROUP BY 1, 2, 3
-            HAVING sum(u.n) <> 0
-        ) AS b
-        GROUP BY 1, 2
-    )
-    SELECT
-        s.model_id, s.month,
-        s.requests, s.successful, s.pending, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd, COALESCE(h.bins, '{}'), COALESCE(h.counts, '{}')
-    FROM sums AS s
-    LEFT JOIN histograms AS h USING (model_id, month);
-END
-$function$;
-$install$);
-
--- Adds changes to slots, days, months and lifetime, in one statement: each reader sees each of them once, before
--- or after. Returns the number of rows in p_counted.
+-- Adds changes to slots, days, months and lifetime of all rollups, in one statement: each reader sees each of them once,
+-- before or after. Returns the number of rows in p_counted.
 --
--- p_changes is the beginning of a WITH list that has `slot_sums` (the changes of a model's sums in a slot of a day:
--- one row for each, none that is all zeros) and `cells` (those of the histogram: one row for each model, day, slot
--- and bin, with the change `n` of the count, not 0). A text, so that the sources of changes (deltas that are moved,
+-- p_changes is the beginning of a WITH list that has for each rollup `.._slot_sums` (the changes of the sums in a slot of
+-- a day: one row for each value of its dimensions, none that is all zeros) and `.._cells` (those of the histogram: also
+-- by bin, with the change `n` of the count, not 0). A text, so that the sources of changes (deltas that are moved,
 -- differences that are repaired) share what becomes of them, and each is planned for its own size.
 --
 -- The caller holds the lock that keeps two of these apart: see chat_stats_fold() and chat_stats_rollup_repair().
@@ -3707,110 +4656,69 @@ AS $function$
 DECLARE
     counted bigint;
 BEGIN
-    EXECUTE 'WITH ' || p_changes || $statement$, slot_arrays AS (
-        -- The arrays of a row are parallel, since one pass makes them from the same rows; in the order of the slots,
-        -- since the rows come in it.
+    EXECUTE 'WITH ' || p_changes || $statement$
+    , model_changes AS MATERIALIZED (
         SELECT
             model_id, day,
-            sum(requests)::bigint AS requests,
-            sum(successful)::bigint AS successful,
-            sum(pending)::bigint AS pending,
-            sum(input_tokens) AS input_tokens,
-            sum(output_tokens) AS output_tokens,
-            sum(timed)::bigint AS timed,
-            sum(time_ms) AS time_ms,
-            sum(cost_usd) AS cost_usd,
-            array_agg(slot) AS slots,
-            array_agg(requests) AS slot_requests,
-            array_agg(successful) AS slot_successful,
-            array_agg(pending) AS slot_pending,
-            array_agg(input_tokens) AS slot_input_tokens,
-            array_agg(output_tokens) AS slot_output_tokens,
-            array_agg(timed) AS slot_timed,
-            array_agg(time_ms) AS slot_time_ms,
-            array_agg(cost_usd) AS slot_cost_usd
-        FROM (SELECT * FROM slot_sums ORDER BY model_id, day, slot) AS s
-        GROUP BY model_id, day
-    ), bin_arrays AS (
-        SELECT model_id, day, array_agg(slot) AS bin_slots, array_agg(bin) AS bins, array_agg(n) AS counts
-        FROM (SELECT * FROM cells ORDER BY model_id, day, slot) AS c
-        GROUP BY model_id, day
-    ), day_changes AS MATERIALIZED (
-        SELECT
-            model_id, day,
-            COALESCE(s.requests, 0) AS requests,
-            COALESCE(s.successful, 0) AS successful,
-            COALESCE(s.pending, 0) AS pending,
-            COALESCE(s.input_tokens, 0) AS input_tokens,
-            COALESCE(s.output_tokens, 0) AS output_tokens,
-            COALESCE(s.timed, 0) AS timed,
-            COALESCE(s.time_ms, 0) AS time_ms,
-            COALESCE(s.cost_usd, 0) AS cost_usd,
-            COALESCE(s.slots, '{}') AS slots,
-            COALESCE(s.slot_requests, '{}') AS slot_requests,
-            COALESCE(s.slot_successful, '{}') AS slot_successful,
-            COALESCE(s.slot_pending, '{}') AS slot_pending,
-            COALESCE(s.slot_input_tokens, '{}') AS slot_input_tokens,
-            COALESCE(s.slot_output_tokens, '{}') AS slot_output_tokens,
-            COALESCE(s.slot_timed, '{}') AS slot_timed,
-            COALESCE(s.slot_time_ms, '{}') AS slot_time_ms,
-            COALESCE(s.slot_cost_usd, '{}') AS slot_cost_usd,
-            COALESCE(b.bin_slots, '{}') AS bin_slots, COALESCE(b.bins, '{}') AS bins,
-            COALESCE(b.counts, '{}') AS counts
-        FROM slot_arrays AS s
-        FULL JOIN bin_arrays AS b USING (model_id, day)
-    ), months_sums AS MATERIALIZED (
-        SELECT
-            model_id, stats_schema.chat_stats_month(day) AS month,
-            sum(requests)::bigint AS requests,
-            sum(successful)::bigint AS successful,
-            sum(pending)::bigint AS pending,
-            sum(input_tokens) AS input_tokens,
-            sum(output_tokens) AS output_tokens,
-            sum(timed)::bigint AS timed,
-            sum(time_ms) AS time_ms,
-            sum(cost_usd) AS cost_usd
-        FROM day_changes
-        GROUP BY 1, 2
-    ), months_cells AS MATERIALIZED (
-        SELECT model_id, stats_schema.chat_stats_month(day) AS month, bin, sum(n)::bigint AS n
-        FROM cells
-        GROUP BY 1, 2, 3
-        HAVING sum(n) <> 0
-    ), months_bins AS (
-        SELECT model_id, month, array_agg(bin ORDER BY bin) AS bins, array_agg(n ORDER BY bin) AS counts
-        FROM months_cells
-        GROUP BY model_id, month
-    ), lifetime_sums AS (
-        SELECT
-            model_id,
-            sum(requests)::bigint AS requests,
-            sum(successful)::bigint AS successful,
-            sum(pending)::bigint AS pending,
-            sum(input_tokens) AS input_tokens,
-            sum(output_tokens) AS output_tokens,
-            sum(timed)::bigint AS timed,
-            sum(time_ms) AS time_ms,
-            sum(cost_usd) AS cost_usd
-        FROM months_sums
-        GROUP BY model_id
-    ), lifetime_bins AS (
-        SELECT model_id, array_agg(bin ORDER BY bin) AS bins, array_agg(n ORDER BY bin) AS counts
+            COALESCE(min(requests), 0) AS requests,
+            COALESCE(min(successful), 0) AS successful,
+            COALESCE(min(pending), 0) AS pending,
+            COALESCE(min(input_tokens), 0) AS input_tokens,
+            COALESCE(min(output_tokens), 0) AS output_tokens,
+            COALESCE(min(timed), 0) AS timed,
+            COALESCE(min(time_ms), 0) AS time_ms,
+            COALESCE(min(cost_usd), 0) AS cost_usd,
+            COALESCE(min(slots), '{}') AS slots,
+            COALESCE(min(slot_requests), '{}') AS slot_requests,
+            COALESCE(min(slot_successful), '{}') AS slot_successful,
+            COALESCE(min(slot_pending), '{}') AS slot_pending,
+            COALESCE(min(slot_input_tokens), '{}') AS slot_input_tokens,
+            COALESCE(min(slot_output_tokens), '{}') AS slot_output_tokens,
+            COALESCE(min(slot_timed), '{}') AS slot_timed,
+            COALESCE(min(slot_time_ms), '{}') AS slot_time_ms,
+            COALESCE(min(slot_cost_usd), '{}') AS slot_cost_usd,
+            COALESCE(min(bin_slots), '{}') AS bin_slots, COALESCE(min(bins), '{}') AS bins,
+            COALESCE(min(counts), '{}') AS counts
         FROM (
-            SELECT model_id, bin, sum(n)::bigint AS n FROM months_cells GROUP BY 1, 2 HAVING sum(n) <> 0
-        ) AS b
-        GROUP BY model_id
-    ), slots AS (
-        INSERT INTO stats_schema.chat_stats_rollup_slots AS t (
-            model_id, day,
-            slots, slot_requests, slot_successful, slot_pending, slot_input_tokens, slot_output_tokens, slot_timed, slot_time_ms, slot_cost_usd,
-            bin_slots, bins, counts
+            -- The arrays of a row are parallel, since one pass makes them from the same rows; in the order of the slots,
+            -- since the rows come in it.
+            SELECT
+                model_id, day,
+                sum(requests)::bigint AS requests,
+                sum(successful)::bigint AS successful,
+                sum(pending)::bigint AS pending,
+                sum(input_tokens) AS input_tokens,
+                sum(output_tokens) AS output_tokens,
+                sum(timed)::bigint AS timed,
+                sum(time_ms) AS time_ms,
+                sum(cost_usd) AS cost_usd,
+                array_agg(slot) AS slots,
+                array_agg(requests) AS slot_requests,
+                array_agg(successful) AS slot_successful,
+                array_agg(pending) AS slot_pending,
+                array_agg(input_tokens) AS slot_input_tokens,
+                array_agg(output_tokens) AS slot_output_tokens,
+                array_agg(timed) AS slot_timed,
+                array_agg(time_ms) AS slot_time_ms,
+                array_agg(cost_usd) AS slot_cost_usd,
+                NULL::smallint[] AS bin_slots, NULL::smallint[] AS bins, NULL::bigint[] AS counts
+            FROM (SELECT * FROM model_slot_sums ORDER BY model_id, day, slot) AS s
+            GROUP BY model_id, day
+            UNION ALL
+            SELECT
+                model_id, day, NULL::bigint, NULL::bigint, NULL::bigint, NULL::numeric, NULL::numeric, NULL::bigint, NULL::numeric, NULL::numeric,
+                NULL::smallint[], NULL::bigint[], NULL::bigint[], NULL::bigint[], NULL::numeric[], NULL::numeric[], NULL::bigint[], NULL::numeric[], NULL::numeric[],
+                array_agg(slot), array_agg(bin), array_agg(n)
+            FROM (SELECT * FROM model_cells ORDER BY model_id, day, slot) AS c
+            GROUP BY model_id, day
+        ) AS u
+        GROUP BY model_id, day
+    ), model_slots AS (
+        INSERT INTO stats_schema.chat_stats_rollup_model_slots AS t (
+            model_id, day, slots, slot_requests, slot_successful, slot_pending, slot_input_tokens, slot_output_tokens, slot_timed, slot_time_ms, slot_cost_usd, bin_slots, bins, counts
         )
-        SELECT
-            model_id, day,
-            slots, slot_requests, slot_successful, slot_pending, slot_input_tokens, slot_output_tokens, slot_timed, slot_time_ms, slot_cost_usd,
-            bin_slots, bins, counts
-        FROM day_changes
+        SELECT model_id, day, slots, slot_requests, slot_successful, slot_pending, slot_input_tokens, slot_output_tokens, slot_timed, slot_time_ms, slot_cost_usd, bin_slots, bins, counts
+        FROM model_changes
         ON CONFLICT (model_id, day) DO UPDATE SET
             (slots, slot_requests, slot_successful, slot_pending, slot_input_tokens, slot_output_tokens, slot_timed, slot_time_ms, slot_cost_usd) = (
                 SELECT
@@ -3865,12 +4773,12 @@ BEGIN
                     ORDER BY u.slot
                 ) AS m
             )
-    ), days AS (
-        INSERT INTO stats_schema.chat_stats_rollup_days AS t (
+    ), model_days AS (
+        INSERT INTO stats_schema.chat_stats_rollup_model_days AS t (
             model_id, day, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd
         )
         SELECT model_id, day, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd
-        FROM day_changes
+        FROM model_changes
         ON CONFLICT (model_id, day) DO UPDATE SET
             requests = t.requests + excluded.requests,
             successful = t.successful + excluded.successful,
@@ -3880,15 +4788,52 @@ BEGIN
             timed = t.timed + excluded.timed,
             time_ms = t.time_ms + excluded.time_ms,
             cost_usd = t.cost_usd + excluded.cost_usd
-    ), months AS (
-        INSERT INTO stats_schema.chat_stats_rollup_months AS t (
+    )
+    , model_months_cells AS MATERIALIZED (
+        SELECT model_id, stats_schema.chat_stats_month(day) AS month, bin, sum(n)::bigint AS n
+        FROM model_cells
+        GROUP BY model_id, month, bin
+        HAVING sum(n) <> 0
+    ), model_months_changes AS MATERIALIZED (
+        SELECT
+            model_id, month,
+            COALESCE(min(requests), 0) AS requests,
+            COALESCE(min(successful), 0) AS successful,
+            COALESCE(min(pending), 0) AS pending,
+            COALESCE(min(input_tokens), 0) AS input_tokens,
+            COALESCE(min(output_tokens), 0) AS output_tokens,
+            COALESCE(min(timed), 0) AS timed,
+            COALESCE(min(time_ms), 0) AS time_ms,
+            COALESCE(min(cost_usd), 0) AS cost_usd,
+            COALESCE(min(bins), '{}') AS bins, COALESCE(min(counts), '{}') AS counts
+        FROM (
+            SELECT
+                model_id, stats_schema.chat_stats_month(day) AS month,
+                sum(requests)::bigint AS requests,
+                sum(successful)::bigint AS successful,
+                sum(pending)::bigint AS pending,
+                sum(input_tokens) AS input_tokens,
+                sum(output_tokens) AS output_tokens,
+                sum(timed)::bigint AS timed,
+                sum(time_ms) AS time_ms,
+                sum(cost_usd) AS cost_usd,
+                NULL::smallint[] AS bins, NULL::bigint[] AS counts
+            FROM model_changes
+            GROUP BY model_id, month
+            UNION ALL
+            SELECT
+                model_id, month, NULL::bigint, NULL::bigint, NULL::bigint, NULL::numeric, NULL::numeric, NULL::bigint, NULL::numeric, NULL::numeric,
+                array_agg(bin ORDER BY bin), array_agg(n ORDER BY bin)
+            FROM model_months_cells
+            GROUP BY model_id, month
+        ) AS u
+        GROUP BY model_id, month
+    ), model_months AS (
+        INSERT INTO stats_schema.chat_stats_rollup_model_months AS t (
             model_id, month, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, bins, counts
         )
-        SELECT
-            model_id, month, s.requests, s.successful, s.pending, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd,
-            COALESCE(b.bins, '{}'), COALESCE(b.counts, '{}')
-        FROM months_sums AS s
-        LEFT JOIN months_bins AS b USING (model_id, month)
+        SELECT model_id, month, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, bins, counts
+        FROM model_months_changes
         ORDER BY model_id, month  -- all that add to the same rows do so in the same order: no deadlock
         ON CONFLICT (model_id, month) DO UPDATE SET
             requests = t.requests + excluded.requests,
@@ -3914,17 +4859,328 @@ BEGIN
                     HAVING sum(b.n) <> 0
                 ) AS h
             )
-    ), lifetime AS (
-        INSERT INTO stats_schema.chat_stats_rollup_lifetime AS t (
-            model_id, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, bins, counts
-        )
+    )
+    , model_lifetime_cells AS MATERIALIZED (
+        SELECT model_id, true AS always, bin, sum(n)::bigint AS n
+        FROM model_months_cells
+        GROUP BY model_id, always, bin
+        HAVING sum(n) <> 0
+    ), model_lifetime_changes AS MATERIALIZED (
         SELECT
-            model_id, s.requests, s.successful, s.pending, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd,
-            COALESCE(b.bins, '{}'), COALESCE(b.counts, '{}')
-        FROM lifetime_sums AS s
-        LEFT JOIN lifetime_bins AS b USING (model_id)
-        ORDER BY model_id  -- all that add to the same rows do so in the same order: no deadlock
-        ON CONFLICT (model_id) DO UPDATE SET
+            model_id, always,
+            COALESCE(min(requests), 0) AS requests,
+            COALESCE(min(successful), 0) AS successful,
+            COALESCE(min(pending), 0) AS pending,
+            COALESCE(min(input_tokens), 0) AS input_tokens,
+            COALESCE(min(output_tokens), 0) AS output_tokens,
+            COALESCE(min(timed), 0) AS timed,
+            COALESCE(min(time_ms), 0) AS time_ms,
+            COALESCE(min(cost_usd), 0) AS cost_usd,
+            COALESCE(min(bins), '{}') AS bins, COALESCE(min(counts), '{}') AS counts
+        FROM (
+            SELECT
+                model_id, true AS always,
+                sum(requests)::bigint AS requests,
+                sum(successful)::bigint AS successful,
+                sum(pending)::bigint AS pending,
+                sum(input_tokens) AS input_tokens,
+                sum(output_tokens) AS output_tokens,
+                sum(timed)::bigint AS timed,
+                sum(time_ms) AS time_ms,
+                sum(cost_usd) AS cost_usd,
+                NULL::smallint[] AS bins, NULL::bigint[] AS counts
+            FROM model_months_changes
+            GROUP BY model_id, always
+            UNION ALL
+            SELECT
+                model_id, always, NULL::bigint, NULL::bigint, NULL::bigint, NULL::numeric, NULL::numeric, NULL::bigint, NULL::numeric, NULL::numeric,
+                array_agg(bin ORDER BY bin), array_agg(n ORDER BY bin)
+            FROM model_lifetime_cells
+            GROUP BY model_id, always
+        ) AS u
+        GROUP BY model_id, always
+    ), model_lifetime AS (
+        INSERT INTO stats_schema.chat_stats_rollup_model_lifetime AS t (
+            model_id, always, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, bins, counts
+        )
+        SELECT model_id, always, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, bins, counts
+        FROM model_lifetime_changes
+        ORDER BY model_id, always  -- all that add to the same rows do so in the same order: no deadlock
+        ON CONFLICT (model_id, always) DO UPDATE SET
+            requests = t.requests + excluded.requests,
+            successful = t.successful + excluded.successful,
+            pending = t.pending + excluded.pending,
+            input_tokens = t.input_tokens + excluded.input_tokens,
+            output_tokens = t.output_tokens + excluded.output_tokens,
+            timed = t.timed + excluded.timed,
+            time_ms = t.time_ms + excluded.time_ms,
+            cost_usd = t.cost_usd + excluded.cost_usd,
+            (bins, counts) = (
+                SELECT
+                    COALESCE(array_agg(h.bin ORDER BY h.bin), '{}'),
+                    COALESCE(array_agg(h.n ORDER BY h.bin), '{}')
+                FROM (
+                    SELECT b.bin, sum(b.n)::bigint AS n
+                    FROM (
+                        SELECT * FROM unnest(t.bins, t.counts)
+                        UNION ALL
+                        SELECT * FROM unnest(excluded.bins, excluded.counts)
+                    ) AS b (bin, n)
+                    GROUP BY b.bin
+                    HAVING sum(b.n) <> 0
+                ) AS h
+            )
+    )
+    , total_changes AS MATERIALIZED (
+        SELECT
+            day,
+            COALESCE(min(requests), 0) AS requests,
+            COALESCE(min(successful), 0) AS successful,
+            COALESCE(min(pending), 0) AS pending,
+            COALESCE(min(input_tokens), 0) AS input_tokens,
+            COALESCE(min(output_tokens), 0) AS output_tokens,
+            COALESCE(min(timed), 0) AS timed,
+            COALESCE(min(time_ms), 0) AS time_ms,
+            COALESCE(min(cost_usd), 0) AS cost_usd,
+            COALESCE(min(slots), '{}') AS slots,
+            COALESCE(min(slot_requests), '{}') AS slot_requests,
+            COALESCE(min(slot_successful), '{}') AS slot_successful,
+            COALESCE(min(slot_pending), '{}') AS slot_pending,
+            COALESCE(min(slot_input_tokens), '{}') AS slot_input_tokens,
+            COALESCE(min(slot_output_tokens), '{}') AS slot_output_tokens,
+            COALESCE(min(slot_timed), '{}') AS slot_timed,
+            COALESCE(min(slot_time_ms), '{}') AS slot_time_ms,
+            COALESCE(min(slot_cost_usd), '{}') AS slot_cost_usd,
+            COALESCE(min(bin_slots), '{}') AS bin_slots, COALESCE(min(bins), '{}') AS bins,
+            COALESCE(min(counts), '{}') AS counts
+        FROM (
+            -- The arrays of a row are parallel, since one pass makes them from the same rows; in the order of the slots,
+            -- since the rows come in it.
+            SELECT
+                day,
+                sum(requests)::bigint AS requests,
+                sum(successful)::bigint AS successful,
+                sum(pending)::bigint AS pending,
+                sum(input_tokens) AS input_tokens,
+                sum(output_tokens) AS output_tokens,
+                sum(timed)::bigint AS timed,
+                sum(time_ms) AS time_ms,
+                sum(cost_usd) AS cost_usd,
+                array_agg(slot) AS slots,
+                array_agg(requests) AS slot_requests,
+                array_agg(successful) AS slot_successful,
+                array_agg(pending) AS slot_pending,
+                array_agg(input_tokens) AS slot_input_tokens,
+                array_agg(output_tokens) AS slot_output_tokens,
+                array_agg(timed) AS slot_timed,
+                array_agg(time_ms) AS slot_time_ms,
+                array_agg(cost_usd) AS slot_cost_usd,
+                NULL::smallint[] AS bin_slots, NULL::smallint[] AS bins, NULL::bigint[] AS counts
+            FROM (SELECT * FROM total_slot_sums ORDER BY day, slot) AS s
+            GROUP BY day
+            UNION ALL
+            SELECT
+                day, NULL::bigint, NULL::bigint, NULL::bigint, NULL::numeric, NULL::numeric, NULL::bigint, NULL::numeric, NULL::numeric,
+                NULL::smallint[], NULL::bigint[], NULL::bigint[], NULL::bigint[], NULL::numeric[], NULL::numeric[], NULL::bigint[], NULL::numeric[], NULL::numeric[],
+                array_agg(slot), array_agg(bin), array_agg(n)
+            FROM (SELECT * FROM total_cells ORDER BY day, slot) AS c
+            GROUP BY day
+        ) AS u
+        GROUP BY day
+    ), total_slots AS (
+        INSERT INTO stats_schema.chat_stats_rollup_total_slots AS t (
+            day, slots, slot_requests, slot_successful, slot_pending, slot_input_tokens, slot_output_tokens, slot_timed, slot_time_ms, slot_cost_usd, bin_slots, bins, counts
+        )
+        SELECT day, slots, slot_requests, slot_successful, slot_pending, slot_input_tokens, slot_output_tokens, slot_timed, slot_time_ms, slot_cost_usd, bin_slots, bins, counts
+        FROM total_changes
+        ON CONFLICT (day) DO UPDATE SET
+            (slots, slot_requests, slot_successful, slot_pending, slot_input_tokens, slot_output_tokens, slot_timed, slot_time_ms, slot_cost_usd) = (
+                SELECT
+                    COALESCE(array_agg(m.slot), '{}'),
+                    COALESCE(array_agg(m.requests), '{}'),
+                    COALESCE(array_agg(m.successful), '{}'),
+                    COALESCE(array_agg(m.pending), '{}'),
+                    COALESCE(array_agg(m.input_tokens), '{}'),
+                    COALESCE(array_agg(m.output_tokens), '{}'),
+                    COALESCE(array_agg(m.timed), '{}'),
+                    COALESCE(array_agg(m.time_ms), '{}'),
+                    COALESCE(array_agg(m.cost_usd), '{}')
+                FROM (
+                    SELECT
+                        u.slot,
+                        sum(u.requests)::bigint AS requests,
+                        sum(u.successful)::bigint AS successful,
+                        sum(u.pending)::bigint AS pending,
+                        sum(u.input_tokens) AS input_tokens,
+                        sum(u.output_tokens) AS output_tokens,
+                        sum(u.timed)::bigint AS timed,
+                        sum(u.time_ms) AS time_ms,
+                        sum(u.cost_usd) AS cost_usd
+                    FROM (
+                        SELECT * FROM unnest(
+                            t.slots, t.slot_requests, t.slot_successful, t.slot_pending, t.slot_input_tokens, t.slot_output_tokens, t.slot_timed, t.slot_time_ms, t.slot_cost_usd
+                        )
+                        UNION ALL
+                        SELECT * FROM unnest(
+                            excluded.slots, excluded.slot_requests, excluded.slot_successful, excluded.slot_pending, excluded.slot_input_tokens, excluded.slot_output_tokens, excluded.slot_timed, excluded.slot_time_ms, excluded.slot_cost_usd
+                        )
+                    ) AS u (slot, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
+                    GROUP BY u.slot
+                    HAVING (sum(u.requests), sum(u.successful), sum(u.pending), sum(u.input_tokens), sum(u.output_tokens), sum(u.timed), sum(u.time_ms), sum(u.cost_usd)) <> (0, 0, 0, 0, 0, 0, 0, 0)
+                    ORDER BY u.slot
+                ) AS m
+            ),
+            (bin_slots, bins, counts) = (
+                SELECT
+                    COALESCE(array_agg(m.slot), '{}'),
+                    COALESCE(array_agg(m.bin), '{}'),
+                    COALESCE(array_agg(m.n), '{}')
+                FROM (
+                    SELECT u.slot, u.bin, sum(u.n)::bigint AS n
+                    FROM (
+                        SELECT * FROM unnest(t.bin_slots, t.bins, t.counts)
+                        UNION ALL
+                        SELECT * FROM unnest(excluded.bin_slots, excluded.bins, excluded.counts)
+                    ) AS u (slot, bin, n)
+                    GROUP BY u.slot, u.bin
+                    HAVING sum(u.n) <> 0
+                    ORDER BY u.slot
+                ) AS m
+            )
+    ), total_days AS (
+        INSERT INTO stats_schema.chat_stats_rollup_total_days AS t (
+            day, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd
+        )
+        SELECT day, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd
+        FROM total_changes
+        ON CONFLICT (day) DO UPDATE SET
+            requests = t.requests + excluded.requests,
+            successful = t.successful + excluded.successful,
+            pending = t.pending + excluded.pending,
+            input_tokens = t.input_tokens + excluded.input_tokens,
+            output_tokens = t.output_tokens + excluded.output_tokens,
+            timed = t.timed + excluded.timed,
+            time_ms = t.time_ms + excluded.time_ms,
+            cost_usd = t.cost_usd + excluded.cost_usd
+    )
+    , total_months_cells AS MATERIALIZED (
+        SELECT stats_schema.chat_stats_month(day) AS month, bin, sum(n)::bigint AS n
+        FROM total_cells
+        GROUP BY month, bin
+        HAVING sum(n) <> 0
+    ), total_months_changes AS MATERIALIZED (
+        SELECT
+            month,
+            COALESCE(min(requests), 0) AS requests,
+            COALESCE(min(successful), 0) AS successful,
+            COALESCE(min(pending), 0) AS pending,
+            COALESCE(min(input_tokens), 0) AS input_tokens,
+            COALESCE(min(output_tokens), 0) AS output_tokens,
+            COALESCE(min(timed), 0) AS timed,
+            COALESCE(min(time_ms), 0) AS time_ms,
+            COALESCE(min(cost_usd), 0) AS cost_usd,
+            COALESCE(min(bins), '{}') AS bins, COALESCE(min(counts), '{}') AS counts
+        FROM (
+            SELECT
+                stats_schema.chat_stats_month(day) AS month,
+                sum(requests)::bigint AS requests,
+                sum(successful)::bigint AS successful,
+                sum(pending)::bigint AS pending,
+                sum(input_tokens) AS input_tokens,
+                sum(output_tokens) AS output_tokens,
+                sum(timed)::bigint AS timed,
+                sum(time_ms) AS time_ms,
+                sum(cost_usd) AS cost_usd,
+                NULL::smallint[] AS bins, NULL::bigint[] AS counts
+            FROM total_changes
+            GROUP BY month
+            UNION ALL
+            SELECT
+                month, NULL::bigint, NULL::bigint, NULL::bigint, NULL::numeric, NULL::numeric, NULL::bigint, NULL::numeric, NULL::numeric,
+                array_agg(bin ORDER BY bin), array_agg(n ORDER BY bin)
+            FROM total_months_cells
+            GROUP BY month
+        ) AS u
+        GROUP BY month
+    ), total_months AS (
+        INSERT INTO stats_schema.chat_stats_rollup_total_months AS t (
+            month, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, bins, counts
+        )
+        SELECT month, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, bins, counts
+        FROM total_months_changes
+        ORDER BY month  -- all that add to the same rows do so in the same order: no deadlock
+        ON CONFLICT (month) DO UPDATE SET
+            requests = t.requests + excluded.requests,
+            successful = t.successful + excluded.successful,
+            pending = t.pending + excluded.pending,
+            input_tokens = t.input_tokens + excluded.input_tokens,
+            output_tokens = t.output_tokens + excluded.output_tokens,
+            timed = t.timed + excluded.timed,
+            time_ms = t.time_ms + excluded.time_ms,
+            cost_usd = t.cost_usd + excluded.cost_usd,
+            (bins, counts) = (
+                SELECT
+                    COALESCE(array_agg(h.bin ORDER BY h.bin), '{}'),
+                    COALESCE(array_agg(h.n ORDER BY h.bin), '{}')
+                FROM (
+                    SELECT b.bin, sum(b.n)::bigint AS n
+                    FROM (
+                        SELECT * FROM unnest(t.bins, t.counts)
+                        UNION ALL
+                        SELECT * FROM unnest(excluded.bins, excluded.counts)
+                    ) AS b (bin, n)
+                    GROUP BY b.bin
+                    HAVING sum(b.n) <> 0
+                ) AS h
+            )
+    )
+    , total_lifetime_cells AS MATERIALIZED (
+        SELECT true AS always, bin, sum(n)::bigint AS n
+        FROM total_months_cells
+        GROUP BY always, bin
+        HAVING sum(n) <> 0
+    ), total_lifetime_changes AS MATERIALIZED (
+        SELECT
+            always,
+            COALESCE(min(requests), 0) AS requests,
+            COALESCE(min(successful), 0) AS successful,
+            COALESCE(min(pending), 0) AS pending,
+            COALESCE(min(input_tokens), 0) AS input_tokens,
+            COALESCE(min(output_tokens), 0) AS output_tokens,
+            COALESCE(min(timed), 0) AS timed,
+            COALESCE(min(time_ms), 0) AS time_ms,
+            COALESCE(min(cost_usd), 0) AS cost_usd,
+            COALESCE(min(bins), '{}') AS bins, COALESCE(min(counts), '{}') AS counts
+        FROM (
+            SELECT
+                true AS always,
+                sum(requests)::bigint AS requests,
+                sum(successful)::bigint AS successful,
+                sum(pending)::bigint AS pending,
+                sum(input_tokens) AS input_tokens,
+                sum(output_tokens) AS output_tokens,
+                sum(timed)::bigint AS timed,
+                sum(time_ms) AS time_ms,
+                sum(cost_usd) AS cost_usd,
+                NULL::smallint[] AS bins, NULL::bigint[] AS counts
+            FROM total_months_changes
+            GROUP BY always
+            UNION ALL
+            SELECT
+                always, NULL::bigint, NULL::bigint, NULL::bigint, NULL::numeric, NULL::numeric, NULL::bigint, NULL::numeric, NULL::numeric,
+                array_agg(bin ORDER BY bin), array_agg(n ORDER BY bin)
+            FROM total_lifetime_cells
+            GROUP BY always
+        ) AS u
+        GROUP BY always
+    ), total_lifetime AS (
+        INSERT INTO stats_schema.chat_stats_rollup_total_lifetime AS t (
+            always, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, bins, counts
+        )
+        SELECT always, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, bins, counts
+        FROM total_lifetime_changes
+        ORDER BY always  -- all that add to the same rows do so in the same order: no deadlock
+        ON CONFLICT (always) DO UPDATE SET
             requests = t.requests + excluded.requests,
             successful = t.successful + excluded.successful,
             pending = t.pending + excluded.pending,
@@ -3956,9 +5212,10 @@ END
 $function$;
 $install$);
 
--- The changes that would make the rollup equal to the requests, as chat_stats_rollup_add() takes them, for the
+-- The changes that would make the rollups equal to the requests, as chat_stats_rollup_add() takes them, for the
 -- buckets in [p_start, p_end) (the end 'infinity' is included; NULL and NULL: the requests without created_at):
--- what is in the requests and was purged of them, less what is in the rollup and in the deltas.
+-- what is in the requests and was purged of them, less what is in the rollup and in the deltas. `differing` has a row for
+-- each place where a rollup differs, but none where one by further dimensions differs, too.
 --
 -- A text: as rows of a function, hundreds of thousands of requests would pass through a temporary file. The
 -- requests are summed up first, by themselves and in their own types, since that is where nearly all rows are.
@@ -3979,8 +5236,7 @@ BEGIN
         $changes$
         sorted AS MATERIALIZED (  -- once, in an order that serves the sums and the histograms
             SELECT
-                r.model_id, stats_schema.chat_stats_day(r.bucket) AS day,
-                stats_schema.chat_stats_slot(r.bucket) AS slot,
+                r.model_id, stats_schema.chat_stats_day(r.bucket) AS day, stats_schema.chat_stats_slot(r.bucket) AS slot,
                 stats_schema.chat_stats_bin(r.time_ms) AS bin,
                 stats_schema.chat_stats_is_success(concat(r.status)) AS successful,
                 stats_schema.chat_stats_is_pending(concat(r.status)) AS pending,
@@ -3996,10 +5252,11 @@ r.input_tokens, r.output_tokens, r.time_ms, r.cost_usd
                     CASE WHEN readable.cost_usd BETWEEN -1000000000000000 AND 1000000000000000
                          THEN readable.cost_usd END::numeric AS cost_usd
                 FROM gateway_schema.chat_completion_requests
-                WHERE model_id IS NOT NULL AND %1$s
+                WHERE %1$s
             ) AS r
-            ORDER BY 1, 2, 3, 4
-        ), counted AS (
+            ORDER BY model_id, day, slot, bin
+        )
+        , model_counted AS (
             SELECT
                 r.model_id, r.day, r.slot,
                 count(*) AS requests,
@@ -4012,7 +5269,7 @@ r.input_tokens, r.output_tokens, r.time_ms, r.cost_usd
                 COALESCE(sum(r.cost_usd), 0)::numeric AS cost_usd
             FROM sorted AS r
             GROUP BY r.model_id, r.day, r.slot
-        ), kept AS (
+        ), model_slot_sums AS MATERIALIZED (
             SELECT
                 k.model_id, k.day, k.slot,
                 sum(k.requests)::bigint AS requests,
@@ -4025,94 +5282,181 @@ r.input_tokens, r.output_tokens, r.time_ms, r.cost_usd
                 sum(k.cost_usd) AS cost_usd
             FROM (
                 SELECT
-                    t.model_id, t.day, s.slot, s.requests, s.successful, s.pending, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
-                FROM stats_schema.chat_stats_rollup_slots AS t
-                CROSS JOIN LATERAL unnest(t.slots, t.slot_requests, t.slot_successful, t.slot_pending, t.slot_input_tokens, t.slot_output_tokens, t.slot_timed, t.slot_time_ms, t.slot_cost_usd) AS s (slot, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
-                WHERE t.day BETWEEN %3$L AND %4$L AND %2$s
+                    model_id, day, slot, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd
+                FROM model_counted
                 UNION ALL
                 SELECT
                     t.model_id, t.day, s.slot, -s.requests, -s.successful, -s.pending, -s.input_tokens, -s.output_tokens, -s.timed, -s.time_ms, -s.cost_usd
-                FROM stats_schema.chat_stats_purged AS t
+                FROM stats_schema.chat_stats_rollup_model_slots AS t
                 CROSS JOIN LATERAL unnest(t.slots, t.slot_requests, t.slot_successful, t.slot_pending, t.slot_input_tokens, t.slot_output_tokens, t.slot_timed, t.slot_time_ms, t.slot_cost_usd) AS s (slot, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
                 WHERE t.day BETWEEN %3$L AND %4$L AND %2$s
                 UNION ALL
                 SELECT
-                    d.model_id, stats_schema.chat_stats_day(d.bucket), stats_schema.chat_stats_slot(d.bucket),
-                    d.requests, d.successful, d.pending, d.input_tokens, d.output_tokens, d.timed, d.time_ms, d.cost_usd
+                    t.model_id, t.day, s.slot, s.requests, s.successful, s.pending, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
+                FROM stats_schema.chat_stats_purged_model AS t
+                CROSS JOIN LATERAL unnest(t.slots, t.slot_requests, t.slot_successful, t.slot_pending, t.slot_input_tokens, t.slot_output_tokens, t.slot_timed, t.slot_time_ms, t.slot_cost_usd) AS s (slot, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
+                WHERE t.day BETWEEN %3$L AND %4$L AND %2$s
+                UNION ALL
+                SELECT
+                    d.model_id, stats_schema.chat_stats_day(d.bucket) AS day, stats_schema.chat_stats_slot(d.bucket) AS slot, d.requests, d.successful, d.pending, d.input_tokens, d.output_tokens, d.timed, d.time_ms, d.cost_usd
+                FROM stats_schema.chat_stats_kept AS d
+                WHERE %5$s
+                UNION ALL
+                SELECT
+                    d.model_id, stats_schema.chat_stats_day(d.bucket) AS day, stats_schema.chat_stats_slot(d.bucket) AS slot, -d.requests, -d.successful, -d.pending, -d.input_tokens, -d.output_tokens, -d.timed, -d.time_ms, -d.cost_usd
                 FROM stats_schema.chat_stats_deltas AS d
                 WHERE %5$s
             ) AS k
-            GROUP BY 1, 2, 3
-        ), slot_sums AS MATERIALIZED (
-            SELECT *
+            GROUP BY k.model_id, k.day, k.slot
+            HAVING (sum(k.requests), sum(k.successful), sum(k.pending), sum(k.input_tokens), sum(k.output_tokens), sum(k.timed), sum(k.time_ms), sum(k.cost_usd)) <> (0, 0, 0, 0, 0, 0, 0, 0)
+        ), model_counted_cells AS (
+            SELECT r.model_id, r.day, r.slot, r.bin, count(*) AS n
+            FROM sorted AS r
+            WHERE r.bin IS NOT NULL
+            GROUP BY r.model_id, r.day, r.slot, r.bin
+        ), model_cells AS MATERIALIZED (
+            SELECT b.model_id, b.day, b.slot, b.bin, sum(b.n)::bigint AS n
+            FROM (
+                SELECT model_id, day, slot, bin, n FROM model_counted_cells
+                UNION ALL
+                SELECT t.model_id, t.day, s.slot, s.bin, -s.n
+                FROM stats_schema.chat_stats_rollup_model_slots AS t
+                CROSS JOIN LATERAL unnest(t.bin_slots, t.bins, t.counts) AS s (slot, bin, n)
+                WHERE t.day BETWEEN %3$L AND %4$L AND %2$s
+                UNION ALL
+                SELECT t.model_id, t.day, s.slot, s.bin, s.n
+                FROM stats_schema.chat_stats_purged_model AS t
+                CROSS JOIN LATERAL unnest(t.bin_slots, t.bins, t.counts) AS s (slot, bin, n)
+                WHERE t.day BETWEEN %3$L AND %4$L AND %2$s
+                UNION ALL
+                SELECT d.model_id, stats_schema.chat_stats_day(d.bucket) AS day, stats_schema.chat_stats_slot(d.bucket) AS slot, stats_schema.chat_stats_bin(d.time_ms), d.timed
+                FROM stats_schema.chat_stats_kept AS d
+                WHERE d.timed <> 0 AND %5$s
+                UNION ALL
+                SELECT
+                    d.model_id, stats_schema.chat_stats_day(d.bucket) AS day, stats_schema.chat_stats_slot(d.bucket) AS slot,
+                    stats_schema.chat_stats_bin(CASE WHEN d.timed > 0 THEN d.time_ms ELSE -d.time_ms END),
+                    -d.timed
+                FROM stats_schema.chat_stats_deltas AS d
+                WHERE d.times IS NULL AND d.timed <> 0 AND %5$s
+                UNION ALL
+                SELECT
+                    d.model_id, stats_schema.chat_stats_day(d.bucket) AS day, stats_schema.chat_stats_slot(d.bucket) AS slot,
+                    stats_schema.chat_stats_bin(u.time_ms), -sign(d.timed)::bigint
+                FROM stats_schema.chat_stats_deltas AS d
+                CROSS JOIN LATERAL unnest(d.times) AS u (time_ms)
+                WHERE d.times IS NOT NULL AND %5$s
+            ) AS b
+            GROUP BY b.model_id, b.day, b.slot, b.bin
+            HAVING sum(b.n) <> 0
+        )
+        , total_counted AS (
+            SELECT
+                r.day, r.slot,
+                sum(r.requests)::bigint AS requests,
+                sum(r.successful)::bigint AS successful,
+                sum(r.pending)::bigint AS pending,
+                sum(r.input_tokens) AS input_tokens,
+                sum(r.output_tokens) AS output_tokens,
+                sum(r.timed)::bigint AS timed,
+                sum(r.time_ms) AS time_ms,
+                sum(r.cost_usd) AS cost_usd
+            FROM model_counted AS r
+            GROUP BY r.day, r.slot
+        ), total_slot_sums AS MATERIALIZED (
+            SELECT
+                k.day, k.slot,
+                sum(k.requests)::bigint AS requests,
+                sum(k.successful)::bigint AS successful,
+                sum(k.pending)::bigint AS pending,
+                sum(k.input_tokens) AS input_tokens,
+                sum(k.output_tokens) AS output_tokens,
+                sum(k.timed)::bigint AS timed,
+                sum(k.time_ms) AS time_ms,
+                sum(k.cost_usd) AS cost_usd
             FROM (
                 SELECT
-                    model_id, day, slot,
-                    COALESCE(c.requests, 0) - COALESCE(k.requests, 0) AS requests,
-                    COALESCE(c.successful, 0) - COALESCE(k.successful, 0) AS successful,
-                    COALESCE(c.pending, 0) - COALESCE(k.pending, 0) AS pending,
-                    COALESCE(c.input_tokens, 0) - COALESCE(k.input_tokens, 0) AS input_tokens,
-                    COALESCE(c.output_tokens, 0) - COALESCE(k.output_tokens, 0) AS output_tokens,
-                    COALESCE(c.timed, 0) - COALESCE(k.timed, 0) AS timed,
-                    COALESCE(c.time_ms, 0) - COALESCE(k.time_ms, 0) AS time_ms,
-                    COALESCE(c.cost_usd, 0) - COALESCE(k.cost_usd, 0) AS cost_usd
-                FROM counted AS c
-                FULL JOIN kept AS k USING (model_id, day, slot)
-            ) AS s
-            WHERE (requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd) <> (0, 0, 0, 0, 0, 0, 0, 0)
-        ), cells AS MATERIALIZED (
-            SELECT *
+                    day, slot, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd
+                FROM total_counted
+                UNION ALL
+                SELECT
+                    t.day, s.slot, -s.requests, -s.successful, -s.pending, -s.input_tokens, -s.output_tokens, -s.timed, -s.time_ms, -s.cost_usd
+                FROM stats_schema.chat_stats_rollup_total_slots AS t
+                CROSS JOIN LATERAL unnest(t.slots, t.slot_requests, t.slot_successful, t.slot_pending, t.slot_input_tokens, t.slot_output_tokens, t.slot_timed, t.slot_time_ms, t.slot_cost_usd) AS s (slot, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
+                WHERE t.day BETWEEN %3$L AND %4$L AND %2$s
+                UNION ALL
+                SELECT
+                    t.day, s.slot, s.requests, s.successful, s.pending, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
+                FROM stats_schema.chat_stats_purged_total AS t
+                CROSS JOIN LATERAL unnest(t.slots, t.slot_requests, t.slot_successful, t.slot_pending, t.slot_input_tokens, t.slot_output_tokens, t.slot_timed, t.slot_time_ms, t.slot_cost_usd) AS s (slot, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
+                WHERE t.day BETWEEN %3$L AND %4$L AND %2$s
+                UNION ALL
+                SELECT
+                    stats_schema.chat_stats_day(d.bucket) AS day, stats_schema.chat_stats_slot(d.bucket) AS slot, d.requests, d.successful, d.pending, d.input_tokens, d.output_tokens, d.timed, d.time_ms, d.cost_usd
+                FROM stats_schema.chat_stats_kept AS d
+                WHERE %5$s
+                UNION ALL
+                SELECT
+                    stats_schema.chat_stats_day(d.bucket) AS day, stats_schema.chat_stats_slot(d.bucket) AS slot, -d.requests, -d.successful, -d.pending, -d.input_tokens, -d.output_tokens, -d.timed, -d.time_ms, -d.cost_usd
+                FROM stats_schema.chat_stats_deltas AS d
+                WHERE %5$s
+            ) AS k
+            GROUP BY k.day, k.slot
+            HAVING (sum(k.requests), sum(k.successful), sum(k.pending), sum(k.input_tokens), sum(k.output_tokens), sum(k.timed), sum(k.time_ms), sum(k.cost_usd)) <> (0, 0, 0, 0, 0, 0, 0, 0)
+        ), total_counted_cells AS (
+            SELECT r.day, r.slot, r.bin, sum(r.n)::bigint AS n
+            FROM model_counted_cells AS r
+            WHERE r.bin IS NOT NULL
+            GROUP BY r.day, r.slot, r.bin
+        ), total_cells AS MATERIALIZED (
+            SELECT b.day, b.slot, b.bin, sum(b.n)::bigint AS n
             FROM (
-                SELECT model_id, day, slot, bin, COALESCE(c.n, 0) - COALESCE(k.n, 0) AS n
-                FROM (
-                    SELECT r.model_id, r.day, r.slot, r.bin, count(*) AS n
-                    FROM sorted AS r
-                    WHERE r.bin IS NOT NULL
-                    GROUP BY r.model_id, r.day, r.slot, r.bin
-                ) AS c
-                FULL JOIN (
-                    SELECT b.model_id, b.day, b.slot, b.bin, sum(b.n)::bigint AS n
-                    FROM (
-                        SELECT t.model_id, t.day, s.slot, s.bin, s.n
-                        FROM stats_schema.chat_stats_rollup_slots AS t
-                        CROSS JOIN LATERAL unnest(t.bin_slots, t.bins, t.counts) AS s (slot, bin, n)
-                        WHERE t.day BETWEEN %3$L AND %4$L AND %2$s
-                        UNION ALL
-                        SELECT t.model_id, t.day, s.slot, s.bin, -s.n
-                        FROM stats_schema.chat_stats_purged AS t
-                        CROSS JOIN LATERAL unnest(t.bin_slots, t.bins, t.counts) AS s (slot, bin, n)
-                        WHERE t.day BETWEEN %3$L AND %4$L AND %2$s
-                        UNION ALL
-                        SELECT
-                            d.model_id, stats_schema.chat_stats_day(d.bucket), stats_schema.chat_stats_slot(d.bucket),
-                            stats_schema.chat_stats_bin(CASE WHEN d.timed > 0 THEN d.time_ms ELSE -d.time_ms END),
-                            d.timed
-                        FROM stats_schema.chat_stats_deltas AS d
-                        WHERE d.times IS NULL AND d.timed <> 0 AND %5$s
-                        UNION ALL
-                        SELECT
-                            d.model_id, stats_schema.chat_stats_day(d.bucket), stats_schema.chat_stats_slot(d.bucket),
-                            stats_schema.chat_stats_bin(u.time_ms), sign(d.timed)::bigint
-                        FROM stats_schema.chat_stats_deltas AS d
-                        CROSS JOIN LATERAL unnest(d.times) AS u (time_ms)
-                        WHERE d.times IS NOT NULL AND %5$s
-                    ) AS b
-                    GROUP BY b.model_id, b.day, b.slot, b.bin
-                ) AS k USING (model_id, day, slot, bin)
+                SELECT day, slot, bin, n FROM total_counted_cells
+                UNION ALL
+                SELECT t.day, s.slot, s.bin, -s.n
+                FROM stats_schema.chat_stats_rollup_total_slots AS t
+                CROSS JOIN LATERAL unnest(t.bin_slots, t.bins, t.counts) AS s (slot, bin, n)
+                WHERE t.day BETWEEN %3$L AND %4$L AND %2$s
+                UNION ALL
+                SELECT t.day, s.slot, s.bin, s.n
+                FROM stats_schema.chat_stats_purged_total AS t
+                CROSS JOIN LATERAL unnest(t.bin_slots, t.bins, t.counts) AS s (slot, bin, n)
+                WHERE t.day BETWEEN %3$L AND %4$L AND %2$s
+                UNION ALL
+                SELECT stats_schema.chat_stats_day(d.bucket) AS day, stats_schema.chat_stats_slot(d.bucket) AS slot, stats_schema.chat_stats_bin(d.time_ms), d.timed
+                FROM stats_schema.chat_stats_kept AS d
+                WHERE d.timed <> 0 AND %5$s
+                UNION ALL
+                SELECT
+                    stats_schema.chat_stats_day(d.bucket) AS day, stats_schema.chat_stats_slot(d.bucket) AS slot,
+                    stats_schema.chat_stats_bin(CASE WHEN d.timed > 0 THEN d.time_ms ELSE -d.time_ms END),
+                    -d.timed
+                FROM stats_schema.chat_stats_deltas AS d
+                WHERE d.times IS NULL AND d.timed <> 0 AND %5$s
+                UNION ALL
+                SELECT
+                    stats_schema.chat_stats_day(d.bucket) AS day, stats_schema.chat_stats_slot(d.bucket) AS slot,
+                    stats_schema.chat_stats_bin(u.time_ms), -sign(d.timed)::bigint
+                FROM stats_schema.chat_stats_deltas AS d
+                CROSS JOIN LATERAL unnest(d.times) AS u (time_ms)
+                WHERE d.times IS NOT NULL AND %5$s
             ) AS b
-            WHERE b.n <> 0
-        ), differing AS (
-            SELECT 1 FROM slot_sums
+            GROUP BY b.day, b.slot, b.bin
+            HAVING sum(b.n) <> 0
+        )
+        , differing AS (
+            SELECT FROM (
+                (SELECT model_id, day, slot FROM model_slot_sums
+                UNION SELECT model_id, day, slot FROM model_cells)
+            ) AS places
             UNION ALL
-            SELECT 1
-            FROM (
-                SELECT DISTINCT c.model_id, c.day, c.slot
-                FROM cells AS c
-                WHERE NOT EXISTS (
-                    SELECT FROM slot_sums AS s
-                    WHERE s.model_id = c.model_id AND s.day = c.day AND s.slot = c.slot
-                )
-            ) AS only_in_the_histogram
+            SELECT FROM (
+                (SELECT day, slot FROM total_slot_sums
+                UNION SELECT day, slot FROM total_cells)
+                EXCEPT
+                (SELECT day, slot FROM model_slot_sums
+                UNION SELECT day, slot FROM model_cells)
+            ) AS places
         )
         $changes$,
         format(in_range, 'created_at'),
@@ -4124,14 +5468,15 @@ END
 $function$;
 $install$);
 
--- By how much the rollup differs from the requests: a row for each model and bucket in [p_start, p_end) where it
--- does, with what chat_stats_rollup_repair() would add. The end 'infinity' is included. NULL and NULL: requests
--- without created_at.
+-- By how much the rollups differ from the requests: a row for each place (dimensions and bucket) in [p_start, p_end) where
+-- one does, with what chat_stats_rollup_repair() would add; none where one by further dimensions differs, too. The end
+-- 'infinity' is included. NULL and NULL: requests without created_at. (Dimensions that the rollup lacks are NULL.)
 SELECT chat_stats_claim_function('chat_stats_rollup_differences');
 
 SELECT chat_stats_install('chat_stats_rollup_differences', $install$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_rollup_differences(p_start timestamptz, p_end timestamptz)
 RETURNS TABLE (
+    rollup text,
     model_id stats_schema.chat_stats_deltas.model_id%TYPE,
     bucket timestamptz,
     requests bigint,
@@ -4151,22 +5496,66 @@ AS $function$
 BEGIN
     RETURN QUERY EXECUTE 'WITH ' || stats_schema.chat_stats_rollup_changes(p_start, p_end) || $differences$
         SELECT
-            model_id, stats_schema.chat_stats_bucket_at(day, slot),
-            COALESCE(s.requests, 0),
-            COALESCE(s.successful, 0),
-            COALESCE(s.pending, 0),
-            COALESCE(s.input_tokens, 0),
-            COALESCE(s.output_tokens, 0),
-            COALESCE(s.timed, 0),
-            COALESCE(s.time_ms, 0),
-            COALESCE(s.cost_usd, 0),
-            h.bins, h.counts
-        FROM slot_sums AS s
-        FULL JOIN (
-            SELECT c.model_id, c.day, c.slot, array_agg(c.bin) AS bins, array_agg(c.n) AS counts
-            FROM cells AS c
-            GROUP BY 1, 2, 3
-        ) AS h USING (model_id, day, slot)
+            'model'::text,
+            model_id,
+            stats_schema.chat_stats_bucket_at(day, slot),
+            COALESCE(min(requests), 0),
+            COALESCE(min(successful), 0),
+            COALESCE(min(pending), 0),
+            COALESCE(min(input_tokens), 0),
+            COALESCE(min(output_tokens), 0),
+            COALESCE(min(timed), 0),
+            COALESCE(min(time_ms), 0),
+            COALESCE(min(cost_usd), 0),
+            min(bins), min(counts)
+        FROM (
+            SELECT
+                model_id, day, slot, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd,
+                NULL::smallint[] AS bins, NULL::bigint[] AS counts, false AS finer_too
+            FROM model_slot_sums
+            UNION ALL
+            SELECT
+                model_id, day, slot, NULL::bigint, NULL::bigint, NULL::bigint, NULL::numeric, NULL::numeric, NULL::bigint, NULL::numeric, NULL::numeric,
+                array_agg(bin), array_agg(n), false
+            FROM model_cells
+            GROUP BY model_id, day, slot
+        ) AS u
+        GROUP BY model_id, day, slot
+        HAVING NOT bool_or(finer_too)
+        UNION ALL
+        SELECT
+            'total'::text,
+            (SELECT d.model_id FROM stats_schema.chat_stats_deltas AS d WHERE false),
+            stats_schema.chat_stats_bucket_at(day, slot),
+            COALESCE(min(requests), 0),
+            COALESCE(min(successful), 0),
+            COALESCE(min(pending), 0),
+            COALESCE(min(input_tokens), 0),
+            COALESCE(min(output_tokens), 0),
+            COALESCE(min(timed), 0),
+            COALESCE(min(time_ms), 0),
+            COALESCE(min(cost_usd), 0),
+            min(bins), min(counts)
+        FROM (
+            SELECT
+                day, slot, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd,
+                NULL::smallint[] AS bins, NULL::bigint[] AS counts, false AS finer_too
+            FROM total_slot_sums
+            UNION ALL
+            SELECT
+                day, slot, NULL::bigint, NULL::bigint, NULL::bigint, NULL::numeric, NULL::numeric, NULL::bigint, NULL::numeric, NULL::numeric,
+                array_agg(bin), array_agg(n), false
+            FROM total_cells
+            GROUP BY day, slot
+            UNION ALL
+            SELECT
+                day, slot, NULL::bigint, NULL::bigint, NULL::bigint, NULL::numeric, NULL::numeric, NULL::bigint, NULL::numeric, NULL::numeric,
+                NULL, NULL, true
+            FROM (SELECT day, slot FROM model_slot_sums
+UNION SELECT day, slot FROM model_cells) AS f
+        ) AS u
+        GROUP BY day, slot
+        HAVING NOT bool_or(finer_too)
     $differences$;
 END
 $function$;
@@ -4190,7 +5579,7 @@ BEGIN
     -- One after the other: the statement further down names tables that this one looks for.
     IF row_security_active('gateway_schema.chat_completion_requests') OR EXISTS (
         SELECT FROM unnest(ARRAY[
-            'chat_stats_rollup_state', 'chat_stats_uncounted', 'chat_stats_purged', 'chat_stats_deltas', 'chat_stats_rollup_slots', 'chat_stats_rollup_days', 'chat_stats_rollup_months', 'chat_stats_rollup_lifetime'
+            'chat_stats_rollup_state', 'chat_stats_uncounted', 'chat_stats_deltas', 'chat_stats_kept', 'chat_stats_purged_model', 'chat_stats_purged_total', 'chat_stats_rollup_model_slots', 'chat_stats_rollup_model_days', 'chat_stats_rollup_model_months', 'chat_stats_rollup_model_lifetime', 'chat_stats_rollup_total_slots', 'chat_stats_rollup_total_days', 'chat_stats_rollup_total_months', 'chat_stats_rollup_total_lifetime'
         ]) AS t (name)
         WHERE NOT COALESCE(has_table_privilege(to_regclass('stats_schema.' || t.name), 'SELECT'), false)
            OR row_security_active(to_regclass('stats_schema.' || t.name)::oid)
@@ -4224,21 +5613,232 @@ BEGIN
     IF wrong = 0 THEN
         RETURN 0;
     END IF;
-    DELETE FROM stats_schema.chat_stats_rollup_days;
-    INSERT INTO stats_schema.chat_stats_rollup_days (
+    DELETE FROM stats_schema.chat_stats_rollup_model_days;
+    INSERT INTO stats_schema.chat_stats_rollup_model_days (
         model_id, day, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd
     )
-    SELECT * FROM stats_schema.chat_stats_days_of_slots();
-    DELETE FROM stats_schema.chat_stats_rollup_months;
-    INSERT INTO stats_schema.chat_stats_rollup_months (
+    SELECT
+        t.model_id, t.day,
+        s.requests::bigint AS requests,
+        s.successful::bigint AS successful,
+        s.pending::bigint AS pending,
+        s.input_tokens AS input_tokens,
+        s.output_tokens AS output_tokens,
+        s.timed::bigint AS timed,
+        s.time_ms AS time_ms,
+        s.cost_usd AS cost_usd
+    FROM stats_schema.chat_stats_rollup_model_slots AS t
+    CROSS JOIN LATERAL (
+        SELECT
+            COALESCE(sum(u.requests), 0) AS requests,
+            COALESCE(sum(u.successful), 0) AS successful,
+            COALESCE(sum(u.pending), 0) AS pending,
+            COALESCE(sum(u.input_tokens), 0) AS input_tokens,
+            COALESCE(sum(u.output_tokens), 0) AS output_tokens,
+            COALESCE(sum(u.timed), 0) AS timed,
+            COALESCE(sum(u.time_ms), 0) AS time_ms,
+            COALESCE(sum(u.cost_usd), 0) AS cost_usd
+        FROM unnest(
+            t.slot_requests, t.slot_successful, t.slot_pending, t.slot_input_tokens, t.slot_output_tokens, t.slot_timed, t.slot_time_ms, t.slot_cost_usd
+        ) AS u (requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
+    ) AS s;
+    DELETE FROM stats_schema.chat_stats_rollup_model_months;
+    INSERT INTO stats_schema.chat_stats_rollup_model_months (
         model_id, month, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, bins, counts
     )
-    SELECT * FROM stats_schema.chat_stats_months_of_days();
-    DELETE FROM stats_schema.chat_stats_rollup_lifetime;
-    INSERT INTO stats_schema.chat_stats_rollup_lifetime (
-        model_id, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, bins, counts
+    SELECT
+        model_id, month,
+        COALESCE(min(requests), 0) AS requests,
+        COALESCE(min(successful), 0) AS successful,
+        COALESCE(min(pending), 0) AS pending,
+        COALESCE(min(input_tokens), 0) AS input_tokens,
+        COALESCE(min(output_tokens), 0) AS output_tokens,
+        COALESCE(min(timed), 0) AS timed,
+        COALESCE(min(time_ms), 0) AS time_ms,
+        COALESCE(min(cost_usd), 0) AS cost_usd,
+        COALESCE(min(bins), '{}') AS bins, COALESCE(min(counts), '{}') AS counts
+    FROM (
+        SELECT
+            model_id, stats_schema.chat_stats_month(day) AS month,
+            sum(requests)::bigint AS requests,
+            sum(successful)::bigint AS successful,
+            sum(pending)::bigint AS pending,
+            sum(input_tokens) AS input_tokens,
+            sum(output_tokens) AS output_tokens,
+            sum(timed)::bigint AS timed,
+            sum(time_ms) AS time_ms,
+            sum(cost_usd) AS cost_usd,
+            NULL::smallint[] AS bins, NULL::bigint[] AS counts
+        FROM stats_schema.chat_stats_rollup_model_days
+        GROUP BY model_id, month
+        UNION ALL
+        SELECT
+            model_id, month, NULL::bigint, NULL::bigint, NULL::bigint, NULL::numeric, NULL::numeric, NULL::bigint, NULL::numeric, NULL::numeric,
+            array_agg(bin ORDER BY bin), array_agg(n ORDER BY bin)
+        FROM (
+            SELECT t.model_id, stats_schema.chat_stats_month(day) AS month, u.bin, sum(u.n)::bigint AS n
+            FROM stats_schema.chat_stats_rollup_model_slots AS t CROSS JOIN LATERAL unnest(t.bins, t.counts) AS u (bin, n)
+            GROUP BY t.model_id, month, u.bin
+            HAVING sum(u.n) <> 0
+        ) AS b
+        GROUP BY model_id, month
+    ) AS e
+    GROUP BY model_id, month;
+    DELETE FROM stats_schema.chat_stats_rollup_model_lifetime;
+    INSERT INTO stats_schema.chat_stats_rollup_model_lifetime (
+        model_id, always, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, bins, counts
     )
-    SELECT * FROM stats_schema.chat_stats_lifetime_of_months();
+    SELECT
+        model_id, always,
+        COALESCE(min(requests), 0) AS requests,
+        COALESCE(min(successful), 0) AS successful,
+        COALESCE(min(pending), 0) AS pending,
+        COALESCE(min(input_tokens), 0) AS input_tokens,
+        COALESCE(min(output_tokens), 0) AS output_tokens,
+        COALESCE(min(timed), 0) AS timed,
+        COALESCE(min(time_ms), 0) AS time_ms,
+        COALESCE(min(cost_usd), 0) AS cost_usd,
+        COALESCE(min(bins), '{}') AS bins, COALESCE(min(counts), '{}') AS counts
+    FROM (
+        SELECT
+            model_id, true AS always,
+            sum(requests)::bigint AS requests,
+            sum(successful)::bigint AS successful,
+            sum(pending)::bigint AS pending,
+            sum(input_tokens) AS input_tokens,
+            sum(output_tokens) AS output_tokens,
+            sum(timed)::bigint AS timed,
+            sum(time_ms) AS time_ms,
+            sum(cost_usd) AS cost_usd,
+            NULL::smallint[] AS bins, NULL::bigint[] AS counts
+        FROM stats_schema.chat_stats_rollup_model_months
+        GROUP BY model_id, always
+        UNION ALL
+        SELECT
+            model_id, always, NULL::bigint, NULL::bigint, NULL::bigint, NULL::numeric, NULL::numeric, NULL::bigint, NULL::numeric, NULL::numeric,
+            array_agg(bin ORDER BY bin), array_agg(n ORDER BY bin)
+        FROM (
+            SELECT t.model_id, true AS always, u.bin, sum(u.n)::bigint AS n
+            FROM stats_schema.chat_stats_rollup_model_months AS t CROSS JOIN LATERAL unnest(t.bins, t.counts) AS u (bin, n)
+            GROUP BY t.model_id, always, u.bin
+            HAVING sum(u.n) <> 0
+        ) AS b
+        GROUP BY model_id, always
+    ) AS e
+    GROUP BY model_id, always;
+    DELETE FROM stats_schema.chat_stats_rollup_total_days;
+    INSERT INTO stats_schema.chat_stats_rollup_total_days (
+        day, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd
+    )
+    SELECT
+        t.day,
+        s.requests::bigint AS requests,
+        s.successful::bigint AS successful,
+        s.pending::bigint AS pending,
+        s.input_tokens AS input_tokens,
+        s.output_tokens AS output_tokens,
+        s.timed::bigint AS timed,
+        s.time_ms AS time_ms,
+        s.cost_usd AS cost_usd
+    FROM stats_schema.chat_stats_rollup_total_slots AS t
+    CROSS JOIN LATERAL (
+        SELECT
+            COALESCE(sum(u.requests), 0) AS requests,
+            COALESCE(sum(u.successful), 0) AS successful,
+            COALESCE(sum(u.pending), 0) AS pending,
+            COALESCE(sum(u.input_tokens), 0) AS input_tokens,
+            COALESCE(sum(u.output_tokens), 0) AS output_tokens,
+            COALESCE(sum(u.timed), 0) AS timed,
+            COALESCE(sum(u.time_ms), 0) AS time_ms,
+            COALESCE(sum(u.cost_usd), 0) AS cost_usd
+        FROM unnest(
+            t.slot_requests, t.slot_successful, t.slot_pending, t.slot_input_tokens, t.slot_output_tokens, t.slot_timed, t.slot_time_ms, t.slot_cost_usd
+        ) AS u (requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
+    ) AS s;
+    DELETE FROM stats_schema.chat_stats_rollup_total_months;
+    INSERT INTO stats_schema.chat_stats_rollup_total_months (
+        month, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, bins, counts
+    )
+    SELECT
+        month,
+        COALESCE(min(requests), 0) AS requests,
+        COALESCE(min(successful), 0) AS successful,
+        COALESCE(min(pending), 0) AS pending,
+        COALESCE(min(input_tokens), 0) AS input_tokens,
+        COALESCE(min(output_tokens), 0) AS output_tokens,
+        COALESCE(min(timed), 0) AS timed,
+        COALESCE(min(time_ms), 0) AS time_ms,
+        COALESCE(min(cost_usd), 0) AS cost_usd,
+        COALESCE(min(bins), '{}') AS bins, COALESCE(min(counts), '{}') AS counts
+    FROM (
+        SELECT
+            stats_schema.chat_stats_month(day) AS month,
+            sum(requests)::bigint AS requests,
+            sum(successful)::bigint AS successful,
+            sum(pending)::bigint AS pending,
+            sum(input_tokens) AS input_tokens,
+            sum(output_tokens) AS output_tokens,
+            sum(timed)::bigint AS timed,
+            sum(time_ms) AS time_ms,
+            sum(cost_usd) AS cost_usd,
+            NULL::smallint[] AS bins, NULL::bigint[] AS counts
+        FROM stats_schema.chat_stats_rollup_total_days
+        GROUP BY month
+        UNION ALL
+        SELECT
+            month, NULL::bigint, NULL::bigint, NULL::bigint, NULL::numeric, NULL::numeric, NULL::bigint, NULL::numeric, NULL::numeric,
+            array_agg(bin ORDER BY bin), array_agg(n ORDER BY bin)
+        FROM (
+            SELECT stats_schema.chat_stats_month(day) AS month, u.bin, sum(u.n)::bigint AS n
+            FROM stats_schema.chat_stats_rollup_total_slots AS t CROSS JOIN LATERAL unnest(t.bins, t.counts) AS u (bin, n)
+            GROUP BY month, u.bin
+            HAVING sum(u.n) <> 0
+        ) AS b
+        GROUP BY month
+    ) AS e
+    GROUP BY month;
+    DELETE FROM stats_schema.chat_stats_rollup_total_lifetime;
+    INSERT INTO stats_schema.chat_stats_rollup_total_lifetime (
+        always, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, bins, counts
+    )
+    SELECT
+        always,
+        COALESCE(min(requests), 0) AS requests,
+        COALESCE(min(successful), 0) AS successful,
+        COALESCE(min(pending), 0) AS pending,
+        COALESCE(min(input_tokens), 0) AS input_tokens,
+        COALESCE(min(output_tokens), 0) AS output_tokens,
+        COALESCE(min(timed), 0) AS timed,
+        COALESCE(min(time_ms), 0) AS time_ms,
+        COALESCE(min(cost_usd), 0) AS cost_usd,
+        COALESCE(min(bins), '{}') AS bins, COALESCE(min(counts), '{}') AS counts
+    FROM (
+        SELECT
+            true AS always,
+            sum(requests)::bigint AS requests,
+            sum(successful)::bigint AS successful,
+            sum(pending)::bigint AS pending,
+            sum(input_tokens) AS input_tokens,
+            sum(output_tokens) AS output_tokens,
+            sum(timed)::bigint AS timed,
+            sum(time_ms) AS time_ms,
+            sum(cost_usd) AS cost_usd,
+            NULL::smallint[] AS bins, NULL::bigint[] AS counts
+        FROM stats_schema.chat_stats_rollup_total_months
+        GROUP BY always
+        UNION ALL
+        SELECT
+            always, NULL::bigint, NULL::bigint, NULL::bigint, NULL::numeric, NULL::numeric, NULL::bigint, NULL::numeric, NULL::numeric,
+            array_agg(bin ORDER BY bin), array_agg(n ORDER BY bin)
+        FROM (
+            SELECT true AS always, u.bin, sum(u.n)::bigint AS n
+            FROM stats_schema.chat_stats_rollup_total_months AS t CROSS JOIN LATERAL unnest(t.bins, t.counts) AS u (bin, n)
+            GROUP BY always, u.bin
+            HAVING sum(u.n) <> 0
+        ) AS b
+        GROUP BY always
+    ) AS e
+    GROUP BY always;
     RETURN wrong;
 END
 $function$;
@@ -4281,42 +5881,319 @@ ALTER FUNCTION chat_stats_rollup_repair(timestamptz, timestamptz, boolean) SET e
 ALTER FUNCTION chat_stats_rollup_repair(timestamptz, timestamptz, boolean) SET jit = off;
 
 -- In how many places the totals of days, months and lifetime differ from the slots, days and months that they
--- are made of. Bins must ascend: percentiles are read off them as they are.
+-- are made of, in all rollups. Bins must ascend: percentiles are read off them as they are.
 SELECT chat_stats_install('chat_stats_rollup_tier_drift', $install$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_rollup_tier_drift()
 RETURNS bigint
 LANGUAGE plpgsql
 STABLE
 AS $function$
+DECLARE
+    drift bigint := 0;
 BEGIN
-    RETURN (
+    drift := drift + (
         SELECT count(*)
         FROM (
-            SELECT t.model_id, t.day, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
-            FROM stats_schema.chat_stats_rollup_days AS t
-        ) AS kept
-        FULL JOIN stats_schema.chat_stats_days_of_slots() AS expected
-            ON expected.model_id = kept.model_id AND expected.day = kept.day
-        WHERE kept IS DISTINCT FROM expected
-    ) + (
-        SELECT count(*)
-        FROM (
-            SELECT t.model_id, t.month, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd, t.bins, t.counts
-            FROM stats_schema.chat_stats_rollup_months AS t
-        ) AS kept
-        FULL JOIN stats_schema.chat_stats_months_of_days() AS expected
-            ON expected.model_id = kept.model_id AND expected.month = kept.month
-        WHERE kept IS DISTINCT FROM expected
-    ) + (
-        SELECT count(*)
-        FROM (
-            SELECT t.model_id, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd, t.bins, t.counts
-            FROM stats_schema.chat_stats_rollup_lifetime AS t
-        ) AS kept
-        FULL JOIN stats_schema.chat_stats_lifetime_of_months() AS expected
-            ON expected.model_id = kept.model_id
-        WHERE kept IS DISTINCT FROM expected
+            SELECT
+            FROM (
+                SELECT model_id, day, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd
+                FROM stats_schema.chat_stats_rollup_model_days
+                UNION ALL
+                SELECT * FROM (
+                    SELECT
+                        t.model_id, t.day,
+                        s.requests::bigint AS requests,
+                        s.successful::bigint AS successful,
+                        s.pending::bigint AS pending,
+                        s.input_tokens AS input_tokens,
+                        s.output_tokens AS output_tokens,
+                        s.timed::bigint AS timed,
+                        s.time_ms AS time_ms,
+                        s.cost_usd AS cost_usd
+                    FROM stats_schema.chat_stats_rollup_model_slots AS t
+                    CROSS JOIN LATERAL (
+                        SELECT
+                            COALESCE(sum(u.requests), 0) AS requests,
+                            COALESCE(sum(u.successful), 0) AS successful,
+                            COALESCE(sum(u.pending), 0) AS pending,
+                            COALESCE(sum(u.input_tokens), 0) AS input_tokens,
+                            COALESCE(sum(u.output_tokens), 0) AS output_tokens,
+                            COALESCE(sum(u.timed), 0) AS timed,
+                            COALESCE(sum(u.time_ms), 0) AS time_ms,
+                            COALESCE(sum(u.cost_usd), 0) AS cost_usd
+                        FROM unnest(
+                            t.slot_requests, t.slot_successful, t.slot_pending, t.slot_input_tokens, t.slot_output_tokens, t.slot_timed, t.slot_time_ms, t.slot_cost_usd
+                        ) AS u (requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
+                    ) AS s
+                ) AS expected
+            ) AS both_ways
+            GROUP BY model_id, day
+            HAVING count(*) <> 2
+                OR (min(requests), min(successful), min(pending), min(input_tokens), min(output_tokens), min(timed), min(time_ms), min(cost_usd)) <> (max(requests), max(successful), max(pending), max(input_tokens), max(output_tokens), max(timed), max(time_ms), max(cost_usd))
+        ) AS differing
     );
+    drift := drift + (
+        SELECT count(*)
+        FROM (
+            SELECT
+            FROM (
+                SELECT model_id, month, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, bins, counts
+                FROM stats_schema.chat_stats_rollup_model_months
+                UNION ALL
+                SELECT * FROM (
+                    SELECT
+                        model_id, month,
+                        COALESCE(min(requests), 0) AS requests,
+                        COALESCE(min(successful), 0) AS successful,
+                        COALESCE(min(pending), 0) AS pending,
+                        COALESCE(min(input_tokens), 0) AS input_tokens,
+                        COALESCE(min(output_tokens), 0) AS output_tokens,
+                        COALESCE(min(timed), 0) AS timed,
+                        COALESCE(min(time_ms), 0) AS time_ms,
+                        COALESCE(min(cost_usd), 0) AS cost_usd,
+                        COALESCE(min(bins), '{}') AS bins, COALESCE(min(counts), '{}') AS counts
+                    FROM (
+                        SELECT
+                            model_id, stats_schema.chat_stats_month(day) AS month,
+                            sum(requests)::bigint AS requests,
+                            sum(successful)::bigint AS successful,
+                            sum(pending)::bigint AS pending,
+                            sum(input_tokens) AS input_tokens,
+                            sum(output_tokens) AS output_tokens,
+                            sum(timed)::bigint AS timed,
+                            sum(time_ms) AS time_ms,
+                            sum(cost_usd) AS cost_usd,
+                            NULL::smallint[] AS bins, NULL::bigint[] AS counts
+                        FROM stats_schema.chat_stats_rollup_model_days
+                        GROUP BY model_id, month
+                        UNION ALL
+                        SELECT
+                            model_id, month, NULL::bigint, NULL::bigint, NULL::bigint, NULL::numeric, NULL::numeric, NULL::bigint, NULL::numeric, NULL::numeric,
+                            array_agg(bin ORDER BY bin), array_agg(n ORDER BY bin)
+                        FROM (
+                            SELECT t.model_id, stats_schema.chat_stats_month(day) AS month, u.bin, sum(u.n)::bigint AS n
+                            FROM stats_schema.chat_stats_rollup_model_slots AS t CROSS JOIN LATERAL unnest(t.bins, t.counts) AS u (bin, n)
+                            GROUP BY t.model_id, month, u.bin
+                            HAVING sum(u.n) <> 0
+                        ) AS b
+                        GROUP BY model_id, month
+                    ) AS e
+                    GROUP BY model_id, month
+                ) AS expected
+            ) AS both_ways
+            GROUP BY model_id, month
+            HAVING count(*) <> 2
+                OR (min(requests), min(successful), min(pending), min(input_tokens), min(output_tokens), min(timed), min(time_ms), min(cost_usd)) <> (max(requests), max(successful), max(pending), max(input_tokens), max(output_tokens), max(timed), max(time_ms), max(cost_usd))
+                OR (min(bins), min(counts)) <> (max(bins), max(counts))
+        ) AS differing
+    );
+    drift := drift + (
+        SELECT count(*)
+        FROM (
+            SELECT
+            FROM (
+                SELECT model_id, always, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, bins, counts
+                FROM stats_schema.chat_stats_rollup_model_lifetime
+                UNION ALL
+                SELECT * FROM (
+                    SELECT
+                        model_id, always,
+                        COALESCE(min(requests), 0) AS requests,
+                        COALESCE(min(successful), 0) AS successful,
+                        COALESCE(min(pending), 0) AS pending,
+                        COALESCE(min(input_tokens), 0) AS input_tokens,
+                        COALESCE(min(output_tokens), 0) AS output_tokens,
+                        COALESCE(min(timed), 0) AS timed,
+                        COALESCE(min(time_ms), 0) AS time_ms,
+                        COALESCE(min(cost_usd), 0) AS cost_usd,
+                        COALESCE(min(bins), '{}') AS bins, COALESCE(min(counts), '{}') AS counts
+                    FROM (
+                        SELECT
+                            model_id, true AS always,
+                            sum(requests)::bigint AS requests,
+                            sum(successful)::bigint AS successful,
+                            sum(pending)::bigint AS pending,
+                            sum(input_tokens) AS input_tokens,
+                            sum(output_tokens) AS output_tokens,
+                            sum(timed)::bigint AS timed,
+                            sum(time_ms) AS time_ms,
+                            sum(cost_usd) AS cost_usd,
+                            NULL::smallint[] AS bins, NULL::bigint[] AS counts
+                        FROM stats_schema.chat_stats_rollup_model_months
+                        GROUP BY model_id, always
+                        UNION ALL
+                        SELECT
+                            model_id, always, NULL::bigint, NULL::bigint, NULL::bigint, NULL::numeric, NULL::numeric, NULL::bigint, NULL::numeric, NULL::numeric,
+                            array_agg(bin ORDER BY bin), array_agg(n ORDER BY bin)
+                        FROM (
+                            SELECT t.model_id, true AS always, u.bin, sum(u.n)::bigint AS n
+                            FROM stats_schema.chat_stats_rollup_model_months AS t CROSS JOIN LATERAL unnest(t.bins, t.counts) AS u (bin, n)
+                            GROUP BY t.model_id, always, u.bin
+                            HAVING sum(u.n) <> 0
+                        ) AS b
+                        GROUP BY model_id, always
+                    ) AS e
+                    GROUP BY model_id, always
+                ) AS expected
+            ) AS both_ways
+            GROUP BY model_id, always
+            HAVING count(*) <> 2
+                OR (min(requests), min(successful), min(pending), min(input_tokens), min(output_tokens), min(timed), min(time_ms), min(cost_usd)) <> (max(requests), max(successful), max(pending), max(input_tokens), max(output_tokens), max(timed), max(time_ms), max(cost_usd))
+                OR (min(bins), min(counts)) <> (max(bins), max(counts))
+        ) AS differing
+    );
+    drift := drift + (
+        SELECT count(*)
+        FROM (
+            SELECT
+            FROM (
+                SELECT day, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd
+                FROM stats_schema.chat_stats_rollup_total_days
+                UNION ALL
+                SELECT * FROM (
+                    SELECT
+                        t.day,
+                        s.requests::bigint AS requests,
+                        s.successful::bigint AS successful,
+                        s.pending::bigint AS pending,
+                        s.input_tokens AS input_tokens,
+                        s.output_tokens AS output_tokens,
+                        s.timed::bigint AS timed,
+                        s.time_ms AS time_ms,
+                        s.cost_usd AS cost_usd
+                    FROM stats_schema.chat_stats_rollup_total_slots AS t
+                    CROSS JOIN LATERAL (
+                        SELECT
+                            COALESCE(sum(u.requests), 0) AS requests,
+                            COALESCE(sum(u.successful), 0) AS successful,
+                            COALESCE(sum(u.pending), 0) AS pending,
+                            COALESCE(sum(u.input_tokens), 0) AS input_tokens,
+                            COALESCE(sum(u.output_tokens), 0) AS output_tokens,
+                            COALESCE(sum(u.timed), 0) AS timed,
+                            COALESCE(sum(u.time_ms), 0) AS time_ms,
+                            COALESCE(sum(u.cost_usd), 0) AS cost_usd
+                        FROM unnest(
+                            t.slot_requests, t.slot_successful, t.slot_pending, t.slot_input_tokens, t.slot_output_tokens, t.slot_timed, t.slot_time_ms, t.slot_cost_usd
+                        ) AS u (requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
+                    ) AS s
+                ) AS expected
+            ) AS both_ways
+            GROUP BY day
+            HAVING count(*) <> 2
+                OR (min(requests), min(successful), min(pending), min(input_tokens), min(output_tokens), min(timed), min(time_ms), min(cost_usd)) <> (max(requests), max(successful), max(pending), max(input_tokens), max(output_tokens), max(timed), max(time_ms), max(cost_usd))
+        ) AS differing
+    );
+    drift := drift + (
+        SELECT count(*)
+        FROM (
+            SELECT
+            FROM (
+                SELECT month, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, bins, counts
+                FROM stats_schema.chat_stats_rollup_total_months
+                UNION ALL
+                SELECT * FROM (
+                    SELECT
+                        month,
+                        COALESCE(min(requests), 0) AS requests,
+                        COALESCE(min(successful), 0) AS successful,
+                        COALESCE(min(pending), 0) AS pending,
+                        COALESCE(min(input_tokens), 0) AS input_tokens,
+                        COALESCE(min(output_tokens), 0) AS output_tokens,
+                        COALESCE(min(timed), 0) AS timed,
+                        COALESCE(min(time_ms), 0) AS time_ms,
+                        COALESCE(min(cost_usd), 0) AS cost_usd,
+                        COALESCE(min(bins), '{}') AS bins, COALESCE(min(counts), '{}') AS counts
+                    FROM (
+                        SELECT
+                            stats_schema.chat_stats_month(day) AS month,
+                            sum(requests)::bigint AS requests,
+                            sum(successful)::bigint AS successful,
+                            sum(pending)::bigint AS pending,
+                            sum(input_tokens) AS input_tokens,
+                            sum(output_tokens) AS output_tokens,
+                            sum(timed)::bigint AS timed,
+                            sum(time_ms) AS time_ms,
+                            sum(cost_usd) AS cost_usd,
+                            NULL::smallint[] AS bins, NULL::bigint[] AS counts
+                        FROM stats_schema.chat_stats_rollup_total_days
+                        GROUP BY month
+                        UNION ALL
+                        SELECT
+                            month, NULL::bigint, NULL::bigint, NULL::bigint, NULL::numeric, NULL::numeric, NULL::bigint, NULL::numeric, NULL::numeric,
+                            array_agg(bin ORDER BY bin), array_agg(n ORDER BY bin)
+                        FROM (
+                            SELECT stats_schema.chat_stats_month(day) AS month, u.bin, sum(u.n)::bigint AS n
+                            FROM stats_schema.chat_stats_rollup_total_slots AS t CROSS JOIN LATERAL unnest(t.bins, t.counts) AS u (bin, n)
+                            GROUP BY month, u.bin
+                            HAVING sum(u.n) <> 0
+                        ) AS b
+                        GROUP BY month
+                    ) AS e
+                    GROUP BY month
+                ) AS expected
+            ) AS both_ways
+            GROUP BY month
+            HAVING count(*) <> 2
+                OR (min(requests), min(successful), min(pending), min(input_tokens), min(output_tokens), min(timed), min(time_ms), min(cost_usd)) <> (max(requests), max(successful), max(pending), max(input_tokens), max(output_tokens), max(timed), max(time_ms), max(cost_usd))
+                OR (min(bins), min(counts)) <> (max(bins), max(counts))
+        ) AS differing
+    );
+    drift := drift + (
+        SELECT count(*)
+        FROM (
+            SELECT
+            FROM (
+                SELECT always, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, bins, counts
+                FROM stats_schema.chat_stats_rollup_total_lifetime
+                UNION ALL
+                SELECT * FROM (
+                    SELECT
+                        always,
+                        COALESCE(min(requests), 0) AS requests,
+                        COALESCE(min(successful), 0) AS successful,
+                        COALESCE(min(pending), 0) AS pending,
+                        COALESCE(min(input_tokens), 0) AS input_tokens,
+                        COALESCE(min(output_tokens), 0) AS output_tokens,
+                        COALESCE(min(timed), 0) AS timed,
+                        COALESCE(min(time_ms), 0) AS time_ms,
+                        COALESCE(min(cost_usd), 0) AS cost_usd,
+                        COALESCE(min(bins), '{}') AS bins, COALESCE(min(counts), '{}') AS counts
+                    FROM (
+                        SELECT
+                            true AS always,
+                            sum(requests)::bigint AS requests,
+                            sum(successful)::bigint AS successful,
+                            sum(pending)::bigint AS pending,
+                            sum(input_tokens) AS input_tokens,
+                            sum(output_tokens) AS output_tokens,
+                            sum(timed)::bigint AS timed,
+                            sum(time_ms) AS time_ms,
+                            sum(cost_usd) AS cost_usd,
+                            NULL::smallint[] AS bins, NULL::bigint[] AS counts
+                        FROM stats_schema.chat_stats_rollup_total_months
+                        GROUP BY always
+                        UNION ALL
+                        SELECT
+                            always, NULL::bigint, NULL::bigint, NULL::bigint, NULL::numeric, NULL::numeric, NULL::bigint, NULL::numeric, NULL::numeric,
+                            array_agg(bin ORDER BY bin), array_agg(n ORDER BY bin)
+                        FROM (
+                            SELECT true AS always, u.bin, sum(u.n)::bigint AS n
+                            FROM stats_schema.chat_stats_rollup_total_months AS t CROSS JOIN LATERAL unnest(t.bins, t.counts) AS u (bin, n)
+                            GROUP BY always, u.bin
+                            HAVING sum(u.n) <> 0
+                        ) AS b
+                        GROUP BY always
+                    ) AS e
+                    GROUP BY always
+                ) AS expected
+            ) AS both_ways
+            GROUP BY always
+            HAVING count(*) <> 2
+                OR (min(requests), min(successful), min(pending), min(input_tokens), min(output_tokens), min(timed), min(time_ms), min(cost_usd)) <> (max(requests), max(successful), max(pending), max(input_tokens), max(output_tokens), max(timed), max(time_ms), max(cost_usd))
+                OR (min(bins), min(counts)) <> (max(bins), max(counts))
+        ) AS differing
+    );
+    RETURN drift;
 END
 $function$;
 $install$);
@@ -4404,9 +6281,8 @@ BEGIN
                         CASE WHEN readable.cost_usd BETWEEN -1000000000000000 AND 1000000000000000
                              THEN readable.cost_usd END::numeric AS cost_usd
                     FROM ONLY %s
-                    WHERE model_id IS NOT NULL
                 ) AS r
-                GROUP BY 1, 2
+                GROUP BY r.model_id, 2
             $taken$, TG_RELID::regclass);
             EXECUTE 'SELECT FROM ('
                 'SELECT model_id, bucket, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, times '
@@ -4438,7 +6314,6 @@ BEGIN
                         CASE WHEN readable.cost_usd BETWEEN -1000000000000000 AND 1000000000000000
                              THEN readable.cost_usd END::numeric AS cost_usd
                     FROM old_rows
-                    WHERE model_id IS NOT NULL
                 ) AS r
             ) AS nothing
             WHERE false;
@@ -4469,7 +6344,6 @@ BEGIN
                         CASE WHEN readable.cost_usd BETWEEN -1000000000000000 AND 1000000000000000
                              THEN readable.cost_usd END::numeric AS cost_usd
                     FROM new_rows
-                    WHERE model_id IS NOT NULL
                 ) AS r
             ) AS nothing
             WHERE false;
@@ -4524,7 +6398,6 @@ BEGIN
                 CASE WHEN readable.cost_usd BETWEEN -1000000000000000 AND 1000000000000000
                      THEN readable.cost_usd END::numeric AS cost_usd
             FROM old_rows
-            WHERE model_id IS NOT NULL
         ) AS r;
     END IF;
     IF TG_OP IN ('INSERT', 'UPDATE') THEN
@@ -4550,7 +6423,6 @@ BEGIN
                 CASE WHEN readable.cost_usd BETWEEN -1000000000000000 AND 1000000000000000
                      THEN readable.cost_usd END::numeric AS cost_usd
             FROM new_rows
-            WHERE model_id IS NOT NULL
         ) AS r;
     END IF;
     RETURN NULL;
@@ -4582,7 +6454,7 @@ BEGIN
         FROM pg_attribute AS a
         WHERE a.attrelid = 'gateway_schema.chat_completion_requests'::regclass
           AND a.attname IN (
-              'model_id', 'created_at', 'status', 'input_tokens', 'output_tokens', 'processing_time_ms', 'cost_usd'
+'model_id', 'created_at', 'status', 'input_tokens', 'output_tokens', 'processing_time_ms', 'cost_usd'
           )
           AND NOT a.attisdropped
         GROUP BY a.attrelid
@@ -4755,3 +6627,21 @@ RETURN jsonb_build_object(
     'pending', jsonb_build_array('partial', 'pending')
 );
 $install$);
+
+-- What version 0.1.0 had and nothing reads any more, now that all functions are in place.
+SELECT chat_stats_run($run$
+DO $clean_up$
+DECLARE
+    former text;
+BEGIN
+    FOREACH former IN ARRAY ARRAY[
+        'chat_stats_days_of_slots()', 'chat_stats_months_of_days()', 'chat_stats_lifetime_of_months()'
+    ] LOOP
+        IF obj_description(to_regprocedure('stats_schema.' || former)::oid, 'pg_proc'::name) LIKE 'chat-stats;%' THEN
+            EXECUTE 'DROP FUNCTION stats_schema.' || former;
+        END IF;
+    END LOOP;
+    DROP TABLE IF EXISTS stats_schema.chat_stats_purged;
+END
+$clean_up$;
+$run$);

@@ -1,4 +1,4 @@
-"""What is counted of the requests, and by what it is kept: each measure and rollup is declared here, once.
+"""What is counted of the requests: each measure is declared here, once.
 
 The templates in `sql/` and `service/database/queries/` repeat what is declared: tables, trigger, fold, reads,
 repair and plain statements follow. A further measure is a further line of `MEASURES`.
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from chat_stats.service.catalogue.rollups import DIMENSIONS, TIERS
 from chat_stats.service.errors import SchemaError
 
 
@@ -53,23 +54,6 @@ class Measure:
         return self.kind in ("success", "pending")
 
 
-@dataclass(frozen=True, slots=True)
-class Rollup:
-    """A table of totals: one row for each value of `key`."""
-
-    name: str
-    key: tuple[str, ...]
-    #: "slots": the sums of each 15 minutes as arrays, and their histograms. "totals": one of each measure.
-    holds: Literal["totals", "slots"] = "totals"
-    histogram: bool = False
-    #: The rollup whose rows make its own; None: the requests do.
-    made_of: str | None = None
-
-    @property
-    def table(self) -> str:
-        return f"chat_stats_rollup_{self.name}"
-
-
 TIME = Column("processing_time_ms", alias="time_ms", bounded=True)
 
 MEASURES = (
@@ -86,19 +70,22 @@ MEASURES = (
 #: Those on which the answers and the histograms of times rely.
 NEEDED = tuple(measure.name for measure in MEASURES)
 
-#: By what a rollup can be kept, and its type; None: that of the requests' own column.
-KEYS = {"model_id": None, "day": "date", "month": "date"}
-
 #: What our tables and statements call other things than measures.
-_TAKEN = {*KEYS, "id", "status", "created_at", "bucket", "times", "slot", "slots", "bin", "bins", "bin_slots"}
+_TAKEN = {
+    *DIMENSIONS,
+    *(tier.time for tier in TIERS),
+    "id",
+    "status",
+    "created_at",
+    "bucket",
+    "times",
+    "slot",
+    "slots",
+    "bin",
+    "bins",
+    "bin_slots",
+}
 _TAKEN |= {"n", "counts", "sign", "first", "last", "total", "member", "interval_start"}
-
-ROLLUPS = (
-    Rollup("slots", ("model_id", "day"), holds="slots"),
-    Rollup("days", ("model_id", "day"), made_of="slots"),
-    Rollup("months", ("model_id", "month"), histogram=True, made_of="days"),
-    Rollup("lifetime", ("model_id",), histogram=True, made_of="months"),
-)
 
 
 def columns(measures: Sequence[Measure]) -> list[Column]:
@@ -106,7 +93,7 @@ def columns(measures: Sequence[Measure]) -> list[Column]:
     return list(dict.fromkeys(measure.column for measure in measures if measure.column is not None))
 
 
-def check(measures: Sequence[Measure], rollups: Sequence[Rollup]) -> None:
+def check(measures: Sequence[Measure]) -> None:
     """Raise `SchemaError` for a declaration that no table could hold."""
     for measure in measures:
         if (measure.kind in ("count", "sum")) != (measure.column is not None):
@@ -122,7 +109,3 @@ def check(measures: Sequence[Measure], rollups: Sequence[Rollup]) -> None:
     for name in NEEDED:
         if name not in names:
             raise SchemaError(f"the measure {name} is missing: statistics are made from it")
-    for rollup in rollups:
-        for key in rollup.key:
-            if key not in KEYS:
-                raise SchemaError(f"rollup {rollup.name}: unknown column {key}; known: {', '.join(KEYS)}")

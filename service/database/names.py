@@ -28,7 +28,7 @@ TABLES = ("providers", "models", "chat_completion_requests")
 #: Any of these shows which schema is ours.
 _OURS = (
     "chat_stats_deltas",
-    "chat_stats_purged",
+    "chat_stats_purged_model",
     "chat_stats_rollup_state",
     "chat_stats_usage",
     "get_provider_request_stats",

@@ -12,7 +12,10 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 
-from chat_stats.service.catalogue.measures import KEYS, MEASURES, ROLLUPS, Measure, Rollup, check, columns
+from chat_stats.service.catalogue import measures as declared_measures
+from chat_stats.service.catalogue import rollups as declared_rollups
+from chat_stats.service.catalogue.measures import MEASURES, Measure, columns
+from chat_stats.service.catalogue.rollups import ROLLUPS, TIERS, Rollup, dimensions, finer
 from chat_stats.service.catalogue.statuses import Statuses, listed_in, literals
 from chat_stats.service.errors import SchemaError
 
@@ -45,7 +48,8 @@ class Renderer:
         sql: Path = SQL,
         queries: Path = QUERIES,
     ) -> None:
-        check(measures, rollups)
+        declared_measures.check(measures)
+        declared_rollups.check(rollups)
         self._sql = sql
         self._queries = queries
         statuses = statuses or Statuses()
@@ -56,7 +60,9 @@ class Renderer:
                 measures=measures,
                 columns=columns(measures),
                 rollups=rollups,
-                key_types=KEYS,
+                tiers=TIERS,
+                dimensions=dimensions(rollups),
+                finer=partial(finer, rollups),
                 each=partial(_each, measures),
                 measure=_finder("measure", {measure.name: measure for measure in measures}),
                 rollup=_finder("rollup", {rollup.name: rollup for rollup in rollups}),
@@ -78,10 +84,11 @@ class Renderer:
             raise SchemaError(f"{name}{f', line {line}' if line else ''}: {error}") from error
 
     def sql(self) -> list[str]:
-        """Return the names of all migrations and functions, in the order in which they run."""
+        """Return the names of all migrations, functions and clean-ups, in the order in which they run."""
         found = [
             *sorted((self._sql / "migrations").glob("*.sql")),
             *sorted((self._sql / "functions").rglob("*.sql")),
+            *sorted((self._sql / "clean_up").glob("*.sql")),
         ]
         return [path.relative_to(self._sql).as_posix() for path in found]
 

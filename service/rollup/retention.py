@@ -1,6 +1,6 @@
 """Purging: requests that are old are deleted, and the statistics keep their numbers.
 
-What was deleted is kept as sums of 15-minute buckets (`chat_stats_purged`). From these, and from the requests
+What was deleted is kept as sums of 15-minute buckets (`chat_stats_purged_*`). From these, and from requests
 that are left, the rollup can be verified and rebuilt at any time. `chat_stats_purge()` deletes a chunk
 exactly; here is what goes around it: chunks, pauses, and what to report.
 """
@@ -144,10 +144,8 @@ class Retention:
         if done["deleted"]:
             _add(purge, found)
             await self._connection.execute(
-                # Of requests without a model nothing is kept: then there is nothing that could be lost.
                 "UPDATE stats_schema.chat_stats_rollup_state "
-                "SET purged_before = GREATEST(purged_before, $1::text::timestamptz) "
-                "WHERE EXISTS (SELECT FROM stats_schema.chat_stats_purged)",
+                "SET purged_before = GREATEST(purged_before, $1::text::timestamptz)",
                 chunk[1],
             )
         await self._rollup.fold()

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 import asyncpg
 
-from chat_stats.service.catalogue.measures import ROLLUPS
+from chat_stats.service.catalogue.rollups import ROLLUPS
 from chat_stats.service.catalogue.statuses import Statuses
 from chat_stats.service.database import queries
 from chat_stats.service.database.errors import upkeep_error
@@ -17,15 +17,12 @@ from chat_stats.service.rollup.connection import TABLE
 from chat_stats.service.rollup.triggers import TRIGGERS
 
 STATE_TABLE = "chat_stats_rollup_state"
-#: What is kept of requests that were purged. Not a part of the rollup, which is made from it too.
-PURGED_TABLE = "chat_stats_purged"
+#: What is kept of requests that were purged. Not a part of the rollups, which are made from it too.
+PURGED_TABLES = ("chat_stats_kept", *(rollup.purged for rollup in ROLLUPS))
 #: The tables that hold numbers.
-ROLLUP_TABLES = (
-    "chat_stats_deltas",
-    *(rollup.table for rollup in ROLLUPS),
-)
+ROLLUP_TABLES = ("chat_stats_deltas", *(table for rollup in ROLLUPS for table in rollup.tables.values()))
 #: All tables without which it is not read.
-TABLES = (STATE_TABLE, "chat_stats_uncounted", PURGED_TABLE, *ROLLUP_TABLES)
+TABLES = (STATE_TABLE, "chat_stats_uncounted", *PURGED_TABLES, *ROLLUP_TABLES)
 
 #: Runs a statement with its arguments, and translates its errors.
 Fetch = Callable[..., Awaitable[list[asyncpg.Record]]]
@@ -70,6 +67,8 @@ class RollupStatus(RollupState):
     #: Requests that are older were purged, and how many; their sums take so many bytes.
     purged_before: datetime | None = None
     purged_requests: int = 0
+    #: How many of these were deleted by others, and are not folded yet.
+    kept_requests: int = 0
     purged_bytes: int = 0
 
 
@@ -84,7 +83,8 @@ async def read_status(fetch: Fetch, statuses: Statuses | None = None) -> RollupS
         if "chat_stats_deltas" in missing
         else (await fetch("SELECT count(*) FROM stats_schema.chat_stats_deltas"))[0][0]
     )
-    purged = {} if PURGED_TABLE in missing else dict((await fetch(queries.load("rollup_purged")))[0])
+    kept_purged = not set(PURGED_TABLES) & set(missing)
+    purged = dict((await fetch(queries.load("rollup_purged")))[0]) if kept_purged else {}
     return RollupStatus(**asdict(state), unfolded_deltas=unfolded, **sizes, **dict(*kept), **purged)
 
 

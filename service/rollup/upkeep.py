@@ -22,7 +22,6 @@ from chat_stats.service.rollup.audit import audit
 from chat_stats.service.rollup.connection import ERRORS, FOLD_LOCK, UpkeepConnection
 from chat_stats.service.rollup.partitions import forget_partitions, keep_detached
 from chat_stats.service.rollup.state import (
-    PURGED_TABLE,
     ROLLUP_TABLES,
     STATE_TABLE,
     RollupState,
@@ -316,8 +315,8 @@ class Rollup:
         """Refuse to rebuild the rollup without the sums of the requests that were purged."""
         if before := await self._connection.fetchval(queries.load("rollup_purged_lost")):
             raise SchemaError(
-                f"{PURGED_TABLE} has lost the sums of the requests that were purged before {before}; restore "
-                f"it from a backup, or set purged_before of {STATE_TABLE} to NULL, to do without them"
+                f"chat_stats_purged_* lost the sums of requests that were purged before {before}; restore "
+                f"them from a backup, or set purged_before of {STATE_TABLE} to NULL, to do without them"
             )
 
     async def _require_statuses(self) -> None:

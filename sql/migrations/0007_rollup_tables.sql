@@ -1,20 +1,29 @@
 {% import 'macros/rollups.sql.j2' as kept %}
--- The tables of the rollup. They stay empty until `chat-stats rollup enable`.
+-- The tables of the rollups. They stay empty until `chat-stats rollup enable`.
 --
--- Each carries model_id, and its key begins with it, so that a distributed Postgres can keep them beside
--- the requests. Sums are numeric, and integers as keys bigint: no row that the requests accept may be one that
--- these refuse, even where their int became bigint since.
+-- The key of each begins with its dimensions, so that a distributed Postgres can keep those that have model_id beside
+-- the requests. NULL is a value of a dimension as any other. Sums are numeric, and integers as keys bigint: no row that
+-- the requests accept may be one that these refuse, even where their int became bigint since.
 SELECT chat_stats_run($run$
 DO $migration$
 DECLARE
-    model_id_type text := (
+    dimensions text[] := {{ kept.dimension_names() }};
+    types text[] := ARRAY(
         SELECT CASE WHEN a.atttypid IN ('int2'::regtype, 'int4'::regtype) THEN 'bigint'
                     ELSE format_type(a.atttypid, NULL) END  -- without a length, which may grow
-        FROM pg_attribute AS a
-        WHERE a.attrelid = 'gateway_schema.chat_completion_requests'::regclass AND a.attname = 'model_id'
+        FROM unnest(dimensions) WITH ORDINALITY AS d (name, place)
+        JOIN pg_attribute AS a ON a.attname = d.name
+        WHERE a.attrelid = 'gateway_schema.chat_completion_requests'::regclass
+        ORDER BY d.place
     );
-    tables text[] := ARRAY[{{ kept.tables() }}, 'chat_stats_purged'];
+    purged text[] := ARRAY[{{ kept.purged_tables() }}];
+    tables text[] := ARRAY[{{ kept.tables() }}];
+    -- Those of version 0.1.0, which kept totals of models alone. (What it kept of purged requests is moved, further down.)
+    former text[] := ARRAY[
+        'chat_stats_rollup_slots', 'chat_stats_rollup_days', 'chat_stats_rollup_months', 'chat_stats_rollup_lifetime'
+    ];
     dropped text;
+    keeps_something boolean;
     incomplete boolean;
     other_ids boolean;
     measures text[] := ARRAY[{{ each("'{name}'") }}];
@@ -35,76 +44,93 @@ BEGIN
             USING ERRCODE = 'insufficient_privilege', HINT = 'Drop them, or change their owner.';
     END IF;
     other_ids := EXISTS (
-        SELECT FROM unnest(tables) AS t (name)
-        JOIN pg_attribute AS a ON a.attrelid = to_regclass('stats_schema.' || t.name) AND a.attname = 'model_id'
-        WHERE format_type(a.atttypid, NULL) <> model_id_type
+        SELECT FROM unnest(tables || former || 'chat_stats_purged'::text) AS t (name)
+        CROSS JOIN ROWS FROM (unnest(dimensions), unnest(types)) AS d (name, type)
+        JOIN pg_attribute AS a ON a.attrelid = to_regclass('stats_schema.' || t.name) AND a.attname = d.name
+        WHERE format_type(a.atttypid, NULL) <> d.type
     );
     present := ARRAY(
         SELECT a.attname::text FROM pg_attribute AS a
         WHERE a.attrelid = to_regclass('stats_schema.chat_stats_deltas') AND a.attnum > 0 AND NOT a.attisdropped
-          AND a.attname NOT IN ('model_id', 'bucket', 'times')
+          AND a.attname NOT IN ('bucket', 'times') AND a.attname <> ALL (dimensions)
     );
     other_measures := cardinality(present) > 0 AND NOT (present @> measures AND measures @> present);
     -- Where the ids have another type now, or others are the measures, all of it is to be made from the requests again.
     -- What is kept of purged requests cannot be: below, in a file of its own, it gets columns for further measures.
     IF other_ids OR other_measures THEN
-        IF other_ids AND to_regclass('stats_schema.chat_stats_purged') IS NOT NULL THEN
-            IF EXISTS (SELECT FROM stats_schema.chat_stats_purged) THEN
-                RAISE EXCEPTION 'chat_completion_requests.model_id is of type % now, and chat_stats_purged keeps the '
-                    'statistics of purged requests by ids of another type', model_id_type
-                    USING HINT = 'Give its column model_id that type and the new ids; or drop that table, to do without.';
-            END IF;
+        IF other_ids THEN
+            FOREACH dropped IN ARRAY purged || 'chat_stats_purged'::text LOOP
+                CONTINUE WHEN to_regclass('stats_schema.' || dropped) IS NULL;
+                EXECUTE format('SELECT EXISTS (SELECT FROM stats_schema.%I)', dropped) INTO keeps_something;
+                IF keeps_something THEN
+                    RAISE EXCEPTION 'chat_completion_requests.model_id is of type % now, and % keeps the '
+                        'statistics of purged requests by ids of another type', types[1], dropped
+                        USING HINT = 'Give its column model_id that type and the new ids; or drop that table, to do without.';
+                END IF;
+            END LOOP;
         END IF;
         PERFORM set_config('lock_timeout', '200', true);  -- writers wait behind this
         FOREACH dropped IN ARRAY tables LOOP
-            CONTINUE WHEN dropped = 'chat_stats_purged' AND NOT other_ids;
+            CONTINUE WHEN dropped = ANY (purged) AND NOT other_ids;
             EXECUTE format('DROP TABLE IF EXISTS stats_schema.%I', dropped);
         END LOOP;
     END IF;
+    FOREACH dropped IN ARRAY former LOOP
+        EXECUTE format('DROP TABLE IF EXISTS stats_schema.%I', dropped);
+    END LOOP;
     incomplete := EXISTS (
         SELECT FROM unnest(tables) AS t (name)
-        WHERE t.name <> 'chat_stats_purged' AND to_regclass('stats_schema.' || t.name) IS NULL
+        WHERE t.name <> ALL (purged) AND to_regclass('stats_schema.' || t.name) IS NULL
     ) OR to_regclass('stats_schema.chat_stats_uncounted') IS NULL;
 
-    -- What the triggers append: a signed change of one model in one 15-minute bucket, by one statement.
-    -- bucket is NULL for requests without created_at. `times` lists the times, to be counted with the sign of
-    -- `timed`, where there are several; one alone is time_ms itself. A trigger that does not know a measure yet still
-    -- finds a value for it: no write may fail.
+    -- What the triggers append: a signed change of the requests of one value of each dimension in one 15-minute bucket,
+    -- by one statement. bucket is NULL for requests without created_at. `times` lists the times, to be counted with the
+    -- sign of `timed`, where there are several; one alone is time_ms itself. A trigger that does not know a measure yet
+    -- still finds a value for it: no write may fail.
     EXECUTE format($table$
         CREATE TABLE IF NOT EXISTS stats_schema.chat_stats_deltas (
-            model_id %1$s NOT NULL,
+{% for name in dimensions %}
+            {{ name }} %{{ loop.index }}$s,
+{% endfor %}
             bucket timestamptz,
             {{ each('{name} {type} NOT NULL DEFAULT 0', 12) }},
             times numeric[]
         )
-    $table$, model_id_type);
+    $table$, VARIADIC types);
 
     -- Of days, slots and totals are apart: ranges of weeks read many totals, and of the slots only those of the two days
     -- at their ends.
 {% for rollup in rollups %}
+{% for tier in tiers %}
+{% set table = rollup.tables[tier.name] %}
     EXECUTE format($table$
-        CREATE TABLE IF NOT EXISTS stats_schema.{{ rollup.table }} (
-            {{ kept.key_definition(rollup) | indent(12) -}}
-{% if rollup.holds == 'slots' %}
+        CREATE TABLE IF NOT EXISTS stats_schema.{{ table }} (
+            {{ kept.dimensions_definition(rollup) | indent(12) -}}
+            {{ tier.time }} {{ tier.type }} NOT NULL,
+{% if tier.holds == 'slots' %}
             {{ kept.slots_definition() | indent(12) }}
 {% else %}
             {{ each('{name} {type} NOT NULL', 12) }},
-{% if rollup.histogram %}
+{% if tier.histogram %}
             bins smallint[] NOT NULL,
             counts bigint[] NOT NULL,
 {% endif %}
 {% endif %}
-            PRIMARY KEY ({{ kept.key(rollup) }})
+{% if tier.type == 'boolean' %}
+            CHECK ({{ tier.time }}),
+{% endif %}
+            UNIQUE NULLS NOT DISTINCT ({{ kept.key(rollup, tier) }})
         )
-    $table$, model_id_type);
-{% if 'day' in rollup.key %}
-    -- For ranges over all models: without it, they read the whole of the other index.
-    CREATE INDEX IF NOT EXISTS {{ rollup.table }}_day_idx ON stats_schema.{{ rollup.table }} (day);
+    $table$, VARIADIC types);
+{% if tier.time == 'day' and rollup.dimensions %}
+    -- For ranges over all of them: without it, they read the whole of the other index.
+    CREATE INDEX IF NOT EXISTS {{ table }}_day_idx ON stats_schema.{{ table }} (day);
 {% endif %}
-{% if rollup.histogram %}
+{% if tier.histogram %}
     -- Adding up totals passes over the histograms: out of line, they are not in the way.
-    ALTER TABLE stats_schema.{{ rollup.table }} SET (toast_tuple_target = 128);
+    ALTER TABLE stats_schema.{{ table }} SET (toast_tuple_target = 128);
 {% endif %}
+{% endfor %}
 
 {% endfor %}
     -- One row. `ready` since the backfill is done: only then are the rollups read.

@@ -1,43 +1,89 @@
 {% import 'macros/rollups.sql.j2' as kept %}
--- What is kept of requests that chat-stats rollup purge deleted: their sums, in 15-minute buckets.
+-- What is kept of requests that chat-stats rollup purge deleted: their sums, in 15-minute buckets, for each rollup.
 --
--- The rollup is derived data: it equals what is in the requests plus what is in here, and can be made from both
+-- A rollup is derived data: it equals what is in the requests plus what is in here, and can be made from both
 -- again. So it goes on being audited, repaired, switched off and on, with no exception for times that were purged.
 SELECT chat_stats_run($run$
 DO $migration$
 DECLARE
-    model_id_type text := (
-        SELECT CASE WHEN a.atttypid IN ('int2'::regtype, 'int4'::regtype) THEN 'bigint'
-                    ELSE format_type(a.atttypid, NULL) END
-        FROM pg_attribute AS a
-        WHERE a.attrelid = 'gateway_schema.chat_completion_requests'::regclass AND a.attname = 'model_id'
+    types text[] := ARRAY(
+        SELECT format_type(a.atttypid, NULL)
+        FROM unnest({{ kept.dimension_names() }}) WITH ORDINALITY AS d (name, place)
+        JOIN pg_attribute AS a ON a.attname = d.name
+        WHERE a.attrelid = 'stats_schema.chat_stats_deltas'::regclass
+        ORDER BY d.place
     );
+    is_new boolean;
     reader text;
 BEGIN
-    -- A row for each model and UTC day; its 15-minute slots (0 to 95) as parallel arrays, those without any
-    -- request left out; and the histogram of each slot.
+    -- The sums of requests that others deleted, as `chat-stats rollup retain` says, a row for each: the triggers append
+    -- them, and folds move them into the tables below.
     EXECUTE format($table$
-        CREATE TABLE IF NOT EXISTS stats_schema.chat_stats_purged (
-            model_id %1$s NOT NULL,
+        CREATE TABLE IF NOT EXISTS stats_schema.chat_stats_kept (
+{% for name in dimensions %}
+            {{ name }} %{{ loop.index }}$s,
+{% endfor %}
+            bucket timestamptz,
+            {{ each('{name} {type} NOT NULL DEFAULT 0', 12) }}
+        )
+    $table$, VARIADIC types);
+{% for rollup in rollups %}
+
+    -- A row for each UTC day (and value of the dimensions); its 15-minute slots (0 to 95) as parallel arrays, those
+    -- without any request left out; and the histogram of each slot.
+    is_new := to_regclass('stats_schema.{{ rollup.purged }}') IS NULL;
+    EXECUTE format($table$
+        CREATE TABLE IF NOT EXISTS stats_schema.{{ rollup.purged }} (
+            {{ kept.dimensions_definition(rollup) | indent(12) -}}
             day date NOT NULL,
             {{ kept.slots_definition() | indent(12) }}
-            PRIMARY KEY (model_id, day)
+            UNIQUE NULLS NOT DISTINCT ({{ kept.dims(rollup) }}day)
         )
-    $table$, model_id_type);
+    $table$, VARIADIC types);
     -- Of a measure that is new, nothing is known of requests that are gone.
 {% for m in measures %}
     IF NOT EXISTS (
         SELECT FROM pg_attribute AS a
-        WHERE a.attrelid = 'stats_schema.chat_stats_purged'::regclass
+        WHERE a.attrelid = 'stats_schema.{{ rollup.purged }}'::regclass
           AND a.attname = 'slot_{{ m.name }}' AND NOT a.attisdropped
     ) THEN
-        ALTER TABLE stats_schema.chat_stats_purged ADD COLUMN slot_{{ m.name }} {{ m.type }}[];
-        UPDATE stats_schema.chat_stats_purged
+        ALTER TABLE stats_schema.{{ rollup.purged }} ADD COLUMN slot_{{ m.name }} {{ m.type }}[];
+        UPDATE stats_schema.{{ rollup.purged }}
         SET slot_{{ m.name }} = array_fill(0::{{ m.type }}, ARRAY[cardinality(slots)]);
-        ALTER TABLE stats_schema.chat_stats_purged ALTER COLUMN slot_{{ m.name }} SET NOT NULL;
+        ALTER TABLE stats_schema.{{ rollup.purged }} ALTER COLUMN slot_{{ m.name }} SET NOT NULL;
     END IF;
 {% endfor %}
-    CREATE INDEX IF NOT EXISTS chat_stats_purged_day_idx ON stats_schema.chat_stats_purged (day);
+{% if rollup.dimensions %}
+    CREATE INDEX IF NOT EXISTS {{ rollup.purged }}_day_idx ON stats_schema.{{ rollup.purged }} (day);
+{% endif %}
+{% if rollup.dimensions == ('model_id',) %}
+    -- What version 0.1.0 kept is moved. Its own table is dropped last of all, once no function reads it.
+    IF is_new AND to_regclass('stats_schema.chat_stats_purged') IS NOT NULL THEN
+        INSERT INTO stats_schema.{{ rollup.purged }} (
+            model_id, day, slots,
+            {{ each('slot_{name}', 12) }},
+            bin_slots, bins, counts
+        )
+        SELECT
+            t.model_id, t.day, t.slots,
+            {{ each("COALESCE(n.slot_{name}, array_fill(0::{type}, ARRAY[cardinality(t.slots)]))", 12) }},
+            t.bin_slots, t.bins, t.counts
+        FROM stats_schema.chat_stats_purged AS t
+        CROSS JOIN LATERAL jsonb_populate_record(NULL::stats_schema.{{ rollup.purged }}, to_jsonb(t)) AS n;
+    END IF;
+{% elif finer(rollup) %}
+    -- A rollup that is new has what is kept by further dimensions, summed up.
+    IF is_new THEN
+        INSERT INTO stats_schema.{{ rollup.purged }} AS t (
+            {{ kept.dims(rollup) }}day, {{ kept.columns_of_slots() }}
+        )
+        {{ kept.summed_up(rollup, finer(rollup)) | indent(8) }};
+    END IF;
+{% endif %}
+{% endfor %}
+{% for m in measures %}
+    ALTER TABLE stats_schema.chat_stats_kept ADD COLUMN IF NOT EXISTS {{ m.name }} {{ m.type }} NOT NULL DEFAULT 0;
+{% endfor %}
 
     -- The partitions of the requests, as upkeep last saw them: of one that is gone since, the statistics are kept.
     CREATE TABLE IF NOT EXISTS stats_schema.chat_stats_partitions (
@@ -56,7 +102,9 @@ BEGIN
           AND NOT c.relrowsecurity
           AND NOT stats_schema.chat_stats_has_by_default(a.grantee, 'r'::"char", c.relowner, c.relnamespace)
     LOOP
-        EXECUTE format('GRANT SELECT ON stats_schema.chat_stats_purged TO %s', reader);
+        EXECUTE format(
+            'GRANT SELECT ON {% for name in ['chat_stats_kept'] + (rollups | map(attribute='purged') | list) %}stats_schema.{{ name }}{{ ', ' if not loop.last }}{% endfor %} TO %s', reader
+        );
     END LOOP;
     PERFORM stats_schema.chat_stats_close_tables();
 END

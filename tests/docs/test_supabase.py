@@ -34,7 +34,7 @@ CREATE POLICY own ON chat_completion_requests FOR SELECT TO authenticated USING 
 OURS = "chat_stats"
 
 SUMMARY = "SELECT total_requests FROM get_chat_request_summary()"
-OF_ROLLUP = "SELECT count(*) FROM chat_stats_rollup_slots"
+OF_ROLLUP = "SELECT count(*) FROM chat_stats_rollup_model_slots"
 WRITES = (
     "TRUNCATE chat_stats_deltas",
     "UPDATE chat_stats_rollup_state SET ready = true",

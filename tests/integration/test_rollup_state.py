@@ -41,9 +41,9 @@ DAMAGES = {
         "0 of its 4 triggers fire; run: chat-stats rollup enable",
     ),
     "a table of ours was dropped": (
-        "DROP TABLE chat_stats_rollup_days",
+        "DROP TABLE chat_stats_rollup_model_days",
         "tables",
-        "chat_stats_rollup_days missing; run: chat-stats migrate",
+        "chat_stats_rollup_model_days missing; run: chat-stats migrate",
     ),
     "a function of ours was dropped": (
         "DROP FUNCTION chat_stats_request_tables CASCADE",
@@ -71,8 +71,8 @@ FORBIDDEN = {
         "their owner can run: SELECT chat_stats_grant_read('{role}')",
     ),
     "our tables have row level security": (
-        "ALTER TABLE chat_stats_rollup_days ENABLE ROW LEVEL SECURITY",
-        "row level security holds for the role {role} on chat_stats_rollup_days, and so it scans",
+        "ALTER TABLE chat_stats_rollup_model_days ENABLE ROW LEVEL SECURITY",
+        "row level security holds for the role {role} on chat_stats_rollup_model_days, and so it scans",
     ),
     "the requests have row level security": (
         f"ALTER TABLE {TABLE} ENABLE ROW LEVEL SECURITY; "

@@ -28,10 +28,10 @@ async def test_a_role_that_may_read_has_no_problem(as_reader: Settings) -> None:
 async def test_a_role_that_may_write_our_tables_is_named_with_the_statement_that_revokes_it(
     as_reader: Settings, gateway: asyncpg.Connection, privilege: str
 ) -> None:
-    await gateway.execute(f"GRANT {privilege} ON chat_stats_deltas, chat_stats_purged TO pg_monitor")
+    await gateway.execute(f"GRANT {privilege} ON chat_stats_deltas, chat_stats_purged_model TO pg_monitor")
     found = await look(as_reader)
     said, statement = found.rights.split("; run: ")
-    assert said == f"pg_monitor has {privilege} on public.chat_stats_deltas, public.chat_stats_purged"
+    assert said == f"pg_monitor has {privilege} on public.chat_stats_deltas, public.chat_stats_purged_model"
     assert not found.healthy
     await gateway.execute(statement)
     assert (await look(as_reader)).rights == "ok"
@@ -41,12 +41,12 @@ async def test_a_grant_on_columns_or_to_public_is_named_too(
     as_reader: Settings, gateway: asyncpg.Connection
 ) -> None:
     await gateway.execute(
-        "GRANT SELECT ON chat_stats_rollup_days TO PUBLIC;"
+        "GRANT SELECT ON chat_stats_rollup_model_days TO PUBLIC;"
         "GRANT UPDATE (ready) ON chat_stats_rollup_state TO pg_monitor"
     )
     assert (await look(as_reader)).rights == (
-        "PUBLIC has SELECT on public.chat_stats_rollup_days; "
-        "run: REVOKE ALL ON public.chat_stats_rollup_days FROM PUBLIC; "
+        "PUBLIC has SELECT on public.chat_stats_rollup_model_days; "
+        "run: REVOKE ALL ON public.chat_stats_rollup_model_days FROM PUBLIC; "
         "pg_monitor has UPDATE on public.chat_stats_rollup_state; "
         "run: REVOKE ALL ON public.chat_stats_rollup_state FROM pg_monitor"
     )
@@ -64,10 +64,10 @@ async def test_it_says_when_the_gateways_tables_hide_rows(
 async def test_it_says_when_our_own_tables_hide_rows(
     as_reader: Settings, gateway: asyncpg.Connection
 ) -> None:
-    await gateway.execute("ALTER TABLE chat_stats_rollup_days ENABLE ROW LEVEL SECURITY")
+    await gateway.execute("ALTER TABLE chat_stats_rollup_model_days ENABLE ROW LEVEL SECURITY")
     found = await look(as_reader)
     assert found.row_security.startswith(
-        "row level security hides rows of public.chat_stats_rollup_days from the role reader_of_"
+        "row level security hides rows of public.chat_stats_rollup_model_days from the role reader_of_"
     )
     assert not found.healthy
     assert (found.database, set(found.functions.values())) == ("ok", {"ok"})

@@ -1,10 +1,16 @@
-"""Whether the rollup gives the numbers of a scan, and whether anything has drifted."""
+"""Whether the rollups give the numbers of a scan, and whether anything has drifted."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
 import asyncpg
+
+from chat_stats.service.catalogue.measures import MEASURES
+
+SUMS = ", ".join(
+    f"sum(u.{measure.total}){'::bigint' if measure.type == 'bigint' else ''}" for measure in MEASURES
+)
 
 #: Compares on one snapshot, that of the statement which calls it; each row describes a difference.
 COMPARISON = """
@@ -15,24 +21,43 @@ BEGIN
         RETURN QUERY
         SELECT format('[%s, %s) provider %s model %s: scan %s, rollup %s',
                       starts[i], ends[i], providers[i], models[i], s, r)
-        FROM chat_stats_scan(starts[i]::timestamptz, ends[i]::timestamptz, providers[i], models[i]) AS s
-        FULL JOIN chat_stats_rolled_up(starts[i]::timestamptz, ends[i]::timestamptz, providers[i], models[i])
-            AS r ON r.model_id = s.model_id
+        FROM chat_stats_scan(starts[i]::timestamptz, ends[i]::timestamptz, providers[i], models[i], NULL) AS s
+        FULL JOIN chat_stats_rolled_up(
+            starts[i]::timestamptz, ends[i]::timestamptz, providers[i], models[i], NULL
+        ) AS r ON COALESCE(r.model_id, -7) = COALESCE(s.model_id, -7)
+        WHERE s IS DISTINCT FROM r;
+        RETURN QUERY
+        SELECT format('[%s, %s): sums of a scan %s, of the rollup of all %s', starts[i], ends[i], s, r)
+        FROM (
+            SELECT {sums}
+            FROM chat_stats_scan(starts[i]::timestamptz, ends[i]::timestamptz, NULL, NULL, NULL) AS u
+            HAVING count(*) > 0
+        ) AS s
+        FULL JOIN chat_stats_rolled_up_total(starts[i]::timestamptz, ends[i]::timestamptz) AS r ON true
         WHERE s IS DISTINCT FROM r;
         CONTINUE WHEN i > 2;  -- histograms cost more: those of all time and of one range
         RETURN QUERY
         SELECT format('[%s, %s) provider %s model %s: histogram of a scan %s, of the rollup %s',
                       starts[i], ends[i], providers[i], models[i], s, r)
         FROM chat_stats_scan_histograms(
-            NULL, NULL, 'model', starts[i]::timestamptz, ends[i]::timestamptz, providers[i], models[i]
+            NULL, NULL, 'model', starts[i]::timestamptz, ends[i]::timestamptz, providers[i], models[i], NULL
         ) AS s
         FULL JOIN chat_stats_rolled_up_histograms(
-            'model', starts[i]::timestamptz, ends[i]::timestamptz, providers[i], models[i]
-        ) AS r ON r.member = s.member
+            'model', starts[i]::timestamptz, ends[i]::timestamptz, providers[i], models[i], NULL
+        ) AS r ON COALESCE(r.member, -7) = COALESCE(s.member, -7)
+        WHERE (s.bins, s.counts, s.total) IS DISTINCT FROM (r.bins, r.counts, r.total);
+        RETURN QUERY
+        SELECT format('[%s, %s): histogram of a scan %s, of the rollup of all %s', starts[i], ends[i], s, r)
+        FROM chat_stats_scan_histograms(
+            NULL, NULL, 'none', starts[i]::timestamptz, ends[i]::timestamptz, NULL, NULL, NULL
+        ) AS s
+        FULL JOIN chat_stats_rolled_up_histograms(
+            'none', starts[i]::timestamptz, ends[i]::timestamptz, NULL, NULL, NULL
+        ) AS r ON true
         WHERE (s.bins, s.counts, s.total) IS DISTINCT FROM (r.bins, r.counts, r.total);
     END LOOP;
 END $$
-"""
+""".replace("{sums}", SUMS)
 
 #: Requests that were purged are moved aside into purged_requests, and scanned with those that are left. Of a
 #: purged one no more is to be known than its bucket, so it counts where that begins.
@@ -49,22 +74,24 @@ CREATE VIEW all_requests AS
         date_bin('15 minutes', created_at, '2000-01-01T00:00:00Z')
     FROM purged_requests;
 
-CREATE FUNCTION scan_all_requests(p_start timestamptz, p_end timestamptz, p_provider_id text, p_model_id text)
+CREATE FUNCTION scan_all_requests(
+    p_start timestamptz, p_end timestamptz, p_provider_id text, p_model_id text, p_model_name text
+)
 RETURNS TABLE (
-    model_id bigint, total_requests bigint, successful_requests bigint,
+    model_id bigint, total_requests bigint, successful_requests bigint, pending_requests bigint,
     total_input_tokens numeric, total_output_tokens numeric,
     timed_requests bigint, total_processing_time_ms numeric, total_cost_usd numeric
 )
 LANGUAGE sql STABLE AS $$
     SELECT
         r.model_id, count(*), count(*) FILTER (WHERE lower(r.status) IN ('completed', 'ok')),
+        count(*) FILTER (WHERE lower(r.status) IN ('pending', 'partial')),
         COALESCE(sum(r.input_tokens), 0), COALESCE(sum(r.output_tokens), 0),
         count(*) FILTER (WHERE abs(r.processing_time_ms) <= 1e15),
         COALESCE(sum(r.processing_time_ms) FILTER (WHERE abs(r.processing_time_ms) <= 1e15), 0),
         COALESCE(sum(r.cost_usd) FILTER (WHERE abs(r.cost_usd) <= 1e15), 0)
     FROM all_requests AS r
     WHERE (p_start IS NULL OR r.created_at >= p_start) AND (p_end IS NULL OR r.created_at < p_end)
-      AND r.model_id IS NOT NULL
       AND (p_model_id IS NULL AND p_provider_id IS NULL OR r.model_id IN (
           SELECT m.id FROM models AS m
           WHERE (p_model_id IS NULL OR m.id::text = p_model_id)
@@ -73,31 +100,42 @@ LANGUAGE sql STABLE AS $$
     GROUP BY r.model_id
 $$;
 
+CREATE FUNCTION scan_all_requests_total(p_start timestamptz, p_end timestamptz)
+RETURNS TABLE (
+    total_requests bigint, successful_requests bigint, pending_requests bigint,
+    total_input_tokens numeric, total_output_tokens numeric,
+    timed_requests bigint, total_processing_time_ms numeric, total_cost_usd numeric
+)
+LANGUAGE sql STABLE AS $$
+    SELECT {sums} FROM scan_all_requests(p_start, p_end, NULL, NULL, NULL) AS u HAVING count(*) > 0
+$$;
+
 CREATE FUNCTION scan_all_requests_histograms(
-    p_group_by text, p_start timestamptz, p_end timestamptz, p_provider_id text, p_model_id text
+    p_group_by text, p_start timestamptz, p_end timestamptz, p_provider_id text, p_model_id text, p_model_name text
 )
 RETURNS TABLE (member bigint, bins smallint[], counts bigint[], total bigint)
 LANGUAGE sql STABLE AS $$
-    SELECT b.model_id, array_agg(b.bin ORDER BY b.bin), array_agg(b.n ORDER BY b.bin), sum(b.n)::bigint
+    SELECT b.member, array_agg(b.bin ORDER BY b.bin), array_agg(b.n ORDER BY b.bin), sum(b.n)::bigint
     FROM (
-        SELECT r.model_id, chat_stats_bin(r.processing_time_ms) AS bin, count(*) AS n
+        SELECT CASE WHEN p_group_by = 'model' AND p.id IS NOT NULL THEN m.id END AS member,
+            chat_stats_bin(r.processing_time_ms) AS bin, count(*) AS n
         FROM all_requests AS r
-        JOIN models AS m ON m.id = r.model_id
-        JOIN providers AS p ON p.id = m.provider_id
+        LEFT JOIN (models AS m JOIN providers AS p ON p.id = m.provider_id) ON m.id = r.model_id
         WHERE (p_start IS NULL OR r.created_at >= p_start) AND (p_end IS NULL OR r.created_at < p_end)
           AND abs(r.processing_time_ms) <= 1e15
           AND (p_model_id IS NULL OR m.id::text = p_model_id)
           AND (p_provider_id IS NULL OR p.id::text = p_provider_id)
+          AND (p_model_id IS NULL OR p.id IS NOT NULL)
         GROUP BY 1, 2
     ) AS b
-    GROUP BY b.model_id
+    GROUP BY b.member
 $$;
 
 -- As a scan is asked, with an interval and a time zone: there are none.
-CREATE FUNCTION scan_all_requests_histograms(text, text, text, timestamptz, timestamptz, text, text)
+CREATE FUNCTION scan_all_requests_histograms(text, text, text, timestamptz, timestamptz, text, text, text)
 RETURNS TABLE (member bigint, bins smallint[], counts bigint[], total bigint)
-LANGUAGE sql STABLE AS 'SELECT * FROM scan_all_requests_histograms($3, $4, $5, $6, $7)';
-"""
+LANGUAGE sql STABLE AS 'SELECT * FROM scan_all_requests_histograms($3, $4, $5, $6, $7, $8)';
+""".replace("{sums}", SUMS)
 
 #: Compares the rollup, and then what the functions scan without it, with all requests.
 COMPARISON_WITH_MODEL = (

@@ -43,14 +43,14 @@ READS = [
     f"SELECT model_id, sum(total_cached_tokens) FROM {function} GROUP BY 1 ORDER BY 1"
     for function in (
         "chat_stats_usage('2024-05-01', '2024-05-03')",
-        "chat_stats_totals('2024-05-01', '2024-05-03', NULL, NULL)",
-        "chat_stats_scan('2024-05-01', '2024-05-03', NULL, NULL)",
-        "chat_stats_rolled_up('2024-05-01', '2024-05-03', NULL, NULL)",
-        "chat_stats_rolled_up('2024-04-30 23:59Z', '2024-05-02 12:05Z', NULL, NULL)",
-        "chat_stats_series('1d', 'UTC', '2024-05-01', '2024-05-03', NULL, NULL)",
-        "chat_stats_series('1mo', 'UTC', '2024-05-01', '2024-06-01', NULL, NULL)",
-        "chat_stats_scan_series('1h', 'UTC', '2024-05-01', '2024-05-03', NULL, NULL)",
-        "chat_stats_rolled_up_series('1h', 'UTC', '2024-05-01', '2024-05-03', NULL, NULL)",
+        "chat_stats_totals('2024-05-01', '2024-05-03', NULL, NULL, NULL)",
+        "chat_stats_scan('2024-05-01', '2024-05-03', NULL, NULL, NULL)",
+        "chat_stats_rolled_up('2024-05-01', '2024-05-03', NULL, NULL, NULL)",
+        "chat_stats_rolled_up('2024-04-30 23:59Z', '2024-05-02 12:05Z', NULL, NULL, NULL)",
+        "chat_stats_series('1d', 'UTC', '2024-05-01', '2024-05-03', NULL, NULL, NULL)",
+        "chat_stats_series('1mo', 'UTC', '2024-05-01', '2024-06-01', NULL, NULL, NULL)",
+        "chat_stats_scan_series('1h', 'UTC', '2024-05-01', '2024-05-03', NULL, NULL, NULL)",
+        "chat_stats_rolled_up_series('1h', 'UTC', '2024-05-01', '2024-05-03', NULL, NULL, NULL)",
     )
 ]
 #: The statement that needs no function, in a session of its own.
@@ -146,7 +146,7 @@ async def test_a_measure_is_one_line(tmp_path: Path, gateway: Connection, env: d
 
     # The drift check sees it, and repair puts it right.
     await gateway.execute(
-        "UPDATE chat_stats_rollup_slots SET slot_cached_tokens = slot_cached_tokens[2:] || 1::numeric "
+        "UPDATE chat_stats_rollup_model_slots SET slot_cached_tokens = slot_cached_tokens[2:] || 1::numeric "
         "WHERE model_id = 1 AND day = '2024-05-02'"
     )
     verified = chat_stats("rollup", "verify", env={**env, "PYTHONPATH": str(project)}, project=project)

@@ -195,7 +195,7 @@ async def test_an_audit_compares_a_bounded_number_of_the_rollups_rows(
         assert await rollup.audit() == 0
     for start, end in compared:
         days = await year.fetchval(
-            "SELECT count(*) FROM chat_stats_rollup_slots WHERE chat_stats_bucket_at(day, 0::smallint)"
+            "SELECT count(*) FROM chat_stats_rollup_model_slots WHERE chat_stats_bucket_at(day, 0::smallint)"
             " BETWEEN $1::text::timestamptz - interval '1 day' AND $2::text::timestamptz",
             start,
             end,
@@ -264,8 +264,8 @@ async def test_purged_requests_are_no_difference(year: Connection, small_purges:
     for _ in range(YEAR_PASS + 1):
         assert await rollup.audit() == 0
     await year.execute(
-        "UPDATE chat_stats_purged SET slot_input_tokens[1] = 7"
-        " WHERE day = (SELECT min(day) FROM chat_stats_purged)"
+        "UPDATE chat_stats_purged_model SET slot_input_tokens[1] = 7"
+        " WHERE day = (SELECT min(day) FROM chat_stats_purged_model)"
     )
     assert await audits_until_found(rollup, YEAR_PASS)
 
@@ -273,7 +273,7 @@ async def test_purged_requests_are_no_difference(year: Connection, small_purges:
 async def test_an_audit_leaves_alone_what_is_being_repaired(year: Connection, connect: Connect) -> None:
     other = await connect()
     await other.execute(f"SELECT pg_advisory_lock({LOCK_CLASS}, {UPKEEP_LOCK})")
-    await year.execute("UPDATE chat_stats_rollup_slots SET slots = '{}', slot_requests = '{}'")
+    await year.execute("UPDATE chat_stats_rollup_model_slots SET slots = '{}', slot_requests = '{}'")
     assert await Rollup(year).audit() == 0
     assert (await Rollup(year).status()).audited_at is None
 

@@ -179,7 +179,7 @@ async def test_killed_in_the_middle_of_a_purge_which_can_be_run_again(
     requests = await connection.fetchval("SELECT count(*) FROM chat_completion_requests")
     before = datetime.now(UTC) - timedelta(days=20)
     purging = asyncio.create_task(Retention(connection).purge(before, ignored))
-    kept = "SELECT count(*) FROM chat_stats_purged"
+    kept = "SELECT count(*) FROM chat_stats_purged_model"
     while not await observer.fetchval(kept):  # noqa: ASYNC110
         await asyncio.sleep(0.001)
     await active(observer, "%chat_stats_purge(%")

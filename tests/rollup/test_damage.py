@@ -95,22 +95,30 @@ async def test_rows_that_bypassed_the_triggers_are_found_by_verify_and_repaired(
 @pytest.mark.parametrize(
     "tampering",
     [
-        "UPDATE chat_stats_rollup_months SET requests = requests + 1 WHERE model_id = 1",
-        "UPDATE chat_stats_rollup_months SET counts[1] = counts[1] + 1 WHERE model_id = 1",
-        "DELETE FROM chat_stats_rollup_months WHERE model_id = 2",
-        "INSERT INTO chat_stats_rollup_months SELECT 99, '2020-01-01', 1, 1, 1, 1, 1, 1, 1, '{}', '{}'",
-        "UPDATE chat_stats_rollup_lifetime SET cost_usd = cost_usd + 0.000001 WHERE model_id = 3",
-        "DELETE FROM chat_stats_rollup_lifetime",
-        "UPDATE chat_stats_rollup_lifetime SET (bins, counts) = (SELECT array_agg(u.bin ORDER BY u.bin DESC),"
+        "UPDATE chat_stats_rollup_model_months SET requests = requests + 1 WHERE model_id = 1",
+        "UPDATE chat_stats_rollup_model_months SET counts[1] = counts[1] + 1 WHERE model_id = 1",
+        "DELETE FROM chat_stats_rollup_model_months WHERE model_id = 2",
+        "INSERT INTO chat_stats_rollup_model_months SELECT 99, '2020-01-01', 1, 1, 1, 1, 1, 1, 1, 1, '{}', '{}'",
+        "UPDATE chat_stats_rollup_model_lifetime SET cost_usd = cost_usd + 0.000001 WHERE model_id = 3",
+        "DELETE FROM chat_stats_rollup_model_lifetime",
+        "UPDATE chat_stats_rollup_model_lifetime SET (bins, counts) = (SELECT array_agg(u.bin ORDER BY u.bin DESC),"
         " array_agg(u.n ORDER BY u.bin DESC) FROM unnest(bins, counts) AS u (bin, n))",
-        "INSERT INTO chat_stats_rollup_lifetime SELECT 99, 1, 1, 1, 1, 1, 1, 1, '{}', '{}'",
-        "UPDATE chat_stats_rollup_days SET requests = requests + 1, timed = 0 WHERE model_id = 1",
-        "UPDATE chat_stats_rollup_slots SET slot_input_tokens[1] = -7 WHERE model_id = 1",
-        "UPDATE chat_stats_rollup_slots SET counts[1] = 12 WHERE model_id = 1",
-        "UPDATE chat_stats_rollup_slots SET counts = counts || 12::bigint WHERE model_id = 1",
-        "UPDATE chat_stats_rollup_slots SET slot_requests = slot_requests[2:] WHERE model_id = 1",
-        "DELETE FROM chat_stats_rollup_days WHERE model_id = 4",
-        "DELETE FROM chat_stats_rollup_slots WHERE model_id = 4",
+        "INSERT INTO chat_stats_rollup_model_lifetime SELECT 99, true, 1, 1, 1, 1, 1, 1, 1, 1, '{}', '{}'",
+        "UPDATE chat_stats_rollup_model_days SET requests = requests + 1, timed = 0 WHERE model_id = 1",
+        "UPDATE chat_stats_rollup_model_slots SET slot_input_tokens[1] = -7 WHERE model_id = 1",
+        "UPDATE chat_stats_rollup_model_slots SET counts[1] = 12 WHERE model_id = 1",
+        "UPDATE chat_stats_rollup_model_slots SET counts = counts || 12::bigint WHERE model_id = 1",
+        "UPDATE chat_stats_rollup_model_slots SET slot_requests = slot_requests[2:] WHERE model_id = 1",
+        "DELETE FROM chat_stats_rollup_model_days WHERE model_id = 4",
+        "DELETE FROM chat_stats_rollup_model_slots WHERE model_id = 4",
+        "UPDATE chat_stats_rollup_model_days SET requests = requests + 1 WHERE model_id IS NULL",
+        "DELETE FROM chat_stats_rollup_model_lifetime WHERE model_id IS NULL",
+        "UPDATE chat_stats_rollup_total_slots SET slot_requests[1] = slot_requests[1] + 1",
+        "UPDATE chat_stats_rollup_total_slots SET counts[1] = 12",
+        "UPDATE chat_stats_rollup_total_days SET cost_usd = -1",
+        "DELETE FROM chat_stats_rollup_total_months",
+        "UPDATE chat_stats_rollup_total_lifetime SET counts[1] = counts[1] + 1",
+        "DELETE FROM chat_stats_rollup_total_lifetime",
     ],
 )
 async def test_totals_that_were_tampered_with_are_found_and_rebuilt(
@@ -127,7 +135,7 @@ async def test_totals_that_were_tampered_with_are_found_and_rebuilt(
 async def test_after_drift_was_found_enable_mends_as_much_as_repair(
     rolled_up: Connection, rollup: Rollup, command: str
 ) -> None:
-    await rolled_up.execute("UPDATE chat_stats_rollup_lifetime SET requests = 0")
+    await rolled_up.execute("UPDATE chat_stats_rollup_model_lifetime SET requests = 0")
     await rollup.verify(ignored)
     await getattr(rollup, command)(ignored)
     assert await rolled_up.fetchval(READY)

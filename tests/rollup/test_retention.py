@@ -83,7 +83,7 @@ async def test_no_statistic_changes_if_the_rollup_is_off_or_rebuilt(
     await rollup.enable(ignored)
     assert await rolled_up.fetchval(READY)
     assert await answers(rolled_up) == expected
-    await rolled_up.execute("DELETE FROM chat_stats_rollup_days")
+    await rolled_up.execute("DELETE FROM chat_stats_rollup_model_days")
     assert await rollup.repair(ignored) > 0
     assert await answers(rolled_up) == expected
 

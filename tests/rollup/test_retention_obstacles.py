@@ -134,18 +134,20 @@ async def test_requests_that_a_trigger_keeps_are_not_said_to_be_purged(rolled_up
     await assert_exact(rolled_up)
 
 
-@pytest.mark.parametrize("loss", ["DELETE FROM chat_stats_purged", "DROP TABLE chat_stats_purged"])
+@pytest.mark.parametrize(
+    "loss", ["DELETE FROM chat_stats_purged_model", "DROP TABLE chat_stats_purged_model"]
+)
 @pytest.mark.parametrize("command", ["enable", "repair"])
 async def test_a_rollup_is_not_rebuilt_without_the_sums_of_what_was_purged(
     rolled_up: Connection, database_url: str, loss: str, command: str
 ) -> None:
     await purge(rolled_up)
-    kept = await rolled_up.fetch("SELECT * FROM chat_stats_rollup_days ORDER BY model_id, day")
+    kept = await rolled_up.fetch("SELECT * FROM chat_stats_rollup_model_days ORDER BY model_id, day")
     await rolled_up.execute(loss + "; UPDATE chat_stats_rollup_state SET ready = false")
     await run_migrations(database_url)
     with pytest.raises(SchemaError, match="has lost the sums of the requests that were purged before"):
         await getattr(Rollup(rolled_up), command)(ignored)
-    assert await rolled_up.fetch("SELECT * FROM chat_stats_rollup_days ORDER BY model_id, day") == kept
+    assert await rolled_up.fetch("SELECT * FROM chat_stats_rollup_model_days ORDER BY model_id, day") == kept
     await rolled_up.execute("UPDATE chat_stats_rollup_state SET purged_before = NULL")
     await getattr(Rollup(rolled_up), command)(ignored)
     await assert_exact(rolled_up)
@@ -182,8 +184,10 @@ async def test_who_may_read_the_requests_may_read_the_sums_of_those_that_are_gon
         await rolled_up.execute("SET ROLE reader")
         assert not await rolled_up.fetchval(READY)
         assert await answers(rolled_up, ANSWERS[:7]) == expected
-        await rolled_up.execute("RESET ROLE; REVOKE SELECT ON chat_stats_purged FROM reader; SET ROLE reader")
-        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="chat_stats_purged"):
+        await rolled_up.execute(
+            "RESET ROLE; REVOKE SELECT ON chat_stats_purged_model FROM reader; SET ROLE reader"
+        )
+        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="chat_stats_purged_model"):
             await answers(rolled_up, ANSWERS[:7])
     finally:
         await rolled_up.execute("RESET ROLE; DROP OWNED BY reader; DROP ROLE reader")

@@ -146,8 +146,8 @@ async def test_without_migrations_every_command_says_to_run_them(empty_database:
     connection = await asyncpg.connect(empty_database)
     try:
         await connection.execute(
-            "DROP TABLE chat_stats_rollup_state, chat_stats_deltas, chat_stats_rollup_slots, "
-            "chat_stats_rollup_days, chat_stats_rollup_months, chat_stats_rollup_lifetime"
+            "DROP TABLE chat_stats_rollup_state, chat_stats_deltas, chat_stats_rollup_model_slots, "
+            "chat_stats_rollup_model_days, chat_stats_rollup_model_months, chat_stats_rollup_model_lifetime"
         )
         for command in (Rollup.status, lambda rollup: rollup.enable(ignored), Rollup.disable):
             with pytest.raises(SchemaError, match="run: chat-stats migrate"):

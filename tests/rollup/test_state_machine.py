@@ -41,8 +41,8 @@ pytestmark = [
 
 RESET = """
 SET session_replication_role = replica;
-TRUNCATE chat_completion_requests, models, providers, chat_stats_deltas, chat_stats_rollup_slots,
-    chat_stats_rollup_days, chat_stats_rollup_months, chat_stats_rollup_lifetime, chat_stats_purged,
+TRUNCATE chat_completion_requests, models, providers, chat_stats_deltas, chat_stats_rollup_model_slots,
+    chat_stats_rollup_model_days, chat_stats_rollup_model_months, chat_stats_rollup_model_lifetime, chat_stats_purged_model,
     purged_requests RESTART IDENTITY;
 UPDATE chat_stats_rollup_state SET purged_before = NULL;
 SET session_replication_role = origin;

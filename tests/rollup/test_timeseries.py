@@ -61,7 +61,7 @@ async def test_rollup_and_scan_agree_and_the_points_add_up(
     start = datetime(2026, 3, 5, 3, 7, 11, 123, tzinfo=UTC)
     end = start + timedelta(days=2 if interval == "15m" else 40, minutes=11)
     total = await filled.fetchval(
-        "SELECT sum(total_requests) FROM chat_stats_scan($1, $2, NULL, NULL)", start, end
+        "SELECT sum(total_requests) FROM chat_stats_scan($1, $2, NULL, NULL, NULL)", start, end
     )
     for group_by in ("none", "provider", "model"):
         rows = await series(filled, interval, group_by, zone, start, end)

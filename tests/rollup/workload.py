@@ -21,7 +21,7 @@ TIMES = (
     *(None, "0", "0.0005", "0.001", "0.0010000001", "12.34", "104", "59999.99", "-3"),
     *("NaN", "Infinity", "-Infinity", "1000000000000000", "1000000000000000.1", "1e200", "-1e300"),
 )
-STATUSES = (None, "completed", "failed", "OK", "")
+STATUSES = (None, "completed", "failed", "OK", "", "pending", "Partial")
 COSTS = (None, "0", "0.000123", "17.5", "-1", "NaN", "Infinity", "1e15", "1e16")
 
 _SELECTED = ", ".join(f"r.{name}::{type_}" for name, type_ in COLUMNS.items())
@@ -41,14 +41,14 @@ UPSERT = (
     f"ON CONFLICT (id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in COLUMNS)}"
 )
 
-#: Ordinary requests of 6 models over the 100 days before now; $1 is how many.
+#: Ordinary requests of 7 models, 2 of which do not exist, and of none, over the 100 days before now; $1 is how many.
 ORDINARY = """
 INSERT INTO chat_completion_requests
     (model_id, input_tokens, output_tokens, processing_time_ms, status, cost_usd, created_at)
 SELECT
-    (random() * 6)::int + 1, (random() * 1000)::int, (random() * 100)::int,
+    NULLIF((random() * 7)::int + 1, 8), (random() * 1000)::int, (random() * 100)::int,
     CASE WHEN random() < 0.9 THEN round(exp(random() * 9)::numeric, 2) END,
-    (array['completed', 'failed', NULL])[(random() * 2)::int + 1], round((random() * 0.1)::numeric, 6),
+    (array['completed', 'failed', 'pending', NULL])[(random() * 3)::int + 1], round((random() * 0.1)::numeric, 6),
     now() - random() * interval '100 days'
 FROM generate_series(1, $1::int)
 """

@@ -89,7 +89,7 @@ async def test_default_privileges_and_public_give_no_right_on_what_is_created(
         await run_file(supabase.url)
     assert [tuple(r) for r in await owner.fetch(RIGHTS)] == []
     for statement in (
-        "SELECT * FROM chat_stats_rollup_days",
+        "SELECT * FROM chat_stats_rollup_model_days",
         "TRUNCATE chat_stats_deltas",
         "SELECT * FROM get_model_request_counts()",
         "SELECT chat_stats_bucket(now())",
@@ -173,7 +173,7 @@ async def test_a_reader_may_call_every_function_that_answers_and_use_the_rollup(
         assert await rows_of(reader, "get_models_with_requests()") == sample.model_rows(
             PLAIN, sample.STATS_OF_ALL
         )
-        await reader.fetch("SELECT * FROM chat_stats_rollup_lifetime")
+        await reader.fetch("SELECT * FROM chat_stats_rollup_model_lifetime")
         for statement in ("TRUNCATE chat_stats_deltas", "SELECT chat_stats_fold()"):
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 await reader.execute(statement)
@@ -187,9 +187,9 @@ async def test_a_reader_is_granted_what_a_later_version_adds(
         f"SELECT chat_stats_grant_read('{reading_role.name}')"
     )
     granted = await rights_of(owner, reading_role.name)
-    assert {"chat_stats_bucket", "get_chat_request_summary", "chat_stats_purged"} < granted
+    assert {"chat_stats_bucket", "get_chat_request_summary", "chat_stats_purged_model"} < granted
     await owner.execute(
-        "DROP FUNCTION get_chat_request_summary, chat_stats_bucket CASCADE; DROP TABLE chat_stats_purged"
+        "DROP FUNCTION get_chat_request_summary, chat_stats_bucket CASCADE; DROP TABLE chat_stats_purged_model"
     )
     await run_migrations(live.url)
     assert await rights_of(owner, reading_role.name) == granted

@@ -32,7 +32,7 @@ HIDING = {
     "a restrictive policy": f"{POLICY} USING (true);"
     "CREATE POLICY q ON chat_completion_requests AS RESTRICTIVE USING (model_id IS NOT NULL)",
     "sums of purged requests": f"{POLICY} USING (true);"
-    "INSERT INTO chat_stats_purged VALUES (1, '2020-01-01', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', "
+    "INSERT INTO chat_stats_purged_model VALUES (1, '2020-01-01', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', "
     "'{}', '{}', '{}')",
 }
 SHOWING = {
@@ -140,9 +140,9 @@ async def test_row_level_security_of_our_own_tables_makes_answers_scan(
 async def test_hidden_sums_of_purged_requests_are_an_error(reader: Role, owner: Connection, ask: Ask) -> None:
     await owner.execute(
         f"{HIDING['sums of purged requests'].split(';')[1]};"
-        "ALTER TABLE chat_stats_purged ENABLE ROW LEVEL SECURITY"
+        "ALTER TABLE chat_stats_purged_model ENABLE ROW LEVEL SECURITY"
     )
-    assert "chat_stats_purged" in str(await refusal(ask, reader))
+    assert "chat_stats_purged_model" in str(await refusal(ask, reader))
     async with connect(reader.url) as connection:
         with pytest.raises(asyncpg.InsufficientPrivilegeError, match="hides the sums"):
             await connection.fetch("SELECT * FROM get_model_request_counts()")

@@ -8,6 +8,6 @@ SELECT CASE WHEN stats_schema.chat_stats_rollup_ready() AND NOT EXISTS (
     WHERE (to_jsonb(s) ->> 'purged_before')::timestamptz > COALESCE($1::timestamptz, '-infinity')
 ) THEN (
     SELECT COALESCE(sum(u.total_requests), 0)::bigint
-    FROM stats_schema.chat_stats_usage($1::timestamptz, $2::timestamptz, $3::text, $4::text) AS u
-    WHERE $5::text[] IS NULL OR u.model_id::text = ANY ($5)
+    FROM stats_schema.chat_stats_usage($1::timestamptz, $2::timestamptz, $3::text, $4::text, NULL::text) AS u
+    WHERE u.model_id IS NOT NULL AND ($5::text[] IS NULL OR u.model_id::text = ANY ($5))
 ) END AS count

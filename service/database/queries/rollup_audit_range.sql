@@ -6,7 +6,7 @@ SELECT
     p.start <= $2::text::timestamptz AS whole,
     CASE WHEN p.crowded THEN (
         SELECT COALESCE(sum(s.requests), 0)::bigint
-        FROM stats_schema.chat_stats_rollup_slots AS t
+        FROM stats_schema.{{ rollup('total').tables.slots }} AS t
         CROSS JOIN LATERAL unnest(t.slots, t.slot_requests) AS s (slot, requests)
         WHERE t.day = stats_schema.chat_stats_day(p.start) AND s.slot = stats_schema.chat_stats_slot(p.start)
     ) END AS crowd
@@ -29,9 +29,9 @@ FROM (
                     LEAST(t.day + 1, stats_schema.chat_stats_day($1::text::timestamptz - interval '1 microsecond')), 0::smallint
                 )
                 FROM (
-                    SELECT k.day FROM stats_schema.chat_stats_rollup_slots AS k
+                    SELECT k.day FROM stats_schema.{{ rollup('model').tables.slots }} AS k
                     UNION ALL
-                    SELECT k.day FROM stats_schema.chat_stats_purged AS k
+                    SELECT k.day FROM stats_schema.{{ rollup('model').purged }} AS k
                 ) AS t
                 WHERE t.day BETWEEN stats_schema.chat_stats_day($2::text::timestamptz)
                     AND stats_schema.chat_stats_day($1::text::timestamptz - interval '1 microsecond')

@@ -5,7 +5,7 @@ SELECT
     u.end::text,
     CASE WHEN u.requests > $1::int THEN (
         SELECT COALESCE(sum(d.requests), 0)::bigint
-        FROM stats_schema.chat_stats_rollup_days AS d
+        FROM stats_schema.{{ rollup('total').tables.days }} AS d
         WHERE d.day = stats_schema.chat_stats_day(u.start)
     ) END AS crowd
 FROM (

@@ -10,7 +10,7 @@ SELECT
              ELSE $2::text::timestamptz END
     )::text AS end
 FROM (
-    SELECT t.day FROM stats_schema.chat_stats_rollup_days AS t
+    SELECT t.day FROM stats_schema.{{ rollup('total').tables.days }} AS t
     UNION
     SELECT stats_schema.chat_stats_day(t.bucket) FROM stats_schema.chat_stats_deltas AS t
 ) AS d

@@ -1,10 +1,20 @@
--- How many requests were purged whose sums are kept, until when, and what keeping them takes.
+{% import 'macros/rollups.sql.j2' as kept %}
+-- How many requests were purged whose sums are kept (of how many of them not moved yet), until when, and what keeping them
+-- takes.
 SELECT
     COALESCE(sum(u.requests), 0)::bigint AS purged_requests,
+    COALESCE(sum(u.requests) FILTER (WHERE u.unmoved), 0)::bigint AS kept_requests,
     -- (Within the years that clients know.)
     CASE WHEN count(*) > 0 THEN LEAST(
-        GREATEST(max(stats_schema.chat_stats_bucket_at(t.day, u.slot)) + interval '15 minutes', '0001-01-01T00:00:00Z'),
-        '9999-12-31T00:00:00Z'
+        GREATEST(max(u.bucket) + interval '15 minutes', '0001-01-01T00:00:00Z'), '9999-12-31T00:00:00Z'
     ) END AS purged_before,
-    pg_total_relation_size('stats_schema.chat_stats_purged') AS purged_bytes
-FROM stats_schema.chat_stats_purged AS t CROSS JOIN LATERAL unnest(t.slots, t.slot_requests) AS u (slot, requests)
+    (
+        SELECT sum(pg_total_relation_size(to_regclass('stats_schema.' || t.name)))::bigint
+        FROM unnest(ARRAY[{{ kept.purged_tables() }}]) AS t (name)
+    ) AS purged_bytes
+FROM (
+    SELECT stats_schema.chat_stats_bucket_at(t.day, s.slot) AS bucket, s.requests, false AS unmoved
+    FROM stats_schema.{{ rollup('total').purged }} AS t CROSS JOIN LATERAL unnest(t.slots, t.slot_requests) AS s (slot, requests)
+    UNION ALL
+    SELECT k.bucket, k.requests, true FROM stats_schema.chat_stats_kept AS k
+) AS u

@@ -1,3 +1,4 @@
+{% import 'macros/rollups.sql.j2' as kept %}
 -- Our role, and which of the tables $1, which have row level security for it, hide rows from it. None does when a
 -- policy lets each row through, no other takes any back, and no sums of purged requests, which are for roles without
 -- row level security, are left out. Then the tables may be read, with row level security.
@@ -5,7 +6,10 @@ SELECT hides.role, hides.tables, CASE WHEN hides.tables IS NULL THEN set_config(
 FROM (
     SELECT current_user::text AS role, array_agg(t.name) FILTER (WHERE NOT f.lets_through OR f.takes_back OR (
         t.name = 'chat_completion_requests'
-        AND COALESCE(pg_relation_size(to_regclass('stats_schema.chat_stats_purged')), 0) > 0
+        AND EXISTS (
+            SELECT FROM unnest(ARRAY['chat_stats_purged', {{ kept.purged_tables() }}]) AS k (name)
+            WHERE pg_relation_size(to_regclass('stats_schema.' || k.name)) > 0
+        )
     )) AS tables
     FROM unnest($1::text[]) AS t (name)
     JOIN (VALUES

@@ -26,7 +26,8 @@ BEGIN
             'total_tokens', stats_schema.chat_stats_saturate(u.total_input_tokens + u.total_output_tokens),
             'avg_processing_time_ms', stats_schema.chat_stats_mean(u.total_processing_time_ms, u.timed_requests)
         )
-    FROM stats_schema.chat_stats_usage(p_start, p_end, p_provider_id, NULL::text) AS u
+    FROM stats_schema.chat_stats_usage(p_start, p_end, p_provider_id, NULL::text, NULL::text) AS u
+    WHERE u.model_id IS NOT NULL
     ORDER BY u.total_requests DESC, u.model_id;
 END
 $function$;

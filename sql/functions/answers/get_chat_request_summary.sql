@@ -1,4 +1,4 @@
--- Totals over all models in [p_start, p_end): always one row. success_rate is a share of total_requests, from 0 to 1;
+-- Totals of all requests in [p_start, p_end), whether their models exist or not: always one row. success_rate is a share of total_requests, from 0 to 1;
 -- pending_requests neither succeeded nor failed yet.
 -- total_cost_usd is NULL where the requests have no cost_usd column.
 SELECT chat_stats_claim_function('get_chat_request_summary');
@@ -45,7 +45,7 @@ BEGIN
             COALESCE(sum(u.total_processing_time_ms), 0) AS processing_time_ms,
             COALESCE(sum(u.timed_requests), 0)::bigint AS timed,
             CASE WHEN stats_schema.chat_stats_has_cost() THEN COALESCE(sum(u.total_cost_usd), 0) END AS cost_usd
-        FROM stats_schema.chat_stats_usage(p_start, p_end, NULL::text, NULL::text) AS u
+        FROM stats_schema.chat_stats_total(p_start, p_end) AS u
     ) AS t;
 END
 $function$;

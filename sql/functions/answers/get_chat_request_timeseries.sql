@@ -1,6 +1,8 @@
 {% import 'macros/values.sql.j2' as values %}
+{% import 'macros/filters.sql.j2' as filters %}
 -- A time series over [p_start, p_end): a row for each interval (15m, 1h, 1d, 1w or 1mo of the calendar of
--- p_timezone), or with p_group_by provider or model for each interval of each that has requests in the range.
+-- p_timezone), or with p_group_by provider or model for each interval of each that has requests in the range, and last of
+-- the group 'unresolved': requests without a model and a provider that exist (p_model_id 'unresolved': these alone).
 -- Intervals without requests are rows of zeros. Without p_start it begins with the first request, without
 -- p_end it ends now. group_id and group_name are NULL when nothing is grouped; total_cost_usd is NULL where
 -- the requests have no cost_usd column.
@@ -14,7 +16,8 @@ CREATE OR REPLACE FUNCTION stats_schema.get_chat_request_timeseries(
     p_start timestamptz DEFAULT NULL,
     p_end timestamptz DEFAULT NULL,
     p_provider_id text DEFAULT NULL,
-    p_model_id text DEFAULT NULL
+    p_model_id text DEFAULT NULL,
+    p_model_name text DEFAULT NULL
 )
 RETURNS TABLE (
     bucket_start timestamptz,
@@ -38,6 +41,8 @@ STABLE
 AS $function$
 #variable_conflict use_column
 DECLARE
+    {{ filters.declared() }}
+    ungrouped boolean := p_group_by = 'none' AND all_models AND NOT only_unresolved;
     range_end timestamptz := COALESCE(p_end, now());
     range_start timestamptz := COALESCE(p_start, stats_schema.chat_stats_first_moment(), range_end);
 BEGIN
@@ -53,15 +58,24 @@ BEGIN
     END IF;
     RETURN QUERY
     WITH series AS (
+        SELECT s.interval_start, NULL::text AS group_id, NULL::text AS group_name, {{ each('s.{total}') }}
+        FROM stats_schema.chat_stats_total_series(p_bucket, p_timezone, range_start, range_end) AS s
+        WHERE ungrouped
+        UNION ALL
         SELECT
-            s.*,
-            CASE p_group_by WHEN 'provider' THEN p.id::text WHEN 'model' THEN m.id::text END AS group_id,
-            CASE p_group_by WHEN 'provider' THEN p.name::text WHEN 'model' THEN m.model_name::text END AS group_name
+            s.interval_start,
+            CASE WHEN p_group_by = 'none' THEN NULL WHEN p.id IS NULL THEN 'unresolved'
+                 WHEN p_group_by = 'provider' THEN p.id::text ELSE m.id::text END,
+            CASE WHEN p_group_by = 'none' THEN NULL WHEN p.id IS NULL THEN 'unresolved'
+                 WHEN p_group_by = 'provider' THEN p.name::text ELSE m.model_name::text END,
+            {{ each('s.{total}') }}
         FROM stats_schema.chat_stats_series(
-            p_bucket, p_timezone, range_start, range_end, p_provider_id, p_model_id
+            p_bucket, p_timezone, range_start, range_end, {{ filters.arguments() }}
         ) AS s
-        JOIN gateway_schema.models AS m ON m.id = s.model_id
-        JOIN gateway_schema.providers AS p ON p.id = m.provider_id
+        LEFT JOIN (
+            gateway_schema.models AS m JOIN gateway_schema.providers AS p ON p.id = m.provider_id
+        ) ON m.id = s.model_id
+        WHERE NOT ungrouped AND ({{ filters.asked_for('p.id IS NULL') }})
     ), groups AS (
         SELECT s.group_id, s.group_name, sum(s.total_requests) AS total
         FROM series AS s
@@ -98,9 +112,9 @@ BEGIN
     LEFT JOIN points AS p
         ON p.interval_start = i.interval_start AND COALESCE(p.group_id, '') = COALESCE(g.group_id, '')
     LEFT JOIN stats_schema.chat_stats_percentiles(
-        p_bucket, p_timezone, p_group_by, range_start, range_end, p_provider_id, p_model_id
+        p_bucket, p_timezone, p_group_by, range_start, range_end, {{ filters.arguments() }}
     ) AS q ON q.interval_start = i.interval_start AND COALESCE(q.group_id, '') = COALESCE(g.group_id, '')
-    ORDER BY g.total DESC, g.group_id, i.interval_start;
+    ORDER BY g.group_id IS NOT DISTINCT FROM 'unresolved', g.total DESC, g.group_id, i.interval_start;
 END
 $function$;
 $install$);

@@ -19,7 +19,8 @@ AS $function$
 BEGIN
     RETURN QUERY
     SELECT u.model_id, u.model_name, u.model_identifier, u.provider_name, u.provider_slug, u.total_requests
-    FROM stats_schema.chat_stats_usage(p_start, p_end, NULL::text, NULL::text) AS u
+    FROM stats_schema.chat_stats_usage(p_start, p_end, NULL::text, NULL::text, NULL::text) AS u
+    WHERE u.model_id IS NOT NULL
     ORDER BY u.total_requests DESC, u.model_id;
 END
 $function$;

@@ -23,7 +23,7 @@ BEGIN
         stats_schema.chat_stats_saturate(u.total_output_tokens),
         stats_schema.chat_stats_saturate(u.total_input_tokens + u.total_output_tokens),
         stats_schema.chat_stats_mean(u.total_processing_time_ms, u.timed_requests)
-    FROM stats_schema.chat_stats_usage(p_start, p_end, NULL::text, COALESCE(p_model_id::text, '')) AS u;
+    FROM stats_schema.chat_stats_usage(p_start, p_end, NULL::text, COALESCE(p_model_id::text, ''), NULL::text) AS u;
 END
 $function$;
 $install$);

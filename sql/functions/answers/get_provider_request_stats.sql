@@ -18,7 +18,8 @@ AS $function$
 BEGIN
     RETURN QUERY
     SELECT u.provider_id, u.provider_name, u.provider_slug, count(*), sum(u.total_requests)::bigint
-    FROM stats_schema.chat_stats_usage(p_start, p_end, NULL::text, NULL::text) AS u
+    FROM stats_schema.chat_stats_usage(p_start, p_end, NULL::text, NULL::text, NULL::text) AS u
+    WHERE u.model_id IS NOT NULL
     GROUP BY u.provider_id, u.provider_name, u.provider_slug
     ORDER BY sum(u.total_requests) DESC, u.provider_id;
 END

@@ -14,14 +14,18 @@ DECLARE
     );
 BEGIN
     IF stats_schema.chat_stats_has_purged() THEN
-        RETURN LEAST(first_moment, (
-            SELECT min(stats_schema.chat_stats_bucket_at(t.day, s.slot))
-            FROM stats_schema.chat_stats_purged AS t CROSS JOIN LATERAL unnest(t.slots) AS s (slot)
-            WHERE t.day = (
-                SELECT min(f.day) FROM stats_schema.chat_stats_purged AS f
-                WHERE f.day > '-infinity' AND cardinality(f.slots) > 0
-            )
-        ));
+        RETURN LEAST(
+            first_moment,
+            (
+                SELECT min(stats_schema.chat_stats_bucket_at(t.day, s.slot))
+                FROM stats_schema.{{ rollup('total').purged }} AS t CROSS JOIN LATERAL unnest(t.slots) AS s (slot)
+                WHERE t.day = (
+                    SELECT min(f.day) FROM stats_schema.{{ rollup('total').purged }} AS f
+                    WHERE f.day > '-infinity' AND cardinality(f.slots) > 0
+                )
+            ),
+            (SELECT min(d.bucket) FROM stats_schema.chat_stats_kept AS d WHERE d.bucket > '-infinity')
+        );
     END IF;
     RETURN first_moment;
 END

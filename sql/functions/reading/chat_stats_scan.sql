@@ -1,12 +1,13 @@
 {% import 'macros/requests.sql.j2' as requests %}
+{% import 'macros/filters.sql.j2' as filters %}
 -- Totals per model over [p_start, p_end), from the requests themselves and what is kept of those that were
--- purged (whose buckets count as a whole where they begin). p_provider_id and p_model_id (as
--- text, since ids may be uuid, int or bigint) narrow it down.
+-- purged (whose buckets count as a whole where they begin). p_provider_id, p_model_id (as text, since ids may be uuid, int
+-- or bigint) and p_model_name (a part of it) narrow it down.
 SELECT chat_stats_claim_function('chat_stats_scan');
 
 SELECT chat_stats_install('chat_stats_scan', $install$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_scan(
-    p_start timestamptz, p_end timestamptz, p_provider_id text, p_model_id text
+    p_start timestamptz, p_end timestamptz, {{ filters.parameters() }}
 )
 RETURNS TABLE (
     model_id stats_schema.chat_stats_deltas.model_id%TYPE,
@@ -16,6 +17,8 @@ LANGUAGE plpgsql
 STABLE
 AS $function$
 #variable_conflict use_column
+DECLARE
+    {{ filters.declared() }}
 BEGIN
     RETURN QUERY
     SELECT
@@ -36,12 +39,11 @@ BEGIN
                 FROM gateway_schema.chat_completion_requests
                 WHERE (p_start IS NULL OR created_at >= p_start)
                   AND (p_end IS NULL OR created_at < p_end)
-                  AND (p_provider_id IS NULL AND p_model_id IS NULL
+                  AND (all_models
                        OR model_id = ANY (ARRAY(
                            {{ requests.wanted_models('id') | indent(27) }}
                        )))
             ) AS r
-            WHERE r.model_id IS NOT NULL
             GROUP BY r.model_id, r.status
         ) AS u
         GROUP BY u.model_id
@@ -49,7 +51,7 @@ BEGIN
         SELECT
             s.model_id, {{ each('s.{name}') }}
         FROM stats_schema.chat_stats_purged_slots(p_start, p_end) AS s
-        WHERE p_provider_id IS NULL AND p_model_id IS NULL
+        WHERE all_models
            OR s.model_id IN (
                {{ requests.wanted_models('id') | indent(15) }}
            )

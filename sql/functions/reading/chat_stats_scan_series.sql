@@ -1,11 +1,12 @@
 {% import 'macros/requests.sql.j2' as requests %}
+{% import 'macros/filters.sql.j2' as filters %}
 -- Totals per model and interval over [p_start, p_end), from the requests themselves and what is kept of those that
 -- were purged (whose buckets count as a whole where they begin).
 SELECT chat_stats_claim_function('chat_stats_scan_series');
 
 SELECT chat_stats_install('chat_stats_scan_series', $install$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_scan_series(
-    p_interval text, p_timezone text, p_start timestamptz, p_end timestamptz, p_provider_id text, p_model_id text
+    p_interval text, p_timezone text, p_start timestamptz, p_end timestamptz, {{ filters.parameters() }}
 )
 RETURNS TABLE (
     interval_start timestamptz,
@@ -16,6 +17,8 @@ LANGUAGE plpgsql
 STABLE
 AS $function$
 #variable_conflict use_column
+DECLARE
+    {{ filters.declared() }}
 BEGIN
     RETURN QUERY
     SELECT
@@ -38,12 +41,11 @@ BEGIN
                 SELECT model_id, created_at, status, {{ requests.as_they_are() }}
                 FROM gateway_schema.chat_completion_requests
                 WHERE created_at >= p_start AND created_at < p_end
-                  AND (p_provider_id IS NULL AND p_model_id IS NULL
+                  AND (all_models
                        OR model_id = ANY (ARRAY(
                            {{ requests.wanted_models('id') | indent(27) }}
                        )))
             ) AS r
-            WHERE r.model_id IS NOT NULL
             GROUP BY 1, 2, 3
         ) AS u
         UNION ALL
@@ -51,7 +53,7 @@ BEGIN
             stats_schema.chat_stats_interval_start(p_interval, s.bucket, p_timezone), s.model_id,
             {{ each('s.{name}') }}
         FROM stats_schema.chat_stats_purged_slots(p_start, p_end) AS s
-        WHERE p_provider_id IS NULL AND p_model_id IS NULL
+        WHERE all_models
            OR s.model_id IN (
                {{ requests.wanted_models('id') | indent(15) }}
            )

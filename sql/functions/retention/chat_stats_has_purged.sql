@@ -1,3 +1,4 @@
+{% import 'macros/rollups.sql.j2' as kept %}
 -- Whether there may be numbers of requests that were purged, and the caller counts all requests. Needs no rights:
 -- who may not read these numbers shall get an error, not an answer without them.
 SELECT chat_stats_install('chat_stats_has_purged', $install$
@@ -8,13 +9,19 @@ STABLE
 PARALLEL SAFE
 AS $function$
 BEGIN
-    IF COALESCE(pg_relation_size(to_regclass('stats_schema.chat_stats_purged')), 0) = 0
-       OR row_security_active('gateway_schema.chat_completion_requests') THEN
+    -- (What version 0.1.0 kept, and is not moved yet, counts as well: reading it is then an error.)
+    IF NOT EXISTS (
+        SELECT FROM unnest(ARRAY['chat_stats_purged', {{ kept.purged_tables() }}]) AS t (name)
+        WHERE pg_relation_size(to_regclass('stats_schema.' || t.name)) > 0
+    ) OR row_security_active('gateway_schema.chat_completion_requests') THEN
         RETURN false;
     END IF;
-    IF row_security_active('stats_schema.chat_stats_purged') AND current_setting('row_security') = 'on' THEN
+    IF current_setting('row_security') = 'on' AND EXISTS (
+        SELECT FROM unnest(ARRAY[{{ kept.purged_tables() }}]) AS t (name)
+        WHERE row_security_active(to_regclass('stats_schema.' || t.name)::oid)
+    ) THEN
         -- Where it is off, reading them is an error by itself.
-        RAISE EXCEPTION 'row level security of chat_stats_purged hides the sums of requests that were purged'
+        RAISE EXCEPTION 'row level security of what is kept of purged requests hides the sums of requests that were purged'
             USING ERRCODE = 'insufficient_privilege';
     END IF;
     RETURN true;

@@ -17,24 +17,36 @@ BEGIN
         format(
             $changes$
                 concerned AS MATERIALIZED (
+{% for rollup in rollups if not finer(rollup) %}
                     SELECT *
-                    FROM stats_schema.chat_stats_rollup_differences(%L::timestamptz, %L::timestamptz) AS d
-                    WHERE CASE WHEN %L THEN d.requests < 0 ELSE d.requests > 0 AND d.requests <= (
+                    FROM stats_schema.chat_stats_rollup_differences(%1$L::timestamptz, %2$L::timestamptz) AS d
+                    WHERE d.rollup = '{{ rollup.name }}' AND CASE WHEN %3$L THEN d.requests < 0
+                                                    ELSE d.requests > 0 AND d.requests <= (
                         SELECT sum(k.requests)
-                        FROM stats_schema.chat_stats_purged AS t
+                        FROM stats_schema.{{ rollup.purged }} AS t
                         CROSS JOIN LATERAL unnest(t.slots, t.slot_requests) AS k (slot, requests)
-                        WHERE t.model_id = d.model_id AND t.day = stats_schema.chat_stats_day(d.bucket)
+                        WHERE t.day = stats_schema.chat_stats_day(d.bucket)
                           AND k.slot = stats_schema.chat_stats_slot(d.bucket)
+{% for name in rollup.dimensions %}
+                          AND t.{{ name }} IS NOT DISTINCT FROM d.{{ name }}
+{% endfor %}
                     ) END
-                ), changes AS (
+{{ '                    UNION ALL\n' if not loop.last -}}
+{% endfor %}
+                )
+{% for rollup in rollups if not finer(rollup) %}
+                , {{ rollup.name }}_changes AS (
                     SELECT
-                        c.model_id, c.bucket, NULL::smallint AS bin,
+                        {{ kept.dims(rollup, 'c.') }}c.bucket, NULL::smallint AS bin,
                         {{ each('-c.{name} AS {name}', 24) }}, 0 AS n
                     FROM concerned AS c
+                    WHERE c.rollup = '{{ rollup.name }}'
                     UNION ALL
-                    SELECT c.model_id, c.bucket, u.bin, {{ kept.zeros() }}, -u.n
+                    SELECT {{ kept.dims(rollup, 'c.') }}c.bucket, u.bin, {{ kept.zeros() }}, -u.n
                     FROM concerned AS c CROSS JOIN LATERAL unnest(c.bins, c.counts) AS u (bin, n)
+                    WHERE c.rollup = '{{ rollup.name }}'
                 )
+{% endfor %}
             $changes$,
             p_start, p_end, p_gone
         ),

@@ -1,4 +1,5 @@
 {% import 'macros/requests.sql.j2' as requests %}
+{% import 'macros/rollups.sql.j2' as kept %}
 -- Deletes the requests in [p_start, p_end), which must be edges of buckets, and keeps their sums: no statistic
 -- changes. Returns how many it deleted; or how many models' buckets differ from the requests, and has then deleted
 -- nothing.
@@ -40,30 +41,32 @@ BEGIN
                     RETURNING *
                 ), changes AS MATERIALIZED (
                     SELECT
-                        r.model_id, stats_schema.chat_stats_bucket(r.created_at::timestamptz) AS bucket,
+                        {{ kept.all_dims('r.') }}stats_schema.chat_stats_bucket(r.created_at::timestamptz) AS bucket,
                         stats_schema.chat_stats_bin(r.time_ms) AS bin,
                         {{ requests.of_request() | indent(24) }},
                         CASE WHEN r.time_ms IS NULL THEN 0 ELSE 1 END AS n
                     FROM {{ requests.absent() }}
                     CROSS JOIN LATERAL (
                         SELECT
-                            model_id, created_at, status,
+                            {{ kept.all_dims() }}created_at, status,
                             {{ requests.numbers() | indent(28) }}
                         FROM gone
-                        WHERE model_id IS NOT NULL
                     ) AS r
                 ), added_again AS (
                     INSERT INTO stats_schema.chat_stats_deltas (
-                        model_id, bucket, {{ each('{name}') }},
+                        {{ kept.all_dims() }}bucket, {{ each('{name}') }},
                         times
                     )
                     SELECT
-                        c.model_id, c.bucket, 
+                        {{ kept.all_dims('c.') }}c.bucket,
                         {{ each('sum(c.{name})', 24) }},
                         CASE WHEN sum(c.timed) > 1 THEN array_agg(c.time_ms) FILTER (WHERE c.timed = 1) END
                     FROM changes AS c
-                    GROUP BY c.model_id, c.bucket
+                    GROUP BY {{ kept.all_dims('c.') }}c.bucket
                 )
+{% for rollup in rollups if not finer(rollup) %}
+                , {{ rollup.name }}_changes AS (SELECT * FROM changes)
+{% endfor %}
             $changes$,
             p_start, p_end
         ),

@@ -22,12 +22,16 @@ BEGIN
     END IF;
     RETURN QUERY
     SELECT t.model_id, stats_schema.chat_stats_bucket_at(t.day, s.slot), s.bin, s.n
-    FROM stats_schema.chat_stats_purged AS t
+    FROM stats_schema.{{ rollup('model').purged }} AS t
     CROSS JOIN LATERAL unnest(t.bin_slots, t.bins, t.counts) AS s (slot, bin, n)
     WHERE (p_start IS NULL OR t.day >= stats_schema.chat_stats_day(p_start)
                                AND stats_schema.chat_stats_bucket_at(t.day, s.slot) >= p_start)
       AND (p_end IS NULL OR t.day <= stats_schema.chat_stats_day(p_end)
-                             AND stats_schema.chat_stats_bucket_at(t.day, s.slot) < p_end);
+                             AND stats_schema.chat_stats_bucket_at(t.day, s.slot) < p_end)
+    UNION ALL
+    SELECT d.model_id, d.bucket, stats_schema.chat_stats_bin(d.time_ms), d.timed
+    FROM stats_schema.chat_stats_kept AS d
+    WHERE d.timed <> 0 AND (p_start IS NULL OR d.bucket >= p_start) AND (p_end IS NULL OR d.bucket < p_end);
 END
 $function$;
 $install$);

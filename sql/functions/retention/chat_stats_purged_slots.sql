@@ -23,12 +23,16 @@ BEGIN
     RETURN QUERY
     SELECT
         t.model_id, stats_schema.chat_stats_bucket_at(t.day, s.slot), {{ each('s.{name}') }}
-    FROM stats_schema.chat_stats_purged AS t
+    FROM stats_schema.{{ rollup('model').purged }} AS t
     CROSS JOIN LATERAL {{ kept.slots_of('t') }}
     WHERE (p_start IS NULL OR t.day >= stats_schema.chat_stats_day(p_start)
                                AND stats_schema.chat_stats_bucket_at(t.day, s.slot) >= p_start)
       AND (p_end IS NULL OR t.day <= stats_schema.chat_stats_day(p_end)
-                             AND stats_schema.chat_stats_bucket_at(t.day, s.slot) < p_end);
+                             AND stats_schema.chat_stats_bucket_at(t.day, s.slot) < p_end)
+    UNION ALL
+    SELECT d.model_id, d.bucket, {{ each('d.{name}') }}
+    FROM stats_schema.chat_stats_kept AS d
+    WHERE (p_start IS NULL OR d.bucket >= p_start) AND (p_end IS NULL OR d.bucket < p_end);
 END
 $function$;
 $install$);

@@ -13,9 +13,13 @@ BEGIN
     RETURN NOT EXISTS (
         SELECT
         FROM unnest(ARRAY[p_start, p_end]) AS e (edge)
-        JOIN stats_schema.chat_stats_purged AS t ON t.day = stats_schema.chat_stats_day(e.edge)
         WHERE e.edge > stats_schema.chat_stats_bucket(e.edge)
-          AND stats_schema.chat_stats_slot(e.edge) = ANY (t.slots)
+          AND (EXISTS (
+              SELECT FROM stats_schema.{{ rollup('total').purged }} AS t
+              WHERE t.day = stats_schema.chat_stats_day(e.edge) AND stats_schema.chat_stats_slot(e.edge) = ANY (t.slots)
+          ) OR EXISTS (
+              SELECT FROM stats_schema.chat_stats_kept AS d WHERE d.bucket = stats_schema.chat_stats_bucket(e.edge)
+          ))
     );
 END
 $function$;

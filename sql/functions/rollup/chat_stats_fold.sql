@@ -1,6 +1,6 @@
 {% import 'macros/rollups.sql.j2' as kept %}
--- Moves the deltas into days, months and lifetime. Returns how many there were; 0 also when another session
--- is folding.
+-- Moves the deltas into the tiers of all rollups, and what is kept of requests that others deleted to that of purged
+-- ones. Returns how many deltas there were; 0 also when another session is folding.
 SELECT chat_stats_install('chat_stats_fold', $install$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_fold()
 RETURNS bigint
@@ -8,6 +8,7 @@ LANGUAGE plpgsql
 AS $function$
 DECLARE
     folded bigint;
+    kept_until timestamptz;
 BEGIN
     IF NOT pg_try_advisory_xact_lock(1668510835, 3) THEN
         RETURN 0;
@@ -15,37 +16,54 @@ BEGIN
     folded := stats_schema.chat_stats_rollup_add($changes$
         moved AS (
             DELETE FROM stats_schema.chat_stats_deltas RETURNING *
-        ), slot_sums AS MATERIALIZED (
+        ), binned AS (
             SELECT
-                d.model_id, stats_schema.chat_stats_day(d.bucket) AS day,
-                stats_schema.chat_stats_slot(d.bucket) AS slot,
-                {{ each('sum(d.{name}){cast} AS {name}', 16) }}
+                {{ kept.all_dims('d.') }}d.bucket,
+                stats_schema.chat_stats_bin(CASE WHEN d.timed > 0 THEN d.time_ms ELSE -d.time_ms END) AS bin,
+                d.timed AS n
             FROM moved AS d
-            GROUP BY d.model_id, d.bucket
-            HAVING {{ kept.changed('d') }}
-        ), cells AS MATERIALIZED (
+            WHERE d.times IS NULL AND d.timed <> 0
+            UNION ALL
+            SELECT {{ kept.all_dims('d.') }}d.bucket, stats_schema.chat_stats_bin(u.time_ms), sign(d.timed)::bigint
+            FROM moved AS d
+            CROSS JOIN LATERAL unnest(d.times) AS u (time_ms)
+            WHERE d.times IS NOT NULL
+{% for rollup in rollups %}
+{% set from = finer(rollup) %}
+        ), {{ rollup.name }}_slot_sums AS MATERIALIZED (
             SELECT
-                b.model_id, stats_schema.chat_stats_day(b.bucket) AS day,
-                stats_schema.chat_stats_slot(b.bucket) AS slot, b.bin,
-                sum(b.n)::bigint AS n
-            FROM (
-                SELECT
-                    d.model_id, d.bucket,
-                    stats_schema.chat_stats_bin(CASE WHEN d.timed > 0 THEN d.time_ms ELSE -d.time_ms END) AS bin,
-                    d.timed AS n
-                FROM moved AS d
-                WHERE d.times IS NULL AND d.timed <> 0
-                UNION ALL
-                SELECT d.model_id, d.bucket, stats_schema.chat_stats_bin(u.time_ms), sign(d.timed)::bigint
-                FROM moved AS d
-                CROSS JOIN LATERAL unnest(d.times) AS u (time_ms)
-                WHERE d.times IS NOT NULL
-            ) AS b
-            GROUP BY b.model_id, b.bucket, b.bin
+                {{ kept.dims(rollup, 'd.') }}{{ kept.day_and_slot('d', of_bucket=not from) }},
+                {{ each('sum(d.{name}){cast} AS {name}', 16) }}
+            FROM {{ from.name ~ '_slot_sums' if from else 'moved' }} AS d
+            GROUP BY {{ kept.dims(rollup, 'd.') }}{{ 'd.day, d.slot' if from else 'd.bucket' }}
+            HAVING {{ kept.changed('d') }}
+        ), {{ rollup.name }}_cells AS MATERIALIZED (
+            SELECT
+                {{ kept.dims(rollup, 'b.') }}{{ kept.day_and_slot('b', of_bucket=not from) }}, b.bin, sum(b.n)::bigint AS n
+            FROM {{ from.name ~ '_cells' if from else 'binned' }} AS b
+            GROUP BY {{ kept.dims(rollup, 'b.') }}{{ 'b.day, b.slot' if from else 'b.bucket' }}, b.bin
             HAVING sum(b.n) <> 0
+{% endfor %}
         )
     $changes$, 'moved');
-    UPDATE stats_schema.chat_stats_rollup_state SET folded_at = clock_timestamp();
+    kept_until := (SELECT max(k.bucket) + interval '15 minutes' FROM stats_schema.chat_stats_kept AS k);
+    IF kept_until IS NOT NULL THEN
+        PERFORM stats_schema.chat_stats_purged_add($changes$
+            moved AS (
+                DELETE FROM stats_schema.chat_stats_kept RETURNING *
+{% for rollup in rollups if not finer(rollup) %}
+            ), {{ rollup.name }}_changes AS (
+                SELECT
+                    {{ kept.dims(rollup, 'k.') }}k.bucket,
+                    CASE WHEN k.timed > 0 THEN stats_schema.chat_stats_bin(k.time_ms) END AS bin,
+                    {{ each('k.{name}') }}, k.timed AS n
+                FROM moved AS k
+{% endfor %}
+            )
+        $changes$, 'moved');
+    END IF;
+    UPDATE stats_schema.chat_stats_rollup_state
+    SET folded_at = clock_timestamp(), purged_before = GREATEST(purged_before, kept_until);
     RETURN folded;
 END
 $function$;

@@ -1,10 +1,10 @@
 {% import 'macros/rollups.sql.j2' as kept %}
--- Adds changes to slots, days, months and lifetime, in one statement: each reader sees each of them once, before
--- or after. Returns the number of rows in p_counted.
+-- Adds changes to slots, days, months and lifetime of all rollups, in one statement: each reader sees each of them once,
+-- before or after. Returns the number of rows in p_counted.
 --
--- p_changes is the beginning of a WITH list that has `slot_sums` (the changes of a model's sums in a slot of a day:
--- one row for each, none that is all zeros) and `cells` (those of the histogram: one row for each model, day, slot
--- and bin, with the change `n` of the count, not 0). A text, so that the sources of changes (deltas that are moved,
+-- p_changes is the beginning of a WITH list that has for each rollup `.._slot_sums` (the changes of the sums in a slot of
+-- a day: one row for each value of its dimensions, none that is all zeros) and `.._cells` (those of the histogram: also
+-- by bin, with the change `n` of the count, not 0). A text, so that the sources of changes (deltas that are moved,
 -- differences that are repaired) share what becomes of them, and each is planned for its own size.
 --
 -- The caller holds the lock that keeps two of these apart: see chat_stats_fold() and chat_stats_rollup_repair().
@@ -16,90 +16,90 @@ AS $function$
 DECLARE
     counted bigint;
 BEGIN
-    EXECUTE 'WITH ' || p_changes || $statement$, slot_arrays AS (
-        -- The arrays of a row are parallel, since one pass makes them from the same rows; in the order of the slots,
-        -- since the rows come in it.
+    EXECUTE 'WITH ' || p_changes || $statement$
+{% for rollup in rollups %}
+{% set dims = kept.dims(rollup) %}
+    , {{ rollup.name }}_changes AS MATERIALIZED (
         SELECT
-            model_id, day,
-            {{ each('sum({name}){cast} AS {name}', 12) }},
-            array_agg(slot) AS slots,
-            {{ each('array_agg({name}) AS slot_{name}', 12) }}
-        FROM (SELECT * FROM slot_sums ORDER BY model_id, day, slot) AS s
-        GROUP BY model_id, day
-    ), bin_arrays AS (
-        SELECT model_id, day, array_agg(slot) AS bin_slots, array_agg(bin) AS bins, array_agg(n) AS counts
-        FROM (SELECT * FROM cells ORDER BY model_id, day, slot) AS c
-        GROUP BY model_id, day
-    ), day_changes AS MATERIALIZED (
-        SELECT
-            model_id, day,
-            {{ each('COALESCE(s.{name}, 0) AS {name}', 12) }},
-            COALESCE(s.slots, '{}') AS slots,
-            {{ each("COALESCE(s.slot_{name}, '{}') AS slot_{name}", 12) }},
-            COALESCE(b.bin_slots, '{}') AS bin_slots, COALESCE(b.bins, '{}') AS bins,
-            COALESCE(b.counts, '{}') AS counts
-        FROM slot_arrays AS s
-        FULL JOIN bin_arrays AS b USING (model_id, day)
-    ), months_sums AS MATERIALIZED (
-        SELECT
-            model_id, stats_schema.chat_stats_month(day) AS month,
-            {{ each('sum({name}){cast} AS {name}', 12) }}
-        FROM day_changes
-        GROUP BY 1, 2
-    ), months_cells AS MATERIALIZED (
-        SELECT model_id, stats_schema.chat_stats_month(day) AS month, bin, sum(n)::bigint AS n
-        FROM cells
-        GROUP BY 1, 2, 3
-        HAVING sum(n) <> 0
-    ), months_bins AS (
-        SELECT model_id, month, array_agg(bin ORDER BY bin) AS bins, array_agg(n ORDER BY bin) AS counts
-        FROM months_cells
-        GROUP BY model_id, month
-    ), lifetime_sums AS (
-        SELECT
-            model_id,
-            {{ each('sum({name}){cast} AS {name}', 12) }}
-        FROM months_sums
-        GROUP BY model_id
-    ), lifetime_bins AS (
-        SELECT model_id, array_agg(bin ORDER BY bin) AS bins, array_agg(n ORDER BY bin) AS counts
+            {{ dims }}day,
+            {{ each('COALESCE(min({name}), 0) AS {name}', 12) }},
+            COALESCE(min(slots), '{}') AS slots,
+            {{ each("COALESCE(min(slot_{name}), '{}') AS slot_{name}", 12) }},
+            COALESCE(min(bin_slots), '{}') AS bin_slots, COALESCE(min(bins), '{}') AS bins,
+            COALESCE(min(counts), '{}') AS counts
         FROM (
-            SELECT model_id, bin, sum(n)::bigint AS n FROM months_cells GROUP BY 1, 2 HAVING sum(n) <> 0
-        ) AS b
-        GROUP BY model_id
-    ), slots AS (
-        INSERT INTO stats_schema.{{ rollup('slots').table }} AS t (
-            model_id, day,
-            slots, {{ each('slot_{name}') }},
-            bin_slots, bins, counts
+            -- The arrays of a row are parallel, since one pass makes them from the same rows; in the order of the slots,
+            -- since the rows come in it.
+            SELECT
+                {{ dims }}day,
+                {{ each('sum({name}){cast} AS {name}', 16) }},
+                array_agg(slot) AS slots,
+                {{ each('array_agg({name}) AS slot_{name}', 16) }},
+                NULL::smallint[] AS bin_slots, NULL::smallint[] AS bins, NULL::bigint[] AS counts
+            FROM (SELECT * FROM {{ rollup.name }}_slot_sums ORDER BY {{ dims }}day, slot) AS s
+            GROUP BY {{ dims }}day
+            UNION ALL
+            SELECT
+                {{ dims }}day, {{ each('NULL::{type}') }},
+                NULL::smallint[], {{ each('NULL::{type}[]') }},
+                array_agg(slot), array_agg(bin), array_agg(n)
+            FROM (SELECT * FROM {{ rollup.name }}_cells ORDER BY {{ dims }}day, slot) AS c
+            GROUP BY {{ dims }}day
+        ) AS u
+        GROUP BY {{ dims }}day
+    ), {{ rollup.name }}_slots AS (
+        INSERT INTO stats_schema.{{ rollup.tables.slots }} AS t (
+            {{ dims }}day, {{ kept.columns_of_slots() }}
         )
-        SELECT
-            model_id, day,
-            slots, {{ each('slot_{name}') }},
-            bin_slots, bins, counts
-        FROM day_changes
-        ON CONFLICT (model_id, day) DO UPDATE SET
+        SELECT {{ dims }}day, {{ kept.columns_of_slots() }}
+        FROM {{ rollup.name }}_changes
+        ON CONFLICT ({{ dims }}day) DO UPDATE SET
             {{ kept.slots_added() | indent(12) }}
-    ), days AS (
-        INSERT INTO stats_schema.{{ rollup('days').table }} AS t (
-            model_id, day, {{ each('{name}') }}
+    ), {{ rollup.name }}_days AS (
+        INSERT INTO stats_schema.{{ rollup.tables.days }} AS t (
+            {{ dims }}day, {{ each('{name}') }}
         )
-        SELECT model_id, day, {{ each('{name}') }}
-        FROM day_changes
-        ON CONFLICT (model_id, day) DO UPDATE SET
+        SELECT {{ dims }}day, {{ each('{name}') }}
+        FROM {{ rollup.name }}_changes
+        ON CONFLICT ({{ dims }}day) DO UPDATE SET
             {{ each('{name} = t.{name} + excluded.{name}', 12) }}
-{% for tier in rollups if tier.histogram %}
-    ), {{ tier.name }} AS (
-        INSERT INTO stats_schema.{{ tier.table }} AS t (
-            {{ kept.key(tier) }}, {{ kept.columns(tier) }}
-        )
+    )
+{% for tier in tiers if tier.histogram %}
+{% set made_of = '' if tier.made_of == 'days' else '_' ~ tier.made_of %}
+{% set key = kept.key(rollup, tier) %}
+    , {{ rollup.name }}_{{ tier.name }}_cells AS MATERIALIZED (
+        SELECT {{ dims }}{{ tier.of_day }} AS {{ tier.time }}, bin, sum(n)::bigint AS n
+        FROM {{ rollup.name }}{{ made_of }}_cells
+        GROUP BY {{ key }}, bin
+        HAVING sum(n) <> 0
+    ), {{ rollup.name }}_{{ tier.name }}_changes AS MATERIALIZED (
         SELECT
-            {{ kept.key(tier) }}, {{ each('s.{name}') }},
-            COALESCE(b.bins, '{}'), COALESCE(b.counts, '{}')
-        FROM {{ tier.name }}_sums AS s
-        LEFT JOIN {{ tier.name }}_bins AS b USING ({{ kept.key(tier) }})
-        ORDER BY {{ kept.key(tier) }}  -- all that add to the same rows do so in the same order: no deadlock
-        ON CONFLICT ({{ kept.key(tier) }}) DO UPDATE SET
+            {{ key }},
+            {{ each('COALESCE(min({name}), 0) AS {name}', 12) }},
+            COALESCE(min(bins), '{}') AS bins, COALESCE(min(counts), '{}') AS counts
+        FROM (
+            SELECT
+                {{ dims }}{{ tier.of_day }} AS {{ tier.time }},
+                {{ each('sum({name}){cast} AS {name}', 16) }},
+                NULL::smallint[] AS bins, NULL::bigint[] AS counts
+            FROM {{ rollup.name }}{{ made_of }}_changes
+            GROUP BY {{ key }}
+            UNION ALL
+            SELECT
+                {{ key }}, {{ each('NULL::{type}') }},
+                array_agg(bin ORDER BY bin), array_agg(n ORDER BY bin)
+            FROM {{ rollup.name }}_{{ tier.name }}_cells
+            GROUP BY {{ key }}
+        ) AS u
+        GROUP BY {{ key }}
+    ), {{ rollup.name }}_{{ tier.name }} AS (
+        INSERT INTO stats_schema.{{ rollup.tables[tier.name] }} AS t (
+            {{ key }}, {{ kept.columns(tier) }}
+        )
+        SELECT {{ key }}, {{ kept.columns(tier) }}
+        FROM {{ rollup.name }}_{{ tier.name }}_changes
+        ORDER BY {{ key }}  -- all that add to the same rows do so in the same order: no deadlock
+        ON CONFLICT ({{ key }}) DO UPDATE SET
             {{ each('{name} = t.{name} + excluded.{name}', 12) }},
             (bins, counts) = (
                 SELECT
@@ -116,8 +116,9 @@ BEGIN
                     HAVING sum(b.n) <> 0
                 ) AS h
             )
-{% endfor %}
     )
+{% endfor %}
+{% endfor %}
     SELECT count(*) FROM $statement$ || quote_ident(p_counted)
     INTO counted;
     RETURN counted;

@@ -15,9 +15,10 @@ count(*)
  AS {{ m.name }}{{ ',\n' if not loop.last -}}
 {% endfor %}
 {%- endmacro %}
--- The changes that would make the rollup equal to the requests, as chat_stats_rollup_add() takes them, for the
+-- The changes that would make the rollups equal to the requests, as chat_stats_rollup_add() takes them, for the
 -- buckets in [p_start, p_end) (the end 'infinity' is included; NULL and NULL: the requests without created_at):
--- what is in the requests and was purged of them, less what is in the rollup and in the deltas.
+-- what is in the requests and was purged of them, less what is in the rollup and in the deltas. `differing` has a row for
+-- each place where a rollup differs, but none where one by further dimensions differs, too.
 --
 -- A text: as rows of a function, hundreds of thousands of requests would pass through a temporary file. The
 -- requests are summed up first, by themselves and in their own types, since that is where nearly all rows are.
@@ -38,8 +39,7 @@ BEGIN
         $changes$
         sorted AS MATERIALIZED (  -- once, in an order that serves the sums and the histograms
             SELECT
-                r.model_id, stats_schema.chat_stats_day(r.bucket) AS day,
-                stats_schema.chat_stats_slot(r.bucket) AS slot,
+                {{ kept.all_dims('r.') }}{{ kept.day_and_slot('r') }},
                 stats_schema.chat_stats_bin(r.time_ms) AS bin,
 {% for m in measures if m.by_status %}
                 stats_schema.chat_stats_is_{{ m.kind }}(concat(r.status)) AS {{ m.name }},
@@ -49,105 +49,108 @@ BEGIN
             FROM {{ requests.absent() }}
             CROSS JOIN LATERAL (
                 SELECT
-                    model_id, stats_schema.chat_stats_bucket(created_at::timestamptz) AS bucket, status,
+                    {{ kept.all_dims() }}stats_schema.chat_stats_bucket(created_at::timestamptz) AS bucket, status,
                     {{ requests.numbers() | indent(20) }}
                 FROM gateway_schema.chat_completion_requests
-                WHERE model_id IS NOT NULL AND %1$s
+                WHERE %1$s
             ) AS r
-            ORDER BY 1, 2, 3, 4
-        ), counted AS (
+            ORDER BY {{ kept.all_dims() }}day, slot, bin
+        )
+{% for rollup in rollups %}
+{% set from = finer(rollup) %}
+{% set name = rollup.name %}
+        , {{ name }}_counted AS (
             SELECT
-                r.model_id, r.day, r.slot,
-                {{ sums() | indent(16) }}
-            FROM sorted AS r
-            GROUP BY r.model_id, r.day, r.slot
-        ), kept AS (
+                {{ kept.dims(rollup, 'r.') }}r.day, r.slot,
+                {{ each('sum(r.{name}){cast} AS {name}', 16) if from else sums() | indent(16) }}
+            FROM {{ from.name ~ '_counted' if from else 'sorted' }} AS r
+            GROUP BY {{ kept.dims(rollup, 'r.') }}r.day, r.slot
+        ), {{ name }}_slot_sums AS MATERIALIZED (
             SELECT
-                k.model_id, k.day, k.slot,
+                {{ kept.dims(rollup, 'k.') }}k.day, k.slot,
                 {{ each('sum(k.{name}){cast} AS {name}', 16) }}
             FROM (
                 SELECT
-                    t.model_id, t.day, s.slot, {{ each('s.{name}') }}
-                FROM stats_schema.{{ rollup('slots').table }} AS t
+                    {{ kept.dims(rollup) }}day, slot, {{ each('{name}') }}
+                FROM {{ name }}_counted
+                UNION ALL
+                SELECT
+                    {{ kept.dims(rollup, 't.') }}t.day, s.slot, {{ each('-s.{name}') }}
+                FROM stats_schema.{{ rollup.tables.slots }} AS t
                 CROSS JOIN LATERAL {{ kept.slots_of('t') }}
                 WHERE t.day BETWEEN %3$L AND %4$L AND %2$s
                 UNION ALL
                 SELECT
-                    t.model_id, t.day, s.slot, {{ each('-s.{name}') }}
-                FROM stats_schema.chat_stats_purged AS t
+                    {{ kept.dims(rollup, 't.') }}t.day, s.slot, {{ each('s.{name}') }}
+                FROM stats_schema.{{ rollup.purged }} AS t
                 CROSS JOIN LATERAL {{ kept.slots_of('t') }}
                 WHERE t.day BETWEEN %3$L AND %4$L AND %2$s
                 UNION ALL
                 SELECT
-                    d.model_id, stats_schema.chat_stats_day(d.bucket), stats_schema.chat_stats_slot(d.bucket),
-                    {{ each('d.{name}') }}
+                    {{ kept.dims(rollup, 'd.') }}{{ kept.day_and_slot('d') }}, {{ each('d.{name}') }}
+                FROM stats_schema.chat_stats_kept AS d
+                WHERE %5$s
+                UNION ALL
+                SELECT
+                    {{ kept.dims(rollup, 'd.') }}{{ kept.day_and_slot('d') }}, {{ each('-d.{name}') }}
                 FROM stats_schema.chat_stats_deltas AS d
                 WHERE %5$s
             ) AS k
-            GROUP BY 1, 2, 3
-        ), slot_sums AS MATERIALIZED (
-            SELECT *
+            GROUP BY {{ kept.dims(rollup, 'k.') }}k.day, k.slot
+            HAVING {{ kept.changed('k') }}
+        ), {{ name }}_counted_cells AS (
+            SELECT {{ kept.dims(rollup, 'r.') }}r.day, r.slot, r.bin, {{ 'sum(r.n)::bigint' if from else 'count(*)' }} AS n
+            FROM {{ from.name ~ '_counted_cells' if from else 'sorted' }} AS r
+            WHERE r.bin IS NOT NULL
+            GROUP BY {{ kept.dims(rollup, 'r.') }}r.day, r.slot, r.bin
+        ), {{ name }}_cells AS MATERIALIZED (
+            SELECT {{ kept.dims(rollup, 'b.') }}b.day, b.slot, b.bin, sum(b.n)::bigint AS n
             FROM (
+                SELECT {{ kept.dims(rollup) }}day, slot, bin, n FROM {{ name }}_counted_cells
+                UNION ALL
+                SELECT {{ kept.dims(rollup, 't.') }}t.day, s.slot, s.bin, -s.n
+                FROM stats_schema.{{ rollup.tables.slots }} AS t
+                CROSS JOIN LATERAL unnest(t.bin_slots, t.bins, t.counts) AS s (slot, bin, n)
+                WHERE t.day BETWEEN %3$L AND %4$L AND %2$s
+                UNION ALL
+                SELECT {{ kept.dims(rollup, 't.') }}t.day, s.slot, s.bin, s.n
+                FROM stats_schema.{{ rollup.purged }} AS t
+                CROSS JOIN LATERAL unnest(t.bin_slots, t.bins, t.counts) AS s (slot, bin, n)
+                WHERE t.day BETWEEN %3$L AND %4$L AND %2$s
+                UNION ALL
+                SELECT {{ kept.dims(rollup, 'd.') }}{{ kept.day_and_slot('d') }}, stats_schema.chat_stats_bin(d.time_ms), d.timed
+                FROM stats_schema.chat_stats_kept AS d
+                WHERE d.timed <> 0 AND %5$s
+                UNION ALL
                 SELECT
-                    model_id, day, slot,
-                    {{ each('COALESCE(c.{name}, 0) - COALESCE(k.{name}, 0) AS {name}', 20) }}
-                FROM counted AS c
-                FULL JOIN kept AS k USING (model_id, day, slot)
-            ) AS s
-            WHERE ({{ each('{name}') }}) <> ({{ kept.zeros() }})
-        ), cells AS MATERIALIZED (
-            SELECT *
-            FROM (
-                SELECT model_id, day, slot, bin, COALESCE(c.n, 0) - COALESCE(k.n, 0) AS n
-                FROM (
-                    SELECT r.model_id, r.day, r.slot, r.bin, count(*) AS n
-                    FROM sorted AS r
-                    WHERE r.bin IS NOT NULL
-                    GROUP BY r.model_id, r.day, r.slot, r.bin
-                ) AS c
-                FULL JOIN (
-                    SELECT b.model_id, b.day, b.slot, b.bin, sum(b.n)::bigint AS n
-                    FROM (
-                        SELECT t.model_id, t.day, s.slot, s.bin, s.n
-                        FROM stats_schema.{{ rollup('slots').table }} AS t
-                        CROSS JOIN LATERAL unnest(t.bin_slots, t.bins, t.counts) AS s (slot, bin, n)
-                        WHERE t.day BETWEEN %3$L AND %4$L AND %2$s
-                        UNION ALL
-                        SELECT t.model_id, t.day, s.slot, s.bin, -s.n
-                        FROM stats_schema.chat_stats_purged AS t
-                        CROSS JOIN LATERAL unnest(t.bin_slots, t.bins, t.counts) AS s (slot, bin, n)
-                        WHERE t.day BETWEEN %3$L AND %4$L AND %2$s
-                        UNION ALL
-                        SELECT
-                            d.model_id, stats_schema.chat_stats_day(d.bucket), stats_schema.chat_stats_slot(d.bucket),
-                            stats_schema.chat_stats_bin(CASE WHEN d.timed > 0 THEN d.time_ms ELSE -d.time_ms END),
-                            d.timed
-                        FROM stats_schema.chat_stats_deltas AS d
-                        WHERE d.times IS NULL AND d.timed <> 0 AND %5$s
-                        UNION ALL
-                        SELECT
-                            d.model_id, stats_schema.chat_stats_day(d.bucket), stats_schema.chat_stats_slot(d.bucket),
-                            stats_schema.chat_stats_bin(u.time_ms), sign(d.timed)::bigint
-                        FROM stats_schema.chat_stats_deltas AS d
-                        CROSS JOIN LATERAL unnest(d.times) AS u (time_ms)
-                        WHERE d.times IS NOT NULL AND %5$s
-                    ) AS b
-                    GROUP BY b.model_id, b.day, b.slot, b.bin
-                ) AS k USING (model_id, day, slot, bin)
+                    {{ kept.dims(rollup, 'd.') }}{{ kept.day_and_slot('d') }},
+                    stats_schema.chat_stats_bin(CASE WHEN d.timed > 0 THEN d.time_ms ELSE -d.time_ms END),
+                    -d.timed
+                FROM stats_schema.chat_stats_deltas AS d
+                WHERE d.times IS NULL AND d.timed <> 0 AND %5$s
+                UNION ALL
+                SELECT
+                    {{ kept.dims(rollup, 'd.') }}{{ kept.day_and_slot('d') }},
+                    stats_schema.chat_stats_bin(u.time_ms), -sign(d.timed)::bigint
+                FROM stats_schema.chat_stats_deltas AS d
+                CROSS JOIN LATERAL unnest(d.times) AS u (time_ms)
+                WHERE d.times IS NOT NULL AND %5$s
             ) AS b
-            WHERE b.n <> 0
-        ), differing AS (
-            SELECT 1 FROM slot_sums
-            UNION ALL
-            SELECT 1
-            FROM (
-                SELECT DISTINCT c.model_id, c.day, c.slot
-                FROM cells AS c
-                WHERE NOT EXISTS (
-                    SELECT FROM slot_sums AS s
-                    WHERE s.model_id = c.model_id AND s.day = c.day AND s.slot = c.slot
-                )
-            ) AS only_in_the_histogram
+            GROUP BY {{ kept.dims(rollup, 'b.') }}b.day, b.slot, b.bin
+            HAVING sum(b.n) <> 0
+        )
+{% endfor %}
+        , differing AS (
+{% for rollup in rollups %}
+            SELECT FROM (
+                {{ kept.differing(rollup, rollup) | indent(16) }}
+{% if finer(rollup) %}
+                EXCEPT
+                {{ kept.differing(rollup, finer(rollup)) | indent(16) }}
+{% endif %}
+            ) AS places
+{{ '            UNION ALL\n' if not loop.last -}}
+{% endfor %}
         )
         $changes$,
         format(in_range, 'created_at'),

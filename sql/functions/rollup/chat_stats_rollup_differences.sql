@@ -1,12 +1,16 @@
--- By how much the rollup differs from the requests: a row for each model and bucket in [p_start, p_end) where it
--- does, with what chat_stats_rollup_repair() would add. The end 'infinity' is included. NULL and NULL: requests
--- without created_at.
+{% import 'macros/rollups.sql.j2' as kept %}
+-- By how much the rollups differ from the requests: a row for each place (dimensions and bucket) in [p_start, p_end) where
+-- one does, with what chat_stats_rollup_repair() would add; none where one by further dimensions differs, too. The end
+-- 'infinity' is included. NULL and NULL: requests without created_at. (Dimensions that the rollup lacks are NULL.)
 SELECT chat_stats_claim_function('chat_stats_rollup_differences');
 
 SELECT chat_stats_install('chat_stats_rollup_differences', $install$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_rollup_differences(p_start timestamptz, p_end timestamptz)
 RETURNS TABLE (
-    model_id stats_schema.chat_stats_deltas.model_id%TYPE,
+    rollup text,
+{% for name in dimensions %}
+    {{ name }} stats_schema.chat_stats_deltas.{{ name }}%TYPE,
+{% endfor %}
     bucket timestamptz,
     {{ each('{name} {type}', 4) }},
     bins smallint[],
@@ -17,16 +21,38 @@ STABLE
 AS $function$
 BEGIN
     RETURN QUERY EXECUTE 'WITH ' || stats_schema.chat_stats_rollup_changes(p_start, p_end) || $differences$
+{% for rollup in rollups %}
         SELECT
-            model_id, stats_schema.chat_stats_bucket_at(day, slot),
-            {{ each('COALESCE(s.{name}, 0)', 12) }},
-            h.bins, h.counts
-        FROM slot_sums AS s
-        FULL JOIN (
-            SELECT c.model_id, c.day, c.slot, array_agg(c.bin) AS bins, array_agg(c.n) AS counts
-            FROM cells AS c
-            GROUP BY 1, 2, 3
-        ) AS h USING (model_id, day, slot)
+            '{{ rollup.name }}'::text,
+{% for name in dimensions %}
+            {{ name if name in rollup.dimensions else '(NULL::stats_schema.chat_stats_deltas).' ~ name }},
+{% endfor %}
+            stats_schema.chat_stats_bucket_at(day, slot),
+            {{ each('COALESCE(min({name}), 0)', 12) }},
+            min(bins), min(counts)
+        FROM (
+            SELECT
+                {{ kept.dims(rollup) }}day, slot, {{ each('{name}') }},
+                NULL::smallint[] AS bins, NULL::bigint[] AS counts, false AS finer_too
+            FROM {{ rollup.name }}_slot_sums
+            UNION ALL
+            SELECT
+                {{ kept.dims(rollup) }}day, slot, {{ each('NULL::{type}') }},
+                array_agg(bin), array_agg(n), false
+            FROM {{ rollup.name }}_cells
+            GROUP BY {{ kept.dims(rollup) }}day, slot
+{% if finer(rollup) %}
+            UNION ALL
+            SELECT
+                {{ kept.dims(rollup) }}day, slot, {{ each('NULL::{type}') }},
+                NULL, NULL, true
+            FROM {{ kept.differing(rollup, finer(rollup)) }} AS f
+{% endif %}
+        ) AS u
+        GROUP BY {{ kept.dims(rollup) }}day, slot
+        HAVING NOT bool_or(finer_too)
+{{ '        UNION ALL\n' if not loop.last -}}
+{% endfor %}
     $differences$;
 END
 $function$;

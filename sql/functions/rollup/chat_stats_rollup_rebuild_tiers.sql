@@ -1,4 +1,5 @@
 {% import 'macros/rollups.sql.j2' as kept %}
+{% import 'macros/tiers.sql.j2' as made %}
 -- Makes the totals of days, months and lifetime again, if they differ from the slots, days and months that they are
 -- made of; returns in how many places they did.
 SELECT chat_stats_install('chat_stats_rollup_rebuild_tiers', $install$
@@ -14,12 +15,14 @@ BEGIN
     IF wrong = 0 THEN
         RETURN 0;
     END IF;
-{% for tier in rollups if tier.made_of %}
-    DELETE FROM stats_schema.{{ tier.table }};
-    INSERT INTO stats_schema.{{ tier.table }} (
-        {{ kept.key(tier) }}, {{ kept.columns(tier) }}
+{% for rollup in rollups %}
+{% for tier in tiers if tier.made_of %}
+    DELETE FROM stats_schema.{{ rollup.tables[tier.name] }};
+    INSERT INTO stats_schema.{{ rollup.tables[tier.name] }} (
+        {{ kept.key(rollup, tier) }}, {{ kept.columns(tier) }}
     )
-    SELECT * FROM stats_schema.chat_stats_{{ tier.name }}_of_{{ tier.made_of }}();
+    {{ made.expected(rollup, tier) | indent(4) }};
+{% endfor %}
 {% endfor %}
     RETURN wrong;
 END

@@ -1,24 +1,41 @@
 {% import 'macros/rollups.sql.j2' as kept %}
+{% import 'macros/tiers.sql.j2' as made %}
 -- In how many places the totals of days, months and lifetime differ from the slots, days and months that they
--- are made of. Bins must ascend: percentiles are read off them as they are.
+-- are made of, in all rollups. Bins must ascend: percentiles are read off them as they are.
 SELECT chat_stats_install('chat_stats_rollup_tier_drift', $install$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_rollup_tier_drift()
 RETURNS bigint
 LANGUAGE plpgsql
 STABLE
 AS $function$
+DECLARE
+    drift bigint := 0;
 BEGIN
-    RETURN {% for tier in rollups if tier.made_of %}(
+{% for rollup in rollups %}
+{% for tier in tiers if tier.made_of %}
+    drift := drift + (
         SELECT count(*)
         FROM (
-            SELECT {{ kept.key(tier, 't.') }}, {{ each('t.{name}') }}{{ ', t.bins, t.counts' if tier.histogram }}
-            FROM stats_schema.{{ tier.table }} AS t
-        ) AS kept
-        FULL JOIN stats_schema.chat_stats_{{ tier.name }}_of_{{ tier.made_of }}() AS expected
-            ON {% for column in tier.key %}expected.{{ column }} = kept.{{ column }}{{ ' AND ' if not loop.last }}{% endfor %}
-
-        WHERE kept IS DISTINCT FROM expected
-    ){{ ' + ' if not loop.last }}{% endfor %};
+            SELECT
+            FROM (
+                SELECT {{ kept.key(rollup, tier) }}, {{ kept.columns(tier) }}
+                FROM stats_schema.{{ rollup.tables[tier.name] }}
+                UNION ALL
+                SELECT * FROM (
+                    {{ made.expected(rollup, tier) | indent(20) }}
+                ) AS expected
+            ) AS both_ways
+            GROUP BY {{ kept.key(rollup, tier) }}
+            HAVING count(*) <> 2
+                OR ({{ each('min({name})') }}) <> ({{ each('max({name})') }})
+{% if tier.histogram %}
+                OR (min(bins), min(counts)) <> (max(bins), max(counts))
+{% endif %}
+        ) AS differing
+    );
+{% endfor %}
+{% endfor %}
+    RETURN drift;
 END
 $function$;
 $install$);

@@ -1,5 +1,6 @@
 {% import 'macros/requests.sql.j2' as requests %}
-{% set columns_of_deltas = 'model_id, bucket, ' ~ each('{name}') %}
+{% import 'macros/rollups.sql.j2' as kept %}
+{% set columns_of_deltas = kept.all_dims() ~ 'bucket, ' ~ each('{name}') %}
 {# What one request `r` adds, or takes away. #}
 {% macro change(sign) -%}
 {% for m in measures %}
@@ -22,15 +23,14 @@ CASE WHEN r.{{ m.column.called }} IS NULL THEN 0::bigint ELSE {{ sign }}1::bigin
 {{ requests.absent() }}
 CROSS JOIN LATERAL (
     SELECT
-        model_id, COALESCE(created_at, NULL::timestamptz) AS created_at, concat(status) AS status,
+        {{ kept.all_dims() }}COALESCE(created_at, NULL::timestamptz) AS created_at, concat(status) AS status,
         {{ requests.checked_numbers() | indent(8) }}
     FROM {{ rows }}
-    WHERE model_id IS NOT NULL
 ) AS r
 {%- endmacro %}
 {% macro changes(rows, sign) -%}
 SELECT
-    r.model_id, stats_schema.chat_stats_bucket(r.created_at),
+    {{ kept.all_dims('r.') }}stats_schema.chat_stats_bucket(r.created_at),
     {{ change(sign) | indent(4) }}
 FROM {{ read(rows) }}
 {%- endmacro %}
@@ -90,12 +90,12 @@ BEGIN
             END IF;
             taken := format($taken$
                 SELECT
-                    r.model_id, stats_schema.chat_stats_bucket(r.created_at),
+                    {{ kept.all_dims('r.') }}stats_schema.chat_stats_bucket(r.created_at),
                     {{ truncated() | indent(20) }},
                     CASE WHEN count(r.time_ms) > 1
                          THEN array_agg(r.time_ms) FILTER (WHERE r.time_ms IS NOT NULL) END
                 FROM {{ read('ONLY %s') | indent(16) }}
-                GROUP BY 1, 2
+                GROUP BY {{ kept.all_dims('r.') }}{{ dimensions | length + 1 }}
             $taken$, TG_RELID::regclass);
             EXECUTE 'SELECT FROM ('
                 'SELECT {{ columns_of_deltas }}, times '

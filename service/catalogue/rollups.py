@@ -1,0 +1,98 @@
+"""By what totals are kept: each rollup is declared here, once, by its dimensions.
+
+A rollup is a family of tables, one for each tier, and what is kept of purged requests. All are fed from the
+same deltas, and folded in one statement. A further rollup is a further line of `ROLLUPS`.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from chat_stats.service.errors import SchemaError
+
+#: The columns of the requests by which a rollup can be kept.
+DIMENSIONS = ("model_id",)
+
+#: The longest name of a table in Postgres.
+_LONGEST = 63
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """A table of a rollup: one row for each value of its dimensions and of `time`."""
+
+    name: Literal["slots", "days", "months", "lifetime"]
+    #: The column that says of which time the row is, its type, and its value for a `day`.
+    time: str
+    type: str
+    of_day: str
+    #: "slots": the sums of each 15 minutes as arrays, and their histograms. "totals": one of each measure.
+    holds: Literal["totals", "slots"] = "totals"
+    histogram: bool = False
+    #: The tier whose rows make its own; None: the requests do.
+    made_of: str | None = None
+
+
+TIERS = (
+    Tier("slots", "day", "date", "day", holds="slots"),
+    Tier("days", "day", "date", "day", made_of="slots"),
+    Tier("months", "month", "date", "stats_schema.chat_stats_month(day)", histogram=True, made_of="days"),
+    # Of all time there is one row: a column that is always true makes it the only one.
+    Tier("lifetime", "always", "boolean", "true", histogram=True, made_of="months"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rollup:
+    """Totals by `dimensions`, in whose columns NULL is a value as any other."""
+
+    name: str
+    dimensions: tuple[str, ...] = ()
+
+    @property
+    def tables(self) -> dict[str, str]:
+        """The names of its tables by tier."""
+        return {tier.name: f"chat_stats_rollup_{self.name}_{tier.name}" for tier in TIERS}
+
+    @property
+    def purged(self) -> str:
+        """The table of what is kept of purged requests. It is no tier: the tiers are made from it, too."""
+        return f"chat_stats_purged_{self.name}"
+
+
+MODEL = Rollup("model", ("model_id",))
+TOTAL = Rollup("total")
+#: A rollup comes after those that have all its dimensions, from which its changes are summed up.
+ROLLUPS = (MODEL, TOTAL)
+
+
+def dimensions(rollups: Sequence[Rollup]) -> list[str]:
+    """Return the dimensions of all rollups, each once: those that a delta has."""
+    return list(dict.fromkeys(name for rollup in rollups for name in rollup.dimensions))
+
+
+def finer(rollups: Sequence[Rollup], rollup: Rollup) -> Rollup | None:
+    """Return the rollup before this one that has all its dimensions, if there is one."""
+    earlier = rollups[: rollups.index(rollup)]
+    return next((other for other in earlier if set(rollup.dimensions) <= set(other.dimensions)), None)
+
+
+def check(rollups: Sequence[Rollup]) -> None:
+    """Raise `SchemaError` for a declaration that no tables could hold."""
+    names = [rollup.name for rollup in rollups]
+    for rollup in rollups:
+        if names.count(rollup.name) > 1:
+            raise SchemaError(f"rollup {rollup.name}: the name is declared twice")
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", rollup.name):
+            raise SchemaError(f"rollup {rollup.name}: a name has lower-case letters, digits and _")
+        if any(len(f"{table}_day_idx") > _LONGEST for table in (*rollup.tables.values(), rollup.purged)):
+            raise SchemaError(f"rollup {rollup.name}: the name is too long")
+        for name in rollup.dimensions:
+            if name not in DIMENSIONS:
+                raise SchemaError(
+                    f"rollup {rollup.name}: unknown dimension {name}; known: {', '.join(DIMENSIONS)}"
+                )
+    for needed in (MODEL, TOTAL):
+        if needed not in rollups:
+            raise SchemaError(f"the rollup {needed.name} is missing: statistics are read from it")

@@ -1,0 +1,32 @@
+{% import 'macros/reading.sql.j2' as reading %}
+-- The sums of all requests by interval, from the rollup of all.
+SELECT chat_stats_claim_function('chat_stats_rolled_up_total_series');
+
+SELECT chat_stats_install('chat_stats_rolled_up_total_series', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_rolled_up_total_series(
+    p_interval text, p_timezone text, p_start timestamptz, p_end timestamptz
+)
+RETURNS TABLE (
+    interval_start timestamptz,
+    {{ each('{total} {type}', 4) }}
+)
+LANGUAGE plpgsql
+STABLE
+AS $function$
+#variable_conflict use_column
+DECLARE
+    -- The whole buckets: [first_bucket, end_bucket).
+    first_bucket timestamptz := p_end;
+    end_bucket timestamptz := p_end;
+BEGIN
+    SELECT e.starts, e.ends INTO first_bucket, end_bucket
+    FROM stats_schema.chat_stats_edges(p_start, p_end) AS e WHERE e.tier = 'buckets';
+    RETURN QUERY
+    {{ reading.of_intervals(rollup('total')) | indent(4) }};
+END
+$function$;
+$install$);
+
+-- As chat_stats_rolled_up(), and for the same reasons.
+ALTER FUNCTION chat_stats_rolled_up_total_series(text, text, timestamptz, timestamptz) SET jit = off;
+ALTER FUNCTION chat_stats_rolled_up_total_series(text, text, timestamptz, timestamptz) SET enable_seqscan = off;
