@@ -4,18 +4,21 @@ read     local copy -> Redis -> absent: one computation over all processes (`ser
                                 for which all requests wait; only briefly when there is a local copy
                              -> too old: served as stale, one computation in the background
          With a local copy, a hanging Redis delays no answer (`service.cache.look_up`).
+         One model, some models, or the first of an order: the entry of all is read so, and the answer cut
+         from its rows (`service.cache.cuts`).
 refresh  one database snapshot -> every aggregation x window -> one generation in Redis
 """
 
 import asyncio
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import orjson
 
 from chat_stats.service.cache.computations import Admit, Computations
+from chat_stats.service.cache.cuts import Cuts
 from chat_stats.service.cache.entry import Entry
 from chat_stats.service.cache.freshness import CacheState, Freshness
 from chat_stats.service.cache.local_cache import LocalCache
@@ -28,19 +31,16 @@ from chat_stats.service.catalogue.aggregations import (
     MODEL,
     MODELS,
     Query,
-    Totals,
     key_names,
-    narrowed,
 )
-from chat_stats.service.catalogue.rows import Data
+from chat_stats.service.catalogue.rows import rows_of
 from chat_stats.service.catalogue.timerange import TimeRange
-from chat_stats.service.compute.ladder import Computed, compute
-from chat_stats.service.compute.usage import catalogue, provider_ids
+from chat_stats.service.compute.computed import Computed
+from chat_stats.service.compute.ladder import compute, compute_together
 from chat_stats.service.database.pool import Database
 from chat_stats.service.database.snapshot import Snapshot
 from chat_stats.service.errors import (
-    ComputationTimedOut,
-    InvalidParameter,
+    ChatStatsError,
     SchemaError,
     StillComputing,
     TooManyRequests,
@@ -74,6 +74,7 @@ class Stats:
         self._publication = Publication(cache)
         self._clock = clock = database.clock
         self._local = LocalCache(settings.local_cache_seconds, clock)
+        self._cuts = Cuts(self._local)
         self._freshness = Freshness(settings, clock)
         self._look_ups = LookUps(cache, self._local, self._freshness)
         self._computations = Computations(
@@ -91,8 +92,17 @@ class Stats:
         a time zone that the database lacks, `SchemaError`, or `Unavailable` when no answer is cached and none
         can be computed, or not within the answer's timeout (`StillComputing`).
         """
+        base = self._base(query)
+        if base is not None:
+            answer = self._cut(query, base, await self.read(base, admit=admit))
+            if answer is not None:
+                return answer
+        return await self._read_entry(query, admit)
+
+    async def _read_entry(self, query: Query, admit: Admit | None) -> Answer:
+        """Read what has an entry of its own."""
         deadline = asyncio.get_running_loop().time() + self._settings.answer_seconds
-        cached = await self.cached_answer(query)
+        cached = await self._cached_entry(query)
         if cached is not None:
             return cached
         key = query.key()
@@ -109,7 +119,7 @@ class Stats:
             if copy is not None:
                 return self._answer_from(copy, key)
             if joins:  # the client that started it was refused, not this one
-                return await self.read(query, admit=admit)
+                return await self._read_entry(query, admit)
             raise
         except (Unavailable, SchemaError) as error:
             last_good = self._local.last_good(key)
@@ -120,7 +130,15 @@ class Stats:
         state = CacheState.MISS if self._cache.reachable else CacheState.BYPASS
         return Answer(stored.entry, state, stored=stored.kept)
 
-    async def cached_answer(self, query: Query) -> Answer | None:
+    def _base(self, query: Query) -> Query | None:
+        return query.base(kept=self._freshness.keeps(query))
+
+    def _cut(self, query: Query, base: Query, answer: Answer) -> Answer | None:
+        """Return the answer to `query` that is cut from that to its base; None: that does not tell."""
+        entry = self._cuts.cut(query, base, answer.entry)
+        return None if entry is None else replace(answer, entry=entry)
+
+    async def _cached_entry(self, query: Query) -> Answer | None:
         """Answer from the local copy or from Redis; a stale entry is recomputed in the background.
 
         None when neither has an entry that may be served, or Redis lost it.
@@ -146,7 +164,7 @@ class Stats:
     async def _restore(self, query: Query, copy: Entry) -> None:
         """Give Redis back what it lost and cannot be computed: other processes may have no copy."""
         if self._cache.reachable and self._cache.accepting and self._freshness.state(copy) is not None:
-            lifetime = self._freshness.lifetime(query, copy)
+            lifetime = self._freshness.lifetime(query)
             await self._cache.store(query.key(), copy, lifetime_seconds=lifetime)
 
     async def _wait_for(self, computation: asyncio.Task[Stored], deadline: float) -> Stored:
@@ -168,11 +186,9 @@ class Stats:
         async with self._database.snapshot(wait_seconds=timeout) as snapshot:
             computed = await compute(snapshot, query, timeout=timeout)
         generation = new_generation(snapshot.now)
-        entry = _entry(computed, computed.data, computed.totals, generation, snapshot.now)
+        entry = _entry(computed, generation, snapshot.now)
         began_at = time.monotonic()
-        stored = await self._cache.store(
-            query.key(), entry, lifetime_seconds=self._freshness.lifetime(query, entry)
-        )
+        stored = await self._cache.store(query.key(), entry, lifetime_seconds=self._freshness.lifetime(query))
         self._local.put(query.key(), stored.entry, taken_at=began_at)
         return stored
 
@@ -208,22 +224,15 @@ class Stats:
             started = time.perf_counter()
             # Opened under the lock, so that what is published later comes from a later snapshot.
             async with self._database.snapshot(wait_seconds=self._settings.query_timeout_seconds) as snapshot:
-                snapshot.percentiles_of_all = {}
                 report = RefreshReport(new_generation(snapshot.now), snapshot.now)
                 entries: dict[str, Entry] = {}
-                by_id: dict[str, list[str]] = {}
                 for window in windows:
-                    for name in _computed_names(names):
-                        query = Query(name, TimeRange(window))
-                        computed = await self._refresh_one(snapshot, query, report)
-                        entries |= computed
-                        if name == MODELS.name and computed:
-                            by_id[query.key()] = [key for key in computed if key != query.key()]
-                        await lock.keep()
+                    entries |= await self._refresh_window(snapshot, names, window, report)
+                    await lock.keep()
             report.entries = len(entries)
             report.duration_ms = (time.perf_counter() - started) * 1000
             generation = report.summary(key_names(names)) if everything else None
-            report.published = await self._publication.publish(entries, generation, by_id=by_id)
+            report.published = await self._publication.publish(entries, generation)
         return report
 
     def local_entries(self) -> int:
@@ -235,33 +244,23 @@ class Stats:
         await self._look_ups.close()
         await self._computations.close()
 
-    async def _refresh_one(self, snapshot: Snapshot, query: Query, report: RefreshReport) -> dict[str, Entry]:
-        """Compute one aggregation over one window; return its entries, those of providers and models too."""
+    async def _refresh_window(
+        self, snapshot: Snapshot, names: Iterable[str], window: str, report: RefreshReport
+    ) -> dict[str, Entry]:
+        """Compute the aggregations over one window, from the same rows; return their entries."""
         timeout = self._settings.refresh_timeout_seconds
-        window = str(query.range.window)
-        try:
-            computed = await compute(snapshot, query, timeout=timeout)
-        except (ComputationTimedOut, SchemaError, InvalidParameter) as error:
-            report.results.append(Refreshed(query.aggregation, window, None, 0, 0.0, str(error)))
-            return {}
-        rows = computed.data if isinstance(computed.data, list) else [computed.data]
-        derived = {query: computed.data}
-        if query.aggregation == MODELS.name:
-            known = await catalogue(snapshot, timeout=timeout)
-            derived |= narrowed(query.range, rows, known, await provider_ids(snapshot, timeout=timeout))
-        report.results.append(
-            Refreshed(query.aggregation, window, computed.method, len(rows), computed.compute_ms)
-        )
-        return {
-            each.key(): _entry(
-                computed,
-                data,
-                each.metadata(data),
-                report.generation,
-                report.computed_at,
+        queries = [Query(name, TimeRange(window)) for name in _computed_names(names)]
+        entries = {}
+        for query, computed in (await compute_together(snapshot, queries, timeout=timeout)).items():
+            if isinstance(computed, ChatStatsError):
+                report.results.append(Refreshed(query.aggregation, window, None, 0, 0.0, str(computed)))
+                continue
+            rows = len(rows_of(computed.data))
+            report.results.append(
+                Refreshed(query.aggregation, window, computed.method, rows, computed.compute_ms)
             )
-            for each, data in derived.items()
-        }
+            entries[query.key()] = _entry(computed, report.generation, report.computed_at)
+        return entries
 
 
 def _computed_names(names: Iterable[str]) -> Iterable[str]:
@@ -269,10 +268,10 @@ def _computed_names(names: Iterable[str]) -> Iterable[str]:
     return dict.fromkeys(MODELS.name if name == MODEL.name else name for name in names)
 
 
-def _entry(computed: Computed, data: Data, totals: Totals, generation: str, computed_at: datetime) -> Entry:
+def _entry(computed: Computed, generation: str, computed_at: datetime) -> Entry:
     return Entry(
-        body=orjson.dumps(data),
-        totals=totals,
+        body=orjson.dumps(computed.data),
+        totals=computed.totals,
         method=computed.method,
         computed_at=computed_at,
         compute_ms=round(computed.compute_ms, 3),

@@ -786,7 +786,7 @@ $run$);
 SELECT chat_stats_run($run$
 DO $migration$
 DECLARE
-    dimensions text[] := ARRAY['model_id'];
+    dimensions text[] := ARRAY['model_id']::text[];
     types text[] := ARRAY(
         SELECT CASE WHEN a.atttypid IN ('int2'::regtype, 'int4'::regtype) THEN 'bigint'
                     ELSE format_type(a.atttypid, NULL) END  -- without a length, which may grow
@@ -823,7 +823,7 @@ BEGIN
             USING ERRCODE = 'insufficient_privilege', HINT = 'Drop them, or change their owner.';
     END IF;
     other_ids := EXISTS (
-        SELECT FROM unnest(tables || former || 'chat_stats_purged') AS t (name)
+        SELECT FROM unnest(tables || former || 'chat_stats_purged'::text) AS t (name)
         CROSS JOIN ROWS FROM (unnest(dimensions), unnest(types)) AS d (name, type)
         JOIN pg_attribute AS a ON a.attrelid = to_regclass('stats_schema.' || t.name) AND a.attname = d.name
         WHERE format_type(a.atttypid, NULL) <> d.type
@@ -1075,10 +1075,10 @@ DO $migration$
 DECLARE
     types text[] := ARRAY(
         SELECT format_type(a.atttypid, NULL)
-        FROM pg_attribute AS a
+        FROM unnest(ARRAY['model_id']::text[]) WITH ORDINALITY AS d (name, place)
+        JOIN pg_attribute AS a ON a.attname = d.name
         WHERE a.attrelid = 'stats_schema.chat_stats_deltas'::regclass
-          AND a.attnum <= 1  -- the dimensions are its first columns
-        ORDER BY a.attnum
+        ORDER BY d.place
     );
     is_new boolean;
     reader text;
@@ -2581,7 +2581,7 @@ BEGIN
                 WHERE d.timed <> 0 
             )
             SELECT
-                NULL,
+                (NULL::gateway_schema.models).id,
                 array_agg(b.bin), array_agg(b.n), sum(b.n)::bigint
             FROM (
                 SELECT c.bin, sum(c.n)::bigint AS n
@@ -2656,7 +2656,7 @@ BEGIN
                 WHERE c.tier = 'requests' 
             )
             SELECT
-                NULL,
+                (NULL::gateway_schema.models).id,
                 array_agg(b.bin), array_agg(b.n), sum(b.n)::bigint
             FROM (
                 SELECT c.bin, sum(c.n)::bigint AS n
@@ -3040,7 +3040,7 @@ BEGIN
             WHERE true 
         )
         SELECT
-            b.interval_start, NULL,
+            b.interval_start, (NULL::gateway_schema.models).id,
             array_agg(b.bin), array_agg(b.n), sum(b.n)::bigint
         FROM (
             SELECT c.interval_start, c.bin, sum(c.n)::bigint AS n
@@ -3979,9 +3979,8 @@ STABLE
 PARALLEL SAFE
 AS $function$
 BEGIN
-    -- (What version 0.1.0 kept, and is not moved yet, counts as well: reading it is then an error.)
     IF NOT EXISTS (
-        SELECT FROM unnest(ARRAY['chat_stats_purged', 'chat_stats_kept', 'chat_stats_purged_model', 'chat_stats_purged_total']) AS t (name)
+        SELECT FROM unnest(ARRAY['chat_stats_purged', 'chat_stats_kept', 'chat_stats_purged_model', 'chat_stats_purged_total']::text[]) AS t (name)
         WHERE pg_relation_size(to_regclass('stats_schema.' || t.name)) > 0
     ) OR row_security_active('gateway_schema.chat_completion_requests') THEN
         RETURN false;
@@ -5525,7 +5524,7 @@ BEGIN
         UNION ALL
         SELECT
             'total'::text,
-            (SELECT d.model_id FROM stats_schema.chat_stats_deltas AS d WHERE false),
+            (NULL::stats_schema.chat_stats_deltas).model_id,
             stats_schema.chat_stats_bucket_at(day, slot),
             COALESCE(min(requests), 0),
             COALESCE(min(successful), 0),

@@ -38,13 +38,16 @@ class Freshness:
         # An entry from the future is stale: the clock was set back, and its age is not known.
         return CacheState.STALE if seconds <= self._longest_stale else None
 
-    def lifetime(self, query: Query, entry: Entry) -> float | None:
+    def keeps(self, query: Query) -> bool:
+        """Return whether the worker keeps the whole of what `query` asks a part of."""
+        return AGGREGATIONS[query.aggregation].kept_computed and query.range.window in self._settings.windows
+
+    def lifetime(self, query: Query) -> float | None:
         """Return how long to keep a live answer; None: as long as what the worker computes.
 
-        Clients choose ranges and ids freely: those answers are kept briefly, so that they do not fill Redis.
+        Clients choose ranges and filters freely: those answers are kept briefly, so that they do not fill
+        Redis.
         """
-        unknown_provider = query.provider_id is not None and entry.body == b"[]"
-        kept_computed = AGGREGATIONS[query.aggregation].kept_computed
-        if kept_computed and query.range.window in self._settings.windows and not unknown_provider:
+        if self.keeps(query) and query.is_whole:
             return None
         return self._settings.fresh_seconds + min(UNPLANNED_STALE_SECONDS, self._settings.stale_seconds)

@@ -66,6 +66,11 @@ class LocalCache:
             return None
         return copy.entry
 
+    def taken_at(self, key: str) -> float:
+        """Return when the copy was read or computed, in monotonic seconds; 0 when there is none."""
+        copy = self._copies.get(key)
+        return 0.0 if copy is None else copy.taken_at
+
     def last_good(self, key: str) -> Entry | None:
         """Return the copy, however old."""
         copy = self._copies.get(key)

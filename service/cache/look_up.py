@@ -61,7 +61,7 @@ class LookUps:
         if entry is not None and not self._is_outdated(entry, copy):
             self._local.put(key, entry, taken_at=began_at)
             return False
-        if copy is None or self._cache.can_store(key, copy, self._freshness.lifetime(query, copy)):
+        if copy is None or self._cache.can_store(key, copy, self._freshness.lifetime(query)):
             return True
         self._local.put(key, copy, taken_at=began_at)  # the only one, and Redis would not store it
         return False

@@ -1,14 +1,11 @@
 """What a refresh publishes: all of its entries at once, and their generation.
 
-chat-stats:v2:generation                     what the last refresh of everything published (JSON)
-chat-stats:v2:by-id:models@5f3a9c21:24h      keys of the entries about one provider or model (a set)
+chat-stats:v2:generation    what the last refresh of everything published (JSON)
 """
 
-from collections.abc import Collection, Mapping
-from types import MappingProxyType
+from collections.abc import Mapping
 
 from redis.asyncio import Redis
-from redis.asyncio.client import Pipeline
 from redis.exceptions import ResponseError, WatchError
 
 from chat_stats.service.cache.entry import Entry, Generation, decode_generation, encode
@@ -26,17 +23,8 @@ class Publication:
     def generation_key(self) -> str:
         return self._cache.key("generation")
 
-    async def publish(
-        self,
-        entries: Mapping[str, Entry],
-        generation: Generation | None,
-        *,
-        by_id: Mapping[str, Collection[str]] = MappingProxyType({}),
-    ) -> bool:
+    async def publish(self, entries: Mapping[str, Entry], generation: Generation | None) -> bool:
         """Make all entries of one refresh appear together; with `generation`, if it was of everything.
-
-        `by_id` names, for the key of each `models` query that was computed, all entries of one provider or
-        model: the entries of ids that no longer exist are deleted.
 
         Returns False, and changes nothing, when a later refresh was published already (by another worker,
         while this one was delayed). An entry that was computed live in between is replaced, so that all
@@ -50,14 +38,9 @@ class Publication:
                 last = await self._last(pipe)
                 if last is not None and clock.is_newer(last.computed_at, computed_at):
                     return False
-                gone = [key for models_key in by_id for key in await self._listed(pipe, models_key)]
                 pipe.multi()  # type: ignore[no-untyped-call]
-                if gone:
-                    pipe.delete(*gone)
                 for query_key, entry in entries.items():
                     pipe.set(self._cache.entry_key(query_key), encode(entry), px=self._cache.lifetime)
-                for models_key, query_keys in by_id.items():
-                    self._list(pipe, models_key, query_keys)
                 if generation is not None:
                     pipe.set(self.generation_key, generation.encode())
                 await pipe.execute()
@@ -74,21 +57,6 @@ class Publication:
             return await self._last(self._cache.redis)
         except TROUBLE as error:
             raise unavailable(error) from error
-
-    async def _listed(self, redis: Redis, models_key: str) -> set[bytes]:
-        try:
-            return set(await redis.smembers(self._cache.key("by-id", models_key)))  # type: ignore[misc]
-        except ResponseError as error:
-            if is_foreign(error):
-                return set()
-            raise
-
-    def _list(self, pipe: Pipeline, models_key: str, query_keys: Collection[str]) -> None:
-        key = self._cache.key("by-id", models_key)
-        pipe.delete(key)
-        if query_keys:
-            pipe.sadd(key, *map(self._cache.entry_key, query_keys))
-            pipe.pexpire(key, self._cache.lifetime)
 
     async def _last(self, redis: Redis) -> Generation | None:
         try:

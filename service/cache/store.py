@@ -4,7 +4,7 @@ Reading and storing answers never fails: Redis trouble is a miss, logged once pe
 operators raise `CacheUnavailable`, and publishing a refresh (`service.cache.publication`).
 
     chat-stats:v2:entry:models@5f3a9c21:24h:provider=3   one entry
-    chat-stats:v2:generation, by-id:...                  what refreshes published (`publication`)
+    chat-stats:v2:generation                             what refreshes published (`publication`)
     chat-stats:v2:lease:..., failure:...                 which process computes an entry (`lease`)
 """
 

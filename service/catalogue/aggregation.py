@@ -5,17 +5,30 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import blake2b
 from typing import Any, Literal, get_args, get_origin
+from urllib.parse import quote
 from uuid import UUID
 
 import orjson
 from pydantic import BaseModel
 
 from chat_stats.service.catalogue import schemas
-from chat_stats.service.catalogue.rows import PERCENTILE_FIELDS, Data, ModelUsage, plain_rows, series_points
+from chat_stats.service.catalogue.rows import (
+    PERCENTILE_FIELDS,
+    UNKNOWN_FROM_COUNTS,
+    UNRESOLVED,
+    UNRESOLVED_FIELDS,
+    Data,
+    ModelUsage,
+    Row,
+    Usage,
+    plain_rows,
+    series_points,
+    value_of,
+)
 from chat_stats.service.catalogue.timerange import TimeRange
 from chat_stats.service.catalogue.timeseries import DEFAULT_SERIES, MAX_POINTS, Series
 from chat_stats.service.errors import InvalidParameter
@@ -26,7 +39,7 @@ Argument = str | int | None
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What is asked for: one aggregation over one time range, narrowed to a provider and/or a model."""
+    """What is asked for: one aggregation over one time range, of some providers or models, in some order."""
 
     aggregation: str
     range: TimeRange = TimeRange()
@@ -34,6 +47,12 @@ class Query:
     model_id: str | None = None
     #: How it is cut, if it is a time series.
     series: Series = DEFAULT_SERIES
+    #: Only models whose name contains this, in upper or lower case.
+    model_name: str | None = None
+    #: A field of the rows, with a minus sign for descending order (`Aggregation.sortable`).
+    order_by: str | None = None
+    #: Most rows of the answer.
+    limit: int | None = None
 
     def key(self) -> str:
         """Return the part of the cache key that tells this query from every other."""
@@ -45,15 +64,54 @@ class Query:
             key += f":provider={self.provider_id}"
         if self.model_id is not None:
             key += f":model={self.model_id}"
+        if self.model_name is not None:
+            key += f":name={quote(self.model_name.lower(), safe='')}"
+        if self.order_by is not None:
+            key += f":order={self.order_by}"
+        if self.limit is not None:
+            key += f":limit={self.limit}"
         return key
 
-    def metadata(self, data: Data) -> Totals:
-        """Return the answer's metadata beside the common fields."""
+    @property
+    def filters(self) -> tuple[str | None, ...]:
+        return self.provider_id, self.model_id, self.model_name
+
+    @property
+    def wants_unresolved(self) -> bool:
+        """Whether requests without a model and provider that exist are among those asked for."""
+        return self.provider_id is None and self.model_name is None and self.model_id in (None, UNRESOLVED)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it asks for all rows in their own order: what the worker computes."""
+        return not any(value is not None for value in (*self.filters, self.order_by, self.limit))
+
+    def base(self, *, kept: bool) -> "Query | None":
+        """Return the query from whose rows the answer is cut; None: it is computed.
+
+        `kept`: the worker keeps the whole computed. In other ranges the database applies the filters, whose
+        indexes make that cheap, and only order and limit are left to be cut.
+        """
+        aggregation = AGGREGATIONS[self.aggregation]
+        if self.is_whole or aggregation.is_series:
+            return None
+        if kept and any(value is not None for value in self.filters):
+            name = aggregation.cut_from(self)
+            if name is not None:
+                return Query(name, self.range)
+        unordered = replace(self, order_by=None, limit=None)
+        return None if unordered == self else unordered
+
+    def metadata(self, data: Data, unresolved: Mapping[str, Any]) -> Totals:
+        """Return the answer's metadata beside the common fields, `UNRESOLVED_FIELDS` from `unresolved`."""
         aggregation = AGGREGATIONS[self.aggregation]
         if aggregation.is_series:
             series = self.series
             return {"bucket": series.bucket, "timezone": series.timezone, "group_by": series.group_by}
-        return aggregation.totals(data)
+        totals = aggregation.totals(data)
+        if not aggregation.states_unresolved:
+            return totals
+        return totals | {name: unresolved[name] if self.wants_unresolved else 0 for name in UNRESOLVED_FIELDS}
 
 
 @dataclass(frozen=True)
@@ -76,11 +134,9 @@ class Aggregation:
     #: Then: the statement of `service/database/queries` that returns what the function does, for the same
     #: arguments.
     plain: str | None = None
-    #: Metadata beside the common fields, and its schema.
+    #: Metadata beside the common fields, and its schema. `RowsMetadata` states the unresolved requests.
     totals: Callable[[Any], Totals] = lambda _data: {}
     metadata: type[schemas.Metadata] = schemas.Metadata
-    #: What the function returns, where that is not a row of the answer.
-    returns: type[BaseModel] | None = None
     #: From the function's rows, with NULL where a number cannot be known.
     from_rpc: Callable[[Sequence[Mapping[str, Any]]], Data] = plain_rows
     #: The RPC statement, where it has other arguments. $1, $2: the time range.
@@ -89,14 +145,20 @@ class Aggregation:
     narrowed_call: str | None = None
     narrowed_by: Literal["provider_id", "model_id"] | None = None
     #: What its percentiles are grouped by; None: it has none, or its function returns them itself.
-    percentiles_by: Literal["none", "model"] | None = None
-    #: Fields that a method which only counts requests cannot know.
-    unknown_from_counts: tuple[str, ...] = ()
+    percentiles_by: Literal["none", "provider", "model"] | None = None
+    #: Fields that a method which only counts requests cannot know, of those that the answer has.
+    unknown_from_counts: tuple[str, ...] = UNKNOWN_FROM_COUNTS
+    #: Whether its numbers are those of all requests, not of those whose model exists.
+    of_all_requests: bool = False
     #: Whether it has a `bucket`, a grouping and a time zone (`Query.series`); then it may be narrowed by both
     #: ids, and its rows are made by `service.catalogue.rows.series_points`.
     is_series: bool = False
     #: Whether the worker keeps it computed; else it does so only when asked for it by name.
     kept_computed: bool = True
+    #: The aggregation among whose rows are those that a query's filters want; None: none has them.
+    cut_from: Callable[[Query], str | None] = lambda _query: None
+    #: The answer to a query with filters, from all rows of `cut_from`; None: they do not tell.
+    select: Callable[[Query, list[Row]], Data | None] = lambda _query, _rows: None
 
     @cached_property
     def answer(self) -> type[BaseModel]:
@@ -105,9 +167,61 @@ class Aggregation:
         return schemas.answer(f"{self.name.capitalize()}Answer", self.data, self.metadata, data, totals)
 
     @cached_property
+    def fields(self) -> dict[str, Any]:
+        """The fields of a row, those of its statistics too, with their types."""
+        row = get_args(self.data)[0] if get_origin(self.data) is list else self.data
+        fields: dict[str, Any] = {}
+        for name, field in row.model_fields.items():
+            fields[name] = field.annotation
+            if name == "stats":
+                fields |= {each: field.annotation for each, field in field.annotation.model_fields.items()}
+        return fields
+
+    @property
+    def states_unresolved(self) -> bool:
+        """Whether its metadata have the requests that are in none of its rows."""
+        return issubclass(self.metadata, schemas.RowsMetadata)
+
+    @cached_property
+    def answered(self) -> frozenset[str]:
+        """The fields that it has, of rows and metadata."""
+        return frozenset((*self.fields, *self.metadata.model_fields))
+
+    def of_usage(self, usage: Usage) -> Data:
+        """Return the answer from the usage of its models, in the order of the usage."""
+        assert self.from_usage is not None, f"{self.name} is not made from usage per model"
+        return self.from_usage([*usage.models, usage.unresolved] if self.of_all_requests else usage.models)
+
+    @cached_property
+    def sortable(self) -> tuple[str, ...]:
+        """The fields by which its rows can be ordered: their numbers."""
+        if get_origin(self.data) is not list or self.is_series:
+            return ()
+        return tuple(name for name, kind in self.fields.items() if kind in (int, float))
+
+    def cut(self, query: Query, base: Query, data: Any, totals: Totals) -> tuple[Data, Totals] | None:
+        """Return the answer to `query` from that to its base, and its metadata; None: that does not tell.
+
+        The metadata are about all rows that the filters want, also where `limit` leaves some out.
+        """
+        filtered = base.filters == query.filters
+        selected = data if filtered else self.select(query, data)
+        if selected is None:
+            return None
+        metadata = query.metadata(selected, totals)
+        if not isinstance(selected, list):
+            return selected, metadata
+        if query.order_by is not None:
+            name = query.order_by.removeprefix("-")
+            selected = sorted(
+                selected, key=lambda row: value_of(row, name), reverse=query.order_by.startswith("-")
+            )
+        return selected[: query.limit], metadata
+
+    @cached_property
     def columns(self) -> tuple[str, ...]:
         """What the function returns, in any order; other columns mean that it is a foreign one."""
-        row = self.returns or (get_args(self.data)[0] if get_origin(self.data) is list else self.data)
+        row = get_args(self.data)[0] if get_origin(self.data) is list else self.data
         separate = PERCENTILE_FIELDS if self.percentiles_by is not None else ()
         return tuple(name for name in row.model_fields if name not in separate)
 
@@ -161,6 +275,17 @@ def series_arguments(query: Query) -> tuple[Argument, ...]:
     # One row more than there may be, to see that there are too many.
     limit = MAX_POINTS + 1
     return series.bucket, series.group_by, series.timezone, query.provider_id, query.model_id, limit
+
+
+def parse_order_by(aggregation: Aggregation, text: str) -> str:
+    """Return `order_by` if the rows can be ordered by it; `InvalidParameter` says by what they can be."""
+    if text.removeprefix("-") not in aggregation.sortable:
+        raise InvalidParameter(
+            "order_by",
+            f"{aggregation.name} has no order_by {text[:60]!r}; known: {', '.join(aggregation.sortable)}; "
+            "with a minus sign before it the order is descending",
+        )
+    return text
 
 
 def parse_id(parameter: str, text: str) -> str:

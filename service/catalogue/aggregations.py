@@ -18,29 +18,38 @@ from chat_stats.service.catalogue.aggregation import (
     Totals,
     key_names,
     parse_id,
+    parse_order_by,
     register,
 )
 from chat_stats.service.catalogue.rows import (
-    COST_FIELDS,
-    SUCCESS_FIELDS,
-    TOKEN_AND_TIME_FIELDS,
-    Data,
-    ModelUsage,
+    NOTHING_UNRESOLVED,
+    UNRESOLVED,
     Row,
-    add_percentiles,
+    count_of_model,
     counts_from_usage,
-    model_row,
-    models_from_rpc,
     models_from_usage,
-    plain_row,
+    provider_of_model,
     providers_from_usage,
     stats_row,
     summary_from_usage,
+    wants_model,
 )
-from chat_stats.service.catalogue.schemas import Id, Metadata, ModelStats, Schema, percentile
-from chat_stats.service.catalogue.timerange import TimeRange
+from chat_stats.service.catalogue.schemas import Id, Metadata, RowsMetadata, Schema, Stats, percentile
 
-__all__ = ["AGGREGATIONS", "Aggregation", "Query", "Totals", "key_names", "narrowed", "parse_id"]
+__all__ = ["AGGREGATIONS", "Aggregation", "Query", "Totals", "key_names", "parse_id", "parse_order_by"]
+
+
+def _of_one(query: Query) -> str | None:
+    """Return from what answers of one model, or else one provider, are cut: percentiles do not add up."""
+    if query.model_name is not None or query.model_id == UNRESOLVED:
+        return None
+    return "providers" if query.model_id is None else "models"
+
+
+def _select_models(query: Query, rows: list[Row]) -> list[Row]:
+    """Return the rows of `models` that the filters of a query want."""
+    return [row for row in rows if wants_model(row, query.provider_id, query.model_id, query.model_name)]
+
 
 _PERCENTILES = {
     "p50_processing_time_ms": 640.98,
@@ -51,23 +60,29 @@ _PERCENTILES = {
 
 _STATS = {
     "total_requests": 1204,
+    "successful_requests": 1180,
+    "failed_requests": 24,
+    "pending_requests": 0,
+    "success_rate": 0.9801,
     "total_input_tokens": 2465000,
     "total_output_tokens": 188300,
     "total_tokens": 2653300,
     "avg_processing_time_ms": 812.45,
     **_PERCENTILES,
+    "total_cost_usd": 4.83,
 }
 
+_UNRESOLVED: Totals = {"unresolved_requests": 3, "unresolved_failed_requests": 3}
 
-class ProviderRow(Schema):
+
+class ProviderRow(Stats):
     provider_id: Id
     name: str | None
     slug: str | None
     models_with_requests: int = Field(description="Its models that have at least one request.")
-    total_requests: int
 
 
-class ProvidersMetadata(Metadata):
+class ProvidersMetadata(RowsMetadata):
     total_providers: int
 
 
@@ -76,8 +91,16 @@ _PROVIDER = {
     "name": "OpenAI",
     "slug": "openai",
     "models_with_requests": 1,
-    "total_requests": 1204,
+    **_STATS,
 }
+
+
+def _select_providers(query: Query, rows: list[Row]) -> list[Row]:
+    """Select from the rows of `providers`, or from those of `models` when a model is asked for."""
+    if query.model_id is not None:
+        return [provider_of_model(row) for row in _select_models(query, rows)]
+    return [row for row in rows if str(row["provider_id"]) == query.provider_id]
+
 
 PROVIDERS = register(
     Aggregation(
@@ -86,15 +109,18 @@ PROVIDERS = register(
         path="/chat-requests/providers",
         function="get_provider_request_stats",
         data=list[ProviderRow],
-        example=([_PROVIDER], {"total_providers": 1}),
+        example=([_PROVIDER], {"total_providers": 1, **_UNRESOLVED}),
         from_usage=providers_from_usage,
         metadata=ProvidersMetadata,
         totals=lambda rows: {"total_providers": len(rows)},
+        percentiles_by="provider",
+        cut_from=_of_one,
+        select=_select_providers,
     )
 )
 
 
-class ModelsMetadata(Metadata):
+class ModelsMetadata(RowsMetadata):
     total_models: int
 
 
@@ -114,40 +140,40 @@ MODELS = register(
         path="/chat-requests/models",
         function="get_models_with_requests",
         data=list[schemas.ModelRow],
-        example=([_MODEL], {"total_models": 1}),
+        example=([_MODEL], {"total_models": 1, **_UNRESOLVED}),
         narrowed_call=(
             "SELECT * FROM stats_schema.get_models_with_requests_by_provider("
             "(SELECT id FROM gateway_schema.providers WHERE id::text = $3), $1::timestamptz, $2::timestamptz)"
         ),
-        from_rpc=models_from_rpc,
         from_usage=models_from_usage,
         metadata=ModelsMetadata,
         totals=lambda rows: {"total_models": len(rows)},
+        cut_from=lambda _: "models",
+        select=_select_models,
         narrowed_by="provider_id",
         percentiles_by="model",
-        unknown_from_counts=TOKEN_AND_TIME_FIELDS,
     )
 )
 
-#: Statistics of one model. Its rows hold the statistics alone; `service.compute` adds who the model is.
+#: The row of one model; `service.compute` makes that of one without requests.
 MODEL = register(
     Aggregation(
         name="model",
         purpose="One model with its provider and statistics.",
         path="/chat-requests/models/{model_id}",
         function="get_model_request_stats",
-        returns=schemas.ModelStats,
         data=schemas.ModelRow,
         example=(_MODEL, {}),
         narrowed_call=(
             "SELECT * FROM stats_schema.get_model_request_stats("
             "(SELECT id FROM gateway_schema.models WHERE id::text = $3), $1::timestamptz, $2::timestamptz)"
         ),
-        from_rpc=plain_row,
-        from_usage=lambda models: stats_row(models[0]) if models else {},
+        from_usage=lambda models: next(iter(models_from_usage(models)), {}),
+        cut_from=lambda _: "models",
+        # That it has no row may mean that it has no requests, or that it does not exist.
+        select=lambda query, rows: next(iter(_select_models(query, rows)), None),
         narrowed_by="model_id",
         percentiles_by="model",
-        unknown_from_counts=TOKEN_AND_TIME_FIELDS,
     )
 )
 
@@ -181,50 +207,41 @@ COUNTS = register(
         path="/chat-requests/counts",
         function="get_model_request_counts",
         data=list[CountRow],
-        example=([_COUNT], {"total_models": 1, "total_requests": 1204}),
+        example=([_COUNT], {"total_models": 1, "total_requests": 1204, **_UNRESOLVED}),
         from_usage=counts_from_usage,
         metadata=CountsMetadata,
         totals=lambda rows: {
             "total_models": len(rows),
             "total_requests": sum(row["request_count"] for row in rows),
         },
+        cut_from=lambda _: "models",
+        select=lambda query, rows: [count_of_model(row) for row in _select_models(query, rows)],
     )
 )
 
 
-class Summary(ModelStats):
-    successful_requests: int = Field(
-        description="Requests whose status is one of `CHAT_STATS_SUCCESS_STATUSES`."
-    )
-    failed_requests: int = Field(description="Requests that neither succeeded nor are pending.")
-    pending_requests: int = Field(
-        description="Requests whose status is one of `CHAT_STATS_PENDING_STATUSES`."
-    )
-    success_rate: float = Field(description="Share of successful requests, from 0 to 1; 0 without requests.")
-    total_cost_usd: float
+def _select_summary(query: Query, rows: list[Row]) -> Row:
+    """Select the statistics of one provider or model from the rows of `providers` or `models`."""
+    if query.model_id is None:
+        row = next((row for row in rows if str(row["provider_id"]) == query.provider_id), {})
+    else:
+        row = next((row["stats"] for row in _select_models(query, rows)), {})
+    return {name: row.get(name, zero) for name, zero in stats_row(NOTHING_UNRESOLVED).items()}
 
-
-_SUMMARY = {
-    **_STATS,
-    "successful_requests": 1180,
-    "failed_requests": 24,
-    "pending_requests": 0,
-    "success_rate": 0.9801,
-    "total_cost_usd": 4.83,
-}
 
 SUMMARY = register(
     Aggregation(
         name="summary",
-        purpose="Totals over all models: requests, success rate, tokens, times with percentiles, cost.",
+        purpose="Totals of all requests: successes, failures, tokens, times with percentiles, cost.",
         path="/chat-requests/summary",
         function="get_chat_request_summary",
-        data=Summary,
-        example=(_SUMMARY, {}),
-        from_rpc=plain_row,
+        data=Stats,
+        example=(_STATS, {}),
         from_usage=summary_from_usage,
+        of_all_requests=True,
         percentiles_by="none",
-        unknown_from_counts=(*SUCCESS_FIELDS, *TOKEN_AND_TIME_FIELDS, *COST_FIELDS),
+        cut_from=_of_one,
+        select=_select_summary,
     )
 )
 
@@ -290,19 +307,3 @@ TIMESERIES = register(
         metadata=TimeseriesMetadata,
     )
 )
-
-
-def narrowed(
-    range_: TimeRange, rows: list[Row], known: list[ModelUsage], providers: list[str]
-) -> dict[Query, Data]:
-    """Take from the full `models` rows the answer for each provider and for each model that exists."""
-    derived: dict[Query, Data] = {}
-    for provider_id in providers:
-        derived[Query(MODELS.name, range_, provider_id=provider_id)] = [
-            row for row in rows if str(row["provider"]["id"]) == provider_id
-        ]
-    by_model = {row["model_id"]: row for row in rows}
-    for model in known:
-        row = by_model.get(model.model_id) or add_percentiles(model_row(model), {})
-        derived[Query(MODEL.name, range_, model_id=str(model.model_id))] = row
-    return derived

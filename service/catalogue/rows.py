@@ -1,17 +1,11 @@
-"""The rows of the answers, made from what the methods of the ladder return.
-
-The RPC functions return rows as they are; the fallback methods return usage per model (`ModelUsage`), from
-which the same rows are made.
-"""
+"""The rows of the answers, made from the usage of each model that the methods of the ladder return."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import tzinfo
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 from uuid import UUID
-
-import orjson
 
 Row = dict[str, Any]
 Data = list[Row] | Row
@@ -30,6 +24,15 @@ PERCENTILE_FIELDS = (
 )
 SUCCESS_FIELDS = ("successful_requests", "failed_requests", "pending_requests", "success_rate")
 COST_FIELDS = ("total_cost_usd",)
+UNRESOLVED_FIELDS = ("unresolved_requests", "unresolved_failed_requests")
+
+#: What a method that only counts requests cannot know.
+UNKNOWN_FROM_COUNTS = (*SUCCESS_FIELDS, *TOKEN_AND_TIME_FIELDS, *COST_FIELDS, "unresolved_failed_requests")
+
+#: The id by which clients ask for requests without a model that exists.
+UNRESOLVED = "unresolved"
+
+_ZERO = Decimal(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,42 +52,77 @@ class ModelUsage:
     total_requests: int = 0
     successful_requests: int = 0
     pending_requests: int = 0
-    total_input_tokens: Decimal = Decimal(0)
-    total_output_tokens: Decimal = Decimal(0)
+    total_input_tokens: Decimal = _ZERO
+    total_output_tokens: Decimal = _ZERO
     timed_requests: int = 0
-    total_processing_time_ms: Decimal = Decimal(0)
-    total_cost_usd: Decimal = Decimal(0)
+    total_processing_time_ms: Decimal = _ZERO
+    total_cost_usd: Decimal = _ZERO
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "ModelUsage":
-        return cls(**{name: _text_of_uuid(record[name]) for name in cls.__slots__ if name in record})
+        """Read a model, without or with its totals; NULL counts as 0."""
+        return cls(
+            *[_text_of_uuid(record[name]) for name in _IDENTITY],
+            *[record.get(name) or zero for name, zero in _ZEROS.items()],
+        )
+
+    @property
+    def failed_requests(self) -> int:
+        return self.total_requests - self.successful_requests - self.pending_requests
 
 
-def model_row(model: ModelUsage, stats: Row | None = None) -> Row:
-    """Return a row of `models`, with `stats` if given, else with those of `model` itself."""
+_NAMES = tuple(field.name for field in fields(ModelUsage))
+_IDENTITY = _NAMES[:7]
+#: What is added up.
+TOTALS = _NAMES[7:]
+_ZEROS: dict[str, Any] = {field.name: field.default for field in fields(ModelUsage)[7:]}
+
+#: Requests without a model and provider that exist.
+NOTHING_UNRESOLVED = ModelUsage(UNRESOLVED, None, None, None, UNRESOLVED, None, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What one statement says of a range: models with requests, most requests first, and all the rest."""
+
+    models: list[ModelUsage]
+    unresolved: ModelUsage = NOTHING_UNRESOLVED
+
+
+def added(models: Sequence[ModelUsage]) -> ModelUsage:
+    """Return the totals of several models, under the names of the first."""
+    if len(models) == 1:
+        return models[0]
+    first = models[0] if models else NOTHING_UNRESOLVED
+    totals = [sum((getattr(model, name) for model in models), _ZEROS[name]) for name in TOTALS]
+    return ModelUsage(*[getattr(first, name) for name in _IDENTITY], *totals)
+
+
+def stats_row(usage: ModelUsage) -> Row:
+    """Return the statistics of some requests, with 0 for the percentiles, which are no sums."""
+    requests, successful = usage.total_requests, usage.successful_requests
     return {
-        "model_id": model.model_id,
-        "model_identifier": model.model_identifier,
-        "model_name": model.model_name,
-        "provider_model_id": model.provider_model_id,
-        "provider": {"id": model.provider_id, "name": model.provider_name, "slug": model.provider_slug},
-        "stats": stats_row(model) if stats is None else stats,
-    }
-
-
-def stats_row(model: ModelUsage) -> Row:
-    return {
-        "total_requests": model.total_requests,
-        "total_input_tokens": _saturate(model.total_input_tokens),
-        "total_output_tokens": _saturate(model.total_output_tokens),
-        "total_tokens": _saturate(model.total_input_tokens + model.total_output_tokens),
-        "avg_processing_time_ms": _mean(model.total_processing_time_ms, model.timed_requests),
+        "total_requests": requests,
+        "successful_requests": successful,
+        "failed_requests": usage.failed_requests,
+        "pending_requests": usage.pending_requests,
+        # Rounded half up to 4 places, in whole numbers.
+        "success_rate": (20_000 * successful + requests) // (2 * requests) / 10_000 if requests else 0.0,
+        "total_input_tokens": _saturate(usage.total_input_tokens),
+        "total_output_tokens": _saturate(usage.total_output_tokens),
+        "total_tokens": _saturate(usage.total_input_tokens + usage.total_output_tokens),
+        "avg_processing_time_ms": _mean(usage.total_processing_time_ms, usage.timed_requests),
+        "p50_processing_time_ms": 0.0,
+        "p90_processing_time_ms": 0.0,
+        "p95_processing_time_ms": 0.0,
+        "p99_processing_time_ms": 0.0,
+        "total_cost_usd": float(usage.total_cost_usd),
     }
 
 
 def _saturate(total: Decimal) -> int:
     """Return a sum within bigint's range, as chat_stats_saturate() does."""
-    return int(min(max(total, Decimal(-(2**63))), Decimal(2**63 - 1)))
+    return min(max(int(total), -(2**63)), 2**63 - 1)
 
 
 def _mean(total: Decimal, count: int) -> float:
@@ -92,31 +130,40 @@ def _mean(total: Decimal, count: int) -> float:
     return float((total / count).quantize(Decimal("0.01"), ROUND_HALF_UP)) if count else 0.0
 
 
-def _most_requests_first(models: Iterable[ModelUsage]) -> list[ModelUsage]:
-    # The text of a UUID orders like its bytes, by which Postgres orders it.
-    return sorted(models, key=lambda model: (-model.total_requests, model.model_id))
-
-
-def providers_from_usage(models: Sequence[ModelUsage]) -> list[Row]:
-    rows: dict[Any, Row] = {}
-    for model in models:
-        row = rows.setdefault(
-            model.provider_id,
-            {
-                "provider_id": model.provider_id,
-                "name": model.provider_name,
-                "slug": model.provider_slug,
-                "models_with_requests": 0,
-                "total_requests": 0,
-            },
-        )
-        row["models_with_requests"] += 1
-        row["total_requests"] += model.total_requests
-    return sorted(rows.values(), key=lambda row: (-row["total_requests"], row["provider_id"]))
+def model_row(model: ModelUsage) -> Row:
+    return {
+        "model_id": model.model_id,
+        "model_identifier": model.model_identifier,
+        "model_name": model.model_name,
+        "provider_model_id": model.provider_model_id,
+        "provider": {"id": model.provider_id, "name": model.provider_name, "slug": model.provider_slug},
+        "stats": stats_row(model),
+    }
 
 
 def models_from_usage(models: Sequence[ModelUsage]) -> list[Row]:
-    return [model_row(model) for model in _most_requests_first(models)]
+    return [model_row(model) for model in models]
+
+
+def providers_from_usage(models: Sequence[ModelUsage]) -> list[Row]:
+    by_provider: dict[Any, list[ModelUsage]] = {}
+    for model in models:
+        by_provider.setdefault(model.provider_id, []).append(model)
+    rows = [
+        _provider_row(id_, its[0].provider_name, its[0].provider_slug, len(its), stats_row(added(its)))
+        for id_, its in by_provider.items()
+    ]
+    return sorted(rows, key=lambda row: (-row["total_requests"], row["provider_id"]))
+
+
+def provider_of_model(row: Row) -> Row:
+    """Return the row of `providers` that has one row of `models` alone."""
+    provider = row["provider"]
+    return _provider_row(provider["id"], provider["name"], provider["slug"], 1, row["stats"])
+
+
+def _provider_row(id_: int | str, name: str | None, slug: str | None, models: int, stats: Row) -> Row:
+    return {"provider_id": id_, "name": name, "slug": slug, "models_with_requests": models, **stats}
 
 
 def counts_from_usage(models: Sequence[ModelUsage]) -> list[Row]:
@@ -129,32 +176,61 @@ def counts_from_usage(models: Sequence[ModelUsage]) -> list[Row]:
             "provider_slug": model.provider_slug,
             "request_count": model.total_requests,
         }
-        for model in _most_requests_first(models)
+        for model in models
     ]
 
 
-def summary_from_usage(models: Sequence[ModelUsage]) -> Row:
-    requests = sum(model.total_requests for model in models)
-    successful = sum(model.successful_requests for model in models)
-    pending = sum(model.pending_requests for model in models)
-    input_tokens = sum((model.total_input_tokens for model in models), Decimal(0))
-    output_tokens = sum((model.total_output_tokens for model in models), Decimal(0))
-    share = Decimal(successful) / requests if requests else Decimal(0)
+def count_of_model(row: Row) -> Row:
+    """Return the row of `counts` of a row of `models`."""
     return {
-        "total_requests": requests,
-        "successful_requests": successful,
-        "failed_requests": requests - successful - pending,
-        "pending_requests": pending,
-        "success_rate": float(share.quantize(Decimal("0.0001"), ROUND_HALF_UP)),
-        "total_input_tokens": _saturate(input_tokens),
-        "total_output_tokens": _saturate(output_tokens),
-        "total_tokens": _saturate(input_tokens + output_tokens),
-        "avg_processing_time_ms": _mean(
-            sum((model.total_processing_time_ms for model in models), Decimal(0)),
-            sum(model.timed_requests for model in models),
-        ),
-        "total_cost_usd": float(sum((model.total_cost_usd for model in models), Decimal(0))),
+        "model_id": row["model_id"],
+        "model_name": row["model_name"],
+        "model_identifier": row["model_identifier"],
+        "provider_name": row["provider"]["name"],
+        "provider_slug": row["provider"]["slug"],
+        "request_count": row["stats"]["total_requests"],
     }
+
+
+def summary_from_usage(models: Sequence[ModelUsage]) -> Row:
+    return stats_row(added(models))
+
+
+def add_percentiles(data: Data, groups: Mapping[str | None, Row]) -> None:
+    """Put the percentiles of each group in, by id as text (None: of all); groups without keep 0.
+
+    `data` is the rows of models or providers, the row of one model, or a summary.
+    """
+    for row in rows_of(data):
+        if "stats" in row:
+            row["stats"] |= groups.get(str(row["model_id"]), {})
+        else:
+            row |= groups.get(str(row["provider_id"]) if "provider_id" in row else None, {})
+
+
+def rows_of(data: Data) -> list[Row]:
+    return data if isinstance(data, list) else [data]
+
+
+def set_unknown(data: Data, names: Iterable[str]) -> None:
+    """Put 0 in fields that are not known, of rows and of their statistics."""
+    for row in rows_of(data):
+        for part in (row, row.get("stats", {})):
+            part |= {name: 0 for name in names if name in part}
+
+
+def value_of(row: Row, field: str) -> Any:
+    """Return a field of a row, or of its statistics."""
+    return row[field] if field in row else row["stats"][field]
+
+
+def wants_model(row: Row, provider_id: str | None, model_id: str | None, model_name: str | None) -> bool:
+    """Return whether filters want a row of `models`."""
+    return (
+        (provider_id is None or str(row["provider"]["id"]) == provider_id)
+        and (model_id is None or str(row["model_id"]) == model_id)
+        and (model_name is None or model_name.lower() in (row["model_name"] or "").lower())
+    )
 
 
 def _text_of_uuid(value: Any) -> Any:
@@ -168,49 +244,6 @@ def _plain(value: Any) -> Any:
 
 def plain_rows(records: Sequence[Mapping[str, Any]]) -> list[Row]:
     return [{name: _plain(value) for name, value in record.items()} for record in records]
-
-
-def plain_row(records: Sequence[Mapping[str, Any]]) -> Row:
-    """Return the only row; {} when there is none."""
-    rows = plain_rows(records)
-    return rows[0] if rows else {}
-
-
-def models_from_rpc(records: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """Return the rows with their objects' fields in the declared order, in which jsonb does not keep them."""
-    rows = []
-    for row in plain_rows(records):
-        provider, stats = orjson.loads(row["provider"]), orjson.loads(row["stats"])
-        row["provider"] = {name: provider[name] for name in ("id", "name", "slug")}
-        row["stats"] = {name: stats[name] for name in ("total_requests", *TOKEN_AND_TIME_FIELDS)}
-        row["stats"]["avg_processing_time_ms"] = float(stats["avg_processing_time_ms"])
-        rows.append(row)
-    return rows
-
-
-def add_percentiles(data: Data, groups: Mapping[str | None, Row]) -> Data:
-    """Return `data` with the percentiles of each group, by id as text (None: of all), 0 for groups without.
-
-    `data` is the rows of models, the row of one, or a summary.
-    """
-    if isinstance(data, list):
-        return [
-            {**row, "stats": _percentiles_after_mean(row["stats"], groups.get(str(row["model_id"])))}
-            for row in data
-        ]
-    if "stats" in data:
-        return {**data, "stats": _percentiles_after_mean(data["stats"], groups.get(str(data["model_id"])))}
-    return _percentiles_after_mean(data, groups.get(None))
-
-
-def _percentiles_after_mean(stats: Row, percentiles: Row | None) -> Row:
-    added = dict.fromkeys(PERCENTILE_FIELDS, 0.0) if percentiles is None else percentiles
-    row: Row = {}
-    for name, value in stats.items():
-        row[name] = value
-        if name == "avg_processing_time_ms":
-            row |= added
-    return row
 
 
 def series_points(records: Sequence[Mapping[str, Any]], fields: Iterable[str], zone: tzinfo) -> list[Row]:

@@ -27,8 +27,16 @@ def percentile(number: int) -> Any:
     )
 
 
-class ModelStats(Schema):
+class Stats(Schema):
     total_requests: int
+    successful_requests: int = Field(
+        description="Requests whose status is one of `CHAT_STATS_SUCCESS_STATUSES`."
+    )
+    failed_requests: int = Field(description="Requests that neither succeeded nor are pending.")
+    pending_requests: int = Field(
+        description="Requests whose status is one of `CHAT_STATS_PENDING_STATUSES`."
+    )
+    success_rate: float = Field(description="Share of successful requests, from 0 to 1; 0 without requests.")
     total_input_tokens: int
     total_output_tokens: int
     total_tokens: int = Field(description="Input plus output.")
@@ -39,6 +47,7 @@ class ModelStats(Schema):
     p90_processing_time_ms: float = percentile(90)
     p95_processing_time_ms: float = percentile(95)
     p99_processing_time_ms: float = percentile(99)
+    total_cost_usd: float
 
 
 class ModelRow(Schema):
@@ -47,7 +56,7 @@ class ModelRow(Schema):
     model_name: str | None
     provider_model_id: str | None
     provider: Provider
-    stats: ModelStats
+    stats: Stats
 
 
 class Metadata(Schema):
@@ -71,6 +80,16 @@ class Metadata(Schema):
         description="15m: an edge of the range lies within 15 minutes (by the clock, in UTC) of which "
         "requests were purged; these count as a whole if they begin in the range. Absent: it is exact.",
     )
+
+
+class RowsMetadata(Metadata):
+    """Of rows by model or provider, which with these are all requests of the range."""
+
+    unresolved_requests: int = Field(
+        description="Requests without a model and provider that exist: they are in no row. 0 where filters "
+        "do not want them."
+    )
+    unresolved_failed_requests: int = Field(description="Those of them that failed.")
 
 
 def answer(

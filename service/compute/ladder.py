@@ -2,209 +2,224 @@
 
     rpc                    the function
     fallback_optimized     one GROUP BY                       when the function is missing, broken, refused
-    fallback_with_counts   one COUNT per model                when the GROUP BY timed out or was refused
-    fallback               counts over slices of the key      when the COUNTs timed out too
+    fallback_with_counts   one count by model                 when the GROUP BY timed out or was refused
+    fallback               counts over slices of the key      when that timed out too
 
-What cannot be made from usage per model, such as a time series, has the first two alone: no method counts
-requests by model, day and zone one at a time.
+All answers about one range are made from the rows of one statement, so that they add up. Each has a function
+of its own in the database, for other programs; where that is missing or may not be executed, this answer is
+computed without functions.
 
 An outage of the database is none of these: it ends the computation (`Unavailable`). Each method gets at
-most half of the time of the one before, so that a fallback never costs more than what timed out.
+most half of the time of the one before, for all of its statements, so that a fallback never costs more than
+what timed out; the last one, whose many statements are short, gets as much as the first.
 """
 
 import asyncio
 import time
-from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import asyncpg
 
-from chat_stats.service.catalogue.aggregations import AGGREGATIONS, Aggregation, Query, Totals
+from chat_stats.service.catalogue.aggregations import AGGREGATIONS, Query, Totals
 from chat_stats.service.catalogue.rows import (
     COST_FIELDS,
     PERCENTILE_FIELDS,
     Data,
-    Row,
+    Usage,
     add_percentiles,
     model_row,
+    set_unknown,
 )
-from chat_stats.service.catalogue.timerange import TimeRange
-from chat_stats.service.catalogue.timeseries import (
-    MAX_POINTS,
-    check_bounds,
-    too_many_points,
-    unknown_timezone,
-)
-from chat_stats.service.compute import purged
-from chat_stats.service.compute.methods import LADDER, METHOD_LOG, STEP_DOWN, Method, WrongColumns
-from chat_stats.service.compute.percentiles import with_percentiles
-from chat_stats.service.compute.usage import catalogue, count_models, count_slices, grouped, with_purged
-from chat_stats.service.database import queries
+from chat_stats.service.compute import own_function, purged
+from chat_stats.service.compute.computed import Computed
+from chat_stats.service.compute.deadline import Deadline
+from chat_stats.service.compute.look import look
+from chat_stats.service.compute.methods import LADDER, METHOD_LOG, ONLY_COUNTS, STEP_DOWN, Method
+from chat_stats.service.compute.models import catalogue
+from chat_stats.service.compute.percentiles import Groups, percentiles
+from chat_stats.service.compute.usage import USAGE_BY
 from chat_stats.service.database.errors import hides_rows, reading_error
 from chat_stats.service.database.snapshot import Snapshot
-from chat_stats.service.errors import NotFound, SchemaError
+from chat_stats.service.errors import (
+    ChatStatsError,
+    ComputationTimedOut,
+    InvalidParameter,
+    NotFound,
+    SchemaError,
+)
 from chat_stats.service.observability import metrics
 
 
 @dataclass(frozen=True, slots=True)
-class Computed:
-    """The numbers of one query, and how they came about."""
+class Found:
+    """What one method found out about a range."""
 
-    data: Data
-    totals: Totals
+    usage: Usage
+    #: None: they are not known.
+    groups: Groups | None
     method: Method
-    compute_ms: float
-    #: Fields that the method cannot know; they are 0 in `data`.
-    unavailable: tuple[str, ...] = ()
-    #: "15m": an edge of the range lies where requests were purged, and is no more exact than that.
-    precision: str | None = None
+    has_cost: bool
 
 
-@metrics.running
 async def compute(snapshot: Snapshot, query: Query, *, timeout: float) -> Computed:
     """Compute `query` by the best method that works; its first statement may take `timeout` seconds.
 
     Raises `NotFound` for an unknown model, `InvalidParameter` for a time series that is too long or in a
     time zone that the database lacks, `SchemaError`, `ComputationTimedOut`, or `Unavailable`.
     """
+    computed = (await compute_together(snapshot, [query], timeout=timeout))[query]
+    if isinstance(computed, ChatStatsError):
+        raise computed
+    return computed
+
+
+@metrics.running
+async def compute_together(
+    snapshot: Snapshot, queries: Sequence[Query], *, timeout: float
+) -> dict[Query, Computed | ChatStatsError]:
+    """Compute queries of the same range and filters; those that are made from usage, from the same rows.
+
+    An error stands in place of what could not be computed. Raises `Unavailable` on an outage.
+    """
+    results: dict[Query, Computed | ChatStatsError] = {}
+    of_usage = [query for query in queries if AGGREGATIONS[query.aggregation].from_usage is not None]
     try:
-        async with asyncio.timeout(timeout * len(LADDER)):
-            return await _climb_down(snapshot, query, timeout)
-    except (TimeoutError, asyncpg.PostgresError) as error:
-        raise reading_error(
-            error,
-            timed_out="no method could compute this in time",
-            failed="these tables cannot be aggregated",
-        ) from error
-
-
-async def _climb_down(snapshot: Snapshot, query: Query, timeout: float) -> Computed:
-    started = time.perf_counter()
-    aggregation = AGGREGATIONS[query.aggregation]
-    if aggregation.is_series:
-        query = await _with_bounds(snapshot, query, timeout)
-    ladder = LADDER if aggregation.from_usage is not None else LADDER[:2]
-    reason = None
-    for step, method in enumerate(ladder):
+        groups = await _by_first_method(snapshot, of_usage, timeout)
+    except asyncpg.PostgresError as error:
+        return dict.fromkeys(queries, _reading_error(error))
+    runs = [(group, _climb_down(snapshot, group, method, timeout)) for method, group in groups]
+    runs += [([query], _own(snapshot, query, timeout)) for query in queries if query not in of_usage]
+    for group, run in runs:
         try:
-            data, unavailable = await _run(method, snapshot, query, aggregation, timeout / 2**step)
+            async with asyncio.timeout(timeout * len(LADDER)):
+                results |= await run
+        except (TimeoutError, asyncpg.PostgresError) as error:
+            results |= dict.fromkeys(group, _reading_error(error))
+        except (NotFound, InvalidParameter, SchemaError, ComputationTimedOut) as error:
+            results |= dict.fromkeys(group, error)
+    return results
+
+
+def _reading_error(error: TimeoutError | asyncpg.PostgresError) -> ChatStatsError:
+    known = reading_error(
+        error, timed_out="no method could compute this in time", failed="these tables cannot be aggregated"
+    )
+    known.__cause__ = error
+    return known
+
+
+async def _by_first_method(
+    snapshot: Snapshot, queries: Sequence[Query], timeout: float
+) -> list[tuple[Method, list[Query]]]:
+    """Tell the answers whose function works from those that are to be computed without it."""
+    if not queries:
+        return []
+    usable = (await look(snapshot, timeout=timeout)).functions
+    groups: dict[Method, list[Query]] = {Method.RPC: [], Method.OPTIMIZED: []}
+    for query in queries:
+        works = AGGREGATIONS[query.aggregation].function in usable
+        groups[Method.RPC if works else Method.OPTIMIZED].append(query)
+    return [(method, group) for method, group in groups.items() if group]
+
+
+async def _own(snapshot: Snapshot, query: Query, timeout: float) -> dict[Query, Computed | ChatStatsError]:
+    return {query: await own_function.compute(snapshot, query, timeout=timeout)}
+
+
+async def _climb_down(
+    snapshot: Snapshot, queries: Sequence[Query], first: Method, timeout: float
+) -> dict[Query, Computed | ChatStatsError]:
+    """Compute queries from the rows of one method, that of `first` or one below."""
+    started = time.perf_counter()
+    found, reason = await _find(snapshot, queries, first, timeout)
+    query = queries[0]
+    precision = await purged.precision(snapshot, query.range.bounds(snapshot.now), timeout=timeout)
+    results: dict[Query, Computed | ChatStatsError] = {}
+    for query in queries:
+        data, totals, unavailable = await answer(snapshot, query, found, timeout=timeout)
+        seconds = time.perf_counter() - started
+        METHOD_LOG.record(query.aggregation, found.method, reason)
+        metrics.computed(query.aggregation, found.method, seconds)
+        results[query] = Computed(data, totals, found.method, seconds * 1000, unavailable, precision)
+    return results
+
+
+async def _find(
+    snapshot: Snapshot, queries: Sequence[Query], first: Method, timeout: float
+) -> tuple[Found, str | None]:
+    """Return what the first method that works finds out, and why it is not the function."""
+    aggregations = [AGGREGATIONS[query.aggregation] for query in queries]
+    groupings = sorted({each.percentiles_by for each in aggregations if each.percentiles_by is not None})
+    query, reason = queries[0], None
+    if first is not Method.RPC:
+        functions = ", ".join(aggregation.function for aggregation in aggregations)
+        reason = f"{functions} is missing, foreign or not to be executed by this role"
+    for step, method in enumerate(LADDER):
+        if step < LADDER.index(first):
+            continue
+        try:
+            return await find_by(method, snapshot, query, groupings, timeout=timeout), reason
         except STEP_DOWN[method] as error:
             # The text of an error in the statement may quote data; the log is for operators.
             reason = f"{method} failed with {type(error).__name__}: {error}"
-            if method is ladder[-1] or hides_rows(error):
+            if method is LADDER[-1] or hides_rows(error):
                 raise
-            continue
-        if aggregation.percentiles_by is not None:
-            data, unknown = await _percentiles(method, snapshot, query, aggregation, data, timeout / 2**step)
-            unavailable = (*unavailable, *unknown)
-        if aggregation.is_series and len(data) > MAX_POINTS:
-            raise too_many_points(query.series)
-        METHOD_LOG.record(aggregation.name, method, reason)
-        bounds = query.range.bounds(snapshot.now)
-        precision = await purged.precision(snapshot, bounds, timeout=timeout)
-        seconds = time.perf_counter() - started
-        metrics.computed(aggregation.name, method, seconds)
-        return Computed(data, query.metadata(data), method, seconds * 1000, unavailable, precision)
     raise AssertionError("the last method has no next one")  # pragma: no cover
 
 
-async def _run(
-    method: Method, snapshot: Snapshot, query: Query, aggregation: Aggregation, timeout: float
-) -> tuple[Data, tuple[str, ...]]:
-    data: Any
-    unavailable: tuple[str, ...] = ()
-    if method is Method.RPC:
-        data = await _call(snapshot, query, aggregation, timeout)
-    elif aggregation.from_usage is None:
-        data = await _plain(snapshot, query, aggregation, timeout)
-    elif method is Method.OPTIMIZED:
-        data = aggregation.from_usage(await with_purged(grouped, snapshot, query, timeout))
-        if "total_cost_usd" in data and not await _has_cost(snapshot, timeout):
-            data["total_cost_usd"] = None
-    else:
-        count = count_models if method is Method.WITH_COUNTS else count_slices
-        data = aggregation.from_usage(await with_purged(count, snapshot, query, timeout))
-        unavailable = aggregation.unknown_from_counts
-        for row in data if isinstance(data, list) else [data]:
-            # What is derived from numbers that are not known is not known either.
-            row |= {name: 0 for name in unavailable if name in row}
-    if aggregation.narrowed_by == "model_id" and query.model_id is not None:
-        data = await _with_identity(snapshot, query.model_id, data, timeout)
-    for row in data if isinstance(data, list) else [data]:
-        if "total_cost_usd" in row and row["total_cost_usd"] is None:
-            row["total_cost_usd"] = 0.0
-            unavailable = COST_FIELDS
-    return data, unavailable
+async def find_by(
+    method: Method, snapshot: Snapshot, query: Query, groupings: Sequence[str], *, timeout: float
+) -> Found:
+    """Return what one method finds out about the range of `query`, in its share of the time."""
+    share = timeout / 2 ** LADDER.index(method)
+    deadline = Deadline(timeout, per_statement=share) if method is LADDER[-1] else Deadline(share)
+    usage = await USAGE_BY[method](snapshot, query, deadline)
+    groups = None
+    if groupings and method not in ONLY_COUNTS:
+        plain = method is not Method.RPC
+        groups = await percentiles(snapshot, query, groupings, plain=plain, deadline=deadline)
+    return Found(usage, groups, method, (await look(snapshot, timeout=timeout)).has_cost)
 
 
-async def _percentiles(
-    method: Method, snapshot: Snapshot, query: Query, aggregation: Aggregation, data: Data, timeout: float
-) -> tuple[Data, tuple[str, ...]]:
-    if method in (Method.RPC, Method.OPTIMIZED):
-        plain = method is Method.OPTIMIZED
-        return await with_percentiles(snapshot, query, aggregation, data, plain=plain, timeout=timeout)
-    return add_percentiles(data, {}), PERCENTILE_FIELDS
+async def answer(
+    snapshot: Snapshot, query: Query, found: Found, *, timeout: float
+) -> tuple[Data, Totals, tuple[str, ...]]:
+    """Return the data and metadata of `query`, and the fields that are not known. Raises `NotFound`."""
+    data = AGGREGATIONS[query.aggregation].of_usage(found.usage)
+    if not data and query.model_id is not None and not isinstance(data, list):
+        data = await _without_requests(snapshot, query.model_id, timeout)
+    return data, *_complete(query, data, found)
 
 
-async def _call(snapshot: Snapshot, query: Query, aggregation: Aggregation, timeout: float) -> Data:
-    statement, narrowed = aggregation.rpc(query)
-    bounds = query.range.bounds(snapshot.now)
-    records = await snapshot.fetch(statement, *bounds, *narrowed, timeout=timeout)
-    if records and sorted(records[0].keys()) != sorted(aggregation.columns):
-        raise WrongColumns(f"{aggregation.function} returned {', '.join(records[0].keys())}")
-    try:
-        return aggregation.rows(query, [dict(record) for record in records])
-    except (TypeError, ValueError, KeyError) as error:
-        raise WrongColumns(f"{aggregation.function} returned rows that cannot be read: {error}") from error
+def _complete(query: Query, data: Data, found: Found) -> tuple[Totals, tuple[str, ...]]:
+    """Put in percentiles, and 0 for what is not known; return the metadata, and what that is."""
+    aggregation = AGGREGATIONS[query.aggregation]
+    unknown: tuple[str, ...] = ()
+    if found.method in ONLY_COUNTS:
+        unknown = aggregation.unknown_from_counts
+    elif not found.has_cost:
+        unknown = COST_FIELDS
+    if aggregation.percentiles_by is not None:
+        if found.groups is None:
+            unknown = (*unknown, *PERCENTILE_FIELDS)
+        else:
+            add_percentiles(data, found.groups[aggregation.percentiles_by])
+    unknown = tuple(name for name in unknown if name in aggregation.answered)
+    set_unknown(data, unknown)
+    unresolved = found.usage.unresolved
+    metadata = query.metadata(
+        data,
+        {
+            "unresolved_requests": unresolved.total_requests,
+            "unresolved_failed_requests": unresolved.failed_requests,
+        },
+    )
+    return {name: 0 if name in unknown else value for name, value in metadata.items()}, unknown
 
 
-async def _plain(snapshot: Snapshot, query: Query, aggregation: Aggregation, timeout: float) -> Data:
-    if await purged.has_purged(snapshot, timeout=timeout):
-        raise SchemaError(
-            f"only {aggregation.function} still counts requests that were purged; run: chat-stats migrate"
-        )
-    assert aggregation.plain is not None, f"{aggregation.name} has no statement to fall back on"
-    _, narrowed = aggregation.rpc(query)
-    bounds = query.range.bounds(snapshot.now)
-    records = await snapshot.fetch(queries.load(aggregation.plain), *bounds, *narrowed, timeout=timeout)
-    return aggregation.rows(query, [dict(record) for record in records])
-
-
-async def _with_bounds(snapshot: Snapshot, query: Query, timeout: float) -> Query:
-    """Return the query with both bounds of its series: without a start it begins with the first request.
-
-    Raises `InvalidParameter`.
-    """
-    try:
-        await snapshot.fetch("SELECT now() AT TIME ZONE $1", query.series.timezone, timeout=timeout)
-    except asyncpg.InvalidParameterValueError as error:
-        raise unknown_timezone(query.series.timezone) from error
-    start, end = query.range.bounds(snapshot.now)
-    end = snapshot.now if end is None else end
-    if start is None:
-        start = await _first_moment(snapshot, timeout)
-    start = end if start is None else start
-    check_bounds(query.series, start, end)
-    return replace(query, range=TimeRange(None, start, max(start, end)))
-
-
-async def _first_moment(snapshot: Snapshot, timeout: float) -> datetime | None:
-    """Return when the first request was; None: there are none."""
-    try:
-        records = await snapshot.fetch(queries.load("first_moment_rpc"), timeout=timeout)
-    except STEP_DOWN[Method.RPC]:  # that it is missing, its aggregation's method says
-        records = await snapshot.fetch(queries.load("first_moment"), timeout=timeout / 2)
-    return records[0]["first_moment"] if records else None
-
-
-async def _has_cost(snapshot: Snapshot, timeout: float) -> bool:
-    records = await snapshot.fetch(queries.load("has_cost"), timeout=timeout)
-    return bool(records[0]["has_cost"])
-
-
-async def _with_identity(snapshot: Snapshot, model_id: str, stats: Row, timeout: float) -> Data:
-    found = await catalogue(snapshot, timeout=timeout, model_id=model_id)
-    if not found:
+async def _without_requests(snapshot: Snapshot, model_id: str, timeout: float) -> Data:
+    models = await catalogue(snapshot, Deadline(timeout), (None, model_id, None))
+    if not models:
         raise NotFound(f"no model with id {model_id}")
-    return model_row(found[0], stats or None)
+    return model_row(models[0])

@@ -20,6 +20,8 @@ class Method(StrEnum):
 
 #: The ladder, cheapest last.
 LADDER = tuple(Method)
+#: They know of requests how many there are.
+ONLY_COUNTS = (Method.WITH_COUNTS, Method.SLICES)
 
 
 class WrongColumns(Exception):

@@ -6,28 +6,31 @@
 Both give the same row for each group. When neither can, the answer keeps its method, and the percentiles are
 0 and named as unavailable. (Also where only the plain one would do, once requests were purged.)
 
-In a refresh, those of all requests come with those of each model: their histograms are the same scan.
+One statement has those of all groups that the answers of a range need: of models, of providers, of all.
 """
 
 import logging
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
 import asyncpg
 
-from chat_stats.service.catalogue.aggregations import Aggregation, Query
-from chat_stats.service.catalogue.rows import PERCENTILE_FIELDS, Data, Row, add_percentiles
-from chat_stats.service.compute import purged
+from chat_stats.service.catalogue.aggregations import Query
+from chat_stats.service.catalogue.rows import PERCENTILE_FIELDS, Row
+from chat_stats.service.compute.deadline import Deadline
+from chat_stats.service.compute.look import look
 from chat_stats.service.database import queries
 from chat_stats.service.database.snapshot import Snapshot
 
 logger = logging.getLogger(__name__)
 
-#: $1: what to group by: none, provider, model or both (each model, and all); $2, $3: the time range;
-#: $4, $5: a provider's and a model's id as text, if narrowed.
-CALL = (
-    "SELECT * FROM stats_schema.get_chat_request_percentiles("
-    "$1::text, $2::timestamptz, $3::timestamptz, $4::text, $5::text)"
+#: By what is grouped (none, provider, model) -> id of the group as text (None: of all) -> its percentiles.
+Groups = dict[str, dict[str | None, Row]]
+
+#: Placeholders: what to group by, and the last argument if it is needed. $1, $2: the time range; $3, $4, $5:
+#: filters by provider, model and model's name, which older versions of the function lack.
+_CALL = (
+    "SELECT '{0}' AS grouped_by, p.* FROM stats_schema.get_chat_request_percentiles("
+    "'{0}'::text, $1::timestamptz, $2::timestamptz, $3::text, $4::text{1}) AS p"
 )
 
 #: After these the plain statement would do no better.
@@ -40,48 +43,28 @@ _EXHAUSTED = (
 _last_trouble: dict[str, str | None] = {}
 
 
-async def with_percentiles(
-    snapshot: Snapshot, query: Query, aggregation: Aggregation, data: Data, *, plain: bool, timeout: float
-) -> tuple[Data, tuple[str, ...]]:
-    """Add the percentiles to `data`; return it and the fields that are not known.
+def call(groupings: Sequence[str], *, named: bool = False) -> str:
+    """Return the statement that calls the function; `named`: for a model's name too."""
+    return " UNION ALL ".join(_CALL.format(each, ", $5::text" if named else "") for each in groupings)
+
+
+async def percentiles(
+    snapshot: Snapshot, query: Query, groupings: Sequence[str], *, plain: bool, deadline: Deadline
+) -> Groups | None:
+    """Return the percentiles by each of the groupings; None: they cannot be known.
 
     `plain`: by the plain statement, without trying the function. Raises `Unavailable` on an outage.
     """
-    assert aggregation.percentiles_by is not None, f"{aggregation.name} has no percentiles"
-    groups = await _shared(snapshot, query, aggregation.percentiles_by, plain, timeout)
-    unknown = () if groups is not None else PERCENTILE_FIELDS
-    return add_percentiles(data, groups or {}), unknown
-
-
-async def _shared(
-    snapshot: Snapshot, query: Query, group_by: str, plain: bool, timeout: float
-) -> dict[str | None, Row] | None:
-    """Return the percentiles by group, those of all requests from what came before in the same refresh."""
-    of_all = snapshot.percentiles_of_all
-    if of_all is None or query.provider_id is not None or query.model_id is not None:
-        return await _groups(snapshot, query, group_by, plain, timeout)
-    bounds = query.range.bounds(snapshot.now)
-    if group_by == "none" and bounds in of_all:
-        return {None: of_all[bounds]}
-    groups = await _groups(snapshot, query, "both" if group_by == "model" else group_by, plain, timeout)
-    if groups is not None and None in groups:
-        of_all[bounds] = groups[None]
-    return groups
-
-
-async def _groups(
-    snapshot: Snapshot, query: Query, group_by: str, plain: bool, timeout: float
-) -> dict[str | None, Row] | None:
-    """Return the percentiles by group; None: they cannot be known."""
-    arguments = (group_by, *query.range.bounds(snapshot.now), query.provider_id, query.model_id)
     trouble = None
-    for statement in (queries.load("percentiles"),) if plain else (CALL, queries.load("percentiles")):
-        if statement is not CALL and await purged.has_purged(snapshot, timeout=timeout):
-            trouble = trouble or "only their function knows of requests that were purged"
-            break
+    for with_function in (False,) if plain else (True, False):
         try:
-            records = await snapshot.fetch(statement, *arguments, timeout=timeout)
-            groups = {record["group_id"]: _row(dict(record)) for record in records}
+            if with_function:
+                groups = await _by_function(snapshot, query, groupings, deadline)
+            elif (await look(snapshot, timeout=deadline.left())).has_purged:
+                trouble = trouble or "only their function knows of requests that were purged"
+                break
+            else:
+                groups = await _by_plain_statement(snapshot, query, groupings, deadline)
         except (asyncpg.PostgresError, KeyError, TypeError, ValueError) as error:
             trouble = f"{type(error).__name__}: {error}"
             if isinstance(error, _EXHAUSTED):
@@ -94,8 +77,32 @@ async def _groups(
     return None
 
 
-def _row(record: Mapping[str, Any]) -> Row:
-    return {name: float(record[name]) for name in PERCENTILE_FIELDS}
+async def _by_function(
+    snapshot: Snapshot, query: Query, groupings: Sequence[str], deadline: Deadline
+) -> Groups:
+    named = query.model_name is not None
+    filters = query.filters if named else query.filters[:2]
+    bounds = query.range.bounds(snapshot.now)
+    statement = call(groupings, named=named)
+    return _groups(groupings, await snapshot.fetch(statement, *bounds, *filters, timeout=deadline.left()))
+
+
+async def _by_plain_statement(
+    snapshot: Snapshot, query: Query, groupings: Sequence[str], deadline: Deadline
+) -> Groups:
+    arguments = (*query.range.bounds(snapshot.now), *query.filters, groupings)
+    return _groups(
+        groupings, await snapshot.fetch(queries.load("percentiles"), *arguments, timeout=deadline.left())
+    )
+
+
+def _groups(groupings: Sequence[str], records: list[asyncpg.Record]) -> Groups:
+    groups: Groups = {grouping: {} for grouping in groupings}
+    for record in records:
+        groups[record["grouped_by"]][record["group_id"]] = {
+            name: float(record[name]) for name in PERCENTILE_FIELDS
+        }
+    return groups
 
 
 def _say_once(aggregation: str, trouble: str | None, what: str) -> None:

@@ -3,11 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 import asyncpg
 
-from chat_stats.service.catalogue.measures import MEASURES
-from chat_stats.service.catalogue.rows import ModelUsage
+from chat_stats.service.catalogue.aggregations import Query
+from chat_stats.service.catalogue.rows import ModelUsage, Usage
+from chat_stats.service.compute.deadline import Deadline
+from chat_stats.service.compute.look import look
+from chat_stats.service.compute.models import catalogue, most_requests_first
 from chat_stats.service.database import queries
 from chat_stats.service.database.snapshot import Snapshot
 
@@ -17,8 +21,6 @@ Bounds = tuple[datetime | None, datetime | None]
 BUCKET = "15m"
 
 COUNTS = ("total_requests",)
-#: The measures that the answers show.
-TOTALS = tuple(measure.total for measure in MEASURES if measure.total in ModelUsage.__slots__)
 
 
 async def precision(snapshot: Snapshot, bounds: Bounds, *, timeout: float) -> str | None:
@@ -28,32 +30,32 @@ async def precision(snapshot: Snapshot, bounds: Bounds, *, timeout: float) -> st
     try:
         records = await snapshot.fetch(queries.load("range_is_exact"), *bounds, timeout=timeout)
     except (asyncpg.UndefinedFunctionError, asyncpg.InsufficientPrivilegeError):
-        return BUCKET if await has_purged(snapshot, timeout=timeout) else None
+        return BUCKET if (await look(snapshot, timeout=timeout)).has_purged else None
     return None if records[0][0] else BUCKET
 
 
-async def has_purged(snapshot: Snapshot, *, timeout: float) -> bool:
-    records = await snapshot.fetch(queries.load("has_purged"), timeout=timeout)
-    return bool(records[0]["has_purged"])
-
-
-async def add_purged(
-    snapshot: Snapshot,
-    bounds: Bounds,
-    usage: Sequence[ModelUsage],
-    models: Sequence[ModelUsage],
-    *,
-    fields: Sequence[str],
-    timeout: float,
-) -> list[ModelUsage]:
-    """Add the purged requests of `models` to what was counted, in those fields."""
-    records = await snapshot.fetch(queries.load("purged_by_model"), *bounds, timeout=timeout)
+async def with_purged(
+    snapshot: Snapshot, query: Query, usage: Usage, fields: Sequence[str], deadline: Deadline
+) -> Usage:
+    """Add the purged requests to what was counted of the others, in those fields."""
+    if not (await look(snapshot, timeout=deadline.left())).has_purged:
+        return usage
+    bounds = query.range.bounds(snapshot.now)
+    records = await snapshot.fetch(queries.load("purged_by_model"), *bounds, timeout=deadline.left())
     purged = {record["model_id"]: record for record in records}
-    known = {model.model_id: model for model in (*models, *usage)}
-    return [
-        replace(model, **{name: getattr(model, name) + found[name] for name in fields})
-        if (found := purged.get(str(model.model_id)))
-        else model
-        for model in known.values()
-        if model.total_requests or str(model.model_id) in purged
-    ]
+    everything = query.wants_unresolved
+    models = await catalogue(snapshot, deadline, (None,) * 3 if everything else query.filters)
+    found = {model.model_id: model for model in (*models, *usage.models)}
+    added = [_added(model, purged.pop(str(model.model_id), None), fields) for model in found.values()]
+    unresolved = usage.unresolved
+    for record in purged.values() if everything else ():
+        unresolved = _added(unresolved, record, fields)
+    if everything and query.model_id is not None:
+        added = []
+    return Usage(most_requests_first(model for model in added if model.total_requests), unresolved)
+
+
+def _added(model: ModelUsage, purged: Any, fields: Sequence[str]) -> ModelUsage:
+    if purged is None:
+        return model
+    return replace(model, **{name: getattr(model, name) + purged[name] for name in fields})

@@ -1,104 +1,59 @@
-"""Usage per model by plain statements: what the methods below the function count."""
+"""Usage per model by each method of the ladder: from it the answers are made."""
 
-import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import asyncpg
 
 from chat_stats.service.catalogue.aggregations import Query
-from chat_stats.service.catalogue.rows import ModelUsage
+from chat_stats.service.catalogue.rows import NOTHING_UNRESOLVED, TOTALS, ModelUsage, Usage
 from chat_stats.service.compute import purged
+from chat_stats.service.compute.deadline import Deadline
+from chat_stats.service.compute.methods import Method, WrongColumns
+from chat_stats.service.compute.models import catalogue, most_requests_first
 from chat_stats.service.database import queries
-from chat_stats.service.database.pool import SPARE_CONNECTIONS
 from chat_stats.service.database.snapshot import Snapshot
 
 SLICE_ROWS = 50_000
 SMALLEST_SLICE_ROWS = 500
 
-
-#: Counts the requests that are in the table.
-Counting = Callable[[Snapshot, Query, float], Awaitable[list[ModelUsage]]]
-
-
-async def catalogue(
-    snapshot: Snapshot, *, timeout: float, provider_id: str | None = None, model_id: str | None = None
-) -> list[ModelUsage]:
-    """Return the models that have a provider, with no usage yet."""
-    records = await snapshot.fetch(queries.load("catalogue"), provider_id, model_id, timeout=timeout)
-    return [ModelUsage.from_record(dict(record)) for record in records]
+#: The function. A model's name is its last argument, which older versions of it lack.
+_CALL = "SELECT * FROM stats_schema.chat_stats_usage($1::timestamptz, $2::timestamptz, $3::text, $4::text{})"
 
 
-async def provider_ids(snapshot: Snapshot, *, timeout: float) -> list[str]:
-    """Return the ids of all providers, also of those without models, as text."""
-    records = await snapshot.fetch(queries.load("provider_ids"), timeout=timeout)
-    return [record["id"] for record in records]
-
-
-async def with_purged(count: Counting, snapshot: Snapshot, query: Query, timeout: float) -> list[ModelUsage]:
-    usage = await count(snapshot, query, timeout)
-    if not await purged.has_purged(snapshot, timeout=timeout):
-        return usage
-    models = await catalogue(
-        snapshot, timeout=timeout, provider_id=query.provider_id, model_id=query.model_id
-    )
+async def call(snapshot: Snapshot, query: Query, deadline: Deadline) -> Usage:
     bounds = query.range.bounds(snapshot.now)
-    fields = purged.TOTALS if count is grouped else purged.COUNTS
-    return await purged.add_purged(snapshot, bounds, usage, models, fields=fields, timeout=timeout)
+    named = query.model_name is not None
+    filters = query.filters if named else query.filters[:2]
+    statement = _CALL.format(", $5::text" if named else "")
+    records = await snapshot.fetch(statement, *bounds, *filters, timeout=deadline.left())
+    try:
+        return _usage(records)
+    except (KeyError, TypeError, ValueError) as error:
+        raise WrongColumns(f"chat_stats_usage returned rows that cannot be read: {error}") from error
 
 
-async def grouped(snapshot: Snapshot, query: Query, timeout: float) -> list[ModelUsage]:
-    bounds = query.range.bounds(snapshot.now)
-    records = await snapshot.fetch(
-        queries.load("usage_by_model"), *bounds, query.provider_id, query.model_id, timeout=timeout
-    )
-    return [ModelUsage.from_record(dict(record)) for record in records]
+async def grouped(snapshot: Snapshot, query: Query, deadline: Deadline) -> Usage:
+    usage = await _by_statement("usage_by_model", snapshot, query, deadline)
+    return await purged.with_purged(snapshot, query, usage, TOTALS, deadline)
 
 
-async def count_models(snapshot: Snapshot, query: Query, timeout: float) -> list[ModelUsage]:
-    """Count the requests of each model with a statement of its own, a few side by side in one snapshot."""
-    models = await catalogue(
-        snapshot, timeout=timeout, provider_id=query.provider_id, model_id=query.model_id
-    )
-    bounds = query.range.bounds(snapshot.now)
-    statement = queries.load("count_of_model")
-    waiting = list(models)
-    counted: list[ModelUsage] = []
-
-    async def count_on(connection: Snapshot) -> None:
-        while waiting:
-            model = waiting.pop()
-            try:
-                records = await connection.fetch(statement, str(model.model_id), *bounds, timeout=timeout)
-            except Exception:
-                waiting.clear()
-                raise
-            if records[0]["count"]:
-                counted.append(replace(model, total_requests=records[0]["count"]))
-
-    async with snapshot.siblings(min(SPARE_CONNECTIONS, max(0, len(models) - 1))) as siblings:
-        # When one fails, the others finish their statement. Cancelled in the midst of it, as a task group
-        # would do, they would leave this snapshot's transaction aborted, and the next method without it.
-        outcomes = await asyncio.gather(*map(count_on, (snapshot, *siblings)), return_exceptions=True)
-    for outcome in outcomes:
-        if outcome is not None:
-            raise outcome
-    return counted
+async def counted(snapshot: Snapshot, query: Query, deadline: Deadline) -> Usage:
+    usage = await _by_statement("count_by_model", snapshot, query, deadline)
+    return await purged.with_purged(snapshot, query, usage, purged.COUNTS, deadline)
 
 
-async def count_slices(snapshot: Snapshot, query: Query, timeout: float) -> list[ModelUsage]:
+async def counted_in_slices(snapshot: Snapshot, query: Query, deadline: Deadline) -> Usage:
     """Count over consecutive slices of the primary key, smaller ones when a slice takes too long."""
-    models = await catalogue(
-        snapshot, timeout=timeout, provider_id=query.provider_id, model_id=query.model_id
-    )
     bounds = query.range.bounds(snapshot.now)
     statement = queries.load("count_slice")
     counts: Counter[str] = Counter()
     last_id, rows = None, SLICE_ROWS
     while True:
         try:
-            records = await snapshot.fetch(statement, last_id, rows, *bounds, timeout=timeout)
+            records = await snapshot.fetch(statement, last_id, rows, *bounds, timeout=deadline.left())
         except asyncpg.QueryCanceledError:
             if rows <= SMALLEST_SLICE_ROWS:
                 raise
@@ -108,5 +63,40 @@ async def count_slices(snapshot: Snapshot, query: Query, timeout: float) -> list
             break
         last_id = records[0]["last_id"]
         counts.update({str(record["model_id"]): record["request_count"] for record in records})
-    counted = [replace(model, total_requests=counts[str(model.model_id)]) for model in models]
-    return [model for model in counted if model.total_requests]
+    usage = await _of_counts(snapshot, query, counts, deadline)
+    return await purged.with_purged(snapshot, query, usage, purged.COUNTS, deadline)
+
+
+async def _of_counts(snapshot: Snapshot, query: Query, counts: Counter[str], deadline: Deadline) -> Usage:
+    everything = query.wants_unresolved
+    models = await catalogue(snapshot, deadline, (None,) * 3 if everything else query.filters)
+    found = [replace(model, total_requests=counts.pop(str(model.model_id), 0)) for model in models]
+    unresolved = replace(NOTHING_UNRESOLVED, total_requests=counts.total() if everything else 0)
+    if query.model_id is not None and everything:
+        found = []
+    return Usage(most_requests_first(model for model in found if model.total_requests), unresolved)
+
+
+async def _by_statement(name: str, snapshot: Snapshot, query: Query, deadline: Deadline) -> Usage:
+    bounds = query.range.bounds(snapshot.now)
+    return _usage(await snapshot.fetch(queries.load(name), *bounds, *query.filters, timeout=deadline.left()))
+
+
+def _usage(records: Sequence[Any]) -> Usage:
+    """Read the rows of models, after which one without a model has the unresolved requests."""
+    if not records or records[-1]["model_id"] is not None:
+        return Usage([ModelUsage.from_record(dict(record)) for record in records])
+    names = dict(records[-1])
+    totals = {name: names[name] for name in TOTALS if names.get(name) is not None}
+    return Usage(
+        [ModelUsage.from_record(dict(record)) for record in records[:-1]],
+        replace(NOTHING_UNRESOLVED, **totals),
+    )
+
+
+USAGE_BY: dict[Method, Callable[[Snapshot, Query, Deadline], Awaitable[Usage]]] = {
+    Method.RPC: call,
+    Method.OPTIMIZED: grouped,
+    Method.WITH_COUNTS: counted,
+    Method.SLICES: counted_in_slices,
+}

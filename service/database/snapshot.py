@@ -31,6 +31,18 @@ class Connections(Protocol):
     def transaction(self, *, from_snapshot: str | None = None) -> AbstractAsyncContextManager["Snapshot"]: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a snapshot's catalogue says of the gateway's tables and of our functions."""
+
+    #: Whether the requests have a cost that can be summed.
+    has_cost: bool
+    #: Whether there may be sums of requests that were purged.
+    has_purged: bool
+    #: Those of our functions that our role may execute.
+    functions: frozenset[str]
+
+
 @dataclass(slots=True)
 class Snapshot:
     """A read-only view of the database at one moment, over one connection (or several that share it)."""
@@ -41,9 +53,8 @@ class Snapshot:
     #: windows end there.
     now: datetime
     database: "Connections"
-    #: Percentiles of all requests by time range, which came with those of each model, for the next
-    #: query of the same refresh; None: there is none.
-    percentiles_of_all: dict[tuple[datetime | None, datetime | None], dict[str, float]] | None = None
+    #: What `service.compute.look` saw in it.
+    seen: "Look | None" = None
 
     async def fetch(self, sql: str, *args: Any, timeout: float) -> list[asyncpg.Record]:
         """Run one statement for at most `timeout` seconds; when it fails, the snapshot stays usable.

@@ -12,7 +12,7 @@ from pydantic import create_model
 
 from chat_stats.service.cache.freshness import CacheState
 from chat_stats.service.catalogue.aggregations import AGGREGATIONS, Query
-from chat_stats.service.catalogue.rows import Row, models_from_rpc
+from chat_stats.service.catalogue.rows import Row, models_from_usage
 from chat_stats.service.catalogue.timerange import TimeRange
 from chat_stats.worker.cli.status import collect
 from tests.conftest import SettingsFactory
@@ -25,19 +25,17 @@ NEW_ROW = create_model("ModelRow", __base__=ROW, owner=(str, ...))
 
 
 def new_rows(models: Any) -> list[Row]:
-    return [{**row, "owner": "us"} for row in models_from_rpc(models)]
+    return [{**row, "owner": "us"} for row in models_from_usage(models)]
 
 
-NEW_MODELS = replace(MODELS, data=list[NEW_ROW], from_rpc=new_rows)
+NEW_MODELS = replace(MODELS, data=list[NEW_ROW], from_usage=new_rows)
 
 
 @contextmanager
 def new_version() -> Iterator[None]:
-    """What runs within is the new version: its models have an owner, which the function's rows lack."""
-    columns = MODELS.columns
+    """What runs within is the new version: its models have an owner."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(AGGREGATIONS, "models", NEW_MODELS)
-        patch.setitem(NEW_MODELS.__dict__, "columns", columns)
         yield
 
 

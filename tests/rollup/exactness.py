@@ -111,7 +111,8 @@ LANGUAGE sql STABLE AS $$
 $$;
 
 CREATE FUNCTION scan_all_requests_histograms(
-    p_group_by text, p_start timestamptz, p_end timestamptz, p_provider_id text, p_model_id text, p_model_name text
+    p_group_by text, p_start timestamptz, p_end timestamptz,
+    p_provider_id text, p_model_id text, p_model_name text
 )
 RETURNS TABLE (member bigint, bins smallint[], counts bigint[], total bigint)
 LANGUAGE sql STABLE AS $$

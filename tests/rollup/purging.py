@@ -32,11 +32,15 @@ ANSWERS = (
 
 #: The histograms of all tiers, in any order.
 HISTOGRAMS = (
-    "SELECT t.model_id, t.day, u.* FROM chat_stats_rollup_model_slots AS t, unnest(bin_slots, bins, counts) AS u "
-    "ORDER BY 1, 2, 3, 4",
+    "SELECT t.model_id, t.day, u.* "
+    "FROM chat_stats_rollup_model_slots AS t, unnest(bin_slots, bins, counts) AS u ORDER BY 1, 2, 3, 4",
     "SELECT t.model_id, t.month, u.* FROM chat_stats_rollup_model_months AS t, unnest(bins, counts) AS u "
     "ORDER BY 1, 2, 3",
-    "SELECT t.model_id, u.* FROM chat_stats_rollup_model_lifetime AS t, unnest(bins, counts) AS u ORDER BY 1, 2",
+    "SELECT t.model_id, u.* FROM chat_stats_rollup_model_lifetime AS t, unnest(bins, counts) AS u "
+    "ORDER BY 1, 2",
+    "SELECT t.day, u.* FROM chat_stats_rollup_total_slots AS t, unnest(bin_slots, bins, counts) AS u "
+    "ORDER BY 1, 2, 3",
+    "SELECT u.* FROM chat_stats_rollup_total_lifetime AS t, unnest(bins, counts) AS u ORDER BY 1",
 )
 
 MIDNIGHT = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)

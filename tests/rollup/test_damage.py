@@ -98,10 +98,12 @@ async def test_rows_that_bypassed_the_triggers_are_found_by_verify_and_repaired(
         "UPDATE chat_stats_rollup_model_months SET requests = requests + 1 WHERE model_id = 1",
         "UPDATE chat_stats_rollup_model_months SET counts[1] = counts[1] + 1 WHERE model_id = 1",
         "DELETE FROM chat_stats_rollup_model_months WHERE model_id = 2",
-        "INSERT INTO chat_stats_rollup_model_months SELECT 99, '2020-01-01', 1, 1, 1, 1, 1, 1, 1, 1, '{}', '{}'",
+        "INSERT INTO chat_stats_rollup_model_months"
+        " SELECT 99, '2020-01-01', 1, 1, 1, 1, 1, 1, 1, 1, '{}', '{}'",
         "UPDATE chat_stats_rollup_model_lifetime SET cost_usd = cost_usd + 0.000001 WHERE model_id = 3",
         "DELETE FROM chat_stats_rollup_model_lifetime",
-        "UPDATE chat_stats_rollup_model_lifetime SET (bins, counts) = (SELECT array_agg(u.bin ORDER BY u.bin DESC),"
+        "UPDATE chat_stats_rollup_model_lifetime"
+        " SET (bins, counts) = (SELECT array_agg(u.bin ORDER BY u.bin DESC),"
         " array_agg(u.n ORDER BY u.bin DESC) FROM unnest(bins, counts) AS u (bin, n))",
         "INSERT INTO chat_stats_rollup_model_lifetime SELECT 99, true, 1, 1, 1, 1, 1, 1, 1, 1, '{}', '{}'",
         "UPDATE chat_stats_rollup_model_days SET requests = requests + 1, timed = 0 WHERE model_id = 1",

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from chat_stats.service.catalogue.aggregations import AGGREGATIONS, Query
+from chat_stats.service.catalogue.aggregations import Query
 from chat_stats.service.catalogue.timerange import TimeRange
-from chat_stats.service.compute.ladder import _run
 from chat_stats.service.compute.methods import Method
 from chat_stats.service.database.pool import Database
 from chat_stats.service.errors import InvalidParameter, SchemaError
@@ -40,6 +39,7 @@ from tests.rollup.purging import (
     purge,
 )
 from tests.rollup.workload import CATALOGUE, INSERT, TIMES, TOKENS, Row, insert_arguments
+from tests.sql import methods
 
 pytestmark = pytest.mark.usefixtures("small_purges")
 
@@ -235,10 +235,7 @@ async def test_every_method_counts_what_was_purged(
 
         async def ask() -> list[Any]:
             async with database.snapshot(wait_seconds=5) as snapshot:
-                return [
-                    await _run(method, snapshot, query, AGGREGATIONS[query.aggregation], 20)
-                    for query in queries
-                ]
+                return [await methods.run(method, snapshot, query) for query in queries]
 
         expected = await ask()
         await purge(rolled_up)

@@ -18,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from chat_stats.service.errors import DatabaseBusy
 from chat_stats.service.rollup import retention as purging
 from chat_stats.service.rollup.retention import Retention
+from chat_stats.service.rollup.state import PURGED_TABLES, ROLLUP_TABLES
 from chat_stats.service.rollup.upkeep import Rollup
 from chat_stats.worker.local_servers import PostgresServer
 from tests.rollup import workload
@@ -41,12 +42,10 @@ pytestmark = [
 
 RESET = """
 SET session_replication_role = replica;
-TRUNCATE chat_completion_requests, models, providers, chat_stats_deltas, chat_stats_rollup_model_slots,
-    chat_stats_rollup_model_days, chat_stats_rollup_model_months, chat_stats_rollup_model_lifetime, chat_stats_purged_model,
-    purged_requests RESTART IDENTITY;
+TRUNCATE chat_completion_requests, models, providers, purged_requests, {tables} RESTART IDENTITY;
 UPDATE chat_stats_rollup_state SET purged_before = NULL;
 SET session_replication_role = origin;
-"""
+""".format(tables=", ".join((*ROLLUP_TABLES, *PURGED_TABLES)))
 
 #: Until when requests are purged: edges of buckets, and moments within.
 PURGED_BEFORE = [

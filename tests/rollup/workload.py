@@ -41,14 +41,16 @@ UPSERT = (
     f"ON CONFLICT (id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in COLUMNS)}"
 )
 
-#: Ordinary requests of 7 models, 2 of which do not exist, and of none, over the 100 days before now; $1 is how many.
+#: Ordinary requests of 7 models (2 of which do not exist) and of none, over the 100 days before now; $1 is
+#: how many.
 ORDINARY = """
 INSERT INTO chat_completion_requests
     (model_id, input_tokens, output_tokens, processing_time_ms, status, cost_usd, created_at)
 SELECT
     NULLIF((random() * 7)::int + 1, 8), (random() * 1000)::int, (random() * 100)::int,
     CASE WHEN random() < 0.9 THEN round(exp(random() * 9)::numeric, 2) END,
-    (array['completed', 'failed', 'pending', NULL])[(random() * 3)::int + 1], round((random() * 0.1)::numeric, 6),
+    (array['completed', 'failed', 'pending', NULL])[(random() * 3)::int + 1],
+    round((random() * 0.1)::numeric, 6),
     now() - random() * interval '100 days'
 FROM generate_series(1, $1::int)
 """

@@ -10,7 +10,8 @@ import asyncpg
 import pytest
 
 from chat_stats.service.catalogue.aggregations import Query
-from chat_stats.service.compute.ladder import Computed, compute
+from chat_stats.service.compute.computed import Computed
+from chat_stats.service.compute.ladder import compute
 from chat_stats.service.database.pool import Database
 from chat_stats.service.settings import Settings
 from chat_stats.worker.local_servers import PostgresServer

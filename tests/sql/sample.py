@@ -100,22 +100,25 @@ STATS_OF_RANGE = {
 PROVIDERS_OF_ALL = {1: (2, 7), 2: (2, 5)}  # 4+3, 3+2
 PROVIDERS_OF_RANGE = {1: (2, 4), 2: (2, 4)}  # 2+2, 2+2: a tie
 
+#: Of every request, those without a model and provider that exist too: 13 to 26, all of them in the range.
 SUMMARY_OF_ALL = {
-    "successful_requests": 8,  # 1, 2, 4, 5, 6, 9, 10, 11
+    "successful_requests": 22,  # 1, 2, 4, 5, 6, 9, 10, 11, and those 14
     "failed_requests": 3,  # 3, 7, 8 (no status)
     "pending_requests": 1,  # 12
-    "success_rate": 0.6667,  # 8/12
-    **stats(12, 660, 251, 911, 376.5),  # 600+18+33+9, 70+180+0+1, (1000+2000+1+2+2+0+3+4)/8 = 3012/8
-    "total_cost_usd": 0.55,  # .01+.02+.04+.05+.06+.07+0+.1+.2
+    "success_rate": 0.8462,  # 22/26
+    # 600+18+33+9+14000, 70+180+0+1+14000, (1000+2000+1+2+2+0+3+4+14000)/(8+14) = 17012/22
+    **stats(26, 14660, 14251, 28911, 773.27),
+    "total_cost_usd": 126.55,  # .01+.02+.04+.05+.06+.07+0+.1+.2+14*9
 }
 
 SUMMARY_OF_RANGE = {
-    "successful_requests": 6,  # 1, 2, 6, 9, 10, 11
+    "successful_requests": 20,  # 1, 2, 6, 9, 10, 11, and those 14
     "failed_requests": 2,  # 7, 8
     "pending_requests": 0,
-    "success_rate": 0.75,
-    **stats(8, 343, 161, 504, 430.14),  # 300+13+9+21, 30+130+1+0, (1000+2000+2+2+0+3+4)/7 = 3011/7
-    "total_cost_usd": 0.46,  # .01+.02+.06+.07+0+.1+.2
+    "success_rate": 0.9091,  # 20/22
+    # 300+13+9+21+14000, 30+130+1+0+14000, (1000+2000+2+2+0+3+4+14000)/(7+14) = 17011/21
+    **stats(22, 14343, 14161, 28504, 810.05),
+    "total_cost_usd": 126.46,  # .01+.02+.06+.07+0+.1+.2+14*9
 }
 
 #: p50, p90, p95 and p99 of the times of each model: the middles of the bins from 1.04^(n-1) to 1.04^n that
@@ -127,9 +130,9 @@ PERCENTILES_OF_ALL = {
     4: (3.06, 4.02, 4.02, 4.02),
 }
 PERCENTILES_OF_RANGE = PERCENTILES_OF_ALL  # without the 1
-#: Ranks 4 and 8 of 0, 1, 2, 2, 3, 4, 1000, 2000; without the 1, ranks 4 and 7.
-SUMMARY_PERCENTILES_OF_ALL = (1.99, 1976.37, 1976.37, 1976.37)
-SUMMARY_PERCENTILES_OF_RANGE = (3.06, 1976.37, 1976.37, 1976.37)
+#: Times of 22: 0, 1, 2, 2, 3, 4, 15 of 1000, 2000; so ranks 11, 20, 21 and 22. Of the range, without the 1.
+SUMMARY_PERCENTILES_OF_ALL = (1014.61, 1014.61, 1014.61, 1976.37)
+SUMMARY_PERCENTILES_OF_RANGE = SUMMARY_PERCENTILES_OF_ALL
 
 SUMMARY_OF_NOTHING = {
     "successful_requests": 0,

@@ -7,13 +7,12 @@ from typing import Any
 import asyncpg
 import pytest
 
-from chat_stats.service.catalogue.aggregations import AGGREGATIONS, Query
+from chat_stats.service.catalogue.aggregations import Query
 from chat_stats.service.catalogue.timerange import TimeRange
-from chat_stats.service.compute.ladder import _run
 from chat_stats.service.compute.methods import Method
 from chat_stats.service.database.pool import Database
 from tests.conftest import run_migrations
-from tests.sql import sample
+from tests.sql import methods, sample
 from tests.sql.calls import rows_of
 from tests.sql.conftest import BuildGateway, Gateway, Role, connect
 from tests.sql.sample import END, START
@@ -97,8 +96,7 @@ async def test_a_range_or_a_model_reads_an_index_and_not_the_table(
     database = await database_of(live.url)
     range_ = TimeRange(None, START + timedelta(hours=1), START + timedelta(hours=1, seconds=20))
     async with database.snapshot(wait_seconds=5) as snapshot:
-        data: Any
-        data, _ = await _run(Method.OPTIMIZED, snapshot, Query("counts", range_), AGGREGATIONS["counts"], 20)
+        data, _ = await methods.run(Method.OPTIMIZED, snapshot, Query("counts", range_))
         assert sum(row["request_count"] for row in data) == 20
         [read] = await snapshot.fetch(ROWS_READ.replace("'chat", "'gateway_schema.chat"), timeout=5)
         assert read["count"] == 20

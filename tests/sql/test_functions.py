@@ -6,11 +6,10 @@ from typing import Any
 import asyncpg
 import pytest
 
-from chat_stats.service.catalogue.aggregations import AGGREGATIONS, Query
-from chat_stats.service.compute.ladder import _run
+from chat_stats.service.catalogue.aggregations import Query
 from chat_stats.service.compute.methods import Method
 from chat_stats.service.database.pool import Database
-from tests.sql import sample
+from tests.sql import methods, sample
 from tests.sql.calls import FUNCTIONS, NARROWED, rows_of
 from tests.sql.conftest import Gateway
 from tests.sql.sample import END, MICROSECOND, START
@@ -126,8 +125,11 @@ async def test_sums_beyond_bigint_are_shown_as_its_limit_by_every_method(
     database = await database_of(live.url)
     async with database.snapshot(wait_seconds=5) as snapshot:
         for method in (Method.RPC, Method.OPTIMIZED):
-            data, _ = await _run(method, snapshot, Query("models"), AGGREGATIONS["models"], 20)
-            assert data == sample.model_rows(PLAIN, expected)
+            data, _ = await methods.run(method, snapshot, Query("models"))
+            assert [
+                row["stats"].items() >= stats.items()
+                for row, stats in zip(data, expected.values(), strict=True)
+            ] == [True, True]
 
 
 async def test_means_are_rounded_half_up_to_two_places_by_every_method(
@@ -149,8 +151,8 @@ async def test_means_are_rounded_half_up_to_two_places_by_every_method(
     assert [row["stats"]["avg_processing_time_ms"] for row in rows] == list(means.values())
     database = await database_of(live.url)
     async with database.snapshot(wait_seconds=5) as snapshot:
-        data, _ = await _run(Method.OPTIMIZED, snapshot, Query("models"), AGGREGATIONS["models"], 20)
-    assert data == rows
+        data, _ = await methods.run(Method.OPTIMIZED, snapshot, Query("models"))
+    assert [row["stats"]["avg_processing_time_ms"] for row in data] == list(means.values())
 
 
 async def test_functions_of_one_value_are_put_in_place_of_their_calls(

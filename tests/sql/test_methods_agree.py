@@ -8,17 +8,16 @@ from typing import Any
 import orjson
 import pytest
 
-from chat_stats.service.catalogue.aggregations import AGGREGATIONS, Query
-from chat_stats.service.catalogue.rows import COST_FIELDS, SUCCESS_FIELDS, TOKEN_AND_TIME_FIELDS
+from chat_stats.service.catalogue.aggregations import Query
+from chat_stats.service.catalogue.rows import COST_FIELDS, PERCENTILE_FIELDS, UNKNOWN_FROM_COUNTS
 from chat_stats.service.catalogue.timerange import TimeRange
 from chat_stats.service.catalogue.timeseries import Series
-from chat_stats.service.compute.ladder import _run
-from chat_stats.service.compute.methods import Method
-from chat_stats.service.compute.percentiles import with_percentiles
+from chat_stats.service.compute.methods import ONLY_COUNTS, Method
 from chat_stats.service.database.pool import Database
 from chat_stats.service.database.snapshot import Snapshot
 from chat_stats.service.errors import NotFound
-from tests.sql import sample
+from tests.sql import methods, sample
+from tests.sql import sample_answers as answers
 from tests.sql.conftest import MigratedGateway
 from tests.sql.sample import END, MICROSECOND, START, Row
 from tests.sql.schemas import PLAIN, PRODUCT, SPECIAL, VARIANTS, Variant
@@ -26,13 +25,9 @@ from tests.sql.schemas import PLAIN, PRODUCT, SPECIAL, VARIANTS, Variant
 pytestmark = pytest.mark.every_postgres
 
 EXPECTED = (
-    (TimeRange(), sample.STATS_OF_ALL, sample.PROVIDERS_OF_ALL, sample.SUMMARY_OF_ALL),
-    (TimeRange(None, START, END), sample.STATS_OF_RANGE, sample.PROVIDERS_OF_RANGE, sample.SUMMARY_OF_RANGE),
+    (TimeRange(), answers.OF_ALL, answers.PROVIDERS_OF_ALL, answers.SUMMARY_OF_ALL),
+    (TimeRange(None, START, END), answers.OF_RANGE, answers.PROVIDERS_OF_RANGE, answers.SUMMARY_OF_RANGE),
 )
-
-MEAN = {"avg_processing_time_ms": 0}
-
-ONLY_COUNTS = (Method.WITH_COUNTS, Method.SLICES)
 
 
 @pytest.fixture
@@ -46,78 +41,91 @@ async def snapshot(
 
 async def answer(method: Method, snapshot: Snapshot, query: Query) -> tuple[Any, tuple[str, ...]]:
     """Return what `method` says, as JSON shows it, and the fields that it does not know."""
-    data, unavailable = await _run(method, snapshot, query, AGGREGATIONS[query.aggregation], 20)
+    data, unavailable = await methods.run(method, snapshot, query)
     return orjson.loads(orjson.dumps(data)), unavailable
 
 
-def known_by(method: Method, rows: list[Row]) -> list[Row]:
-    """Return rows of models with 0 for what `method` does not know."""
-    if method not in ONLY_COUNTS:
-        return rows
-    unknown = dict.fromkeys(TOKEN_AND_TIME_FIELDS, 0)
-    return [{**row, "stats": {**row["stats"], **unknown}} for row in rows]
-
-
-def unknown_of_models(method: Method) -> tuple[str, ...]:
-    return TOKEN_AND_TIME_FIELDS if method in ONLY_COUNTS else ()
-
-
-def known_summary(method: Method, variant: Variant, summary: Row) -> tuple[Row, tuple[str, ...]]:
-    unknown: tuple[str, ...] = ()
+def unknown_to(method: Method, variant: Variant) -> tuple[str, ...]:
     if method in ONLY_COUNTS:
-        unknown = (*SUCCESS_FIELDS, *TOKEN_AND_TIME_FIELDS, *COST_FIELDS)
-    elif not variant.has_cost:
-        unknown = COST_FIELDS
-    return summary | dict.fromkeys(unknown, 0), unknown
+        return (*UNKNOWN_FROM_COUNTS, *PERCENTILE_FIELDS)
+    return () if variant.has_cost else COST_FIELDS
+
+
+async def knows_unresolved(method: Method, snapshot: Snapshot) -> bool:
+    """Return whether a method knows of requests without a model: the function of a first version does not."""
+    if method is not Method.RPC:
+        return True
+    records = await snapshot.fetch(
+        "SELECT model_id FROM stats_schema.chat_stats_usage(NULL::timestamptz, NULL::timestamptz)", timeout=20
+    )
+    return records[-1]["model_id"] is None
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
 async def test_all_methods_give_the_expected_rows(snapshot: Snapshot, variant: Variant) -> None:
     for method, (range_, stats, providers, summary) in product(Method, EXPECTED):
-        models = known_by(method, sample.model_rows(variant, stats))
-        assert await answer(method, snapshot, Query("models", range_)) == (models, unknown_of_models(method))
-        assert await answer(method, snapshot, Query("providers", range_)) == (
-            sample.provider_rows(variant, providers),
-            (),
-        )
-        assert await answer(method, snapshot, Query("counts", range_)) == (
-            sample.count_rows(variant, stats),
-            (),
-        )
-        assert await answer(method, snapshot, Query("summary", range_)) == known_summary(
-            method, variant, summary
-        )
+        unknown = unknown_to(method, variant)
+        unresolved = 14 if await knows_unresolved(method, snapshot) else 0
+        metadata = {"unresolved_requests": unresolved, "unresolved_failed_requests": 0}
+        expected: dict[str, list[Row]] = {
+            "models": answers.model_rows(variant, stats),
+            "providers": answers.provider_rows(variant, providers),
+            "counts": sample.count_rows(variant, stats),
+        }
+        for name, rows in expected.items():
+            data, totals, unavailable = await methods.run_with_metadata(method, snapshot, Query(name, range_))
+            assert orjson.loads(orjson.dumps(data)) == [answers.known(row, unknown) for row in rows]
+            assert totals.items() >= metadata.items()
+            assert unavailable == answers.in_answer(unknown, rows[0], metadata)
+        if unresolved:
+            summary_unknown = answers.in_answer(unknown, summary)
+            assert await answer(method, snapshot, Query("summary", range_)) == (
+                answers.known(summary, unknown),
+                summary_unknown,
+            )
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
-async def test_function_and_plain_statement_give_the_expected_percentiles(
-    snapshot: Snapshot, variant: Variant
-) -> None:
-    of_all = (TimeRange(), sample.PERCENTILES_OF_ALL, sample.SUMMARY_PERCENTILES_OF_ALL)
-    of_range = (
-        TimeRange(None, START, END),
-        sample.PERCENTILES_OF_RANGE,
-        sample.SUMMARY_PERCENTILES_OF_RANGE,
-    )
-    for plain, (range_, of_models, of_summary) in product((False, True), (of_all, of_range)):
-
-        async def percentiles(query: Query, data: Any, plain: bool = plain) -> Any:
-            aggregation = AGGREGATIONS[query.aggregation]
-            data, unknown = await with_percentiles(
-                snapshot, query, aggregation, data, plain=plain, timeout=20
+async def test_rows_and_what_is_unresolved_are_the_total(snapshot: Snapshot, variant: Variant) -> None:
+    for method, (range_, *_) in product(Method, EXPECTED):
+        summary, _ = await answer(method, snapshot, Query("summary", range_))
+        for name in ("models", "providers", "counts"):
+            data, totals, _ = await methods.run_with_metadata(method, snapshot, Query(name, range_))
+            rows = sum(
+                row.get("stats", row).get("total_requests", row.get("request_count", 0)) for row in data
             )
-            assert unknown == ()
-            return data
+            assert rows + int(totals["unresolved_requests"]) == summary["total_requests"]
 
-        rows = [{"model_id": variant.id("models", model), "stats": MEAN} for model in of_models]
-        for row, expected in zip(
-            await percentiles(Query("models", range_), rows), of_models.values(), strict=True
-        ):
-            assert row["stats"] == sample.with_percentiles(MEAN, expected)
-        assert await percentiles(Query("summary", range_), MEAN) == sample.with_percentiles(MEAN, of_summary)
-        one = Query("model", range_, model_id=str(variant.id("models", 4)))
-        row = await percentiles(one, rows[3])
-        assert row["stats"] == sample.with_percentiles(MEAN, of_models[4])
+
+@pytest.mark.parametrize("variant", [PLAIN, *SPECIAL], ids=str)
+async def test_requests_without_a_model_can_be_asked_for_alone(snapshot: Snapshot, variant: Variant) -> None:
+    for method in Method:
+        if not await knows_unresolved(method, snapshot):
+            continue
+        unknown = unknown_to(method, variant)
+        data, unavailable = await answer(method, snapshot, Query("summary", model_id="unresolved"))
+        assert (data, unavailable) == (
+            answers.known(answers.UNRESOLVED, unknown),
+            answers.in_answer(unknown, answers.UNRESOLVED),
+        )
+        for name in ("models", "providers", "counts"):
+            query = Query(name, model_id="unresolved")
+            rows, totals, _ = await methods.run_with_metadata(method, snapshot, query)
+            assert (rows, totals["unresolved_requests"]) == ([], 14)
+        elsewhere = Query("summary", model_id="unresolved", provider_id=str(variant.id("providers", 1)))
+        assert (await answer(method, snapshot, elsewhere))[0]["total_requests"] == 0
+
+
+@pytest.mark.parametrize("variant", [PLAIN, *SPECIAL], ids=str)
+async def test_all_methods_narrow_to_models_of_a_name(snapshot: Snapshot, variant: Variant) -> None:
+    for method in Method:
+        if not await knows_unresolved(method, snapshot):
+            continue
+        for name, models in (("ALPH", [1]), ("a", [1, 2, 3]), ("%", []), ("_", [])):
+            rows, _ = await answer(method, snapshot, Query("counts", model_name=name))
+            assert [row["model_id"] for row in rows] == [variant.id("models", model) for model in models]
+            summary, _ = await answer(method, snapshot, Query("summary", model_name=name))
+            assert summary["total_requests"] == sum(row["request_count"] for row in rows)
 
 
 @pytest.mark.parametrize("variant", [*PRODUCT[::5], *SPECIAL], ids=str)
@@ -138,16 +146,18 @@ async def test_function_and_plain_statement_give_the_same_time_series(
 async def test_all_methods_narrow_to_a_provider_and_to_a_model(snapshot: Snapshot, variant: Variant) -> None:
     for method in Method:
         range_, stats, *_ = EXPECTED[1]
+        unknown = unknown_to(method, variant)
         for provider in (1, 3):
-            rows = known_by(method, sample.model_rows(variant, stats, provider=provider))
+            rows = answers.model_rows(variant, stats, provider=provider)
             query = Query("models", range_, provider_id=str(variant.id("providers", provider)))
-            assert await answer(method, snapshot, query) == (rows, unknown_of_models(method))
+            data, _ = await answer(method, snapshot, query)
+            assert data == [answers.known(row, unknown) for row in rows]
         for model in (2, sample.MODEL_WITHOUT_REQUESTS):
-            row = sample.model_row(variant, model, stats.get(model, sample.stats(0, 0, 0, 0, 0)))
+            row = sample.model_row(variant, model, stats.get(model, answers.NOTHING))
             query = Query("model", range_, model_id=str(variant.id("models", model)))
             assert await answer(method, snapshot, query) == (
-                known_by(method, [row])[0],
-                unknown_of_models(method),
+                answers.known(row, unknown),
+                answers.in_answer(unknown, row),
             )
 
 
@@ -172,7 +182,7 @@ async def test_a_range_without_requests_gives_no_rows_and_a_summary_of_zeros(
     nothing = TimeRange(None, START, START)
     for name in ("providers", "models", "counts"):
         assert (await answer(method, snapshot, Query(name, nothing)))[0] == []
-    assert (await answer(method, snapshot, Query("summary", nothing)))[0] == sample.SUMMARY_OF_NOTHING
+    assert (await answer(method, snapshot, Query("summary", nothing)))[0] == answers.NOTHING
 
 
 @pytest.mark.parametrize("variant", [PLAIN], ids=str)

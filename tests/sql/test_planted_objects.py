@@ -9,9 +9,7 @@ import pytest
 from chat_stats.service.catalogue.aggregations import AGGREGATIONS, Query
 from chat_stats.service.catalogue.timerange import TimeRange
 from chat_stats.service.catalogue.timeseries import Series
-from chat_stats.service.compute.ladder import _run, _with_bounds
-from chat_stats.service.compute.methods import LADDER, Method
-from chat_stats.service.compute.percentiles import with_percentiles
+from chat_stats.service.compute.methods import LADDER
 from chat_stats.service.database.pool import Database
 from chat_stats.service.database.rendering import declared
 from chat_stats.service.errors import SchemaError
@@ -26,6 +24,7 @@ from chat_stats.service.settings import Settings
 from chat_stats.worker.importer.load import ImportOptions, import_csv
 from chat_stats.worker.local_servers import PostgresServer
 from tests.conftest import run_migrations
+from tests.sql import methods
 from tests.sql.conftest import BuildGateway, Gateway, connect
 from tests.sql.planting import Planter, called_names, planter
 from tests.sql.sample import END, START
@@ -167,12 +166,8 @@ async def read(database: Database, variant: Variant, *, purged: bool = False) ->
     async with database.snapshot(wait_seconds=20) as snapshot:
         for query in queries:
             aggregation = AGGREGATIONS[query.aggregation]
-            query = await _with_bounds(snapshot, query, 20) if aggregation.is_series else query
             for method in LADDER if aggregation.from_usage else LADDER[: 1 if purged else 2]:
-                data, _ = await _run(method, snapshot, query, aggregation, 60)
-                if aggregation.percentiles_by is not None and method in LADDER[:2]:
-                    plain = method is Method.OPTIMIZED and not purged
-                    await with_percentiles(snapshot, query, aggregation, data, plain=plain, timeout=60)
+                await methods.run(method, snapshot, query)
         for filters in (
             Filters(),
             Filters(RANGE, status="completed"),

@@ -189,7 +189,8 @@ async def test_a_reader_is_granted_what_a_later_version_adds(
     granted = await rights_of(owner, reading_role.name)
     assert {"chat_stats_bucket", "get_chat_request_summary", "chat_stats_purged_model"} < granted
     await owner.execute(
-        "DROP FUNCTION get_chat_request_summary, chat_stats_bucket CASCADE; DROP TABLE chat_stats_purged_model"
+        "DROP FUNCTION get_chat_request_summary, chat_stats_bucket CASCADE; "
+        "DROP TABLE chat_stats_purged_model"
     )
     await run_migrations(live.url)
     assert await rights_of(owner, reading_role.name) == granted

@@ -32,8 +32,7 @@ HIDING = {
     "a restrictive policy": f"{POLICY} USING (true);"
     "CREATE POLICY q ON chat_completion_requests AS RESTRICTIVE USING (model_id IS NOT NULL)",
     "sums of purged requests": f"{POLICY} USING (true);"
-    "INSERT INTO chat_stats_purged_model VALUES (1, '2020-01-01', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', "
-    "'{}', '{}', '{}')",
+    "INSERT INTO chat_stats_kept (model_id, bucket, requests) VALUES (1, '2020-01-01', 1)",
 }
 SHOWING = {
     "a policy for all roles": f"{POLICY} USING (true)",

@@ -8,7 +8,7 @@ from pydantic import Field, create_model
 
 from chat_stats.service.catalogue.aggregation import register
 from chat_stats.service.catalogue.aggregations import AGGREGATIONS, Query
-from chat_stats.service.catalogue.schemas import Metadata, ModelRow, ModelStats
+from chat_stats.service.catalogue.schemas import Metadata, ModelRow, Stats
 
 COUNTS = AGGREGATIONS["counts"]
 [COUNT_ROW] = COUNTS.data.__args__
@@ -24,7 +24,7 @@ def test_other_fields_of_a_row_are_another_key(row: Any) -> None:
 
 def test_another_field_within_a_nested_object_is_another_key() -> None:
     models = AGGREGATIONS["models"]
-    stats = create_model("ModelStats", __base__=ModelStats, cached_tokens=(int, ...))
+    stats = create_model("Stats", __base__=Stats, cached_tokens=(int, ...))
     row = create_model("ModelRow", __base__=ModelRow, stats=(stats, ...))
     assert replace(models, data=list[row]).key_name != models.key_name
 
@@ -61,4 +61,4 @@ def test_the_metadata_that_an_aggregation_adds_is_in_its_schema(name: str) -> No
     aggregation = AGGREGATIONS[name]
     data, totals = aggregation.example
     added = set(aggregation.metadata.model_fields) - set(Metadata.model_fields)
-    assert set(Query(name).metadata(data)) == set(totals) == added
+    assert set(Query(name).metadata(data, totals)) == set(totals) == added

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from chat_stats.service.catalogue.measures import MEASURES, ROLLUPS, Column, Measure, Rollup
+from chat_stats.service.catalogue.measures import MEASURES, Column, Measure
+from chat_stats.service.catalogue.rollups import MODEL, ROLLUPS, TOTAL, Rollup
 from chat_stats.service.catalogue.statuses import Statuses
 from chat_stats.service.database.names import Names
 from chat_stats.service.database.rendering import QUERIES, RENDERED, Renderer, declared
@@ -42,7 +43,7 @@ def test_every_template_renders() -> None:
     ("text", "trouble"),
     [
         ("SELECT {{ measure('colour').name }}", "unknown measure colour; known: requests, successful,"),
-        ("SELECT {{ rollup('weeks').table }}", "unknown rollup weeks; known: slots, days,"),
+        ("SELECT {{ rollup('weeks').table }}", "unknown rollup weeks; known: model, total"),
         ("SELECT {{ each('sum({colour})') }}", "a measure has no colour; it has name, total"),
         ("SELECT {{ colour }}", "'colour' is undefined"),
         ("SELECT {{ measures[0].colour }}", "has no attribute 'colour'"),
@@ -71,9 +72,13 @@ def test_a_plain_statement_that_cannot_be_rendered_is_found_before_any_runs(tmp_
     [
         (
             MEASURES,
-            [Rollup("hours", ("model_id", "hour"))],
-            "rollup hours: unknown column hour; known: model_id,",
+            [*ROLLUPS, Rollup("hours", ("hour",))],
+            "rollup hours: unknown dimension hour; known: model_id",
         ),
+        (MEASURES, [*ROLLUPS, Rollup("total")], "rollup total: the name is declared twice"),
+        (MEASURES, [*ROLLUPS, Rollup("by model")], "rollup by model: a name has lower-case letters"),
+        (MEASURES, [*ROLLUPS, Rollup("m" * 40)], "the name is too long"),
+        (MEASURES, [MODEL], "the rollup total is missing"),
         ([*MEASURES, MEASURES[0]], ROLLUPS, "measure requests: the name is declared twice"),
         (
             [*MEASURES, Measure("cached", "total_requests", "sum", Column("cached"))],
@@ -115,6 +120,19 @@ def test_statuses_are_rendered_into_the_functions_and_put_into_plain_statements_
 def test_a_status_with_two_meanings_is_refused() -> None:
     with pytest.raises(ValueError, match="the status 'ok' cannot mean both"):
         Statuses(success=("ok",), pending=("ok",))
+
+
+def test_a_rollup_is_in_everything_that_repeats_by_rollup() -> None:
+    def places(renderer: Renderer, word: str) -> set[str]:
+        return {name for name in renderer.sql() if word in renderer.render(name)}
+
+    further = Renderer(rollups=[MODEL, Rollup("again", ("model_id",)), TOTAL])
+    assert places(further, "again_slot_sums") == places(declared(), "total_slot_sums")
+    assert places(further, "chat_stats_purged_again") >= {
+        "functions/retention/chat_stats_purged_add.sql",
+        "functions/rollup/chat_stats_rollup_changes.sql",
+        "migrations/0008_purged_requests.sql",
+    }
 
 
 def test_a_measure_is_in_everything_that_repeats_by_measure() -> None:

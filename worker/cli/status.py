@@ -148,7 +148,7 @@ async def _check_database(database: Database, status: Status) -> None:
             by_provider = Query("models", _NO_TIME, provider_id="0")
             status.functions["get_models_with_requests_by_provider"] = await _call(snapshot, by_provider)
             status.functions["get_chat_request_percentiles"] = await _run(
-                snapshot, percentiles.CALL, "none", *_NO_TIME.bounds(snapshot.now), None, None
+                snapshot, percentiles.call(["none"]), *_NO_TIME.bounds(snapshot.now), None, None
             )
             status.functions |= await rights.overloads(snapshot)
     except ChatStatsError as error:

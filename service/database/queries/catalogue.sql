@@ -1,5 +1,9 @@
 {% import 'macros/requests.sql.j2' as requests %}
 -- The models that have a provider, without touching the requests.
--- $1, $2: a provider's and a model's id as text. NULL: no limit.
-{{ requests.catalogue('$1::text', '$2::text') }}
-ORDER BY m.id
+-- $1, $2, $3: a provider's and a model's id as text, and what a model's name contains. NULL: no limit.
+SELECT k.*
+FROM (
+    {{ requests.catalogue('$1::text', '$2::text') | indent(4) }}
+) AS k
+WHERE $3::text IS NULL OR strpos(lower(k.model_name), lower($3)) > 0
+ORDER BY k.model_id

@@ -1,53 +1,45 @@
 {% import 'macros/values.sql.j2' as values %}
 {% import 'macros/requests.sql.j2' as requests %}
--- fallback_optimized of the percentiles: the rows of get_chat_request_percentiles(), needing no function.
--- $1: none, provider, model or both; $2, $3: start and end of the time range; $4, $5: a provider's and a model's id as
--- text. NULL: no limit.
-WITH catalogue AS (
-    SELECT
-        m.id AS model_id,
-        CASE WHEN $1::text = 'provider' THEN p.id::text WHEN $1 IN ('model', 'both') THEN m.id::text END AS group_id
-    FROM gateway_schema.models AS m
-    JOIN gateway_schema.providers AS p ON p.id = m.provider_id
-    WHERE ($4::text IS NULL OR p.id::text = $4)
-      AND ($5::text IS NULL OR m.id::text = $5)
+{% import 'plain.sql.j2' as plain %}
+-- fallback_optimized of the percentiles: the rows of get_chat_request_percentiles(), needing no function, each with what
+-- it is grouped by; groups without times have none.
+-- $1, $2: start and end of the time range; $3, $4, $5: filters by provider, model and model's name. NULL: no limit.
+-- $6: what to group by: none, provider, model.
+WITH catalogue AS MATERIALIZED (
+    {{ plain.catalogue() | indent(4) }}
 ), histograms AS (
     SELECT
         model_id,
         {{ values.bin('processing_time_ms::numeric') | indent(8) }} AS bin,
         count(*) AS n
     FROM gateway_schema.chat_completion_requests
-    WHERE ($2::timestamptz IS NULL OR created_at >= $2)
-      AND ($3::timestamptz IS NULL OR created_at < $3)
-      AND ($4::text IS NULL AND $5::text IS NULL
-           OR model_id = ANY (ARRAY(SELECT c.model_id FROM catalogue AS c)))
+    WHERE {{ plain.wanted() | indent(6) }}
       AND {{ requests.in_bounds(measure('time_ms').column.name) }}
     GROUP BY 1, 2
 ), merged AS (
-    SELECT c.group_id, h.bin, sum(h.n)::double precision AS n
+    SELECT
+        g.grouped_by,
+        CASE g.grouped_by WHEN 'provider' THEN c.provider_id::text WHEN 'model' THEN c.model_id::text END AS group_id,
+        h.bin,
+        sum(h.n)::double precision AS n
     FROM histograms AS h
-    JOIN catalogue AS c ON c.model_id = h.model_id
-    GROUP BY 1, 2
-    UNION ALL
-    SELECT NULL, h.bin, sum(h.n)::double precision
-    FROM histograms AS h
-    JOIN catalogue AS c ON c.model_id = h.model_id
-    WHERE $1 = 'both'
-    GROUP BY 2
+    LEFT JOIN catalogue AS c ON c.model_id = h.model_id
+    CROSS JOIN unnest($6::text[]) AS g (grouped_by)
+    WHERE {{ plain.selected('c.model_id') | indent(4) }}
+      AND (g.grouped_by = 'none' OR c.model_id IS NOT NULL)
+    GROUP BY 1, 2, 3
 ), ranked AS (
     SELECT
+        grouped_by,
         group_id,
-        sum(n) OVER (PARTITION BY group_id ORDER BY bin ROWS UNBOUNDED PRECEDING) AS up_to,
-        sum(n) OVER (PARTITION BY group_id) AS total,
+        sum(n) OVER (PARTITION BY grouped_by, group_id ORDER BY bin ROWS UNBOUNDED PRECEDING) AS up_to,
+        sum(n) OVER (PARTITION BY grouped_by, group_id) AS total,
         {{ values.bin_value('bin') | indent(8) }} AS time_ms
     FROM merged
 )
 SELECT
+    grouped_by,
     group_id,
     {{ values.percentiles() | indent(4) }}
 FROM ranked
-GROUP BY group_id
-UNION ALL
-SELECT NULL, 0, 0, 0, 0
-WHERE $1 = 'none' AND NOT EXISTS (SELECT FROM merged)
-ORDER BY group_id
+GROUP BY grouped_by, group_id

@@ -6,10 +6,7 @@ SELECT hides.role, hides.tables, CASE WHEN hides.tables IS NULL THEN set_config(
 FROM (
     SELECT current_user::text AS role, array_agg(t.name) FILTER (WHERE NOT f.lets_through OR f.takes_back OR (
         t.name = 'chat_completion_requests'
-        AND EXISTS (
-            SELECT FROM unnest(ARRAY['chat_stats_purged', {{ kept.purged_tables() }}]) AS k (name)
-            WHERE pg_relation_size(to_regclass('stats_schema.' || k.name)) > 0
-        )
+        AND {{ kept.has_purged() | indent(8) }}
     )) AS tables
     FROM unnest($1::text[]) AS t (name)
     JOIN (VALUES

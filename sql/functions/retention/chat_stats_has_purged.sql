@@ -9,11 +9,7 @@ STABLE
 PARALLEL SAFE
 AS $function$
 BEGIN
-    -- (What version 0.1.0 kept, and is not moved yet, counts as well: reading it is then an error.)
-    IF NOT EXISTS (
-        SELECT FROM unnest(ARRAY['chat_stats_purged', {{ kept.purged_tables() }}]) AS t (name)
-        WHERE pg_relation_size(to_regclass('stats_schema.' || t.name)) > 0
-    ) OR row_security_active('gateway_schema.chat_completion_requests') THEN
+    IF NOT {{ kept.has_purged() | indent(4) }} OR row_security_active('gateway_schema.chat_completion_requests') THEN
         RETURN false;
     END IF;
     IF current_setting('row_security') = 'on' AND EXISTS (

@@ -1,0 +1,13 @@
+"""What a snapshot's catalogue says before anything is computed: one statement a snapshot."""
+
+from chat_stats.service.catalogue.aggregations import AGGREGATIONS
+from chat_stats.service.database import queries
+from chat_stats.service.database.snapshot import Look, Snapshot
+
+
+async def look(snapshot: Snapshot, *, timeout: float) -> Look:
+    if snapshot.seen is None:
+        names = [aggregation.function for aggregation in AGGREGATIONS.values()]
+        [found] = await snapshot.fetch(queries.load("look"), names, timeout=timeout)
+        snapshot.seen = Look(found["has_cost"], found["has_purged"], frozenset(found["functions"]))
+    return snapshot.seen

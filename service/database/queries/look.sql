@@ -1,0 +1,19 @@
+{% import 'macros/values.sql.j2' as values %}
+{% import 'macros/rollups.sql.j2' as kept %}
+-- What to know before anything is computed, from the catalogue alone: whether the requests have the optional column
+-- cost_usd, of a type that can be summed; whether there may be sums of requests that were purged, without needing a
+-- function or a right; and which functions of the names $1 there are, once and of ours, that our role may execute.
+SELECT
+    {{ values.has_cost("'gateway_schema.chat_completion_requests'::regclass") | indent(4) }} AS has_cost,
+    {{ kept.has_purged() | indent(4) }}
+        AND NOT row_security_active('gateway_schema.chat_completion_requests') AS has_purged,
+    ARRAY(
+        SELECT f.name
+        FROM unnest($1::text[]) AS n (name)
+        CROSS JOIN LATERAL (
+            -- NULL where there is none, or several.
+            SELECT n.name, to_regproc('stats_schema.'::text || n.name)::oid AS function
+        ) AS f
+        WHERE has_function_privilege(f.function, 'EXECUTE'::text)
+          AND obj_description(f.function, 'pg_proc'::name) LIKE 'chat-stats;%'::text
+    ) AS functions
