@@ -1042,12 +1042,23 @@ always boolean NOT NULL,
         audited_at timestamptz,
         drift bigint NOT NULL DEFAULT 0,
         purged_before timestamptz,
+        -- The age from which on deletes by others keep their statistics (NULL: none do), and of how many requests it was done.
+        retain_older_than interval,
+        retained_requests bigint NOT NULL DEFAULT 0,
         columns jsonb,  -- of the requests, when it was made: chat_stats_request_columns()
         -- How many audits there were, and how far back its two sweeps have come; NULL: they begin at the latest requests.
         audits bigint NOT NULL DEFAULT 0,
         audited_week_from timestamptz,
         audited_from timestamptz
     );
+    IF NOT EXISTS (  -- version 0.1.0 lacks them; else this would lock the table, which DELETEs read
+        SELECT FROM pg_attribute AS a
+        WHERE a.attrelid = 'stats_schema.chat_stats_rollup_state'::regclass AND a.attname = 'retained_requests'
+    ) THEN
+        PERFORM set_config('lock_timeout', '200', true);
+        ALTER TABLE stats_schema.chat_stats_rollup_state
+            ADD COLUMN retain_older_than interval, ADD COLUMN retained_requests bigint NOT NULL DEFAULT 0;
+    END IF;
     INSERT INTO stats_schema.chat_stats_rollup_state DEFAULT VALUES ON CONFLICT DO NOTHING;
 
     -- Writes that the triggers could not count, by the table that was written: chat_stats_rollup_ready() says what follows
@@ -1391,14 +1402,62 @@ day date NOT NULL,
             GROUP BY k.day
         ) AS b ON b.day = s.day;
     END IF;
-    ALTER TABLE stats_schema.chat_stats_kept ADD COLUMN IF NOT EXISTS requests bigint NOT NULL DEFAULT 0;
-    ALTER TABLE stats_schema.chat_stats_kept ADD COLUMN IF NOT EXISTS successful bigint NOT NULL DEFAULT 0;
-    ALTER TABLE stats_schema.chat_stats_kept ADD COLUMN IF NOT EXISTS pending bigint NOT NULL DEFAULT 0;
-    ALTER TABLE stats_schema.chat_stats_kept ADD COLUMN IF NOT EXISTS input_tokens numeric NOT NULL DEFAULT 0;
-    ALTER TABLE stats_schema.chat_stats_kept ADD COLUMN IF NOT EXISTS output_tokens numeric NOT NULL DEFAULT 0;
-    ALTER TABLE stats_schema.chat_stats_kept ADD COLUMN IF NOT EXISTS timed bigint NOT NULL DEFAULT 0;
-    ALTER TABLE stats_schema.chat_stats_kept ADD COLUMN IF NOT EXISTS time_ms numeric NOT NULL DEFAULT 0;
-    ALTER TABLE stats_schema.chat_stats_kept ADD COLUMN IF NOT EXISTS cost_usd numeric NOT NULL DEFAULT 0;
+    IF NOT EXISTS (
+        SELECT FROM pg_attribute AS a
+        WHERE a.attrelid = 'stats_schema.chat_stats_kept'::regclass AND a.attname = 'requests' AND NOT a.attisdropped
+    ) THEN
+        PERFORM set_config('lock_timeout', '200', true);  -- DELETEs write it
+        ALTER TABLE stats_schema.chat_stats_kept ADD COLUMN requests bigint NOT NULL DEFAULT 0;
+    END IF;
+    IF NOT EXISTS (
+        SELECT FROM pg_attribute AS a
+        WHERE a.attrelid = 'stats_schema.chat_stats_kept'::regclass AND a.attname = 'successful' AND NOT a.attisdropped
+    ) THEN
+        PERFORM set_config('lock_timeout', '200', true);  -- DELETEs write it
+        ALTER TABLE stats_schema.chat_stats_kept ADD COLUMN successful bigint NOT NULL DEFAULT 0;
+    END IF;
+    IF NOT EXISTS (
+        SELECT FROM pg_attribute AS a
+        WHERE a.attrelid = 'stats_schema.chat_stats_kept'::regclass AND a.attname = 'pending' AND NOT a.attisdropped
+    ) THEN
+        PERFORM set_config('lock_timeout', '200', true);  -- DELETEs write it
+        ALTER TABLE stats_schema.chat_stats_kept ADD COLUMN pending bigint NOT NULL DEFAULT 0;
+    END IF;
+    IF NOT EXISTS (
+        SELECT FROM pg_attribute AS a
+        WHERE a.attrelid = 'stats_schema.chat_stats_kept'::regclass AND a.attname = 'input_tokens' AND NOT a.attisdropped
+    ) THEN
+        PERFORM set_config('lock_timeout', '200', true);  -- DELETEs write it
+        ALTER TABLE stats_schema.chat_stats_kept ADD COLUMN input_tokens numeric NOT NULL DEFAULT 0;
+    END IF;
+    IF NOT EXISTS (
+        SELECT FROM pg_attribute AS a
+        WHERE a.attrelid = 'stats_schema.chat_stats_kept'::regclass AND a.attname = 'output_tokens' AND NOT a.attisdropped
+    ) THEN
+        PERFORM set_config('lock_timeout', '200', true);  -- DELETEs write it
+        ALTER TABLE stats_schema.chat_stats_kept ADD COLUMN output_tokens numeric NOT NULL DEFAULT 0;
+    END IF;
+    IF NOT EXISTS (
+        SELECT FROM pg_attribute AS a
+        WHERE a.attrelid = 'stats_schema.chat_stats_kept'::regclass AND a.attname = 'timed' AND NOT a.attisdropped
+    ) THEN
+        PERFORM set_config('lock_timeout', '200', true);  -- DELETEs write it
+        ALTER TABLE stats_schema.chat_stats_kept ADD COLUMN timed bigint NOT NULL DEFAULT 0;
+    END IF;
+    IF NOT EXISTS (
+        SELECT FROM pg_attribute AS a
+        WHERE a.attrelid = 'stats_schema.chat_stats_kept'::regclass AND a.attname = 'time_ms' AND NOT a.attisdropped
+    ) THEN
+        PERFORM set_config('lock_timeout', '200', true);  -- DELETEs write it
+        ALTER TABLE stats_schema.chat_stats_kept ADD COLUMN time_ms numeric NOT NULL DEFAULT 0;
+    END IF;
+    IF NOT EXISTS (
+        SELECT FROM pg_attribute AS a
+        WHERE a.attrelid = 'stats_schema.chat_stats_kept'::regclass AND a.attname = 'cost_usd' AND NOT a.attisdropped
+    ) THEN
+        PERFORM set_config('lock_timeout', '200', true);  -- DELETEs write it
+        ALTER TABLE stats_schema.chat_stats_kept ADD COLUMN cost_usd numeric NOT NULL DEFAULT 0;
+    END IF;
 
     -- The partitions of the requests, as upkeep last saw them: of one that is gone since, the statistics are kept.
     CREATE TABLE IF NOT EXISTS stats_schema.chat_stats_partitions (
@@ -4149,6 +4208,7 @@ BEGIN
                                  THEN readable.cost_usd END::numeric AS cost_usd
                         FROM gone
                     ) AS r
+                    WHERE %3$L IS NULL OR r.created_at::timestamptz >= %3$L::timestamptz  -- else the trigger kept it
                 ), added_again AS (
                     INSERT INTO stats_schema.chat_stats_deltas (
                         model_id, bucket, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd,
@@ -4170,7 +4230,7 @@ BEGIN
                 )
                 , model_changes AS (SELECT * FROM changes)
             $changes$,
-            p_start, p_end
+            p_start, p_end, stats_schema.chat_stats_kept_before()
         ),
         'gone'
     );
@@ -4552,6 +4612,7 @@ AS $function$
 DECLARE
     folded bigint;
     kept_until timestamptz;
+    retained bigint := 0;
 BEGIN
     IF NOT pg_try_advisory_xact_lock(1668510835, 3) THEN
         RETURN 0;
@@ -4615,7 +4676,7 @@ BEGIN
     $changes$, 'moved');
     kept_until := (SELECT max(k.bucket) + interval '15 minutes' FROM stats_schema.chat_stats_kept AS k);
     IF kept_until IS NOT NULL THEN
-        PERFORM stats_schema.chat_stats_purged_add($changes$
+        retained := stats_schema.chat_stats_purged_add($changes$
             moved AS (
                 DELETE FROM stats_schema.chat_stats_kept RETURNING *
             ), model_changes AS (
@@ -4628,7 +4689,8 @@ BEGIN
         $changes$, 'moved');
     END IF;
     UPDATE stats_schema.chat_stats_rollup_state
-    SET folded_at = clock_timestamp(), purged_before = GREATEST(purged_before, kept_until);
+    SET folded_at = clock_timestamp(), purged_before = GREATEST(purged_before, kept_until),
+        retained_requests = retained_requests + retained;
     RETURN folded;
 END
 $function$;
@@ -6219,7 +6281,22 @@ END
 $function$;
 $install$);
 
--- Appends what a statement changed, a row for each request: its old rows are taken away, its new ones added.
+-- The moment before which requests must lie for their statistics to be kept when others delete them (`chat-stats rollup
+-- retain`); NULL where none are.
+SELECT chat_stats_install('chat_stats_kept_before', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_kept_before()
+RETURNS timestamptz
+LANGUAGE plpgsql
+STABLE
+AS $function$
+BEGIN
+    RETURN (SELECT now() - s.retain_older_than FROM stats_schema.chat_stats_rollup_state AS s);
+END
+$function$;
+$install$);
+
+-- Appends what a statement changed, a row for each request: its old rows are taken away, its new ones added. Those that
+-- a DELETE takes and whose statistics are to be kept (chat_stats_kept_before()) are not taken away, but listed.
 --
 -- It runs in the writer's transaction, so it must never fail. What may fail is all in the block with the handler:
 -- whether this table is counted, and each statement that appends, of no rows. There the column that was renamed or
@@ -6241,6 +6318,7 @@ DECLARE
     taken text;
     trouble text;
     can_mark boolean;
+    kept_before timestamptz;
 BEGIN
     BEGIN
         IF TG_RELID <> 'gateway_schema.chat_completion_requests'::regclass::oid
@@ -6286,6 +6364,43 @@ BEGIN
             EXECUTE 'SELECT FROM ('
                 'SELECT model_id, bucket, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, times '
                 'FROM stats_schema.chat_stats_deltas UNION ALL ' || taken || ') AS nothing WHERE false';
+        END IF;
+        IF TG_OP = 'DELETE' THEN
+            kept_before := stats_schema.chat_stats_kept_before();
+            IF kept_before IS NOT NULL THEN
+                IF NOT has_table_privilege('stats_schema.chat_stats_kept'::regclass, 'INSERT')
+                   OR row_security_active('stats_schema.chat_stats_kept'::regclass) THEN
+                    RAISE EXCEPTION 'the owner of chat_stats_record_changes() may not insert into chat_stats_kept';
+                END IF;
+                PERFORM FROM (
+                    SELECT model_id, bucket, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd
+                    FROM stats_schema.chat_stats_kept
+                    UNION ALL
+                    SELECT
+                        r.model_id, stats_schema.chat_stats_bucket(r.created_at),
+                        1::bigint,
+                        CASE WHEN stats_schema.chat_stats_is_success(r.status) THEN 1::bigint ELSE 0::bigint END,
+                        CASE WHEN stats_schema.chat_stats_is_pending(r.status) THEN 1::bigint ELSE 0::bigint END,
+                        r.input_tokens,
+                        r.output_tokens,
+                        CASE WHEN r.time_ms IS NULL THEN 0::bigint ELSE 1::bigint END,
+                        COALESCE(r.time_ms, 0::numeric),
+                        COALESCE(r.cost_usd, 0::numeric)
+                    FROM (SELECT NULL::numeric AS cost_usd) AS absent
+                    CROSS JOIN LATERAL (
+                        SELECT
+                            model_id, COALESCE(created_at, NULL::timestamptz) AS created_at, concat(status) AS status,
+                            COALESCE(input_tokens, 0::bigint)::numeric AS input_tokens,
+                            COALESCE(output_tokens, 0::bigint)::numeric AS output_tokens,
+                            CASE WHEN processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
+                                 THEN processing_time_ms END::numeric AS time_ms,
+                            CASE WHEN readable.cost_usd BETWEEN -1000000000000000 AND 1000000000000000
+                                 THEN readable.cost_usd END::numeric AS cost_usd
+                        FROM old_rows
+                    ) AS r
+                ) AS nothing
+                WHERE false;
+            END IF;
         END IF;
         IF TG_OP IN ('UPDATE', 'DELETE') THEN
             PERFORM FROM (
@@ -6397,7 +6512,34 @@ BEGIN
                 CASE WHEN readable.cost_usd BETWEEN -1000000000000000 AND 1000000000000000
                      THEN readable.cost_usd END::numeric AS cost_usd
             FROM old_rows
-        ) AS r;
+        ) AS r
+        WHERE kept_before IS NULL OR r.created_at IS NULL OR r.created_at >= kept_before;
+    END IF;
+    IF kept_before IS NOT NULL THEN
+        INSERT INTO stats_schema.chat_stats_kept (model_id, bucket, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
+        SELECT
+            r.model_id, stats_schema.chat_stats_bucket(r.created_at),
+            1::bigint,
+            CASE WHEN stats_schema.chat_stats_is_success(r.status) THEN 1::bigint ELSE 0::bigint END,
+            CASE WHEN stats_schema.chat_stats_is_pending(r.status) THEN 1::bigint ELSE 0::bigint END,
+            r.input_tokens,
+            r.output_tokens,
+            CASE WHEN r.time_ms IS NULL THEN 0::bigint ELSE 1::bigint END,
+            COALESCE(r.time_ms, 0::numeric),
+            COALESCE(r.cost_usd, 0::numeric)
+        FROM (SELECT NULL::numeric AS cost_usd) AS absent
+        CROSS JOIN LATERAL (
+            SELECT
+                model_id, COALESCE(created_at, NULL::timestamptz) AS created_at, concat(status) AS status,
+                COALESCE(input_tokens, 0::bigint)::numeric AS input_tokens,
+                COALESCE(output_tokens, 0::bigint)::numeric AS output_tokens,
+                CASE WHEN processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
+                     THEN processing_time_ms END::numeric AS time_ms,
+                CASE WHEN readable.cost_usd BETWEEN -1000000000000000 AND 1000000000000000
+                     THEN readable.cost_usd END::numeric AS cost_usd
+            FROM old_rows
+        ) AS r
+        WHERE r.created_at < kept_before;
     END IF;
     IF TG_OP IN ('INSERT', 'UPDATE') THEN
         INSERT INTO stats_schema.chat_stats_deltas (model_id, bucket, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)

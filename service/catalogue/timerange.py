@@ -99,3 +99,15 @@ def _is_date(text: str) -> bool:
     except ValueError:
         return False
     return "W" not in text  # a week of the ISO calendar is no moment
+
+
+_AGE = re.compile(r"([1-9][0-9]{0,4})(h|d|w)")
+_UNITS = {"h": "hours", "d": "days", "w": "weeks"}
+
+
+def parse_age(name: str, text: str) -> timedelta:
+    """Return an age like `90d`; raise `InvalidParameter` for what is none."""
+    found = _AGE.fullmatch(text.strip().lower())
+    if found is None:
+        raise InvalidParameter(name, f"{text!r} is no age; write hours, days or weeks like 36h, 90d or 13w")
+    return timedelta(**{_UNITS[found[2]]: int(found[1])})

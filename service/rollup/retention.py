@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -67,6 +67,16 @@ class Retention:
         self._rollup = Rollup(connection)
         #: Requests of the next chunk: fewer while others change them, since that takes less time.
         self._batch = BATCH_REQUESTS
+
+    async def retain(self, older_than: timedelta | None) -> None:
+        """Let deletes by others keep the statistics of requests that are older; None: of none any more."""
+        async with self._connection.lock():
+            state = await self._rollup.state()
+            if older_than is not None and state.state != "on":
+                raise SchemaError(f"the rollup must be on, to keep statistics; it is {state}")
+            await self._connection.execute(
+                "UPDATE stats_schema.chat_stats_rollup_state SET retain_older_than = $1::interval", older_than
+            )
 
     async def estimate_requests(self, before: datetime) -> int:
         """Return about how many requests are older, from the table's statistics."""

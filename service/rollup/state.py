@@ -37,7 +37,11 @@ Trouble = Literal[
 STATES: tuple[State, ...] = get_args(State)
 TROUBLES: tuple[Trouble, ...] = get_args(Trouble)
 
-_KEPT = "SELECT folded_at, audited_at, drift FROM stats_schema.chat_stats_rollup_state"
+_KEPT = (
+    "SELECT folded_at, audited_at, drift, "
+    "extract(epoch FROM retain_older_than)::double precision AS retain_older_than_seconds "
+    "FROM stats_schema.chat_stats_rollup_state"
+)
 #: A row where the rollup was on. (A table that took the place of the requests' own has none of our triggers.)
 _WAS_ON = "SELECT FROM stats_schema.chat_stats_rollup_state WHERE ready"
 
@@ -67,8 +71,10 @@ class RollupStatus(RollupState):
     #: Requests that are older were purged, and how many; their sums take so many bytes.
     purged_before: datetime | None = None
     purged_requests: int = 0
-    #: How many of these were deleted by others, and are not folded yet.
-    kept_requests: int = 0
+    #: The age from which on deletes by others keep their statistics; None: none do. And of how many of the
+    #: purged requests this was done, since when it was first set.
+    retain_older_than_seconds: float | None = None
+    retained_requests: int = 0
     purged_bytes: int = 0
 
 
@@ -83,7 +89,7 @@ async def read_status(fetch: Fetch, statuses: Statuses | None = None) -> RollupS
         if "chat_stats_deltas" in missing
         else (await fetch("SELECT count(*) FROM stats_schema.chat_stats_deltas"))[0][0]
     )
-    kept_purged = not set(PURGED_TABLES) & set(missing)
+    kept_purged = not {STATE_TABLE, *PURGED_TABLES} & set(missing)
     purged = dict((await fetch(queries.load("rollup_purged")))[0]) if kept_purged else {}
     return RollupStatus(**asdict(state), unfolded_deltas=unfolded, **sizes, **dict(*kept), **purged)
 

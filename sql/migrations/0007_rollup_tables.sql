@@ -143,12 +143,23 @@ BEGIN
         audited_at timestamptz,
         drift bigint NOT NULL DEFAULT 0,
         purged_before timestamptz,
+        -- The age from which on deletes by others keep their statistics (NULL: none do), and of how many requests it was done.
+        retain_older_than interval,
+        retained_requests bigint NOT NULL DEFAULT 0,
         columns jsonb,  -- of the requests, when it was made: chat_stats_request_columns()
         -- How many audits there were, and how far back its two sweeps have come; NULL: they begin at the latest requests.
         audits bigint NOT NULL DEFAULT 0,
         audited_week_from timestamptz,
         audited_from timestamptz
     );
+    IF NOT EXISTS (  -- version 0.1.0 lacks them; else this would lock the table, which DELETEs read
+        SELECT FROM pg_attribute AS a
+        WHERE a.attrelid = 'stats_schema.chat_stats_rollup_state'::regclass AND a.attname = 'retained_requests'
+    ) THEN
+        PERFORM set_config('lock_timeout', '200', true);
+        ALTER TABLE stats_schema.chat_stats_rollup_state
+            ADD COLUMN retain_older_than interval, ADD COLUMN retained_requests bigint NOT NULL DEFAULT 0;
+    END IF;
     INSERT INTO stats_schema.chat_stats_rollup_state DEFAULT VALUES ON CONFLICT DO NOTHING;
 
     -- Writes that the triggers could not count, by the table that was written: chat_stats_rollup_ready() says what follows

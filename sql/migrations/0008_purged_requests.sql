@@ -82,7 +82,13 @@ BEGIN
 {% endif %}
 {% endfor %}
 {% for m in measures %}
-    ALTER TABLE stats_schema.chat_stats_kept ADD COLUMN IF NOT EXISTS {{ m.name }} {{ m.type }} NOT NULL DEFAULT 0;
+    IF NOT EXISTS (
+        SELECT FROM pg_attribute AS a
+        WHERE a.attrelid = 'stats_schema.chat_stats_kept'::regclass AND a.attname = '{{ m.name }}' AND NOT a.attisdropped
+    ) THEN
+        PERFORM set_config('lock_timeout', '200', true);  -- DELETEs write it
+        ALTER TABLE stats_schema.chat_stats_kept ADD COLUMN {{ m.name }} {{ m.type }} NOT NULL DEFAULT 0;
+    END IF;
 {% endfor %}
 
     -- The partitions of the requests, as upkeep last saw them: of one that is gone since, the statistics are kept.

@@ -47,6 +47,18 @@ async def repair_and_verify(connection: Connection, written: Written) -> int:
     return 0
 
 
+async def change_settings(connection: Connection, written: Written) -> int:
+    """Let deletes keep their statistics, and not; delete a model, and create it again."""
+    while not written.stopped.is_set():
+        for age in ("'60 days'", "NULL", "'1 day'"):
+            await connection.execute(f"UPDATE chat_stats_rollup_state SET retain_older_than = {age}")
+            await connection.execute("DELETE FROM models WHERE id = 5")
+            await asyncio.sleep(0.2)
+            await connection.execute("INSERT INTO models (id, provider_id, model_name) VALUES (5, 2, 'm5')")
+            await asyncio.sleep(0.2)
+    return 0
+
+
 async def test_no_reader_sees_a_number_that_a_scan_in_its_snapshot_would_not_give(
     rolled_up: Connection,
     database_url: str,
@@ -64,12 +76,15 @@ async def test_no_reader_sees_a_number_that_a_scan_in_its_snapshot_would_not_giv
             asyncio.create_task(fold(await connect(), written)),
             asyncio.create_task(fold(await connect(), written)),
             asyncio.create_task(repair_and_verify(await connect(), written)),
+            asyncio.create_task(change_settings(await connect(), written)),
         ]
         await asyncio.wait(tasks, timeout=SECONDS, return_when=asyncio.FIRST_EXCEPTION)
         written.stopped.set()
         results = await asyncio.gather(*tasks)
     await assert_exact(rolled_up)
-    assert (await Rollup(rolled_up).status()).state == "on"
+    status = await Rollup(rolled_up).status()
+    assert status.state == "on"
+    assert status.retained_requests > 0
     compared, compared_too, *_ = results
     print(f"{written.statements} statements written, {compared + compared_too} comparisons")  # noqa: T201
     assert compared > 0

@@ -43,7 +43,7 @@ pytestmark = [
 RESET = """
 SET session_replication_role = replica;
 TRUNCATE chat_completion_requests, models, providers, purged_requests, {tables} RESTART IDENTITY;
-UPDATE chat_stats_rollup_state SET purged_before = NULL;
+UPDATE chat_stats_rollup_state SET purged_before = NULL, retain_older_than = NULL;
 SET session_replication_role = origin;
 """.format(tables=", ".join((*ROLLUP_TABLES, *PURGED_TABLES)))
 
@@ -210,7 +210,22 @@ class RollupMachine(RuleBasedStateMachine):
 
     @rule(number=writers, part=st.integers(0, 4))
     def delete(self, number: int, part: int) -> None:
-        self.run(number, "DELETE FROM chat_completion_requests WHERE id % 5 = $1", part)
+        # Those whose statistics are kept are remembered.
+        self.run(
+            number,
+            "WITH gone AS (DELETE FROM chat_completion_requests WHERE id % 5 = $1 RETURNING *) "
+            "INSERT INTO purged_requests SELECT * FROM gone WHERE created_at < chat_stats_kept_before()",
+            part,
+        )
+
+    @rule(before=st.sampled_from([None, *PURGED_BEFORE]))
+    def retain(self, before: datetime | None) -> None:
+        with suppress(asyncpg.LockNotAvailableError):  # a fold that is not committed yet
+            self.database.wait(
+                self.database.repairer.execute(
+                    "UPDATE chat_stats_rollup_state SET retain_older_than = now() - $1::timestamptz", before
+                )
+            )
 
     @rule(number=writers)
     def truncate(self, number: int) -> None:

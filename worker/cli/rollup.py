@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
+from datetime import timedelta
 from typing import Annotated, Any
 
 import orjson
@@ -12,7 +13,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from chat_stats.service.catalogue.timerange import parse_moment
+from chat_stats.service.catalogue.timerange import parse_age, parse_moment
+from chat_stats.service.errors import InvalidParameter
 from chat_stats.service.rollup.retention import Purge, open_retention
 from chat_stats.service.rollup.state import RollupStatus
 from chat_stats.service.rollup.upkeep import Rollup, open_rollup
@@ -71,6 +73,7 @@ def status(
         table.add_row("last audit", _moment(found.audited_at))
         table.add_row("drift", f"{found.drift} buckets")
         table.add_row("purged", _purged(found))
+        table.add_row("deletes", _retained(found))
         out.print(table)
     raise typer.Exit(1 if found.state == "damaged" else 0)
 
@@ -129,6 +132,44 @@ def purge(
         table.add_row("verified", _verified(done))
         out.print(table)
     raise typer.Exit(1 if done.differing else 0)
+
+
+@app.command()
+def retain(
+    older_than: Annotated[
+        str | None, typer.Option(help="Age like 36h, 90d or 13w.", metavar="AGE", show_default=False)
+    ] = None,
+    off: Annotated[
+        bool, typer.Option("--off", help="Deletes take their statistics with them again.")
+    ] = False,
+) -> None:
+    """Keep the statistics of requests older than AGE when others delete them.
+
+    Without an option, shows what is set.
+    """
+    if off and older_than is not None:
+        raise InvalidParameter("off", "give either an age or --off")
+    age = None if older_than is None else parse_age("older-than", older_than)
+
+    async def work(settings: Settings) -> RollupStatus:
+        async with open_retention(settings) as retention:
+            if off or age is not None:
+                await retention.retain(age)
+        async with open_rollup(settings) as rollup:
+            return await rollup.status()
+
+    out.print(_retained(asyncio.run(work(load_settings()))), highlight=False)
+
+
+def _retained(found: RollupStatus) -> str:
+    kept = f"; {found.retained_requests:,} requests so far" if found.retained_requests else ""
+    if found.retain_older_than_seconds is None:
+        return f"deletes take their statistics with them{kept and f' (kept before: {kept[2:]})'}"
+    age = timedelta(seconds=found.retain_older_than_seconds)
+    said = (
+        f"{age.days} days" if age % timedelta(days=1) == timedelta() else f"{age // timedelta(hours=1)} hours"
+    )
+    return f"deletes of requests older than {said} keep their statistics{kept}"
 
 
 def _verified(done: Purge) -> str:

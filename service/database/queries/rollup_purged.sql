@@ -1,9 +1,11 @@
 {% import 'macros/rollups.sql.j2' as kept %}
--- How many requests were purged whose sums are kept (of how many of them not moved yet), until when, and what keeping them
--- takes.
+-- How many requests were purged whose sums are kept (of how many of them since others deleted them), until when, and what
+-- keeping them takes.
 SELECT
     COALESCE(sum(u.requests), 0)::bigint AS purged_requests,
-    COALESCE(sum(u.requests) FILTER (WHERE u.unmoved), 0)::bigint AS kept_requests,
+    COALESCE(sum(u.requests) FILTER (WHERE u.unmoved), 0)::bigint + COALESCE((
+        SELECT s.retained_requests FROM stats_schema.chat_stats_rollup_state AS s
+    ), 0) AS retained_requests,
     -- (Within the years that clients know.)
     CASE WHEN count(*) > 0 THEN LEAST(
         GREATEST(max(u.bucket) + interval '15 minutes', '0001-01-01T00:00:00Z'), '9999-12-31T00:00:00Z'

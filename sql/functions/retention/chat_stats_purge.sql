@@ -52,6 +52,7 @@ BEGIN
                             {{ requests.numbers() | indent(28) }}
                         FROM gone
                     ) AS r
+                    WHERE %3$L IS NULL OR r.created_at::timestamptz >= %3$L::timestamptz  -- else the trigger kept it
                 ), added_again AS (
                     INSERT INTO stats_schema.chat_stats_deltas (
                         {{ kept.all_dims() }}bucket, {{ each('{name}') }},
@@ -68,7 +69,7 @@ BEGIN
                 , {{ rollup.name }}_changes AS (SELECT * FROM changes)
 {% endfor %}
             $changes$,
-            p_start, p_end
+            p_start, p_end, stats_schema.chat_stats_kept_before()
         ),
         'gone'
     );

@@ -9,6 +9,7 @@ AS $function$
 DECLARE
     folded bigint;
     kept_until timestamptz;
+    retained bigint := 0;
 BEGIN
     IF NOT pg_try_advisory_xact_lock(1668510835, 3) THEN
         RETURN 0;
@@ -48,7 +49,7 @@ BEGIN
     $changes$, 'moved');
     kept_until := (SELECT max(k.bucket) + interval '15 minutes' FROM stats_schema.chat_stats_kept AS k);
     IF kept_until IS NOT NULL THEN
-        PERFORM stats_schema.chat_stats_purged_add($changes$
+        retained := stats_schema.chat_stats_purged_add($changes$
             moved AS (
                 DELETE FROM stats_schema.chat_stats_kept RETURNING *
 {% for rollup in rollups if not finer(rollup) %}
@@ -63,7 +64,8 @@ BEGIN
         $changes$, 'moved');
     END IF;
     UPDATE stats_schema.chat_stats_rollup_state
-    SET folded_at = clock_timestamp(), purged_before = GREATEST(purged_before, kept_until);
+    SET folded_at = clock_timestamp(), purged_before = GREATEST(purged_before, kept_until),
+        retained_requests = retained_requests + retained;
     RETURN folded;
 END
 $function$;

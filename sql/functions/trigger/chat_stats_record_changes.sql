@@ -51,7 +51,8 @@ COALESCE(-sum(r.{{ m.column.called }}), 0)
 {{ ',\n' if not loop.last -}}
 {% endfor %}
 {%- endmacro %}
--- Appends what a statement changed, a row for each request: its old rows are taken away, its new ones added.
+-- Appends what a statement changed, a row for each request: its old rows are taken away, its new ones added. Those that
+-- a DELETE takes and whose statistics are to be kept (chat_stats_kept_before()) are not taken away, but listed.
 --
 -- It runs in the writer's transaction, so it must never fail. What may fail is all in the block with the handler:
 -- whether this table is counted, and each statement that appends, of no rows. There the column that was renamed or
@@ -73,6 +74,7 @@ DECLARE
     taken text;
     trouble text;
     can_mark boolean;
+    kept_before timestamptz;
 BEGIN
     BEGIN
         IF TG_RELID <> 'gateway_schema.chat_completion_requests'::regclass::oid
@@ -100,6 +102,22 @@ BEGIN
             EXECUTE 'SELECT FROM ('
                 'SELECT {{ columns_of_deltas }}, times '
                 'FROM stats_schema.chat_stats_deltas UNION ALL ' || taken || ') AS nothing WHERE false';
+        END IF;
+        IF TG_OP = 'DELETE' THEN
+            kept_before := stats_schema.chat_stats_kept_before();
+            IF kept_before IS NOT NULL THEN
+                IF NOT has_table_privilege('stats_schema.chat_stats_kept'::regclass, 'INSERT')
+                   OR row_security_active('stats_schema.chat_stats_kept'::regclass) THEN
+                    RAISE EXCEPTION 'the owner of chat_stats_record_changes() may not insert into chat_stats_kept';
+                END IF;
+                PERFORM FROM (
+                    SELECT {{ columns_of_deltas }}
+                    FROM stats_schema.chat_stats_kept
+                    UNION ALL
+                    {{ changes('old_rows', '') | indent(20) }}
+                ) AS nothing
+                WHERE false;
+            END IF;
         END IF;
         IF TG_OP IN ('UPDATE', 'DELETE') THEN
             PERFORM FROM (
@@ -148,7 +166,13 @@ BEGIN
     END IF;
     IF TG_OP IN ('UPDATE', 'DELETE') THEN
         INSERT INTO stats_schema.chat_stats_deltas ({{ columns_of_deltas }})
-        {{ changes('old_rows', '-') | indent(8) }};
+        {{ changes('old_rows', '-') | indent(8) }}
+        WHERE kept_before IS NULL OR r.created_at IS NULL OR r.created_at >= kept_before;
+    END IF;
+    IF kept_before IS NOT NULL THEN
+        INSERT INTO stats_schema.chat_stats_kept ({{ columns_of_deltas }})
+        {{ changes('old_rows', '') | indent(8) }}
+        WHERE r.created_at < kept_before;
     END IF;
     IF TG_OP IN ('INSERT', 'UPDATE') THEN
         INSERT INTO stats_schema.chat_stats_deltas ({{ columns_of_deltas }})

@@ -1,0 +1,13 @@
+-- The moment before which requests must lie for their statistics to be kept when others delete them (`chat-stats rollup
+-- retain`); NULL where none are.
+SELECT chat_stats_install('chat_stats_kept_before', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_kept_before()
+RETURNS timestamptz
+LANGUAGE plpgsql
+STABLE
+AS $function$
+BEGIN
+    RETURN (SELECT now() - s.retain_older_than FROM stats_schema.chat_stats_rollup_state AS s);
+END
+$function$;
+$install$);
