@@ -3988,7 +3988,7 @@ BEGIN
         ) AS m
         JOIN gateway_schema.providers AS p ON p.id = m.provider_id
         WHERE (p_provider_id IS NULL OR p.id::text = p_provider_id)
-          AND (p_model_id IS NULL OR m.id::text = p_model_id)
+          AND (NULLIF(p_model_id, 'unresolved'::text) IS NULL OR m.id::text = NULLIF(p_model_id, 'unresolved'::text))
           AND (p_model_name IS NULL OR strpos(lower(m.model_name::text), lower(p_model_name)) > 0)
     ), found AS MATERIALIZED (
         SELECT c.*, u.total_requests, u.successful_requests, u.pending_requests, u.total_input_tokens, u.total_output_tokens, u.timed_requests, u.total_processing_time_ms, u.total_cost_usd
@@ -4007,7 +4007,7 @@ BEGIN
         r.total_processing_time_ms,
         CASE WHEN (SELECT stats_schema.chat_stats_has_cost()) THEN r.total_cost_usd END
     FROM (
-        SELECT f.* FROM found AS f WHERE f.model_id IS NOT NULL
+        SELECT f.* FROM found AS f WHERE f.model_id IS NOT NULL AND p_model_id IS DISTINCT FROM 'unresolved'
         UNION ALL
         SELECT
             NULL, NULL, NULL, NULL, NULL, NULL, NULL,

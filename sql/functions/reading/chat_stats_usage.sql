@@ -33,7 +33,7 @@ DECLARE
 BEGIN
     RETURN QUERY
     WITH catalogue AS (
-        {{ requests.catalogue('p_provider_id', 'p_model_id', 'p_model_name') | indent(8) }}
+        {{ requests.catalogue('p_provider_id', "NULLIF(p_model_id, 'unresolved'::text)", 'p_model_name') | indent(8) }}
     ), found AS MATERIALIZED (
         SELECT c.*, {{ each('u.{total}') }}
         FROM stats_schema.chat_stats_totals(p_start, p_end, {{ filters.arguments() }}) AS u
@@ -47,7 +47,7 @@ BEGIN
            else 'r.' ~ m.total }}{{ ',' if not loop.last }}
 {% endfor %}
     FROM (
-        SELECT f.* FROM found AS f WHERE f.model_id IS NOT NULL
+        SELECT f.* FROM found AS f WHERE f.model_id IS NOT NULL AND p_model_id IS DISTINCT FROM 'unresolved'
         UNION ALL
         SELECT
             NULL, NULL, NULL, NULL, NULL, NULL, NULL,
