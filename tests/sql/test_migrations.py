@@ -117,7 +117,8 @@ async def test_every_file_is_reported_in_its_order(gateway: Gateway) -> None:
     settings = Settings(database_url=gateway.url, _env_file=None)
     await migrate(settings, create_tables=False, started=started.append, warned=started.append)
     assert started == declared().sql()
-    assert started == sorted(started, key=lambda name: (not name.startswith("migrations/"), name))
+    folders = ["migrations", "functions", "clean_up"]
+    assert started == sorted(started, key=lambda name: (folders.index(name.split("/")[0]), name))
 
 
 async def test_two_runs_at_the_same_time_both_succeed(build_gateway: BuildGateway) -> None:

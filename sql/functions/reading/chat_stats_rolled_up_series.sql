@@ -20,12 +20,16 @@ AS $function$
 #variable_conflict use_column
 DECLARE
     -- The whole buckets: [first_bucket, end_bucket).
-    first_bucket timestamptz := p_end;
-    end_bucket timestamptz := p_end;
+    first_bucket timestamptz;
+    end_bucket timestamptz;
     {{ filters.declared() }}
 BEGIN
     SELECT e.starts, e.ends INTO first_bucket, end_bucket
     FROM stats_schema.chat_stats_edges(p_start, p_end) AS e WHERE e.tier = 'buckets';
+    IF NOT FOUND THEN
+        first_bucket := p_end;
+        end_bucket := p_end;
+    END IF;
     RETURN QUERY
     {{ reading.of_intervals(rollup('model')) | indent(4) }};
 END

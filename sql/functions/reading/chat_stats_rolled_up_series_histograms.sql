@@ -25,6 +25,10 @@ DECLARE
 BEGIN
     SELECT e.starts, e.ends INTO first_bucket, end_bucket
     FROM stats_schema.chat_stats_edges(p_start, p_end) AS e WHERE e.tier = 'buckets';
+    IF NOT FOUND THEN
+        first_bucket := p_end;
+        end_bucket := p_end;
+    END IF;
     IF p_group_by = 'none' AND all_models AND NOT only_unresolved THEN
         RETURN QUERY
         {{ histograms.of_intervals(rollup('total')) | indent(8) }};
