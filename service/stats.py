@@ -23,7 +23,7 @@ from chat_stats.service.cache.entry import Entry
 from chat_stats.service.cache.freshness import CacheState, Freshness
 from chat_stats.service.cache.local_cache import LocalCache
 from chat_stats.service.cache.look_up import LookUps
-from chat_stats.service.cache.publication import Publication
+from chat_stats.service.cache.publication import Prepared, Publication
 from chat_stats.service.cache.refresh_report import Refreshed, RefreshReport, new_generation
 from chat_stats.service.cache.store import Cache, Stored
 from chat_stats.service.catalogue.aggregations import (
@@ -187,6 +187,7 @@ class Stats:
             computed = await compute(snapshot, query, timeout=timeout)
         generation = new_generation(snapshot.now)
         entry = _entry(computed, generation, snapshot.now)
+        entry = replace(entry, on_demand=self._freshness.lifetime(query) is not None)
         began_at = time.monotonic()
         stored = await self._cache.store(query.key(), entry, lifetime_seconds=self._freshness.lifetime(query))
         self._local.put(query.key(), stored.entry, taken_at=began_at)
@@ -225,14 +226,16 @@ class Stats:
             # Opened under the lock, so that what is published later comes from a later snapshot.
             async with self._database.snapshot(wait_seconds=self._settings.query_timeout_seconds) as snapshot:
                 report = RefreshReport(new_generation(snapshot.now), snapshot.now)
-                entries: dict[str, Entry] = {}
-                for window in windows:
-                    entries |= await self._refresh_window(snapshot, names, window, report)
-                    await lock.keep()
-            report.entries = len(entries)
-            report.duration_ms = (time.perf_counter() - started) * 1000
-            generation = report.summary(key_names(names)) if everything else None
-            report.published = await self._publication.publish(entries, generation)
+                async with self._publication.prepare(report.generation) as prepared:
+                    for window in windows:
+                        await self._refresh_window(snapshot, names, window, report, prepared)
+                        await lock.keep()
+                    report.entries = len(prepared)
+                    report.duration_ms = (time.perf_counter() - started) * 1000
+                    generation = report.summary(key_names(names))
+                    report.published = await prepared.publish(generation, of_everything=everything)
+                    if everything and report.published:
+                        self._freshness.refreshed(generation)
         return report
 
     def local_entries(self) -> int:
@@ -245,22 +248,26 @@ class Stats:
         await self._computations.close()
 
     async def _refresh_window(
-        self, snapshot: Snapshot, names: Iterable[str], window: str, report: RefreshReport
-    ) -> dict[str, Entry]:
-        """Compute the aggregations over one window, from the same rows; return their entries."""
+        self,
+        snapshot: Snapshot,
+        names: Iterable[str],
+        window: str,
+        report: RefreshReport,
+        prepared: Prepared,
+    ) -> None:
+        """Compute the aggregations over one window, from the same rows, and prepare their entries."""
         timeout = self._settings.refresh_timeout_seconds
         queries = [Query(name, TimeRange(window)) for name in _computed_names(names)]
-        entries = {}
-        for query, computed in (await compute_together(snapshot, queries, timeout=timeout)).items():
-            if isinstance(computed, ChatStatsError):
-                report.results.append(Refreshed(query.aggregation, window, None, 0, 0.0, str(computed)))
+        computed = await compute_together(snapshot, queries, timeout=timeout)
+        for query in queries:
+            # Taken out, so that the rows of one answer make way for the next.
+            found = computed.pop(query)
+            if isinstance(found, ChatStatsError):
+                report.results.append(Refreshed(query.aggregation, window, None, 0, 0.0, str(found)))
                 continue
-            rows = len(rows_of(computed.data))
-            report.results.append(
-                Refreshed(query.aggregation, window, computed.method, rows, computed.compute_ms)
-            )
-            entries[query.key()] = _entry(computed, report.generation, report.computed_at)
-        return entries
+            rows, ms = len(rows_of(found.data)), found.compute_ms
+            report.results.append(Refreshed(query.aggregation, window, found.method, rows, ms))
+            await prepared.add(query.key(), _entry(found, report.generation, report.computed_at))
 
 
 def _computed_names(names: Iterable[str]) -> Iterable[str]:

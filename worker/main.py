@@ -49,7 +49,7 @@ JOB_SECONDS = 3600
 FOLD_SECONDS = 5.0
 #: Longest pause before the worker tries to reach its queue again.
 LONGEST_PAUSE_SECONDS = 10.0
-#: Seconds to wait for Redis: publishing writes all entries at once.
+#: Seconds to wait for Redis: entries may be large.
 PUBLISH_SECONDS = 10.0
 
 

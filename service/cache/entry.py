@@ -42,6 +42,8 @@ class Entry:
     unavailable: tuple[str, ...] = ()
     #: "15m": requests at an edge of the range were purged, so that it is exact to 15 minutes only.
     precision: str | None = None
+    #: Whether the worker does not keep it computed: it stays fresh until the next refresh of everything.
+    on_demand: bool = False
 
     def age_seconds(self, now: datetime) -> float:
         """Return the age; 0 when it is from the future, because the clock was set back."""
@@ -74,6 +76,7 @@ def encode(entry: Entry) -> bytes:
         "totals": entry.totals,
         "unavailable": entry.unavailable,
         "precision": entry.precision,
+        "on_demand": entry.on_demand,
     }
     return orjson.dumps(header) + b"\n" + entry.body
 
@@ -96,6 +99,7 @@ def decode(stored: bytes) -> Entry:
             generation=str(header["generation"]),
             unavailable=tuple(header["unavailable"]),
             precision=header.get("precision"),
+            on_demand=bool(header.get("on_demand")),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UndecodableEntry(f"it is no chat-stats entry ({type(error).__name__})") from None

@@ -54,7 +54,7 @@ class LookUps:
         """
         key = query.key()
         began_at = time.monotonic()
-        entry = await self._cache.get(key)
+        entry = await self._get(query)
         if entry is None and not self._cache.reachable:
             return False
         copy = self._local.last_good(key)
@@ -65,6 +65,15 @@ class LookUps:
             return True
         self._local.put(key, copy, taken_at=began_at)  # the only one, and Redis would not store it
         return False
+
+    async def _get(self, query: Query) -> Entry | None:
+        if self._freshness.lifetime(query) is None:
+            return await self._cache.get(query.key())
+        # A refresh ends answers on demand without replacing them.
+        entry, generation = await self._cache.get_with_generation(query.key())
+        if generation is not None:
+            self._freshness.refreshed(generation)
+        return entry
 
     def _is_outdated(self, entry: Entry, copy: Entry | None) -> bool:
         """Return whether the entry in Redis is to be recomputed because the local copy is newer.

@@ -1,9 +1,16 @@
 """What a refresh publishes: all of its entries at once, and their generation.
 
-chat-stats:v2:generation    what the last refresh of everything published (JSON)
+chat-stats:v2:generation               what the last refresh of everything published (JSON)
+chat-stats:v2:next:GENERATION:counts:24h  an entry to be published; it expires if that never happens
+
+Entries are stored one at a time, as soon as they are computed, beside those that readers see; publishing
+renames them. So it takes Redis no longer than a few commands, whatever their size, and neither this process
+nor Redis ever holds all of them in one command.
 """
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError, WatchError
@@ -11,6 +18,10 @@ from redis.exceptions import ResponseError, WatchError
 from chat_stats.service.cache.entry import Entry, Generation, decode_generation, encode
 from chat_stats.service.cache.errors import TROUBLE, is_foreign, unavailable
 from chat_stats.service.cache.store import Cache
+from chat_stats.service.errors import CacheUnavailable
+
+#: How long what was never published takes up memory. A refresh whose next entry comes later is not published.
+STAGED = timedelta(minutes=20)
 
 
 class Publication:
@@ -19,49 +30,88 @@ class Publication:
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
 
-    @property
-    def generation_key(self) -> str:
-        return self._cache.key("generation")
+    @asynccontextmanager
+    async def prepare(self, generation: str) -> AsyncIterator["Prepared"]:
+        """Collect the entries of a generation; what was not published when the block ends is removed."""
+        prepared = Prepared(self._cache, generation)
+        try:
+            yield prepared
+        finally:
+            await prepared.discard()
 
-    async def publish(self, entries: Mapping[str, Entry], generation: Generation | None) -> bool:
-        """Make all entries of one refresh appear together; with `generation`, if it was of everything.
+    async def last_generation(self) -> Generation | None:
+        """Return what the last refresh of everything published."""
+        try:
+            return await _last(self._cache.redis, self._cache.generation_key)
+        except TROUBLE as error:
+            raise unavailable(error) from error
 
-        Returns False, and changes nothing, when a later refresh was published already (by another worker,
-        while this one was delayed). An entry that was computed live in between is replaced, so that all
-        answers are of one generation.
+
+class Prepared:
+    """The entries of one generation, which no reader sees before they are published."""
+
+    def __init__(self, cache: Cache, generation: str) -> None:
+        self._cache = cache
+        self._generation = generation
+        #: The key under which an entry waits, by its query's key.
+        self._waiting: dict[str, str] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    async def add(self, query_key: str, entry: Entry) -> None:
+        """Store an entry where it waits for the others."""
+        waiting = self._cache.key("next", self._generation, query_key)
+        try:
+            await self._cache.redis.set(waiting, encode(entry), px=STAGED)
+        except TROUBLE as error:
+            raise unavailable(error) from error
+        self._waiting[query_key] = waiting
+
+    async def publish(self, generation: Generation, *, of_everything: bool) -> bool:
+        """Make all entries appear together, as those of `generation`.
+
+        One `of_everything` is remembered as the last. Returns False, and changes nothing, when a later
+        refresh was published already (by another worker, while this one was delayed). An entry that was
+        computed live in between is replaced, so that all answers are of one generation.
         """
-        clock = self._cache.clock
-        computed_at = max((entry.computed_at for entry in entries.values()), default=clock.now())
+        waiting = list(self._waiting.values())
         try:
             async with self._cache.redis.pipeline() as pipe:
-                await pipe.watch(self.generation_key)
-                last = await self._last(pipe)
-                if last is not None and clock.is_newer(last.computed_at, computed_at):
+                await pipe.watch(self._cache.generation_key, *waiting)
+                last = await _last(pipe, self._cache.generation_key)
+                if last is not None and self._cache.clock.is_newer(last.computed_at, generation.computed_at):
                     return False
+                if waiting and await pipe.exists(*waiting) < len(waiting):
+                    raise CacheUnavailable("Redis has lost entries that were to be published")
                 pipe.multi()  # type: ignore[no-untyped-call]
-                for query_key, entry in entries.items():
-                    pipe.set(self._cache.entry_key(query_key), encode(entry), px=self._cache.lifetime)
-                if generation is not None:
-                    pipe.set(self.generation_key, generation.encode())
+                for query_key, key in self._waiting.items():
+                    entry_key = self._cache.entry_key(query_key)
+                    pipe.unlink(entry_key)  # freed in the background, which RENAME would not do
+                    pipe.rename(key, entry_key)
+                    pipe.pexpire(entry_key, self._cache.lifetime)
+                if of_everything:
+                    pipe.set(self._cache.generation_key, generation.encode())
                 await pipe.execute()
         except WatchError:
             return False
         except TROUBLE as error:
             raise unavailable(error) from error
+        self._waiting.clear()
         self._cache.accepts()
         return True
 
-    async def last_generation(self) -> Generation | None:
-        """Return what the last refresh of everything published."""
-        try:
-            return await self._last(self._cache.redis)
-        except TROUBLE as error:
-            raise unavailable(error) from error
+    async def discard(self) -> None:
+        """Remove what was not published."""
+        if self._waiting:
+            with suppress(*TROUBLE):  # it expires
+                await self._cache.redis.unlink(*self._waiting.values())
 
-    async def _last(self, redis: Redis) -> Generation | None:
-        try:
-            return decode_generation(await redis.get(self.generation_key))
-        except ResponseError as error:
-            if is_foreign(error):
-                return None
-            raise
+
+async def _last(redis: Redis, key: str) -> Generation | None:
+    try:
+        return decode_generation(await redis.get(key))
+    except ResponseError as error:
+        if is_foreign(error):
+            return None
+        raise

@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
@@ -26,8 +26,10 @@ from chat_stats.service.cache.entry import (
     VERSION,
     Entry,
     EntryHeader,
+    Generation,
     UndecodableEntry,
     decode,
+    decode_generation,
     decode_header,
     encode,
 )
@@ -90,6 +92,27 @@ class Cache:
     def paused(self) -> bool:
         """Whether Redis has just failed to answer, and is not asked now."""
         return time.monotonic() < self._paused_until
+
+    @property
+    def generation_key(self) -> str:
+        """The key of what the last refresh of everything published."""
+        return self.key("generation")
+
+    async def get_with_generation(self, query_key: str) -> tuple[Entry | None, Generation | None]:
+        """Return the entry, as `get` does, and the last refresh of everything."""
+
+        async def ask() -> list[Any]:
+            async with self.redis.pipeline(transaction=False) as pipe:
+                pipe.get(self.entry_key(query_key))
+                pipe.get(self.generation_key)
+                return await pipe.execute(raise_on_error=False)
+
+        answers = [
+            answer if isinstance(answer, bytes) else None
+            for answer in await self.attempt(ask) or (None, None)
+        ]
+        entry, generation = answers
+        return None if entry is None else self.decoded(query_key, entry), decode_generation(generation)
 
     async def get(self, query_key: str) -> Entry | None:
         """Return the entry, or None: absent, undecodable, or (`reachable` is False) Redis does not answer."""

@@ -248,7 +248,9 @@ SUMMARY = register(
 
 class Point(Schema):
     bucket_start: datetime = Field(description="Start of the bucket, with the offset of the time zone.")
-    group_id: Id | None = Field(description="The provider or model; null without grouping.")
+    group_id: Id | Literal["unresolved"] | None = Field(
+        description="The provider or model, or `unresolved`: without one that exists; null without grouping."
+    )
     group_name: str | None
     total_requests: int
     failed_requests: int

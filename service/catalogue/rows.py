@@ -122,7 +122,8 @@ def stats_row(usage: ModelUsage) -> Row:
 
 def _saturate(total: Decimal) -> int:
     """Return a sum within bigint's range, as chat_stats_saturate() does."""
-    return min(max(int(total), -(2**63)), 2**63 - 1)
+    number = int(total)
+    return number if -(2**63) <= number < 2**63 else min(max(number, -(2**63)), 2**63 - 1)
 
 
 def _mean(total: Decimal, count: int) -> float:
@@ -212,9 +213,9 @@ def rows_of(data: Data) -> list[Row]:
     return data if isinstance(data, list) else [data]
 
 
-def set_unknown(data: Data, names: Iterable[str]) -> None:
+def set_unknown(data: Data, names: Sequence[str]) -> None:
     """Put 0 in fields that are not known, of rows and of their statistics."""
-    for row in rows_of(data):
+    for row in rows_of(data) if names else ():
         for part in (row, row.get("stats", {})):
             part |= {name: 0 for name in names if name in part}
 

@@ -142,3 +142,10 @@ async def as_reader(gateway: asyncpg.Connection, settings_with: SettingsFactory)
     url = httpx.URL(settings.database_url.get_secret_value()).copy_with(username=name, password="reader")
     yield settings.model_copy(update={"database_url": SecretStr(str(url))})
     await gateway.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")
+
+
+async def before_usage(gateway: asyncpg.Connection, statement: str) -> str:
+    """Have `statement` run before the function that counts requests does; return what defines it without."""
+    function: str = await gateway.fetchval("SELECT pg_get_functiondef('chat_stats_usage'::regproc)")
+    await gateway.execute(function.replace("BEGIN", f"BEGIN PERFORM pg_catalog.{statement};", 1))
+    return function

@@ -90,7 +90,7 @@ async def test_metadata_are_about_all_rows_that_the_filters_want(
 ) -> None:
     first = await flow.stats.read(Query("counts", provider_id="1", limit=1))
     assert len(data(first)) == 1
-    assert first.entry.totals == {"total_models": 2, "total_requests": 5}
+    assert (first.entry.totals["total_models"], first.entry.totals["total_requests"]) == (2, 5)
 
 
 async def test_the_etag_of_what_is_cut_changes_only_when_its_own_numbers_do(

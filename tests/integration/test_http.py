@@ -40,10 +40,27 @@ async def get(client: httpx.AsyncClient, path: str) -> dict[str, Any]:
 async def test_providers(client: httpx.AsyncClient, gateway: asyncpg.Connection) -> None:
     body = await get(client, "/chat-requests/providers")
     assert body["success"] is True
-    assert body["data"] == [
-        {"provider_id": 1, "name": "One", "slug": "one", "models_with_requests": 2, "total_requests": 5},
-        {"provider_id": 2, "name": "Two", "slug": "two", "models_with_requests": 1, "total_requests": 1},
-    ]
+    assert body["data"][0] == {
+        "provider_id": 1,
+        "name": "One",
+        "slug": "one",
+        "models_with_requests": 2,
+        "total_requests": 5,
+        "successful_requests": 4,
+        "failed_requests": 1,
+        "pending_requests": 0,
+        "success_rate": 0.8,
+        "total_input_tokens": 65,
+        "total_output_tokens": 6,
+        "total_tokens": 71,
+        "avg_processing_time_ms": 162.75,  # (100 + 200 + 301 + 50) / 4
+        "p50_processing_time_ms": 100.31,  # that of 100: 1.04^118 / 1.02
+        "p90_processing_time_ms": 300.79,
+        "p95_processing_time_ms": 300.79,
+        "p99_processing_time_ms": 300.79,
+        "total_cost_usd": 0.75,
+    }
+    assert [(row["name"], row["total_requests"]) for row in body["data"]] == [("One", 5), ("Two", 1)]
     assert body["metadata"]["total_providers"] == 2
 
 
@@ -58,6 +75,10 @@ async def test_models(client: httpx.AsyncClient, gateway: asyncpg.Connection) ->
         "provider": {"id": 1, "name": "One", "slug": "one"},
         "stats": {
             "total_requests": 3,
+            "successful_requests": 2,
+            "failed_requests": 1,
+            "pending_requests": 0,
+            "success_rate": 0.6667,
             "total_input_tokens": 60,
             "total_output_tokens": 6,
             "total_tokens": 66,
@@ -67,6 +88,7 @@ async def test_models(client: httpx.AsyncClient, gateway: asyncpg.Connection) ->
             "p90_processing_time_ms": 300.79,
             "p95_processing_time_ms": 300.79,
             "p99_processing_time_ms": 300.79,
+            "total_cost_usd": 0.75,
         },
     }
     assert body["metadata"]["total_models"] == 3
@@ -90,6 +112,10 @@ async def test_one_model(client: httpx.AsyncClient, gateway: asyncpg.Connection)
     body = await get(client, "/chat-requests/models/2")
     assert body["data"]["stats"] == {
         "total_requests": 2,
+        "successful_requests": 2,
+        "failed_requests": 0,
+        "pending_requests": 0,
+        "success_rate": 1.0,
         "total_input_tokens": 5,
         "total_output_tokens": 0,
         "total_tokens": 5,
@@ -98,6 +124,7 @@ async def test_one_model(client: httpx.AsyncClient, gateway: asyncpg.Connection)
         "p90_processing_time_ms": 49.51,
         "p95_processing_time_ms": 49.51,
         "p99_processing_time_ms": 49.51,
+        "total_cost_usd": 0.0,
     }
 
 
@@ -137,6 +164,7 @@ async def test_summary(client: httpx.AsyncClient, gateway: asyncpg.Connection) -
         "total_requests": 6,
         "successful_requests": 5,
         "failed_requests": 1,
+        "pending_requests": 0,
         "success_rate": 0.8333,
         "total_input_tokens": 72,
         "total_output_tokens": 14,

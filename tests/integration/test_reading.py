@@ -25,7 +25,7 @@ from chat_stats.service.errors import (
 from chat_stats.service.stats import PROBE_SECONDS, Stats
 from chat_stats.worker.local_servers import RedisServer, redis_server
 from tests.conftest import SettingsFactory, make_settings
-from tests.integration.conftest import Flow, OpenClient, OpenFlow
+from tests.integration.conftest import Flow, OpenClient, OpenFlow, before_usage
 
 COUNTS = Query("counts")
 DEAD_REDIS = "redis://127.0.0.1:1/0"
@@ -46,7 +46,7 @@ async def test_the_first_read_is_a_miss_and_the_next_a_hit_of_the_same_numbers(
     second = await flow.stats.read(COUNTS)
     assert (first.state, second.state) == (CacheState.MISS, CacheState.HIT)
     assert first.entry == second.entry
-    assert first.entry.totals == {"total_models": 3, "total_requests": 6}
+    assert (first.entry.totals["total_models"], first.entry.totals["total_requests"]) == (3, 6)
 
 
 async def test_an_answer_that_one_process_computed_is_a_hit_in_another(
@@ -175,34 +175,16 @@ async def test_a_locked_table_is_an_outage_and_not_a_reason_for_costlier_queries
 async def test_a_lost_connection_is_an_outage_and_the_next_read_works(
     flow: Flow, gateway: asyncpg.Connection
 ) -> None:
-    await gateway.execute("""
-        CREATE OR REPLACE FUNCTION get_model_request_counts(
-            p_start timestamptz DEFAULT NULL, p_end timestamptz DEFAULT NULL
-        ) RETURNS TABLE (
-            model_id bigint, model_name text, model_identifier text,
-            provider_name text, provider_slug text, request_count bigint
-        ) LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); END $$
-    """)
+    function = await before_usage(gateway, "pg_terminate_backend(pg_catalog.pg_backend_pid())")
     with pytest.raises(DatabaseUnavailable):
         await flow.stats.read(COUNTS)
+    await gateway.execute(function)
     assert (await flow.stats.read(Query("providers"))).entry.method == "rpc"
 
 
 async def hold_counts(gateway: asyncpg.Connection) -> None:
     """Make the counts wait until this connection releases lock 42."""
-    await gateway.execute("ALTER FUNCTION get_model_request_counts RENAME TO counts_at_once")
-    await gateway.execute("""
-        CREATE FUNCTION get_model_request_counts(
-            p_start timestamptz DEFAULT NULL, p_end timestamptz DEFAULT NULL
-        ) RETURNS TABLE (
-            model_id bigint, model_name text, model_identifier text,
-            provider_name text, provider_slug text, request_count bigint
-        ) LANGUAGE plpgsql AS $$
-        BEGIN
-            PERFORM pg_advisory_xact_lock_shared(42);
-            RETURN QUERY SELECT * FROM public.counts_at_once(p_start, p_end);
-        END $$
-    """)
+    await before_usage(gateway, "pg_advisory_xact_lock_shared(42)")
     await gateway.execute("SELECT pg_advisory_lock(42)")
 
 
@@ -313,7 +295,7 @@ async def test_an_answer_from_the_future_is_stale(
 
 
 async def test_answers_on_demand_are_kept_briefly(flow: Flow, gateway: asyncpg.Connection) -> None:
-    made_up = [Query("counts", TimeRange("180d")), Query("models", provider_id="424242")]
+    made_up = [Query("counts", TimeRange("180d")), Query("summary", model_name="made up")]
     for query in [COUNTS, *made_up]:
         await flow.stats.read(query)
     lifetimes = [

@@ -14,7 +14,7 @@ from chat_stats.service.catalogue.timerange import TimeRange
 from chat_stats.service.errors import NotFound, RefreshRunning
 from chat_stats.worker import tasks
 from tests.conftest import SettingsFactory
-from tests.integration.conftest import Flow, OpenFlow
+from tests.integration.conftest import Flow, OpenFlow, before_usage
 
 WINDOWS = ("24h", "all")
 
@@ -107,7 +107,7 @@ async def test_a_refresh_replaces_older_numbers_at_once(flow: Flow, gateway: asy
     report = await flow.refresh()
     answer = await flow.stats.read(Query("counts"))
     assert answer.entry.generation == report.generation
-    assert answer.entry.totals == {"total_models": 4, "total_requests": 7}
+    assert (answer.entry.totals["total_models"], answer.entry.totals["total_requests"]) == (4, 7)
 
 
 async def test_deleted_models_and_providers_are_gone_after_a_refresh(
@@ -225,13 +225,15 @@ async def test_an_answer_that_is_older_than_a_refresh_is_no_longer_served(
     flow: Flow, gateway: asyncpg.Connection, settings_with: SettingsFactory, another_flow: OpenFlow
 ) -> None:
     slow = await another_flow(flow.settings.model_copy(update={"local_cache_seconds": 30}))
-    function = await gateway.fetchval("SELECT pg_get_functiondef('get_model_request_counts'::regproc)")
-    await gateway.execute(function.replace("BEGIN", "BEGIN PERFORM pg_sleep(0.5);", 1))
+    await gateway.execute("SELECT pg_advisory_lock(42)")
+    function = await before_usage(gateway, "pg_advisory_xact_lock_shared(42)")
     reading = asyncio.create_task(slow.stats.read(Query("counts")))
-    await asyncio.sleep(0.2)
+    while not await gateway.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
     await gateway.execute(function)
     await gateway.execute("INSERT INTO chat_completion_requests (model_id) VALUES (1)")
     report = await flow.refresh()
+    await gateway.execute("SELECT pg_advisory_unlock(42)")
     await reading
     answer = await slow.stats.read(Query("counts"))
     assert (answer.entry.generation, answer.entry.totals["total_requests"]) == (report.generation, 7)

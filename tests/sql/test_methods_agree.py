@@ -134,12 +134,22 @@ async def test_function_and_plain_statement_give_the_same_time_series(
 ) -> None:
     range_ = TimeRange(None, START - timedelta(days=2), END + MICROSECOND)
     for series in (Series("1d"), Series("1h", "provider", "Asia/Kathmandu"), Series("1d", "model")):
-        query = Query("timeseries", range_, series=series)
-        points, unknown = await answer(Method.RPC, snapshot, query)
-        assert (points, unknown) == await answer(Method.OPTIMIZED, snapshot, query)
-        assert sum(point["total_requests"] for point in points) == 11  # all but request 4
-    assert [point["p50_processing_time_ms"] for point in points[:4]] == [0, 0, 1014.61, 0]  # of model 1
-    assert {point["group_id"] for point in points} == {variant.id("models", model) for model in range(1, 5)}
+        for model_id in (None, "unresolved", str(variant.id("models", 1))):
+            query = Query("timeseries", range_, series=series, model_id=model_id)
+            points, unknown = await answer(Method.OPTIMIZED, snapshot, query)
+            # All but request 4; 14 without a model; requests 1, 2 and 3.
+            expected = {None: 25, "unresolved": 14}.get(model_id, 3)
+            assert sum(point["total_requests"] for point in points) == expected
+            if model_id not in (None, "unresolved") or await knows_unresolved(Method.RPC, snapshot):
+                assert (points, unknown) == await answer(Method.RPC, snapshot, query)
+    points, _ = await answer(
+        Method.OPTIMIZED, snapshot, Query("timeseries", range_, series=Series("1d", "model"))
+    )
+    by_group = {point["group_id"]: point["group_name"] for point in points}
+    assert set(by_group) == {"unresolved", *(variant.id("models", model) for model in range(1, 5))}
+    assert by_group["unresolved"] == "unresolved"
+    of_model = [point for point in points if point["group_id"] == variant.id("models", 1)]
+    assert [point["p50_processing_time_ms"] for point in of_model] == [0, 0, 1014.61, 0]
 
 
 @pytest.mark.parametrize("variant", [*PRODUCT[::5], *SPECIAL], ids=str)

@@ -11,6 +11,7 @@ from chat_stats.service.catalogue.aggregations import AGGREGATIONS, Query, parse
 from chat_stats.service.catalogue.rows import ModelUsage
 from chat_stats.service.catalogue.timerange import TimeRange
 from chat_stats.service.catalogue.timeseries import Series
+from chat_stats.service.compute.models import most_requests_first
 from chat_stats.service.database import queries
 from chat_stats.service.database.rendering import declared
 from chat_stats.service.errors import InvalidParameter
@@ -121,5 +122,5 @@ def test_a_sum_beyond_bigint_is_shown_as_its_limit() -> None:
 
 def test_rows_come_most_requests_first_and_then_by_id() -> None:
     models = [usage(3, total_requests=1), usage(2, total_requests=5), usage(1, total_requests=1)]
-    rows = from_usage("counts", models)
+    rows = from_usage("counts", most_requests_first(models))
     assert [row["model_id"] for row in rows] == [2, 1, 3]

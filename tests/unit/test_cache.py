@@ -44,6 +44,13 @@ def cache_without_redis() -> Cache:
     return Cache(SETTINGS, connect("redis://127.0.0.1:1/0", timeout_seconds=0.2), Clock())
 
 
+async def publish(cache: Cache, entries: dict[str, Entry], generation: Generation) -> bool:
+    async with Publication(cache).prepare(generation.generation) as prepared:
+        for key, entry in entries.items():
+            await prepared.add(key, entry)
+        return await prepared.publish(generation, of_everything=True)
+
+
 def test_an_entry_is_read_as_it_was_stored() -> None:
     assert decode(encode(ENTRY)) == ENTRY
 
@@ -127,15 +134,15 @@ def generation_of(entry: Entry) -> Generation:
 
 async def test_a_late_refresh_does_not_undo_a_newer_one(cache: Cache) -> None:
     newer = replace(ENTRY, generation="g2", computed_at=ENTRY.computed_at + timedelta(seconds=1))
-    assert await Publication(cache).publish({"models:all": newer}, generation_of(newer))
-    assert not await Publication(cache).publish({"models:all": ENTRY}, generation_of(ENTRY))
+    assert await publish(cache, {"models:all": newer}, generation_of(newer))
+    assert not await publish(cache, {"models:all": ENTRY}, generation_of(ENTRY))
     assert await cache.get("models:all") == newer
 
 
 async def test_a_refresh_from_before_the_clock_was_set_back_does_not_block_later_ones(cache: Cache) -> None:
     future = replace(ENTRY, computed_at=datetime.now(UTC) + timedelta(days=1))
-    assert await Publication(cache).publish({"models:all": future}, generation_of(future))
-    assert await Publication(cache).publish({"models:all": ENTRY}, generation_of(ENTRY))
+    assert await publish(cache, {"models:all": future}, generation_of(future))
+    assert await publish(cache, {"models:all": ENTRY}, generation_of(ENTRY))
     assert await cache.get("models:all") == ENTRY
 
 
@@ -146,9 +153,9 @@ async def test_a_refresh_from_before_the_clock_was_set_back_does_not_block_later
 async def test_a_foreign_generation_key_counts_as_missing_and_is_replaced(
     cache: Cache, redis: fakeredis.FakeAsyncRedis, stored: bytes
 ) -> None:
-    await redis.set(Publication(cache).generation_key, stored)
+    await redis.set(cache.generation_key, stored)
     assert await Publication(cache).last_generation() is None
-    assert await Publication(cache).publish({"models:all": ENTRY}, generation_of(ENTRY))
+    assert await publish(cache, {"models:all": ENTRY}, generation_of(ENTRY))
     assert await Publication(cache).last_generation() == generation_of(ENTRY)
 
 
@@ -156,13 +163,13 @@ async def test_keys_of_a_foreign_type_count_as_missing_and_are_replaced(
     cache: Cache, redis: fakeredis.FakeAsyncRedis
 ) -> None:
     await redis.lpush(cache.entry_key("models:all"), "a list")  # type: ignore[misc]
-    await redis.lpush(Publication(cache).generation_key, "a list")  # type: ignore[misc]
+    await redis.lpush(cache.generation_key, "a list")  # type: ignore[misc]
     assert await cache.get("models:all") is None
     assert cache.reachable
     assert await Publication(cache).last_generation() is None
     assert (await cache.store("models:all", ENTRY)).kept
     assert await cache.get("models:all") == ENTRY
-    assert await Publication(cache).publish({"models:all": ENTRY}, generation_of(ENTRY))
+    assert await publish(cache, {"models:all": ENTRY}, generation_of(ENTRY))
 
 
 async def test_storing_an_older_answer_returns_the_newer_one(cache: Cache) -> None:
@@ -175,14 +182,14 @@ async def test_old_and_new_versions_of_the_format_share_a_redis_and_do_not_see_e
     redis: fakeredis.FakeAsyncRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = Cache(SETTINGS, redis, Clock())
-    await Publication(old).publish({"models:all": ENTRY}, generation_of(ENTRY))
+    await publish(old, {"models:all": ENTRY}, generation_of(ENTRY))
     for module in ("chat_stats.service.cache.store", "chat_stats.service.cache.entry"):
         monkeypatch.setattr(f"{module}.VERSION", 3)
     new = Cache(SETTINGS, redis, Clock())
     newer = replace(ENTRY, generation="g2")
     assert await new.get("models:all") is None
     assert await Publication(new).last_generation() is None
-    assert await Publication(new).publish({"models:all": newer}, generation_of(newer))
+    assert await publish(new, {"models:all": newer}, generation_of(newer))
     assert await new.get("models:all") == newer
     monkeypatch.undo()
     assert await old.get("models:all") == ENTRY
@@ -240,4 +247,4 @@ async def test_without_redis_reading_is_a_miss_and_storing_does_nothing(
 
 async def test_without_redis_publishing_says_so(cache_without_redis: Cache) -> None:
     with pytest.raises(CacheUnavailable):
-        await Publication(cache_without_redis).publish({"models:all": ENTRY}, None)
+        await publish(cache_without_redis, {"models:all": ENTRY}, generation_of(ENTRY))

@@ -1,17 +1,22 @@
 {% import 'macros/values.sql.j2' as values %}
 {% import 'macros/requests.sql.j2' as requests %}
+{% import 'plain.sql.j2' as plain %}
+{% set filters = ('$6::text', '$7::text', 'NULL::text') %}
+{# Of requests without a model and provider that exist, which are a group of their own. #}
+{% macro group(column) -%}
+CASE WHEN c.model_id IS NULL AND $4 <> 'none' THEN 'unresolved' ELSE {{ column }} END
+{%- endmacro %}
 -- fallback_optimized of the time series: the rows of get_chat_request_timeseries(), needing no function.
 -- $1, $2: start and end of the time range, both given; $3: 15m, 1h, 1d, 1w or 1mo; $4: none, provider or
--- model; $5: the time zone; $6, $7: a provider's and a model's id as text, NULL: no limit; $8: most rows.
-WITH catalogue AS (
+-- model; $5: the time zone; $6, $7: filters by provider and model, NULL: no limit; $8: most rows.
+WITH catalogue AS MATERIALIZED (
     SELECT
-        m.id AS model_id,
-        CASE $4::text WHEN 'provider' THEN p.id::text WHEN 'model' THEN m.id::text END AS group_id,
-        CASE $4::text WHEN 'provider' THEN p.name::text WHEN 'model' THEN m.model_name::text END AS group_name
-    FROM gateway_schema.models AS m
-    JOIN gateway_schema.providers AS p ON p.id = m.provider_id
-    WHERE ($6::text IS NULL OR p.id::text = $6)
-      AND ($7::text IS NULL OR m.id::text = $7)
+        k.model_id,
+        CASE $4::text WHEN 'provider' THEN k.provider_id::text WHEN 'model' THEN k.model_id::text END AS group_id,
+        CASE $4::text WHEN 'provider' THEN k.provider_name WHEN 'model' THEN k.model_name END AS group_name
+    FROM (
+        {{ plain.catalogue(filters) | indent(8) }}
+    ) AS k
 ), usage AS (
     SELECT
         {{ values.interval_start('$3::text', 'r.bucket', 'r.bucket', '$5::text') | indent(8) }} AS interval_start,
@@ -25,19 +30,19 @@ WITH catalogue AS (
             status, {{ requests.as_they_are() }}
         FROM gateway_schema.chat_completion_requests
         WHERE created_at >= $1::timestamptz AND created_at < $2::timestamptz
-          AND ($6::text IS NULL AND $7::text IS NULL
-               OR model_id = ANY (ARRAY(SELECT c.model_id FROM catalogue AS c)))
+          AND ({{ plain.of_catalogue(filters) | indent(15) }})
     ) AS r
     GROUP BY 1, r.model_id, r.status
 ), points AS (
     SELECT
         u.interval_start,
-        c.group_id,
-        c.group_name,
+        {{ group('c.group_id') }} AS group_id,
+        {{ group('c.group_name') }} AS group_name,
         {{ requests.over_status(plain=true) | indent(8) }}
     FROM usage AS u
-    JOIN catalogue AS c ON c.model_id = u.model_id
-    GROUP BY u.interval_start, c.group_id, c.group_name
+    LEFT JOIN catalogue AS c ON c.model_id = u.model_id
+    WHERE {{ plain.selected('c.model_id', filters) | indent(4) }}
+    GROUP BY 1, 2, 3
 ), histograms AS (
     SELECT
         {{ values.interval_start('$3::text', 'r.bucket', 'r.bucket', '$5::text') | indent(8) }} AS interval_start,
@@ -50,15 +55,15 @@ WITH catalogue AS (
             processing_time_ms::numeric AS time_ms
         FROM gateway_schema.chat_completion_requests
         WHERE created_at >= $1::timestamptz AND created_at < $2::timestamptz
-          AND ($6::text IS NULL AND $7::text IS NULL
-               OR model_id = ANY (ARRAY(SELECT c.model_id FROM catalogue AS c)))
+          AND ({{ plain.of_catalogue(filters) | indent(15) }})
           AND {{ requests.in_bounds(measure('time_ms').column.name) }}
     ) AS r
     GROUP BY 1, 2, 3
 ), merged AS (
-    SELECT h.interval_start, c.group_id, h.bin, sum(h.n)::double precision AS n
+    SELECT h.interval_start, {{ group('c.group_id') }} AS group_id, h.bin, sum(h.n)::double precision AS n
     FROM histograms AS h
-    JOIN catalogue AS c ON c.model_id = h.model_id
+    LEFT JOIN catalogue AS c ON c.model_id = h.model_id
+    WHERE {{ plain.selected('c.model_id', filters) | indent(4) }}
     GROUP BY 1, 2, 3
 ), ranked AS (
     SELECT
