@@ -2895,13 +2895,17 @@ AS $function$
 #variable_conflict use_column
 DECLARE
     -- The whole buckets: [first_bucket, end_bucket).
-    first_bucket timestamptz := p_end;
-    end_bucket timestamptz := p_end;
+    first_bucket timestamptz;
+    end_bucket timestamptz;
     only_unresolved boolean := p_model_id IS NOT DISTINCT FROM 'unresolved' AND p_provider_id IS NULL AND p_model_name IS NULL;
     all_models boolean := only_unresolved OR (p_provider_id IS NULL AND p_model_id IS NULL AND p_model_name IS NULL);
 BEGIN
     SELECT e.starts, e.ends INTO first_bucket, end_bucket
     FROM stats_schema.chat_stats_edges(p_start, p_end) AS e WHERE e.tier = 'buckets';
+    IF NOT FOUND THEN
+        first_bucket := p_end;
+        end_bucket := p_end;
+    END IF;
     RETURN QUERY
     WITH days AS MATERIALIZED (
         SELECT * FROM stats_schema.chat_stats_series_days(p_interval, p_timezone, first_bucket, end_bucket)
@@ -3043,6 +3047,10 @@ DECLARE
 BEGIN
     SELECT e.starts, e.ends INTO first_bucket, end_bucket
     FROM stats_schema.chat_stats_edges(p_start, p_end) AS e WHERE e.tier = 'buckets';
+    IF NOT FOUND THEN
+        first_bucket := p_end;
+        end_bucket := p_end;
+    END IF;
     IF p_group_by = 'none' AND all_models AND NOT only_unresolved THEN
         RETURN QUERY
         WITH days AS MATERIALIZED (
@@ -3378,11 +3386,15 @@ AS $function$
 #variable_conflict use_column
 DECLARE
     -- The whole buckets: [first_bucket, end_bucket).
-    first_bucket timestamptz := p_end;
-    end_bucket timestamptz := p_end;
+    first_bucket timestamptz;
+    end_bucket timestamptz;
 BEGIN
     SELECT e.starts, e.ends INTO first_bucket, end_bucket
     FROM stats_schema.chat_stats_edges(p_start, p_end) AS e WHERE e.tier = 'buckets';
+    IF NOT FOUND THEN
+        first_bucket := p_end;
+        end_bucket := p_end;
+    END IF;
     RETURN QUERY
     WITH days AS MATERIALIZED (
         SELECT * FROM stats_schema.chat_stats_series_days(p_interval, p_timezone, first_bucket, end_bucket)

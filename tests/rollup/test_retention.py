@@ -30,7 +30,6 @@ from tests.rollup.exactness import (
 from tests.rollup.purging import (
     MIDNIGHT,
     OLD,
-    PURGED,
     READY,
     REQUESTS,
     THEN,
