@@ -128,11 +128,11 @@ async def test_row_level_security_of_our_own_tables_makes_answers_scan(
     async with connect(reader.url) as connection:
         assert await connection.fetchval(ready)
         for table in ("state", "lifetime"):
-            await owner.execute(f"ALTER TABLE chat_stats_rollup_{table} ENABLE ROW LEVEL SECURITY")
+            await owner.execute(f"ALTER TABLE chat_stats_rollup_model_{table} ENABLE ROW LEVEL SECURITY")
             assert not await connection.fetchval(ready)
             computed = await ask(Query("counts"), url=reader.url)
             assert computed.data == sample.count_rows(PLAIN, sample.STATS_OF_ALL)
-            await owner.execute(f"ALTER TABLE chat_stats_rollup_{table} DISABLE ROW LEVEL SECURITY")
+            await owner.execute(f"ALTER TABLE chat_stats_rollup_model_{table} DISABLE ROW LEVEL SECURITY")
         assert await connection.fetchval(ready)
 
 
