@@ -207,9 +207,9 @@ class Stats:
         Without names those that are kept computed, and the questions of the settings; without windows the
         configured ones and those of `also`. All come from one snapshot and are published together as one
         generation. One that cannot be computed is reported, and its older entry stays. Windows that a refresh
-        of everything has refreshed within the last `unless_newer_than_seconds` are left out; returns None when
-        none is left. Raises `RefreshRunning` when another refresh of this cache is under way, and
-        `Unavailable` when the database or Redis cannot be reached.
+        of everything has refreshed within the last `unless_newer_than_seconds` are left out; None when none
+        is left. Raises `RefreshRunning` when another refresh of this cache is under way, and `Unavailable`
+        when the database or Redis cannot be reached.
         """
         names, windows = tuple(names), tuple(windows)
         all_names = not names
