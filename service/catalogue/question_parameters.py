@@ -253,6 +253,11 @@ def _next_page(text: str, question: Question, range_: TimeRange) -> Question:
             raise ValueError
         offset, as_of = orjson.loads(payload)
         moment = datetime.fromisoformat(as_of)
+        # With the checksum known, it may be anything.
+        if type(offset) is not int or not 0 < offset < 2**53:
+            raise ValueError
+        if moment.tzinfo is None or not 2000 <= moment.year <= 9000:
+            raise ValueError
     except (ValueError, TypeError, binascii.Error):
         raise InvalidParameter(
             "cursor",

@@ -9,8 +9,8 @@ from typing import Any
 import asyncpg
 
 from chat_stats.service.catalogue.aggregation import Query
-from chat_stats.service.catalogue.dimensions import UNRESOLVED, Dimension, columns_of
-from chat_stats.service.catalogue.figures import FIGURES, of_cost
+from chat_stats.service.catalogue.dimensions import Dimension, columns_of
+from chat_stats.service.catalogue.figures import of_cost
 from chat_stats.service.catalogue.question_parameters import filters_given, next_cursor
 from chat_stats.service.catalogue.questions import PREVIOUS, Question
 from chat_stats.service.catalogue.rows import Row
@@ -24,6 +24,16 @@ from chat_stats.service.compute.methods import METHOD_LOG, STEP_DOWN, Method
 from chat_stats.service.compute.models import catalogue
 from chat_stats.service.compute.offsets import put_offsets
 from chat_stats.service.compute.own_function import with_bounds
+from chat_stats.service.compute.question_rows import (
+    Figures,
+    Labels,
+    add_change,
+    add_previous,
+    number,
+    row_of,
+    shown,
+    value_row,
+)
 from chat_stats.service.compute.sources import Source
 from chat_stats.service.compute.statement import Bounds, Key, statement
 from chat_stats.service.database import queries
@@ -43,7 +53,7 @@ from chat_stats.service.observability import metrics
 class _Parts:
     """What the statement returned."""
 
-    rows: list[tuple[Key, datetime | None, Row]]
+    rows: list[Figures]
     others: Row
     total: Row
     groups: int
@@ -99,20 +109,20 @@ class _Asking:
         bounds = await self._bounds()
         parts = await self._parts(source, bounds, types, None)
         labels = await self._labels()
-        rows = [_row(question, key, start, figures, labels) for key, start, figures in parts.rows]
+        rows = [row_of(question, key, start, figures, labels) for key, start, figures in parts.rows]
         if question.series is not None:
             zone = question.series.timezone
             await put_offsets(self._snapshot, rows, zone, timeout=self._deadline.left())
-        total, others = _shown(question, parts.total), _shown(question, parts.others)
+        total, others = shown(question, parts.total), shown(question, parts.others)
         ranges = [bounds]
         if question.compare is not None:
             earlier = self._earlier(bounds)
             ranges.append(earlier)
             keys = list(dict.fromkeys(key for key, _, _ in parts.rows))
             before = await self._parts(source, earlier, types, keys)
-            _compare(question, rows, parts.rows, before.rows)
-            _add_change(total, _shown(question, before.total))
-            _add_change(others, _shown(question, before.others))
+            add_previous(question, rows, parts.rows, before.rows)
+            add_change(total, shown(question, before.total))
+            add_change(others, shown(question, before.others))
         unavailable = await self._unavailable()
         metadata = {
             "source": source.name,
@@ -131,7 +141,7 @@ class _Asking:
             "incomplete_before": None if source.by_functions else await self._incomplete_before(ranges),
         }
         if question.endpoint == "dimensions":
-            rows = [_value_row(question, row) for row in rows]
+            rows = [value_row(question, row) for row in rows]
             metadata = {name: metadata[name] for name in VALUE_METADATA}
         precision = None
         if source.by_functions:
@@ -202,13 +212,13 @@ class _Asking:
                 f"{records[0]['points']:,} points are too many: the limit is {MAX_POINTS:,}; ask for fewer "
                 "groups by limit, for longer buckets, or for a shorter range",
             )
-        found: dict[str, list[tuple[Key, datetime | None, Row]]] = {"row": [], "others": [], "total": []}
+        found: dict[str, list[Figures]] = {"row": [], "others": [], "total": []}
         for record in records:
-            figures = {name: _number(name, record[name]) for name in question.computed}
+            figures = {name: number(name, record[name]) for name in question.computed}
             found[record["part"]].append((tuple(record["key"]), record["bucket_start"], figures))
         return _Parts(found["row"], found["others"][0][2], found["total"][0][2], records[0]["groups"])
 
-    async def _labels(self) -> Mapping[str, Mapping[str, tuple[Any, str | None]]]:
+    async def _labels(self) -> Labels:
         """Return id and name of each model and provider, by kind and id as text."""
         if not any(dimension.is_id for dimension in self._question.group_by):
             return {}
@@ -255,69 +265,6 @@ def _type(dimension: Dimension, types: ColumnTypes, ids: Mapping[str, str]) -> s
 
 #: What the metadata of the values of a dimension has.
 VALUE_METADATA = ("source", "total", "others", "total_groups", "incomplete_before")
-
-
-def _number(name: str, value: Any) -> int | float:
-    return int(value) if FIGURES[name].type == "int" else float(value)
-
-
-def _shown(question: Question, figures: Row) -> Row:
-    return {name: figures[name] for name in question.figures}
-
-
-def _row(
-    question: Question,
-    key: Key,
-    start: datetime | None,
-    figures: Row,
-    labels: Mapping[str, Mapping[str, tuple[Any, str | None]]],
-) -> Row:
-    row: Row = {}
-    if start is not None and question.series is not None:
-        row["bucket_start"] = start
-    for dimension, value in zip(question.group_by, key, strict=True):
-        if dimension.is_id:
-            id_, label = (UNRESOLVED, UNRESOLVED) if value is None else labels[dimension.kind][value]
-            row[dimension.name] = id_
-            row[dimension.name_field] = label
-        else:
-            row[dimension.name] = value
-    return row | _shown(question, figures)
-
-
-def _compare(
-    question: Question,
-    rows: list[Row],
-    now: Sequence[tuple[Key, datetime | None, Row]],
-    before: Sequence[tuple[Key, datetime | None, Row]],
-) -> None:
-    """Add to each row the one at the same place of the same group in the earlier range."""
-    earlier: dict[tuple[Key, int], Row] = {}
-    places: dict[Key, int] = {}
-    for key, _, figures in before:
-        places[key] = places.get(key, -1) + 1
-        earlier[key, places[key]] = _shown(question, figures)
-    places = {}
-    for row, (key, _, _) in zip(rows, now, strict=True):
-        places[key] = places.get(key, -1) + 1
-        _add_change(row, earlier.get((key, places[key]), dict.fromkeys(question.figures, 0)))
-
-
-def _add_change(figures: Row, previous: Row) -> None:
-    """Add the earlier figures, and by what share each has changed; null where it was 0."""
-    figures["previous"] = previous
-    figures["change"] = {
-        name: round((figures[name] - value) / abs(value), 4) if value else None
-        for name, value in previous.items()
-    }
-
-
-def _value_row(question: Question, row: Row) -> Row:
-    [dimension] = question.group_by
-    value = {"value": row[dimension.name]}
-    if dimension.is_id:
-        value["name"] = row[dimension.name_field]
-    return {**value, "total_requests": row["total_requests"]}
 
 
 def _written(compare: str | datetime | None) -> str | None:

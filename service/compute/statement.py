@@ -76,6 +76,7 @@ def statement(
         _add_filter(filter_, types, arguments, None if functions else of_requests, of_groups)
     if question.prefix is not None:
         _add_prefix(question.prefix, question.group_by[0], types, arguments, of_requests, of_groups)
+    chooses = bool(dimensions) and wanted is None
     by_figure = question.order.by if question.order.by in FIGURES else None
     text = declared().statement(
         "asked/groups.sql",
@@ -97,8 +98,8 @@ def statement(
         direction=" DESC" if question.order.descending else "",
         order=_order(question, dimensions),
         wanted=None if wanted is None else _columns(wanted, len(dimensions), arguments),
-        limit=question.limit,
-        offset=question.offset,
+        limit=arguments.add(question.limit, "bigint") if chooses else None,
+        offset=arguments.add(question.offset, "bigint") if chooses else None,
         most_points=MAX_POINTS,
     )
     return Statement(text, arguments.values)

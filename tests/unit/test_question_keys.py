@@ -1,12 +1,16 @@
 """A question has one cache key however it is written, and shares it with no other."""
 
+import base64
+from typing import Any
 from urllib.parse import parse_qsl
 
+import orjson
 import pytest
 
 from chat_stats.service.catalogue.aggregation import Query
 from chat_stats.service.catalogue.dimensions import known_dimensions
-from chat_stats.service.catalogue.question_parameters import parse_question, parse_values
+from chat_stats.service.catalogue.question_parameters import _checksum, parse_question, parse_values
+from chat_stats.service.errors import InvalidParameter
 
 KNOWN = known_dimensions("user_id, team=labels->>team")
 
@@ -60,3 +64,47 @@ def test_another_definition_of_a_dimension_is_another_key() -> None:
     for text in ("group_by=team", "team=a", "group_by=error_kind"):
         assert parse_question(parse_qsl(text), other).key() != question(text).key()
     assert parse_question(parse_qsl("group_by=user_id"), other).key() == question("group_by=user_id").key()
+
+
+def cursor(payload: Any, text: str = "group_by=status") -> str:
+    """Return a cursor with the right checksum, whatever is in it."""
+    query = question(text)
+    assert query.question is not None
+    raw = orjson.dumps(payload)
+    return base64.urlsafe_b64encode(_checksum(raw, query.question, query.range) + raw).rstrip(b"=").decode()
+
+
+MOMENT = "2026-01-01T00:00:00Z"
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        ["1; DROP TABLE models", MOMENT],
+        [True, MOMENT],
+        [1.5, MOMENT],
+        [0, MOMENT],
+        [-1, MOMENT],
+        [2**60, MOMENT],
+        [1, "2026-01-01T00:00:00"],
+        [1, "0001-01-01T00:00:00Z"],
+        [1, None],
+        [1],
+        {"offset": 1},
+        "1",
+    ],
+)
+def test_a_forged_cursor_is_refused(payload: Any) -> None:
+    with pytest.raises(InvalidParameter) as caught:
+        question(f"group_by=status&cursor={cursor(payload)}")
+    assert caught.value.parameter == "cursor"
+
+
+def test_a_cursor_is_good_for_its_question_alone() -> None:
+    good = cursor([5, MOMENT])
+    found = question(f"group_by=status&cursor={good}").question
+    assert found is not None
+    assert found.offset == 5
+    for other in ("group_by=user_id", "group_by=status&limit=5", "group_by=status&window=7d", ""):
+        with pytest.raises(InvalidParameter):
+            question(f"{other}&cursor={good}")
