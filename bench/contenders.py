@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Iterable
-from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from decimal import ROUND_HALF_UP, Decimal
 from statistics import quantiles
@@ -19,7 +18,7 @@ from chat_stats.service.catalogue.aggregations import MODELS, Query
 from chat_stats.service.catalogue.rows import Row
 from chat_stats.service.compute.ladder import answer, find_by
 from chat_stats.service.compute.methods import Method
-from chat_stats.service.database.pool import SPARE_CONNECTIONS, Database
+from chat_stats.service.database.pool import Database
 
 #: Rows per page of a hosted Postgres' REST interface, by default.
 PAGE_ROWS = 1_000
@@ -124,9 +123,8 @@ def method(name: str, database_url: str, redis_url: str) -> Run:
         database = Database(settings_for(database_url, redis_url), application_name="chat-stats bench")
         await database.open()
         try:
-            async with AsyncExitStack() as opened:
-                for _ in range(1 + SPARE_CONNECTIONS):
-                    await opened.enter_async_context(database.transaction())
+            async with database.transaction():
+                pass
             with measured() as cost:
                 async with database.snapshot(wait_seconds=1) as snapshot:
                     found = await find_by(

@@ -4,8 +4,8 @@ import asyncio
 import logging
 import time
 import zlib
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 
 import asyncpg
 
@@ -63,7 +63,6 @@ class Database:
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._slots = asyncio.Semaphore(settings.max_live_computations)
         self._export_slots = asyncio.Semaphore(settings.max_exports)
-        self._spare = SPARE_CONNECTIONS
         self._outage: DatabaseUnavailable | None = None
         self._paused_until = 0.0
         self._probes = SingleFlight[None]()
@@ -74,8 +73,8 @@ class Database:
         self._pool = await asyncpg.create_pool(
             settings.database_url.get_secret_value(),
             min_size=0,
-            # One per computation and export, those to spare, one each for a lock, health checks and probes.
-            max_size=settings.max_live_computations + settings.max_exports + SPARE_CONNECTIONS + 3,
+            # One per computation and export, one each for a lock, health checks and probes.
+            max_size=settings.max_live_computations + settings.max_exports + 3,
             max_inactive_connection_lifetime=60,
             timeout=settings.connect_timeout_seconds,
             statement_cache_size=0,  # so that it also works through a transaction-pooling proxy
@@ -157,21 +156,9 @@ class Database:
                 raise RefreshRunning(f"another refresh is under way{by}")
             yield Lock(holder.connection)
 
-    @contextmanager
-    def spare_connections(self, count: int) -> Iterator[int]:
-        """Take up to `count` of the connections to spare, without waiting; yield how many."""
-        taken = min(count, self._spare)
-        self._spare -= taken
-        try:
-            yield taken
-        finally:
-            self._spare += taken
-
     @asynccontextmanager
-    async def transaction(
-        self, *, from_snapshot: str | None = None, reads: bool = True
-    ) -> AsyncIterator[Snapshot]:
-        """Open a REPEATABLE READ, READ ONLY transaction; of another connection's snapshot when given.
+    async def transaction(self, *, reads: bool = True) -> AsyncIterator[Snapshot]:
+        """Open a REPEATABLE READ, READ ONLY transaction.
 
         One that `reads` the three tables raises `RowsHidden` when row level security keeps rows from our
         role: their statistics would be wrong.
@@ -181,8 +168,8 @@ class Database:
         deadline = asyncio.get_running_loop().time() + self._settings.connect_timeout_seconds
         connection = await self._acquire()
         try:
-            begun = await self._begin(connection, from_snapshot, deadline)
-            snapshot = Snapshot(connection, begun.names, begun.now, self, begun.secured)
+            begun = await self._begin(connection, deadline)
+            snapshot = Snapshot(connection, begun.names, begun.now, begun.secured)
             if reads and snapshot.secured:
                 await self._require_all_rows(snapshot)
             if reads and not self._compared_statuses:
@@ -223,10 +210,7 @@ class Database:
             raise self._failed(error) from error
 
     async def _begin(
-        self,
-        connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
-        from_snapshot: str | None,
-        deadline: float,
+        self, connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]", deadline: float
     ) -> Begun:
         lock_timeout_ms = round(self._settings.connect_timeout_seconds * 1000)
         try:
@@ -234,8 +218,6 @@ class Database:
                 asked_at = time.monotonic()
                 await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
                 answered_at = time.monotonic()
-                if from_snapshot is not None:
-                    await connection.execute(f"SET TRANSACTION SNAPSHOT '{from_snapshot}'")
                 begun = await begin(
                     connection,
                     {**_SETTINGS, "lock_timeout": str(lock_timeout_ms)},
@@ -246,8 +228,6 @@ class Database:
             drop(connection)
             raise self._failed(error) from None
         except (asyncpg.PostgresError, *OUTAGES) as error:
-            if from_snapshot is not None:  # the snapshot may be gone; that says nothing about the server
-                raise unreachable(error) from error
             raise self._failed(error) from error
         self._works()
         self.clock.read(begun.now, asked_at=asked_at, answered_at=answered_at)  # it is when BEGIN arrived
@@ -287,9 +267,6 @@ class Database:
                 with suppress(TimeoutError, asyncpg.PostgresError, *OUTAGES):
                     await self._pool.release(connection, timeout=GRACE_SECONDS)
 
-
-#: Connections beside those of the computations, on which models are counted side by side.
-SPARE_CONNECTIONS = 3
 
 # A killed or frozen client must not hold its snapshot or lock: the server looks whether it is still there
 # (where it can), and ends a transaction that went idle. Statements are short ones: compiling costs more.

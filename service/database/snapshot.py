@@ -2,17 +2,10 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
-from contextlib import (
-    AbstractAsyncContextManager,
-    AbstractContextManager,
-    AsyncExitStack,
-    asynccontextmanager,
-    suppress,
-)
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 import asyncpg
 
@@ -24,14 +17,6 @@ from chat_stats.service.errors import DatabaseUnavailable
 GRACE_SECONDS = 1.0
 
 _ENDS_OF_THE_CALENDAR = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
-
-
-class Connections(Protocol):
-    """Where a snapshot finds further connections: `service.database.pool.Database`."""
-
-    def spare_connections(self, count: int) -> AbstractContextManager[int]: ...
-
-    def transaction(self, *, from_snapshot: str | None = None) -> AbstractAsyncContextManager["Snapshot"]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +33,17 @@ class Look:
 
 @dataclass(slots=True)
 class Snapshot:
-    """A read-only view of the database at one moment, over one connection (or several that share it)."""
+    """A read-only view of the database at one moment, over one connection."""
 
     connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
     names: Names
     #: The database's time just before the snapshot was taken: the numbers are at least as new as that, and
     #: windows end there.
     now: datetime
-    database: "Connections"
     #: The gateway's tables that have row level security.
     secured: list[str]
     #: What `service.compute.look` saw in it.
-    seen: "Look | None" = None
+    seen: Look | None = None
 
     async def fetch(self, sql: str, *args: Any, timeout: float) -> list[asyncpg.Record]:
         """Run one statement for at most `timeout` seconds; when it fails, the snapshot stays usable.
@@ -90,30 +74,6 @@ class Snapshot:
         try:
             async with asyncio.timeout(GRACE_SECONDS):
                 await self.connection.execute("ROLLBACK TO SAVEPOINT statement")
-        except (TimeoutError, asyncpg.PostgresError, *OUTAGES) as error:
-            drop(self.connection)
-            raise DatabaseUnavailable("the connection to the database was lost") from error
-
-    @asynccontextmanager
-    async def siblings(self, count: int) -> AsyncIterator[list["Snapshot"]]:
-        """Open up to `count` further connections that see exactly the same data; as many as are to spare."""
-        exported = await self._export()
-        async with AsyncExitStack() as stack:
-            spare = stack.enter_context(self.database.spare_connections(count))
-            siblings: list[Snapshot] = []
-            with suppress(DatabaseUnavailable):  # no more connections to be had: go on with those
-                for _ in range(spare):
-                    sibling = self.database.transaction(from_snapshot=exported)
-                    siblings.append(await stack.enter_async_context(sibling))
-            yield siblings
-
-    async def _export(self) -> str:
-        try:
-            async with asyncio.timeout(GRACE_SECONDS):
-                await self.connection.execute("RELEASE SAVEPOINT statement")  # inside of one it is refused
-                exported: str = await self.connection.fetchval("SELECT pg_export_snapshot()")
-                await self.connection.execute("SAVEPOINT statement")
-                return exported
         except (TimeoutError, asyncpg.PostgresError, *OUTAGES) as error:
             drop(self.connection)
             raise DatabaseUnavailable("the connection to the database was lost") from error

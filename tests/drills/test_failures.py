@@ -33,7 +33,7 @@ def test_no_connection_was_leaked_and_memory_did_not_grow(world: World, memory_b
     until(
         lambda: world.query(f"SELECT count(*) FROM pg_stat_activity WHERE {OURS} AND xact_start < now()") == 0
     )
-    most = Settings(database_url=world.postgres.url(), _env_file=None).max_live_computations + 6
+    most = Settings(database_url=world.postgres.url(), _env_file=None).max_live_computations + 3
     of_postgres = world.query(f"SELECT count(*) FROM pg_stat_activity WHERE {OURS}")
     assert of_postgres <= (len(world.services) + 1) * most
     clients: Any = world.redis.client_list()
