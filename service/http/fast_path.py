@@ -106,7 +106,7 @@ class FastPath:
         """Remember that this request is valid, and that it asks for `query`."""
         if not self._is_open or len(scope["query_string"]) > LONGEST_QUERY_STRING:
             return
-        self._targets[scope["path"], scope["query_string"]] = Target(query, query.key())
+        self._targets.setdefault((scope["path"], scope["query_string"]), Target(query, query.key()))
         if len(self._targets) > CAPACITY:
             self._targets.pop(next(iter(self._targets))).is_known = False
 

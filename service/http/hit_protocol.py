@@ -17,8 +17,7 @@ from chat_stats.service.http.hits import Hits, Request
 class HitProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        #: None: all requests of this connection take uvicorn's way.
-        # uvicorn's own limit and log are uvicorn's to see to.
+        #: None: all requests of this connection take uvicorn's way, as where its own limit or log is in use.
         self._hits = None if self.limit_concurrency or self.config.access_log else _hits_of(self.app)
         #: Whether the parser stands between two messages.
         self._between = True

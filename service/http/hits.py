@@ -8,6 +8,7 @@ connection that stays open, and they then need no parsing. A request that differ
 
 import asyncio
 import time
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -56,7 +57,8 @@ class Hits:
     def __init__(self, fast_path: FastPath) -> None:
         self._fast_path = fast_path
         self._logs = fast_path.logs
-        self._remembered: dict[bytes, Request] = {}
+        # Of a plain dict, the first key is slow to find where many before it were deleted.
+        self._remembered: OrderedDict[bytes, Request] = OrderedDict()
         self._remembered_bytes = 0
 
     def read(self, method: bytes, url: bytes, headers: Sequence[tuple[bytes, bytes]]) -> Request | None:
@@ -109,7 +111,8 @@ class Hits:
         """Return the request whose bytes these are, no fewer and no more."""
         request = self._remembered.get(data) if len(data) <= LONGEST_REMEMBERED else None
         if request is not None and not request.target.is_known:
-            self._forget(data)
+            del self._remembered[data]
+            self._remembered_bytes -= len(data)
             return None
         return request
 
@@ -120,11 +123,8 @@ class Hits:
         self._remembered[data] = request
         self._remembered_bytes += len(data)
         while len(self._remembered) > REMEMBERED or self._remembered_bytes > REMEMBERED_BYTES:
-            self._forget(next(iter(self._remembered)))
-
-    def _forget(self, data: bytes) -> None:
-        del self._remembered[data]
-        self._remembered_bytes -= len(data)
+            oldest, _ = self._remembered.popitem(last=False)
+            self._remembered_bytes -= len(oldest)
 
 
 def _head(rendered: Rendered, server_headers: Headers) -> bytes:
