@@ -160,6 +160,7 @@ class Explorer:
         try:
             computed = await self._flights.run(key, lambda: self._compute_plot(filters, points))
         except (Unavailable, SchemaError):
+            self._requests.forget_columns()
             if kept is None:
                 raise
             return kept, CacheState.STALE

@@ -129,6 +129,10 @@ async def test_a_column_that_is_dropped_later_is_noticed(
     await gateway.execute("ALTER TABLE chat_completion_requests DROP metadata")
     assert (await client.get(PATH)).status_code == 503
     assert "metadata" not in await first(client)
+    await gateway.execute("ALTER TABLE chat_completion_requests DROP is_anonymous")
+    plot = f"{PATH}/plot-data"
+    assert (await client.get(plot)).status_code == 503
+    assert "is_anonymous" not in (await client.get(plot)).json()["data"]["recent_requests"][0]
 
 
 TYPES = [
