@@ -10,13 +10,13 @@ from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_va
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from chat_stats.service import url_checks
 from chat_stats.service.catalogue.aggregation import Query
 from chat_stats.service.catalogue.dimensions import Dimensions, known_dimensions
 from chat_stats.service.catalogue.error_kinds import DEFAULT as ERROR_KINDS
 from chat_stats.service.catalogue.question_parameters import parse_kept
 from chat_stats.service.catalogue.statuses import PENDING, SUCCESS, Statuses
 from chat_stats.service.catalogue.timerange import parse_window
+from chat_stats.service.connecting import url_checks
 from chat_stats.service.errors import InvalidParameter, SettingsError
 
 PREFIX = "CHAT_STATS_"

@@ -5,8 +5,8 @@ import ssl
 
 from redis import exceptions
 
+from chat_stats.service.connecting.refusals import refusal
 from chat_stats.service.errors import CacheUnavailable
-from chat_stats.service.refusals import refusal
 
 #: What the client raises when Redis does not answer, or refuses.
 TROUBLE = (exceptions.RedisError, OSError)  # TimeoutError is an OSError

@@ -11,6 +11,7 @@ import ssl
 
 import asyncpg
 
+from chat_stats.service.connecting.refusals import refusal
 from chat_stats.service.errors import (
     ChatStatsError,
     ComputationTimedOut,
@@ -19,7 +20,6 @@ from chat_stats.service.errors import (
     RowsHidden,
     SchemaError,
 )
-from chat_stats.service.refusals import refusal
 
 logger = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""docker-compose.yml: which services each profile starts, and what the documentation says of it.
+"""docker-compose.yml: which services start by default and by profile, and what the documentation says of it.
 
 Docker itself is not needed; where Docker Compose is installed, it reads the file too.
 """
@@ -19,14 +19,9 @@ ROOT = Path(__file__).parents[2]
 FILE = ROOT / "docker-compose.yml"
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(FILE.read_text())["services"]
 
-OWN_DATABASE = {"redis", "migrate", "service", "worker"}
+STACK = {"postgres", "redis", "migrate", "service", "worker"}
 
-CASES = [
-    ((), OWN_DATABASE),
-    (("postgres",), OWN_DATABASE | {"postgres"}),
-    (("monitoring",), OWN_DATABASE | {"prometheus", "grafana"}),
-    (("postgres", "monitoring"), set(SERVICES)),
-]
+CASES = [((), STACK), (("monitoring",), set(SERVICES))]
 
 
 def enabled(profiles: tuple[str, ...]) -> set[str]:
@@ -39,7 +34,7 @@ def enabled(profiles: tuple[str, ...]) -> set[str]:
 
 
 @pytest.mark.parametrize(("profiles", "started"), CASES)
-def test_an_own_database_starts_no_other_one(profiles: tuple[str, ...], started: set[str]) -> None:
+def test_a_profile_starts_its_services_beside_the_stack(profiles: tuple[str, ...], started: set[str]) -> None:
     assert enabled(profiles) == started
 
 
@@ -70,10 +65,16 @@ def test_docker_compose_reads_the_file_and_starts_these_services(
     assert read.stderr == "", "it warns of nothing"
 
 
+def test_a_database_of_ones_own_leaves_out_the_bundled_one() -> None:
+    assert SERVICES["postgres"]["scale"] == "${POSTGRES_SCALE:-1}"
+    assert not [name for name in SERVICES if name != "postgres" and "scale" in SERVICES[name]]
+    for path in (FILE, ROOT / "docs/getting-started.md"):
+        assert "POSTGRES_SCALE=0" in path.read_text(), path.name
+
+
 def test_commands_of_the_documentation_name_profiles_that_exist() -> None:
     profiles = {name for service in SERVICES.values() for name in service.get("profiles", ())}
     texts = [path.read_text() for path in (*DOCUMENTS, FILE)]
     named = {name for text in texts for name in re.findall(r"--profile ([\w-]+)", text)}
-    named |= {name for text in texts for name in re.findall(r"COMPOSE_PROFILES=([\w-]+)", text)}
     assert named == profiles
-    assert not [text for text in texts if "--no-deps" in text], "a profile does that"
+    assert not [text for text in texts if "--no-deps" in text], "POSTGRES_SCALE=0 does that"

@@ -8,8 +8,8 @@ import asyncpg
 import pytest
 from redis.asyncio import Redis
 
-from chat_stats.service import refusals
 from chat_stats.service.cache.errors import TROUBLE, trouble_of
+from chat_stats.service.connecting import refusals
 from chat_stats.service.database.errors import unreachable
 from chat_stats.worker.local_servers import free_port
 

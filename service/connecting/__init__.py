@@ -1,0 +1,1 @@
+"""Addresses of servers: what a URL may say, and what a refused connection means."""
