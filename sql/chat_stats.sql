@@ -993,9 +993,13 @@ always boolean NOT NULL,
             timed bigint NOT NULL,
             time_ms numeric NOT NULL,
             cost_usd numeric NOT NULL,
+            bins smallint[] NOT NULL,
+            counts bigint[] NOT NULL,
             UNIQUE NULLS NOT DISTINCT (day)
         )
     $table$, VARIADIC types);
+    -- Adding up totals passes over the histograms: out of line, they are not in the way.
+    ALTER TABLE stats_schema.chat_stats_rollup_total_days SET (toast_tuple_target = 128);
     EXECUTE format($table$
         CREATE TABLE IF NOT EXISTS stats_schema.chat_stats_rollup_total_months (
             month date NOT NULL,
@@ -1620,7 +1624,7 @@ $function$;
 $install$);
 
 -- A time series over [p_start, p_end): a row for each interval (15m, 1h, 1d, 1w or 1mo of the calendar of
--- p_timezone), or with p_group_by provider or model for each interval of each that has requests in the range, and last of
+-- p_timezone), or with p_group_by provider or model for each interval of each that has requests in the range, and of
 -- the group 'unresolved': requests without a model and a provider that exist (p_model_id 'unresolved': these alone).
 -- Intervals without requests are rows of zeros. Without p_start it begins with the first request, without
 -- p_end it ends now. group_id and group_name are NULL when nothing is grouped; total_cost_usd is NULL where
@@ -1736,7 +1740,7 @@ BEGIN
     LEFT JOIN stats_schema.chat_stats_percentiles(
         p_bucket, p_timezone, p_group_by, range_start, range_end, p_provider_id, p_model_id, p_model_name
     ) AS q ON q.interval_start = i.interval_start AND COALESCE(q.group_id, '') = COALESCE(g.group_id, '')
-    ORDER BY g.group_id IS NOT DISTINCT FROM 'unresolved', g.total DESC, g.group_id, i.interval_start;
+    ORDER BY g.total DESC, g.group_id, i.interval_start;
 END
 $function$;
 $install$);
@@ -2673,7 +2677,7 @@ BEGIN
                 FROM (
                     SELECT c.sign, unnest(t.bins) AS bin, unnest(t.counts) AS n
                     FROM pieces AS c
-                    JOIN stats_schema.chat_stats_rollup_total_slots AS t ON t.day >= c.first_day AND t.day < c.end_day
+                    JOIN stats_schema.chat_stats_rollup_total_days AS t ON t.day >= c.first_day AND t.day < c.end_day
                     
                     WHERE c.tier = 'days' 
                 ) AS h
@@ -3043,6 +3047,9 @@ AS $function$
 DECLARE
     -- The whole buckets: [first_bucket, end_bucket).
     first_bucket timestamptz;
+    -- Whole days whose histograms need no merging: [found_from, found_to).
+    found_from date := 'infinity';
+    found_to date := '-infinity';
     end_bucket timestamptz;
     only_unresolved boolean := p_model_id IS NOT DISTINCT FROM 'unresolved' AND p_provider_id IS NULL AND p_model_name IS NULL;
     all_models boolean := only_unresolved OR (p_provider_id IS NULL AND p_model_id IS NULL AND p_model_name IS NULL);
@@ -3054,6 +3061,18 @@ BEGIN
         end_bucket := p_end;
     END IF;
     IF p_group_by = 'none' AND all_models AND NOT only_unresolved THEN
+        IF p_interval = '1d' THEN  -- those of whole days are there already as they are wanted: up to the first delta
+            found_from := stats_schema.chat_stats_day(stats_schema.chat_stats_bucket(p_start)) + 1;
+            found_to := LEAST(stats_schema.chat_stats_day(stats_schema.chat_stats_bucket(p_end)), (
+                SELECT min(stats_schema.chat_stats_day(d.bucket)) FROM stats_schema.chat_stats_deltas AS d
+                WHERE d.timed <> 0 AND d.bucket >= first_bucket
+            ));
+            RETURN QUERY
+            SELECT c.interval_start, (NULL::gateway_schema.models).id, t.bins, t.counts, t.timed
+            FROM stats_schema.chat_stats_series_days(p_interval, p_timezone, first_bucket, end_bucket) AS c
+            JOIN stats_schema.chat_stats_rollup_total_days AS t ON t.day = c.day
+            WHERE c.interval_start IS NOT NULL AND c.day >= found_from AND c.day < found_to AND t.timed > 0;
+        END IF;
         RETURN QUERY
         WITH days AS MATERIALIZED (
             SELECT * FROM stats_schema.chat_stats_series_days(p_interval, p_timezone, first_bucket, end_bucket)
@@ -3063,9 +3082,10 @@ BEGIN
             -- Arrays are taken apart by SELECT, since FROM would put each aside first.
             SELECT c.interval_start, unnest(t.bins), unnest(t.counts)
             FROM days AS c
-            JOIN stats_schema.chat_stats_rollup_total_slots AS t ON t.day = c.day
+            JOIN stats_schema.chat_stats_rollup_total_days AS t ON t.day = c.day
             
             WHERE c.interval_start IS NOT NULL AND NOT c.is_month 
+              AND NOT (c.day >= found_from AND c.day < found_to)
             UNION ALL
             SELECT c.interval_start, unnest(t.bins), unnest(t.counts)
             FROM days AS c
@@ -4848,7 +4868,8 @@ BEGIN
                     ORDER BY u.slot
                 ) AS m
             )
-    ), model_days AS (
+    )
+    , model_days AS (
         INSERT INTO stats_schema.chat_stats_rollup_model_days AS t (
             model_id, day, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd
         )
@@ -5122,12 +5143,53 @@ BEGIN
                     ORDER BY u.slot
                 ) AS m
             )
+    )
+    , total_days_cells AS MATERIALIZED (
+        SELECT day AS day, bin, sum(n)::bigint AS n
+        FROM total_cells
+        GROUP BY day, bin
+        HAVING sum(n) <> 0
+    ), total_days_changes AS MATERIALIZED (
+        SELECT
+            day,
+            COALESCE(min(requests), 0) AS requests,
+            COALESCE(min(successful), 0) AS successful,
+            COALESCE(min(pending), 0) AS pending,
+            COALESCE(min(input_tokens), 0) AS input_tokens,
+            COALESCE(min(output_tokens), 0) AS output_tokens,
+            COALESCE(min(timed), 0) AS timed,
+            COALESCE(min(time_ms), 0) AS time_ms,
+            COALESCE(min(cost_usd), 0) AS cost_usd,
+            COALESCE(min(bins), '{}') AS bins, COALESCE(min(counts), '{}') AS counts
+        FROM (
+            SELECT
+                day AS day,
+                sum(requests)::bigint AS requests,
+                sum(successful)::bigint AS successful,
+                sum(pending)::bigint AS pending,
+                sum(input_tokens) AS input_tokens,
+                sum(output_tokens) AS output_tokens,
+                sum(timed)::bigint AS timed,
+                sum(time_ms) AS time_ms,
+                sum(cost_usd) AS cost_usd,
+                NULL::smallint[] AS bins, NULL::bigint[] AS counts
+            FROM total_changes
+            GROUP BY day
+            UNION ALL
+            SELECT
+                day, NULL::bigint, NULL::bigint, NULL::bigint, NULL::numeric, NULL::numeric, NULL::bigint, NULL::numeric, NULL::numeric,
+                array_agg(bin ORDER BY bin), array_agg(n ORDER BY bin)
+            FROM total_days_cells
+            GROUP BY day
+        ) AS u
+        GROUP BY day
     ), total_days AS (
         INSERT INTO stats_schema.chat_stats_rollup_total_days AS t (
-            day, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd
+            day, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, bins, counts
         )
-        SELECT day, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd
-        FROM total_changes
+        SELECT day, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, bins, counts
+        FROM total_days_changes
+        ORDER BY day  -- all that add to the same rows do so in the same order: no deadlock
         ON CONFLICT (day) DO UPDATE SET
             requests = t.requests + excluded.requests,
             successful = t.successful + excluded.successful,
@@ -5136,7 +5198,22 @@ BEGIN
             output_tokens = t.output_tokens + excluded.output_tokens,
             timed = t.timed + excluded.timed,
             time_ms = t.time_ms + excluded.time_ms,
-            cost_usd = t.cost_usd + excluded.cost_usd
+            cost_usd = t.cost_usd + excluded.cost_usd,
+            (bins, counts) = (
+                SELECT
+                    COALESCE(array_agg(h.bin ORDER BY h.bin), '{}'),
+                    COALESCE(array_agg(h.n ORDER BY h.bin), '{}')
+                FROM (
+                    SELECT b.bin, sum(b.n)::bigint AS n
+                    FROM (
+                        SELECT * FROM unnest(t.bins, t.counts)
+                        UNION ALL
+                        SELECT * FROM unnest(excluded.bins, excluded.counts)
+                    ) AS b (bin, n)
+                    GROUP BY b.bin
+                    HAVING sum(b.n) <> 0
+                ) AS h
+            )
     )
     , total_months_cells AS MATERIALIZED (
         SELECT stats_schema.chat_stats_month(day) AS month, bin, sum(n)::bigint AS n
@@ -5803,33 +5880,59 @@ BEGIN
     GROUP BY model_id, always;
     DELETE FROM stats_schema.chat_stats_rollup_total_days;
     INSERT INTO stats_schema.chat_stats_rollup_total_days (
-        day, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd
+        day, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, bins, counts
     )
     SELECT
-        t.day,
-        s.requests::bigint AS requests,
-        s.successful::bigint AS successful,
-        s.pending::bigint AS pending,
-        s.input_tokens AS input_tokens,
-        s.output_tokens AS output_tokens,
-        s.timed::bigint AS timed,
-        s.time_ms AS time_ms,
-        s.cost_usd AS cost_usd
-    FROM stats_schema.chat_stats_rollup_total_slots AS t
-    CROSS JOIN LATERAL (
+        day,
+        COALESCE(min(requests), 0) AS requests,
+        COALESCE(min(successful), 0) AS successful,
+        COALESCE(min(pending), 0) AS pending,
+        COALESCE(min(input_tokens), 0) AS input_tokens,
+        COALESCE(min(output_tokens), 0) AS output_tokens,
+        COALESCE(min(timed), 0) AS timed,
+        COALESCE(min(time_ms), 0) AS time_ms,
+        COALESCE(min(cost_usd), 0) AS cost_usd,
+        COALESCE(min(bins), '{}') AS bins, COALESCE(min(counts), '{}') AS counts
+    FROM (
         SELECT
-            COALESCE(sum(u.requests), 0) AS requests,
-            COALESCE(sum(u.successful), 0) AS successful,
-            COALESCE(sum(u.pending), 0) AS pending,
-            COALESCE(sum(u.input_tokens), 0) AS input_tokens,
-            COALESCE(sum(u.output_tokens), 0) AS output_tokens,
-            COALESCE(sum(u.timed), 0) AS timed,
-            COALESCE(sum(u.time_ms), 0) AS time_ms,
-            COALESCE(sum(u.cost_usd), 0) AS cost_usd
-        FROM unnest(
-            t.slot_requests, t.slot_successful, t.slot_pending, t.slot_input_tokens, t.slot_output_tokens, t.slot_timed, t.slot_time_ms, t.slot_cost_usd
-        ) AS u (requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
-    ) AS s;
+            t.day,
+            s.requests::bigint,
+            s.successful::bigint,
+            s.pending::bigint,
+            s.input_tokens,
+            s.output_tokens,
+            s.timed::bigint,
+            s.time_ms,
+            s.cost_usd,
+            NULL::smallint[] AS bins, NULL::bigint[] AS counts
+        FROM stats_schema.chat_stats_rollup_total_slots AS t
+        CROSS JOIN LATERAL (
+            SELECT
+                COALESCE(sum(u.requests), 0) AS requests,
+                COALESCE(sum(u.successful), 0) AS successful,
+                COALESCE(sum(u.pending), 0) AS pending,
+                COALESCE(sum(u.input_tokens), 0) AS input_tokens,
+                COALESCE(sum(u.output_tokens), 0) AS output_tokens,
+                COALESCE(sum(u.timed), 0) AS timed,
+                COALESCE(sum(u.time_ms), 0) AS time_ms,
+                COALESCE(sum(u.cost_usd), 0) AS cost_usd
+            FROM unnest(
+                t.slot_requests, t.slot_successful, t.slot_pending, t.slot_input_tokens, t.slot_output_tokens, t.slot_timed, t.slot_time_ms, t.slot_cost_usd
+            ) AS u (requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
+        ) AS s
+        UNION ALL
+        SELECT
+            day, NULL::bigint, NULL::bigint, NULL::bigint, NULL::numeric, NULL::numeric, NULL::bigint, NULL::numeric, NULL::numeric,
+            array_agg(bin ORDER BY bin), array_agg(n ORDER BY bin)
+        FROM (
+            SELECT day AS day, u.bin, sum(u.n)::bigint AS n
+            FROM stats_schema.chat_stats_rollup_total_slots AS t CROSS JOIN LATERAL unnest(t.bins, t.counts) AS u (bin, n)
+            GROUP BY day, u.bin
+            HAVING sum(u.n) <> 0
+        ) AS b
+        GROUP BY day
+    ) AS e
+    GROUP BY day;
     DELETE FROM stats_schema.chat_stats_rollup_total_months;
     INSERT INTO stats_schema.chat_stats_rollup_total_months (
         month, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, bins, counts
@@ -6122,40 +6225,67 @@ BEGIN
         FROM (
             SELECT
             FROM (
-                SELECT day, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd
+                SELECT day, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, bins, counts
                 FROM stats_schema.chat_stats_rollup_total_days
                 UNION ALL
                 SELECT * FROM (
                     SELECT
-                        t.day,
-                        s.requests::bigint AS requests,
-                        s.successful::bigint AS successful,
-                        s.pending::bigint AS pending,
-                        s.input_tokens AS input_tokens,
-                        s.output_tokens AS output_tokens,
-                        s.timed::bigint AS timed,
-                        s.time_ms AS time_ms,
-                        s.cost_usd AS cost_usd
-                    FROM stats_schema.chat_stats_rollup_total_slots AS t
-                    CROSS JOIN LATERAL (
+                        day,
+                        COALESCE(min(requests), 0) AS requests,
+                        COALESCE(min(successful), 0) AS successful,
+                        COALESCE(min(pending), 0) AS pending,
+                        COALESCE(min(input_tokens), 0) AS input_tokens,
+                        COALESCE(min(output_tokens), 0) AS output_tokens,
+                        COALESCE(min(timed), 0) AS timed,
+                        COALESCE(min(time_ms), 0) AS time_ms,
+                        COALESCE(min(cost_usd), 0) AS cost_usd,
+                        COALESCE(min(bins), '{}') AS bins, COALESCE(min(counts), '{}') AS counts
+                    FROM (
                         SELECT
-                            COALESCE(sum(u.requests), 0) AS requests,
-                            COALESCE(sum(u.successful), 0) AS successful,
-                            COALESCE(sum(u.pending), 0) AS pending,
-                            COALESCE(sum(u.input_tokens), 0) AS input_tokens,
-                            COALESCE(sum(u.output_tokens), 0) AS output_tokens,
-                            COALESCE(sum(u.timed), 0) AS timed,
-                            COALESCE(sum(u.time_ms), 0) AS time_ms,
-                            COALESCE(sum(u.cost_usd), 0) AS cost_usd
-                        FROM unnest(
-                            t.slot_requests, t.slot_successful, t.slot_pending, t.slot_input_tokens, t.slot_output_tokens, t.slot_timed, t.slot_time_ms, t.slot_cost_usd
-                        ) AS u (requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
-                    ) AS s
+                            t.day,
+                            s.requests::bigint,
+                            s.successful::bigint,
+                            s.pending::bigint,
+                            s.input_tokens,
+                            s.output_tokens,
+                            s.timed::bigint,
+                            s.time_ms,
+                            s.cost_usd,
+                            NULL::smallint[] AS bins, NULL::bigint[] AS counts
+                        FROM stats_schema.chat_stats_rollup_total_slots AS t
+                        CROSS JOIN LATERAL (
+                            SELECT
+                                COALESCE(sum(u.requests), 0) AS requests,
+                                COALESCE(sum(u.successful), 0) AS successful,
+                                COALESCE(sum(u.pending), 0) AS pending,
+                                COALESCE(sum(u.input_tokens), 0) AS input_tokens,
+                                COALESCE(sum(u.output_tokens), 0) AS output_tokens,
+                                COALESCE(sum(u.timed), 0) AS timed,
+                                COALESCE(sum(u.time_ms), 0) AS time_ms,
+                                COALESCE(sum(u.cost_usd), 0) AS cost_usd
+                            FROM unnest(
+                                t.slot_requests, t.slot_successful, t.slot_pending, t.slot_input_tokens, t.slot_output_tokens, t.slot_timed, t.slot_time_ms, t.slot_cost_usd
+                            ) AS u (requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
+                        ) AS s
+                        UNION ALL
+                        SELECT
+                            day, NULL::bigint, NULL::bigint, NULL::bigint, NULL::numeric, NULL::numeric, NULL::bigint, NULL::numeric, NULL::numeric,
+                            array_agg(bin ORDER BY bin), array_agg(n ORDER BY bin)
+                        FROM (
+                            SELECT day AS day, u.bin, sum(u.n)::bigint AS n
+                            FROM stats_schema.chat_stats_rollup_total_slots AS t CROSS JOIN LATERAL unnest(t.bins, t.counts) AS u (bin, n)
+                            GROUP BY day, u.bin
+                            HAVING sum(u.n) <> 0
+                        ) AS b
+                        GROUP BY day
+                    ) AS e
+                    GROUP BY day
                 ) AS expected
             ) AS both_ways
             GROUP BY day
             HAVING count(*) <> 2
                 OR (min(requests), min(successful), min(pending), min(input_tokens), min(output_tokens), min(timed), min(time_ms), min(cost_usd)) <> (max(requests), max(successful), max(pending), max(input_tokens), max(output_tokens), max(timed), max(time_ms), max(cost_usd))
+                OR (min(bins), min(counts)) <> (max(bins), max(counts))
         ) AS differing
     );
     drift := drift + (

@@ -29,7 +29,6 @@ class Tier:
     of_day: str
     #: "slots": the sums of each 15 minutes as arrays, and their histograms. "totals": one of each measure.
     holds: Literal["totals", "slots"] = "totals"
-    histogram: bool = False
     #: The tier whose rows make its own; None: the requests do.
     made_of: str | None = None
 
@@ -37,9 +36,9 @@ class Tier:
 TIERS = (
     Tier("slots", "day", "date", "day", holds="slots"),
     Tier("days", "day", "date", "day", made_of="slots"),
-    Tier("months", "month", "date", "stats_schema.chat_stats_month(day)", histogram=True, made_of="days"),
+    Tier("months", "month", "date", "stats_schema.chat_stats_month(day)", made_of="days"),
     # Of all time there is one row: a column that is always true makes it the only one.
-    Tier("lifetime", "always", "boolean", "true", histogram=True, made_of="months"),
+    Tier("lifetime", "always", "boolean", "true", made_of="months"),
 )
 
 
@@ -49,6 +48,8 @@ class Rollup:
 
     name: str
     dimensions: tuple[str, ...] = ()
+    #: The tiers above the slots that have histograms. Those of days would take much space by many dimensions.
+    binned: tuple[str, ...] = ("months", "lifetime")
 
     @property
     def tables(self) -> dict[str, str]:
@@ -62,7 +63,7 @@ class Rollup:
 
 
 MODEL = Rollup("model", ("model_id",))
-TOTAL = Rollup("total")
+TOTAL = Rollup("total", binned=("days", "months", "lifetime"))
 #: A rollup comes after those that have all its dimensions, from which its changes are summed up.
 ROLLUPS = (MODEL, TOTAL)
 

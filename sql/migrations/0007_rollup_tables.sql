@@ -111,7 +111,7 @@ BEGIN
             {{ kept.slots_definition() | indent(12) }}
 {% else %}
             {{ each('{name} {type} NOT NULL', 12) }},
-{% if tier.histogram %}
+{% if tier.name in rollup.binned %}
             bins smallint[] NOT NULL,
             counts bigint[] NOT NULL,
 {% endif %}
@@ -126,7 +126,7 @@ BEGIN
     -- For ranges over all of them: without it, they read the whole of the other index.
     CREATE INDEX IF NOT EXISTS {{ table }}_day_idx ON stats_schema.{{ table }} (day);
 {% endif %}
-{% if tier.histogram %}
+{% if tier.name in rollup.binned %}
     -- Adding up totals passes over the histograms: out of line, they are not in the way.
     ALTER TABLE stats_schema.{{ table }} SET (toast_tuple_target = 128);
 {% endif %}

@@ -211,6 +211,18 @@ async def test_where_the_rollup_differs_nothing_is_deleted_and_it_is_not_read_an
     await assert_exact(rolled_up)
 
 
+def without_percentiles(data: Any) -> Any:
+    if isinstance(data, list):
+        return [without_percentiles(row) for row in data]
+    if isinstance(data, dict):
+        return {
+            name: without_percentiles(value)
+            for name, value in data.items()
+            if not name.endswith("_processing_time_ms") or name.startswith("avg")
+        }
+    return data
+
+
 @pytest.mark.parametrize("method", list(Method))
 async def test_every_method_counts_what_was_purged(
     rolled_up: Connection, database_url: str, method: Method
@@ -234,7 +246,9 @@ async def test_every_method_counts_what_was_purged(
 
         async def ask() -> list[Any]:
             async with database.snapshot(wait_seconds=5) as snapshot:
-                return [await methods.run(method, snapshot, query) for query in queries]
+                found = [await methods.run(method, snapshot, query) for query in queries]
+                # (Percentiles of purged requests are known to their function alone.)
+                return [without_percentiles(data) for data, _ in found]
 
         expected = await ask()
         await purge(rolled_up)

@@ -131,9 +131,9 @@ async def test_the_numbers_of_a_bucket_are_those_of_its_requests(connection: asy
     rows = await series(connection, "1h", "model", "UTC", start, start + timedelta(hours=3))
     values = [tuple(row.values())[1:-4] for row in rows]
     assert values == [
-        ("1", "Alpha", 1, 0, 10, 1, 11, 100, 0.5),
-        ("1", "Alpha", 2, 1, 25, 5, 30, 50, 0.25),
-        ("1", "Alpha", 0, 0, 0, 0, 0, 0, 0),
+        ("1", "Alpha", 1, 0, 0, 10, 1, 11, 100, 0.5),
+        ("1", "Alpha", 2, 1, 0, 25, 5, 30, 50, 0.25),
+        ("1", "Alpha", 0, 0, 0, 0, 0, 0, 0, 0),
     ]
     percentiles = [list(row.values())[-4:] for row in rows]
     assert percentiles == [[Decimal("100.31")] * 4, [Decimal("49.51")] * 4, [0] * 4]

@@ -127,7 +127,7 @@ async def test_row_level_security_of_our_own_tables_makes_answers_scan(
     ready = "SELECT chat_stats_rollup_ready()"
     async with connect(reader.url) as connection:
         assert await connection.fetchval(ready)
-        for table in ("state", "lifetime"):
+        for table in ("state", "model_lifetime", "total_lifetime"):
             await owner.execute(f"ALTER TABLE chat_stats_rollup_{table} ENABLE ROW LEVEL SECURITY")
             assert not await connection.fetchval(ready)
             computed = await ask(Query("counts"), url=reader.url)

@@ -1,7 +1,7 @@
 {% import 'macros/values.sql.j2' as values %}
 {% import 'macros/filters.sql.j2' as filters %}
 -- A time series over [p_start, p_end): a row for each interval (15m, 1h, 1d, 1w or 1mo of the calendar of
--- p_timezone), or with p_group_by provider or model for each interval of each that has requests in the range, and last of
+-- p_timezone), or with p_group_by provider or model for each interval of each that has requests in the range, and of
 -- the group 'unresolved': requests without a model and a provider that exist (p_model_id 'unresolved': these alone).
 -- Intervals without requests are rows of zeros. Without p_start it begins with the first request, without
 -- p_end it ends now. group_id and group_name are NULL when nothing is grouped; total_cost_usd is NULL where
@@ -114,7 +114,7 @@ BEGIN
     LEFT JOIN stats_schema.chat_stats_percentiles(
         p_bucket, p_timezone, p_group_by, range_start, range_end, {{ filters.arguments() }}
     ) AS q ON q.interval_start = i.interval_start AND COALESCE(q.group_id, '') = COALESCE(g.group_id, '')
-    ORDER BY g.group_id IS NOT DISTINCT FROM 'unresolved', g.total DESC, g.group_id, i.interval_start;
+    ORDER BY g.total DESC, g.group_id, i.interval_start;
 END
 $function$;
 $install$);

@@ -55,7 +55,9 @@ BEGIN
         FROM {{ rollup.name }}_changes
         ON CONFLICT ({{ dims }}day) DO UPDATE SET
             {{ kept.slots_added() | indent(12) }}
-    ), {{ rollup.name }}_days AS (
+    )
+{% if 'days' not in rollup.binned %}
+    , {{ rollup.name }}_days AS (
         INSERT INTO stats_schema.{{ rollup.tables.days }} AS t (
             {{ dims }}day, {{ each('{name}') }}
         )
@@ -64,8 +66,9 @@ BEGIN
         ON CONFLICT ({{ dims }}day) DO UPDATE SET
             {{ each('{name} = t.{name} + excluded.{name}', 12) }}
     )
-{% for tier in tiers if tier.histogram %}
-{% set made_of = '' if tier.made_of == 'days' else '_' ~ tier.made_of %}
+{% endif %}
+{% for tier in tiers if tier.name in rollup.binned %}
+{% set made_of = '' if tier.made_of in ('slots', 'days') else '_' ~ tier.made_of %}
 {% set key = kept.key(rollup, tier) %}
     , {{ rollup.name }}_{{ tier.name }}_cells AS MATERIALIZED (
         SELECT {{ dims }}{{ tier.of_day }} AS {{ tier.time }}, bin, sum(n)::bigint AS n
@@ -94,9 +97,9 @@ BEGIN
         GROUP BY {{ key }}
     ), {{ rollup.name }}_{{ tier.name }} AS (
         INSERT INTO stats_schema.{{ rollup.tables[tier.name] }} AS t (
-            {{ key }}, {{ kept.columns(tier) }}
+            {{ key }}, {{ kept.columns(rollup, tier) }}
         )
-        SELECT {{ key }}, {{ kept.columns(tier) }}
+        SELECT {{ key }}, {{ kept.columns(rollup, tier) }}
         FROM {{ rollup.name }}_{{ tier.name }}_changes
         ORDER BY {{ key }}  -- all that add to the same rows do so in the same order: no deadlock
         ON CONFLICT ({{ key }}) DO UPDATE SET

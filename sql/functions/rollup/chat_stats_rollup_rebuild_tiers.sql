@@ -19,7 +19,7 @@ BEGIN
 {% for tier in tiers if tier.made_of %}
     DELETE FROM stats_schema.{{ rollup.tables[tier.name] }};
     INSERT INTO stats_schema.{{ rollup.tables[tier.name] }} (
-        {{ kept.key(rollup, tier) }}, {{ kept.columns(tier) }}
+        {{ kept.key(rollup, tier) }}, {{ kept.columns(rollup, tier) }}
     )
     {{ made.expected(rollup, tier) | indent(4) }};
 {% endfor %}

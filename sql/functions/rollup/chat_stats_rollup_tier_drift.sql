@@ -18,7 +18,7 @@ BEGIN
         FROM (
             SELECT
             FROM (
-                SELECT {{ kept.key(rollup, tier) }}, {{ kept.columns(tier) }}
+                SELECT {{ kept.key(rollup, tier) }}, {{ kept.columns(rollup, tier) }}
                 FROM stats_schema.{{ rollup.tables[tier.name] }}
                 UNION ALL
                 SELECT * FROM (
@@ -28,7 +28,7 @@ BEGIN
             GROUP BY {{ kept.key(rollup, tier) }}
             HAVING count(*) <> 2
                 OR ({{ each('min({name})') }}) <> ({{ each('max({name})') }})
-{% if tier.histogram %}
+{% if tier.name in rollup.binned %}
                 OR (min(bins), min(counts)) <> (max(bins), max(counts))
 {% endif %}
         ) AS differing
