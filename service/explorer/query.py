@@ -6,12 +6,13 @@ import hashlib
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import orjson
 
 from chat_stats.service.catalogue.aggregations import parse_id
+from chat_stats.service.catalogue.rows import UNRESOLVED
 from chat_stats.service.catalogue.timerange import TimeRange
 from chat_stats.service.errors import InvalidParameter
 
@@ -19,8 +20,7 @@ DEFAULT_LIMIT = 100
 MAX_LIMIT = 100_000
 MAX_OFFSET = 2**62
 
-#: Value of `model_id` for the requests without a model, or whose model or provider does not exist.
-UNRESOLVED = "unresolved"
+T = TypeVar("T", int, None)
 
 #: Longest `model_name` and `status` that can be meant.
 MAX_TEXT = 500
@@ -123,14 +123,19 @@ def parse_filters(
     """Read the filters; `InvalidParameter` names the one that is wrong. An empty model_name is none."""
     return Filters(
         range_,
-        model_id if model_id in (None, UNRESOLVED) else parse_id("model_id", model_id),
+        None if model_id is None else parse_model_id(model_id),
         None if provider_id is None else parse_id("provider_id", provider_id),
-        _text("model_name", model_name) or None,
-        _text("status", status),
+        parse_text("model_name", model_name) or None,
+        parse_text("status", status),
     )
 
 
-def _text(parameter: str, value: str | None) -> str | None:
+def parse_model_id(text: str) -> str:
+    """Return the canonical text of a model's id, or `UNRESOLVED`."""
+    return text if text == UNRESOLVED else parse_id("model_id", text)
+
+
+def parse_text(parameter: str, value: str | None) -> str | None:
     if value is not None and ("\0" in value or len(value) > MAX_TEXT):
         raise InvalidParameter(
             parameter, f"{parameter} must be at most {MAX_TEXT} characters, none of them NUL"
@@ -138,7 +143,7 @@ def _text(parameter: str, value: str | None) -> str | None:
     return value
 
 
-def parse_number(parameter: str, text: str | None, *, default: int, least: int, most: int) -> int:
+def parse_number(parameter: str, text: str | None, *, default: T, least: int, most: int) -> int | T:
     """Read a whole number; `InvalidParameter` says which ones are allowed."""
     if text is None:
         return default

@@ -16,6 +16,7 @@ from uuid import UUID
 
 import asyncpg
 
+from chat_stats.service.catalogue.rows import UNRESOLVED
 from chat_stats.service.database import queries
 from chat_stats.service.database.snapshot import Snapshot
 from chat_stats.service.errors import ComputationTimedOut
@@ -23,7 +24,6 @@ from chat_stats.service.explorer.columns import Columns, columns_of
 from chat_stats.service.explorer.query import (
     NESTED,
     ODD_MOMENT,
-    UNRESOLVED,
     Filters,
     Position,
     RequestQuery,

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from chat_stats.service.cache.freshness import CacheState
 from chat_stats.service.catalogue import schemas
+from chat_stats.service.catalogue.rows import UNRESOLVED
 from chat_stats.service.explorer.download import DownloadResponse, unless_disconnected
 from chat_stats.service.explorer.explorer import LARGE_PAGE, etag
 from chat_stats.service.explorer.exports import FORMATS, JSON, choose_format
@@ -19,7 +20,6 @@ from chat_stats.service.explorer.query import (
     MAX_LIMIT,
     MAX_OFFSET,
     NESTED,
-    UNRESOLVED,
     Filters,
     RequestQuery,
     check_start,

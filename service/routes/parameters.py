@@ -13,8 +13,9 @@ from fastapi import Request
 from fastapi.dependencies.models import Dependant
 from pydantic import WithJsonSchema
 
+from chat_stats.service.catalogue.rows import UNRESOLVED
 from chat_stats.service.errors import InvalidParameter
-from chat_stats.service.explorer.query import FLAT_FIELDS, MAX_TEXT, NESTED, UNRESOLVED
+from chat_stats.service.explorer.query import FLAT_FIELDS, MAX_TEXT, NESTED
 from chat_stats.service.settings import ALL_COLUMNS, KNOWN_REQUEST_COLUMNS
 
 

@@ -1,12 +1,13 @@
 """The statistics: one GET route for each aggregation of the catalogue."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from chat_stats.service.catalogue import aggregations, schemas
 from chat_stats.service.catalogue.aggregations import AGGREGATIONS, Aggregation
+from chat_stats.service.catalogue.rows import UNRESOLVED
 from chat_stats.service.catalogue.timerange import WINDOWS, TimeRange, parse_time_range
 from chat_stats.service.catalogue.timeseries import (
     BUCKETS,
@@ -17,6 +18,12 @@ from chat_stats.service.catalogue.timeseries import (
     Series,
     check_bounds,
     parse_series,
+)
+from chat_stats.service.explorer.query import (
+    MAX_LIMIT,
+    parse_model_id,
+    parse_number,
+    parse_text,
 )
 from chat_stats.service.http.access_log import ANSWER
 from chat_stats.service.http.fast_path import FAILURE
@@ -97,7 +104,65 @@ async def series(
 _ProviderId = Annotated[
     str | None, parameters.ID, Query(description="Only the models of this provider: its id.")
 ]
-_ModelId = Annotated[str | None, parameters.ID, Query(description="Only this model: its id.")]
+_ModelId = Annotated[
+    str | None,
+    parameters.MODEL,
+    Query(
+        description=f"Only this model: its id. `{UNRESOLVED}`: only requests without a model, or whose model "
+        "or provider does not exist."
+    ),
+]
+
+#: Parts of a query.
+_Parts = dict[str, Any]
+
+
+async def _filters(
+    provider_id: _ProviderId = None,
+    model_id: _ModelId = None,
+    model_name: Annotated[
+        str | None,
+        parameters.TEXT,
+        Query(
+            description="Only models whose name contains this, whatever the case; `%` and `_` are literal."
+        ),
+    ] = None,
+) -> _Parts:
+    return {
+        "provider_id": None if provider_id is None else aggregations.parse_id("provider_id", provider_id),
+        "model_id": None if model_id is None else parse_model_id(model_id),
+        "model_name": parse_text("model_name", model_name) or None,
+    }
+
+
+def _order(aggregation: Aggregation) -> Callable[..., Awaitable[_Parts]]:
+    fields = aggregation.sortable
+
+    async def order(
+        order_by: Annotated[
+            str | None,
+            parameters.one_of((*fields, *(f"-{name}" for name in fields))),
+            Query(
+                description="Field by which the rows are sorted, with a minus sign for the largest first. "
+                "Equal ones, and all when it is not given: most requests first, then by id."
+            ),
+        ] = None,
+        limit: Annotated[
+            str | None,
+            parameters.whole_number(1, MAX_LIMIT),
+            Query(description="Most rows to return; all when not given. The metadata are about all."),
+        ] = None,
+    ) -> _Parts:
+        return {
+            "order_by": None if order_by is None else aggregations.parse_order_by(aggregation, order_by),
+            "limit": parse_number("limit", limit, default=None, least=1, most=MAX_LIMIT),
+        }
+
+    return order
+
+
+async def _nothing() -> _Parts:
+    return {}
 
 
 async def respond(request: Request, services: Services, query: aggregations.Query) -> Response:
@@ -117,20 +182,20 @@ async def respond(request: Request, services: Services, query: aggregations.Quer
 def _add_route(router: APIRouter, aggregation: Aggregation) -> None:
     name = aggregation.name
 
-    async def plain(request: Request, services: RequestServices, time_range: Range) -> Response:
-        return await respond(request, services, aggregations.Query(name, time_range))
+    # What is not made from usage per model has a function of its own, which knows no filters.
+    filters = _nothing if aggregation.from_usage is None else _filters
+    order = _order(aggregation) if aggregation.sortable else _nothing
 
-    async def by_provider(
+    async def of_models(
         request: Request,
         services: RequestServices,
         time_range: Range,
-        provider_id: _ProviderId = None,
+        filters: Annotated[_Parts, Depends(filters)],
+        order: Annotated[_Parts, Depends(order)],
     ) -> Response:
-        if provider_id is not None:
-            provider_id = aggregations.parse_id("provider_id", provider_id)
-        return await respond(request, services, aggregations.Query(name, time_range, provider_id=provider_id))
+        return await respond(request, services, aggregations.Query(name, time_range, **filters, **order))
 
-    async def by_model(
+    async def of_one_model(
         request: Request,
         services: RequestServices,
         time_range: Range,
@@ -141,7 +206,7 @@ def _add_route(router: APIRouter, aggregation: Aggregation) -> None:
         model_id = aggregations.parse_id("model_id", model_id)
         return await respond(request, services, aggregations.Query(name, time_range, model_id=model_id))
 
-    async def by_both(
+    async def of_series(
         request: Request,
         services: RequestServices,
         time_range: Range,
@@ -152,7 +217,7 @@ def _add_route(router: APIRouter, aggregation: Aggregation) -> None:
         if provider_id is not None:
             provider_id = aggregations.parse_id("provider_id", provider_id)
         if model_id is not None:
-            model_id = aggregations.parse_id("model_id", model_id)
+            model_id = parse_model_id(model_id)
         now = services.clock.now()
         start, end = time_range.bounds(now)
         if start is not None:  # else the first request in the database is the start
@@ -161,12 +226,11 @@ def _add_route(router: APIRouter, aggregation: Aggregation) -> None:
             request, services, aggregations.Query(name, time_range, provider_id, model_id, series)
         )
 
-    endpoints: dict[str | None, Callable[..., Any]] = {
-        None: plain,
-        "provider_id": by_provider,
-        "model_id": by_model,
-    }
-    endpoint = by_both if aggregation.is_series else endpoints[aggregation.narrowed_by]
+    endpoint: Callable[..., Any] = of_models
+    if aggregation.is_series:
+        endpoint = of_series
+    elif aggregation.narrowed_by == "model_id":
+        endpoint = of_one_model
     router.add_api_route(
         aggregation.path,
         endpoint,

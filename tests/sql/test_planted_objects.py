@@ -11,6 +11,7 @@ from chat_stats.service.catalogue.aggregations import AGGREGATIONS, Query
 from chat_stats.service.catalogue.dimensions import known_dimensions
 from chat_stats.service.catalogue.figures import FIGURES
 from chat_stats.service.catalogue.question_parameters import parse_question
+from chat_stats.service.catalogue.rows import UNRESOLVED
 from chat_stats.service.catalogue.timerange import TimeRange
 from chat_stats.service.catalogue.timeseries import Series
 from chat_stats.service.compute.ladder import compute
@@ -21,7 +22,7 @@ from chat_stats.service.errors import SchemaError
 from chat_stats.service.explorer.explorer import Explorer
 from chat_stats.service.explorer.exports import FORMATS
 from chat_stats.service.explorer.plot import sample as sample_points
-from chat_stats.service.explorer.query import UNRESOLVED, Filters, RequestQuery
+from chat_stats.service.explorer.query import Filters, RequestQuery
 from chat_stats.service.explorer.requests import Requests
 from chat_stats.service.rollup.retention import Retention
 from chat_stats.service.rollup.upkeep import Rollup, open_rollup

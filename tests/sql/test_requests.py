@@ -8,12 +8,13 @@ import asyncpg
 import orjson
 import pytest
 
+from chat_stats.service.catalogue.rows import UNRESOLVED
 from chat_stats.service.catalogue.timerange import TimeRange
 from chat_stats.service.database import queries
 from chat_stats.service.database.pool import Database
 from chat_stats.service.database.snapshot import Snapshot
 from chat_stats.service.explorer.plot import sample as sample_points
-from chat_stats.service.explorer.query import UNRESOLVED, Filters, Position, RequestQuery
+from chat_stats.service.explorer.query import Filters, Position, RequestQuery
 from chat_stats.service.explorer.reading import MERGED_MODELS, Reading
 from chat_stats.service.explorer.requests import Requests
 from tests.sql import sample
