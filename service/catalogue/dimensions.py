@@ -18,9 +18,6 @@ from chat_stats.service.catalogue.figures import FIGURES
 from chat_stats.service.catalogue.measures import MEASURES
 from chat_stats.service.errors import InvalidParameter
 
-#: Requests whose model or provider does not exist: the value of `model_id` and `provider_id` that they have.
-UNRESOLVED = "unresolved"
-
 MAX_DECLARED = 30
 
 Kind = Literal["model", "provider", "status", "error_kind", "column"]

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 import orjson
 
 from chat_stats.service.catalogue.aggregation import Query, parse_id
-from chat_stats.service.catalogue.dimensions import UNRESOLVED, Dimension, Dimensions, parse_dimension
+from chat_stats.service.catalogue.dimensions import Dimension, Dimensions, parse_dimension
 from chat_stats.service.catalogue.figures import DEFAULT_FIGURES, FIGURES
 from chat_stats.service.catalogue.questions import (
     DEFAULT_LIMIT,
@@ -24,6 +24,7 @@ from chat_stats.service.catalogue.questions import (
     Order,
     Question,
 )
+from chat_stats.service.catalogue.rows import UNRESOLVED
 from chat_stats.service.catalogue.timerange import TimeRange, parse_moment, parse_time_range
 from chat_stats.service.catalogue.timeseries import parse_series
 from chat_stats.service.errors import InvalidParameter

@@ -5,8 +5,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, create_model
 
-from chat_stats.service.catalogue.dimensions import UNRESOLVED, Dimensions
+from chat_stats.service.catalogue.dimensions import Dimensions
 from chat_stats.service.catalogue.figures import FIGURES
+from chat_stats.service.catalogue.rows import UNRESOLVED
 from chat_stats.service.catalogue.schemas import Id, Metadata, Schema
 
 _TYPES = {"int": int, "float": float}

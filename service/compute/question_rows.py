@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from chat_stats.service.catalogue.dimensions import UNRESOLVED
 from chat_stats.service.catalogue.figures import FIGURES
 from chat_stats.service.catalogue.questions import Question
-from chat_stats.service.catalogue.rows import Row
+from chat_stats.service.catalogue.rows import UNRESOLVED, Row
 from chat_stats.service.compute.statement import Key
 
 #: A group, the start of its interval in a series, and its figures.

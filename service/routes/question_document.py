@@ -5,10 +5,11 @@ from typing import Any
 
 from pydantic import WithJsonSchema
 
-from chat_stats.service.catalogue.dimensions import UNRESOLVED, Dimensions
+from chat_stats.service.catalogue.dimensions import Dimensions
 from chat_stats.service.catalogue.figures import DEFAULT_FIGURES, FIGURES
 from chat_stats.service.catalogue.question_parameters import MAX_TEXT, NOT, NULL
 from chat_stats.service.catalogue.questions import DEFAULT_LIMIT, MAX_GROUPS, MAX_LIMIT, PREVIOUS
+from chat_stats.service.catalogue.rows import UNRESOLVED
 from chat_stats.service.catalogue.timerange import WINDOWS
 from chat_stats.service.catalogue.timeseries import BUCKETS, MAX_POINTS
 from chat_stats.service.explorer.exports import FORMATS
