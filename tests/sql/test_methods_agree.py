@@ -51,22 +51,11 @@ def unknown_to(method: Method, variant: Variant) -> tuple[str, ...]:
     return () if variant.has_cost else COST_FIELDS
 
 
-async def knows_unresolved(method: Method, snapshot: Snapshot) -> bool:
-    """Return whether a method knows of requests without a model: the function of a first version does not."""
-    if method is not Method.RPC:
-        return True
-    records = await snapshot.fetch(
-        "SELECT model_id FROM stats_schema.chat_stats_usage(NULL::timestamptz, NULL::timestamptz)", timeout=20
-    )
-    return records[-1]["model_id"] is None
-
-
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
 async def test_all_methods_give_the_expected_rows(snapshot: Snapshot, variant: Variant) -> None:
-    for method, (range_, stats, providers, summary) in product(Method, EXPECTED):
+    for method, (range_, stats, providers, summary) in product(LADDER, EXPECTED):
         unknown = unknown_to(method, variant)
-        unresolved = 14 if await knows_unresolved(method, snapshot) else 0
-        metadata = {"unresolved_requests": unresolved, "unresolved_failed_requests": 0}
+        metadata = {"unresolved_requests": 14, "unresolved_failed_requests": 0}
         expected: dict[str, list[Row]] = {
             "models": answers.model_rows(variant, stats),
             "providers": answers.provider_rows(variant, providers),
@@ -77,17 +66,15 @@ async def test_all_methods_give_the_expected_rows(snapshot: Snapshot, variant: V
             assert orjson.loads(orjson.dumps(data)) == [answers.known(row, unknown) for row in rows]
             assert totals.items() >= metadata.items()
             assert unavailable == answers.in_answer(unknown, rows[0], metadata)
-        if unresolved:
-            summary_unknown = answers.in_answer(unknown, summary)
-            assert await answer(method, snapshot, Query("summary", range_)) == (
-                answers.known(summary, unknown),
-                summary_unknown,
-            )
+        assert await answer(method, snapshot, Query("summary", range_)) == (
+            answers.known(summary, unknown),
+            answers.in_answer(unknown, summary),
+        )
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
 async def test_rows_and_what_is_unresolved_are_the_total(snapshot: Snapshot, variant: Variant) -> None:
-    for method, (range_, *_) in product(Method, EXPECTED):
+    for method, (range_, *_) in product(LADDER, EXPECTED):
         summary, _ = await answer(method, snapshot, Query("summary", range_))
         for name in ("models", "providers", "counts"):
             data, totals, _ = await methods.run_with_metadata(method, snapshot, Query(name, range_))
@@ -100,8 +87,6 @@ async def test_rows_and_what_is_unresolved_are_the_total(snapshot: Snapshot, var
 @pytest.mark.parametrize("variant", [PLAIN, *SPECIAL], ids=str)
 async def test_requests_without_a_model_can_be_asked_for_alone(snapshot: Snapshot, variant: Variant) -> None:
     for method in LADDER:
-        if not await knows_unresolved(method, snapshot):
-            continue
         unknown = unknown_to(method, variant)
         data, unavailable = await answer(method, snapshot, Query("summary", model_id="unresolved"))
         assert (data, unavailable) == (
@@ -119,8 +104,6 @@ async def test_requests_without_a_model_can_be_asked_for_alone(snapshot: Snapsho
 @pytest.mark.parametrize("variant", [PLAIN, *SPECIAL], ids=str)
 async def test_all_methods_narrow_to_models_of_a_name(snapshot: Snapshot, variant: Variant) -> None:
     for method in LADDER:
-        if not await knows_unresolved(method, snapshot):
-            continue
         for name, models in (("ALPH", [1]), ("a", [1, 2, 3]), ("%", []), ("_", [])):
             rows, _ = await answer(method, snapshot, Query("counts", model_name=name))
             assert [row["model_id"] for row in rows] == [variant.id("models", model) for model in models]
@@ -140,8 +123,7 @@ async def test_function_and_plain_statement_give_the_same_time_series(
             # All but request 4; 14 without a model; requests 1, 2 and 3.
             expected = {None: 25, "unresolved": 14}.get(model_id, 3)
             assert sum(point["total_requests"] for point in points) == expected
-            if model_id not in (None, "unresolved") or await knows_unresolved(Method.RPC, snapshot):
-                assert (points, unknown) == await answer(Method.RPC, snapshot, query)
+            assert (points, unknown) == await answer(Method.RPC, snapshot, query)
     points, _ = await answer(
         Method.OPTIMIZED, snapshot, Query("timeseries", range_, series=Series("1d", "model"))
     )
