@@ -50,6 +50,8 @@ NOT = "not_"
 CACHE_BUSTER = "_"
 
 Items = Iterable[tuple[str, str]]
+#: Filters by dimension, and whether they are negated: as they were named, with their values.
+_Chosen = dict[tuple[Dimension, bool], list[tuple[str, str]]]
 
 
 def parse_question(items: Items, known: Dimensions) -> Query:
@@ -80,7 +82,8 @@ def parse_values(items: Items, known: Dimensions) -> Query:
     given, _ = _sorted_out(items, VALUE_PARAMETERS, {})
     if "name" not in given:
         if given:
-            raise InvalidParameter("name", f"{next(iter(given))} is about one dimension: give its name, too")
+            first = next(iter(given))
+            raise InvalidParameter(first, f"{first} is about one dimension: give its name, too")
         return Query("dimensions", question=Question(endpoint="dimensions", listed=tuple(known.values())))
     range_ = parse_time_range(*(given.get(name) for name in TIME_PARAMETERS))
     dimension = parse_dimension("name", given["name"], known)
@@ -110,18 +113,16 @@ def parse_kept(text: str, known: Dimensions) -> tuple[Query, ...]:
     return tuple(queries)
 
 
-def _sorted_out(
-    items: Items, parameters: Sequence[str], known: Dimensions
-) -> tuple[dict[str, str], dict[tuple[Dimension, bool], list[str]]]:
-    """Return the parameters, each given once, and the values of the filters."""
+def _sorted_out(items: Items, parameters: Sequence[str], known: Dimensions) -> tuple[dict[str, str], _Chosen]:
+    """Return the parameters, each given once, and the filters."""
     given: dict[str, str] = {}
-    chosen: dict[tuple[Dimension, bool], list[str]] = {}
+    chosen: _Chosen = {}
     for name, value in items:
         if name == CACHE_BUSTER:
             continue
         dimension = known.get(name.removesuffix("!").removeprefix(NOT))
         if dimension is not None:
-            chosen.setdefault((dimension, name != dimension.name), []).append(value)
+            chosen.setdefault((dimension, name != dimension.name), []).append((name, value))
         elif name not in parameters:
             all_known = (*parameters, *known, *(f"{each}!" for each in known))
             raise InvalidParameter(
@@ -194,12 +195,13 @@ def _compare(text: str | None, range_: TimeRange) -> Literal["previous"] | datet
         raise InvalidParameter("compare", f"{error}; or compare=previous") from None
 
 
-def _filters(chosen: dict[tuple[Dimension, bool], list[str]]) -> Iterator[Filter]:
-    for (dimension, negated), texts in sorted(chosen.items(), key=lambda item: (item[0][0].name, item[0][1])):
-        parameter = dimension.name + ("!" if negated else "")
-        if len(texts) > MAX_VALUES:
-            raise InvalidParameter(parameter, f"{len(texts)} values are too many: the limit is {MAX_VALUES}")
-        values = {_value(parameter, text, dimension) for text in texts}
+def _filters(chosen: _Chosen) -> Iterator[Filter]:
+    for (dimension, negated), given in sorted(chosen.items(), key=lambda item: (item[0][0].name, item[0][1])):
+        if len(given) > MAX_VALUES:
+            raise InvalidParameter(
+                given[0][0], f"{len(given)} values are too many: the limit is {MAX_VALUES}"
+            )
+        values = {_value(name, text, dimension) for name, text in given}
         yield Filter(dimension, tuple(sorted(values, key=lambda value: (value is None, value))), negated)
 
 

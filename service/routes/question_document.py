@@ -27,7 +27,7 @@ def _schema(declared: WithJsonSchema) -> Schema:
 _MOMENT = _schema(parameters.MOMENT)
 _LIMIT = _schema(parameters.whole_number(1, MAX_LIMIT))
 _TEXT: Schema = {"type": "string", "maxLength": MAX_TEXT, "pattern": r"^[^\u0000]*$"}
-_ID: Schema = {"anyOf": [*_schema(parameters.ID)["anyOf"], {"type": "string", "enum": [UNRESOLVED]}]}
+_ID = _schema(parameters.MODEL)
 
 
 def _one_of(values: Iterable[str]) -> Schema:
@@ -62,7 +62,7 @@ def query_parameters(known: Dimensions) -> Parameters:
         ),
         _parameter(
             "group_by",
-            _listed(known, "status"),
+            {**_listed(known, "status"), "pattern": rf"^$|{_listed(known, 'status')['pattern']}"},
             f"Up to {MAX_GROUPS} dimensions, comma-separated: a row for each combination of their values.",
         ),
         _parameter(

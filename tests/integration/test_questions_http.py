@@ -125,6 +125,7 @@ REFUSED = [
     ("model_id=x", "model_id", "unresolved"),
     ("model_id!=__null__", "model_id!", "unresolved"),
     ("user_id=%00", "user_id", "NUL"),
+    ("not_user_id=%00", "not_user_id", "NUL"),
     ("user_id=" + "x" * 501, "user_id", "500"),
     ("&".join(f"user_id={number}" for number in range(101)), "user_id", "100"),
     ("bucket=2d", "bucket", "15m"),
@@ -232,7 +233,7 @@ async def test_the_dimensions_say_what_they_are(asked: httpx.AsyncClient) -> Non
 
 @pytest.mark.parametrize(
     ("text", "parameter"),
-    [("prefix=u", "name"), ("name=usr", "name"), ("name=user_id&limit=0", "limit"), ("nme=user_id", "nme")],
+    [("prefix=u", "prefix"), ("name=usr", "name"), ("name=user_id&limit=0", "limit"), ("nme=user_id", "nme")],
 )
 async def test_values_that_cannot_be_asked_for_are_refused_by_name(
     asked: httpx.AsyncClient, text: str, parameter: str
