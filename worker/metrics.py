@@ -52,7 +52,7 @@ LAST_PURGE = Gauge(
 
 # From 0, as in `known_labels`: so that the first failure is seen to increase them.
 for _error in (*FAILURES, CacheUnavailable):
-    for _failures in (REFRESH_FAILURES, FOLD_FAILURES, AUDIT_FAILURES):
+    for _failures in (REFRESH_FAILURES, FOLD_FAILURES, AUDIT_FAILURES, PURGE_FAILURES):
         _failures.labels(_error.__name__)
 for _aggregation in AGGREGATIONS.values():
     if _aggregation.kept_computed:

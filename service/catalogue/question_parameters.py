@@ -124,10 +124,8 @@ def _sorted_out(items: Items, parameters: Sequence[str], known: Dimensions) -> t
         if dimension is not None:
             chosen.setdefault((dimension, name != dimension.name), []).append((name, value))
         elif name not in parameters:
-            all_known = (*parameters, *known, *(f"{each}!" for each in known))
-            raise InvalidParameter(
-                name[:40], f"unknown parameter {name[:40]!r}; known: {', '.join(all_known)}"
-            )
+            all_known = ", ".join((*parameters, *known, *(f"{NOT}{each}" for each in known)))
+            raise InvalidParameter(name[:40], f"unknown parameter {name[:40]!r}; known: {all_known}")
         elif name in given:
             raise InvalidParameter(name, f"give {name} once: there can be only one")
         else:

@@ -165,7 +165,7 @@ async def _an_error_midway_does_not_look_like_the_end(view: asyncpg.Connection, 
                 await client.get(url, params={"limit": ROWS, **parameters})
         small = await client.get(url, params={"limit": 10, "offset": ROWS // 2 - 5})
         assert small.status_code == 503, "before the first byte it is an ordinary error"
-        assert "division" in small.json()["detail"]
+        assert "cannot be read" in small.json()["detail"]
 
 
 async def _disconnecting_cancels_the_query(view: asyncpg.Connection, url: str) -> None:

@@ -41,7 +41,10 @@ async def test_all_say_that_redis_is_down_and_postgres_is_not(
     down = settings.model_copy(update={"redis_url": SecretStr("redis://127.0.0.1:1/0")})
     client = await client_of(down)
     readiness, found, seen = (await client.get(READY)).json(), await collect(down), await scrape(client)
-    assert readiness["redis"]["detail"] == found.redis == "Redis does not answer: nothing listens there"
+    assert readiness["redis"]["detail"] == found.redis
+    assert found.redis.startswith(
+        "Redis does not answer: nothing listens there"
+    )  # in a container, with a hint
     assert readiness["worker"]["detail"] == found.worker
     assert (readiness["postgres"]["ok"], found.database) == (True, "ok")
     assert set(found.functions.values()) == {"ok"}

@@ -258,7 +258,7 @@ async def test_a_request_is_forgotten_with_its_target(
     await connection.send(HIT)
     assert len(answered) == 2
     for number in range(4):  # others take the target's place
-        await connection.send(request(f"{API}/providers?_={number}"))
+        await connection.send(request(f"{API}/providers?limit={number + 1}"))
     await connection.send(HIT)  # by the route, which learns it again
     assert len(answered) == 2
     assert HIT not in ports.app.hits._remembered  # type: ignore[attr-defined]

@@ -71,9 +71,9 @@ async def test_it_says_why_redis_cannot_be_used(
     # Long enough that a busy machine causes no time-out.
     mistaken = {"redis_url": SecretStr(url), "redis_timeout_seconds": 10}
     body = (await (await client_of(settings.model_copy(update=mistaken))).get(READY)).json()
-    assert body["redis"]["ok"] is False
-    assert body["redis"]["detail"].startswith(f"Redis {trouble}")  # in a container, with a hint
-    assert body["worker"] == {"ok": False, "detail": f"the queue's Redis {trouble}"}
+    for part, server in (("redis", "Redis"), ("worker", "the queue's Redis")):
+        assert body[part]["ok"] is False
+        assert body[part]["detail"].startswith(f"{server} {trouble}")  # in a container, with a hint
 
 
 @pytest.mark.parametrize(
