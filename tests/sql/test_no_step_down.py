@@ -58,12 +58,12 @@ async def test_a_model_that_does_not_exist_is_not_found_whatever_the_method(
 async def test_a_lost_connection_is_an_outage_and_no_reason_for_a_costlier_statement(
     owner: Connection, live: Gateway, ask: Ask
 ) -> None:
-    await owner.execute(slow_requests("get_models_with_requests"))
+    await owner.execute(slow_requests("chat_stats_usage"))
     computation = asyncio.ensure_future(ask(MODELS))
     async with connect(live.admin_url) as admin:
         while not await admin.fetchval(  # noqa: ASYNC110
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
-            "WHERE wait_event = 'PgSleep' AND usename = $1 AND query LIKE '%get_models_with_requests%'",
+            "WHERE wait_event = 'PgSleep' AND usename = $1 AND query LIKE '%chat_stats_usage%'",
             await owner.fetchval("SELECT current_user::text"),
         ):
             await asyncio.sleep(0.02)
