@@ -57,17 +57,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def sample_database(postgres: PostgresServer) -> str:
-    """The name of a database with the demo's sample, to be copied."""
+async def sample_database(postgres: PostgresServer) -> AsyncIterator[str]:
+    """The name of a database with the demo's sample, to be copied.
+
+    Tests on every Postgres in between make pytest set this up again, on the same server.
+    """
     admin = await asyncpg.connect(postgres.url())
     await admin.execute("CREATE DATABASE sample")
-    await admin.close()
     await run_migrations(postgres.url("sample"), create_tables=True)
     connection = await asyncpg.connect(postgres.url("sample"))
     end = datetime.now(UTC).replace(microsecond=0)
     await sample.load(connection, count=REQUESTS, end=end, loaded=lambda _count: None)
     await connection.close()
-    return "sample"
+    yield "sample"
+    await admin.execute("DROP DATABASE sample WITH (FORCE)")
+    await admin.close()
 
 
 @dataclass
