@@ -17,23 +17,16 @@ from tests.drills.load import Client, Reply, at_once
 from tests.drills.world import BASE, FRESH_SECONDS, World
 from tests.processes import until
 
-SLOW = "ALTER FUNCTION get_model_request_counts RENAME TO counts_at_once"
-MAKE_SLOW = """
-CREATE FUNCTION get_model_request_counts(
-    p_start timestamptz DEFAULT NULL, p_end timestamptz DEFAULT NULL
-) RETURNS TABLE (
-    model_id bigint, model_name text, model_identifier text,
-    provider_name text, provider_slug text, request_count bigint
-) LANGUAGE plpgsql AS $$
-BEGIN
-    PERFORM pg_sleep({seconds});
-    RETURN QUERY SELECT * FROM counts_at_once(p_start, p_end);
-END $$
-"""
-MEND = (
-    "DROP FUNCTION get_model_request_counts",
-    "ALTER FUNCTION counts_at_once RENAME TO get_model_request_counts",
-)
+
+@contextmanager
+def slow_counts(world: World, seconds: float) -> Iterator[None]:
+    """Have the function that counts requests sleep first."""
+    function: str = world.query("SELECT pg_get_functiondef('chat_stats_usage'::regproc)")
+    world.execute(function.replace("BEGIN", f"BEGIN PERFORM pg_catalog.pg_sleep({seconds});", 1))
+    try:
+        yield
+    finally:
+        world.execute(function)
 
 
 def to_every_process(world: World, target: str, times: int) -> list[tuple[int, str]]:
@@ -95,12 +88,9 @@ def test_a_thousand_concurrent_requests_for_a_stale_answer_get_it_at_once_and_ma
 
 def test_requests_that_wait_for_a_slow_query_get_its_answer_in_every_process(world: World) -> None:
     with unless_too_busy(world):
-        world.execute(SLOW, MAKE_SLOW.format(seconds=0.5))
-        try:
+        with slow_counts(world, 0.5):
             target = world.new_target()
             replies = asyncio.run(at_once(to_every_process(world, target, 40)))
-        finally:
-            world.execute(*MEND)
         assert {reply.status for reply in replies} == {200}
         assert len({reply.metadata["generation"] for reply in replies}) == 1
         assert max(reply.seconds for reply in replies) < 2.5
@@ -108,9 +98,8 @@ def test_requests_that_wait_for_a_slow_query_get_its_answer_in_every_process(wor
 
 
 def test_when_the_process_that_computes_freezes_another_takes_over_within_seconds(world: World) -> None:
-    world.execute(SLOW, MAKE_SLOW.format(seconds=0.5))
     frozen, *others = world.ports
-    try:
+    with slow_counts(world, 0.5):
         target = world.new_target()
         key = Query("counts", parse_time_range(None, start_date(target), None)).key()
         lease = f"{world.prefix}:v2:lease:{key}"
@@ -130,8 +119,6 @@ def test_when_the_process_that_computes_freezes_another_takes_over_within_second
                 await client.close()
 
         replies = asyncio.run(ask())
-    finally:
-        world.execute(*MEND)
     assert {reply.status for reply in replies} == {200}
     assert len({reply.metadata["generation"] for reply in replies}) == 1
     assert max(reply.seconds for reply in replies) < 3 + 0.5 + 3  # the lease, the query, and a busy machine

@@ -125,7 +125,7 @@ class World:
         lines = (self.postgres.folder / "postgres.log").read_text(errors="replace").splitlines()
         # The parameters of a statement are logged in the line below it.
         return sum(
-            wanted in parameters and "get_model_request_counts(" in statement
+            wanted in parameters and "chat_stats_usage(" in statement
             for statement, parameters in pairwise(lines)
         )
 
