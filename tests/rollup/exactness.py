@@ -24,7 +24,7 @@ BEGIN
         FROM chat_stats_scan(starts[i]::timestamptz, ends[i]::timestamptz, providers[i], models[i], NULL) AS s
         FULL JOIN chat_stats_rolled_up(
             starts[i]::timestamptz, ends[i]::timestamptz, providers[i], models[i], NULL
-        ) AS r ON COALESCE(r.model_id, -7) = COALESCE(s.model_id, -7)
+        ) AS r ON COALESCE(r.model_id::text, '') = COALESCE(s.model_id::text, '')
         WHERE s IS DISTINCT FROM r;
         RETURN QUERY
         SELECT format('[%s, %s): sums of a scan %s, of the rollup of all %s', starts[i], ends[i], s, r)
@@ -44,7 +44,7 @@ BEGIN
         ) AS s
         FULL JOIN chat_stats_rolled_up_histograms(
             'model', starts[i]::timestamptz, ends[i]::timestamptz, providers[i], models[i], NULL
-        ) AS r ON COALESCE(r.member, -7) = COALESCE(s.member, -7)
+        ) AS r ON COALESCE(r.member::text, '') = COALESCE(s.member::text, '')
         WHERE (s.bins, s.counts, s.total) IS DISTINCT FROM (r.bins, r.counts, r.total);
         RETURN QUERY
         SELECT format('[%s, %s): histogram of a scan %s, of the rollup of all %s', starts[i], ends[i], s, r)
