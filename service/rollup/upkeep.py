@@ -326,11 +326,15 @@ class Rollup:
 
     async def _require_purged(self) -> None:
         """Refuse to rebuild the rollup without the sums of the requests that were purged."""
-        if before := await self._connection.fetchval(queries.load("rollup_purged_lost")):
+        for lost in await self._connection.fetch(queries.load("rollup_purged_lost")):
+            has = "has" if lost["lost"] == 1 else "have"
             raise SchemaError(
-                f"chat_stats_purged_* lost the sums of requests that were purged before {before}; restore "
-                f"them from a backup, or set purged_before of {STATE_TABLE} to NULL, to do without them"
+                f"{lost['tables']} {has} lost the sums of the requests that were purged before "
+                f"{lost['before']}; restore them from a backup, or set purged_before of {STATE_TABLE} to "
+                "NULL, to do without them"
             )
+        async with self._connection.transaction():
+            await self._connection.execute_raw(queries.load("rollup_purged_summed_up"))
 
     async def _require_statuses(self) -> None:
         if self._statuses and (trouble := await statuses_trouble(self._connection.fetch, self._statuses)):

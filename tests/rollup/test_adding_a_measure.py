@@ -141,7 +141,7 @@ async def test_a_measure_is_one_line(tmp_path: Path, gateway: Connection, env: d
     run("rollup", "verify", env=env, project=project)
 
     plain = chat_stats_python(PLAIN, env, project)
-    found = await gateway.fetch(plain, None, None, None, None)
+    found = await gateway.fetch(plain, None, None, None, None, None)
     assert {row["model_id"]: row["total_cached_tokens"] for row in found} == {1: 1043, 2: 112}
 
     # The drift check sees it, and repair puts it right.

@@ -9,6 +9,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from chat_stats.service.catalogue.measures import MEASURES
 from chat_stats.service.errors import DatabaseBusy, SchemaError
 from chat_stats.service.rollup import retention
 from chat_stats.service.rollup.upkeep import Rollup
@@ -32,6 +33,15 @@ from tests.rollup.purging import (
 from tests.rollup.writers import writing
 
 pytestmark = pytest.mark.usefixtures("small_purges")
+
+#: The sums and histograms of purged requests over all models, slot by slot: their arrays may have any order.
+PURGED_TOTALS = (
+    "SELECT t.day, u.* FROM chat_stats_purged_total AS t, unnest(slots, {sums}) AS u ORDER BY 1, 2".format(
+        sums=", ".join(f"slot_{measure.name}" for measure in MEASURES)
+    ),
+    "SELECT t.day, u.* FROM chat_stats_purged_total AS t, unnest(bin_slots, bins, counts) AS u "
+    "ORDER BY 1, 2, 3",
+)
 
 
 async def test_what_others_write_meanwhile_is_neither_lost_nor_counted_twice(
@@ -145,11 +155,27 @@ async def test_a_rollup_is_not_rebuilt_without_the_sums_of_what_was_purged(
     kept = await rolled_up.fetch("SELECT * FROM chat_stats_rollup_model_days ORDER BY model_id, day")
     await rolled_up.execute(loss + "; UPDATE chat_stats_rollup_state SET ready = false")
     await run_migrations(database_url)
-    with pytest.raises(SchemaError, match="has lost the sums of the requests that were purged before"):
+    lost = "chat_stats_purged_model has lost the sums of the requests that were purged before"
+    with pytest.raises(SchemaError, match=lost):
         await getattr(Rollup(rolled_up), command)(ignored)
     assert await rolled_up.fetch("SELECT * FROM chat_stats_rollup_model_days ORDER BY model_id, day") == kept
     await rolled_up.execute("UPDATE chat_stats_rollup_state SET purged_before = NULL")
     await getattr(Rollup(rolled_up), command)(ignored)
+    await assert_exact(rolled_up)
+
+
+@pytest.mark.parametrize("command", ["enable", "repair"])
+async def test_the_sums_over_all_models_are_made_again_from_those_of_the_models(
+    rolled_up: Connection, command: str
+) -> None:
+    await purge(rolled_up)
+    kept = [await rolled_up.fetch(statement) for statement in PURGED_TOTALS]
+    assert all(kept)
+    await rolled_up.execute(
+        "DELETE FROM chat_stats_purged_total; UPDATE chat_stats_rollup_state SET ready = false"
+    )
+    await getattr(Rollup(rolled_up), command)(ignored)
+    assert [await rolled_up.fetch(statement) for statement in PURGED_TOTALS] == kept
     await assert_exact(rolled_up)
 
 
