@@ -26,11 +26,11 @@ logger = logging.getLogger(__name__)
 #: By what is grouped (none, provider, model) -> id of the group as text (None: of all) -> its percentiles.
 Groups = dict[str, dict[str | None, Row]]
 
-#: Placeholders: what to group by, and the last argument if it is needed. $1, $2: the time range; $3, $4, $5:
-#: filters by provider, model and model's name, which older versions of the function lack.
+#: The placeholder: what to group by. $1, $2: the range; $3, $4, $5: filters by provider, model and name of a
+#: model. All are given, with their types: a default would let another function fit better.
 _CALL = (
     "SELECT '{0}' AS grouped_by, p.* FROM stats_schema.get_chat_request_percentiles("
-    "'{0}'::text, $1::timestamptz, $2::timestamptz, $3::text, $4::text{1}) AS p"
+    "'{0}'::text, $1::timestamptz, $2::timestamptz, $3::text, $4::text, $5::text) AS p"
 )
 
 #: After these the plain statement would do no better.
@@ -43,9 +43,9 @@ _EXHAUSTED = (
 _last_trouble: dict[str, str | None] = {}
 
 
-def call(groupings: Sequence[str], *, named: bool = False) -> str:
-    """Return the statement that calls the function; `named`: for a model's name too."""
-    return " UNION ALL ".join(_CALL.format(each, ", $5::text" if named else "") for each in groupings)
+def call(groupings: Sequence[str]) -> str:
+    """Return the statement that calls the function."""
+    return " UNION ALL ".join(_CALL.format(each) for each in groupings)
 
 
 async def percentiles(
@@ -80,11 +80,8 @@ async def percentiles(
 async def _by_function(
     snapshot: Snapshot, query: Query, groupings: Sequence[str], deadline: Deadline
 ) -> Groups:
-    named = query.model_name is not None
-    filters = query.filters if named else query.filters[:2]
-    bounds = query.range.bounds(snapshot.now)
-    statement = call(groupings, named=named)
-    return _groups(groupings, await snapshot.fetch(statement, *bounds, *filters, timeout=deadline.left()))
+    arguments = (*query.range.bounds(snapshot.now), *query.filters)
+    return _groups(groupings, await snapshot.fetch(call(groupings), *arguments, timeout=deadline.left()))
 
 
 async def _by_plain_statement(

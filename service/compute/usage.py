@@ -19,16 +19,16 @@ from chat_stats.service.database.snapshot import Snapshot
 SLICE_ROWS = 50_000
 SMALLEST_SLICE_ROWS = 500
 
-#: The function. A model's name is its last argument, which older versions of it lack.
-_CALL = "SELECT * FROM stats_schema.chat_stats_usage($1::timestamptz, $2::timestamptz, $3::text, $4::text{})"
+#: The function. All arguments are given, with their types: a default would let another function fit better.
+_CALL = (
+    "SELECT * FROM stats_schema.chat_stats_usage"
+    "($1::timestamptz, $2::timestamptz, $3::text, $4::text, $5::text)"
+)
 
 
 async def call(snapshot: Snapshot, query: Query, deadline: Deadline) -> Usage:
     bounds = query.range.bounds(snapshot.now)
-    named = query.model_name is not None
-    filters = query.filters if named else query.filters[:2]
-    statement = _CALL.format(", $5::text" if named else "")
-    records = await snapshot.fetch(statement, *bounds, *filters, timeout=deadline.left())
+    records = await snapshot.fetch(_CALL, *bounds, *query.filters, timeout=deadline.left())
     try:
         return _usage(records)
     except (KeyError, TypeError, ValueError) as error:

@@ -257,7 +257,7 @@ async def call_as_dashboards_do(gateway: Gateway) -> None:
             "get_provider_request_stats(NULL::timestamptz, NULL::timestamptz)",
             "get_models_with_requests('2026-01-01'::timestamptz, now())",
             "get_chat_request_timeseries('1d'::text, 'model'::text, 'UTC'::text, NULL::timestamptz, "
-            "NULL::timestamptz, NULL::text, NULL::text)",
+            "NULL::timestamptz, NULL::text, NULL::text, NULL::text)",
         ):
             assert await connection.fetch(f"SELECT * FROM {call}")
 

@@ -217,7 +217,7 @@ async def _functions(snapshot: Snapshot) -> dict[str, str]:
         },
         "get_models_with_requests_by_provider": await call(Query("models", _NO_TIME, provider_id="0")),
         "get_chat_request_percentiles": await run(
-            percentiles.call(["none"]), *_NO_TIME.bounds(snapshot.now), None, None
+            percentiles.call(["none"]), *_NO_TIME.bounds(snapshot.now), None, None, None
         ),
         **await rights.overloads(snapshot),
     }
