@@ -30,6 +30,7 @@ async def fill(url: str) -> None:
 
 async def _create_filled(server: PostgresServer, name: str) -> None:
     admin = await asyncpg.connect(server.url())
+    await admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")  # of another module of this process
     await admin.execute(f"CREATE DATABASE {name}")
     await admin.close()
     await fill(server.url(name))
