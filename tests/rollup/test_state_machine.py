@@ -223,9 +223,8 @@ class RollupMachine(RuleBasedStateMachine):
         with suppress(asyncpg.LockNotAvailableError):  # a fold that is not committed yet
             self.database.wait(
                 self.database.repairer.execute(
-                    "UPDATE chat_stats_rollup_state SET retain_older_than = "
-                    "now() - GREATEST($1::timestamptz, '2000-01-01')",
-                    before,
+                    "UPDATE chat_stats_rollup_state SET retain_older_than = now() - $1::text::timestamptz",
+                    before and before.isoformat(),
                 )
             )
 
