@@ -11,6 +11,7 @@ import httpx
 import pytest
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
 from chat_stats.service.http.protocol import BoundedHttpProtocol
@@ -103,7 +104,8 @@ class Connection:
 
     def _is_busy(self) -> bool:
         protocol = self.protocol
-        waits = protocol.cycle is not None and not protocol.cycle.response_complete
+        cycle: RequestResponseCycle | None = protocol.cycle
+        waits = cycle is not None and not cycle.response_complete
         return (waits or bool(protocol.pipeline)) and not protocol.transport.is_closing()
 
 
