@@ -16,7 +16,7 @@ what timed out; the last one, whose many statements are short, gets as much as t
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 
 import asyncpg
@@ -50,6 +50,9 @@ from chat_stats.service.errors import (
 )
 from chat_stats.service.observability import metrics
 
+#: The answer to each query, or the error in place of it.
+Results = dict[Query, Computed | ChatStatsError]
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -75,14 +78,12 @@ async def compute(snapshot: Snapshot, query: Query, *, timeout: float) -> Comput
 
 
 @metrics.running
-async def compute_together(
-    snapshot: Snapshot, queries: Sequence[Query], *, timeout: float
-) -> dict[Query, Computed | ChatStatsError]:
+async def compute_together(snapshot: Snapshot, queries: Sequence[Query], *, timeout: float) -> Results:
     """Compute queries of the same range and filters; those that are made from usage, from the same rows.
 
     An error stands in place of what could not be computed. Raises `Unavailable` on an outage.
     """
-    results: dict[Query, Computed | ChatStatsError] = {}
+    results: Results = {}
     of_usage = [
         query
         for query in queries
@@ -92,17 +93,23 @@ async def compute_together(
         groups = await _by_first_method(snapshot, of_usage, timeout)
     except asyncpg.PostgresError as error:
         return dict.fromkeys(queries, _reading_error(error))
-    runs = [(group, _climb_down(snapshot, group, method, timeout)) for method, group in groups]
-    runs += [([query], _own(snapshot, query, timeout)) for query in queries if query not in of_usage]
-    for group, run in runs:
-        try:
-            async with asyncio.timeout(timeout * len(LADDER)):
-                results |= await run
-        except (TimeoutError, asyncpg.PostgresError) as error:
-            results |= dict.fromkeys(group, _reading_error(error))
-        except (NotFound, InvalidParameter, SchemaError, ComputationTimedOut) as error:
-            results |= dict.fromkeys(group, error)
+    for method, group in groups:
+        results |= await _or_errors(group, _climb_down(snapshot, group, method, timeout), timeout)
+    for query in queries:
+        if query not in of_usage:
+            results |= await _or_errors([query], _own(snapshot, query, timeout), timeout)
     return results
+
+
+async def _or_errors(queries: Sequence[Query], computing: Awaitable[Results], timeout: float) -> Results:
+    """Return what is computed; where that fails, the error for each of the queries."""
+    try:
+        async with asyncio.timeout(timeout * len(LADDER)):
+            return await computing
+    except (TimeoutError, asyncpg.PostgresError) as error:
+        return dict.fromkeys(queries, _reading_error(error))
+    except (NotFound, InvalidParameter, SchemaError, ComputationTimedOut) as error:
+        return dict.fromkeys(queries, error)
 
 
 def _reading_error(error: TimeoutError | asyncpg.PostgresError) -> ChatStatsError:
@@ -127,20 +134,18 @@ async def _by_first_method(
     return [(method, group) for method, group in groups.items() if group]
 
 
-async def _own(snapshot: Snapshot, query: Query, timeout: float) -> dict[Query, Computed | ChatStatsError]:
+async def _own(snapshot: Snapshot, query: Query, timeout: float) -> Results:
     own = own_function if query.question is None else questions
     return {query: await own.compute(snapshot, query, timeout=timeout)}
 
 
-async def _climb_down(
-    snapshot: Snapshot, queries: Sequence[Query], first: Method, timeout: float
-) -> dict[Query, Computed | ChatStatsError]:
+async def _climb_down(snapshot: Snapshot, queries: Sequence[Query], first: Method, timeout: float) -> Results:
     """Compute queries from the rows of one method, that of `first` or one below."""
     started = time.perf_counter()
     found, reason = await _find(snapshot, queries, first, timeout)
     query = queries[0]
     precision = await purged.precision(snapshot, query.range.bounds(snapshot.now), timeout=timeout)
-    results: dict[Query, Computed | ChatStatsError] = {}
+    results: Results = {}
     for query in queries:
         data, totals, unavailable = await answer(snapshot, query, found, timeout=timeout)
         seconds = time.perf_counter() - started

@@ -121,7 +121,7 @@ REFUSED = [
     ("limit=10001", "limit", "from 1 to 10000"),
     ("limit=1&limit=2", "limit", "once"),
     ("usr_id=1", "usr_id", "user_id"),
-    ("usr_id!=1", "usr_id!", "user_id!"),
+    ("usr_id!=1", "usr_id!", "not_user_id"),
     ("model_id=x", "model_id", "unresolved"),
     ("model_id!=__null__", "model_id!", "unresolved"),
     ("user_id=%00", "user_id", "NUL"),
