@@ -16,7 +16,7 @@ import orjson
 from pydantic import BaseModel
 
 from chat_stats.service.catalogue import schemas
-from chat_stats.service.catalogue.questions import Question
+from chat_stats.service.catalogue.questions import Filter, Question, digest_of
 from chat_stats.service.catalogue.rows import (
     PERCENTILE_FIELDS,
     UNKNOWN_FROM_COUNTS,
@@ -56,6 +56,8 @@ class Query:
     limit: int | None = None
     #: What is asked by any dimension; `aggregation` is then the question's endpoint.
     question: Question | None = None
+    #: Only requests with these values of dimensions; those of a question are in `question` itself.
+    where: tuple[Filter, ...] = ()
 
     def key(self) -> str:
         """Return the part of the cache key that tells this query from every other."""
@@ -75,6 +77,8 @@ class Query:
             key += f":order={self.order_by}"
         if self.limit is not None:
             key += f":limit={self.limit}"
+        if self.where:
+            key += f":where={digest_of(self.where)}"
         return key
 
     @property
@@ -89,7 +93,9 @@ class Query:
     @property
     def is_whole(self) -> bool:
         """Whether it asks for all rows in their own order: what the worker computes."""
-        return not any(value is not None for value in (*self.filters, self.order_by, self.limit))
+        return not self.where and not any(
+            value is not None for value in (*self.filters, self.order_by, self.limit)
+        )
 
     def base(self, *, kept: bool) -> "Query | None":
         """Return the query from whose rows the answer is cut; None: it is computed.
@@ -102,7 +108,7 @@ class Query:
         aggregation = AGGREGATIONS[self.aggregation]
         if self.is_whole or aggregation.is_series:
             return None
-        if kept and any(value is not None for value in self.filters):
+        if kept and not self.where and any(value is not None for value in self.filters):
             name = aggregation.cut_from(self)
             if name is not None:
                 return Query(name, self.range)

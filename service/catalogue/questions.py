@@ -3,11 +3,12 @@
 `service.catalogue.question_parameters` reads one from a query string.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from hashlib import blake2b
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import orjson
 
@@ -41,6 +42,16 @@ class Filter:
     @property
     def parameter(self) -> str:
         return self.dimension.name + ("!" if self.negated else "")
+
+    def definition(self) -> list[Any]:
+        """Return what it depends on, for cache keys."""
+        return [self.dimension.definition(), self.values, self.negated]
+
+
+def digest_of(filters: Sequence[Filter]) -> str:
+    """Return what tells these filters from all others; of bounded length."""
+    text = orjson.dumps([each.definition() for each in filters])
+    return blake2b(text, digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +115,7 @@ class Question:
                 self.endpoint,
                 self.figures,
                 [each.definition() for each in self.group_by],
-                [[each.dimension.definition(), each.values, each.negated] for each in self.filters],
+                [each.definition() for each in self.filters],
                 self.bucket,
                 self.timezone if self.bucket else None,
                 str(self.order),
