@@ -19,12 +19,14 @@ from chat_stats.service.explorer.explorer import Explorer
 from chat_stats.service.health import HealthChecks
 from chat_stats.service.http import problems
 from chat_stats.service.http.access_log import Access
+from chat_stats.service.http.auth import ReadKeys
 from chat_stats.service.http.envelope import Envelope
 from chat_stats.service.http.fast_path import FastPath
 from chat_stats.service.http.hits import Hits
 from chat_stats.service.http.openapi import complete
 from chat_stats.service.http.rate_limit import RateLimiter
 from chat_stats.service.http.services import Services
+from chat_stats.service.keys.known_keys import KnownKeys
 from chat_stats.service.observability import tracing
 from chat_stats.service.observability.logs import configure_logging
 from chat_stats.service.observability.metrics import LOCAL_CACHE_ENTRIES, gauge
@@ -126,6 +128,8 @@ def _build(settings: Settings, routed: ASGIApp) -> Services:
     cache = Cache(settings, redis, clock)
     queue = Queue(settings)
     stats = Stats(settings, database, cache)
+    known_keys = KnownKeys(settings, database)
+    read_keys = ReadKeys(settings, known_keys)
     rate_limiter = RateLimiter(settings, cache)
     envelope = Envelope(settings, clock)
     return Services(
@@ -138,9 +142,11 @@ def _build(settings: Settings, routed: ASGIApp) -> Services:
         explorer=Explorer(settings, database),
         downloads=Downloads(DOWNLOADS_PER_EXPORT * settings.max_exports),
         health=HealthChecks(settings, database, cache, queue),
+        known_keys=known_keys,
+        read_keys=read_keys,
         rate_limiter=rate_limiter,
         envelope=envelope,
-        fast_path=FastPath(routed, settings, stats, rate_limiter, envelope),
+        fast_path=FastPath(routed, settings, stats, read_keys, rate_limiter, envelope),
         shared_counts=None if settings.metrics_folder is None else SharedCounts(settings.metrics_folder),
     )
 
@@ -150,6 +156,7 @@ async def _running(services: Services, *, own_process: bool) -> AsyncIterator[No
     """Open the parts, and close them at the end."""
     await services.database.open()
     clock = asyncio.create_task(services.database.keep_clock())
+    keys = asyncio.create_task(services.known_keys.keep_looking())
     services.fast_path.open()
     gauge(LOCAL_CACHE_ENTRIES, services.stats.local_entries)
     if own_process:
@@ -161,8 +168,10 @@ async def _running(services: Services, *, own_process: bool) -> AsyncIterator[No
             yield
     finally:
         clock.cancel()
+        keys.cancel()
         await services.fast_path.close()
         await services.health.close()
+        await services.known_keys.close()
         await services.downloads.close()
         await services.explorer.close()
         await services.stats.close()

@@ -123,7 +123,18 @@ class Settings(BaseSettings):
         600, description="Seconds after which a client that has not read its download is cut off."
     )
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
-        (), description="Keys that may read, comma-separated. None: reading is open."
+        (),
+        description="Keys that may read everything, comma-separated. None, and no `CHAT_STATS_REQUIRE_KEY`: "
+        "reading is open.",
+    )
+    require_key: bool = Field(
+        False,
+        description="Whether reading needs a key where `CHAT_STATS_API_KEYS` is empty, too: one of "
+        "`chat-stats key create`.",
+    )
+    keys_offline_seconds: Duration = Field(
+        3600,
+        description="Seconds for which scoped keys go on while the database that has them does not answer.",
     )
     admin_token: SecretStr | None = Field(
         None, description="Token for `POST /api/monitoring/refresh`. None: that endpoint is off."
@@ -192,6 +203,11 @@ class Settings(BaseSettings):
         description="Folder in which the processes of one service share their counts for `/metrics`; "
         "`serve --workers` makes one.",
     )
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether reading needs a key. Where it does not, keys mean nothing."""
+        return self.require_key or bool(self.api_keys)
 
     @property
     def known_dimensions(self) -> Dimensions:

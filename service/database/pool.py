@@ -73,8 +73,8 @@ class Database:
         self._pool = await asyncpg.create_pool(
             settings.database_url.get_secret_value(),
             min_size=0,
-            # One per computation and export, one each for a lock, health checks and probes.
-            max_size=settings.max_live_computations + settings.max_exports + 3,
+            # One per computation and export, one each for a lock, health checks, probes and scoped keys.
+            max_size=settings.max_live_computations + settings.max_exports + 4,
             max_inactive_connection_lifetime=60,
             timeout=settings.connect_timeout_seconds,
             statement_cache_size=0,  # so that it also works through a transaction-pooling proxy

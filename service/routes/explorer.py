@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from chat_stats.service.cache.freshness import CacheState
 from chat_stats.service.catalogue import schemas
 from chat_stats.service.catalogue.rows import UNRESOLVED
+from chat_stats.service.errors import NotPermitted
 from chat_stats.service.explorer.download import DownloadResponse, unless_disconnected
 from chat_stats.service.explorer.explorer import LARGE_PAGE, etag
 from chat_stats.service.explorer.exports import FORMATS, JSON, choose_format
@@ -32,12 +33,13 @@ from chat_stats.service.http.envelope import cache_status
 from chat_stats.service.http.negotiation import header_value, matches_etag
 from chat_stats.service.http.services import RequestServices, Services
 from chat_stats.service.routes import parameters
-from chat_stats.service.routes.guards import check_read_key, count_request, count_rows
+from chat_stats.service.routes.guards import check_read_key, count_request, count_rows, scope_of
 from chat_stats.service.routes.stats import Range
 from chat_stats.service.settings import Settings
 
 
 def filters(
+    request: Request,
     time_range: Range,
     model_id: Annotated[
         str | None,
@@ -61,6 +63,8 @@ def filters(
         str | None, parameters.TEXT, Query(description="Only requests with exactly this status; often none.")
     ] = None,
 ) -> Filters:
+    if scope_of(request):
+        raise NotPermitted("single requests cannot be scoped, and this key has a scope")
     return parse_filters(
         time_range, model_id=model_id, provider_id=provider_id, model_name=model_name, status=status
     )
@@ -177,7 +181,7 @@ async def plot_data(
 
 
 def _headers(settings: Settings, state: CacheState, *, age: int = 0, seconds_left: int = 0) -> dict[str, str]:
-    visibility = "private" if settings.api_keys else "public"
+    visibility = "private" if settings.needs_key else "public"
     # Caches subtract the age.
     cached = f"max-age={age + seconds_left}" if seconds_left > 0 else "no-cache"
     return {

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from chat_stats.service.catalogue import aggregations, schemas
 from chat_stats.service.catalogue.aggregations import AGGREGATIONS, Aggregation
 from chat_stats.service.catalogue.rows import UNRESOLVED
+from chat_stats.service.catalogue.scopes import query_within
 from chat_stats.service.catalogue.timerange import WINDOWS, TimeRange, parse_time_range
 from chat_stats.service.catalogue.timeseries import (
     BUCKETS,
@@ -30,11 +31,12 @@ from chat_stats.service.http.fast_path import FAILURE
 from chat_stats.service.http.rate_limit import Work
 from chat_stats.service.http.services import RequestServices, Services
 from chat_stats.service.routes import parameters
-from chat_stats.service.routes.guards import check_read_key, count_request
+from chat_stats.service.routes.guards import check_read_key, count_request, scope_of
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
     304: {"description": "The numbers are still those of the ETag in If-None-Match."},
     401: schemas.problem("No key, or one that is not accepted (where reading needs one)."),
+    403: schemas.problem("The key has a scope that does not fit."),
     422: schemas.problem("A parameter is wrong; `parameter` names it."),
     429: schemas.problem("This client asked too often; see Retry-After."),
     503: schemas.problem("Nothing is cached and nothing can be computed; see Retry-After."),
@@ -169,7 +171,10 @@ async def respond(request: Request, services: Services, query: aggregations.Quer
     scope = request.scope
     if (failure := scope.get(FAILURE)) is not None:  # the fast path has tried already
         raise failure
-    if parameters.CACHE_BUSTER not in request.query_params:  # such a target comes once
+    key_scope = scope_of(request)
+    query = query_within(query, key_scope)
+    # To other keys the same target means another query; one against caches comes once.
+    if not key_scope and parameters.CACHE_BUSTER not in request.query_params:
         services.fast_path.learn(scope, query)
     answer = await services.stats.read(query, admit=lambda: services.rate_limiter.spend(Work.MISSES, scope))
     scope[ANSWER] = (answer.state, answer.entry.method)
