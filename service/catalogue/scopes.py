@@ -19,7 +19,7 @@ def within(filters: Sequence[Filter], scope: Scope) -> tuple[Filter, ...]:
     for each in scope:
         given = found.get((each.dimension, False), each)
         values = tuple(value for value in given.values if value in each.values)
-        found[each.dimension, False] = Filter(each.dimension, values)
+        found[each.dimension, False] = Filter(each.dimension, values, is_scope=True)
     return _sorted(found.values())
 
 

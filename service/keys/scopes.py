@@ -30,7 +30,7 @@ def parse_scope(texts: Sequence[str], known: Dimensions) -> Scope:
         if name in filters:
             raise InvalidParameter("scope", f"scope: {name} is given twice; a key has one value of each")
         filters[name] = _filter(name, value, known)
-    return within(tuple(filters.values()), ())
+    return within((), tuple(filters.values()))
 
 
 def encode_scope(scope: Scope) -> str:
@@ -56,7 +56,7 @@ def decode_scope(text: str, known: Dimensions) -> Scope:
         filters.append(Filter(known[name], (value,)))
     if not filters:
         raise ValueError("it has no scope")
-    return within(filters, ())
+    return within((), tuple(filters))
 
 
 def written(scope: Scope) -> dict[str, str]:
