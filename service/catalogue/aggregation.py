@@ -19,6 +19,7 @@ from chat_stats.service.catalogue import schemas
 from chat_stats.service.catalogue.questions import Filter, Question, digest_of
 from chat_stats.service.catalogue.rows import (
     PERCENTILE_FIELDS,
+    SOURCE_FIELDS,
     UNKNOWN_FROM_COUNTS,
     UNRESOLVED,
     UNRESOLVED_FIELDS,
@@ -82,6 +83,11 @@ class Query:
         return key
 
     @property
+    def by_dimension(self) -> bool:
+        """Whether only a question can tell: usage per model does not."""
+        return bool(self.where) or self.series.dimension is not None
+
+    @property
     def filters(self) -> tuple[str | None, ...]:
         return self.provider_id, self.model_id, self.model_name
 
@@ -115,16 +121,19 @@ class Query:
         unordered = replace(self, order_by=None, limit=None)
         return None if unordered == self else unordered
 
-    def metadata(self, data: Data, unresolved: Mapping[str, Any]) -> Totals:
-        """Return the answer's metadata beside the common fields, `UNRESOLVED_FIELDS` from `unresolved`."""
+    def metadata(self, data: Data, of: Mapping[str, Any]) -> Totals:
+        """Return the answer's metadata beside the common fields; from `of` what the data do not tell.
+
+        That is `UNRESOLVED_FIELDS`, and `SOURCE_FIELDS` where there are some.
+        """
         aggregation = AGGREGATIONS[self.aggregation]
         if aggregation.is_series:
             series = self.series
             return {"bucket": series.bucket, "timezone": series.timezone, "group_by": series.group_by}
-        totals = aggregation.totals(data)
+        totals = {**aggregation.totals(data), **{name: of[name] for name in SOURCE_FIELDS if name in of}}
         if not aggregation.states_unresolved:
             return totals
-        return totals | {name: unresolved[name] if self.wants_unresolved else 0 for name in UNRESOLVED_FIELDS}
+        return totals | {name: of[name] if self.wants_unresolved else 0 for name in UNRESOLVED_FIELDS}
 
 
 @dataclass(frozen=True)
@@ -163,6 +172,8 @@ class Aggregation:
     unknown_from_counts: tuple[str, ...] = UNKNOWN_FROM_COUNTS
     #: Whether its numbers are those of all requests, not of those whose model exists.
     of_all_requests: bool = False
+    #: Whether it is made from the usage of each model apart, and not from that of all together.
+    of_each_model: bool = True
     #: Whether it has a `bucket`, a grouping and a time zone (`Query.series`); then it may be narrowed by both
     #: ids, and its rows are made by `service.catalogue.rows.series_points`.
     is_series: bool = False

@@ -15,7 +15,7 @@ import orjson
 from chat_stats.service.catalogue.dimensions import Dimension
 from chat_stats.service.catalogue.figures import DEFAULT_FIGURES, FIGURES
 from chat_stats.service.catalogue.timerange import TimeRange
-from chat_stats.service.catalogue.timeseries import Series
+from chat_stats.service.catalogue.timeseries import MAX_POINTS, Series
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 10_000
@@ -99,6 +99,11 @@ class Question:
     def dimensions(self) -> tuple[Dimension, ...]:
         """All that it groups or filters by, each once."""
         return tuple(dict.fromkeys((*self.group_by, *(filter_.dimension for filter_ in self.filters))))
+
+    @property
+    def most_points(self) -> int:
+        """The most rows of an answer: a series has one for each interval of each group."""
+        return self.limit if self.bucket is None else MAX_POINTS
 
     @property
     def computed(self) -> tuple[str, ...]:

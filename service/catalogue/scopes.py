@@ -1,8 +1,9 @@
 """What a key may read: filters that no request can leave."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
-from chat_stats.service.catalogue.aggregation import Query
+from chat_stats.service.catalogue.aggregation import AGGREGATIONS, Query
 from chat_stats.service.catalogue.questions import Filter
 from chat_stats.service.errors import NotPermitted
 
@@ -32,7 +33,10 @@ def query_within(query: Query, scope: Scope) -> Query:
         return query
     question = query.question
     if question is None:
-        raise NotPermitted(f"{query.aggregation} cannot be scoped, and this key has a scope")
+        aggregation = AGGREGATIONS[query.aggregation]
+        if not aggregation.is_series and aggregation.from_usage is None:
+            raise NotPermitted(f"{query.aggregation} cannot be scoped, and this key has a scope")
+        return replace(query, where=within(query.where, scope))
     if question.filters != within(question.filters, scope):
         raise NotPermitted("the question leaves the scope of this key")
     return query

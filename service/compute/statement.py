@@ -12,13 +12,15 @@ from uuid import UUID
 from chat_stats.service.catalogue.dimensions import Dimension
 from chat_stats.service.catalogue.error_kinds import OTHER, SEPARATORS
 from chat_stats.service.catalogue.figures import FIGURES, needed
+from chat_stats.service.catalogue.measures import MEASURES
 from chat_stats.service.catalogue.questions import Filter, Question
-from chat_stats.service.catalogue.timeseries import MAX_POINTS
 from chat_stats.service.database.dimension_columns import ColumnType, ColumnTypes
 from chat_stats.service.database.rendering import declared
 
 #: Characters of an error message that are looked at.
 MESSAGE_CHARACTERS = 2000
+
+MEASURE_NAMES = tuple(measure.name for measure in MEASURES)
 
 Bounds = tuple[datetime | None, datetime | None]
 #: The values of a group's dimensions.
@@ -58,9 +60,11 @@ def statement(
     *,
     functions: bool = False,
     wanted: Sequence[Key] | None = None,
+    sums: bool = False,
 ) -> Statement:
     """Return the statement for a question over a range; `wanted`: for these groups, whatever their order.
 
+    `sums`: with the sums of all measures, by their names.
     `functions`: from what our functions return, for questions about models and providers alone.
     """
     arguments = _Arguments()
@@ -80,7 +84,7 @@ def statement(
     by_figure = question.order.by if question.order.by in FIGURES else None
     text = declared().statement(
         "asked/groups.sql",
-        needed(asked),
+        MEASURE_NAMES if sums else needed(asked),
         functions=functions,
         models=_uses_models(question),
         grouping=dimensions,
@@ -92,6 +96,7 @@ def statement(
         of_requests=of_requests,
         of_groups=of_groups,
         asked=asked,
+        sums=sums,
         percentiles=percentiles,
         by_figure=by_figure,
         by_percentile=by_figure is not None and FIGURES[by_figure].is_percentile,
@@ -100,7 +105,7 @@ def statement(
         wanted=None if wanted is None else _columns(wanted, len(dimensions), arguments),
         limit=arguments.add(question.limit, "bigint") if chooses else None,
         offset=arguments.add(question.offset, "bigint") if chooses else None,
-        most_points=MAX_POINTS,
+        most_points=question.most_points,
     )
     return Statement(text, arguments.values)
 

@@ -88,17 +88,14 @@ TENANTS = [
             ("team=sierra",),
         ),
         id="team and status",
-        marks=pytest.mark.slow,
     ),
     pytest.param(
         Tenant(("provider_id=1",), lambda row: provider_of(row) == 1, ("provider_id=3",)),
         id="provider",
-        marks=pytest.mark.slow,
     ),
     pytest.param(
         Tenant(("user_id=__null__",), lambda row: row["user_id"] is None, ("user_id=secret-b",)),
         id="no user",
-        marks=pytest.mark.slow,
     ),
 ]
 
@@ -287,6 +284,7 @@ async def fill(url: str, rows: list[Row]) -> None:
     await connection.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tenant", TENANTS)
 async def test_no_answer_to_a_scoped_key_depends_on_rows_outside_of_its_scope(
     open_world: OpenWorld, tenant: Tenant
@@ -314,7 +312,7 @@ async def test_no_answer_to_a_scoped_key_depends_on_rows_outside_of_its_scope(
         head = await both.client.head(target, headers={"X-API-Key": both.keys["own"]})
         assert (head.status_code, head.content) == (200, b"")
         assert head.headers.get("etag") == got.headers.get("etag"), target
-    assert set(ENDPOINTS[-2:]) <= set(answered)
+    assert set(ENDPOINTS) - {"/chat-requests", "/chat-requests/plot-data"} <= set(answered)
 
 
 async def test_every_endpoint_that_reads_is_among_those_that_are_compared(open_world: OpenWorld) -> None:
