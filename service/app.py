@@ -65,8 +65,9 @@ class Application(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         if not self.openapi_schema:
-            columns = self.state.services.settings.request_columns
-            self.openapi_schema = explorer.document_columns(complete(super().openapi()), columns)
+            settings: Settings = self.state.services.settings
+            document = complete(super().openapi(), settings)
+            self.openapi_schema = explorer.document_columns(document, settings.request_columns)
         return self.openapi_schema
 
 

@@ -35,7 +35,7 @@ _IDS: list[dict[str, Any]] = [
     {"type": "string", "format": "uuid"},
 ]
 ID = WithJsonSchema({"anyOf": _IDS})
-MODEL = WithJsonSchema({"anyOf": [*_IDS, {"type": "string", "enum": [UNRESOLVED]}]})
+MODEL = WithJsonSchema({"anyOf": [*_IDS, {"type": "string", "const": UNRESOLVED}]})
 MOMENT = WithJsonSchema(
     {
         "anyOf": [{"type": "string", "format": "date"}, {"type": "string", "format": "date-time"}],

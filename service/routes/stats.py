@@ -25,6 +25,7 @@ from chat_stats.service.catalogue.timeseries import (
 from chat_stats.service.explorer.query import MAX_LIMIT, parse_number, parse_text
 from chat_stats.service.http.access_log import ANSWER
 from chat_stats.service.http.fast_path import FAILURE
+from chat_stats.service.http.named_enums import orders
 from chat_stats.service.http.rate_limit import Work
 from chat_stats.service.http.services import RequestServices, Services
 from chat_stats.service.routes import parameters
@@ -148,7 +149,7 @@ def _order(aggregation: Aggregation) -> Callable[..., Awaitable[_Parts]]:
     async def order(
         order_by: Annotated[
             str | None,
-            parameters.one_of((*fields, *(f"-{name}" for name in fields))),
+            parameters.one_of(orders(fields)),
             Query(
                 description="Field by which the rows are sorted, with a minus sign for the largest first. "
                 "Equal ones, and all when it is not given: most requests first, then by id."
@@ -239,6 +240,10 @@ def _add_route(router: APIRouter, aggregation: Aggregation, known: Dimensions) -
         endpoint = of_series
     elif aggregation.narrowed_by == "model_id":
         endpoint = of_one_model
+    # One that is in the path, too, would be two arguments of one name to generated clients.
+    filters_given = [
+        each for each in document.filters(known) if f"{{{each['name']}}}" not in aggregation.path
+    ]
     router.add_api_route(
         aggregation.path,
         endpoint,
@@ -251,7 +256,7 @@ def _add_route(router: APIRouter, aggregation: Aggregation, known: Dimensions) -
             **(_NOT_FOUND if aggregation.narrowed_by == "model_id" else {}),
             **RESPONSES,
         },
-        openapi_extra={"parameters": document.filters(known)} if by_dimension else None,
+        openapi_extra={"parameters": filters_given} if by_dimension else None,
     )
     router.add_api_route(
         aggregation.path,
