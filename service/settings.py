@@ -132,10 +132,6 @@ class Settings(BaseSettings):
         description="Whether reading needs a key where `CHAT_STATS_API_KEYS` is empty, too: one of "
         "`chat-stats key create`.",
     )
-    keys_offline_seconds: Duration = Field(
-        3600,
-        description="Seconds for which scoped keys go on while the database that has them does not answer.",
-    )
     admin_token: SecretStr | None = Field(
         None, description="Token for `POST /api/monitoring/refresh`. None: that endpoint is off."
     )

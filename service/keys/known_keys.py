@@ -1,7 +1,7 @@
 """The scoped keys that a process knows: the whole table, in memory, so that no request waits for it.
 
 While the table has keys, it is read twice a second, so that a revoked key ends within a second everywhere.
-While the database does not answer, known keys go on for `keys_offline_seconds`, and end with a 503 then: a
+While the database does not answer, known keys go on for `OFFLINE_SECONDS`, and end with a 503 then: a
 key that is revoked meanwhile, from where the database can be reached, lives no longer than that. A key that
 is not known may be new: it is looked up at once, but at most ten times a second, whatever clients send.
 """
@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 LOOK_SECONDS = 0.5
 #: Seconds after a look during which a key that is not known causes no other one.
 UNKNOWN_SECONDS = 0.1
+#: Seconds for which known keys go on while the database does not answer.
+OFFLINE_SECONDS = 3600
 _TIMEOUT_SECONDS = 2.0
 _FAILED = "the keys cannot be read"
 
@@ -37,7 +39,6 @@ class KnownKeys:
 
     def __init__(self, settings: Settings, database: Database) -> None:
         self._dimensions = settings.known_dimensions
-        self._offline_seconds = settings.keys_offline_seconds
         self._database = database
         self._keys: Mapping[bytes, ScopedKey] = {}
         #: When the last look that succeeded began, and the last one that ended, by the monotonic clock.
@@ -69,7 +70,7 @@ class KnownKeys:
 
     def _is_read(self) -> bool:
         """Return whether what is known of the table still counts."""
-        return self._read_at is not None and time.monotonic() - self._read_at < self._offline_seconds
+        return self._read_at is not None and time.monotonic() - self._read_at < OFFLINE_SECONDS
 
     def _has_looked(self) -> bool:
         return self._looked_at is not None and time.monotonic() - self._looked_at < UNKNOWN_SECONDS

@@ -28,7 +28,7 @@ Row = dict[str, Any]
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 PROVIDERS = {1: "One", 2: "Two", 3: "secret provider"}
-#: Their providers, by id. Only b has requests of 4 and 5; nobody has one of 6.
+#: Their providers, by id. Only b has requests of 4 and 5; 6 has none.
 MODELS = {1: 1, 2: 1, 3: 2, 4: 3, 5: 2, 6: 1}
 CREATE = "ALTER TABLE chat_completion_requests ADD COLUMN tags jsonb"
 

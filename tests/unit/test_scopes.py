@@ -29,7 +29,7 @@ def filters_of(text: str) -> tuple[Filter, ...]:
     [
         ((), "give at least one --scope"),
         (("user_id",), "write it as dimension=value"),
-        (("nobody=1",), "unknown dimension 'nobody'; known: provider_id, model_id, status, error_kind"),
+        (("company=1",), "unknown dimension 'company'; known: provider_id, model_id, status, error_kind"),
         (("user_id!=1",), "unknown dimension 'user_id!'"),
         (("not_user_id=1",), "unknown dimension"),
         (("=1",), "unknown dimension ''"),
