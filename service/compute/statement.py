@@ -3,7 +3,7 @@
 What comes from a request is an argument, never text of the statement.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -105,6 +105,18 @@ def statement(
         most_points=question.most_points,
     )
     return Statement(text, arguments.values)
+
+
+def request_conditions(filters: Sequence[Filter], types: ColumnTypes, arguments: list[Any]) -> Iterator[str]:
+    """Yield what filters mean of a request `q`; what they compare with is appended to `arguments`.
+
+    Those by models and providers are left out: a request alone does not tell.
+    """
+    for filter_ in filters:
+        if not filter_.dimension.is_id:
+            conditions: list[str] = []
+            _add_filter(filter_, types, _Arguments(arguments), conditions, [])
+            yield from conditions
 
 
 def _uses_models(question: Question) -> bool:
@@ -250,7 +262,10 @@ def _condition(
     negated: bool,
     type_: str = "text[]",
 ) -> str:
-    parts = [f"{of} = ANY ({arguments.add(list(values), type_)})"] if values or not has_null else []
+    if len(values) == 1 and not has_null:  # so that an index gives its rows in order
+        parts = [f"{of} = {arguments.add(values[0], type_.removesuffix('[]'))}"]
+    else:
+        parts = [f"{of} = ANY ({arguments.add(list(values), type_)})"] if values or not has_null else []
     if has_null:
         parts.append(f"{of} IS NULL")
     return f"({' OR '.join(parts)}){' IS NOT TRUE' if negated else ''}"
