@@ -98,7 +98,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     readers = (
         statistics.create_router(settings),
         questions.create_router(settings),
-        explorer.create_router(),
+        explorer.create_router(settings),
     )
     for router in readers:
         app.include_router(router, prefix=BASE_PATH)

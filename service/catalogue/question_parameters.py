@@ -252,12 +252,9 @@ def _text(parameter: str, text: str) -> str:
     return text
 
 
-def filters_given(question: Question) -> dict[str, list[str]]:
+def filters_given(filters: Iterable[Filter]) -> dict[str, list[str]]:
     """Return the filters as a request would give them, for the metadata."""
-    return {
-        each.parameter: [_written(value, each.dimension) for value in each.values]
-        for each in question.filters
-    }
+    return {each.parameter: [_written(value, each.dimension) for value in each.values] for each in filters}
 
 
 def _written(value: str | None, dimension: Dimension) -> str:

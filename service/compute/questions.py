@@ -143,7 +143,7 @@ class Asking:
             "source": source.name,
             "measures": list(question.figures),
             "group_by": [each.name for each in question.group_by],
-            "filters": filters_given(question),
+            "filters": filters_given(question.filters),
             "bucket": question.bucket,
             "timezone": question.timezone if question.bucket else None,
             "order_by": str(question.order),

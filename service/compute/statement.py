@@ -3,22 +3,19 @@
 What comes from a request is an argument, never text of the statement.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from chat_stats.service.catalogue.dimensions import Dimension
-from chat_stats.service.catalogue.error_kinds import OTHER, SEPARATORS
+from chat_stats.service.catalogue.error_kinds import MESSAGE_CHARACTERS, OTHER, SEPARATORS
 from chat_stats.service.catalogue.figures import FIGURES, needed
 from chat_stats.service.catalogue.measures import MEASURES
 from chat_stats.service.catalogue.questions import Filter, Question
 from chat_stats.service.database.dimension_columns import ColumnType, ColumnTypes
 from chat_stats.service.database.rendering import declared
-
-#: Characters of an error message that are looked at.
-MESSAGE_CHARACTERS = 2000
 
 MEASURE_NAMES = tuple(measure.name for measure in MEASURES)
 
@@ -121,6 +118,18 @@ def first_moment(question: Question, types: ColumnTypes) -> Statement:
         "asked/first_moment.sql", (), of_requests=of_requests, of_groups=of_groups, models=bool(of_groups)
     )
     return Statement(text, arguments.values)
+
+
+def request_conditions(filters: Sequence[Filter], types: ColumnTypes, arguments: list[Any]) -> Iterator[str]:
+    """Yield what filters mean of a request `q`; what they compare with is appended to `arguments`.
+
+    Those by models and providers are left out: a request alone does not tell.
+    """
+    for filter_ in filters:
+        if not filter_.dimension.is_id:
+            conditions: list[str] = []
+            _add_filter(filter_, types, _Arguments(arguments), conditions, [])
+            yield from conditions
 
 
 def _uses_models(question: Question) -> bool:
@@ -266,7 +275,10 @@ def _condition(
     negated: bool,
     type_: str = "text[]",
 ) -> str:
-    parts = [f"{of} = ANY ({arguments.add(list(values), type_)})"] if values or not has_null else []
+    if len(values) == 1 and not has_null:  # so that an index gives its rows in order
+        parts = [f"{of} = {arguments.add(values[0], type_.removesuffix('[]'))}"]
+    else:
+        parts = [f"{of} = ANY ({arguments.add(list(values), type_)})"] if values or not has_null else []
     if has_null:
         parts.append(f"{of} IS NULL")
     return f"({' OR '.join(parts)}){' IS NOT TRUE' if negated else ''}"

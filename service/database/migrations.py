@@ -37,7 +37,7 @@ async def migrate(settings: Settings, *, create_tables: bool, started: Report, w
     Raises `SchemaError` naming the file and what the database said, or at the end a dimension of the settings
     that the requests do not have; and `DatabaseUnavailable`.
     """
-    declaration = declared(settings.statuses)
+    declaration = declared(settings.statuses, settings.dimensions, settings.error_kinds)
     texts = [(name, declaration.render(name)) for name in declaration.sql()]
     declaration.statements()  # which the service will run: what is wrong with them is to show here
     connection = await connect(settings, application_name="chat-stats migrate")

@@ -14,6 +14,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 
 from chat_stats.service.catalogue import measures as declared_measures
 from chat_stats.service.catalogue import rollups as declared_rollups
+from chat_stats.service.catalogue.dimensions import Dimensions, known_dimensions
+from chat_stats.service.catalogue.error_kinds import DEFAULT as DEFAULT_KINDS
+from chat_stats.service.catalogue.error_kinds import MESSAGE_CHARACTERS, OTHER, SEPARATORS
+from chat_stats.service.catalogue.figures import FIGURES, of_cost
 from chat_stats.service.catalogue.measures import MEASURES, Measure, columns
 from chat_stats.service.catalogue.rollups import ROLLUPS, TIERS, Rollup, dimensions, finer
 from chat_stats.service.catalogue.statuses import Statuses, listed_in, literals
@@ -32,6 +36,9 @@ _HEADER = """\
 """
 
 
+BUILT_IN = known_dimensions()
+
+
 class Renderer:
     """Renders templates of some folders for some measures, rollups and meanings of statuses.
 
@@ -45,6 +52,7 @@ class Renderer:
         rollups: Sequence[Rollup] = ROLLUPS,
         statuses: Statuses | None = None,
         *,
+        known: Dimensions = BUILT_IN,
         sql: Path = SQL,
         queries: Path = QUERIES,
     ) -> None:
@@ -69,6 +77,7 @@ class Renderer:
                 rollup=_finder("rollup", {rollup.name: rollup for rollup in rollups}),
             )
         self._plain.globals["statuses"] = {what: f"{what}_statuses" for what in statuses.listed()}
+        self._migrations.globals["asked"] = _asked(known)
         self._migrations.globals["statuses"] = {
             "success": listed_in(statuses.success),
             "pending": listed_in(statuses.pending),
@@ -114,6 +123,27 @@ class Renderer:
         return "\n\n".join([_HEADER.strip(), *texts]) + "\n"
 
 
+def _asked(known: Dimensions) -> dict[str, Any]:
+    """Return the measures and dimensions of `get_chat_request_stats` for the templates."""
+    return {
+        "figures": [
+            (figure.name, "bigint" if figure.type == "int" else "numeric", bool(of_cost([figure.name])))
+            for figure in FIGURES.values()
+        ],
+        "names": literals(known),
+        "columns": [each for each in known.values() if each.kind == "column"],
+        "kinds": [
+            (f"ARRAY[{literals(kind.patterns())}]::text[]", literals([kind.name]) + "::text")
+            for kind in known["error_kind"].error_kinds
+        ],
+        "other": literals([OTHER]) + "::text",
+        "characters": MESSAGE_CHARACTERS,
+        "separators": literals([SEPARATORS]) + "::text",
+        "blanks": literals([" " * len(SEPARATORS)]) + "::text",
+        "quoted": lambda text: literals([text]),
+    }
+
+
 def _environment(*folders: Path) -> Environment:
     return Environment(
         loader=FileSystemLoader(folders),
@@ -157,9 +187,11 @@ def _finder(kind: str, known: dict[str, Any]) -> Any:
 
 
 @cache
-def declared(statuses: Statuses | None = None) -> Renderer:
-    """Return the renderer for what is declared; `statuses` None: for the defaults."""
-    return Renderer(statuses=statuses)
+def declared(
+    statuses: Statuses | None = None, dimensions: str = "", error_kinds: str = DEFAULT_KINDS
+) -> Renderer:
+    """Return the renderer for what is declared, in the settings too; without arguments for the defaults."""
+    return Renderer(statuses=statuses, known=known_dimensions(dimensions, error_kinds))
 
 
 def main() -> None:

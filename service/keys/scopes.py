@@ -10,7 +10,7 @@ import orjson
 
 from chat_stats.service.catalogue.dimensions import Dimensions, parse_dimension
 from chat_stats.service.catalogue.question_parameters import filters_given, parse_question
-from chat_stats.service.catalogue.questions import Filter, Question
+from chat_stats.service.catalogue.questions import Filter
 from chat_stats.service.catalogue.scopes import Scope, within
 from chat_stats.service.errors import InvalidParameter
 
@@ -61,7 +61,7 @@ def decode_scope(text: str, known: Dimensions) -> Scope:
 
 def written(scope: Scope) -> dict[str, str]:
     """Return the scope as requests and the command line give filters."""
-    return {name: values[0] for name, values in filters_given(Question(filters=scope)).items()}
+    return {name: values[0] for name, values in filters_given(scope).items()}
 
 
 def _filter(name: str, value: str, known: Dimensions) -> Filter:

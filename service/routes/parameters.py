@@ -79,6 +79,7 @@ async def check(request: Request) -> None:
         dimensions = (await services_of(request)).settings.known_dimensions
         known |= dict.fromkeys(filter_names(dimensions), True)
         known |= {name: True for name in request.query_params if filtered_by(name, dimensions) is not None}
+        known = {name: repeats for name, repeats in known.items() if name not in request.path_params}
     seen = set()
     for name, _ in request.query_params.multi_items():
         if name == CACHE_BUSTER:

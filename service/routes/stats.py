@@ -110,11 +110,11 @@ def _series(known: Dimensions) -> Callable[..., Awaitable[Series]]:
 _Parts = dict[str, Any]
 
 
-_Where = Annotated[tuple[Filter, ...], Depends(parameters.by_dimension)]
+Where = Annotated[tuple[Filter, ...], Depends(parameters.by_dimension)]
 
 
 async def _filters(
-    where: _Where,
+    where: Where,
     model_name: Annotated[
         str | None,
         parameters.TEXT,
@@ -215,7 +215,7 @@ def _add_route(router: APIRouter, aggregation: Aggregation, known: Dimensions) -
         model_id: Annotated[
             str, parameters.ID, Path(description="The model's id: a whole number or a UUID.")
         ],
-        where: _Where,
+        where: Where,
     ) -> Response:
         model_id = aggregations.parse_id("model_id", model_id)
         query = aggregations.Query(name, time_range, model_id=model_id, where=where)
@@ -226,7 +226,7 @@ def _add_route(router: APIRouter, aggregation: Aggregation, known: Dimensions) -
         services: RequestServices,
         time_range: Range,
         series: Annotated[Series, Depends(series)],
-        where: _Where,
+        where: Where,
     ) -> Response:
         now = services.clock.now()
         start, end = time_range.bounds(now)
