@@ -15,6 +15,7 @@ from chat_stats.service.catalogue.timerange import WINDOWS
 from chat_stats.service.catalogue.timeseries import BUCKETS, groupings
 from chat_stats.service.compute.methods import Method
 from chat_stats.service.explorer.exports import FORMATS
+from chat_stats.service.explorer.query import SORTABLE
 
 _UNITS = {"m": "MINUTES", "h": "HOURS", "d": "DAYS", "w": "WEEKS", "mo": "MONTHS"}
 _LENGTH = re.compile(rf"([0-9]+)({'|'.join(_UNITS)})")
@@ -51,6 +52,7 @@ def _names(known: Dimensions) -> _Names:
         ("ready", "degraded", "unavailable"): "ReadinessStatus",
         ("queued", "complete"): "RefreshStatus",
         ("all", "time_slots"): "SamplingMethod",
+        orders(SORTABLE): "RequestsOrder",
         **{
             orders(aggregation.sortable): f"{aggregation.name.capitalize()}Order"
             for aggregation in AGGREGATIONS.values()

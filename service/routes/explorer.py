@@ -34,6 +34,7 @@ from chat_stats.service.explorer.query import (
 )
 from chat_stats.service.explorer.schemas import PlotAnswer, RequestsAnswer
 from chat_stats.service.http.envelope import cache_status
+from chat_stats.service.http.named_enums import orders
 from chat_stats.service.http.negotiation import header_value, matches_etag
 from chat_stats.service.http.services import RequestServices, Services
 from chat_stats.service.routes import parameters
@@ -86,7 +87,7 @@ async def list_requests(
     ] = None,
     order_by: Annotated[
         str | None,
-        parameters.one_of((*SORTABLE, *(f"-{name}" for name in SORTABLE))),
+        parameters.one_of(orders(SORTABLE)),
         Query(
             description=f"Column by which the requests are sorted, with a minus sign for the largest first; "
             f"`{NEWEST_FIRST}` when not given. Requests without a value come last. Columns other than the "
