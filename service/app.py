@@ -85,6 +85,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         "how its numbers were computed and how old they are.",
         docs_url=None,  # service.routes.documentation, without a CDN
         redoc_url=None,
+        root_path=settings.root_path,
         redirect_slashes=False,  # service.routes.slashes redirects after the checks
         lifespan=lambda _: _running(services, own_process=own_process),
     )

@@ -172,6 +172,11 @@ class Settings(BaseSettings):
     cors_origins: CommaSeparated = Field(
         (), description="Origins whose pages may read the API from a browser, comma-separated; `*` for any."
     )
+    root_path: str = Field(
+        "",
+        pattern=r"^(/[A-Za-z0-9._~-]+)*$",
+        description="Path below which a proxy serves all of this, like `/stats`; the proxy takes it away.",
+    )
     web_page: bool = Field(
         True,
         description="Serve the web page at `/`. The page is public, what it shows is not where keys are set.",
