@@ -26,8 +26,8 @@ logger = logging.getLogger(__name__)
 #: By what is grouped (none, provider, model) -> id of the group as text (None: of all) -> its percentiles.
 Groups = dict[str, dict[str | None, Row]]
 
-#: $1, $2: the range; $3, $4, $5: filters by provider, model and name of a model; $6: what to group by. All are
-#: given, with their types: a default would let another function fit better.
+#: $1, $2: the range; $3, $4, $5: filters by provider, model and name of a model; $6: what to group by. All
+#: arguments are given, with their types: a default would let another function fit better.
 CALL = (
     "SELECT * FROM stats_schema.chat_stats_level_percentiles("
     "$6::text[], $1::timestamptz, $2::timestamptz, $3::text, $4::text, $5::text)"
