@@ -1473,6 +1473,15 @@ day date NOT NULL,
         attached boolean NOT NULL
     );
 
+    -- Partitions that went under earlier versions left no trace of when.
+    UPDATE stats_schema.chat_stats_rollup_state AS s
+    SET purged_before = k.until
+    FROM (
+        SELECT (max(t.day) + 1)::timestamp AT TIME ZONE 'UTC' AS until
+        FROM stats_schema.chat_stats_purged_total AS t WHERE cardinality(t.slots) > 0
+    ) AS k
+    WHERE s.purged_before IS NULL AND k.until IS NOT NULL;
+
     -- A role that is granted all requests may read the sums of those that are gone: else its statistics would end.
     FOR reader IN
         SELECT a.grantee::regrole::text
@@ -2718,11 +2727,13 @@ BEGIN
                 
                 WHERE true 
                 UNION ALL
-                SELECT stats_schema.chat_stats_bin(u.time_ms), sign(d.timed)::bigint
-                FROM stats_schema.chat_stats_deltas AS d
-                
-                CROSS JOIN LATERAL unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS u (time_ms)
-                WHERE d.timed <> 0 
+                SELECT stats_schema.chat_stats_bin(h.time_ms), h.n
+                FROM (
+                    SELECT unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS time_ms, sign(d.timed)::bigint AS n
+                    FROM stats_schema.chat_stats_deltas AS d
+                    
+                    WHERE d.timed <> 0 
+                ) AS h
             )
             SELECT
                 (NULL::gateway_schema.models).id,
@@ -2778,12 +2789,14 @@ BEGIN
                     ) AS t
                 ) AS h
                 UNION ALL
-                SELECT stats_schema.chat_stats_bin(u.time_ms), sign(d.timed)::bigint
-                FROM pieces AS c
-                JOIN stats_schema.chat_stats_deltas AS d ON d.bucket >= c.starts AND (d.bucket < c.ends OR c.ends IS NULL)
-                
-                CROSS JOIN LATERAL unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS u (time_ms)
-                WHERE c.tier = 'deltas' AND d.timed <> 0 
+                SELECT stats_schema.chat_stats_bin(h.time_ms), h.n
+                FROM (
+                    SELECT unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS time_ms, sign(d.timed)::bigint AS n
+                    FROM pieces AS c
+                    JOIN stats_schema.chat_stats_deltas AS d ON d.bucket >= c.starts AND (d.bucket < c.ends OR c.ends IS NULL)
+                    
+                    WHERE c.tier = 'deltas' AND d.timed <> 0 
+                ) AS h
                 UNION ALL
                 SELECT stats_schema.chat_stats_bin(r.processing_time_ms::numeric), c.sign
                 FROM pieces AS c
@@ -2837,12 +2850,14 @@ BEGIN
               AND (NOT found_whole OR g.id IS NULL
                    OR g.id IN (SELECT d.model_id FROM stats_schema.chat_stats_deltas AS d WHERE d.timed <> 0))
             UNION ALL
-            SELECT g.member, stats_schema.chat_stats_bin(u.time_ms), sign(d.timed)::bigint
-            FROM stats_schema.chat_stats_deltas AS d
-            LEFT JOIN groups AS g ON g.id = d.model_id
-            CROSS JOIN LATERAL unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS u (time_ms)
-            WHERE d.timed <> 0 AND (all_models OR d.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
-            AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
+            SELECT h.member, stats_schema.chat_stats_bin(h.time_ms), h.n
+            FROM (
+                SELECT g.member, unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS time_ms, sign(d.timed)::bigint AS n
+                FROM stats_schema.chat_stats_deltas AS d
+                LEFT JOIN groups AS g ON g.id = d.model_id
+                WHERE d.timed <> 0 AND (all_models OR d.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
+                AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
+            ) AS h
         )
         SELECT
             b.member,
@@ -2905,13 +2920,15 @@ BEGIN
                 ) AS t
             ) AS h
             UNION ALL
-            SELECT g.member, stats_schema.chat_stats_bin(u.time_ms), sign(d.timed)::bigint
-            FROM pieces AS c
-            JOIN stats_schema.chat_stats_deltas AS d ON d.bucket >= c.starts AND (d.bucket < c.ends OR c.ends IS NULL)
-            LEFT JOIN groups AS g ON g.id = d.model_id
-            CROSS JOIN LATERAL unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS u (time_ms)
-            WHERE c.tier = 'deltas' AND d.timed <> 0 AND (all_models OR d.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
-            AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
+            SELECT h.member, stats_schema.chat_stats_bin(h.time_ms), h.n
+            FROM (
+                SELECT g.member, unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS time_ms, sign(d.timed)::bigint AS n
+                FROM pieces AS c
+                JOIN stats_schema.chat_stats_deltas AS d ON d.bucket >= c.starts AND (d.bucket < c.ends OR c.ends IS NULL)
+                LEFT JOIN groups AS g ON g.id = d.model_id
+                WHERE c.tier = 'deltas' AND d.timed <> 0 AND (all_models OR d.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
+                AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
+            ) AS h
             UNION ALL
             SELECT g.member, stats_schema.chat_stats_bin(r.processing_time_ms::numeric), c.sign
             FROM pieces AS c
@@ -3184,13 +3201,13 @@ BEGIN
             ) AS h
             WHERE h.slot_intervals[h.slot + 1] IS NOT NULL
             UNION ALL
-            SELECT
-                stats_schema.chat_stats_interval_start(p_interval, d.bucket, p_timezone), 
-                stats_schema.chat_stats_bin(u.time_ms), sign(d.timed)::bigint
-            FROM stats_schema.chat_stats_deltas AS d
-            
-            CROSS JOIN LATERAL unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS u (time_ms)
-            WHERE d.timed <> 0 AND d.bucket >= first_bucket AND d.bucket < end_bucket 
+            SELECT h.interval_start, stats_schema.chat_stats_bin(h.time_ms), h.n
+            FROM (
+                SELECT stats_schema.chat_stats_interval_start(p_interval, d.bucket, p_timezone) AS interval_start, unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS time_ms, sign(d.timed)::bigint AS n
+                FROM stats_schema.chat_stats_deltas AS d
+                
+                WHERE d.timed <> 0 AND d.bucket >= first_bucket AND d.bucket < end_bucket 
+            ) AS h
             UNION ALL
             SELECT
                 stats_schema.chat_stats_interval_start(p_interval, stats_schema.chat_stats_bucket(r.created_at::timestamptz), p_timezone), 
@@ -3258,14 +3275,14 @@ BEGIN
             ) AS h
             WHERE h.slot_intervals[h.slot + 1] IS NOT NULL
             UNION ALL
-            SELECT
-                stats_schema.chat_stats_interval_start(p_interval, d.bucket, p_timezone), g.member, 
-                stats_schema.chat_stats_bin(u.time_ms), sign(d.timed)::bigint
-            FROM stats_schema.chat_stats_deltas AS d
-            LEFT JOIN groups AS g ON g.id = d.model_id
-            CROSS JOIN LATERAL unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS u (time_ms)
-            WHERE d.timed <> 0 AND d.bucket >= first_bucket AND d.bucket < end_bucket AND (all_models OR d.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
-            AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
+            SELECT h.interval_start, h.member, stats_schema.chat_stats_bin(h.time_ms), h.n
+            FROM (
+                SELECT stats_schema.chat_stats_interval_start(p_interval, d.bucket, p_timezone) AS interval_start, g.member, unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS time_ms, sign(d.timed)::bigint AS n
+                FROM stats_schema.chat_stats_deltas AS d
+                LEFT JOIN groups AS g ON g.id = d.model_id
+                WHERE d.timed <> 0 AND d.bucket >= first_bucket AND d.bucket < end_bucket AND (all_models OR d.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
+                AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
+            ) AS h
             UNION ALL
             SELECT
                 stats_schema.chat_stats_interval_start(p_interval, stats_schema.chat_stats_bucket(r.created_at::timestamptz), p_timezone), g.member, 
@@ -4181,10 +4198,12 @@ CREATE OR REPLACE FUNCTION stats_schema.chat_stats_keep(p_start timestamptz, p_e
 RETURNS bigint
 LANGUAGE plpgsql
 AS $function$
+DECLARE
+    changed bigint;
 BEGIN
     PERFORM FROM stats_schema.chat_stats_rollup_state FOR UPDATE;  -- the lock of chat_stats_fold()
     LOCK TABLE gateway_schema.chat_completion_requests IN ACCESS SHARE MODE;
-    RETURN stats_schema.chat_stats_purged_add(
+    changed := stats_schema.chat_stats_purged_add(
         format(
             $changes$
                 concerned AS MATERIALIZED (
@@ -4223,6 +4242,15 @@ BEGIN
         ),
         'concerned'
     );
+    -- So that a loss of what is kept is noticed, as after a purge; once all is given back, there is nothing to lose.
+    UPDATE stats_schema.chat_stats_rollup_state AS s
+    SET purged_before = CASE
+        WHEN p_gone THEN GREATEST(s.purged_before, COALESCE(p_end, 'infinity'))
+        WHEN EXISTS (SELECT FROM stats_schema.chat_stats_purged_total AS t WHERE cardinality(t.slots) > 0)
+        THEN s.purged_before
+    END
+    WHERE changed > 0;
+    RETURN changed;
 END
 $function$;
 $install$);
