@@ -280,7 +280,7 @@ class Stats:
         prepared: Prepared,
         storing: "_Beside",
     ) -> None:
-        """Compute queries over one range, from the same rows; the next one is computed beside storing them."""
+        """Compute queries over one range, from the same rows; storing them goes on beside the next range."""
         timeout = self._settings.refresh_timeout_seconds
         computed = await compute_together(snapshot, queries, timeout=timeout)
         await storing.start(self._prepare(queries, computed, report, prepared))
