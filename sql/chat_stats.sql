@@ -1473,6 +1473,15 @@ day date NOT NULL,
         attached boolean NOT NULL
     );
 
+    -- Partitions that went under earlier versions left no trace of when.
+    UPDATE stats_schema.chat_stats_rollup_state AS s
+    SET purged_before = k.until
+    FROM (
+        SELECT (max(t.day) + 1)::timestamp AT TIME ZONE 'UTC' AS until
+        FROM stats_schema.chat_stats_purged_total AS t WHERE cardinality(t.slots) > 0
+    ) AS k
+    WHERE s.purged_before IS NULL AND k.until IS NOT NULL;
+
     -- A role that is granted all requests may read the sums of those that are gone: else its statistics would end.
     FOR reader IN
         SELECT a.grantee::regrole::text
@@ -1558,10 +1567,10 @@ BEGIN
     SELECT
         p.group_id, p.p50_processing_time_ms, p.p90_processing_time_ms, p.p95_processing_time_ms,
         p.p99_processing_time_ms
-    FROM stats_schema.chat_stats_percentiles(
-        NULL::text, NULL::text, p_group_by, p_start, p_end, p_provider_id, p_model_id, p_model_name
+    FROM stats_schema.chat_stats_level_percentiles(
+        CASE p_group_by WHEN 'both' THEN ARRAY['model', 'none'] ELSE ARRAY[p_group_by] END,
+        p_start, p_end, p_provider_id, p_model_id, p_model_name
     ) AS p
-    WHERE p.group_id IS DISTINCT FROM 'unresolved'
     ORDER BY p.group_id;
     IF NOT FOUND AND p_group_by = 'none' THEN
         RETURN QUERY SELECT NULL::text, 0::numeric, 0::numeric, 0::numeric, 0::numeric;
@@ -2360,6 +2369,9 @@ END
 $function$;
 $install$);
 
+-- Callers that keep the planner from reading whole tables mean those of the rollups. Here nearly all models are read.
+ALTER FUNCTION chat_stats_groups(text, text, text, text) SET enable_seqscan = on;
+
 -- The histograms of chat_stats_scan_histograms(), from the rollup when it may be read, else from a scan. All
 -- percentiles are made from them.
 SELECT chat_stats_claim_function('chat_stats_histograms');
@@ -2395,9 +2407,81 @@ END
 $function$;
 $install$);
 
--- Percentiles of the times by nearest rank over [p_start, p_end), with p_interval for each interval of a time series,
+-- Percentiles of the times by nearest rank over [p_start, p_end) of the groups of each of p_levels: none (of all requests,
+-- group_id NULL), provider and model. Histograms are read once, those of the finest level, and merged for the others.
+-- Where there are no times, there is no row; nor is there one of the requests of no model that exists.
+SELECT chat_stats_claim_function('chat_stats_level_percentiles');
+
+SELECT chat_stats_install('chat_stats_level_percentiles', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_level_percentiles(
+    p_levels text[], p_start timestamptz, p_end timestamptz, p_provider_id text, p_model_id text, p_model_name text
+)
+RETURNS TABLE (
+    level text,
+    group_id text,
+    p50_processing_time_ms numeric,
+    p90_processing_time_ms numeric,
+    p95_processing_time_ms numeric,
+    p99_processing_time_ms numeric
+)
+LANGUAGE plpgsql
+STABLE
+AS $function$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    WITH read AS MATERIALIZED (
+        SELECT h.member, h.bins, h.counts, h.total
+        FROM stats_schema.chat_stats_histograms(
+            NULL::text, NULL::text,
+            CASE WHEN 'model' = ANY (p_levels) THEN 'model' WHEN 'provider' = ANY (p_levels) THEN 'provider' ELSE 'none' END,
+            p_start, p_end, p_provider_id, p_model_id, p_model_name
+        ) AS h
+    ), cells AS MATERIALIZED (
+        -- Sums of floating-point numbers are exact up to 2^53, and take half as long as those of bigint.
+        SELECT c.provider_id, c.bin, sum(c.n::double precision)::bigint AS n
+        FROM (
+            SELECT m.provider_id, unnest(r.bins) AS bin, unnest(r.counts) AS n
+            FROM read AS r
+            LEFT JOIN gateway_schema.models AS m ON m.id = r.member
+            WHERE p_levels && ARRAY['none', 'provider']
+        ) AS c
+        GROUP BY c.provider_id, c.bin
+    ), found AS MATERIALIZED (
+        SELECT h.level, h.group_id, stats_schema.chat_stats_percentile_bins(h.bins, h.counts, h.total) AS bins
+        FROM (
+            SELECT 'model' AS level, r.member::text AS group_id, r.bins, r.counts, r.total
+            FROM read AS r
+            WHERE 'model' = ANY (p_levels) AND r.member IS NOT NULL
+            UNION ALL
+            SELECT 'provider', c.provider_id::text, array_agg(c.bin ORDER BY c.bin), array_agg(c.n ORDER BY c.bin), sum(c.n)::bigint
+            FROM cells AS c
+            WHERE 'provider' = ANY (p_levels) AND c.provider_id IS NOT NULL
+            GROUP BY c.provider_id
+            UNION ALL
+            SELECT 'none', NULL, array_agg(a.bin ORDER BY a.bin), array_agg(a.n ORDER BY a.bin), sum(a.n)::bigint
+            FROM (SELECT c.bin, sum(c.n)::bigint AS n FROM cells AS c GROUP BY c.bin) AS a
+            WHERE 'none' = ANY (p_levels)
+            HAVING count(*) > 0
+        ) AS h
+    )
+    SELECT
+        f.level, f.group_id,
+        stats_schema.chat_stats_bin_value(f.bins[1]), stats_schema.chat_stats_bin_value(f.bins[2]),
+        stats_schema.chat_stats_bin_value(f.bins[3]), stats_schema.chat_stats_bin_value(f.bins[4])
+    FROM found AS f;
+END
+$function$;
+$install$);
+
+-- As chat_stats_rolled_up_histograms(), and for the same reasons.
+ALTER FUNCTION chat_stats_level_percentiles(text[], timestamptz, timestamptz, text, text, text)
+    SET jit = off;
+ALTER FUNCTION chat_stats_level_percentiles(text[], timestamptz, timestamptz, text, text, text)
+    SET work_mem = '32MB';
+
+-- Percentiles of the times by nearest rank over [p_start, p_end), for each interval of a time series,
 -- of each provider or model with p_group_by, and of the group 'unresolved'; where there are no times, there is no row.
--- p_group_by both: of each model and, with group_id NULL, of all of them.
 SELECT chat_stats_claim_function('chat_stats_percentiles');
 
 SELECT chat_stats_install('chat_stats_percentiles', $install$
@@ -2420,22 +2504,17 @@ AS $function$
 BEGIN
     RETURN QUERY
     WITH found AS MATERIALIZED (
-        SELECT g.group_by, h.interval_start, h.member, stats_schema.chat_stats_percentile_bins(h.bins, h.counts, h.total) AS bins
-        FROM (
-            SELECT CASE p_group_by WHEN 'both' THEN 'model' ELSE p_group_by END
-            UNION ALL
-            SELECT 'none' WHERE p_group_by = 'both'
-        ) AS g (group_by)
-        CROSS JOIN LATERAL stats_schema.chat_stats_histograms(
-            p_interval, p_timezone, g.group_by, p_start, p_end, p_provider_id, p_model_id, p_model_name
+        SELECT h.interval_start, h.member, stats_schema.chat_stats_percentile_bins(h.bins, h.counts, h.total) AS bins
+        FROM stats_schema.chat_stats_histograms(
+            p_interval, p_timezone, p_group_by, p_start, p_end, p_provider_id, p_model_id, p_model_name
         ) AS h
     )
     SELECT
         f.interval_start,
         CASE
-            WHEN f.group_by = 'none' THEN NULL
+            WHEN p_group_by = 'none' THEN NULL
             WHEN f.member IS NULL THEN 'unresolved'
-            WHEN f.group_by = 'provider'
+            WHEN p_group_by = 'provider'
                 THEN (SELECT m.provider_id::text FROM gateway_schema.models AS m WHERE m.id = f.member)
             ELSE f.member::text
         END,
@@ -2648,20 +2727,22 @@ BEGIN
                 
                 WHERE true 
                 UNION ALL
-                SELECT stats_schema.chat_stats_bin(u.time_ms), sign(d.timed)::bigint
-                FROM stats_schema.chat_stats_deltas AS d
-                
-                CROSS JOIN LATERAL unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS u (time_ms)
-                WHERE d.timed <> 0 
+                SELECT stats_schema.chat_stats_bin(h.time_ms), h.n
+                FROM (
+                    SELECT unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS time_ms, sign(d.timed)::bigint AS n
+                    FROM stats_schema.chat_stats_deltas AS d
+                    
+                    WHERE d.timed <> 0 
+                ) AS h
             )
             SELECT
                 (NULL::gateway_schema.models).id,
-                array_agg(b.bin), array_agg(b.n), sum(b.n)::bigint
+                array_agg(b.bin), array_agg(b.n), sum(b.n::double precision)::bigint
             FROM (
-                SELECT c.bin, sum(c.n)::bigint AS n
+                SELECT c.bin, sum(c.n::double precision)::bigint AS n
                 FROM cells AS c
                 GROUP BY c.bin
-                HAVING sum(c.n) <> 0
+                HAVING sum(c.n::double precision) <> 0
                 ORDER BY c.bin
             ) AS b
             HAVING count(*) > 0
@@ -2708,12 +2789,14 @@ BEGIN
                     ) AS t
                 ) AS h
                 UNION ALL
-                SELECT stats_schema.chat_stats_bin(u.time_ms), sign(d.timed)::bigint
-                FROM pieces AS c
-                JOIN stats_schema.chat_stats_deltas AS d ON d.bucket >= c.starts AND (d.bucket < c.ends OR c.ends IS NULL)
-                
-                CROSS JOIN LATERAL unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS u (time_ms)
-                WHERE c.tier = 'deltas' AND d.timed <> 0 
+                SELECT stats_schema.chat_stats_bin(h.time_ms), h.n
+                FROM (
+                    SELECT unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS time_ms, sign(d.timed)::bigint AS n
+                    FROM pieces AS c
+                    JOIN stats_schema.chat_stats_deltas AS d ON d.bucket >= c.starts AND (d.bucket < c.ends OR c.ends IS NULL)
+                    
+                    WHERE c.tier = 'deltas' AND d.timed <> 0 
+                ) AS h
                 UNION ALL
                 SELECT stats_schema.chat_stats_bin(r.processing_time_ms::numeric), c.sign
                 FROM pieces AS c
@@ -2731,12 +2814,12 @@ BEGIN
             )
             SELECT
                 (NULL::gateway_schema.models).id,
-                array_agg(b.bin), array_agg(b.n), sum(b.n)::bigint
+                array_agg(b.bin), array_agg(b.n), sum(b.n::double precision)::bigint
             FROM (
-                SELECT c.bin, sum(c.n)::bigint AS n
+                SELECT c.bin, sum(c.n::double precision)::bigint AS n
                 FROM cells AS c
                 GROUP BY c.bin
-                HAVING sum(c.n) <> 0
+                HAVING sum(c.n::double precision) <> 0
                 ORDER BY c.bin
             ) AS b
             HAVING count(*) > 0
@@ -2767,21 +2850,23 @@ BEGIN
               AND (NOT found_whole OR g.id IS NULL
                    OR g.id IN (SELECT d.model_id FROM stats_schema.chat_stats_deltas AS d WHERE d.timed <> 0))
             UNION ALL
-            SELECT g.member, stats_schema.chat_stats_bin(u.time_ms), sign(d.timed)::bigint
-            FROM stats_schema.chat_stats_deltas AS d
-            LEFT JOIN groups AS g ON g.id = d.model_id
-            CROSS JOIN LATERAL unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS u (time_ms)
-            WHERE d.timed <> 0 AND (all_models OR d.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
-            AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
+            SELECT h.member, stats_schema.chat_stats_bin(h.time_ms), h.n
+            FROM (
+                SELECT g.member, unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS time_ms, sign(d.timed)::bigint AS n
+                FROM stats_schema.chat_stats_deltas AS d
+                LEFT JOIN groups AS g ON g.id = d.model_id
+                WHERE d.timed <> 0 AND (all_models OR d.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
+                AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
+            ) AS h
         )
         SELECT
             b.member,
-            array_agg(b.bin), array_agg(b.n), sum(b.n)::bigint
+            array_agg(b.bin), array_agg(b.n), sum(b.n::double precision)::bigint
         FROM (
-            SELECT c.member, c.bin, sum(c.n)::bigint AS n
+            SELECT c.member, c.bin, sum(c.n::double precision)::bigint AS n
             FROM cells AS c
             GROUP BY c.member, c.bin
-            HAVING sum(c.n) <> 0
+            HAVING sum(c.n::double precision) <> 0
             ORDER BY c.member, c.bin
         ) AS b
         GROUP BY b.member;
@@ -2835,13 +2920,15 @@ BEGIN
                 ) AS t
             ) AS h
             UNION ALL
-            SELECT g.member, stats_schema.chat_stats_bin(u.time_ms), sign(d.timed)::bigint
-            FROM pieces AS c
-            JOIN stats_schema.chat_stats_deltas AS d ON d.bucket >= c.starts AND (d.bucket < c.ends OR c.ends IS NULL)
-            LEFT JOIN groups AS g ON g.id = d.model_id
-            CROSS JOIN LATERAL unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS u (time_ms)
-            WHERE c.tier = 'deltas' AND d.timed <> 0 AND (all_models OR d.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
-            AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
+            SELECT h.member, stats_schema.chat_stats_bin(h.time_ms), h.n
+            FROM (
+                SELECT g.member, unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS time_ms, sign(d.timed)::bigint AS n
+                FROM pieces AS c
+                JOIN stats_schema.chat_stats_deltas AS d ON d.bucket >= c.starts AND (d.bucket < c.ends OR c.ends IS NULL)
+                LEFT JOIN groups AS g ON g.id = d.model_id
+                WHERE c.tier = 'deltas' AND d.timed <> 0 AND (all_models OR d.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
+                AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
+            ) AS h
             UNION ALL
             SELECT g.member, stats_schema.chat_stats_bin(r.processing_time_ms::numeric), c.sign
             FROM pieces AS c
@@ -2861,12 +2948,12 @@ BEGIN
         )
         SELECT
             b.member,
-            array_agg(b.bin), array_agg(b.n), sum(b.n)::bigint
+            array_agg(b.bin), array_agg(b.n), sum(b.n::double precision)::bigint
         FROM (
-            SELECT c.member, c.bin, sum(c.n)::bigint AS n
+            SELECT c.member, c.bin, sum(c.n::double precision)::bigint AS n
             FROM cells AS c
             GROUP BY c.member, c.bin
-            HAVING sum(c.n) <> 0
+            HAVING sum(c.n::double precision) <> 0
             ORDER BY c.member, c.bin
         ) AS b
         GROUP BY b.member;
@@ -3114,13 +3201,13 @@ BEGIN
             ) AS h
             WHERE h.slot_intervals[h.slot + 1] IS NOT NULL
             UNION ALL
-            SELECT
-                stats_schema.chat_stats_interval_start(p_interval, d.bucket, p_timezone), 
-                stats_schema.chat_stats_bin(u.time_ms), sign(d.timed)::bigint
-            FROM stats_schema.chat_stats_deltas AS d
-            
-            CROSS JOIN LATERAL unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS u (time_ms)
-            WHERE d.timed <> 0 AND d.bucket >= first_bucket AND d.bucket < end_bucket 
+            SELECT h.interval_start, stats_schema.chat_stats_bin(h.time_ms), h.n
+            FROM (
+                SELECT stats_schema.chat_stats_interval_start(p_interval, d.bucket, p_timezone) AS interval_start, unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS time_ms, sign(d.timed)::bigint AS n
+                FROM stats_schema.chat_stats_deltas AS d
+                
+                WHERE d.timed <> 0 AND d.bucket >= first_bucket AND d.bucket < end_bucket 
+            ) AS h
             UNION ALL
             SELECT
                 stats_schema.chat_stats_interval_start(p_interval, stats_schema.chat_stats_bucket(r.created_at::timestamptz), p_timezone), 
@@ -3139,12 +3226,12 @@ BEGIN
         )
         SELECT
             b.interval_start, (NULL::gateway_schema.models).id,
-            array_agg(b.bin), array_agg(b.n), sum(b.n)::bigint
+            array_agg(b.bin), array_agg(b.n), sum(b.n::double precision)::bigint
         FROM (
-            SELECT c.interval_start, c.bin, sum(c.n)::bigint AS n
+            SELECT c.interval_start, c.bin, sum(c.n::double precision)::bigint AS n
             FROM cells AS c
             GROUP BY c.interval_start, c.bin
-            HAVING sum(c.n) <> 0
+            HAVING sum(c.n::double precision) <> 0
             ORDER BY c.interval_start, c.bin
         ) AS b
         GROUP BY b.interval_start;
@@ -3188,14 +3275,14 @@ BEGIN
             ) AS h
             WHERE h.slot_intervals[h.slot + 1] IS NOT NULL
             UNION ALL
-            SELECT
-                stats_schema.chat_stats_interval_start(p_interval, d.bucket, p_timezone), g.member, 
-                stats_schema.chat_stats_bin(u.time_ms), sign(d.timed)::bigint
-            FROM stats_schema.chat_stats_deltas AS d
-            LEFT JOIN groups AS g ON g.id = d.model_id
-            CROSS JOIN LATERAL unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS u (time_ms)
-            WHERE d.timed <> 0 AND d.bucket >= first_bucket AND d.bucket < end_bucket AND (all_models OR d.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
-            AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
+            SELECT h.interval_start, h.member, stats_schema.chat_stats_bin(h.time_ms), h.n
+            FROM (
+                SELECT stats_schema.chat_stats_interval_start(p_interval, d.bucket, p_timezone) AS interval_start, g.member, unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS time_ms, sign(d.timed)::bigint AS n
+                FROM stats_schema.chat_stats_deltas AS d
+                LEFT JOIN groups AS g ON g.id = d.model_id
+                WHERE d.timed <> 0 AND d.bucket >= first_bucket AND d.bucket < end_bucket AND (all_models OR d.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
+                AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
+            ) AS h
             UNION ALL
             SELECT
                 stats_schema.chat_stats_interval_start(p_interval, stats_schema.chat_stats_bucket(r.created_at::timestamptz), p_timezone), g.member, 
@@ -3216,12 +3303,12 @@ BEGIN
         )
         SELECT
             b.interval_start, b.member,
-            array_agg(b.bin), array_agg(b.n), sum(b.n)::bigint
+            array_agg(b.bin), array_agg(b.n), sum(b.n::double precision)::bigint
         FROM (
-            SELECT c.interval_start, c.member, c.bin, sum(c.n)::bigint AS n
+            SELECT c.interval_start, c.member, c.bin, sum(c.n::double precision)::bigint AS n
             FROM cells AS c
             GROUP BY c.interval_start, c.member, c.bin
-            HAVING sum(c.n) <> 0
+            HAVING sum(c.n::double precision) <> 0
             ORDER BY c.interval_start, c.member, c.bin
         ) AS b
         GROUP BY b.interval_start, b.member;
@@ -4111,10 +4198,12 @@ CREATE OR REPLACE FUNCTION stats_schema.chat_stats_keep(p_start timestamptz, p_e
 RETURNS bigint
 LANGUAGE plpgsql
 AS $function$
+DECLARE
+    changed bigint;
 BEGIN
     PERFORM FROM stats_schema.chat_stats_rollup_state FOR UPDATE;  -- the lock of chat_stats_fold()
     LOCK TABLE gateway_schema.chat_completion_requests IN ACCESS SHARE MODE;
-    RETURN stats_schema.chat_stats_purged_add(
+    changed := stats_schema.chat_stats_purged_add(
         format(
             $changes$
                 concerned AS MATERIALIZED (
@@ -4153,6 +4242,15 @@ BEGIN
         ),
         'concerned'
     );
+    -- So that a loss of what is kept is noticed, as after a purge; once all is given back, there is nothing to lose.
+    UPDATE stats_schema.chat_stats_rollup_state AS s
+    SET purged_before = CASE
+        WHEN p_gone THEN GREATEST(s.purged_before, COALESCE(p_end, 'infinity'))
+        WHEN EXISTS (SELECT FROM stats_schema.chat_stats_purged_total AS t WHERE cardinality(t.slots) > 0)
+        THEN s.purged_before
+    END
+    WHERE changed > 0;
+    RETURN changed;
 END
 $function$;
 $install$);

@@ -210,20 +210,15 @@ def _add_route(router: APIRouter, aggregation: Aggregation) -> None:
         request: Request,
         services: RequestServices,
         time_range: Range,
+        filters: Annotated[_Parts, Depends(_filters)],
         series: Annotated[Series, Depends(series)],
-        provider_id: _ProviderId = None,
-        model_id: _ModelId = None,
     ) -> Response:
-        if provider_id is not None:
-            provider_id = aggregations.parse_id("provider_id", provider_id)
-        if model_id is not None:
-            model_id = parse_model_id(model_id)
         now = services.clock.now()
         start, end = time_range.bounds(now)
         if start is not None:  # else the first request in the database is the start
             check_bounds(series, start, end or now)
         return await respond(
-            request, services, aggregations.Query(name, time_range, provider_id, model_id, series)
+            request, services, aggregations.Query(name, time_range, series=series, **filters)
         )
 
     endpoint: Callable[..., Any] = of_models

@@ -119,6 +119,8 @@ REFUSED = [
     ("/counts?provider_id=unresolved", "provider_id", "UUID"),
     ("/providers?model_name=%00", "model_name", "NUL"),
     ("/models/1?provider_id=1", "provider_id", "known: window"),
+    ("/timeseries?model_name=%00", "model_name", "NUL"),
+    ("/timeseries?name=gpt", "name", "provider_id, model_id, model_name"),
 ]
 
 
