@@ -10,15 +10,12 @@ from typing import Any
 from uuid import UUID
 
 from chat_stats.service.catalogue.dimensions import Dimension
-from chat_stats.service.catalogue.error_kinds import OTHER, SEPARATORS
+from chat_stats.service.catalogue.error_kinds import MESSAGE_CHARACTERS, OTHER, SEPARATORS
 from chat_stats.service.catalogue.figures import FIGURES, needed
 from chat_stats.service.catalogue.questions import Filter, Question
 from chat_stats.service.catalogue.timeseries import MAX_POINTS
 from chat_stats.service.database.dimension_columns import ColumnType, ColumnTypes
 from chat_stats.service.database.rendering import declared
-
-#: Characters of an error message that are looked at.
-MESSAGE_CHARACTERS = 2000
 
 Bounds = tuple[datetime | None, datetime | None]
 #: The values of a group's dimensions.
