@@ -5,7 +5,8 @@ a lock that no open write of the requests lets through: every write that ends la
 them, and the difference between requests and rollup is exact from then on.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 
 
 from chat_stats.service.catalogue.kept_dimensions import OwnRollup, kept_dimensions
@@ -13,7 +14,9 @@ from chat_stats.service.catalogue.rollups import PREFIX
 from chat_stats.service.catalogue.statuses import Statuses
 from chat_stats.service.database.errors import upkeep_error
 from chat_stats.service.database.locks import LOCK_MS, with_brief_locks
+from chat_stats.service.database.migrations import MIGRATION_LOCK, lock_migrations
 from chat_stats.service.database.names import begin
+from chat_stats.service.database.pool import LOCK_CLASS
 from chat_stats.service.database.rendering import Renderer
 from chat_stats.service.rollup.connection import ERRORS, TABLE, UpkeepConnection
 from chat_stats.service.rollup.triggers import TRIGGERS, request_tables
@@ -43,19 +46,14 @@ class OwnInstallation:
     async def install(self, own: Sequence[OwnRollup]) -> None:
         """Let tables, functions and triggers be those for these rollups, and no others."""
         renderer = Renderer(statuses=self._statuses, own=own)
-        await self._add_columns(list(kept_dimensions(own)))
-        await self._briefly(
-            # The lock of chat_stats_fold(), so that none runs half of the old functions and half of the new.
-            [_LOCK_STATE, *(renderer.render(name) for name in renderer.sql() if _is_part(name))]
-        )
-        await self._replace_trigger(renderer.render(_TRIGGER))
+        async with self._no_migration():
+            await self._add_columns(list(kept_dimensions(own)))
+            await self._install_parts(renderer)
+            await self._replace_trigger(renderer.render(_TRIGGER))
 
     async def uninstall(self, name: str, left: Sequence[OwnRollup], tables: Sequence[str]) -> None:
         """Let go of one of the rollups; `left` are all others."""
         renderer = Renderer(statuses=self._statuses, own=left)
-        await self._briefly(
-            [_LOCK_STATE, *(renderer.render(name) for name in renderer.sql() if _is_part(name))]
-        )
         needed = kept_dimensions(left)
         unused = [
             f"ALTER TABLE {record['relation']} DROP COLUMN {record['name']}"
@@ -63,9 +61,27 @@ class OwnInstallation:
             if record["name"] not in needed
         ]
         drops = [f"DROP TABLE IF EXISTS stats_schema.{table}" for table in tables]
-        await self._replace_trigger(
-            renderer.render(_TRIGGER),
-            [*drops, *unused, f"DELETE FROM stats_schema.chat_stats_rollups WHERE name = '{name}'"],  # noqa: S608
+        forget = f"DELETE FROM stats_schema.chat_stats_rollups WHERE name = '{name}'"  # noqa: S608  checked
+        async with self._no_migration():
+            await self._install_parts(renderer)
+            await self._replace_trigger(renderer.render(_TRIGGER), [*drops, *unused, forget])
+
+    @asynccontextmanager
+    async def _no_migration(self) -> AsyncIterator[None]:
+        connection = self._connection.raw
+        await lock_migrations(connection)
+        try:
+            yield
+        finally:
+            with suppress(*ERRORS):
+                await connection.execute(
+                    f"SELECT pg_catalog.pg_advisory_unlock({LOCK_CLASS}, {MIGRATION_LOCK})"
+                )
+
+    async def _install_parts(self, renderer: Renderer) -> None:
+        # The lock of chat_stats_fold(), so that none runs half of the old functions and half of the new.
+        await self._briefly(
+            [_LOCK_STATE, *(renderer.render(name) for name in renderer.sql() if _is_part(name))]
         )
 
     async def _add_columns(self, columns: Sequence[str]) -> None:
@@ -134,9 +150,8 @@ _LOCK_STATE = (
     "SELECT chat_stats_run($run$SELECT FROM stats_schema.chat_stats_rollup_state FOR UPDATE$run$)"
 )
 _COLUMNS = """
-SELECT c.relname::text AS table, c.oid::regclass::text AS relation, a.attname::text AS name
-FROM pg_attribute AS a
-JOIN pg_class AS c ON c.oid = a.attrelid
-WHERE c.relnamespace::regnamespace || '.' = 'stats_schema.' AND c.relname = ANY ($1::text[]::name[])
-  AND starts_with(a.attname::text, $2::text) AND NOT a.attisdropped
+SELECT n.name AS table, 'stats_schema.' || n.name AS relation, a.attname::text AS name
+FROM unnest($1::text[]) AS n (name)
+JOIN pg_attribute AS a ON a.attrelid = to_regclass('stats_schema.' || n.name)
+WHERE starts_with(a.attname::text, $2::text) AND NOT a.attisdropped
 """
