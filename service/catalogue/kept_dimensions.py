@@ -95,9 +95,9 @@ class OwnRollup:
         ids = ("model_id", "provider_id") if "model_id" in self.rollup.dimensions else ()
         return (*ids, *(each.dimension.name for each in self.kept))
 
-    def column_of(self, dimension: Dimension) -> str | None:
-        """Return the column that has the dimension as it is declared now; None: it has another one."""
-        return next((each.column for each in self.kept if each.dimension == dimension), None)
+    def kept_as(self, dimension: Dimension) -> KeptDimension | None:
+        """Return how it has the dimension as it is declared now; None: it has none such."""
+        return next((each for each in self.kept if each.dimension == dimension), None)
 
 
 def own_rollup(

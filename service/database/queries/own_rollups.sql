@@ -2,7 +2,8 @@
 SELECT
     r.name, r.by::text AS by, r.histograms, r.ready, r.drift, r.backfilled_to::text AS backfilled_to,
     -- (Within the years that clients know.)
-    LEAST(GREATEST(r.whole_from, '0001-01-01T00:00:00Z'), '9999-12-31T00:00:00Z') AS whole_from,
+    CASE WHEN r.whole_from IS NOT NULL
+         THEN LEAST(GREATEST(r.whole_from, '0001-01-01T00:00:00Z'), '9999-12-31T00:00:00Z') END AS whole_from,
     COALESCE(r.columns = stats_schema.chat_stats_dimension_columns(r.sources), false) AS same_columns,
     ARRAY(
         SELECT a.attname::text
