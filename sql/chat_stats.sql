@@ -790,11 +790,12 @@ DO $migration$
 DECLARE
     dimensions text[] := ARRAY['model_id']::text[];
     types text[] := ARRAY(
-        SELECT CASE WHEN a.atttypid IN ('int2'::regtype, 'int4'::regtype) THEN 'bigint'
+        SELECT CASE WHEN starts_with(d.name, 'by_') THEN 'text COLLATE "C"'
+                    WHEN a.atttypid IN ('int2'::regtype, 'int4'::regtype) THEN 'bigint'
                     ELSE format_type(a.atttypid, NULL) END  -- without a length, which may grow
         FROM unnest(dimensions) WITH ORDINALITY AS d (name, place)
-        JOIN pg_attribute AS a ON a.attname = d.name
-        WHERE a.attrelid = 'gateway_schema.chat_completion_requests'::regclass
+        LEFT JOIN pg_attribute AS a
+            ON a.attrelid = 'gateway_schema.chat_completion_requests'::regclass AND a.attname = d.name
         ORDER BY d.place
     );
     purged text[] := ARRAY['chat_stats_kept', 'chat_stats_purged_model', 'chat_stats_purged_total'];
@@ -806,6 +807,7 @@ DECLARE
     dropped text;
     keeps_something boolean;
     incomplete boolean;
+    incomplete_own text[] := '{}';
     other_ids boolean;
     measures text[] := ARRAY['requests', 'successful', 'pending', 'input_tokens', 'output_tokens', 'timed', 'time_ms', 'cost_usd'];
     present text[];
@@ -828,12 +830,13 @@ BEGIN
         SELECT FROM unnest(tables || former || 'chat_stats_purged'::text) AS t (name)
         CROSS JOIN ROWS FROM (unnest(dimensions), unnest(types)) AS d (name, type)
         JOIN pg_attribute AS a ON a.attrelid = to_regclass('stats_schema.' || t.name) AND a.attname = d.name
-        WHERE format_type(a.atttypid, NULL) <> d.type
+        WHERE NOT starts_with(d.name, 'by_') AND format_type(a.atttypid, NULL) <> d.type
     );
     present := ARRAY(
         SELECT a.attname::text FROM pg_attribute AS a
         WHERE a.attrelid = to_regclass('stats_schema.chat_stats_deltas') AND a.attnum > 0 AND NOT a.attisdropped
           AND a.attname NOT IN ('bucket', 'times') AND a.attname <> ALL (dimensions)
+          AND NOT starts_with(a.attname::text, 'by_')
     );
     other_measures := cardinality(present) > 0 AND NOT (present @> measures AND measures @> present);
     -- Where the ids have another type now, or others are the measures, all of it is to be made from the requests again.
@@ -860,7 +863,7 @@ BEGIN
         EXECUTE format('DROP TABLE IF EXISTS stats_schema.%I', dropped);
     END LOOP;
     incomplete := EXISTS (
-        SELECT FROM unnest(tables) AS t (name)
+        SELECT FROM unnest(ARRAY['chat_stats_deltas', 'chat_stats_kept', 'chat_stats_purged_model', 'chat_stats_purged_total', 'chat_stats_rollup_model_slots', 'chat_stats_rollup_model_days', 'chat_stats_rollup_model_months', 'chat_stats_rollup_model_lifetime', 'chat_stats_rollup_total_slots', 'chat_stats_rollup_total_days', 'chat_stats_rollup_total_months', 'chat_stats_rollup_total_lifetime']) AS t (name)
         WHERE t.name <> ALL (purged) AND to_regclass('stats_schema.' || t.name) IS NULL
     ) OR to_regclass('stats_schema.chat_stats_uncounted') IS NULL;
 
@@ -883,6 +886,7 @@ BEGIN
             times numeric[]
         )
     $table$, VARIADIC types);
+
 
     -- Of days, slots and totals are apart: ranges of weeks read many totals, and of the slots only those of the two days
     -- at their ends.
@@ -1067,6 +1071,27 @@ always boolean NOT NULL,
     END IF;
     INSERT INTO stats_schema.chat_stats_rollup_state DEFAULT VALUES ON CONFLICT DO NOTHING;
 
+    -- The rollups of the operator's own, as chat-stats rollup add declares them. `by` has what each dimension is read from,
+    -- and `sources` the columns. `ready` since its backfill is done and nothing was found wrong: only then is it read. It
+    -- does not know what was purged before `whole_from`.
+    CREATE TABLE IF NOT EXISTS stats_schema.chat_stats_rollups (
+        name text PRIMARY KEY,
+        place bigint GENERATED ALWAYS AS IDENTITY,
+        by jsonb NOT NULL,
+        sources text[] NOT NULL,
+        histograms boolean NOT NULL DEFAULT true,
+        added_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+        backfilled_to timestamptz,
+        ready boolean NOT NULL DEFAULT false,
+        drift bigint NOT NULL DEFAULT 0,
+        columns jsonb,  -- of the requests, when it was made: chat_stats_dimension_columns()
+        whole_from timestamptz
+    );
+    -- One that is not in these files is not kept up by them: `chat-stats migrate` renders them for all, and repair makes
+    -- it right.
+    UPDATE stats_schema.chat_stats_rollups SET ready = false, backfilled_to = NULL
+    WHERE (ready OR backfilled_to IS NOT NULL) AND name <> ALL (ARRAY[]::text[]);
+
     -- Writes that the triggers could not count, by the table that was written: chat_stats_rollup_ready() says what follows
     -- from them. Writers append, so that none waits for another; upkeep deletes.
     CREATE TABLE IF NOT EXISTS stats_schema.chat_stats_uncounted (
@@ -1091,7 +1116,7 @@ SELECT chat_stats_run($run$
 DO $migration$
 DECLARE
     types text[] := ARRAY(
-        SELECT format_type(a.atttypid, NULL)
+        SELECT CASE WHEN starts_with(d.name, 'by_') THEN 'text COLLATE "C"' ELSE format_type(a.atttypid, NULL) END
         FROM unnest(ARRAY['model_id']::text[]) WITH ORDINALITY AS d (name, place)
         JOIN pg_attribute AS a ON a.attname = d.name
         WHERE a.attrelid = 'stats_schema.chat_stats_deltas'::regclass
@@ -4221,7 +4246,7 @@ BEGIN
                 )
                 , model_changes AS (
                     SELECT
-                        c.model_id, c.bucket, NULL::smallint AS bin,
+                        c.model_id AS model_id, c.bucket, NULL::smallint AS bin,
                         -c.requests AS requests,
                         -c.successful AS successful,
                         -c.pending AS pending,
@@ -4233,7 +4258,7 @@ BEGIN
                     FROM concerned AS c
                     WHERE c.rollup = 'model'
                     UNION ALL
-                    SELECT c.model_id, c.bucket, u.bin, 0, 0, 0, 0, 0, 0, 0, 0, -u.n
+                    SELECT c.model_id AS model_id, c.bucket, u.bin, 0, 0, 0, 0, 0, 0, 0, 0, -u.n
                     FROM concerned AS c CROSS JOIN LATERAL unnest(c.bins, c.counts) AS u (bin, n)
                     WHERE c.rollup = 'model'
                 )
@@ -4301,6 +4326,9 @@ CREATE OR REPLACE FUNCTION stats_schema.chat_stats_purge(
 )
 LANGUAGE plpgsql
 AS $function$
+DECLARE
+    -- Rollups of the operator's own that are not right yet, and are not read: they may differ.
+    unready text[];
 BEGIN
     IF current_setting('transaction_isolation') = 'read committed' THEN
         RAISE EXCEPTION 'chat_stats_purge() needs a transaction that is REPEATABLE READ';
@@ -4313,7 +4341,10 @@ BEGIN
         RAISE EXCEPTION 'the rollup is not on, and so nothing would keep the statistics';
     END IF;
     deleted := 0;
-    differing := (SELECT count(*) FROM stats_schema.chat_stats_rollup_differences(p_start, p_end));
+    unready := ARRAY(SELECT r.name FROM stats_schema.chat_stats_rollups AS r WHERE NOT r.ready);
+    differing := (
+        SELECT count(*) FROM stats_schema.chat_stats_rollup_differences(p_start, p_end) AS d WHERE d.rollup <> ALL (unready)
+    );
     IF differing > 0 THEN
         RETURN;
     END IF;
@@ -4376,7 +4407,9 @@ BEGIN
         'gone'
     );
     -- Each row has been subtracted and added, unless a trigger or rule of others was in the way.
-    IF EXISTS (SELECT FROM stats_schema.chat_stats_rollup_differences(p_start, p_end)) THEN
+    IF EXISTS (
+        SELECT FROM stats_schema.chat_stats_rollup_differences(p_start, p_end) AS d WHERE d.rollup <> ALL (unready)
+    ) THEN
         RAISE EXCEPTION 'deleting the requests of [%, %) would have changed the statistics: nothing was deleted',
             p_start, p_end;
     END IF;
@@ -4794,6 +4827,7 @@ BEGIN
             SELECT
                 b.model_id, stats_schema.chat_stats_day(b.bucket) AS day, stats_schema.chat_stats_slot(b.bucket) AS slot, b.bin, sum(b.n)::bigint AS n
             FROM binned AS b
+            
             GROUP BY b.model_id, b.bucket, b.bin
             HAVING sum(b.n) <> 0
         ), total_slot_sums AS MATERIALIZED (
@@ -4814,6 +4848,7 @@ BEGIN
             SELECT
                 b.day, b.slot, b.bin, sum(b.n)::bigint AS n
             FROM model_cells AS b
+            
             GROUP BY b.day, b.slot, b.bin
             HAVING sum(b.n) <> 0
         )
@@ -5732,14 +5767,36 @@ $install$);
 
 -- By how much the rollups differ from the requests: a row for each place (dimensions and bucket) in [p_start, p_end) where
 -- one does, with what chat_stats_rollup_repair() would add; none where one by further dimensions differs, too. The end
--- 'infinity' is included. NULL and NULL: requests without created_at. (Dimensions that the rollup lacks are NULL.)
+-- 'infinity' is included. NULL and NULL: requests without created_at. `further_values` are those of the dimensions that
+-- the built-in rollups do not know.
 SELECT chat_stats_claim_function('chat_stats_rollup_differences');
+
+-- The one before had no such values. Registering the new one drops it.
+SELECT chat_stats_run($run$
+DO $former$
+DECLARE
+    former record;
+BEGIN
+    FOR former IN
+        SELECT p.oid::regprocedure AS function, p.oid
+        FROM pg_proc AS p
+        WHERE p.proname = 'chat_stats_rollup_differences' AND p.pronamespace::regnamespace || '.' = 'stats_schema.'
+          AND strpos(pg_get_function_result(p.oid), 'further_values') = 0
+    LOOP
+        EXECUTE format(
+            'ALTER FUNCTION %s RENAME TO %I', former.function, 'chat_stats_rollup_differences_former_' || former.oid
+        );
+    END LOOP;
+END
+$former$;
+$run$);
 
 SELECT chat_stats_install('chat_stats_rollup_differences', $install$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_rollup_differences(p_start timestamptz, p_end timestamptz)
 RETURNS TABLE (
     rollup text,
     model_id stats_schema.chat_stats_deltas.model_id%TYPE,
+    further_values text[],
     bucket timestamptz,
     requests bigint,
     successful bigint,
@@ -5760,6 +5817,7 @@ BEGIN
         SELECT
             'model'::text,
             model_id,
+            ARRAY[]::text[],
             stats_schema.chat_stats_bucket_at(day, slot),
             COALESCE(min(requests), 0),
             COALESCE(min(successful), 0),
@@ -5788,6 +5846,7 @@ BEGIN
         SELECT
             'total'::text,
             (NULL::stats_schema.chat_stats_deltas).model_id,
+            ARRAY[]::text[],
             stats_schema.chat_stats_bucket_at(day, slot),
             COALESCE(min(requests), 0),
             COALESCE(min(successful), 0),
@@ -6168,18 +6227,32 @@ ALTER FUNCTION chat_stats_rollup_repair(timestamptz, timestamptz, boolean) SET w
 ALTER FUNCTION chat_stats_rollup_repair(timestamptz, timestamptz, boolean) SET enable_hashagg = off;
 ALTER FUNCTION chat_stats_rollup_repair(timestamptz, timestamptz, boolean) SET jit = off;
 
--- In how many places the totals of days, months and lifetime differ from the slots, days and months that they
--- are made of, in all rollups. Bins must ascend: percentiles are read off them as they are.
+-- In how many places the coarser tiers of any rollup differ from the finer ones: chat_stats_rollup_tier_drifts().
 SELECT chat_stats_install('chat_stats_rollup_tier_drift', $install$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_rollup_tier_drift()
 RETURNS bigint
 LANGUAGE plpgsql
 STABLE
 AS $function$
-DECLARE
-    drift bigint := 0;
 BEGIN
-    drift := drift + (
+    RETURN (SELECT sum(d.places)::bigint FROM stats_schema.chat_stats_rollup_tier_drifts() AS d);
+END
+$function$;
+$install$);
+
+-- In how many places the totals of days, months and lifetime of each rollup differ from the slots, days and months that
+-- they are made of. Bins must ascend: percentiles are read off them as they are.
+SELECT chat_stats_install('chat_stats_rollup_tier_drifts', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_rollup_tier_drifts()
+RETURNS TABLE (rollup text, places bigint)
+LANGUAGE plpgsql
+STABLE
+AS $function$
+#variable_conflict use_column
+BEGIN
+    rollup := 'model';
+    places := 0;
+    places := places + (
         SELECT count(*)
         FROM (
             SELECT
@@ -6220,7 +6293,7 @@ BEGIN
                 OR (min(requests), min(successful), min(pending), min(input_tokens), min(output_tokens), min(timed), min(time_ms), min(cost_usd)) <> (max(requests), max(successful), max(pending), max(input_tokens), max(output_tokens), max(timed), max(time_ms), max(cost_usd))
         ) AS differing
     );
-    drift := drift + (
+    places := places + (
         SELECT count(*)
         FROM (
             SELECT
@@ -6275,7 +6348,7 @@ BEGIN
                 OR (min(bins), min(counts)) <> (max(bins), max(counts))
         ) AS differing
     );
-    drift := drift + (
+    places := places + (
         SELECT count(*)
         FROM (
             SELECT
@@ -6330,7 +6403,10 @@ BEGIN
                 OR (min(bins), min(counts)) <> (max(bins), max(counts))
         ) AS differing
     );
-    drift := drift + (
+    RETURN NEXT;
+    rollup := 'total';
+    places := 0;
+    places := places + (
         SELECT count(*)
         FROM (
             SELECT
@@ -6398,7 +6474,7 @@ BEGIN
                 OR (min(bins), min(counts)) <> (max(bins), max(counts))
         ) AS differing
     );
-    drift := drift + (
+    places := places + (
         SELECT count(*)
         FROM (
             SELECT
@@ -6453,7 +6529,7 @@ BEGIN
                 OR (min(bins), min(counts)) <> (max(bins), max(counts))
         ) AS differing
     );
-    drift := drift + (
+    places := places + (
         SELECT count(*)
         FROM (
             SELECT
@@ -6508,7 +6584,31 @@ BEGIN
                 OR (min(bins), min(counts)) <> (max(bins), max(counts))
         ) AS differing
     );
-    RETURN drift;
+    RETURN NEXT;
+END
+$function$;
+$install$);
+
+-- What some columns of the requests are now: their numbers, their types, and which transactions made or renamed each last.
+-- A column that was dropped and added again, renamed back, or retyped may hold other values meanwhile.
+SELECT chat_stats_install('chat_stats_dimension_columns', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_dimension_columns(p_columns text[])
+RETURNS jsonb
+LANGUAGE plpgsql
+STABLE
+AS $function$
+BEGIN
+    RETURN (
+        SELECT COALESCE(
+            jsonb_object_agg(
+                a.attname, concat_ws(' ', a.attrelid, a.attnum, format_type(a.atttypid, a.atttypmod), a.xmin)
+            ),
+            '{}'
+        )
+        FROM pg_attribute AS a
+        WHERE a.attrelid = 'gateway_schema.chat_completion_requests'::regclass
+          AND a.attname = ANY (p_columns::name[]) AND NOT a.attisdropped
+    );
 END
 $function$;
 $install$);
@@ -6558,6 +6658,9 @@ $install$);
 -- left to fail with. They stand outside, since a block with a handler that writes would cost the writer a transaction
 -- id of its own. A write that cannot be counted leaves a row in chat_stats_uncounted instead, and from then on the
 -- functions scan.
+--
+-- Where the dimensions of the operator's own rollups alone are in the way, all else is counted as ever, and a row in
+-- chat_stats_uncounted with the table chat_stats_rollups says so.
 --
 -- Types are checked, never converted from text: COALESCE() and BETWEEN know no operator for a column of another kind,
 -- where a cast would try each value.
@@ -6736,6 +6839,8 @@ BEGIN
         IF can_mark THEN
             INSERT INTO stats_schema.chat_stats_uncounted (relation, reason) VALUES (TG_RELID, trouble);
         END IF;
+    END IF;
+    IF trouble IS NOT NULL THEN
         RETURN NULL;
     END IF;
 
@@ -6912,6 +7017,53 @@ PARALLEL SAFE
 RETURN CASE WHEN p_bin = -32768 THEN 0
      ELSE round((2 * power(1.04::double precision, p_bin) / 2.04)::numeric, CASE WHEN p_bin > 0 THEN 2 ELSE 5 END)
 END;
+$install$);
+
+-- The value of a dimension as rollups keep it. It is a part of a key, and keys have a longest length: of more than 128
+-- characters, the first 95 are kept, and a hash of all. It fails for no value, since writers compute it.
+SELECT chat_stats_install('chat_stats_dimension_value', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_dimension_value(p_value text)
+RETURNS text
+LANGUAGE sql
+IMMUTABLE
+PARALLEL SAFE
+RETURN CASE
+    WHEN length(p_value) <= 128 THEN p_value
+    ELSE left(p_value, 95) || '~'::text
+        || lpad(to_hex(hashtextextended(p_value COLLATE "C", 0::bigint)), 16, '0'::text)
+        || lpad(to_hex(hashtextextended(p_value COLLATE "C", 1::bigint)), 16, '0'::text)
+END COLLATE "C";
+$install$);
+
+-- The kind of error of a request that failed, by its status and its message.
+SELECT chat_stats_install('chat_stats_error_kind', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_error_kind(p_status text, p_message text)
+RETURNS text
+LANGUAGE plpgsql
+IMMUTABLE
+PARALLEL SAFE
+AS $function$
+DECLARE
+    message text := concat(
+        ' ',
+        translate(
+            lower(concat(left(p_message, 2000), ' ', p_status)),
+            U&'!+000001!+000002!+000003!+000004!+000005!+000006!+000007!+000008!+000009!+00000A!+00000B!+00000C!+00000D!+00000E!+00000F!+000010!+000011!+000012!+000013!+000014!+000015!+000016!+000017!+000018!+000019!+00001A!+00001B!+00001C!+00001D!+00001E!+00001F!+000021!+000022!+000023!+000024!+000025!+000026!+000027!+000028!+000029!+00002A!+00002B!+00002C!+00002D!+00002E!+00002F!+00003A!+00003B!+00003C!+00003D!+00003E!+00003F!+000040!+00005B!+00005C!+00005D!+00005E!+00005F!+000060!+00007B!+00007C!+00007D!+00007E!+00007F' UESCAPE '!', '                                                                '
+        ),
+        ' '
+    );
+BEGIN
+    RETURN CASE
+        WHEN message LIKE ANY (ARRAY[U&'!+000025!+000020context!+000020length!+000025' UESCAPE '!', U&'!+000025!+000020context!+000020window!+000025' UESCAPE '!', U&'!+000025!+000020maximum!+000020context!+000025' UESCAPE '!', U&'!+000025!+000020prompt!+000020is!+000020too!+000020long!+000020!+000025' UESCAPE '!', U&'!+000025!+000020too!+000020many!+000020tokens!+000020!+000025' UESCAPE '!']::text[]) THEN 'context_length'
+        WHEN message LIKE ANY (ARRAY[U&'!+000025!+000020content!+000020filter!+000025' UESCAPE '!', U&'!+000025!+000020content!+000020policy!+000020!+000025' UESCAPE '!', U&'!+000025!+000020content!+000020management!+000020policy!+000020!+000025' UESCAPE '!', U&'!+000025!+000020moderation!+000025' UESCAPE '!', U&'!+000025!+000020safety!+000025' UESCAPE '!']::text[]) THEN 'content_filter'
+        WHEN message LIKE ANY (ARRAY[U&'!+000025!+000020429!+000020!+000025' UESCAPE '!', U&'!+000025!+000020rate!+000020limit!+000025' UESCAPE '!', U&'!+000025!+000020ratelimit!+000025' UESCAPE '!', U&'!+000025!+000020too!+000020many!+000020requests!+000020!+000025' UESCAPE '!', U&'!+000025!+000020quota!+000025' UESCAPE '!', U&'!+000025!+000020throttl!+000025' UESCAPE '!']::text[]) THEN 'rate_limited'
+        WHEN message LIKE ANY (ARRAY[U&'!+000025!+000020401!+000020!+000025' UESCAPE '!', U&'!+000025!+000020403!+000020!+000025' UESCAPE '!', U&'!+000025!+000020unauthorized!+000020!+000025' UESCAPE '!', U&'!+000025!+000020unauthenticated!+000020!+000025' UESCAPE '!', U&'!+000025!+000020authentication!+000025' UESCAPE '!', U&'!+000025!+000020forbidden!+000020!+000025' UESCAPE '!', U&'!+000025!+000020permission!+000020denied!+000020!+000025' UESCAPE '!', U&'!+000025!+000020api!+000020key!+000020!+000025' UESCAPE '!']::text[]) THEN 'authentication'
+        WHEN message LIKE ANY (ARRAY[U&'!+000025!+000020408!+000020!+000025' UESCAPE '!', U&'!+000025!+000020504!+000020!+000025' UESCAPE '!', U&'!+000025!+000020timeout!+000025' UESCAPE '!', U&'!+000025!+000020timed!+000020out!+000020!+000025' UESCAPE '!', U&'!+000025!+000020time!+000020out!+000020!+000025' UESCAPE '!', U&'!+000025!+000020deadline!+000020exceeded!+000020!+000025' UESCAPE '!']::text[]) THEN 'timeout'
+        WHEN message LIKE ANY (ARRAY[U&'!+000025!+000020500!+000020!+000025' UESCAPE '!', U&'!+000025!+000020502!+000020!+000025' UESCAPE '!', U&'!+000025!+000020503!+000020!+000025' UESCAPE '!', U&'!+000025!+000020520!+000020!+000025' UESCAPE '!', U&'!+000025!+000020522!+000020!+000025' UESCAPE '!', U&'!+000025!+000020529!+000020!+000025' UESCAPE '!', U&'!+000025!+000020overloaded!+000025' UESCAPE '!', U&'!+000025!+000020internal!+000020server!+000020error!+000020!+000025' UESCAPE '!', U&'!+000025!+000020internal!+000020error!+000020!+000025' UESCAPE '!', U&'!+000025!+000020bad!+000020gateway!+000020!+000025' UESCAPE '!', U&'!+000025!+000020service!+000020unavailable!+000020!+000025' UESCAPE '!', U&'!+000025!+000020server!+000020error!+000020!+000025' UESCAPE '!']::text[]) THEN 'provider_5xx'
+        ELSE 'other'
+    END;
+END
+$function$;
 $install$);
 
 -- Whether the requests have the optional column cost_usd, of a type that can be summed: elsewhere the name in here

@@ -98,7 +98,7 @@ class _Asking:
                     raise
                 reason = f"{source.method} failed with {type(error).__name__}: {error}"
                 continue
-            if source.method is not Method.QUERY:
+            if source.method is not Method.QUERY or reason is not None:
                 METHOD_LOG.record(self._question.endpoint, source.method, reason)
             return computed
         raise AssertionError("the last source has no next one")  # pragma: no cover
@@ -138,13 +138,14 @@ class _Asking:
             "others": others,
             "total_groups": parts.groups,
             "next_cursor": self._next_cursor(parts.groups),
-            "incomplete_before": None if source.by_functions else await self._incomplete_before(ranges),
+            "incomplete_before": await self._incomplete_before(source, ranges),
+            "suggested_rollup": source.suggestion,
         }
         if question.endpoint == "dimensions":
             rows = [value_row(question, row) for row in rows]
             metadata = {name: metadata[name] for name in VALUE_METADATA}
         precision = None
-        if source.by_functions:
+        if source.knows_purged:
             edges = [
                 await purged.precision(self._snapshot, each, timeout=self._deadline.left()) for each in ranges
             ]
@@ -204,7 +205,9 @@ class _Asking:
         self, source: Source, bounds: Bounds, types: ColumnTypes, wanted: Sequence[Key] | None
     ) -> _Parts:
         question = self._question
-        made = statement(question, bounds, types, functions=source.by_functions, wanted=wanted)
+        made = statement(
+            question, bounds, types, functions=source.by_functions, own=source.own, wanted=wanted
+        )
         records = await self._fetch(made.text, *made.arguments)
         if records[0]["points"] > MAX_POINTS:
             raise InvalidParameter(
@@ -242,8 +245,10 @@ class _Asking:
             return None
         return next_cursor(question, range_, question.as_of or self._snapshot.now)
 
-    async def _incomplete_before(self, ranges: Sequence[Bounds]) -> str | None:
-        """Return up to when requests of the ranges were purged, so that a scan does not find them."""
+    async def _incomplete_before(self, source: Source, ranges: Sequence[Bounds]) -> str | None:
+        """Return up to when requests of the ranges were purged that the source does not know."""
+        if source.knows_purged and source.whole_from is None:
+            return None
         if not (await look(self._snapshot, timeout=self._deadline.left())).has_purged:
             return None
         moments = [
@@ -251,7 +256,14 @@ class _Asking:
             for bounds in ranges
             for record in await self._fetch(queries.load("purged_until"), *bounds)
         ]
+        if source.whole_from is not None:
+            moments = [min(moment, source.whole_from) for moment in moments if self._reaches(source, ranges)]
         return max(moments).astimezone(UTC).isoformat().replace("+00:00", "Z") if moments else None
+
+    def _reaches(self, source: Source, ranges: Sequence[Bounds]) -> bool:
+        """Return whether a range begins before the rollup is whole."""
+        assert source.whole_from is not None
+        return any(start is None or start < source.whole_from for start, _ in ranges)
 
 
 def _type(dimension: Dimension, types: ColumnTypes, ids: Mapping[str, str]) -> str:

@@ -5,7 +5,7 @@ template: it shows in `migrate` and in the tests, before any statement runs.
 """
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,17 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 
 from chat_stats.service.catalogue import measures as declared_measures
 from chat_stats.service.catalogue import rollups as declared_rollups
+from chat_stats.service.catalogue.error_kinds import (
+    DEFAULT,
+    MESSAGE_CHARACTERS,
+    OTHER,
+    SEPARATORS,
+    ErrorKind,
+    parse_error_kinds,
+)
+from chat_stats.service.catalogue.kept_dimensions import KeptDimension, OwnRollup, identifier, kept_dimensions
 from chat_stats.service.catalogue.measures import MEASURES, Measure, columns
-from chat_stats.service.catalogue.rollups import ROLLUPS, TIERS, Rollup, dimensions, finer
+from chat_stats.service.catalogue.rollups import DIMENSIONS, ROLLUPS, TIERS, Rollup, dimensions, finer
 from chat_stats.service.catalogue.statuses import Statuses, listed_in, literals
 from chat_stats.service.errors import SchemaError
 
@@ -45,11 +54,14 @@ class Renderer:
         rollups: Sequence[Rollup] = ROLLUPS,
         statuses: Statuses | None = None,
         *,
+        own: Sequence[OwnRollup] = (),
         sql: Path = SQL,
         queries: Path = QUERIES,
     ) -> None:
+        rollups = [*rollups, *(each.rollup for each in own)]
         declared_measures.check(measures)
         declared_rollups.check(rollups)
+        kept = kept_dimensions(own)
         self._measures = measures
         self._sql = sql
         self._queries = queries
@@ -63,6 +75,12 @@ class Renderer:
                 rollups=rollups,
                 tiers=TIERS,
                 dimensions=dimensions(rollups),
+                own_rollups=[rollup for rollup in rollups if not rollup.built_in],
+                built_in=[rollup for rollup in rollups if rollup.built_in],
+                built_in_dimensions=DIMENSIONS,
+                kept_dimensions=kept,
+                absent_columns=_absent(kept.values(), measures),
+                error_kinds=_error_kinds(kept.values()),
                 finer=partial(finer, rollups),
                 each=partial(_each, measures),
                 measure=_finder("measure", {measure.name: measure for measure in measures}),
@@ -112,6 +130,29 @@ class Renderer:
         """Return all migrations and functions as plain statements, for `RENDERED`."""
         texts = (self.render(name, in_one_file=True).strip() for name in self.sql())
         return "\n\n".join([_HEADER.strip(), *texts]) + "\n"
+
+
+def _absent(kept: Iterable[KeptDimension], measures: Sequence[Measure]) -> dict[str, str]:
+    """Return what stands in for columns of dimensions, with types. Those of measures are told apart elsewhere."""
+    of_measures = {identifier(column.name) for column in columns(measures)}
+    pairs = dict(pair for each in kept if (pair := each.absent()) is not None)
+    needed = {identifier(name) for name in ("created_at", "status", *DIMENSIONS)}
+    return {name: type_ for name, type_ in pairs.items() if name not in of_measures | needed}
+
+
+def _error_kinds(kept: Iterable[KeptDimension]) -> dict[str, Any]:
+    """Return what the function that tells kinds of errors apart is rendered with."""
+    kinds: Sequence[ErrorKind] = next(
+        (each.dimension.error_kinds for each in kept if each.dimension.kind == "error_kind"),
+        parse_error_kinds(DEFAULT),
+    )
+    return {
+        "kinds": [(f"ARRAY[{literals(kind.patterns())}]::text[]", literals([kind.name])) for kind in kinds],
+        "other": literals([OTHER]),
+        "characters": MESSAGE_CHARACTERS,
+        "separators": literals([SEPARATORS]),
+        "blanks": literals([" " * len(SEPARATORS)]),
+    }
 
 
 def _environment(*folders: Path) -> Environment:

@@ -1,4 +1,11 @@
 {% import 'macros/rollups.sql.j2' as kept %}
+{# A dimension of a row of chat_stats_rollup_differences(). #}
+{% macro value_of(rollup, name, of) -%}
+{{ of }}.{{ 'further_values[' ~ (rollup.further.index(name) + 1) ~ ']' if name in rollup.further else name }}
+{%- endmacro %}
+{% macro values_of(rollup, of) -%}
+{% for name in rollup.dimensions %}{{ value_of(rollup, name, of) }} AS {{ name }}, {% endfor %}
+{%- endmacro %}
 -- Makes what is kept of purged requests such that the rollup is right in [p_start, p_end), where requests went
 -- without being deleted one by one, with a partition that was detached or dropped (p_gone), or came back with one.
 -- Where the other way round the requests have more, or less, that is for chat_stats_rollup_repair(). Returns how
@@ -30,7 +37,7 @@ BEGIN
                         WHERE t.day = stats_schema.chat_stats_day(d.bucket)
                           AND k.slot = stats_schema.chat_stats_slot(d.bucket)
 {% for name in rollup.dimensions %}
-                          AND t.{{ name }} IS NOT DISTINCT FROM d.{{ name }}
+                          AND t.{{ name }} IS NOT DISTINCT FROM {{ value_of(rollup, name, 'd') }}
 {% endfor %}
                     ) END
 {{ '                    UNION ALL\n' if not loop.last -}}
@@ -39,12 +46,12 @@ BEGIN
 {% for rollup in rollups if not finer(rollup) %}
                 , {{ rollup.name }}_changes AS (
                     SELECT
-                        {{ kept.dims(rollup, 'c.') }}c.bucket, NULL::smallint AS bin,
+                        {{ values_of(rollup, 'c') }}c.bucket, NULL::smallint AS bin,
                         {{ each('-c.{name} AS {name}', 24) }}, 0 AS n
                     FROM concerned AS c
                     WHERE c.rollup = '{{ rollup.name }}'
                     UNION ALL
-                    SELECT {{ kept.dims(rollup, 'c.') }}c.bucket, u.bin, {{ kept.zeros() }}, -u.n
+                    SELECT {{ values_of(rollup, 'c') }}c.bucket, u.bin, {{ kept.zeros() }}, -u.n
                     FROM concerned AS c CROSS JOIN LATERAL unnest(c.bins, c.counts) AS u (bin, n)
                     WHERE c.rollup = '{{ rollup.name }}'
                 )
