@@ -1604,6 +1604,332 @@ END
 $function$;
 $install$);
 
+-- Any measures by up to three dimensions over [p_start, p_end): a row for each combination of values that requests have,
+-- most requests first; without p_group_by one row. With p_bucket (15m, 1h, 1d, 1w or 1mo of the calendar of p_timezone)
+-- a row for each interval of each of them, empty ones too.
+--
+-- p_filters is an object: {"status": "completed"}, {"user_id": ["u1", null]} for one of several values, NULL among
+-- them, {"status!": ["completed"]} for none of them. `dimensions` is an object with the values, and the names of models
+-- and providers; 'unresolved' are the requests whose model or provider does not exist.
+--
+-- Without p_percentiles these are NULL, and not computed. total_cost_usd and avg_cost_usd are NULL where the requests have
+-- no cost_usd column.
+--
+-- By models and providers alone it reads what chat_stats_totals() and its like read: the rollup where it is ready, and
+-- purged requests. All else is a scan of the requests of the range: what was purged is not among them.
+--
+-- The statement is put together from text of chat_stats_dimension(), and from values of filters as literals.
+SELECT chat_stats_claim_function('get_chat_request_stats');
+
+SELECT chat_stats_install('get_chat_request_stats', $install$
+CREATE OR REPLACE FUNCTION stats_schema.get_chat_request_stats(
+    p_group_by text[] DEFAULT '{}',
+    p_filters jsonb DEFAULT '{}',
+    p_start timestamptz DEFAULT NULL,
+    p_end timestamptz DEFAULT NULL,
+    p_bucket text DEFAULT NULL,
+    p_timezone text DEFAULT 'UTC',
+    p_percentiles boolean DEFAULT true
+)
+RETURNS TABLE (
+    bucket_start timestamptz,
+    dimensions jsonb,
+    total_requests bigint,
+    successful_requests bigint,
+    failed_requests bigint,
+    pending_requests bigint,
+    success_rate numeric,
+    total_input_tokens bigint,
+    total_output_tokens bigint,
+    total_tokens bigint,
+    avg_input_tokens numeric,
+    avg_output_tokens numeric,
+    avg_total_tokens numeric,
+    avg_processing_time_ms numeric,
+    p50_processing_time_ms numeric,
+    p90_processing_time_ms numeric,
+    p95_processing_time_ms numeric,
+    p99_processing_time_ms numeric,
+    tokens_per_second numeric,
+    total_cost_usd numeric,
+    avg_cost_usd numeric
+)
+LANGUAGE plpgsql
+STABLE
+AS $function$
+#variable_conflict use_column
+DECLARE
+    ids CONSTANT text[] := ARRAY['provider_id', 'model_id'];
+    group_by text[] := COALESCE(p_group_by, '{}'::text[]);
+    range_start timestamptz := p_start;
+    range_end timestamptz := p_end;
+    by_models boolean := false;
+    by_requests boolean := false;
+    -- By the place in p_group_by: the value of a group, and how a request is read.
+    keys text[] := ARRAY[]::text[];
+    reads text[] := ARRAY['NULL::text', 'NULL::text', 'NULL::text'];
+    shown text := '';
+    of_requests text := '($1 IS NULL OR q.created_at >= $1) AND ($2 IS NULL OR q.created_at < $2)';
+    of_groups text := 'true';
+    condition text;
+    wanted text[];
+    usage text;
+    bins text;
+    intervals text := $$SELECT '-infinity'::timestamptz AS interval_start$$;
+    name text;
+    negated boolean;
+    asked record;
+BEGIN
+    IF p_bucket NOT IN ('15m', '1h', '1d', '1w', '1mo') THEN
+        RAISE EXCEPTION 'unknown p_bucket %; known: 15m, 1h, 1d, 1w, 1mo', p_bucket
+            USING ERRCODE = 'invalid_parameter_value';
+    ELSIF cardinality(group_by) > 3 OR cardinality(group_by) > (SELECT count(DISTINCT g.name) FROM unnest(group_by) AS g (name)) THEN
+        RAISE EXCEPTION 'p_group_by has more than 3 dimensions, or one twice'
+            USING ERRCODE = 'invalid_parameter_value';
+    ELSIF jsonb_typeof(p_filters) <> 'object' THEN
+        RAISE EXCEPTION 'p_filters is an object of dimensions and values, such as {"status": ["failed"]}'
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF p_bucket IS NOT NULL THEN
+        range_end := COALESCE(p_end, now());
+        range_start := COALESCE(p_start, stats_schema.chat_stats_first_moment(), range_end);
+        IF NOT isfinite(range_start) OR NOT isfinite(range_end) THEN
+            RAISE EXCEPTION 'a time series has a beginning and an end: p_start and p_end cannot be infinite'
+                USING ERRCODE = 'invalid_parameter_value';
+        END IF;
+        intervals := 'SELECT i.interval_start FROM stats_schema.chat_stats_intervals($3, $4, $1, $2) AS i';
+    END IF;
+
+    FOR place IN 1 .. cardinality(group_by) LOOP
+        asked := stats_schema.chat_stats_dimension(group_by[place]);
+        IF group_by[place] = ANY (ids) THEN
+            by_models := true;
+            keys := keys || asked.value;
+            shown := shown || format(
+                ', %L, COALESCE(g.key[%s], %L), %L, CASE WHEN g.key[%2$s] IS NULL THEN %3$L ELSE g.names[%2$s] END',
+                group_by[place], place, 'unresolved', replace(group_by[place], '_id', '_name')
+            );
+        ELSE
+            by_requests := true;
+            reads[place] := asked.value;
+            keys := keys || format('u.d%s', place);
+            shown := shown || format(', %L, g.key[%s]', group_by[place], place);
+        END IF;
+    END LOOP;
+    FOR name IN SELECT k.name FROM jsonb_object_keys(COALESCE(p_filters, '{}'::jsonb)) AS k (name) LOOP
+        negated := name LIKE '%!';
+        asked := stats_schema.chat_stats_dimension(rtrim(name, '!'));
+        wanted := ARRAY(
+            SELECT NULLIF(v.value, CASE WHEN rtrim(name, '!') = ANY (ids) THEN 'unresolved' END)
+            FROM jsonb_array_elements_text(
+                CASE jsonb_typeof(p_filters -> name) WHEN 'array' THEN p_filters -> name
+                     ELSE jsonb_build_array(p_filters -> name) END
+            ) AS v (value)
+        );
+        condition := format(
+            '(%s = ANY (%L::text[])%s)%s', asked.compared, array_remove(wanted, NULL),
+            CASE WHEN array_position(wanted, NULL) IS NOT NULL THEN format(' OR %s IS NULL', asked.compared) END,
+            CASE WHEN negated THEN ' IS NOT TRUE' END
+        );
+        IF rtrim(name, '!') = ANY (ids) THEN
+            by_models := true;
+            of_groups := of_groups || ' AND ' || condition;
+        ELSE
+            by_requests := true;
+            of_requests := of_requests || ' AND ' || condition;
+        END IF;
+    END LOOP;
+
+    IF by_requests THEN
+        usage := format($scan$
+            SELECT
+                u.interval_start, u.model_id, u.d1, u.d2, u.d3,
+                sum(u.requests)::bigint AS requests,
+                COALESCE(sum(u.requests) FILTER (
+                    WHERE stats_schema.chat_stats_is_success(concat(u.status))
+                ), 0)::bigint AS successful,
+                COALESCE(sum(u.requests) FILTER (
+                    WHERE stats_schema.chat_stats_is_pending(concat(u.status))
+                ), 0)::bigint AS pending,
+                COALESCE(sum(u.input_tokens), 0) AS input_tokens,
+                COALESCE(sum(u.output_tokens), 0) AS output_tokens,
+                sum(u.timed)::bigint AS timed,
+                COALESCE(sum(u.time_ms), 0) AS time_ms,
+                COALESCE(sum(u.cost_usd), 0) AS cost_usd
+            FROM (
+                SELECT
+                    r.interval_start, r.model_id, r.d1, r.d2, r.d3, r.status,
+                    count(*) AS requests,
+                    sum(r.input_tokens)::numeric AS input_tokens,
+                    sum(r.output_tokens)::numeric AS output_tokens,
+                    count(*) FILTER (
+                        WHERE r.processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
+                    ) AS timed,
+                    sum(r.processing_time_ms) FILTER (
+                        WHERE r.processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
+                    )::numeric AS time_ms,
+                    sum(r.cost_usd) FILTER (
+                        WHERE r.cost_usd BETWEEN -1000000000000000 AND 1000000000000000
+                    )::numeric AS cost_usd
+                FROM (SELECT NULL::numeric AS cost_usd) AS absent
+                CROSS JOIN (SELECT NULL::text AS error_message) AS no_message
+                CROSS JOIN LATERAL (
+                    SELECT
+                        %s AS interval_start, %s AS model_id, %s AS d1, %s AS d2, %s AS d3,
+input_tokens, output_tokens, processing_time_ms, readable.cost_usd, q.status
+                    FROM gateway_schema.chat_completion_requests AS q
+                    WHERE %s
+                ) AS r
+                GROUP BY r.interval_start, r.model_id, r.d1, r.d2, r.d3, r.status
+            ) AS u
+            GROUP BY u.interval_start, u.model_id, u.d1, u.d2, u.d3
+            $scan$,
+            CASE WHEN p_bucket IS NULL THEN $$'-infinity'::timestamptz$$
+                 ELSE 'stats_schema.chat_stats_interval_start($3, stats_schema.chat_stats_bucket(q.created_at::timestamptz), $4)' END,
+            CASE WHEN by_models THEN 'q.model_id' ELSE 'CASE WHEN false THEN q.model_id END' END,
+            reads[1], reads[2], reads[3], of_requests
+        );
+        bins := format($scan$
+            SELECT b.interval_start, b.model_id, b.d1, b.d2, b.d3, b.bin, count(*) AS n
+            FROM (SELECT NULL::text AS error_message) AS no_message
+            CROSS JOIN LATERAL (
+                SELECT
+                    %s AS interval_start, %s AS model_id, %s AS d1, %s AS d2, %s AS d3,
+                    stats_schema.chat_stats_bin(q.processing_time_ms::numeric) AS bin
+                FROM gateway_schema.chat_completion_requests AS q
+                WHERE %s AND q.processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
+            ) AS b
+            GROUP BY b.interval_start, b.model_id, b.d1, b.d2, b.d3, b.bin
+            $scan$,
+            CASE WHEN p_bucket IS NULL THEN $$'-infinity'::timestamptz$$
+                 ELSE 'stats_schema.chat_stats_interval_start($3, stats_schema.chat_stats_bucket(q.created_at::timestamptz), $4)' END,
+            CASE WHEN by_models THEN 'q.model_id' ELSE 'CASE WHEN false THEN q.model_id END' END,
+            reads[1], reads[2], reads[3], of_requests
+        );
+    ELSE
+        usage := format(
+            'SELECT %s, t.model_id, NULL::text AS d1, NULL::text AS d2, NULL::text AS d3, '
+            't.total_requests AS requests, t.successful_requests AS successful, t.pending_requests AS pending, t.total_input_tokens AS input_tokens, t.total_output_tokens AS output_tokens, t.timed_requests AS timed, t.total_processing_time_ms AS time_ms, t.total_cost_usd AS cost_usd FROM %s, NULL::text, NULL::text, NULL::text) AS t',
+            CASE WHEN p_bucket IS NULL THEN $$'-infinity'::timestamptz AS interval_start$$ ELSE 't.interval_start' END,
+            CASE WHEN p_bucket IS NULL THEN 'stats_schema.chat_stats_totals($1, $2'
+                 ELSE 'stats_schema.chat_stats_series($3, $4, $1, $2' END
+        );
+        bins := format(
+            'SELECT %s, h.member AS model_id, NULL::text AS d1, NULL::text AS d2, NULL::text AS d3, b.bin, b.n '
+            'FROM stats_schema.chat_stats_histograms($3, %s, %L::text, $1, $2, NULL::text, NULL::text, NULL::text) '
+            'AS h CROSS JOIN LATERAL unnest(h.bins, h.counts) AS b (bin, n)',
+            CASE WHEN p_bucket IS NULL THEN $$'-infinity'::timestamptz AS interval_start$$ ELSE 'h.interval_start' END,
+            CASE WHEN p_bucket IS NULL THEN 'NULL::text' ELSE '$4' END,
+            CASE WHEN by_models THEN 'model' ELSE 'none' END
+        );
+    END IF;
+
+    RETURN QUERY EXECUTE format($statement$
+        WITH catalogue AS MATERIALIZED (
+            SELECT
+                m.id AS model_id, m.id::text AS model, m.model_name::text AS model_name,
+                p.id::text AS provider, p.name::text AS provider_name
+            FROM gateway_schema.models AS m
+            JOIN gateway_schema.providers AS p ON p.id = m.provider_id
+        ), members AS MATERIALIZED (
+            SELECT
+                ARRAY[%1$s]::text[] AS key, ARRAY[%2$s]::text[] AS names, u.interval_start,
+                sum(u.requests)::bigint AS requests,
+                sum(u.successful)::bigint AS successful,
+                sum(u.pending)::bigint AS pending,
+                sum(u.input_tokens) AS input_tokens,
+                sum(u.output_tokens) AS output_tokens,
+                sum(u.timed)::bigint AS timed,
+                sum(u.time_ms) AS time_ms,
+                sum(u.cost_usd) AS cost_usd
+            FROM (%3$s) AS u
+            LEFT JOIN catalogue AS c ON c.model_id = u.model_id
+            WHERE %4$s
+            GROUP BY 1, 2, 3
+        ), percentiles AS (
+            SELECT key, interval_start, min(time_ms) FILTER (WHERE up_to * 100 >= total * 50) AS p50_processing_time_ms,
+            min(time_ms) FILTER (WHERE up_to * 100 >= total * 90) AS p90_processing_time_ms,
+            min(time_ms) FILTER (WHERE up_to * 100 >= total * 95) AS p95_processing_time_ms,
+            min(time_ms) FILTER (WHERE up_to * 100 >= total * 99) AS p99_processing_time_ms
+            FROM (
+                SELECT
+                    b.key, b.interval_start, stats_schema.chat_stats_bin_value(b.bin) AS time_ms,
+                    sum(b.n) OVER (PARTITION BY b.key, b.interval_start ORDER BY b.bin ROWS UNBOUNDED PRECEDING) AS up_to,
+                    sum(b.n) OVER (PARTITION BY b.key, b.interval_start) AS total
+                FROM (
+                    SELECT ARRAY[%1$s]::text[] AS key, u.interval_start, u.bin, sum(u.n) AS n
+                    FROM (%5$s) AS u
+                    LEFT JOIN catalogue AS c ON c.model_id = u.model_id
+                    WHERE %4$s
+                    GROUP BY 1, 2, 3
+                ) AS b
+            ) AS ranked
+            GROUP BY key, interval_start
+        ), groups AS (
+            SELECT s.key, s.names, sum(s.requests) AS total
+            FROM members AS s
+            GROUP BY s.key, s.names
+            HAVING sum(s.requests) <> 0
+            UNION ALL
+            SELECT '{}'::text[], '{}'::text[], 0 WHERE $5 AND NOT EXISTS (SELECT FROM members AS s WHERE s.requests <> 0)
+        ), intervals AS (
+            %6$s
+        )
+        SELECT
+            CASE WHEN $3 IS NOT NULL THEN CASE WHEN $3 NOT IN ('15m', '1h')
+                      AND (s.interval_start - interval '1 hour') AT TIME ZONE $4 = s.interval_start AT TIME ZONE $4
+                 THEN s.interval_start - interval '1 hour' ELSE s.interval_start END END,
+            s.dimensions,
+            s.requests,
+            s.successful,
+            s.requests - s.successful - s.pending,
+            s.pending,
+            CASE WHEN s.requests > 0 THEN round((s.successful::numeric) / s.requests::numeric, 4) ELSE 0 END,
+            LEAST(GREATEST(COALESCE(s.input_tokens, 0), -9223372036854775808), 9223372036854775807)::bigint,
+            LEAST(GREATEST(COALESCE(s.output_tokens, 0), -9223372036854775808), 9223372036854775807)::bigint,
+            LEAST(GREATEST(COALESCE(s.input_tokens + s.output_tokens, 0), -9223372036854775808), 9223372036854775807)::bigint,
+            CASE WHEN s.requests > 0 THEN round((s.input_tokens) / s.requests::numeric, 2) ELSE 0 END,
+            CASE WHEN s.requests > 0 THEN round((s.output_tokens) / s.requests::numeric, 2) ELSE 0 END,
+            CASE WHEN s.requests > 0 THEN round((s.input_tokens + s.output_tokens) / s.requests::numeric, 2) ELSE 0 END,
+            CASE WHEN s.timed > 0 THEN round(s.time_ms / s.timed, 2) ELSE 0 END,
+            CASE WHEN $6 THEN COALESCE(p.p50_processing_time_ms, 0) END,
+            CASE WHEN $6 THEN COALESCE(p.p90_processing_time_ms, 0) END,
+            CASE WHEN $6 THEN COALESCE(p.p95_processing_time_ms, 0) END,
+            CASE WHEN $6 THEN COALESCE(p.p99_processing_time_ms, 0) END,
+            CASE WHEN s.time_ms > 0 THEN round(s.output_tokens * 1000 / s.time_ms, 2) ELSE 0 END,
+            CASE WHEN (SELECT stats_schema.chat_stats_has_cost()) THEN s.cost_usd END,
+            CASE WHEN (SELECT stats_schema.chat_stats_has_cost()) THEN CASE WHEN s.requests > 0 THEN round((s.cost_usd) / s.requests::numeric, 10) ELSE 0 END END
+        FROM (
+            SELECT
+                g.key, g.total, i.interval_start, jsonb_build_object(%7$s) AS dimensions,
+                COALESCE(s.requests, 0) AS requests,
+                COALESCE(s.successful, 0) AS successful,
+                COALESCE(s.pending, 0) AS pending,
+                COALESCE(s.input_tokens, 0) AS input_tokens,
+                COALESCE(s.output_tokens, 0) AS output_tokens,
+                COALESCE(s.timed, 0) AS timed,
+                COALESCE(s.time_ms, 0) AS time_ms,
+                COALESCE(s.cost_usd, 0) AS cost_usd
+            FROM groups AS g
+            CROSS JOIN intervals AS i
+            LEFT JOIN members AS s ON s.key = g.key AND s.interval_start = i.interval_start
+        ) AS s
+        LEFT JOIN percentiles AS p ON p.key = s.key AND p.interval_start = s.interval_start
+        ORDER BY s.total DESC, s.key, s.interval_start
+        $statement$,
+        array_to_string(keys, ', '),
+        array_to_string(ARRAY(
+            SELECT CASE k.name WHEN 'provider_id' THEN 'c.provider_name' WHEN 'model_id' THEN 'c.model_name' ELSE 'NULL' END
+            FROM unnest(group_by) WITH ORDINALITY AS k (name, place) ORDER BY k.place
+        ), ', '),
+        usage, of_groups,
+        CASE WHEN p_percentiles THEN bins ELSE format('SELECT u.*, 0::smallint AS bin, 0 AS n FROM (%s) AS u WHERE false', usage) END,
+        intervals, ltrim(shown, ', ')
+    ) USING range_start, range_end, p_bucket, p_timezone, cardinality(group_by) = 0, p_percentiles;
+END
+$function$;
+$install$);
+
 -- Totals of all requests in [p_start, p_end), whether their models exist or not: always one row. success_rate is a share of total_requests, from 0 to 1;
 -- pending_requests neither succeeded nor failed yet.
 -- total_cost_usd is NULL where the requests have no cost_usd column.
@@ -4879,6 +5205,19 @@ $install$);
 ALTER FUNCTION chat_stats_fold() SET work_mem = '64MB';
 ALTER FUNCTION chat_stats_fold() SET jit = off;
 
+-- The rollups of the operator's own that these functions keep up.
+SELECT chat_stats_install('chat_stats_own_rollups', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_own_rollups()
+RETURNS text[]
+LANGUAGE plpgsql
+IMMUTABLE
+AS $function$
+BEGIN
+    RETURN ARRAY[]::text[];
+END
+$function$;
+$install$);
+
 -- Adds changes to slots, days, months and lifetime of all rollups, in one statement: each reader sees each of them once,
 -- before or after. Returns the number of rows in p_counted.
 --
@@ -7019,6 +7358,65 @@ RETURN CASE WHEN p_bin = -32768 THEN 0
 END;
 $install$);
 
+-- What get_chat_request_stats() groups and filters by: SQL for the value of a dimension, as text, of a request q, or of
+-- the model c of requests. All of it comes from the settings with which `migrate` ran (CHAT_STATS_DIMENSIONS,
+-- CHAT_STATS_ERROR_KINDS), nothing from a caller: any other name is an error. `compared` is what a filter compares with
+-- text: the column itself where that is text, so that an index serves. It names the column, which may be missing.
+SELECT chat_stats_install('chat_stats_dimension', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_dimension(p_name text, OUT value text, OUT compared text)
+LANGUAGE plpgsql
+STABLE
+AS $function$
+DECLARE
+    declared_column text;
+    declared_key text;
+    base name;
+BEGIN
+    CASE p_name
+        WHEN 'provider_id' THEN value := 'c.provider';
+        WHEN 'model_id' THEN value := 'c.model';
+        WHEN 'status' THEN value := 'CASE WHEN q.status IS NOT NULL THEN rtrim(concat(q.status)) END';
+        WHEN 'error_kind' THEN value := $value$CASE WHEN lower(rtrim(concat(q.status))) IN ('completed', 'complete', 'success', 'successful', 'succeeded', 'ok', '200') OR lower(rtrim(concat(q.status))) IN ('pending', 'partial') THEN NULL
+     ELSE (
+         SELECT CASE WHEN t.message LIKE ANY (ARRAY[U&'!+000025!+000020context!+000020length!+000025' UESCAPE '!', U&'!+000025!+000020context!+000020window!+000025' UESCAPE '!', U&'!+000025!+000020maximum!+000020context!+000025' UESCAPE '!', U&'!+000025!+000020prompt!+000020is!+000020too!+000020long!+000020!+000025' UESCAPE '!', U&'!+000025!+000020too!+000020many!+000020tokens!+000020!+000025' UESCAPE '!']::text[]) THEN 'context_length'::text WHEN t.message LIKE ANY (ARRAY[U&'!+000025!+000020content!+000020filter!+000025' UESCAPE '!', U&'!+000025!+000020content!+000020policy!+000020!+000025' UESCAPE '!', U&'!+000025!+000020content!+000020management!+000020policy!+000020!+000025' UESCAPE '!', U&'!+000025!+000020moderation!+000025' UESCAPE '!', U&'!+000025!+000020safety!+000025' UESCAPE '!']::text[]) THEN 'content_filter'::text WHEN t.message LIKE ANY (ARRAY[U&'!+000025!+000020429!+000020!+000025' UESCAPE '!', U&'!+000025!+000020rate!+000020limit!+000025' UESCAPE '!', U&'!+000025!+000020ratelimit!+000025' UESCAPE '!', U&'!+000025!+000020too!+000020many!+000020requests!+000020!+000025' UESCAPE '!', U&'!+000025!+000020quota!+000025' UESCAPE '!', U&'!+000025!+000020throttl!+000025' UESCAPE '!']::text[]) THEN 'rate_limited'::text WHEN t.message LIKE ANY (ARRAY[U&'!+000025!+000020401!+000020!+000025' UESCAPE '!', U&'!+000025!+000020403!+000020!+000025' UESCAPE '!', U&'!+000025!+000020unauthorized!+000020!+000025' UESCAPE '!', U&'!+000025!+000020unauthenticated!+000020!+000025' UESCAPE '!', U&'!+000025!+000020authentication!+000025' UESCAPE '!', U&'!+000025!+000020forbidden!+000020!+000025' UESCAPE '!', U&'!+000025!+000020permission!+000020denied!+000020!+000025' UESCAPE '!', U&'!+000025!+000020api!+000020key!+000020!+000025' UESCAPE '!']::text[]) THEN 'authentication'::text WHEN t.message LIKE ANY (ARRAY[U&'!+000025!+000020408!+000020!+000025' UESCAPE '!', U&'!+000025!+000020504!+000020!+000025' UESCAPE '!', U&'!+000025!+000020timeout!+000025' UESCAPE '!', U&'!+000025!+000020timed!+000020out!+000020!+000025' UESCAPE '!', U&'!+000025!+000020time!+000020out!+000020!+000025' UESCAPE '!', U&'!+000025!+000020deadline!+000020exceeded!+000020!+000025' UESCAPE '!']::text[]) THEN 'timeout'::text WHEN t.message LIKE ANY (ARRAY[U&'!+000025!+000020500!+000020!+000025' UESCAPE '!', U&'!+000025!+000020502!+000020!+000025' UESCAPE '!', U&'!+000025!+000020503!+000020!+000025' UESCAPE '!', U&'!+000025!+000020520!+000020!+000025' UESCAPE '!', U&'!+000025!+000020522!+000020!+000025' UESCAPE '!', U&'!+000025!+000020529!+000020!+000025' UESCAPE '!', U&'!+000025!+000020overloaded!+000025' UESCAPE '!', U&'!+000025!+000020internal!+000020server!+000020error!+000020!+000025' UESCAPE '!', U&'!+000025!+000020internal!+000020error!+000020!+000025' UESCAPE '!', U&'!+000025!+000020bad!+000020gateway!+000020!+000025' UESCAPE '!', U&'!+000025!+000020service!+000020unavailable!+000020!+000025' UESCAPE '!', U&'!+000025!+000020server!+000020error!+000020!+000025' UESCAPE '!']::text[]) THEN 'provider_5xx'::text WHEN true THEN 'other'::text END
+         FROM (
+             SELECT concat(
+                 ' ', translate(lower(concat(left(concat(error_message), 2000), ' ', q.status)), U&'!+000001!+000002!+000003!+000004!+000005!+000006!+000007!+000008!+000009!+00000A!+00000B!+00000C!+00000D!+00000E!+00000F!+000010!+000011!+000012!+000013!+000014!+000015!+000016!+000017!+000018!+000019!+00001A!+00001B!+00001C!+00001D!+00001E!+00001F!+000021!+000022!+000023!+000024!+000025!+000026!+000027!+000028!+000029!+00002A!+00002B!+00002C!+00002D!+00002E!+00002F!+00003A!+00003B!+00003C!+00003D!+00003E!+00003F!+000040!+00005B!+00005C!+00005D!+00005E!+00005F!+000060!+00007B!+00007C!+00007D!+00007E!+00007F' UESCAPE '!'::text, '                                                                '::text), ' '
+             ) AS message
+             OFFSET 0
+         ) AS t
+     ) END$value$;
+        ELSE
+            RAISE EXCEPTION 'unknown dimension %; known: %', p_name,
+                array_to_string(ARRAY['provider_id', 'model_id', 'status', 'error_kind']::text[], ', ')
+                USING ERRCODE = 'invalid_parameter_value',
+                    HINT = 'CHAT_STATS_DIMENSIONS declares dimensions, and chat-stats migrate puts them into this function.';
+    END CASE;
+    IF declared_key IS NOT NULL THEN
+        value := format('(q.%I ->> %L::text)', declared_column, declared_key);
+    ELSIF declared_column IS NOT NULL THEN
+        base := (
+            SELECT b.typname
+            FROM pg_attribute AS a
+            JOIN pg_type AS t ON t.oid = a.atttypid
+            JOIN pg_type AS b ON b.oid = COALESCE(NULLIF(t.typbasetype, 0::oid), t.oid)
+            WHERE a.attrelid = 'gateway_schema.chat_completion_requests'::regclass
+              AND a.attname::text = declared_column AND NOT a.attisdropped
+        );
+        value := format('concat(q.%I)', declared_column);
+        IF base = 'bpchar'::name THEN
+            value := 'rtrim(' || value || ')';
+        END IF;
+        value := format('CASE WHEN q.%I IS NOT NULL THEN %s END', declared_column, value);
+        IF base IN ('text'::name, 'varchar'::name) THEN
+            compared := format('q.%I', declared_column);
+        END IF;
+    END IF;
+    compared := COALESCE(compared, value);
+END
+$function$;
+$install$);
+
 -- The value of a dimension as rollups keep it. It is a part of a key, and keys have a longest length: of more than 128
 -- characters, the first 95 are kept, and a hash of all. It fails for no value, since writers compute it.
 SELECT chat_stats_install('chat_stats_dimension_value', $install$
@@ -7048,19 +7446,19 @@ DECLARE
         ' ',
         translate(
             lower(concat(left(p_message, 2000), ' ', p_status)),
-            U&'!+000001!+000002!+000003!+000004!+000005!+000006!+000007!+000008!+000009!+00000A!+00000B!+00000C!+00000D!+00000E!+00000F!+000010!+000011!+000012!+000013!+000014!+000015!+000016!+000017!+000018!+000019!+00001A!+00001B!+00001C!+00001D!+00001E!+00001F!+000021!+000022!+000023!+000024!+000025!+000026!+000027!+000028!+000029!+00002A!+00002B!+00002C!+00002D!+00002E!+00002F!+00003A!+00003B!+00003C!+00003D!+00003E!+00003F!+000040!+00005B!+00005C!+00005D!+00005E!+00005F!+000060!+00007B!+00007C!+00007D!+00007E!+00007F' UESCAPE '!', '                                                                '
+            U&'!+000001!+000002!+000003!+000004!+000005!+000006!+000007!+000008!+000009!+00000A!+00000B!+00000C!+00000D!+00000E!+00000F!+000010!+000011!+000012!+000013!+000014!+000015!+000016!+000017!+000018!+000019!+00001A!+00001B!+00001C!+00001D!+00001E!+00001F!+000021!+000022!+000023!+000024!+000025!+000026!+000027!+000028!+000029!+00002A!+00002B!+00002C!+00002D!+00002E!+00002F!+00003A!+00003B!+00003C!+00003D!+00003E!+00003F!+000040!+00005B!+00005C!+00005D!+00005E!+00005F!+000060!+00007B!+00007C!+00007D!+00007E!+00007F' UESCAPE '!'::text, '                                                                '::text
         ),
         ' '
     );
 BEGIN
     RETURN CASE
-        WHEN message LIKE ANY (ARRAY[U&'!+000025!+000020context!+000020length!+000025' UESCAPE '!', U&'!+000025!+000020context!+000020window!+000025' UESCAPE '!', U&'!+000025!+000020maximum!+000020context!+000025' UESCAPE '!', U&'!+000025!+000020prompt!+000020is!+000020too!+000020long!+000020!+000025' UESCAPE '!', U&'!+000025!+000020too!+000020many!+000020tokens!+000020!+000025' UESCAPE '!']::text[]) THEN 'context_length'
-        WHEN message LIKE ANY (ARRAY[U&'!+000025!+000020content!+000020filter!+000025' UESCAPE '!', U&'!+000025!+000020content!+000020policy!+000020!+000025' UESCAPE '!', U&'!+000025!+000020content!+000020management!+000020policy!+000020!+000025' UESCAPE '!', U&'!+000025!+000020moderation!+000025' UESCAPE '!', U&'!+000025!+000020safety!+000025' UESCAPE '!']::text[]) THEN 'content_filter'
-        WHEN message LIKE ANY (ARRAY[U&'!+000025!+000020429!+000020!+000025' UESCAPE '!', U&'!+000025!+000020rate!+000020limit!+000025' UESCAPE '!', U&'!+000025!+000020ratelimit!+000025' UESCAPE '!', U&'!+000025!+000020too!+000020many!+000020requests!+000020!+000025' UESCAPE '!', U&'!+000025!+000020quota!+000025' UESCAPE '!', U&'!+000025!+000020throttl!+000025' UESCAPE '!']::text[]) THEN 'rate_limited'
-        WHEN message LIKE ANY (ARRAY[U&'!+000025!+000020401!+000020!+000025' UESCAPE '!', U&'!+000025!+000020403!+000020!+000025' UESCAPE '!', U&'!+000025!+000020unauthorized!+000020!+000025' UESCAPE '!', U&'!+000025!+000020unauthenticated!+000020!+000025' UESCAPE '!', U&'!+000025!+000020authentication!+000025' UESCAPE '!', U&'!+000025!+000020forbidden!+000020!+000025' UESCAPE '!', U&'!+000025!+000020permission!+000020denied!+000020!+000025' UESCAPE '!', U&'!+000025!+000020api!+000020key!+000020!+000025' UESCAPE '!']::text[]) THEN 'authentication'
-        WHEN message LIKE ANY (ARRAY[U&'!+000025!+000020408!+000020!+000025' UESCAPE '!', U&'!+000025!+000020504!+000020!+000025' UESCAPE '!', U&'!+000025!+000020timeout!+000025' UESCAPE '!', U&'!+000025!+000020timed!+000020out!+000020!+000025' UESCAPE '!', U&'!+000025!+000020time!+000020out!+000020!+000025' UESCAPE '!', U&'!+000025!+000020deadline!+000020exceeded!+000020!+000025' UESCAPE '!']::text[]) THEN 'timeout'
-        WHEN message LIKE ANY (ARRAY[U&'!+000025!+000020500!+000020!+000025' UESCAPE '!', U&'!+000025!+000020502!+000020!+000025' UESCAPE '!', U&'!+000025!+000020503!+000020!+000025' UESCAPE '!', U&'!+000025!+000020520!+000020!+000025' UESCAPE '!', U&'!+000025!+000020522!+000020!+000025' UESCAPE '!', U&'!+000025!+000020529!+000020!+000025' UESCAPE '!', U&'!+000025!+000020overloaded!+000025' UESCAPE '!', U&'!+000025!+000020internal!+000020server!+000020error!+000020!+000025' UESCAPE '!', U&'!+000025!+000020internal!+000020error!+000020!+000025' UESCAPE '!', U&'!+000025!+000020bad!+000020gateway!+000020!+000025' UESCAPE '!', U&'!+000025!+000020service!+000020unavailable!+000020!+000025' UESCAPE '!', U&'!+000025!+000020server!+000020error!+000020!+000025' UESCAPE '!']::text[]) THEN 'provider_5xx'
-        ELSE 'other'
+        WHEN message LIKE ANY (ARRAY[U&'!+000025!+000020context!+000020length!+000025' UESCAPE '!', U&'!+000025!+000020context!+000020window!+000025' UESCAPE '!', U&'!+000025!+000020maximum!+000020context!+000025' UESCAPE '!', U&'!+000025!+000020prompt!+000020is!+000020too!+000020long!+000020!+000025' UESCAPE '!', U&'!+000025!+000020too!+000020many!+000020tokens!+000020!+000025' UESCAPE '!']::text[]) THEN 'context_length'::text
+        WHEN message LIKE ANY (ARRAY[U&'!+000025!+000020content!+000020filter!+000025' UESCAPE '!', U&'!+000025!+000020content!+000020policy!+000020!+000025' UESCAPE '!', U&'!+000025!+000020content!+000020management!+000020policy!+000020!+000025' UESCAPE '!', U&'!+000025!+000020moderation!+000025' UESCAPE '!', U&'!+000025!+000020safety!+000025' UESCAPE '!']::text[]) THEN 'content_filter'::text
+        WHEN message LIKE ANY (ARRAY[U&'!+000025!+000020429!+000020!+000025' UESCAPE '!', U&'!+000025!+000020rate!+000020limit!+000025' UESCAPE '!', U&'!+000025!+000020ratelimit!+000025' UESCAPE '!', U&'!+000025!+000020too!+000020many!+000020requests!+000020!+000025' UESCAPE '!', U&'!+000025!+000020quota!+000025' UESCAPE '!', U&'!+000025!+000020throttl!+000025' UESCAPE '!']::text[]) THEN 'rate_limited'::text
+        WHEN message LIKE ANY (ARRAY[U&'!+000025!+000020401!+000020!+000025' UESCAPE '!', U&'!+000025!+000020403!+000020!+000025' UESCAPE '!', U&'!+000025!+000020unauthorized!+000020!+000025' UESCAPE '!', U&'!+000025!+000020unauthenticated!+000020!+000025' UESCAPE '!', U&'!+000025!+000020authentication!+000025' UESCAPE '!', U&'!+000025!+000020forbidden!+000020!+000025' UESCAPE '!', U&'!+000025!+000020permission!+000020denied!+000020!+000025' UESCAPE '!', U&'!+000025!+000020api!+000020key!+000020!+000025' UESCAPE '!']::text[]) THEN 'authentication'::text
+        WHEN message LIKE ANY (ARRAY[U&'!+000025!+000020408!+000020!+000025' UESCAPE '!', U&'!+000025!+000020504!+000020!+000025' UESCAPE '!', U&'!+000025!+000020timeout!+000025' UESCAPE '!', U&'!+000025!+000020timed!+000020out!+000020!+000025' UESCAPE '!', U&'!+000025!+000020time!+000020out!+000020!+000025' UESCAPE '!', U&'!+000025!+000020deadline!+000020exceeded!+000020!+000025' UESCAPE '!']::text[]) THEN 'timeout'::text
+        WHEN message LIKE ANY (ARRAY[U&'!+000025!+000020500!+000020!+000025' UESCAPE '!', U&'!+000025!+000020502!+000020!+000025' UESCAPE '!', U&'!+000025!+000020503!+000020!+000025' UESCAPE '!', U&'!+000025!+000020520!+000020!+000025' UESCAPE '!', U&'!+000025!+000020522!+000020!+000025' UESCAPE '!', U&'!+000025!+000020529!+000020!+000025' UESCAPE '!', U&'!+000025!+000020overloaded!+000025' UESCAPE '!', U&'!+000025!+000020internal!+000020server!+000020error!+000020!+000025' UESCAPE '!', U&'!+000025!+000020internal!+000020error!+000020!+000025' UESCAPE '!', U&'!+000025!+000020bad!+000020gateway!+000020!+000025' UESCAPE '!', U&'!+000025!+000020service!+000020unavailable!+000020!+000025' UESCAPE '!', U&'!+000025!+000020server!+000020error!+000020!+000025' UESCAPE '!']::text[]) THEN 'provider_5xx'::text
+        ELSE 'other'::text
     END;
 END
 $function$;

@@ -61,7 +61,7 @@ class KeptDimension:
             value = (
                 "CASE WHEN NOT stats_schema.chat_stats_is_success(concat(status)) "
                 "AND NOT stats_schema.chat_stats_is_pending(concat(status)) THEN stats_schema.chat_stats_error_kind("
-                "concat(status) COLLATE \"default\", concat(error_message) COLLATE \"default\") END"
+                'concat(status) COLLATE "default", concat(error_message) COLLATE "default") END'
             )
         else:
             column = identifier(self.sources[0])

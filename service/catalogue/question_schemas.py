@@ -39,7 +39,7 @@ class ComparedFigures(Figures):
 
 
 class _QuestionMetadata(Metadata):
-    method: Literal["rpc", "fallback_optimized", "query"] = Field(  # type: ignore[assignment]
+    method: Literal["rpc", "fallback_optimized", "query"] = Field(
         description="rpc: by functions. fallback_optimized: without them, since they failed. query: by one "
         "statement over the requests, since no function knows the dimensions."
     )
@@ -87,14 +87,10 @@ class DimensionRow(Schema):
 
 
 class DimensionsMetadata(Metadata):
-    method: Literal["rpc", "fallback_optimized", "query"] = Field(  # type: ignore[assignment]
-        description="As in answers to questions."
-    )
-    source: str | None = None
+    method: Literal["rpc", "fallback_optimized", "query"] = Field(description="As in answers to questions.")
     total: Figures | None = None
     others: Figures | None = None
     total_groups: int | None = Field(None, description="Values that there are.")
-    incomplete_before: datetime | None = None
 
 
 _COMMON = {

@@ -25,6 +25,8 @@ PERCENTILE_FIELDS = (
 SUCCESS_FIELDS = ("successful_requests", "failed_requests", "pending_requests", "success_rate")
 COST_FIELDS = ("total_cost_usd",)
 UNRESOLVED_FIELDS = ("unresolved_requests", "unresolved_failed_requests")
+#: What the metadata of answers by dimensions have: from where they come, and what is missing there.
+SOURCE_FIELDS = ("source", "incomplete_before")
 
 #: What a method that only counts requests cannot know.
 UNKNOWN_FROM_COUNTS = (*SUCCESS_FIELDS, *TOKEN_AND_TIME_FIELDS, *COST_FIELDS, "unresolved_failed_requests")

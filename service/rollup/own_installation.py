@@ -129,7 +129,8 @@ class OwnInstallation:
 
         await _translated(
             lambda: with_brief_locks(
-                transaction, busy=f"{TABLE} is in use by long transactions: the rollup could not be put in place"
+                transaction,
+                busy=f"{TABLE} is in use by long transactions: the rollup could not be put in place",
             )
         )
 
@@ -146,9 +147,7 @@ def _is_part(name: str) -> bool:
     return name.startswith(_PARTS) and name != _TRIGGER
 
 
-_LOCK_STATE = (
-    "SELECT chat_stats_run($run$SELECT FROM stats_schema.chat_stats_rollup_state FOR UPDATE$run$)"
-)
+_LOCK_STATE = "SELECT chat_stats_run($run$SELECT FROM stats_schema.chat_stats_rollup_state FOR UPDATE$run$)"
 _COLUMNS = """
 SELECT n.name AS table, 'stats_schema.' || n.name AS relation, a.attname::text AS name
 FROM unnest($1::text[]) AS n (name)
