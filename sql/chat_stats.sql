@@ -790,11 +790,12 @@ DO $migration$
 DECLARE
     dimensions text[] := ARRAY['model_id']::text[];
     types text[] := ARRAY(
-        SELECT CASE WHEN a.atttypid IN ('int2'::regtype, 'int4'::regtype) THEN 'bigint'
+        SELECT CASE WHEN starts_with(d.name, 'by_') THEN 'text COLLATE "C"'
+                    WHEN a.atttypid IN ('int2'::regtype, 'int4'::regtype) THEN 'bigint'
                     ELSE format_type(a.atttypid, NULL) END  -- without a length, which may grow
         FROM unnest(dimensions) WITH ORDINALITY AS d (name, place)
-        JOIN pg_attribute AS a ON a.attname = d.name
-        WHERE a.attrelid = 'gateway_schema.chat_completion_requests'::regclass
+        LEFT JOIN pg_attribute AS a
+            ON a.attrelid = 'gateway_schema.chat_completion_requests'::regclass AND a.attname = d.name
         ORDER BY d.place
     );
     purged text[] := ARRAY['chat_stats_kept', 'chat_stats_purged_model', 'chat_stats_purged_total'];
@@ -806,6 +807,7 @@ DECLARE
     dropped text;
     keeps_something boolean;
     incomplete boolean;
+    incomplete_own text[] := '{}';
     other_ids boolean;
     measures text[] := ARRAY['requests', 'successful', 'pending', 'input_tokens', 'output_tokens', 'timed', 'time_ms', 'cost_usd'];
     present text[];
@@ -828,12 +830,13 @@ BEGIN
         SELECT FROM unnest(tables || former || 'chat_stats_purged'::text) AS t (name)
         CROSS JOIN ROWS FROM (unnest(dimensions), unnest(types)) AS d (name, type)
         JOIN pg_attribute AS a ON a.attrelid = to_regclass('stats_schema.' || t.name) AND a.attname = d.name
-        WHERE format_type(a.atttypid, NULL) <> d.type
+        WHERE NOT starts_with(d.name, 'by_') AND format_type(a.atttypid, NULL) <> d.type
     );
     present := ARRAY(
         SELECT a.attname::text FROM pg_attribute AS a
         WHERE a.attrelid = to_regclass('stats_schema.chat_stats_deltas') AND a.attnum > 0 AND NOT a.attisdropped
           AND a.attname NOT IN ('bucket', 'times') AND a.attname <> ALL (dimensions)
+          AND NOT starts_with(a.attname::text, 'by_')
     );
     other_measures := cardinality(present) > 0 AND NOT (present @> measures AND measures @> present);
     -- Where the ids have another type now, or others are the measures, all of it is to be made from the requests again.
@@ -860,7 +863,7 @@ BEGIN
         EXECUTE format('DROP TABLE IF EXISTS stats_schema.%I', dropped);
     END LOOP;
     incomplete := EXISTS (
-        SELECT FROM unnest(tables) AS t (name)
+        SELECT FROM unnest(ARRAY['chat_stats_deltas', 'chat_stats_kept', 'chat_stats_purged_model', 'chat_stats_purged_total', 'chat_stats_rollup_model_slots', 'chat_stats_rollup_model_days', 'chat_stats_rollup_model_months', 'chat_stats_rollup_model_lifetime', 'chat_stats_rollup_total_slots', 'chat_stats_rollup_total_days', 'chat_stats_rollup_total_months', 'chat_stats_rollup_total_lifetime']) AS t (name)
         WHERE t.name <> ALL (purged) AND to_regclass('stats_schema.' || t.name) IS NULL
     ) OR to_regclass('stats_schema.chat_stats_uncounted') IS NULL;
 
@@ -883,6 +886,7 @@ BEGIN
             times numeric[]
         )
     $table$, VARIADIC types);
+
 
     -- Of days, slots and totals are apart: ranges of weeks read many totals, and of the slots only those of the two days
     -- at their ends.
@@ -1067,6 +1071,27 @@ always boolean NOT NULL,
     END IF;
     INSERT INTO stats_schema.chat_stats_rollup_state DEFAULT VALUES ON CONFLICT DO NOTHING;
 
+    -- The rollups of the operator's own, as chat-stats rollup add declares them. `by` has what each dimension is read from,
+    -- and `sources` the columns. `ready` since its backfill is done and nothing was found wrong: only then is it read. It
+    -- does not know what was purged before `whole_from`.
+    CREATE TABLE IF NOT EXISTS stats_schema.chat_stats_rollups (
+        name text PRIMARY KEY,
+        place bigint GENERATED ALWAYS AS IDENTITY,
+        by jsonb NOT NULL,
+        sources text[] NOT NULL,
+        histograms boolean NOT NULL DEFAULT true,
+        added_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+        backfilled_to timestamptz,
+        ready boolean NOT NULL DEFAULT false,
+        drift bigint NOT NULL DEFAULT 0,
+        columns jsonb,  -- of the requests, when it was made: chat_stats_dimension_columns()
+        whole_from timestamptz
+    );
+    -- One that is not in these files is not kept up by them: `chat-stats migrate` renders them for all, and repair makes
+    -- it right.
+    UPDATE stats_schema.chat_stats_rollups SET ready = false, backfilled_to = NULL
+    WHERE (ready OR backfilled_to IS NOT NULL) AND name <> ALL (ARRAY[]::text[]);
+
     -- Writes that the triggers could not count, by the table that was written: chat_stats_rollup_ready() says what follows
     -- from them. Writers append, so that none waits for another; upkeep deletes.
     CREATE TABLE IF NOT EXISTS stats_schema.chat_stats_uncounted (
@@ -1091,7 +1116,7 @@ SELECT chat_stats_run($run$
 DO $migration$
 DECLARE
     types text[] := ARRAY(
-        SELECT format_type(a.atttypid, NULL)
+        SELECT CASE WHEN starts_with(d.name, 'by_') THEN 'text COLLATE "C"' ELSE format_type(a.atttypid, NULL) END
         FROM unnest(ARRAY['model_id']::text[]) WITH ORDINALITY AS d (name, place)
         JOIN pg_attribute AS a ON a.attname = d.name
         WHERE a.attrelid = 'stats_schema.chat_stats_deltas'::regclass
@@ -1473,6 +1498,15 @@ day date NOT NULL,
         attached boolean NOT NULL
     );
 
+    -- Partitions that went under earlier versions left no trace of when.
+    UPDATE stats_schema.chat_stats_rollup_state AS s
+    SET purged_before = k.until
+    FROM (
+        SELECT (max(t.day) + 1)::timestamp AT TIME ZONE 'UTC' AS until
+        FROM stats_schema.chat_stats_purged_total AS t WHERE cardinality(t.slots) > 0
+    ) AS k
+    WHERE s.purged_before IS NULL AND k.until IS NOT NULL;
+
     -- A role that is granted all requests may read the sums of those that are gone: else its statistics would end.
     FOR reader IN
         SELECT a.grantee::regrole::text
@@ -1575,10 +1609,10 @@ BEGIN
     SELECT
         p.group_id, p.p50_processing_time_ms, p.p90_processing_time_ms, p.p95_processing_time_ms,
         p.p99_processing_time_ms
-    FROM stats_schema.chat_stats_percentiles(
-        NULL::text, NULL::text, p_group_by, p_start, p_end, p_provider_id, p_model_id, p_model_name
+    FROM stats_schema.chat_stats_level_percentiles(
+        CASE p_group_by WHEN 'both' THEN ARRAY['model', 'none'] ELSE ARRAY[p_group_by] END,
+        p_start, p_end, p_provider_id, p_model_id, p_model_name
     ) AS p
-    WHERE p.group_id IS DISTINCT FROM 'unresolved'
     ORDER BY p.group_id;
     IF NOT FOUND AND p_group_by = 'none' THEN
         RETURN QUERY SELECT NULL::text, 0::numeric, 0::numeric, 0::numeric, 0::numeric;
@@ -2703,6 +2737,9 @@ END
 $function$;
 $install$);
 
+-- Callers that keep the planner from reading whole tables mean those of the rollups. Here nearly all models are read.
+ALTER FUNCTION chat_stats_groups(text, text, text, text) SET enable_seqscan = on;
+
 -- The histograms of chat_stats_scan_histograms(), from the rollup when it may be read, else from a scan. All
 -- percentiles are made from them.
 SELECT chat_stats_claim_function('chat_stats_histograms');
@@ -2738,9 +2775,81 @@ END
 $function$;
 $install$);
 
--- Percentiles of the times by nearest rank over [p_start, p_end), with p_interval for each interval of a time series,
+-- Percentiles of the times by nearest rank over [p_start, p_end) of the groups of each of p_levels: none (of all requests,
+-- group_id NULL), provider and model. Histograms are read once, those of the finest level, and merged for the others.
+-- Where there are no times, there is no row; nor is there one of the requests of no model that exists.
+SELECT chat_stats_claim_function('chat_stats_level_percentiles');
+
+SELECT chat_stats_install('chat_stats_level_percentiles', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_level_percentiles(
+    p_levels text[], p_start timestamptz, p_end timestamptz, p_provider_id text, p_model_id text, p_model_name text
+)
+RETURNS TABLE (
+    level text,
+    group_id text,
+    p50_processing_time_ms numeric,
+    p90_processing_time_ms numeric,
+    p95_processing_time_ms numeric,
+    p99_processing_time_ms numeric
+)
+LANGUAGE plpgsql
+STABLE
+AS $function$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    WITH read AS MATERIALIZED (
+        SELECT h.member, h.bins, h.counts, h.total
+        FROM stats_schema.chat_stats_histograms(
+            NULL::text, NULL::text,
+            CASE WHEN 'model' = ANY (p_levels) THEN 'model' WHEN 'provider' = ANY (p_levels) THEN 'provider' ELSE 'none' END,
+            p_start, p_end, p_provider_id, p_model_id, p_model_name
+        ) AS h
+    ), cells AS MATERIALIZED (
+        -- Sums of floating-point numbers are exact up to 2^53, and take half as long as those of bigint.
+        SELECT c.provider_id, c.bin, sum(c.n::double precision)::bigint AS n
+        FROM (
+            SELECT m.provider_id, unnest(r.bins) AS bin, unnest(r.counts) AS n
+            FROM read AS r
+            LEFT JOIN gateway_schema.models AS m ON m.id = r.member
+            WHERE p_levels && ARRAY['none', 'provider']
+        ) AS c
+        GROUP BY c.provider_id, c.bin
+    ), found AS MATERIALIZED (
+        SELECT h.level, h.group_id, stats_schema.chat_stats_percentile_bins(h.bins, h.counts, h.total) AS bins
+        FROM (
+            SELECT 'model' AS level, r.member::text AS group_id, r.bins, r.counts, r.total
+            FROM read AS r
+            WHERE 'model' = ANY (p_levels) AND r.member IS NOT NULL
+            UNION ALL
+            SELECT 'provider', c.provider_id::text, array_agg(c.bin ORDER BY c.bin), array_agg(c.n ORDER BY c.bin), sum(c.n)::bigint
+            FROM cells AS c
+            WHERE 'provider' = ANY (p_levels) AND c.provider_id IS NOT NULL
+            GROUP BY c.provider_id
+            UNION ALL
+            SELECT 'none', NULL, array_agg(a.bin ORDER BY a.bin), array_agg(a.n ORDER BY a.bin), sum(a.n)::bigint
+            FROM (SELECT c.bin, sum(c.n)::bigint AS n FROM cells AS c GROUP BY c.bin) AS a
+            WHERE 'none' = ANY (p_levels)
+            HAVING count(*) > 0
+        ) AS h
+    )
+    SELECT
+        f.level, f.group_id,
+        stats_schema.chat_stats_bin_value(f.bins[1]), stats_schema.chat_stats_bin_value(f.bins[2]),
+        stats_schema.chat_stats_bin_value(f.bins[3]), stats_schema.chat_stats_bin_value(f.bins[4])
+    FROM found AS f;
+END
+$function$;
+$install$);
+
+-- As chat_stats_rolled_up_histograms(), and for the same reasons.
+ALTER FUNCTION chat_stats_level_percentiles(text[], timestamptz, timestamptz, text, text, text)
+    SET jit = off;
+ALTER FUNCTION chat_stats_level_percentiles(text[], timestamptz, timestamptz, text, text, text)
+    SET work_mem = '32MB';
+
+-- Percentiles of the times by nearest rank over [p_start, p_end), for each interval of a time series,
 -- of each provider or model with p_group_by, and of the group 'unresolved'; where there are no times, there is no row.
--- p_group_by both: of each model and, with group_id NULL, of all of them.
 SELECT chat_stats_claim_function('chat_stats_percentiles');
 
 SELECT chat_stats_install('chat_stats_percentiles', $install$
@@ -2763,22 +2872,17 @@ AS $function$
 BEGIN
     RETURN QUERY
     WITH found AS MATERIALIZED (
-        SELECT g.group_by, h.interval_start, h.member, stats_schema.chat_stats_percentile_bins(h.bins, h.counts, h.total) AS bins
-        FROM (
-            SELECT CASE p_group_by WHEN 'both' THEN 'model' ELSE p_group_by END
-            UNION ALL
-            SELECT 'none' WHERE p_group_by = 'both'
-        ) AS g (group_by)
-        CROSS JOIN LATERAL stats_schema.chat_stats_histograms(
-            p_interval, p_timezone, g.group_by, p_start, p_end, p_provider_id, p_model_id, p_model_name
+        SELECT h.interval_start, h.member, stats_schema.chat_stats_percentile_bins(h.bins, h.counts, h.total) AS bins
+        FROM stats_schema.chat_stats_histograms(
+            p_interval, p_timezone, p_group_by, p_start, p_end, p_provider_id, p_model_id, p_model_name
         ) AS h
     )
     SELECT
         f.interval_start,
         CASE
-            WHEN f.group_by = 'none' THEN NULL
+            WHEN p_group_by = 'none' THEN NULL
             WHEN f.member IS NULL THEN 'unresolved'
-            WHEN f.group_by = 'provider'
+            WHEN p_group_by = 'provider'
                 THEN (SELECT m.provider_id::text FROM gateway_schema.models AS m WHERE m.id = f.member)
             ELSE f.member::text
         END,
@@ -2991,20 +3095,22 @@ BEGIN
                 
                 WHERE true 
                 UNION ALL
-                SELECT stats_schema.chat_stats_bin(u.time_ms), sign(d.timed)::bigint
-                FROM stats_schema.chat_stats_deltas AS d
-                
-                CROSS JOIN LATERAL unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS u (time_ms)
-                WHERE d.timed <> 0 
+                SELECT stats_schema.chat_stats_bin(h.time_ms), h.n
+                FROM (
+                    SELECT unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS time_ms, sign(d.timed)::bigint AS n
+                    FROM stats_schema.chat_stats_deltas AS d
+                    
+                    WHERE d.timed <> 0 
+                ) AS h
             )
             SELECT
                 (NULL::gateway_schema.models).id,
-                array_agg(b.bin), array_agg(b.n), sum(b.n)::bigint
+                array_agg(b.bin), array_agg(b.n), sum(b.n::double precision)::bigint
             FROM (
-                SELECT c.bin, sum(c.n)::bigint AS n
+                SELECT c.bin, sum(c.n::double precision)::bigint AS n
                 FROM cells AS c
                 GROUP BY c.bin
-                HAVING sum(c.n) <> 0
+                HAVING sum(c.n::double precision) <> 0
                 ORDER BY c.bin
             ) AS b
             HAVING count(*) > 0
@@ -3051,12 +3157,14 @@ BEGIN
                     ) AS t
                 ) AS h
                 UNION ALL
-                SELECT stats_schema.chat_stats_bin(u.time_ms), sign(d.timed)::bigint
-                FROM pieces AS c
-                JOIN stats_schema.chat_stats_deltas AS d ON d.bucket >= c.starts AND (d.bucket < c.ends OR c.ends IS NULL)
-                
-                CROSS JOIN LATERAL unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS u (time_ms)
-                WHERE c.tier = 'deltas' AND d.timed <> 0 
+                SELECT stats_schema.chat_stats_bin(h.time_ms), h.n
+                FROM (
+                    SELECT unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS time_ms, sign(d.timed)::bigint AS n
+                    FROM pieces AS c
+                    JOIN stats_schema.chat_stats_deltas AS d ON d.bucket >= c.starts AND (d.bucket < c.ends OR c.ends IS NULL)
+                    
+                    WHERE c.tier = 'deltas' AND d.timed <> 0 
+                ) AS h
                 UNION ALL
                 SELECT stats_schema.chat_stats_bin(r.processing_time_ms::numeric), c.sign
                 FROM pieces AS c
@@ -3074,12 +3182,12 @@ BEGIN
             )
             SELECT
                 (NULL::gateway_schema.models).id,
-                array_agg(b.bin), array_agg(b.n), sum(b.n)::bigint
+                array_agg(b.bin), array_agg(b.n), sum(b.n::double precision)::bigint
             FROM (
-                SELECT c.bin, sum(c.n)::bigint AS n
+                SELECT c.bin, sum(c.n::double precision)::bigint AS n
                 FROM cells AS c
                 GROUP BY c.bin
-                HAVING sum(c.n) <> 0
+                HAVING sum(c.n::double precision) <> 0
                 ORDER BY c.bin
             ) AS b
             HAVING count(*) > 0
@@ -3110,21 +3218,23 @@ BEGIN
               AND (NOT found_whole OR g.id IS NULL
                    OR g.id IN (SELECT d.model_id FROM stats_schema.chat_stats_deltas AS d WHERE d.timed <> 0))
             UNION ALL
-            SELECT g.member, stats_schema.chat_stats_bin(u.time_ms), sign(d.timed)::bigint
-            FROM stats_schema.chat_stats_deltas AS d
-            LEFT JOIN groups AS g ON g.id = d.model_id
-            CROSS JOIN LATERAL unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS u (time_ms)
-            WHERE d.timed <> 0 AND (all_models OR d.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
-            AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
+            SELECT h.member, stats_schema.chat_stats_bin(h.time_ms), h.n
+            FROM (
+                SELECT g.member, unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS time_ms, sign(d.timed)::bigint AS n
+                FROM stats_schema.chat_stats_deltas AS d
+                LEFT JOIN groups AS g ON g.id = d.model_id
+                WHERE d.timed <> 0 AND (all_models OR d.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
+                AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
+            ) AS h
         )
         SELECT
             b.member,
-            array_agg(b.bin), array_agg(b.n), sum(b.n)::bigint
+            array_agg(b.bin), array_agg(b.n), sum(b.n::double precision)::bigint
         FROM (
-            SELECT c.member, c.bin, sum(c.n)::bigint AS n
+            SELECT c.member, c.bin, sum(c.n::double precision)::bigint AS n
             FROM cells AS c
             GROUP BY c.member, c.bin
-            HAVING sum(c.n) <> 0
+            HAVING sum(c.n::double precision) <> 0
             ORDER BY c.member, c.bin
         ) AS b
         GROUP BY b.member;
@@ -3178,13 +3288,15 @@ BEGIN
                 ) AS t
             ) AS h
             UNION ALL
-            SELECT g.member, stats_schema.chat_stats_bin(u.time_ms), sign(d.timed)::bigint
-            FROM pieces AS c
-            JOIN stats_schema.chat_stats_deltas AS d ON d.bucket >= c.starts AND (d.bucket < c.ends OR c.ends IS NULL)
-            LEFT JOIN groups AS g ON g.id = d.model_id
-            CROSS JOIN LATERAL unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS u (time_ms)
-            WHERE c.tier = 'deltas' AND d.timed <> 0 AND (all_models OR d.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
-            AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
+            SELECT h.member, stats_schema.chat_stats_bin(h.time_ms), h.n
+            FROM (
+                SELECT g.member, unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS time_ms, sign(d.timed)::bigint AS n
+                FROM pieces AS c
+                JOIN stats_schema.chat_stats_deltas AS d ON d.bucket >= c.starts AND (d.bucket < c.ends OR c.ends IS NULL)
+                LEFT JOIN groups AS g ON g.id = d.model_id
+                WHERE c.tier = 'deltas' AND d.timed <> 0 AND (all_models OR d.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
+                AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
+            ) AS h
             UNION ALL
             SELECT g.member, stats_schema.chat_stats_bin(r.processing_time_ms::numeric), c.sign
             FROM pieces AS c
@@ -3204,12 +3316,12 @@ BEGIN
         )
         SELECT
             b.member,
-            array_agg(b.bin), array_agg(b.n), sum(b.n)::bigint
+            array_agg(b.bin), array_agg(b.n), sum(b.n::double precision)::bigint
         FROM (
-            SELECT c.member, c.bin, sum(c.n)::bigint AS n
+            SELECT c.member, c.bin, sum(c.n::double precision)::bigint AS n
             FROM cells AS c
             GROUP BY c.member, c.bin
-            HAVING sum(c.n) <> 0
+            HAVING sum(c.n::double precision) <> 0
             ORDER BY c.member, c.bin
         ) AS b
         GROUP BY b.member;
@@ -3457,13 +3569,13 @@ BEGIN
             ) AS h
             WHERE h.slot_intervals[h.slot + 1] IS NOT NULL
             UNION ALL
-            SELECT
-                stats_schema.chat_stats_interval_start(p_interval, d.bucket, p_timezone), 
-                stats_schema.chat_stats_bin(u.time_ms), sign(d.timed)::bigint
-            FROM stats_schema.chat_stats_deltas AS d
-            
-            CROSS JOIN LATERAL unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS u (time_ms)
-            WHERE d.timed <> 0 AND d.bucket >= first_bucket AND d.bucket < end_bucket 
+            SELECT h.interval_start, stats_schema.chat_stats_bin(h.time_ms), h.n
+            FROM (
+                SELECT stats_schema.chat_stats_interval_start(p_interval, d.bucket, p_timezone) AS interval_start, unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS time_ms, sign(d.timed)::bigint AS n
+                FROM stats_schema.chat_stats_deltas AS d
+                
+                WHERE d.timed <> 0 AND d.bucket >= first_bucket AND d.bucket < end_bucket 
+            ) AS h
             UNION ALL
             SELECT
                 stats_schema.chat_stats_interval_start(p_interval, stats_schema.chat_stats_bucket(r.created_at::timestamptz), p_timezone), 
@@ -3482,12 +3594,12 @@ BEGIN
         )
         SELECT
             b.interval_start, (NULL::gateway_schema.models).id,
-            array_agg(b.bin), array_agg(b.n), sum(b.n)::bigint
+            array_agg(b.bin), array_agg(b.n), sum(b.n::double precision)::bigint
         FROM (
-            SELECT c.interval_start, c.bin, sum(c.n)::bigint AS n
+            SELECT c.interval_start, c.bin, sum(c.n::double precision)::bigint AS n
             FROM cells AS c
             GROUP BY c.interval_start, c.bin
-            HAVING sum(c.n) <> 0
+            HAVING sum(c.n::double precision) <> 0
             ORDER BY c.interval_start, c.bin
         ) AS b
         GROUP BY b.interval_start;
@@ -3531,14 +3643,14 @@ BEGIN
             ) AS h
             WHERE h.slot_intervals[h.slot + 1] IS NOT NULL
             UNION ALL
-            SELECT
-                stats_schema.chat_stats_interval_start(p_interval, d.bucket, p_timezone), g.member, 
-                stats_schema.chat_stats_bin(u.time_ms), sign(d.timed)::bigint
-            FROM stats_schema.chat_stats_deltas AS d
-            LEFT JOIN groups AS g ON g.id = d.model_id
-            CROSS JOIN LATERAL unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS u (time_ms)
-            WHERE d.timed <> 0 AND d.bucket >= first_bucket AND d.bucket < end_bucket AND (all_models OR d.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
-            AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
+            SELECT h.interval_start, h.member, stats_schema.chat_stats_bin(h.time_ms), h.n
+            FROM (
+                SELECT stats_schema.chat_stats_interval_start(p_interval, d.bucket, p_timezone) AS interval_start, g.member, unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS time_ms, sign(d.timed)::bigint AS n
+                FROM stats_schema.chat_stats_deltas AS d
+                LEFT JOIN groups AS g ON g.id = d.model_id
+                WHERE d.timed <> 0 AND d.bucket >= first_bucket AND d.bucket < end_bucket AND (all_models OR d.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
+                AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
+            ) AS h
             UNION ALL
             SELECT
                 stats_schema.chat_stats_interval_start(p_interval, stats_schema.chat_stats_bucket(r.created_at::timestamptz), p_timezone), g.member, 
@@ -3559,12 +3671,12 @@ BEGIN
         )
         SELECT
             b.interval_start, b.member,
-            array_agg(b.bin), array_agg(b.n), sum(b.n)::bigint
+            array_agg(b.bin), array_agg(b.n), sum(b.n::double precision)::bigint
         FROM (
-            SELECT c.interval_start, c.member, c.bin, sum(c.n)::bigint AS n
+            SELECT c.interval_start, c.member, c.bin, sum(c.n::double precision)::bigint AS n
             FROM cells AS c
             GROUP BY c.interval_start, c.member, c.bin
-            HAVING sum(c.n) <> 0
+            HAVING sum(c.n::double precision) <> 0
             ORDER BY c.interval_start, c.member, c.bin
         ) AS b
         GROUP BY b.interval_start, b.member;
@@ -4454,10 +4566,12 @@ CREATE OR REPLACE FUNCTION stats_schema.chat_stats_keep(p_start timestamptz, p_e
 RETURNS bigint
 LANGUAGE plpgsql
 AS $function$
+DECLARE
+    changed bigint;
 BEGIN
     PERFORM FROM stats_schema.chat_stats_rollup_state FOR UPDATE;  -- the lock of chat_stats_fold()
     LOCK TABLE gateway_schema.chat_completion_requests IN ACCESS SHARE MODE;
-    RETURN stats_schema.chat_stats_purged_add(
+    changed := stats_schema.chat_stats_purged_add(
         format(
             $changes$
                 concerned AS MATERIALIZED (
@@ -4475,7 +4589,7 @@ BEGIN
                 )
                 , model_changes AS (
                     SELECT
-                        c.model_id, c.bucket, NULL::smallint AS bin,
+                        c.model_id AS model_id, c.bucket, NULL::smallint AS bin,
                         -c.requests AS requests,
                         -c.successful AS successful,
                         -c.pending AS pending,
@@ -4487,7 +4601,7 @@ BEGIN
                     FROM concerned AS c
                     WHERE c.rollup = 'model'
                     UNION ALL
-                    SELECT c.model_id, c.bucket, u.bin, 0, 0, 0, 0, 0, 0, 0, 0, -u.n
+                    SELECT c.model_id AS model_id, c.bucket, u.bin, 0, 0, 0, 0, 0, 0, 0, 0, -u.n
                     FROM concerned AS c CROSS JOIN LATERAL unnest(c.bins, c.counts) AS u (bin, n)
                     WHERE c.rollup = 'model'
                 )
@@ -4496,6 +4610,15 @@ BEGIN
         ),
         'concerned'
     );
+    -- So that a loss of what is kept is noticed, as after a purge; once all is given back, there is nothing to lose.
+    UPDATE stats_schema.chat_stats_rollup_state AS s
+    SET purged_before = CASE
+        WHEN p_gone THEN GREATEST(s.purged_before, COALESCE(p_end, 'infinity'))
+        WHEN EXISTS (SELECT FROM stats_schema.chat_stats_purged_total AS t WHERE cardinality(t.slots) > 0)
+        THEN s.purged_before
+    END
+    WHERE changed > 0;
+    RETURN changed;
 END
 $function$;
 $install$);
@@ -4546,6 +4669,9 @@ CREATE OR REPLACE FUNCTION stats_schema.chat_stats_purge(
 )
 LANGUAGE plpgsql
 AS $function$
+DECLARE
+    -- Rollups of the operator's own that are not right yet, and are not read: they may differ.
+    unready text[];
 BEGIN
     IF current_setting('transaction_isolation') = 'read committed' THEN
         RAISE EXCEPTION 'chat_stats_purge() needs a transaction that is REPEATABLE READ';
@@ -4558,7 +4684,10 @@ BEGIN
         RAISE EXCEPTION 'the rollup is not on, and so nothing would keep the statistics';
     END IF;
     deleted := 0;
-    differing := (SELECT count(*) FROM stats_schema.chat_stats_rollup_differences(p_start, p_end));
+    unready := ARRAY(SELECT r.name FROM stats_schema.chat_stats_rollups AS r WHERE NOT r.ready);
+    differing := (
+        SELECT count(*) FROM stats_schema.chat_stats_rollup_differences(p_start, p_end) AS d WHERE d.rollup <> ALL (unready)
+    );
     IF differing > 0 THEN
         RETURN;
     END IF;
@@ -4621,7 +4750,9 @@ BEGIN
         'gone'
     );
     -- Each row has been subtracted and added, unless a trigger or rule of others was in the way.
-    IF EXISTS (SELECT FROM stats_schema.chat_stats_rollup_differences(p_start, p_end)) THEN
+    IF EXISTS (
+        SELECT FROM stats_schema.chat_stats_rollup_differences(p_start, p_end) AS d WHERE d.rollup <> ALL (unready)
+    ) THEN
         RAISE EXCEPTION 'deleting the requests of [%, %) would have changed the statistics: nothing was deleted',
             p_start, p_end;
     END IF;
@@ -5039,6 +5170,7 @@ BEGIN
             SELECT
                 b.model_id, stats_schema.chat_stats_day(b.bucket) AS day, stats_schema.chat_stats_slot(b.bucket) AS slot, b.bin, sum(b.n)::bigint AS n
             FROM binned AS b
+            
             GROUP BY b.model_id, b.bucket, b.bin
             HAVING sum(b.n) <> 0
         ), total_slot_sums AS MATERIALIZED (
@@ -5059,6 +5191,7 @@ BEGIN
             SELECT
                 b.day, b.slot, b.bin, sum(b.n)::bigint AS n
             FROM model_cells AS b
+            
             GROUP BY b.day, b.slot, b.bin
             HAVING sum(b.n) <> 0
         )
@@ -5088,6 +5221,19 @@ $install$);
 -- It handles many rows at once, seldom, and alone: memory that the usual few megabytes would spill to disk.
 ALTER FUNCTION chat_stats_fold() SET work_mem = '64MB';
 ALTER FUNCTION chat_stats_fold() SET jit = off;
+
+-- The rollups of the operator's own that these functions keep up.
+SELECT chat_stats_install('chat_stats_own_rollups', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_own_rollups()
+RETURNS text[]
+LANGUAGE plpgsql
+IMMUTABLE
+AS $function$
+BEGIN
+    RETURN ARRAY[]::text[];
+END
+$function$;
+$install$);
 
 -- Adds changes to slots, days, months and lifetime of all rollups, in one statement: each reader sees each of them once,
 -- before or after. Returns the number of rows in p_counted.
@@ -5977,14 +6123,36 @@ $install$);
 
 -- By how much the rollups differ from the requests: a row for each place (dimensions and bucket) in [p_start, p_end) where
 -- one does, with what chat_stats_rollup_repair() would add; none where one by further dimensions differs, too. The end
--- 'infinity' is included. NULL and NULL: requests without created_at. (Dimensions that the rollup lacks are NULL.)
+-- 'infinity' is included. NULL and NULL: requests without created_at. `further_values` are those of the dimensions that
+-- the built-in rollups do not know.
 SELECT chat_stats_claim_function('chat_stats_rollup_differences');
+
+-- The one before had no such values. Registering the new one drops it.
+SELECT chat_stats_run($run$
+DO $former$
+DECLARE
+    former record;
+BEGIN
+    FOR former IN
+        SELECT p.oid::regprocedure AS function, p.oid
+        FROM pg_proc AS p
+        WHERE p.proname = 'chat_stats_rollup_differences' AND p.pronamespace::regnamespace || '.' = 'stats_schema.'
+          AND strpos(pg_get_function_result(p.oid), 'further_values') = 0
+    LOOP
+        EXECUTE format(
+            'ALTER FUNCTION %s RENAME TO %I', former.function, 'chat_stats_rollup_differences_former_' || former.oid
+        );
+    END LOOP;
+END
+$former$;
+$run$);
 
 SELECT chat_stats_install('chat_stats_rollup_differences', $install$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_rollup_differences(p_start timestamptz, p_end timestamptz)
 RETURNS TABLE (
     rollup text,
     model_id stats_schema.chat_stats_deltas.model_id%TYPE,
+    further_values text[],
     bucket timestamptz,
     requests bigint,
     successful bigint,
@@ -6005,6 +6173,7 @@ BEGIN
         SELECT
             'model'::text,
             model_id,
+            ARRAY[]::text[],
             stats_schema.chat_stats_bucket_at(day, slot),
             COALESCE(min(requests), 0),
             COALESCE(min(successful), 0),
@@ -6033,6 +6202,7 @@ BEGIN
         SELECT
             'total'::text,
             (NULL::stats_schema.chat_stats_deltas).model_id,
+            ARRAY[]::text[],
             stats_schema.chat_stats_bucket_at(day, slot),
             COALESCE(min(requests), 0),
             COALESCE(min(successful), 0),
@@ -6413,18 +6583,32 @@ ALTER FUNCTION chat_stats_rollup_repair(timestamptz, timestamptz, boolean) SET w
 ALTER FUNCTION chat_stats_rollup_repair(timestamptz, timestamptz, boolean) SET enable_hashagg = off;
 ALTER FUNCTION chat_stats_rollup_repair(timestamptz, timestamptz, boolean) SET jit = off;
 
--- In how many places the totals of days, months and lifetime differ from the slots, days and months that they
--- are made of, in all rollups. Bins must ascend: percentiles are read off them as they are.
+-- In how many places the coarser tiers of any rollup differ from the finer ones: chat_stats_rollup_tier_drifts().
 SELECT chat_stats_install('chat_stats_rollup_tier_drift', $install$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_rollup_tier_drift()
 RETURNS bigint
 LANGUAGE plpgsql
 STABLE
 AS $function$
-DECLARE
-    drift bigint := 0;
 BEGIN
-    drift := drift + (
+    RETURN (SELECT sum(d.places)::bigint FROM stats_schema.chat_stats_rollup_tier_drifts() AS d);
+END
+$function$;
+$install$);
+
+-- In how many places the totals of days, months and lifetime of each rollup differ from the slots, days and months that
+-- they are made of. Bins must ascend: percentiles are read off them as they are.
+SELECT chat_stats_install('chat_stats_rollup_tier_drifts', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_rollup_tier_drifts()
+RETURNS TABLE (rollup text, places bigint)
+LANGUAGE plpgsql
+STABLE
+AS $function$
+#variable_conflict use_column
+BEGIN
+    rollup := 'model';
+    places := 0;
+    places := places + (
         SELECT count(*)
         FROM (
             SELECT
@@ -6465,7 +6649,7 @@ BEGIN
                 OR (min(requests), min(successful), min(pending), min(input_tokens), min(output_tokens), min(timed), min(time_ms), min(cost_usd)) <> (max(requests), max(successful), max(pending), max(input_tokens), max(output_tokens), max(timed), max(time_ms), max(cost_usd))
         ) AS differing
     );
-    drift := drift + (
+    places := places + (
         SELECT count(*)
         FROM (
             SELECT
@@ -6520,7 +6704,7 @@ BEGIN
                 OR (min(bins), min(counts)) <> (max(bins), max(counts))
         ) AS differing
     );
-    drift := drift + (
+    places := places + (
         SELECT count(*)
         FROM (
             SELECT
@@ -6575,7 +6759,10 @@ BEGIN
                 OR (min(bins), min(counts)) <> (max(bins), max(counts))
         ) AS differing
     );
-    drift := drift + (
+    RETURN NEXT;
+    rollup := 'total';
+    places := 0;
+    places := places + (
         SELECT count(*)
         FROM (
             SELECT
@@ -6643,7 +6830,7 @@ BEGIN
                 OR (min(bins), min(counts)) <> (max(bins), max(counts))
         ) AS differing
     );
-    drift := drift + (
+    places := places + (
         SELECT count(*)
         FROM (
             SELECT
@@ -6698,7 +6885,7 @@ BEGIN
                 OR (min(bins), min(counts)) <> (max(bins), max(counts))
         ) AS differing
     );
-    drift := drift + (
+    places := places + (
         SELECT count(*)
         FROM (
             SELECT
@@ -6753,7 +6940,31 @@ BEGIN
                 OR (min(bins), min(counts)) <> (max(bins), max(counts))
         ) AS differing
     );
-    RETURN drift;
+    RETURN NEXT;
+END
+$function$;
+$install$);
+
+-- What some columns of the requests are now: their numbers, their types, and which transactions made or renamed each last.
+-- A column that was dropped and added again, renamed back, or retyped may hold other values meanwhile.
+SELECT chat_stats_install('chat_stats_dimension_columns', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_dimension_columns(p_columns text[])
+RETURNS jsonb
+LANGUAGE plpgsql
+STABLE
+AS $function$
+BEGIN
+    RETURN (
+        SELECT COALESCE(
+            jsonb_object_agg(
+                a.attname, concat_ws(' ', a.attrelid, a.attnum, format_type(a.atttypid, a.atttypmod), a.xmin)
+            ),
+            '{}'
+        )
+        FROM pg_attribute AS a
+        WHERE a.attrelid = 'gateway_schema.chat_completion_requests'::regclass
+          AND a.attname = ANY (p_columns::name[]) AND NOT a.attisdropped
+    );
 END
 $function$;
 $install$);
@@ -6803,6 +7014,9 @@ $install$);
 -- left to fail with. They stand outside, since a block with a handler that writes would cost the writer a transaction
 -- id of its own. A write that cannot be counted leaves a row in chat_stats_uncounted instead, and from then on the
 -- functions scan.
+--
+-- Where the dimensions of the operator's own rollups alone are in the way, all else is counted as ever, and a row in
+-- chat_stats_uncounted with the table chat_stats_rollups says so.
 --
 -- Types are checked, never converted from text: COALESCE() and BETWEEN know no operator for a column of another kind,
 -- where a cast would try each value.
@@ -6981,6 +7195,8 @@ BEGIN
         IF can_mark THEN
             INSERT INTO stats_schema.chat_stats_uncounted (relation, reason) VALUES (TG_RELID, trouble);
         END IF;
+    END IF;
+    IF trouble IS NOT NULL THEN
         RETURN NULL;
     END IF;
 
@@ -7214,6 +7430,53 @@ BEGIN
         END IF;
     END IF;
     compared := COALESCE(compared, value);
+END
+$function$;
+$install$);
+
+-- The value of a dimension as rollups keep it. It is a part of a key, and keys have a longest length: of more than 128
+-- characters, the first 95 are kept, and a hash of all. It fails for no value, since writers compute it.
+SELECT chat_stats_install('chat_stats_dimension_value', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_dimension_value(p_value text)
+RETURNS text
+LANGUAGE sql
+IMMUTABLE
+PARALLEL SAFE
+RETURN CASE
+    WHEN length(p_value) <= 128 THEN p_value
+    ELSE left(p_value, 95) || '~'::text
+        || lpad(to_hex(hashtextextended(p_value COLLATE "C", 0::bigint)), 16, '0'::text)
+        || lpad(to_hex(hashtextextended(p_value COLLATE "C", 1::bigint)), 16, '0'::text)
+END COLLATE "C";
+$install$);
+
+-- The kind of error of a request that failed, by its status and its message.
+SELECT chat_stats_install('chat_stats_error_kind', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_error_kind(p_status text, p_message text)
+RETURNS text
+LANGUAGE plpgsql
+IMMUTABLE
+PARALLEL SAFE
+AS $function$
+DECLARE
+    message text := concat(
+        ' ',
+        translate(
+            lower(concat(left(p_message, 2000), ' ', p_status)),
+            U&'!+000001!+000002!+000003!+000004!+000005!+000006!+000007!+000008!+000009!+00000A!+00000B!+00000C!+00000D!+00000E!+00000F!+000010!+000011!+000012!+000013!+000014!+000015!+000016!+000017!+000018!+000019!+00001A!+00001B!+00001C!+00001D!+00001E!+00001F!+000021!+000022!+000023!+000024!+000025!+000026!+000027!+000028!+000029!+00002A!+00002B!+00002C!+00002D!+00002E!+00002F!+00003A!+00003B!+00003C!+00003D!+00003E!+00003F!+000040!+00005B!+00005C!+00005D!+00005E!+00005F!+000060!+00007B!+00007C!+00007D!+00007E!+00007F' UESCAPE '!'::text, '                                                                '::text
+        ),
+        ' '
+    );
+BEGIN
+    RETURN CASE
+        WHEN message LIKE ANY (ARRAY[U&'!+000025!+000020context!+000020length!+000025' UESCAPE '!', U&'!+000025!+000020context!+000020window!+000025' UESCAPE '!', U&'!+000025!+000020maximum!+000020context!+000025' UESCAPE '!', U&'!+000025!+000020prompt!+000020is!+000020too!+000020long!+000020!+000025' UESCAPE '!', U&'!+000025!+000020too!+000020many!+000020tokens!+000020!+000025' UESCAPE '!']::text[]) THEN 'context_length'::text
+        WHEN message LIKE ANY (ARRAY[U&'!+000025!+000020content!+000020filter!+000025' UESCAPE '!', U&'!+000025!+000020content!+000020policy!+000020!+000025' UESCAPE '!', U&'!+000025!+000020content!+000020management!+000020policy!+000020!+000025' UESCAPE '!', U&'!+000025!+000020moderation!+000025' UESCAPE '!', U&'!+000025!+000020safety!+000025' UESCAPE '!']::text[]) THEN 'content_filter'::text
+        WHEN message LIKE ANY (ARRAY[U&'!+000025!+000020429!+000020!+000025' UESCAPE '!', U&'!+000025!+000020rate!+000020limit!+000025' UESCAPE '!', U&'!+000025!+000020ratelimit!+000025' UESCAPE '!', U&'!+000025!+000020too!+000020many!+000020requests!+000020!+000025' UESCAPE '!', U&'!+000025!+000020quota!+000025' UESCAPE '!', U&'!+000025!+000020throttl!+000025' UESCAPE '!']::text[]) THEN 'rate_limited'::text
+        WHEN message LIKE ANY (ARRAY[U&'!+000025!+000020401!+000020!+000025' UESCAPE '!', U&'!+000025!+000020403!+000020!+000025' UESCAPE '!', U&'!+000025!+000020unauthorized!+000020!+000025' UESCAPE '!', U&'!+000025!+000020unauthenticated!+000020!+000025' UESCAPE '!', U&'!+000025!+000020authentication!+000025' UESCAPE '!', U&'!+000025!+000020forbidden!+000020!+000025' UESCAPE '!', U&'!+000025!+000020permission!+000020denied!+000020!+000025' UESCAPE '!', U&'!+000025!+000020api!+000020key!+000020!+000025' UESCAPE '!']::text[]) THEN 'authentication'::text
+        WHEN message LIKE ANY (ARRAY[U&'!+000025!+000020408!+000020!+000025' UESCAPE '!', U&'!+000025!+000020504!+000020!+000025' UESCAPE '!', U&'!+000025!+000020timeout!+000025' UESCAPE '!', U&'!+000025!+000020timed!+000020out!+000020!+000025' UESCAPE '!', U&'!+000025!+000020time!+000020out!+000020!+000025' UESCAPE '!', U&'!+000025!+000020deadline!+000020exceeded!+000020!+000025' UESCAPE '!']::text[]) THEN 'timeout'::text
+        WHEN message LIKE ANY (ARRAY[U&'!+000025!+000020500!+000020!+000025' UESCAPE '!', U&'!+000025!+000020502!+000020!+000025' UESCAPE '!', U&'!+000025!+000020503!+000020!+000025' UESCAPE '!', U&'!+000025!+000020520!+000020!+000025' UESCAPE '!', U&'!+000025!+000020522!+000020!+000025' UESCAPE '!', U&'!+000025!+000020529!+000020!+000025' UESCAPE '!', U&'!+000025!+000020overloaded!+000025' UESCAPE '!', U&'!+000025!+000020internal!+000020server!+000020error!+000020!+000025' UESCAPE '!', U&'!+000025!+000020internal!+000020error!+000020!+000025' UESCAPE '!', U&'!+000025!+000020bad!+000020gateway!+000020!+000025' UESCAPE '!', U&'!+000025!+000020service!+000020unavailable!+000020!+000025' UESCAPE '!', U&'!+000025!+000020server!+000020error!+000020!+000025' UESCAPE '!']::text[]) THEN 'provider_5xx'::text
+        ELSE 'other'::text
+    END;
 END
 $function$;
 $install$);

@@ -298,7 +298,7 @@ def series_arguments(query: Query) -> tuple[Argument, ...]:
     series = query.series
     # One row more than there may be, to see that there are too many.
     limit = MAX_POINTS + 1
-    return series.bucket, series.group_by, series.timezone, query.provider_id, query.model_id, limit
+    return series.bucket, series.group_by, series.timezone, *query.filters, limit
 
 
 def parse_order_by(aggregation: Aggregation, text: str) -> str:

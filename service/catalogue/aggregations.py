@@ -301,7 +301,7 @@ TIMESERIES = register(
         example=([_POINT], {"bucket": "1d", "timezone": "Europe/Berlin", "group_by": "model"}),
         call=(
             "SELECT * FROM stats_schema.get_chat_request_timeseries($3::text, $4::text, $5::text, "
-            "$1::timestamptz, $2::timestamptz, $6::text, $7::text, NULL::text) LIMIT $8"
+            "$1::timestamptz, $2::timestamptz, $6::text, $7::text, $8::text) LIMIT $9"
         ),
         from_usage=None,
         plain="timeseries",

@@ -51,7 +51,10 @@ class _QuestionMetadata(Metadata):
         description="Those of the groups that are no rows of this answer: rows plus others is the total."
     )
     total_groups: int = Field(description="Groups that there are; at most `limit` of them are rows.")
-    incomplete_before: datetime | None
+    incomplete_before: datetime | None = Field(
+        description="Not null: some requests of the range before this moment were purged, and the source does "
+        "not know them; the figures lack them."
+    )
 
 
 class QueryMetadata(_QuestionMetadata):
@@ -64,6 +67,10 @@ class QueryMetadata(_QuestionMetadata):
     limit: int
     compare: str | None
     next_cursor: str | None = Field(description="For the next groups; null when these are the last.")
+    suggested_rollup: str | None = Field(
+        description="Of a scan: the command that adds a rollup for such questions; null: there is one, or none "
+        "can be."
+    )
 
 
 class DimensionValue(Schema):
@@ -115,6 +122,7 @@ _EXAMPLE = {
         "total_groups": 2,
         "next_cursor": "kW3vT1x9d0lmWyIyMDI2",
         "incomplete_before": None,
+        "suggested_rollup": "chat-stats rollup add user_id --by user_id",
         **_COMMON,
     },
 }

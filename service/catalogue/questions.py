@@ -22,7 +22,7 @@ MAX_LIMIT = 10_000
 MAX_GROUPS = 3
 
 #: Raised when the rows or the metadata of answers change: an older entry must not be served.
-FORMAT = 1
+FORMAT = 2
 
 PREVIOUS = "previous"
 

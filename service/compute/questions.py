@@ -114,7 +114,7 @@ class Asking:
                     raise
                 reason = f"{source.method} failed with {type(error).__name__}: {error}"
                 continue
-            if source.method is not Method.QUERY:
+            if source.method is not Method.QUERY or reason is not None:
                 METHOD_LOG.record(self._query.aggregation, source.method, reason)
             return computed
         raise AssertionError("the last source has no next one")  # pragma: no cover
@@ -154,6 +154,7 @@ class Asking:
             "total_groups": parts.groups,
             "next_cursor": self._next_cursor(parts.groups),
             "incomplete_before": incomplete_before,
+            "suggested_rollup": source.suggestion,
         }
         if question.endpoint == "dimensions":
             rows = [value_row(question, row) for row in rows]
@@ -162,12 +163,13 @@ class Asking:
 
     async def edges(self, source: Source, ranges: Sequence[Bounds]) -> tuple[str | None, str | None]:
         """Return to what the ranges are exact (`precision`), and before when requests are missing in them."""
-        if not source.by_functions:
-            return None, await self._incomplete_before(ranges)
+        incomplete_before = await self._incomplete_before(source, ranges)
+        if not source.knows_purged:
+            return None, incomplete_before
         edges = [
             await purged.precision(self._snapshot, each, timeout=self._deadline.left()) for each in ranges
         ]
-        return next((edge for edge in edges if edge is not None), None), None
+        return next((edge for edge in edges if edge is not None), None), incomplete_before
 
     async def put_offsets(self, rows: list[Row]) -> None:
         zone = self._question.timezone
@@ -246,8 +248,15 @@ class Asking:
         """
         question = question or self._question
         types = await column_types(self._fetch, question.dimensions)
-        functions = source.by_functions
-        made = statement(question, bounds, types, functions=functions, wanted=wanted, sums=sums)
+        made = statement(
+            question,
+            bounds,
+            types,
+            functions=source.by_functions,
+            own=source.own,
+            wanted=wanted,
+            sums=sums,
+        )
         records = await self._fetch(made.text, *made.arguments)
         if records[0]["points"] > question.most_points:
             raise self._too_many(records[0]["points"])
@@ -283,8 +292,10 @@ class Asking:
             return None
         return next_cursor(question, range_, question.as_of or self._snapshot.now)
 
-    async def _incomplete_before(self, ranges: Sequence[Bounds]) -> str | None:
-        """Return up to when requests of the ranges were purged, so that a scan does not find them."""
+    async def _incomplete_before(self, source: Source, ranges: Sequence[Bounds]) -> str | None:
+        """Return up to when requests of the ranges were purged that the source does not know."""
+        if source.knows_purged and source.whole_from is None:
+            return None
         if not (await look(self._snapshot, timeout=self._deadline.left())).has_purged:
             return None
         moments = [
@@ -292,7 +303,14 @@ class Asking:
             for bounds in ranges
             for record in await self._fetch(queries.load("purged_until"), *bounds)
         ]
+        if source.whole_from is not None:
+            moments = [min(moment, source.whole_from) for moment in moments if self._reaches(source, ranges)]
         return max(moments).astimezone(UTC).isoformat().replace("+00:00", "Z") if moments else None
+
+    def _reaches(self, source: Source, ranges: Sequence[Bounds]) -> bool:
+        """Return whether a range begins before the rollup is whole."""
+        assert source.whole_from is not None
+        return any(start is None or start < source.whole_from for start, _ in ranges)
 
 
 def _type(dimension: Dimension, types: ColumnTypes, ids: Mapping[str, str]) -> str:

@@ -14,6 +14,10 @@ from chat_stats.service.catalogue.questions import Filter
 from chat_stats.service.catalogue.scopes import Scope, within
 from chat_stats.service.errors import InvalidParameter
 
+#: Characters of a value. Rollups shorten longer ones than 128 to 128 and a hash: no other value may pass for
+#: that of a scope.
+LONGEST_VALUE = 127
+
 
 def parse_scope(texts: Sequence[str], known: Dimensions) -> Scope:
     """Read a scope from texts such as `user_id=42`; `InvalidParameter` says what is wrong."""
@@ -69,6 +73,8 @@ def _filter(name: str, value: str, known: Dimensions) -> Filter:
         question = parse_question([(name, value)], known).question
     except InvalidParameter as error:
         raise InvalidParameter("scope", f"scope: {error}") from None
+    if len(value) > LONGEST_VALUE:
+        raise InvalidParameter("scope", f"scope: a value of {name} has at most {LONGEST_VALUE} characters")
     assert question is not None
     [filter_] = question.filters
     return filter_

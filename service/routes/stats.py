@@ -225,14 +225,14 @@ def _add_route(router: APIRouter, aggregation: Aggregation, known: Dimensions) -
         request: Request,
         services: RequestServices,
         time_range: Range,
+        filters: Annotated[_Parts, Depends(_filters)],
         series: Annotated[Series, Depends(series)],
-        where: Where,
     ) -> Response:
         now = services.clock.now()
         start, end = time_range.bounds(now)
         if start is not None:  # else the first request in the database is the start
             check_bounds(series, start, end or now)
-        query = aggregations.Query(name, time_range, series=series, **_parts(where))
+        query = aggregations.Query(name, time_range, series=series, **filters)
         return await respond(request, services, query)
 
     endpoint: Callable[..., Any] = of_models

@@ -120,6 +120,8 @@ REFUSED = [
     ("/summary?user_id=a", "user_id", "not_status"),
     ("/timeseries?group_by=user_id", "group_by", "none, provider, model, provider_id"),
     ("/timeseries?group_by=model_name", "group_by", "error_kind"),
+    ("/timeseries?model_name=%00", "model_name", "NUL"),
+    ("/timeseries?name=gpt", "name", "model_name"),
 ]
 
 
