@@ -40,9 +40,20 @@ class Settings(BaseSettings):
     database_url: SecretStr = Field(
         description="Postgres to read from, `postgresql://user:password@host:5432/database`. Required."
     )
+    read_database_url: SecretStr | None = Field(
+        None,
+        description="Hot standbys to read from, `postgresql://user:password@h1:5432,h2:5432/database`. "
+        "When not set, the database above answers all.",
+    )
+    max_standby_lag_seconds: Duration = Field(
+        60,
+        description="Seconds by which a standby may be behind the primary; one that is further behind is not "
+        "read while the primary answers.",
+    )
     redis_url: SecretStr = Field(
         SecretStr("redis://localhost:6379/0"),
-        description="Redis that holds the cache: `redis://`, `rediss://` or `unix://`.",
+        description="Redis that holds the cache: `redis://`, `rediss://` or `unix://`; by Sentinels "
+        "`redis+sentinel://` or `rediss+sentinel://:password@h1:26379,h2:26379/name/0`.",
     )
     queue_redis_url: SecretStr | None = Field(
         None, description="Redis that holds the worker's queue; the same as the cache's when not set."
@@ -283,20 +294,24 @@ class Settings(BaseSettings):
             parse_kept(value, known_dimensions(info.data["dimensions"], info.data["error_kinds"]))
         return value
 
-    @field_validator("admin_token", "queue_redis_url", "worker_metrics_port", "metrics_folder", mode="before")
+    @field_validator(
+        *("admin_token", "queue_redis_url", "read_database_url", "worker_metrics_port", "metrics_folder"),
+        mode="before",
+    )
     @classmethod
     def _empty_is_none(cls, value: Any) -> Any:
         return None if isinstance(value, str) and not value.strip() else value
 
-    @field_validator("database_url", "redis_url", "queue_redis_url", mode="before")
+    @field_validator("database_url", "read_database_url", "redis_url", "queue_redis_url", mode="before")
     @classmethod
     def _strip(cls, value: Any) -> Any:
         return value.strip() if isinstance(value, str) else value  # a file's last line end
 
-    @field_validator("database_url")
+    @field_validator("database_url", "read_database_url")
     @classmethod
-    def _postgres(cls, value: SecretStr) -> SecretStr:
-        url_checks.check_postgres_url(value.get_secret_value())
+    def _postgres(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            url_checks.check_postgres_url(value.get_secret_value())
         return value
 
     @field_validator("redis_url", "queue_redis_url")
