@@ -85,6 +85,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         "how its numbers were computed and how old they are.",
         docs_url=None,  # service.routes.documentation, without a CDN
         redoc_url=None,
+        root_path=settings.root_path,
         redirect_slashes=False,  # service.routes.slashes redirects after the checks
         lifespan=lambda _: _running(services, own_process=own_process),
     )
@@ -102,7 +103,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(slashes.create_router((health.router, metrics.router)))
     app.include_router(documentation.create_router())
     if settings.web_page:
-        app.include_router(pages.create_router())
+        app.include_router(pages.create_router(settings.frame_ancestors))
     problems.add_handlers(app)
     app.add_middleware(Access, log=settings.access_log)
     app.add_middleware(RequestId)  # around it: its line has the id

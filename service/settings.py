@@ -183,9 +183,17 @@ class Settings(BaseSettings):
     cors_origins: CommaSeparated = Field(
         (), description="Origins whose pages may read the API from a browser, comma-separated; `*` for any."
     )
+    root_path: str = Field(
+        "",
+        pattern=r"^(/[A-Za-z0-9._~-]+)*$",
+        description="Path below which a proxy serves all of this, like `/stats`; the proxy takes it away.",
+    )
     web_page: bool = Field(
         True,
         description="Serve the web page at `/`. The page is public, what it shows is not where keys are set.",
+    )
+    frame_ancestors: CommaSeparated = Field(
+        (), description="Origins whose pages may show the web page in a frame, comma-separated; `*` for any."
     )
     cache_prefix: str = Field(
         "chat-stats", pattern=r"^[A-Za-z0-9_.\-]+$", description="First part of every Redis key."
@@ -236,7 +244,15 @@ class Settings(BaseSettings):
         return 3 * self.refresh_interval_seconds
 
     @field_validator(
-        *("windows", "api_keys", "cors_origins", "request_columns", "success_statuses", "pending_statuses"),
+        *(
+            "windows",
+            "api_keys",
+            "cors_origins",
+            "frame_ancestors",
+            "request_columns",
+            "success_statuses",
+            "pending_statuses",
+        ),
         mode="before",
     )
     @classmethod
@@ -327,7 +343,7 @@ class Settings(BaseSettings):
         url_checks.check_proxies(value)
         return value
 
-    @field_validator("cors_origins")
+    @field_validator("cors_origins", "frame_ancestors")
     @classmethod
     def _known_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         url_checks.check_origins(value)

@@ -96,7 +96,7 @@ def check_proxies(text: str) -> None:
 
 def check_origins(origins: tuple[str, ...]) -> None:
     for origin in origins:
-        if origin not in ("*", "null") and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^\s/?#@]+", origin):
+        if origin not in ("*", "null") and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^\s/?#@;,]+", origin):
             raise ValueError(
                 f"{origin!r} is no origin as browsers send it, such as https://dashboard.example; * is any"
             )

@@ -9,7 +9,7 @@ from chat_stats.service.compute.methods import LADDER
 from chat_stats.service.errors import SettingsError
 from chat_stats.service.settings import PREFIX, Settings, load_settings
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 URL = "postgresql://user:secret-password@db.example/gateway"
 
 
@@ -163,5 +163,5 @@ def test_every_setting_has_a_description() -> None:
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)
-def test_every_setting_is_in_the_readme(name: str) -> None:
-    assert f"`{PREFIX}{name.upper()}`" in README.read_text()
+def test_every_setting_has_a_row_on_its_page(name: str) -> None:
+    assert f"| `{PREFIX}{name.upper()}` |" in PAGE.read_text()
