@@ -45,10 +45,10 @@ class Settings(BaseSettings):
         description="Hot standbys to read from, `postgresql://user:password@h1:5432,h2:5432/database`. "
         "When not set, the database above answers all.",
     )
-    max_standby_lag_seconds: Duration = Field(
-        60,
+    max_standby_lag_seconds: Duration | None = Field(
+        None,
         description="Seconds by which a standby may be behind the primary; one that is further behind is not "
-        "read while the primary answers.",
+        "read while the primary answers. When not set, a third of `CHAT_STATS_FRESH_SECONDS`.",
     )
     redis_url: SecretStr = Field(
         SecretStr("redis://localhost:6379/0"),
@@ -239,6 +239,11 @@ class Settings(BaseSettings):
         return 4 * self.query_timeout_seconds
 
     @property
+    def standby_lag_seconds(self) -> float:
+        """Seconds by which a standby may be behind: an answer of it is still fresh for a while."""
+        return self.max_standby_lag_seconds or self.fresh_seconds / 3
+
+    @property
     def late_seconds(self) -> float:
         """Age in seconds of the last refresh from which on the worker counts as late."""
         return 3 * self.refresh_interval_seconds
@@ -311,7 +316,14 @@ class Settings(BaseSettings):
         return value
 
     @field_validator(
-        *("admin_token", "queue_redis_url", "read_database_url", "worker_metrics_port", "metrics_folder"),
+        *(
+            "admin_token",
+            "queue_redis_url",
+            "read_database_url",
+            "max_standby_lag_seconds",
+            "worker_metrics_port",
+            "metrics_folder",
+        ),
         mode="before",
     )
     @classmethod

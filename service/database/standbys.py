@@ -140,7 +140,7 @@ class Standbys:
 
     def __init__(self, settings: Settings, primary: Server) -> None:
         self._clock = primary.clock
-        self._most_seconds = settings.max_standby_lag_seconds
+        self._most_seconds = settings.standby_lag_seconds
         self._positions = Positions(primary)
         url = settings.read_database_url
         urls = [] if url is None else url_of_each_host(url.get_secret_value())

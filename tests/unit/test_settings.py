@@ -124,7 +124,15 @@ def test_lists_are_comma_separated(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["admin_token", "queue_redis_url", "read_database_url", "worker_metrics_port", "metrics_folder"]
+    "name",
+    [
+        "admin_token",
+        "queue_redis_url",
+        "read_database_url",
+        "max_standby_lag_seconds",
+        "worker_metrics_port",
+        "metrics_folder",
+    ],
 )
 @pytest.mark.parametrize("value", ["", " "])
 def test_an_empty_value_means_unset(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
