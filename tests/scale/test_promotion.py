@@ -68,6 +68,7 @@ def test_no_known_answer_fails_and_no_fold_is_lost_or_doubled(
             refreshed = chat_stats("refresh", env=env)
         after = replies[known_from:]
     assert Counter(reply.status for reply in after) == {200: len(after)}
+    print(f"refreshed {refreshed_seconds:.1f} s after the promotion")  # noqa: T201  shown on failure, or with -s
     assert refreshed_seconds < 2 * REFRESHED_SECONDS
     assert verified.returncode == 0, verified.stdout + verified.stderr
     assert refreshed.returncode == 0, refreshed.stdout + refreshed.stderr

@@ -180,6 +180,29 @@ async def test_a_standby_that_has_all_of_an_idle_primary_is_not_behind(
             await asyncio.sleep(0.5)
 
 
+async def test_a_host_that_hangs_leaves_time_for_the_others(servers: Pair, redis: RedisServer) -> None:
+    connected = []
+
+    async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connected.append(reader)
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(swallow, "127.0.0.1", 0) as hanging:
+        hosts = [hanging.sockets[0].getsockname()[1], servers.standby.port, servers.primary.port]
+        url = url_of(servers.primary).replace(
+            f"127.0.0.1:{servers.primary.port}", ",".join(f"127.0.0.1:{port}" for port in hosts)
+        )
+        # The standby refuses to be the primary.
+        settings = settings_of(
+            servers, redis, database_url=url, read_database_url=None, connect_timeout_seconds=9
+        )
+        async with open_flow(settings) as flow, flow.database.lock("any"):
+            async with flow.database.transaction(reads=False) as snapshot:
+                assert not snapshot.of_standby
+    assert len(connected) == 1  # the primary comes first from then on
+
+
 async def test_without_a_standby_the_primary_is_read_and_nothing_hangs(
     servers: Pair, redis: RedisServer
 ) -> None:
