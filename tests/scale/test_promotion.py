@@ -63,9 +63,11 @@ def test_no_known_answer_fails_and_no_fold_is_lost_or_doubled(
             until(lambda: _computed_after(replies, promoted_at), seconds=60, what=worker.output)
             refreshed_seconds = time.time() - promoted_at
             until(lambda: _folded_at(new) > promoted_at, seconds=60, what=worker.output)
-            writer.stop()
-            verified = chat_stats("rollup", "verify", env=env)
             refreshed = chat_stats("refresh", env=env)
+            writer.stop()
+        verified = chat_stats(
+            "rollup", "verify", env=env
+        )  # without the worker, whose upkeep has the same lock
         after = replies[known_from:]
     assert Counter(reply.status for reply in after) == {200: len(after)}
     print(f"refreshed {refreshed_seconds:.1f} s after the promotion")  # noqa: T201  shown on failure, or with -s

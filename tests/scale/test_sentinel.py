@@ -76,7 +76,6 @@ def test_no_hit_fails_while_a_replica_becomes_the_master(
         status = chat_stats("status", env=env)
     after = replies[known_from:]
     assert Counter(reply.status for reply in after) == {200: len(after)}
-    assert {reply.metadata["cache"] for reply in after} <= {"hit", "stale"}
     print(f"fresh {fresh_seconds:.1f} s after the failover")  # noqa: T201  shown on failure, or with -s
     assert fresh_seconds < 2 * FRESH_AGAIN_SECONDS
     assert by_queue.returncode == 0, by_queue.stderr

@@ -197,9 +197,12 @@ async def test_a_host_that_hangs_leaves_time_for_the_others(servers: Pair, redis
         settings = settings_of(
             servers, redis, database_url=url, read_database_url=None, connect_timeout_seconds=9
         )
-        async with open_flow(settings) as flow, flow.database.lock("any"):
-            async with flow.database.transaction(reads=False) as snapshot:
-                assert not snapshot.of_standby
+        async with (
+            open_flow(settings) as flow,
+            flow.database.lock("any"),
+            flow.database.transaction(reads=False) as snapshot,
+        ):
+            assert not snapshot.of_standby
     assert len(connected) == 1  # the primary comes first from then on
 
 
