@@ -93,7 +93,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.services = services
     app.entrance = services.fast_path
     app.hits = Hits(services.fast_path)
-    readers = (statistics.create_router(), questions.create_router(settings), explorer.create_router())
+    readers = (
+        statistics.create_router(settings),
+        questions.create_router(settings),
+        explorer.create_router(settings),
+    )
     for router in readers:
         app.include_router(router, prefix=BASE_PATH)
     app.include_router(slashes.create_router(readers), prefix=BASE_PATH)

@@ -25,6 +25,9 @@ DEFAULT = (
 #: ASCII that separates words. In SQL, `translate()` turns it into as many blanks.
 SEPARATORS = "".join(chr(code) for code in range(1, 128) if not chr(code).isalnum() and chr(code) != " ")
 
+#: Characters of an error message that are looked at.
+MESSAGE_CHARACTERS = 2000
+
 MAX_KINDS = 30
 MAX_PHRASES = 300
 _MAX_PHRASE = 100

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from chat_stats.service.catalogue.rollups import DIMENSIONS, TIERS
+from chat_stats.service.catalogue.rollups import DIMENSIONS, PREFIX, TIERS
 from chat_stats.service.errors import SchemaError
 
 
@@ -102,7 +102,7 @@ def check(measures: Sequence[Measure]) -> None:
     for name in names:
         if names.count(name) > 1:
             raise SchemaError(f"measure {name}: the name is declared twice")
-        if name in _TAKEN:
+        if name in _TAKEN or name.startswith(PREFIX):
             raise SchemaError(f"measure {name}: our statements have another use for this name")
         if not re.fullmatch(r"[a-z][a-z0-9_]{0,40}", name):
             raise SchemaError(f"measure {name}: a name has lower-case letters, digits and _")

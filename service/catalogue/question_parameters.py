@@ -97,6 +97,23 @@ def parse_values(items: Items, known: Dimensions) -> Query:
     return Query(question.endpoint, range_, question=question)
 
 
+def parse_filters(items: Items, known: Dimensions) -> tuple[Filter, ...]:
+    """Read the filters by dimension, among parameters of any other name."""
+    chosen: _Chosen = {}
+    for name, value in items:
+        _add(chosen, name, value, known)
+    return tuple(_filters(chosen))
+
+
+def filter_names(known: Dimensions) -> tuple[str, ...]:
+    return (*known, *(f"{NOT}{each}" for each in known))
+
+
+def filtered_by(name: str, known: Dimensions) -> Dimension | None:
+    """Return the dimension by which a parameter of this name filters."""
+    return known.get(name.removesuffix("!").removeprefix(NOT))
+
+
 def parse_kept(text: str, known: Dimensions) -> tuple[Query, ...]:
     """Read the questions that the worker keeps computed; ValueError says which one is wrong."""
     queries: dict[Query, None] = {}
@@ -120,17 +137,24 @@ def _sorted_out(items: Items, parameters: Sequence[str], known: Dimensions) -> t
     for name, value in items:
         if name == CACHE_BUSTER:
             continue
-        dimension = known.get(name.removesuffix("!").removeprefix(NOT))
-        if dimension is not None:
-            chosen.setdefault((dimension, name != dimension.name), []).append((name, value))
-        elif name not in parameters:
-            all_known = ", ".join((*parameters, *known, *(f"{NOT}{each}" for each in known)))
+        if _add(chosen, name, value, known):
+            continue
+        if name not in parameters:
+            all_known = ", ".join((*parameters, *filter_names(known)))
             raise InvalidParameter(name[:40], f"unknown parameter {name[:40]!r}; known: {all_known}")
-        elif name in given:
+        if name in given:
             raise InvalidParameter(name, f"give {name} once: there can be only one")
-        else:
-            given[name] = value
+        given[name] = value
     return given, chosen
+
+
+def _add(chosen: _Chosen, name: str, value: str, known: Dimensions) -> bool:
+    """Add a filter, if the parameter is one."""
+    dimension = filtered_by(name, known)
+    if dimension is None:
+        return False
+    chosen.setdefault((dimension, name != dimension.name), []).append((name, value))
+    return True
 
 
 def _figures(text: str | None) -> tuple[str, ...]:
@@ -222,12 +246,9 @@ def _text(parameter: str, text: str) -> str:
     return text
 
 
-def filters_given(question: Question) -> dict[str, list[str]]:
+def filters_given(filters: Iterable[Filter]) -> dict[str, list[str]]:
     """Return the filters as a request would give them, for the metadata."""
-    return {
-        each.parameter: [_written(value, each.dimension) for value in each.values]
-        for each in question.filters
-    }
+    return {each.parameter: [_written(value, each.dimension) for value in each.values] for each in filters}
 
 
 def _written(value: str | None, dimension: Dimension) -> str:

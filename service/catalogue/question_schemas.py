@@ -39,7 +39,7 @@ class ComparedFigures(Figures):
 
 
 class _QuestionMetadata(Metadata):
-    method: Literal["rpc", "fallback_optimized", "query"] = Field(  # type: ignore[assignment]
+    method: Literal["rpc", "fallback_optimized", "query"] = Field(
         description="rpc: by functions. fallback_optimized: without them, since they failed. query: by one "
         "statement over the requests, since no function knows the dimensions."
     )
@@ -52,8 +52,8 @@ class _QuestionMetadata(Metadata):
     )
     total_groups: int = Field(description="Groups that there are; at most `limit` of them are rows.")
     incomplete_before: datetime | None = Field(
-        description="Not null: some requests of the range before this moment were purged, and no rollup has "
-        "the question's dimensions; the figures lack them."
+        description="Not null: some requests of the range before this moment were purged, and the source does "
+        "not know them; the figures lack them."
     )
 
 
@@ -67,6 +67,10 @@ class QueryMetadata(_QuestionMetadata):
     limit: int
     compare: str | None
     next_cursor: str | None = Field(description="For the next groups; null when these are the last.")
+    suggested_rollup: str | None = Field(
+        description="Of a scan: the command that adds a rollup for such questions; null: there is one, or none "
+        "can be."
+    )
 
 
 class DimensionValue(Schema):
@@ -83,14 +87,10 @@ class DimensionRow(Schema):
 
 
 class DimensionsMetadata(Metadata):
-    method: Literal["rpc", "fallback_optimized", "query"] = Field(  # type: ignore[assignment]
-        description="As in answers to questions."
-    )
-    source: str | None = None
+    method: Literal["rpc", "fallback_optimized", "query"] = Field(description="As in answers to questions.")
     total: Figures | None = None
     others: Figures | None = None
     total_groups: int | None = Field(None, description="Values that there are.")
-    incomplete_before: datetime | None = None
 
 
 _COMMON = {
@@ -122,6 +122,7 @@ _EXAMPLE = {
         "total_groups": 2,
         "next_cursor": "kW3vT1x9d0lmWyIyMDI2",
         "incomplete_before": None,
+        "suggested_rollup": "chat-stats rollup add user_id --by user_id",
         **_COMMON,
     },
 }

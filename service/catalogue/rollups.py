@@ -1,7 +1,8 @@
-"""By what totals are kept: each rollup is declared here, once, by its dimensions.
+"""By what totals are kept: the two built-in rollups, and what those of the operator's own are like.
 
 A rollup is a family of tables, one for each tier, and what is kept of purged requests. All are fed from the
-same deltas, and folded in one statement. A further rollup is a further line of `ROLLUPS`.
+same deltas, and folded in one statement. `chat-stats rollup add` declares further ones in a table of the
+database; `service.catalogue.kept_dimensions` says how they keep their values.
 """
 
 import re
@@ -11,8 +12,10 @@ from typing import Literal
 
 from chat_stats.service.errors import SchemaError
 
-#: The columns of the requests by which a rollup can be kept.
+#: The columns by which the built-in rollups are kept.
 DIMENSIONS = ("model_id",)
+#: How the columns of all other dimensions begin, in our tables.
+PREFIX = "by_"
 
 #: The longest name of a table in Postgres.
 _LONGEST = 63
@@ -50,6 +53,17 @@ class Rollup:
     dimensions: tuple[str, ...] = ()
     #: The tiers above the slots that have histograms. Those of days would take much space by many dimensions.
     binned: tuple[str, ...] = ("months", "lifetime")
+    #: Whether it has the histograms for percentiles; else they are empty.
+    histograms: bool = True
+
+    @property
+    def built_in(self) -> bool:
+        return self in ROLLUPS
+
+    @property
+    def further(self) -> tuple[str, ...]:
+        """Its dimensions that the built-in rollups do not know."""
+        return tuple(name for name in self.dimensions if name not in DIMENSIONS)
 
     @property
     def tables(self) -> dict[str, str]:
@@ -64,8 +78,11 @@ class Rollup:
 
 MODEL = Rollup("model", ("model_id",))
 TOTAL = Rollup("total", binned=("days", "months", "lifetime"))
-#: A rollup comes after those that have all its dimensions, from which its changes are summed up.
+#: A built-in rollup comes after those that have all its dimensions, from which its changes are summed up.
 ROLLUPS = (MODEL, TOTAL)
+
+#: Ends of names of rollups that would make the names of their parts in a statement ambiguous.
+_ENDINGS = ("slot", "slots", "days", "months", "lifetime", "sums", "cells", "changes", "counted", "kept")
 
 
 def dimensions(rollups: Sequence[Rollup]) -> list[str]:
@@ -74,9 +91,17 @@ def dimensions(rollups: Sequence[Rollup]) -> list[str]:
 
 
 def finer(rollups: Sequence[Rollup], rollup: Rollup) -> Rollup | None:
-    """Return the rollup before this one that has all its dimensions, if there is one."""
+    """Return the rollup before this one that has all its dimensions, if there is one.
+
+    One that is not built in stands alone: it may know less of purged requests than the others.
+    """
+    if not rollup.built_in:
+        return None
     earlier = rollups[: rollups.index(rollup)]
-    return next((other for other in earlier if set(rollup.dimensions) <= set(other.dimensions)), None)
+    return next(
+        (other for other in earlier if other.built_in and set(rollup.dimensions) <= set(other.dimensions)),
+        None,
+    )
 
 
 def check(rollups: Sequence[Rollup]) -> None:
@@ -85,15 +110,22 @@ def check(rollups: Sequence[Rollup]) -> None:
     for rollup in rollups:
         if names.count(rollup.name) > 1:
             raise SchemaError(f"rollup {rollup.name}: the name is declared twice")
-        if not re.fullmatch(r"[a-z][a-z0-9_]*", rollup.name):
-            raise SchemaError(f"rollup {rollup.name}: a name has lower-case letters, digits and _")
-        if any(len(f"{table}_day_idx") > _LONGEST for table in (*rollup.tables.values(), rollup.purged)):
-            raise SchemaError(f"rollup {rollup.name}: the name is too long")
+        check_name(rollup)
         for name in rollup.dimensions:
-            if name not in DIMENSIONS:
+            if name not in DIMENSIONS and not name.startswith(PREFIX):
                 raise SchemaError(
                     f"rollup {rollup.name}: unknown dimension {name}; known: {', '.join(DIMENSIONS)}"
                 )
     for needed in (MODEL, TOTAL):
         if needed not in rollups:
             raise SchemaError(f"the rollup {needed.name} is missing: statistics are read from it")
+
+
+def check_name(rollup: Rollup) -> None:
+    """Raise `SchemaError` for a name that no tables could have."""
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", rollup.name):
+        raise SchemaError(f"rollup {rollup.name}: a name has lower-case letters, digits and _")
+    if any(len(f"{table}_day_idx") > _LONGEST for table in (*rollup.tables.values(), rollup.purged)):
+        raise SchemaError(f"rollup {rollup.name}: the name is too long")
+    if rollup.name.split("_")[-1] in _ENDINGS and not rollup.built_in and "_" in rollup.name:
+        raise SchemaError(f"rollup {rollup.name}: a name does not end in _{rollup.name.split('_')[-1]}")

@@ -62,7 +62,10 @@ class ModelRow(Schema):
 class Metadata(Schema):
     timestamp: datetime = Field(description="When this response was made.")
     computed_at: datetime = Field(description="When its numbers were computed.")
-    method: Literal["rpc", "fallback_optimized", "fallback_with_counts", "fallback"]
+    method: Literal["rpc", "fallback_optimized", "fallback_with_counts", "fallback", "query"] = Field(
+        description="How the numbers were computed; query: by one statement over the requests, since no "
+        "function knows the dimensions."
+    )
     cache: Literal["hit", "miss", "stale", "bypass"] = Field(
         description="stale: older than it should be, served anyway. bypass: computed without a cache."
     )
@@ -75,6 +78,16 @@ class Metadata(Schema):
     start_date: datetime | None = Field(None, description="Start of the range, when one was given.")
     end_date: datetime | None = Field(None, description="End of the range (exclusive), when one was given.")
     unavailable: list[str] = Field(description="Fields that this method cannot know; they are 0.")
+    source: str | None = Field(
+        None,
+        description="Of answers by dimensions: `rollup:` and the name of the rollup that the figures come "
+        "from; or `scan`.",
+    )
+    incomplete_before: datetime | None = Field(
+        None,
+        description="Not null: some requests of the range before this moment were purged, and no rollup has "
+        "the dimensions; the figures lack them. Of answers by dimensions alone.",
+    )
     precision: Literal["15m"] | None = Field(
         None,
         description="15m: an edge of the range lies within 15 minutes (by the clock, in UTC) of which "

@@ -2,12 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import asyncpg
 
+from chat_stats.service.catalogue.figures import FIGURES
+from chat_stats.service.catalogue.kept_dimensions import MAX_DIMENSIONS, OwnRollup
 from chat_stats.service.catalogue.questions import Question
 from chat_stats.service.catalogue.rollups import MODEL, TOTAL
 from chat_stats.service.compute.methods import Method
+from chat_stats.service.database import queries
+from chat_stats.service.database.own_rollups import ListedRollup, read_own_rollups
 from chat_stats.service.database.snapshot import Snapshot
 
 
@@ -17,39 +22,119 @@ class Source:
 
     name: str
     method: Method
+    #: One that the operator added, and before when it does not know what was purged.
+    own: OwnRollup | None = None
+    whole_from: datetime | None = None
+    #: Of a scan: the command that adds a rollup for such questions; None: there is one, or none can be.
+    suggestion: str | None = None
 
     @property
     def by_functions(self) -> bool:
         """Whether our functions read it, which know of purged requests too."""
+        return self.method is Method.RPC and self.own is None
+
+    @property
+    def knows_purged(self) -> bool:
+        """Whether it has purged requests too: none, or all since `whole_from`."""
         return self.method is Method.RPC
 
 
 SCAN = "scan"
 
-#: The rollups that there are with their dimensions, the smallest first. From a model follows its provider.
+#: The built-in rollups with their dimensions, the smallest first. From a model follows its provider.
 ROLLUPS: Mapping[str, tuple[str, ...]] = {TOTAL.name: (), MODEL.name: ("model_id", "provider_id")}
 
 
 async def choose(snapshot: Snapshot, question: Question, *, timeout: float) -> Sequence[Source]:
     """Return the sources that can answer the question, the best first; each next one needs less.
 
-    The functions read a rollup when it is ready, and else scan.
+    The functions read a built-in rollup when it is ready, and else scan.
     """
     wanted = {dimension.name for dimension in question.dimensions}
     fitting = [name for name, by in ROLLUPS.items() if wanted <= set(by)]
-    if not fitting:
-        return (Source(SCAN, Method.QUERY),)
-    ready = await ready_rollups(snapshot, timeout=timeout)
-    name = next((f"rollup:{name}" for name in fitting if name in ready), SCAN)
-    return (Source(name, Method.RPC), Source(SCAN, Method.OPTIMIZED))
+    if fitting:
+        ready = await _built_in_ready(snapshot, timeout=timeout)
+        name = f"rollup:{fitting[0]}" if ready else SCAN
+        return (Source(name, Method.RPC), Source(SCAN, Method.OPTIMIZED))
+    listed = await _listed(snapshot, timeout=timeout)
+    possible = {each.name: each for each in listed if _fits(each.own, question)}
+    readable = await _own_ready(snapshot, [each for each in possible.values() if each.right], timeout=timeout)
+    scan = Source(SCAN, Method.QUERY, suggestion=None if possible else _suggestion(question, listed))
+    return (
+        *(
+            Source(f"rollup:{name}", Method.RPC, possible[name].own, possible[name].whole_from)
+            for name in readable[:1]
+        ),
+        scan,
+    )
 
 
 async def ready_rollups(snapshot: Snapshot, *, timeout: float) -> Mapping[str, tuple[str, ...]]:
     """Return the rollups that may be read, with their dimensions."""
+    if not await _built_in_ready(snapshot, timeout=timeout):
+        return {}
+    listed = {each.name: each for each in await _listed(snapshot, timeout=timeout) if each.right}
+    readable = await _own_ready(snapshot, list(listed.values()), timeout=timeout)
+    return {**ROLLUPS, **{name: listed[name].own.answers for name in readable}}
+
+
+async def _built_in_ready(snapshot: Snapshot, *, timeout: float) -> bool:
     try:
         [record] = await snapshot.fetch(
             "SELECT stats_schema.chat_stats_rollup_ready() AS ready", timeout=timeout
         )
     except asyncpg.PostgresError:  # not installed, or not for us
-        return {}
-    return ROLLUPS if record["ready"] else {}
+        return False
+    return bool(record["ready"])
+
+
+async def _listed(snapshot: Snapshot, *, timeout: float) -> list[ListedRollup]:
+    async def fetch(sql: str, *arguments: object) -> list[asyncpg.Record]:
+        return await snapshot.fetch(sql, *arguments, timeout=timeout)
+
+    try:
+        return await read_own_rollups(fetch)
+    except asyncpg.PostgresError:  # not installed, or not for us
+        return []
+
+
+async def _own_ready(snapshot: Snapshot, listed: Sequence[ListedRollup], *, timeout: float) -> list[str]:
+    """Return the names of those that our role may read, the smallest first."""
+    if not listed:
+        return []
+    tables = [" ".join([*each.own.rollup.tables.values(), each.own.rollup.purged]) for each in listed]
+    try:
+        records = await snapshot.fetch(
+            queries.load("own_ready"), [each.name for each in listed], tables, timeout=timeout
+        )
+    except asyncpg.PostgresError:
+        return []
+    return [record["name"] for record in records]
+
+
+def _fits(own: OwnRollup, question: Question) -> bool:
+    """Return whether the rollup has all that is asked: the dimensions as they are declared now, and percentiles."""
+    has_ids = "model_id" in own.rollup.dimensions
+    return all(
+        has_ids if dimension.is_id else own.kept_as(dimension) is not None
+        for dimension in question.dimensions
+    ) and (own.rollup.histograms or not any(FIGURES[name].is_percentile for name in question.computed))
+
+
+def _suggestion(question: Question, listed: Sequence[ListedRollup]) -> str | None:
+    """Return the command that adds a rollup for such questions."""
+    ids = ["model_id"] if any(dimension.is_id for dimension in question.dimensions) else []
+    by = [*(each.name for each in question.dimensions if not each.is_id), *ids]
+    if len(by) > MAX_DIMENSIONS or any(each.own.answers == tuple(by) for each in listed):
+        return None
+    name, number = "_".join(by), 1
+    name = name if len(name) <= LONGEST_NAME else f"by_{len(by)}_dimensions"
+    taken = {each.name for each in listed}
+    while name in taken:
+        number += 1
+        name = f"{name}_{number}"
+    return f"chat-stats rollup add {name} --by {','.join(by)}"
+
+
+#: Of a rollup that is suggested.
+LONGEST_NAME = 28

@@ -3,22 +3,23 @@
 What comes from a request is an argument, never text of the statement.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from chat_stats.service.catalogue.dimensions import Dimension
-from chat_stats.service.catalogue.error_kinds import OTHER, SEPARATORS
+from chat_stats.service.catalogue.error_kinds import MESSAGE_CHARACTERS, OTHER, SEPARATORS
 from chat_stats.service.catalogue.figures import FIGURES, needed
+from chat_stats.service.catalogue.kept_dimensions import KeptDimension, OwnRollup
+from chat_stats.service.catalogue.measures import MEASURES
 from chat_stats.service.catalogue.questions import Filter, Question
-from chat_stats.service.catalogue.timeseries import MAX_POINTS
+from chat_stats.service.catalogue.rollups import Rollup
 from chat_stats.service.database.dimension_columns import ColumnType, ColumnTypes
 from chat_stats.service.database.rendering import declared
 
-#: Characters of an error message that are looked at.
-MESSAGE_CHARACTERS = 2000
+MEASURE_NAMES = tuple(measure.name for measure in MEASURES)
 
 Bounds = tuple[datetime | None, datetime | None]
 #: The values of a group's dimensions.
@@ -57,41 +58,48 @@ def statement(
     types: ColumnTypes,
     *,
     functions: bool = False,
+    own: OwnRollup | None = None,
     wanted: Sequence[Key] | None = None,
+    sums: bool = False,
 ) -> Statement:
     """Return the statement for a question over a range; `wanted`: for these groups, whatever their order.
 
-    `functions`: from what our functions return, for questions about models and providers alone.
+    `functions`: from what our functions return, for questions about models and providers alone. `own`: from
+    that rollup, which has all dimensions of the question. `sums`: with the sums of all measures, by their names.
     """
     arguments = _Arguments()
     asked = question.computed
     percentiles = any(FIGURES[name].is_percentile for name in asked)
     dimensions = [
-        _grouped(dimension, place, types, arguments)
+        _grouped(dimension, place, types, arguments, own)
         for place, dimension in enumerate(question.group_by, start=1)
     ]
-    of_requests = [] if functions else _time_conditions(bounds, arguments)
     of_groups: list[str] = []
-    for filter_ in question.filters:
+    of_requests = [] if functions or own else _time_conditions(bounds, arguments)
+    read = None if own is None else _of_own(own, question, dimensions, bounds, arguments, of_groups)
+    for filter_ in question.filters if own is None else ():
         _add_filter(filter_, types, arguments, None if functions else of_requests, of_groups)
-    if question.prefix is not None:
+    if question.prefix is not None and own is None:
         _add_prefix(question.prefix, question.group_by[0], types, arguments, of_requests, of_groups)
     chooses = bool(dimensions) and wanted is None
+    is_ranged = bool(question.bucket or functions or (read is not None and not read.all_time))
     by_figure = question.order.by if question.order.by in FIGURES else None
     text = declared().statement(
         "asked/groups.sql",
-        needed(asked),
+        MEASURE_NAMES if sums else needed(asked),
         functions=functions,
+        own=read,
         models=_uses_models(question),
         grouping=dimensions,
         grouped=1 + len([each for each in dimensions if each.expression]) + _uses_models(question),
         interval=question.bucket,
         timezone=arguments.add(question.timezone, "text") if question.bucket else None,
-        start=arguments.add(bounds[0], "timestamptz") if question.bucket or functions else None,
-        end=arguments.add(bounds[1], "timestamptz") if question.bucket or functions else None,
+        start=arguments.add(bounds[0], "timestamptz") if is_ranged else None,
+        end=arguments.add(bounds[1], "timestamptz") if is_ranged else None,
         of_requests=of_requests,
         of_groups=of_groups,
         asked=asked,
+        sums=sums,
         percentiles=percentiles,
         by_figure=by_figure,
         by_percentile=by_figure is not None and FIGURES[by_figure].is_percentile,
@@ -100,9 +108,93 @@ def statement(
         wanted=None if wanted is None else _columns(wanted, len(dimensions), arguments),
         limit=arguments.add(question.limit, "bigint") if chooses else None,
         offset=arguments.add(question.offset, "bigint") if chooses else None,
-        most_points=MAX_POINTS,
+        most_points=question.most_points,
     )
     return Statement(text, arguments.values)
+
+
+@dataclass(frozen=True, slots=True)
+class _Own:
+    """How the templates read a rollup of the operator's own: `macros/own_reading.sql.j2`."""
+
+    rollup: Rollup
+    all_time: bool
+    #: Its columns and what they are called.
+    selected: list[tuple[str, str]]
+    #: The same of the requests at ragged edges: expressions, and what they are called.
+    read: list[tuple[str, str]]
+    conditions: list[str] = field(default_factory=list)
+    of_requests: list[str] = field(default_factory=list)
+
+
+def _of_own(
+    own: OwnRollup,
+    question: Question,
+    dimensions: Sequence[_Grouped],
+    bounds: Bounds,
+    arguments: _Arguments,
+    of_groups: list[str],
+) -> _Own:
+    uses_models = _uses_models(question)
+    selected = [("model_id", "model_id")] if uses_models else []
+    read = [("q.model_id", "model_id")] if uses_models else []
+    for dimension, grouped in zip(question.group_by, dimensions, strict=True):
+        if grouped.expression is not None:
+            selected.append((_own_dimension(own, dimension).column, grouped.called))
+            read.append((grouped.expression, grouped.called))
+    found = _Own(own.rollup, bounds == (None, None), selected, read)
+    for filter_ in question.filters:
+        if filter_.dimension.is_id:
+            models = _add_id_filter(filter_, arguments, of_groups)
+            if models is not None:
+                found.conditions.append(f"t.model_id = ANY ({models})")
+                found.of_requests.append(f"q.model_id = ANY ({models})")
+            continue
+        values = [value for value in filter_.values if value is not None]
+        has_null = None in filter_.values
+        listed = "NULL::text[]"
+        if values or not has_null:  # as rollups keep them
+            given = arguments.add(values, "text[]")
+            listed = (
+                "ARRAY(SELECT stats_schema.chat_stats_dimension_value(v.value) "
+                f"FROM unnest({given}) AS v (value))"
+            )
+        kept = _own_dimension(own, filter_.dimension)
+        for of, conditions in (
+            (f"t.{kept.column}", found.conditions),
+            (kept.expression(strict=False), found.of_requests),
+        ):
+            parts = [f"{of} = ANY ({listed})"] if values or not has_null else []
+            parts += [f"{of} IS NULL"] if has_null else []
+            conditions.append(f"({' OR '.join(parts)}){' IS NOT TRUE' if filter_.negated else ''}")
+    if question.prefix is not None:
+        [dimension] = question.group_by
+        if dimension.is_id:
+            _add_prefix(question.prefix, dimension, {}, arguments, [], of_groups)
+        else:
+            text = arguments.add(question.prefix, "text")
+            kept = _own_dimension(own, dimension)
+            found.conditions.append(f"starts_with(t.{kept.column}, {text})")
+            found.of_requests.append(f"starts_with({kept.expression(strict=False)}, {text})")
+    return found
+
+
+def _own_dimension(own: OwnRollup, dimension: Dimension) -> KeptDimension:
+    kept = own.kept_as(dimension)
+    assert kept is not None, "the rollup was chosen for its dimensions"
+    return kept
+
+
+def request_conditions(filters: Sequence[Filter], types: ColumnTypes, arguments: list[Any]) -> Iterator[str]:
+    """Yield what filters mean of a request `q`; what they compare with is appended to `arguments`.
+
+    Those by models and providers are left out: a request alone does not tell.
+    """
+    for filter_ in filters:
+        if not filter_.dimension.is_id:
+            conditions: list[str] = []
+            _add_filter(filter_, types, _Arguments(arguments), conditions, [])
+            yield from conditions
 
 
 def _uses_models(question: Question) -> bool:
@@ -117,12 +209,17 @@ def _time_conditions(bounds: Bounds, arguments: _Arguments) -> list[str]:
     ]
 
 
-def _grouped(dimension: Dimension, place: int, types: ColumnTypes, arguments: _Arguments) -> _Grouped:
+def _grouped(
+    dimension: Dimension, place: int, types: ColumnTypes, arguments: _Arguments, own: OwnRollup | None
+) -> _Grouped:
     key = f"s.key[{place}]"
     by_text = f'{key} COLLATE "C"'
     if dimension.is_id:
         return _Grouped(f"d{place}", None, f"c.{dimension.kind}", [f"length({key})", by_text])
-    expression = _expression(dimension, types, arguments)
+    if own is None:
+        expression = _expression(dimension, types, arguments)
+    else:
+        expression = _own_dimension(own, dimension).expression(strict=False)
     # Numbers by their size: among those of one sign and length, the text's order is theirs.
     numbers = dimension.key is None and dimension.column is not None and types[dimension.column].is_integer
     return _Grouped(f"d{place}", expression, None, [f"length({key})", by_text] if numbers else [by_text])
@@ -184,13 +281,21 @@ def _add_filter(
         assert of_requests is not None, "the functions know of models alone"
         of_requests.append(_among(dimension, values, has_null, types, arguments, negated=filter_.negated))
         return
+    models = _add_id_filter(filter_, arguments, of_groups)
+    if of_requests is not None and models is not None:
+        of_requests.append(f"q.model_id = ANY ({models})")
+
+
+def _add_id_filter(filter_: Filter, arguments: _Arguments, of_groups: list[str]) -> str | None:
+    """Add the condition of a filter by models or providers; return the models that an index can find, if it can."""
+    dimension = filter_.dimension
+    values = [value for value in filter_.values if value is not None]
+    has_null = None in filter_.values
     of_groups.append(_condition(f"c.{dimension.kind}", values, has_null, arguments, negated=filter_.negated))
-    if of_requests is not None and not filter_.negated and not has_null:  # by the index on model_id
-        ids = arguments.add(values, "text[]")
-        of_requests.append(
-            "q.model_id = ANY (ARRAY("  # noqa: S608  the kind is ours
-            f"SELECT c.model_id FROM catalogue AS c WHERE c.{dimension.kind} = ANY ({ids})))"
-        )
+    if filter_.negated or has_null:
+        return None
+    ids = arguments.add(values, "text[]")
+    return f"ARRAY(SELECT c.model_id FROM catalogue AS c WHERE c.{dimension.kind} = ANY ({ids}))"  # noqa: S608
 
 
 def _among(
@@ -248,7 +353,10 @@ def _condition(
     negated: bool,
     type_: str = "text[]",
 ) -> str:
-    parts = [f"{of} = ANY ({arguments.add(list(values), type_)})"] if values or not has_null else []
+    if len(values) == 1 and not has_null:  # so that an index gives its rows in order
+        parts = [f"{of} = {arguments.add(values[0], type_.removesuffix('[]'))}"]
+    else:
+        parts = [f"{of} = ANY ({arguments.add(list(values), type_)})"] if values or not has_null else []
     if has_null:
         parts.append(f"{of} IS NULL")
     return f"({' OR '.join(parts)}){' IS NOT TRUE' if negated else ''}"

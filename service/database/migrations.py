@@ -18,13 +18,14 @@ from chat_stats.service.database.dimension_columns import column_types
 from chat_stats.service.database.errors import outage
 from chat_stats.service.database.locks import LOCK_MS, with_brief_locks
 from chat_stats.service.database.names import begin
+from chat_stats.service.database.own_rollups import read_own_rollups
 from chat_stats.service.database.pool import LOCK_CLASS, connect
-from chat_stats.service.database.rendering import declared
+from chat_stats.service.database.rendering import Renderer, declared
 from chat_stats.service.errors import DatabaseUnavailable, SchemaError
 from chat_stats.service.settings import Settings
 
 #: Second half of the key of the lock that keeps two runs apart.
-_LOCK = 1
+MIGRATION_LOCK = 1
 
 Report = Callable[[str], None]
 
@@ -37,8 +38,9 @@ async def migrate(settings: Settings, *, create_tables: bool, started: Report, w
     Raises `SchemaError` naming the file and what the database said, or at the end a dimension of the settings
     that the requests do not have; and `DatabaseUnavailable`.
     """
-    declaration = declared(settings.statuses)
-    texts = [(name, declaration.render(name)) for name in declaration.sql()]
+    declaration = declared(settings.statuses, settings.dimensions, settings.error_kinds)
+    for name in declaration.sql():
+        declaration.render(name)
     declaration.statements()  # which the service will run: what is wrong with them is to show here
     connection = await connect(settings, application_name="chat-stats migrate")
     try:
@@ -46,8 +48,9 @@ async def migrate(settings: Settings, *, create_tables: bool, started: Report, w
         await connection.execute("SET statement_timeout = 0")
         if create_tables:
             await connection.execute("SET chat_stats.create_tables = 'on'")
-        await _lock(connection)
-        for name, text in texts:
+        await lock_migrations(connection)
+        renderer = await render_for(connection, settings)
+        for name, text in [(name, renderer.render(name)) for name in renderer.sql()]:
             started(name)
             await _run(connection, name, text)
         await _check_dimensions(connection, settings.known_dimensions)
@@ -56,11 +59,28 @@ async def migrate(settings: Settings, *, create_tables: bool, started: Report, w
             await connection.close(timeout=settings.connect_timeout_seconds)
 
 
-async def _lock(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+async def render_for(connection: "asyncpg.Connection[asyncpg.Record]", settings: Settings) -> Renderer:
+    """Return what renders the templates for the rollups that the database lists, and for the settings."""
+    usual = declared(settings.statuses, settings.dimensions, settings.error_kinds)
+    async with connection.transaction():
+        names = (await begin(connection)).names
+        if names.gateway["chat_completion_requests"] is None:
+            return usual
+
+        async def fetch(sql: str, *arguments: Any) -> list[asyncpg.Record]:
+            return await connection.fetch(names.fill(sql), *arguments)
+
+        own = [each.own for each in await read_own_rollups(fetch)]
+    if not own:
+        return usual
+    return Renderer(statuses=settings.statuses, known=settings.known_dimensions, own=own)
+
+
+async def lock_migrations(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
     # Polling: a session that waits inside of a statement would hold up CREATE INDEX CONCURRENTLY
     # in the one that it waits for.
     statement = "SELECT pg_catalog.pg_try_advisory_lock($1::int, $2::int)"
-    while not await connection.fetchval(statement, LOCK_CLASS, _LOCK):  # noqa: ASYNC110
+    while not await connection.fetchval(statement, LOCK_CLASS, MIGRATION_LOCK):  # noqa: ASYNC110
         await asyncio.sleep(0.2)
 
 

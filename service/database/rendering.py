@@ -5,7 +5,7 @@ template: it shows in `migrate` and in the tests, before any statement runs.
 """
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,19 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 
 from chat_stats.service.catalogue import measures as declared_measures
 from chat_stats.service.catalogue import rollups as declared_rollups
+from chat_stats.service.catalogue.dimensions import Dimensions, known_dimensions
+from chat_stats.service.catalogue.error_kinds import DEFAULT as DEFAULT_KINDS
+from chat_stats.service.catalogue.error_kinds import (
+    MESSAGE_CHARACTERS,
+    OTHER,
+    SEPARATORS,
+    ErrorKind,
+    parse_error_kinds,
+)
+from chat_stats.service.catalogue.figures import FIGURES, of_cost
+from chat_stats.service.catalogue.kept_dimensions import KeptDimension, OwnRollup, identifier, kept_dimensions
 from chat_stats.service.catalogue.measures import MEASURES, Measure, columns
-from chat_stats.service.catalogue.rollups import ROLLUPS, TIERS, Rollup, dimensions, finer
+from chat_stats.service.catalogue.rollups import DIMENSIONS, ROLLUPS, TIERS, Rollup, dimensions, finer
 from chat_stats.service.catalogue.statuses import Statuses, listed_in, literals
 from chat_stats.service.errors import SchemaError
 
@@ -32,6 +43,9 @@ _HEADER = """\
 """
 
 
+BUILT_IN = known_dimensions()
+
+
 class Renderer:
     """Renders templates of some folders for some measures, rollups and meanings of statuses.
 
@@ -45,11 +59,15 @@ class Renderer:
         rollups: Sequence[Rollup] = ROLLUPS,
         statuses: Statuses | None = None,
         *,
+        own: Sequence[OwnRollup] = (),
+        known: Dimensions = BUILT_IN,
         sql: Path = SQL,
         queries: Path = QUERIES,
     ) -> None:
+        rollups = [*rollups, *(each.rollup for each in own)]
         declared_measures.check(measures)
         declared_rollups.check(rollups)
+        kept = kept_dimensions(own)
         self._measures = measures
         self._sql = sql
         self._queries = queries
@@ -63,12 +81,19 @@ class Renderer:
                 rollups=rollups,
                 tiers=TIERS,
                 dimensions=dimensions(rollups),
+                own_rollups=[rollup for rollup in rollups if not rollup.built_in],
+                built_in=[rollup for rollup in rollups if rollup.built_in],
+                built_in_dimensions=DIMENSIONS,
+                kept_dimensions=kept,
+                absent_columns=_absent(kept.values(), measures),
+                error_kinds=_error_kinds(_kept_kinds(kept.values())),
                 finer=partial(finer, rollups),
                 each=partial(_each, measures),
                 measure=_finder("measure", {measure.name: measure for measure in measures}),
                 rollup=_finder("rollup", {rollup.name: rollup for rollup in rollups}),
             )
         self._plain.globals["statuses"] = {what: f"{what}_statuses" for what in statuses.listed()}
+        self._migrations.globals["asked"] = _asked(known)
         self._migrations.globals["statuses"] = {
             "success": listed_in(statuses.success),
             "pending": listed_in(statuses.pending),
@@ -114,6 +139,50 @@ class Renderer:
         return "\n\n".join([_HEADER.strip(), *texts]) + "\n"
 
 
+def _absent(kept: Iterable[KeptDimension], measures: Sequence[Measure]) -> dict[str, str]:
+    """Return what stands in for columns of dimensions, with types. Those of measures are told apart elsewhere."""
+    of_measures = {identifier(column.name) for column in columns(measures)}
+    pairs = dict(pair for each in kept if (pair := each.absent()) is not None)
+    needed = {identifier(name) for name in ("created_at", "status", *DIMENSIONS)}
+    return {name: type_ for name, type_ in pairs.items() if name not in of_measures | needed}
+
+
+def _kept_kinds(kept: Iterable[KeptDimension]) -> Sequence[ErrorKind]:
+    """Return the kinds of errors that rollups are kept by."""
+    return next(
+        (each.dimension.error_kinds for each in kept if each.dimension.kind == "error_kind"),
+        parse_error_kinds(DEFAULT_KINDS),
+    )
+
+
+def _error_kinds(kinds: Iterable[ErrorKind]) -> dict[str, Any]:
+    """Return what tells these kinds of errors apart, for the templates."""
+    return {
+        "kinds": [
+            (f"ARRAY[{literals(kind.patterns())}]::text[]", f"{literals([kind.name])}::text")
+            for kind in kinds
+        ],
+        "other": f"{literals([OTHER])}::text",
+        "characters": MESSAGE_CHARACTERS,
+        "separators": f"{literals([SEPARATORS])}::text",
+        "blanks": f"{literals([' ' * len(SEPARATORS)])}::text",
+    }
+
+
+def _asked(known: Dimensions) -> dict[str, Any]:
+    """Return the measures and dimensions of `get_chat_request_stats` for the templates."""
+    return {
+        "figures": [
+            (figure.name, "bigint" if figure.type == "int" else "numeric", bool(of_cost([figure.name])))
+            for figure in FIGURES.values()
+        ],
+        "names": literals(known),
+        "columns": [each for each in known.values() if each.kind == "column"],
+        **_error_kinds(known["error_kind"].error_kinds),
+        "quoted": lambda text: literals([text]),
+    }
+
+
 def _environment(*folders: Path) -> Environment:
     return Environment(
         loader=FileSystemLoader(folders),
@@ -157,9 +226,11 @@ def _finder(kind: str, known: dict[str, Any]) -> Any:
 
 
 @cache
-def declared(statuses: Statuses | None = None) -> Renderer:
-    """Return the renderer for what is declared; `statuses` None: for the defaults."""
-    return Renderer(statuses=statuses)
+def declared(
+    statuses: Statuses | None = None, dimensions: str = "", error_kinds: str = DEFAULT_KINDS
+) -> Renderer:
+    """Return the renderer for what is declared, in the settings too; without arguments for the defaults."""
+    return Renderer(statuses=statuses, known=known_dimensions(dimensions, error_kinds))
 
 
 def main() -> None:

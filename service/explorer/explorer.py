@@ -111,7 +111,7 @@ class Explorer:
         timeout = self._settings.query_timeout_seconds
         large = query.limit > LARGE_PAGE or format_ is not JSON
         async with self._database.snapshot(wait_seconds=timeout, export=large) as snapshot:
-            reading = await self._requests.open(snapshot, query.filters, query.after, columns)
+            reading = await self._requests.open(snapshot, query.filters, query.after, columns, query.order)
             writer = encoder(format_, fields, columns.kinds)
             try:
                 waiting = await writer.start()
@@ -139,7 +139,9 @@ class Explorer:
             "limit": query.limit,
             "offset": query.offset,
             "filters": filters.given(),
-            "next_cursor": None if reading.next is None else encode_cursor(reading.next, filters),
+            "next_cursor": None
+            if reading.next is None
+            else encode_cursor(reading.next, filters, query.order),
             **_common(
                 filters,
                 method,

@@ -82,6 +82,9 @@ class RequestFilters(Schema):
     window: str | None
     start_date: datetime | None
     end_date: datetime | None
+    dimensions: dict[str, list[str]] = Field(
+        description="All other filters by dimension, with a `!` after the name of those that exclude values."
+    )
 
 
 class CommonMetadata(Schema):
@@ -173,6 +176,7 @@ _FILTERS: dict[str, Any] = {
     "window": "all",
     "start_date": None,
     "end_date": None,
+    "dimensions": {},
 }
 _COMMON: dict[str, Any] = {
     "filters": _FILTERS,

@@ -48,6 +48,8 @@ PART_BYTES = 64 * 1024
 
 #: Key in the scope of a request of the error that the ordinary route is to answer with.
 FAILURE = "chat_stats.failure"
+#: Key in the scope of a request of the answer that was read for it.
+READ = "chat_stats.read"
 
 _METHODS = frozenset(("GET", "HEAD"))
 
@@ -130,6 +132,19 @@ class FastPath:
             return self._render(target, form, Answer(entry, CacheState.HIT))
         return known
 
+    def prepared(self, target: Target, wishes: Wishes, answer: Answer) -> Prepared | None:
+        """Return the response with an answer that was read; None if that must be compressed first."""
+        form = form_of(wishes, answer.entry)
+        known = self._known(target, form, answer.entry, answer.state)
+        if known is None and is_made(form, answer.entry):
+            return self._render(target, form, answer)
+        return known
+
+    def read_under_way(self, path: str, query_string: bytes) -> asyncio.Task[Answer] | None:
+        """Return the read that requests for this target share now, if they do."""
+        target = self._targets.get((path, query_string))
+        return None if target is None else self._reads.under_way(target.key)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
         prepared = target = None
@@ -158,7 +173,7 @@ class FastPath:
         """Read or compute the answer as the ordinary route does; None if that is to answer with the error."""
         name(scope)  # for the log lines that this causes
         try:
-            answer = await self._shared_read(scope, target)
+            answer = scope.get(READ) or await self._shared_read(scope, target)
             form = form_of(wishes, answer.entry)
             await self._envelope.make(form, answer.entry)
         except Exception as error:  # noqa: BLE001  whatever it is, the ordinary route tells the client

@@ -10,6 +10,7 @@ A range is compared in one snapshot with what is not folded yet: so it is exact 
 lock that they would wait for.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from math import ceil
 from typing import Any
@@ -41,8 +42,8 @@ class Range:
     whole: bool = True
 
 
-async def audit(connection: UpkeepConnection) -> int | None:
-    """Return how many models' buckets differ from the requests; None when the rollup is not read.
+async def audit(connection: UpkeepConnection) -> Counter[str] | None:
+    """Return in how many buckets each rollup differs from the requests; None when they are not read.
 
     The caller holds the lock of the rollup's upkeep.
     """
@@ -61,7 +62,7 @@ async def audit(connection: UpkeepConnection) -> int | None:
         found = await _range(connection, number, place or compared_from, oldest, requests)
         drift += await _compare(connection, found)
         places.append(_next_place(found))
-    if drift == 0:  # else its place is kept, in case that the drift cannot be recorded
+    if not drift:  # else its place is kept, in case that the drift cannot be recorded
         await connection.execute(
             "UPDATE stats_schema.chat_stats_rollup_state SET audits = audits + 1, "
             "audited_week_from = $1::text::timestamptz, audited_from = $2::text::timestamptz",
@@ -70,7 +71,7 @@ async def audit(connection: UpkeepConnection) -> int | None:
     return drift
 
 
-async def _compare_latest(connection: UpkeepConnection, state: Any) -> tuple[int, str | None]:
+async def _compare_latest(connection: UpkeepConnection, state: Any) -> tuple[Counter[str], str | None]:
     """Compare what every audit compares. Return the drift, and from where on all finite time was compared."""
     number, now = state["audits"], state["end_of_now"]
     recent = await _range(connection, number, now, state["day_ago"], RANGE_REQUESTS)
@@ -84,7 +85,7 @@ async def _compare_latest(connection: UpkeepConnection, state: Any) -> tuple[int
     if recent.is_due and compared_from == now:  # in one go: both read the rollup's rows of today
         compared_from = recent.start
         timed = [Range(recent.start, END)]
-    drift = 0
+    drift = Counter[str]()
     for found in (*timed, *untimed):
         drift += await _compare(connection, found)
     return drift, compared_from
@@ -106,9 +107,9 @@ def _is_due(crowd: int | None, requests: int, number: int) -> bool:
     return crowd is None or number % max(2, ceil(crowd / requests)) == 0
 
 
-async def _compare(connection: UpkeepConnection, found: Range) -> int:
+async def _compare(connection: UpkeepConnection, found: Range) -> Counter[str]:
     if not found.is_due:
-        return 0
+        return Counter()
     compare = queries.load("rollup_differences"), found.start, found.end
     drift = await connection.in_snapshot(*compare)
     if drift and await keep_detached(connection.fetch):  # a partition went since this audit began

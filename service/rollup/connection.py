@@ -1,5 +1,6 @@
 """The connection of the rollup's upkeep: statements with their errors translated, locks, snapshots."""
 
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Literal
@@ -97,14 +98,14 @@ class UpkeepConnection:
             finally:
                 self._names = None
 
-    async def in_snapshot(self, statement: str, *args: Any) -> int:
-        """Return the number that `statement` finds, in one snapshot of rollup and requests."""
+    async def in_snapshot(self, statement: str, *args: Any) -> Counter[str]:
+        """Return the numbers by rollup that `statement` finds, in one snapshot of rollups and requests."""
         try:
             # A snapshot older than a TRUNCATE under way would see the rollup of the rows that are gone.
             async with self.raw_transaction(
                 f"LOCK TABLE {REQUESTS} IN ACCESS SHARE MODE", isolation="repeatable_read"
             ):
-                return int((await self.fetch_raw(statement, *args))[0][0])
+                return Counter(dict(await self.fetch_raw(statement, *args)))
         except ERRORS as error:
             raise upkeep_error(error) from error
 

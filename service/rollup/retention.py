@@ -128,8 +128,8 @@ class Retention:
             return None
         async with self._snapshot("ACCESS SHARE"):
             _add(purge, (await self._connection.fetch_raw(queries.load("retention_chunk"), *chunk))[0])
-            differing = await self._connection.fetch_raw(queries.load("rollup_differences"), *chunk)
-            purge.differing += differing[0][0]
+            for found in await self._connection.fetch_raw(queries.load("rollup_differences"), *chunk):
+                purge.differing += found["places"]
         return chunk[1]
 
     async def _delete(self, place: str, purge: Purge) -> str | None:
@@ -153,7 +153,8 @@ class Retention:
             )
         if done["differing"]:
             purge.differing = done["differing"]
-            await self._rollup._record_audit(purge.differing)
+            compare = queries.load("rollup_differences")
+            await self._rollup._record_audit(await self._connection.in_snapshot(compare, *chunk))
             return None
         if done["deleted"]:
             _add(purge, found)

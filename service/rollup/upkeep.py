@@ -8,24 +8,29 @@ and no snapshot is held for longer than a chunk.
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from typing import NamedTuple
 
 import asyncpg
 
+from chat_stats.service.catalogue.rollups import ROLLUPS
 from chat_stats.service.catalogue.statuses import Statuses
 from chat_stats.service.database import queries
+from chat_stats.service.database.own_rollups import read_own_rollups
 from chat_stats.service.database.pool import connect
 from chat_stats.service.errors import DatabaseBusy, DatabaseUnavailable, SchemaError
 from chat_stats.service.rollup.audit import audit
 from chat_stats.service.rollup.connection import ERRORS, UpkeepConnection
+from chat_stats.service.rollup.own_installation import OwnInstallation
 from chat_stats.service.rollup.partitions import forget_partitions, keep_detached
 from chat_stats.service.rollup.state import (
     ROLLUP_TABLES,
     STATE_TABLE,
     RollupState,
     RollupStatus,
+    lost_sums,
     read_state,
     read_status,
     statuses_trouble,
@@ -49,6 +54,8 @@ CHUNK_REQUESTS = 400_000
 #: Chunks of a smaller table: so many that its progress is seen, of at least so many requests.
 SHOWN_CHUNKS = 20
 SHOWN_CHUNK_REQUESTS = 2_000
+
+BUILT_IN = [rollup.name for rollup in ROLLUPS]
 
 #: Attempts at a repair during which writes go uncounted.
 REPAIRS = 3
@@ -147,20 +154,20 @@ class Rollup:
             await drop_triggers(self._connection)
             await self._empty()
 
-    async def verify(self, progress: Progress) -> int:
-        """Return how many models' buckets differ from the requests."""
+    async def verify(self, progress: Progress) -> Counter[str]:
+        """Return in how many buckets each rollup differs from the requests."""
         async with self._connection.lock():
             state = await self.state()
             if state.state in ("off", "backfilling") or not await self.has_triggers():
                 raise SchemaError(f"the rollup is {state}")
-            drift = 0
+            drift = Counter[str]()
             await self._show_progress()
             await self._cover_partitions(progress)
             await keep_detached(self._connection.fetch)
             async for start, end, _ in self._chunks("-infinity"):
                 drift += await self._connection.in_snapshot(queries.load("rollup_differences"), start, end)
                 progress(self._chunk_requests)
-            drift += await self._connection.in_snapshot("SELECT stats_schema.chat_stats_rollup_tier_drift()")
+            drift += await self._connection.in_snapshot(queries.load("rollup_tier_drifts"))
             await self._record_audit(drift)
             return drift
 
@@ -205,7 +212,7 @@ class Rollup:
         return int(await self._connection.fetchval("SELECT stats_schema.chat_stats_fold()"))
 
     async def audit(self) -> int:
-        """Compare the latest requests, and some others; return how many models' buckets differ.
+        """Compare the latest requests, and some others; return how many buckets of all rollups differ.
 
         A rollup that differs is not read any more: the functions scan until it is repaired. While it is not
         read, or is being repaired, nothing is compared.
@@ -215,18 +222,28 @@ class Rollup:
             async with self._connection.lock():
                 if (drift := await audit(self._connection)) is not None:
                     await self._record_audit(drift)
-        return drift or 0
+        return drift.total() if drift is not None else 0
 
-    async def _record_audit(self, drift: int) -> None:
+    async def _record_audit(self, found: Counter[str]) -> None:
+        own = {name: places for name, places in found.items() if name not in BUILT_IN}
+        drift = found.total() - sum(own.values())
         await self._connection.execute(
             "UPDATE stats_schema.chat_stats_rollup_state "
             "SET audited_at = clock_timestamp(), drift = $1::bigint, ready = ready AND $1::bigint = 0, "
             "backfilled_to = CASE WHEN $1::bigint = 0 THEN backfilled_to END",
             drift,
         )
+        if own:
+            await self._connection.execute(queries.load("own_drift"), list(own), list(own.values()))
         if drift:
             logger.error(
                 "the rollup differs from the requests in %d buckets; run: chat-stats rollup repair", drift
+            )
+        for name, places in own.items():
+            logger.error(
+                "the rollup %s differs from the requests in %d buckets; run: chat-stats rollup repair",
+                name,
+                places,
             )
 
     async def _make_right(self, place: str, progress: Progress, *, tiers: bool = True) -> int:
@@ -235,8 +252,10 @@ class Rollup:
         All over again when a write went uncounted meanwhile, such as a TRUNCATE that saw only a part.
         """
         await create_triggers(self._connection, await self._untriggered())
+        await self._keep_up_own()
         repaired = 0
         for _attempt in range(REPAIRS):
+            await self._connection.execute(queries.load("own_repair_begins"))
             begun = await self._connection.fetch(queries.load("rollup_repair_begins"), place)
             if not begun:
                 raise SchemaError(f"{STATE_TABLE} lost its row; run: chat-stats rollup enable")
@@ -244,6 +263,7 @@ class Rollup:
             if tiers:
                 repaired += await self._rebuild_tiers()
             if await self._record_done():
+                await self._connection.execute(queries.load("own_repair_done"))
                 return repaired
             place, tiers = "-infinity", True
         raise SchemaError(f"the rollup cannot be made right: {(await self.state()).reason}")
@@ -283,9 +303,18 @@ class Rollup:
                     "WHERE backfilled_to IS NOT NULL",
                     chunks[-1].end,
                 )
+                await self._connection.execute(
+                    queries.load("own_backfilled"), chunks[0].start or "infinity", chunks[-1].end
+                )
                 await self.fold()
                 progress(self._chunk_requests * len(chunks))
         return repaired
+
+    async def _keep_up_own(self) -> None:
+        """Let triggers and functions keep up all rollups of the operator's own that are to be made right."""
+        listed = await read_own_rollups(self._connection.fetch)
+        if not all(each.right for each in listed):
+            await OwnInstallation(self._connection, self._statuses).install([each.own for each in listed])
 
     async def _rebuild_tiers(self) -> int:
         return int(await self._connection.fetchval("SELECT stats_schema.chat_stats_rollup_rebuild_tiers()"))
@@ -325,14 +354,9 @@ class Rollup:
         await self._require_purged()
 
     async def _require_purged(self) -> None:
-        """Refuse to rebuild the rollup without the sums of the requests that were purged."""
-        for lost in await self._connection.fetch(queries.load("rollup_purged_lost")):
-            has = "has" if lost["lost"] == 1 else "have"
-            raise SchemaError(
-                f"{lost['tables']} {has} lost the sums of the requests that were purged before "
-                f"{lost['before']}; restore them from a backup, or set purged_before of {STATE_TABLE} to "
-                "NULL, to do without them"
-            )
+        """Refuse to rebuild the rollup without the sums of the requests that are gone."""
+        if lost := await lost_sums(self._connection.fetch):
+            raise SchemaError(lost)
         async with self._connection.transaction():
             await self._connection.execute_raw(queries.load("rollup_purged_summed_up"))
 
@@ -361,7 +385,13 @@ class Rollup:
         async with self._connection.transaction():
             # The lock of chat_stats_fold().
             await self._connection.execute("SELECT FROM stats_schema.chat_stats_rollup_state FOR UPDATE")
-            for table in ROLLUP_TABLES:
+            own = [each.own.rollup for each in await read_own_rollups(self._connection.fetch)]
+            await self._connection.execute(
+                "UPDATE stats_schema.chat_stats_rollups SET ready = false, backfilled_to = NULL"
+            )
+            there = [*ROLLUP_TABLES, *(table for rollup in own for table in rollup.tables.values())]
+            missing = await self._connection.fetchval(queries.load("rollup_missing"), there)
+            for table in [name for name in there if name not in missing]:
                 await self._connection.execute(f"DELETE FROM stats_schema.{table}")  # noqa: S608
 
 

@@ -9,11 +9,12 @@ DO $migration$
 DECLARE
     dimensions text[] := {{ kept.dimension_names() }};
     types text[] := ARRAY(
-        SELECT CASE WHEN a.atttypid IN ('int2'::regtype, 'int4'::regtype) THEN 'bigint'
+        SELECT CASE WHEN starts_with(d.name, 'by_') THEN 'text COLLATE "C"'
+                    WHEN a.atttypid IN ('int2'::regtype, 'int4'::regtype) THEN 'bigint'
                     ELSE format_type(a.atttypid, NULL) END  -- without a length, which may grow
         FROM unnest(dimensions) WITH ORDINALITY AS d (name, place)
-        JOIN pg_attribute AS a ON a.attname = d.name
-        WHERE a.attrelid = 'gateway_schema.chat_completion_requests'::regclass
+        LEFT JOIN pg_attribute AS a
+            ON a.attrelid = 'gateway_schema.chat_completion_requests'::regclass AND a.attname = d.name
         ORDER BY d.place
     );
     purged text[] := ARRAY[{{ kept.purged_tables() }}];
@@ -25,6 +26,7 @@ DECLARE
     dropped text;
     keeps_something boolean;
     incomplete boolean;
+    incomplete_own text[] := '{}';
     other_ids boolean;
     measures text[] := ARRAY[{{ each("'{name}'") }}];
     present text[];
@@ -47,12 +49,13 @@ BEGIN
         SELECT FROM unnest(tables || former || 'chat_stats_purged'::text) AS t (name)
         CROSS JOIN ROWS FROM (unnest(dimensions), unnest(types)) AS d (name, type)
         JOIN pg_attribute AS a ON a.attrelid = to_regclass('stats_schema.' || t.name) AND a.attname = d.name
-        WHERE format_type(a.atttypid, NULL) <> d.type
+        WHERE NOT starts_with(d.name, 'by_') AND format_type(a.atttypid, NULL) <> d.type
     );
     present := ARRAY(
         SELECT a.attname::text FROM pg_attribute AS a
         WHERE a.attrelid = to_regclass('stats_schema.chat_stats_deltas') AND a.attnum > 0 AND NOT a.attisdropped
           AND a.attname NOT IN ('bucket', 'times') AND a.attname <> ALL (dimensions)
+          AND NOT starts_with(a.attname::text, 'by_')
     );
     other_measures := cardinality(present) > 0 AND NOT (present @> measures AND measures @> present);
     -- Where the ids have another type now, or others are the measures, all of it is to be made from the requests again.
@@ -79,9 +82,16 @@ BEGIN
         EXECUTE format('DROP TABLE IF EXISTS stats_schema.%I', dropped);
     END LOOP;
     incomplete := EXISTS (
-        SELECT FROM unnest(tables) AS t (name)
+        SELECT FROM unnest(ARRAY[{{ kept.tables(built_in) }}]) AS t (name)
         WHERE t.name <> ALL (purged) AND to_regclass('stats_schema.' || t.name) IS NULL
     ) OR to_regclass('stats_schema.chat_stats_uncounted') IS NULL;
+{% for rollup in own_rollups %}
+    IF EXISTS (
+        SELECT FROM unnest(ARRAY[{{ kept.derived_tables([rollup]) }}]) AS t (name) WHERE to_regclass('stats_schema.' || t.name) IS NULL
+    ) THEN
+        incomplete_own := incomplete_own || '{{ rollup.name }}'::text;
+    END IF;
+{% endfor %}
 
     -- What the triggers append: a signed change of the requests of one value of each dimension in one 15-minute bucket,
     -- by one statement. bucket is NULL for requests without created_at. `times` lists the times, to be counted with the
@@ -97,6 +107,16 @@ BEGIN
             times numeric[]
         )
     $table$, VARIADIC types);
+
+{% for name in dimensions if name not in built_in_dimensions %}
+    IF NOT EXISTS (
+        SELECT FROM pg_attribute AS a
+        WHERE a.attrelid = 'stats_schema.chat_stats_deltas'::regclass AND a.attname = '{{ name }}' AND NOT a.attisdropped
+    ) THEN
+        PERFORM set_config('lock_timeout', '200', true);  -- writers wait behind this
+        ALTER TABLE stats_schema.chat_stats_deltas ADD COLUMN {{ name }} text COLLATE "C";
+    END IF;
+{% endfor %}
 
     -- Of days, slots and totals are apart: ranges of weeks read many totals, and of the slots only those of the two days
     -- at their ends.
@@ -161,6 +181,32 @@ BEGIN
             ADD COLUMN retain_older_than interval, ADD COLUMN retained_requests bigint NOT NULL DEFAULT 0;
     END IF;
     INSERT INTO stats_schema.chat_stats_rollup_state DEFAULT VALUES ON CONFLICT DO NOTHING;
+
+    -- The rollups of the operator's own, as chat-stats rollup add declares them. `by` has what each dimension is read from,
+    -- and `sources` the columns. `ready` since its backfill is done and nothing was found wrong: only then is it read. It
+    -- does not know what was purged before `whole_from`.
+    CREATE TABLE IF NOT EXISTS stats_schema.chat_stats_rollups (
+        name text PRIMARY KEY,
+        place bigint GENERATED ALWAYS AS IDENTITY,
+        by jsonb NOT NULL,
+        sources text[] NOT NULL,
+        histograms boolean NOT NULL DEFAULT true,
+        added_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+        backfilled_to timestamptz,
+        ready boolean NOT NULL DEFAULT false,
+        drift bigint NOT NULL DEFAULT 0,
+        columns jsonb,  -- of the requests, when it was made: chat_stats_dimension_columns()
+        whole_from timestamptz
+    );
+    -- One that is not in these files is not kept up by them: `chat-stats migrate` renders them for all, and repair makes
+    -- it right.
+    UPDATE stats_schema.chat_stats_rollups SET ready = false, backfilled_to = NULL
+    WHERE (ready OR backfilled_to IS NOT NULL) AND name <> ALL (ARRAY[{% for rollup in own_rollups %}'{{ rollup.name }}'{{ ', ' if not loop.last }}{% endfor %}]::text[]);
+{% for rollup in own_rollups %}
+    IF '{{ rollup.name }}' = ANY (incomplete_own) THEN  -- a table that was dropped comes back empty
+        UPDATE stats_schema.chat_stats_rollups SET ready = false, backfilled_to = NULL WHERE name = '{{ rollup.name }}';
+    END IF;
+{% endfor %}
 
     -- Writes that the triggers could not count, by the table that was written: chat_stats_rollup_ready() says what follows
     -- from them. Writers append, so that none waits for another; upkeep deletes.

@@ -7,7 +7,7 @@ SELECT chat_stats_run($run$
 DO $migration$
 DECLARE
     types text[] := ARRAY(
-        SELECT format_type(a.atttypid, NULL)
+        SELECT {{ kept.type_of('d.name', 'a.atttypid') }}
         FROM unnest({{ kept.dimension_names() }}) WITH ORDINALITY AS d (name, place)
         JOIN pg_attribute AS a ON a.attname = d.name
         WHERE a.attrelid = 'stats_schema.chat_stats_deltas'::regclass
@@ -27,6 +27,15 @@ BEGIN
             {{ each('{name} {type} NOT NULL DEFAULT 0', 12) }}
         )
     $table$, VARIADIC types);
+{% for name in dimensions if name not in built_in_dimensions %}
+    IF NOT EXISTS (
+        SELECT FROM pg_attribute AS a
+        WHERE a.attrelid = 'stats_schema.chat_stats_kept'::regclass AND a.attname = '{{ name }}' AND NOT a.attisdropped
+    ) THEN
+        PERFORM set_config('lock_timeout', '200', true);  -- DELETEs write it
+        ALTER TABLE stats_schema.chat_stats_kept ADD COLUMN {{ name }} text COLLATE "C";
+    END IF;
+{% endfor %}
 {% for rollup in rollups %}
 
     -- A row for each UTC day (and value of the dimensions); its 15-minute slots (0 to 95) as parallel arrays, those
@@ -56,7 +65,18 @@ BEGIN
 {% if rollup.dimensions %}
     CREATE INDEX IF NOT EXISTS {{ rollup.purged }}_day_idx ON stats_schema.{{ rollup.purged }} (day);
 {% endif %}
-{% if rollup.dimensions == ('model_id',) %}
+{% if not rollup.built_in %}
+    -- What was purged before, it does not know.
+    IF is_new THEN
+        UPDATE stats_schema.chat_stats_rollups SET ready = false, backfilled_to = NULL, whole_from = (
+            SELECT GREATEST(
+                (SELECT s.purged_before FROM stats_schema.chat_stats_rollup_state AS s),
+                (SELECT max(k.bucket) + interval '15 minutes' FROM stats_schema.chat_stats_kept AS k)
+            )
+        )
+        WHERE name = '{{ rollup.name }}';
+    END IF;
+{% elif rollup.dimensions == ('model_id',) %}
     -- What version 0.1.0 kept is moved. Its own table is dropped last of all, once no function reads it.
     IF is_new AND to_regclass('stats_schema.chat_stats_purged') IS NOT NULL THEN
         INSERT INTO stats_schema.{{ rollup.purged }} (
@@ -98,6 +118,15 @@ BEGIN
         ends timestamptz NOT NULL,
         attached boolean NOT NULL
     );
+
+    -- Partitions that went under earlier versions left no trace of when.
+    UPDATE stats_schema.chat_stats_rollup_state AS s
+    SET purged_before = k.until
+    FROM (
+        SELECT (max(t.day) + 1)::timestamp AT TIME ZONE 'UTC' AS until
+        FROM stats_schema.{{ rollup('total').purged }} AS t WHERE cardinality(t.slots) > 0
+    ) AS k
+    WHERE s.purged_before IS NULL AND k.until IS NOT NULL;
 
     -- A role that is granted all requests may read the sums of those that are gone: else its statistics would end.
     FOR reader IN

@@ -220,8 +220,8 @@ async def _functions(snapshot: Snapshot) -> dict[str, str]:
             for aggregation in AGGREGATIONS.values()
         },
         "get_models_with_requests_by_provider": await call(Query("models", _NO_TIME, provider_id="0")),
-        "get_chat_request_percentiles": await run(
-            percentiles.call(["none"]), *_NO_TIME.bounds(snapshot.now), None, None, None
+        "chat_stats_level_percentiles": await run(
+            percentiles.CALL, *_NO_TIME.bounds(snapshot.now), None, None, None, ["none"]
         ),
         **await rights.overloads(snapshot),
     }

@@ -13,7 +13,7 @@ BEGIN
         RETURN false;
     END IF;
     IF current_setting('row_security') = 'on' AND EXISTS (
-        SELECT FROM unnest(ARRAY[{{ kept.purged_tables() }}]) AS t (name)
+        SELECT FROM unnest(ARRAY[{{ kept.purged_tables(built_in) }}]) AS t (name)
         WHERE row_security_active(to_regclass('stats_schema.' || t.name)::oid)
     ) THEN
         -- Where it is off, reading them is an error by itself.

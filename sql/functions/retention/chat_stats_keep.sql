@@ -1,4 +1,11 @@
 {% import 'macros/rollups.sql.j2' as kept %}
+{# A dimension of a row of chat_stats_rollup_differences(). #}
+{% macro value_of(rollup, name, of) -%}
+{{ of }}.{{ 'further_values[' ~ (rollup.further.index(name) + 1) ~ ']' if name in rollup.further else name }}
+{%- endmacro %}
+{% macro values_of(rollup, of) -%}
+{% for name in rollup.dimensions %}{{ value_of(rollup, name, of) }} AS {{ name }}, {% endfor %}
+{%- endmacro %}
 -- Makes what is kept of purged requests such that the rollup is right in [p_start, p_end), where requests went
 -- without being deleted one by one, with a partition that was detached or dropped (p_gone), or came back with one.
 -- Where the other way round the requests have more, or less, that is for chat_stats_rollup_repair(). Returns how
@@ -10,10 +17,12 @@ CREATE OR REPLACE FUNCTION stats_schema.chat_stats_keep(p_start timestamptz, p_e
 RETURNS bigint
 LANGUAGE plpgsql
 AS $function$
+DECLARE
+    changed bigint;
 BEGIN
     PERFORM FROM stats_schema.chat_stats_rollup_state FOR UPDATE;  -- the lock of chat_stats_fold()
     LOCK TABLE gateway_schema.chat_completion_requests IN ACCESS SHARE MODE;
-    RETURN stats_schema.chat_stats_purged_add(
+    changed := stats_schema.chat_stats_purged_add(
         format(
             $changes$
                 concerned AS MATERIALIZED (
@@ -28,7 +37,7 @@ BEGIN
                         WHERE t.day = stats_schema.chat_stats_day(d.bucket)
                           AND k.slot = stats_schema.chat_stats_slot(d.bucket)
 {% for name in rollup.dimensions %}
-                          AND t.{{ name }} IS NOT DISTINCT FROM d.{{ name }}
+                          AND t.{{ name }} IS NOT DISTINCT FROM {{ value_of(rollup, name, 'd') }}
 {% endfor %}
                     ) END
 {{ '                    UNION ALL\n' if not loop.last -}}
@@ -37,12 +46,12 @@ BEGIN
 {% for rollup in rollups if not finer(rollup) %}
                 , {{ rollup.name }}_changes AS (
                     SELECT
-                        {{ kept.dims(rollup, 'c.') }}c.bucket, NULL::smallint AS bin,
+                        {{ values_of(rollup, 'c') }}c.bucket, NULL::smallint AS bin,
                         {{ each('-c.{name} AS {name}', 24) }}, 0 AS n
                     FROM concerned AS c
                     WHERE c.rollup = '{{ rollup.name }}'
                     UNION ALL
-                    SELECT {{ kept.dims(rollup, 'c.') }}c.bucket, u.bin, {{ kept.zeros() }}, -u.n
+                    SELECT {{ values_of(rollup, 'c') }}c.bucket, u.bin, {{ kept.zeros() }}, -u.n
                     FROM concerned AS c CROSS JOIN LATERAL unnest(c.bins, c.counts) AS u (bin, n)
                     WHERE c.rollup = '{{ rollup.name }}'
                 )
@@ -52,6 +61,15 @@ BEGIN
         ),
         'concerned'
     );
+    -- So that a loss of what is kept is noticed, as after a purge; once all is given back, there is nothing to lose.
+    UPDATE stats_schema.chat_stats_rollup_state AS s
+    SET purged_before = CASE
+        WHEN p_gone THEN GREATEST(s.purged_before, COALESCE(p_end, 'infinity'))
+        WHEN EXISTS (SELECT FROM stats_schema.{{ rollup('total').purged }} AS t WHERE cardinality(t.slots) > 0)
+        THEN s.purged_before
+    END
+    WHERE changed > 0;
+    RETURN changed;
 END
 $function$;
 $install$);

@@ -17,11 +17,11 @@ BEGIN
 {% set dims = kept.dims(rollup) %}
     , {{ rollup.name }}_sums AS MATERIALIZED (
         SELECT
-            {{ kept.dims(rollup, 'c.') }}{{ kept.day_and_slot('c', of_bucket=not from) }}, c.bin,
+            {{ kept.dims(rollup, 'c.') }}{{ kept.day_and_slot('c', of_bucket=not from) }}, {{ 'c.bin' if rollup.histograms else 'NULL::smallint AS bin' }},
             {{ each('sum(c.{name}){cast} AS {name}', 12) }},
-            sum(c.n)::bigint AS n
+            {{ 'sum(c.n)::bigint' if rollup.histograms else '0::bigint' }} AS n
         FROM {{ from.name ~ '_sums' if from else rollup.name ~ '_changes' }} AS c
-        GROUP BY {{ kept.dims(rollup, 'c.') }}{{ 'c.day, c.slot' if from else 'c.bucket' }}, c.bin
+        GROUP BY {{ kept.dims(rollup, 'c.') }}{{ 'c.day, c.slot' if from else 'c.bucket' }}{{ ', c.bin' if rollup.histograms }}
     ), {{ rollup.name }}_kept AS (
         INSERT INTO stats_schema.{{ rollup.purged }} AS t (
             {{ dims }}day, {{ kept.columns_of_slots() }}

@@ -45,6 +45,7 @@ BEGIN
             SELECT
                 {{ kept.dims(rollup, 'b.') }}{{ kept.day_and_slot('b', of_bucket=not from) }}, b.bin, sum(b.n)::bigint AS n
             FROM {{ from.name ~ '_cells' if from else 'binned' }} AS b
+            {{ 'WHERE false' if not rollup.histograms }}
             GROUP BY {{ kept.dims(rollup, 'b.') }}{{ 'b.day, b.slot' if from else 'b.bucket' }}, b.bin
             HAVING sum(b.n) <> 0
 {% endfor %}

@@ -49,7 +49,7 @@ BEGIN
             FROM {{ requests.absent() }}
             CROSS JOIN LATERAL (
                 SELECT
-                    {{ kept.all_dims() }}stats_schema.chat_stats_bucket(created_at::timestamptz) AS bucket, status,
+                    {{ kept.read_dims() | indent(20) }}stats_schema.chat_stats_bucket(created_at::timestamptz) AS bucket, status,
                     {{ requests.numbers() | indent(20) }}
                 FROM gateway_schema.chat_completion_requests
                 WHERE %1$s
@@ -101,7 +101,7 @@ BEGIN
         ), {{ name }}_counted_cells AS (
             SELECT {{ kept.dims(rollup, 'r.') }}r.day, r.slot, r.bin, {{ 'sum(r.n)::bigint' if from else 'count(*)' }} AS n
             FROM {{ from.name ~ '_counted_cells' if from else 'sorted' }} AS r
-            WHERE r.bin IS NOT NULL
+            WHERE r.bin IS NOT NULL{{ ' AND false' if not rollup.histograms }}
             GROUP BY {{ kept.dims(rollup, 'r.') }}r.day, r.slot, r.bin
         ), {{ name }}_cells AS MATERIALIZED (
             SELECT {{ kept.dims(rollup, 'b.') }}b.day, b.slot, b.bin, sum(b.n)::bigint AS n
@@ -120,21 +120,21 @@ BEGIN
                 UNION ALL
                 SELECT {{ kept.dims(rollup, 'd.') }}{{ kept.day_and_slot('d') }}, stats_schema.chat_stats_bin(d.time_ms), d.timed
                 FROM stats_schema.chat_stats_kept AS d
-                WHERE d.timed <> 0 AND %5$s
+                WHERE d.timed <> 0 AND {{ 'false AND ' if not rollup.histograms }}%5$s
                 UNION ALL
                 SELECT
                     {{ kept.dims(rollup, 'd.') }}{{ kept.day_and_slot('d') }},
                     stats_schema.chat_stats_bin(CASE WHEN d.timed > 0 THEN d.time_ms ELSE -d.time_ms END),
                     -d.timed
                 FROM stats_schema.chat_stats_deltas AS d
-                WHERE d.times IS NULL AND d.timed <> 0 AND %5$s
+                WHERE d.times IS NULL AND d.timed <> 0 AND {{ 'false AND ' if not rollup.histograms }}%5$s
                 UNION ALL
                 SELECT
                     {{ kept.dims(rollup, 'd.') }}{{ kept.day_and_slot('d') }},
                     stats_schema.chat_stats_bin(u.time_ms), -sign(d.timed)::bigint
                 FROM stats_schema.chat_stats_deltas AS d
                 CROSS JOIN LATERAL unnest(d.times) AS u (time_ms)
-                WHERE d.times IS NOT NULL AND %5$s
+                WHERE d.times IS NOT NULL AND {{ 'false AND ' if not rollup.histograms }}%5$s
             ) AS b
             GROUP BY {{ kept.dims(rollup, 'b.') }}b.day, b.slot, b.bin
             HAVING sum(b.n) <> 0

@@ -12,7 +12,7 @@ BEGIN
     -- One after the other: the statement further down names tables that this one looks for.
     IF row_security_active('gateway_schema.chat_completion_requests') OR EXISTS (
         SELECT FROM unnest(ARRAY[
-            'chat_stats_rollup_state', 'chat_stats_uncounted', {{ kept.tables() }}
+            'chat_stats_rollup_state', 'chat_stats_uncounted', {{ kept.tables(built_in) }}
         ]) AS t (name)
         WHERE NOT COALESCE(has_table_privilege(to_regclass('stats_schema.' || t.name), 'SELECT'), false)
            OR row_security_active(to_regclass('stats_schema.' || t.name)::oid)

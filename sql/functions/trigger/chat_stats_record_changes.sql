@@ -1,6 +1,10 @@
 {% import 'macros/requests.sql.j2' as requests %}
 {% import 'macros/rollups.sql.j2' as kept %}
-{% set columns_of_deltas = kept.all_dims() ~ 'bucket, ' ~ each('{name}') %}
+{% set has_further = dimensions | reject('in', built_in_dimensions) | list %}
+{# `further`: with the dimensions of the operator's own rollups. #}
+{% macro columns_of_deltas(further) -%}
+{{ kept.all_dims(further=further) }}bucket, {{ each('{name}') }}
+{%- endmacro %}
 {# What one request `r` adds, or takes away. #}
 {% macro change(sign) -%}
 {% for m in measures %}
@@ -19,20 +23,20 @@ CASE WHEN r.{{ m.column.called }} IS NULL THEN 0::bigint ELSE {{ sign }}1::bigin
 {% endfor %}
 {%- endmacro %}
 {# The requests of a table or a transition table, as `r`. #}
-{% macro read(rows) -%}
+{% macro read(rows, further) -%}
 {{ requests.absent() }}
 CROSS JOIN LATERAL (
     SELECT
-        {{ kept.all_dims() }}COALESCE(created_at, NULL::timestamptz) AS created_at, concat(status) AS status,
+        {{ kept.read_dims(strict=true, further=further) | indent(8) }}COALESCE(created_at, NULL::timestamptz) AS created_at, concat(status) AS status,
         {{ requests.checked_numbers() | indent(8) }}
     FROM {{ rows }}
 ) AS r
 {%- endmacro %}
-{% macro changes(rows, sign) -%}
+{% macro changes(rows, sign, further) -%}
 SELECT
-    {{ kept.all_dims('r.') }}stats_schema.chat_stats_bucket(r.created_at),
+    {{ kept.all_dims('r.', further) }}stats_schema.chat_stats_bucket(r.created_at),
     {{ change(sign) | indent(4) }}
-FROM {{ read(rows) }}
+FROM {{ read(rows, further) }}
 {%- endmacro %}
 {# What all requests `r` of a model and bucket take away. #}
 {% macro truncated() -%}
@@ -51,32 +55,8 @@ COALESCE(-sum(r.{{ m.column.called }}), 0)
 {{ ',\n' if not loop.last -}}
 {% endfor %}
 {%- endmacro %}
--- Appends what a statement changed, a row for each request: its old rows are taken away, its new ones added. Those that
--- a DELETE takes and whose statistics are to be kept (chat_stats_kept_before()) are not taken away, but listed.
---
--- It runs in the writer's transaction, so it must never fail. What may fail is all in the block with the handler:
--- whether this table is counted, and each statement that appends, of no rows. There the column that was renamed or
--- retyped is noticed, and the table or function of ours that was dropped. Beyond it, the same statements have nothing
--- left to fail with. They stand outside, since a block with a handler that writes would cost the writer a transaction
--- id of its own. A write that cannot be counted leaves a row in chat_stats_uncounted instead, and from then on the
--- functions scan.
---
--- Types are checked, never converted from text: COALESCE() and BETWEEN know no operator for a column of another kind,
--- where a cast would try each value.
-SELECT chat_stats_install('chat_stats_record_changes', $install$
-CREATE OR REPLACE FUNCTION stats_schema.chat_stats_record_changes()
-RETURNS trigger
-LANGUAGE plpgsql
-SECURITY DEFINER  -- writers of requests need no rights on our tables
-AS $function$
-#variable_conflict use_column
-DECLARE
-    taken text;
-    trouble text;
-    can_mark boolean;
-    kept_before timestamptz;
-BEGIN
-    BEGIN
+{# What fails where a statement that appends would: each of them, of no rows. #}
+{% macro guard(further) -%}
         IF TG_RELID <> 'gateway_schema.chat_completion_requests'::regclass::oid
            AND NOT stats_schema.chat_stats_is_counted(TG_RELID) THEN
             RAISE EXCEPTION '% is not a part of chat_completion_requests', TG_RELID::regclass;
@@ -92,15 +72,15 @@ BEGIN
             END IF;
             taken := format($taken$
                 SELECT
-                    {{ kept.all_dims('r.') }}stats_schema.chat_stats_bucket(r.created_at),
+                    {{ kept.all_dims('r.', further) }}stats_schema.chat_stats_bucket(r.created_at),
                     {{ truncated() | indent(20) }},
                     CASE WHEN count(r.time_ms) > 1
                          THEN array_agg(r.time_ms) FILTER (WHERE r.time_ms IS NOT NULL) END
-                FROM {{ read('ONLY %s') | indent(16) }}
-                GROUP BY {{ kept.all_dims('r.') }}{{ dimensions | length + 1 }}
+                FROM {{ read('ONLY %s', further) | indent(16) }}
+                GROUP BY {{ kept.all_dims('r.', further) }}{{ (dimensions if further else built_in_dimensions) | length + 1 }}
             $taken$, TG_RELID::regclass);
             EXECUTE 'SELECT FROM ('
-                'SELECT {{ columns_of_deltas }}, times '
+                'SELECT {{ columns_of_deltas(further) }}, times '
                 'FROM stats_schema.chat_stats_deltas UNION ALL ' || taken || ') AS nothing WHERE false';
         END IF;
         IF TG_OP = 'DELETE' THEN
@@ -111,73 +91,136 @@ BEGIN
                     RAISE EXCEPTION 'the owner of chat_stats_record_changes() may not insert into chat_stats_kept';
                 END IF;
                 PERFORM FROM (
-                    SELECT {{ columns_of_deltas }}
+                    SELECT {{ columns_of_deltas(further) }}
                     FROM stats_schema.chat_stats_kept
                     UNION ALL
-                    {{ changes('old_rows', '') | indent(20) }}
+                    {{ changes('old_rows', '', further) | indent(20) }}
                 ) AS nothing
                 WHERE false;
             END IF;
         END IF;
         IF TG_OP IN ('UPDATE', 'DELETE') THEN
             PERFORM FROM (
-                SELECT {{ columns_of_deltas }}
+                SELECT {{ columns_of_deltas(further) }}
                 FROM stats_schema.chat_stats_deltas
                 UNION ALL
-                {{ changes('old_rows', '-') | indent(16) }}
+                {{ changes('old_rows', '-', further) | indent(16) }}
             ) AS nothing
             WHERE false;
         END IF;
         IF TG_OP IN ('INSERT', 'UPDATE') THEN
             PERFORM FROM (
-                SELECT {{ columns_of_deltas }}
+                SELECT {{ columns_of_deltas(further) }}
                 FROM stats_schema.chat_stats_deltas
                 UNION ALL
-                {{ changes('new_rows', '') | indent(16) }}
+                {{ changes('new_rows', '', further) | indent(16) }}
             ) AS nothing
             WHERE false;
         END IF;
+{%- endmacro %}
+{# The statements that append. #}
+{% macro append(further) -%}
+    IF TG_OP = 'TRUNCATE' THEN
+        EXECUTE 'INSERT INTO stats_schema.chat_stats_deltas ('
+            '{{ columns_of_deltas(further) }}, times) ' || taken;
+    END IF;
+    IF TG_OP IN ('UPDATE', 'DELETE') THEN
+        INSERT INTO stats_schema.chat_stats_deltas ({{ columns_of_deltas(further) }})
+        {{ changes('old_rows', '-', further) | indent(8) }}
+        WHERE kept_before IS NULL OR r.created_at IS NULL OR r.created_at >= kept_before;
+    END IF;
+    IF kept_before IS NOT NULL THEN
+        INSERT INTO stats_schema.chat_stats_kept ({{ columns_of_deltas(further) }})
+        {{ changes('old_rows', '', further) | indent(8) }}
+        WHERE r.created_at < kept_before;
+    END IF;
+    IF TG_OP IN ('INSERT', 'UPDATE') THEN
+        INSERT INTO stats_schema.chat_stats_deltas ({{ columns_of_deltas(further) }})
+        {{ changes('new_rows', '', further) | indent(8) }};
+    END IF;
+{%- endmacro %}
+-- Appends what a statement changed, a row for each request: its old rows are taken away, its new ones added. Those that
+-- a DELETE takes and whose statistics are to be kept (chat_stats_kept_before()) are not taken away, but listed.
+--
+-- It runs in the writer's transaction, so it must never fail. What may fail is all in the block with the handler:
+-- whether this table is counted, and each statement that appends, of no rows. There the column that was renamed or
+-- retyped is noticed, and the table or function of ours that was dropped. Beyond it, the same statements have nothing
+-- left to fail with. They stand outside, since a block with a handler that writes would cost the writer a transaction
+-- id of its own. A write that cannot be counted leaves a row in chat_stats_uncounted instead, and from then on the
+-- functions scan.
+--
+-- Where the dimensions of the operator's own rollups alone are in the way, all else is counted as ever, and a row in
+-- chat_stats_uncounted with the table chat_stats_rollups says so.
+--
+-- Types are checked, never converted from text: COALESCE() and BETWEEN know no operator for a column of another kind,
+-- where a cast would try each value.
+SELECT chat_stats_install('chat_stats_record_changes', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_record_changes()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER  -- writers of requests need no rights on our tables
+AS $function$
+#variable_conflict use_column
+DECLARE
+    taken text;
+    trouble text;
+{% if has_further %}
+    -- Why the change is counted, but not by the dimensions of the operator's own rollups.
+    only_built_in text;
+{% endif %}
+    can_mark boolean;
+    kept_before timestamptz;
+BEGIN
+    BEGIN
+        {{ guard(true).strip() }}
     EXCEPTION WHEN OTHERS THEN
         trouble := SQLERRM;
     END;
+{% if has_further %}
 
     IF trouble IS NOT NULL THEN
+        only_built_in := trouble;
+        trouble := NULL;
+        BEGIN
+            {{ guard(false).strip() | indent(4) }}
+        EXCEPTION WHEN OTHERS THEN
+            trouble := SQLERRM;
+        END;
+    END IF;
+{% endif %}
+
+{% set marked = 'TG_RELID' if not has_further else "CASE WHEN trouble IS NULL THEN COALESCE(to_regclass('stats_schema.chat_stats_rollups')::oid, 0::oid) ELSE TG_RELID END" %}
+{% set reason = 'trouble' if not has_further else 'COALESCE(trouble, only_built_in)' %}
+    IF {{ 'trouble' if not has_further else 'only_built_in' }} IS NOT NULL THEN
         BEGIN
             can_mark := has_table_privilege('stats_schema.chat_stats_uncounted'::regclass, 'INSERT')
                 AND NOT row_security_active('stats_schema.chat_stats_uncounted'::regclass);
             PERFORM FROM (
                 SELECT relation, reason FROM stats_schema.chat_stats_uncounted
                 UNION ALL
-                SELECT TG_RELID, trouble
+                SELECT {{ marked }}, {{ reason }}
             ) AS nothing
             WHERE false;
         EXCEPTION WHEN OTHERS THEN
             can_mark := false;  -- without that table the rollup is not read either
         END;
         IF can_mark THEN
-            INSERT INTO stats_schema.chat_stats_uncounted (relation, reason) VALUES (TG_RELID, trouble);
+            INSERT INTO stats_schema.chat_stats_uncounted (relation, reason) VALUES ({{ marked }}, {{ reason }});
         END IF;
+    END IF;
+    IF trouble IS NOT NULL THEN
         RETURN NULL;
     END IF;
 
-    IF TG_OP = 'TRUNCATE' THEN
-        EXECUTE 'INSERT INTO stats_schema.chat_stats_deltas ('
-            '{{ columns_of_deltas }}, times) ' || taken;
+{% if has_further %}
+    IF only_built_in IS NULL THEN
+        {{ append(true).strip() | indent(4) }}
+    ELSE
+        {{ append(false).strip() | indent(4) }}
     END IF;
-    IF TG_OP IN ('UPDATE', 'DELETE') THEN
-        INSERT INTO stats_schema.chat_stats_deltas ({{ columns_of_deltas }})
-        {{ changes('old_rows', '-') | indent(8) }}
-        WHERE kept_before IS NULL OR r.created_at IS NULL OR r.created_at >= kept_before;
-    END IF;
-    IF kept_before IS NOT NULL THEN
-        INSERT INTO stats_schema.chat_stats_kept ({{ columns_of_deltas }})
-        {{ changes('old_rows', '') | indent(8) }}
-        WHERE r.created_at < kept_before;
-    END IF;
-    IF TG_OP IN ('INSERT', 'UPDATE') THEN
-        INSERT INTO stats_schema.chat_stats_deltas ({{ columns_of_deltas }})
-        {{ changes('new_rows', '') | indent(8) }};
-    END IF;
+{% else %}
+    {{ append(true).strip() }}
+{% endif %}
     RETURN NULL;
 END
 $function$;

@@ -19,7 +19,7 @@ BEGIN
         FROM pg_attribute AS a
         WHERE a.attrelid = 'gateway_schema.chat_completion_requests'::regclass
           AND a.attname IN (
-              {% for name in dimensions %}'{{ name }}', {% endfor %}'created_at', 'status'{% for column in columns %}, '{{ column.name }}'{% endfor %}
+              {% for name in built_in_dimensions %}'{{ name }}', {% endfor %}'created_at', 'status'{% for column in columns %}, '{{ column.name }}'{% endfor %}
 
           )
           AND NOT a.attisdropped

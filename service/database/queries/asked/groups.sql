@@ -1,6 +1,9 @@
 {% import 'macros/values.sql.j2' as values with context %}
 {% import 'macros/requests.sql.j2' as requests with context %}
 {% import 'macros/figures.sql.j2' as figures %}
+{% if own %}
+{% import 'macros/own_reading.sql.j2' as own_rollup with context %}
+{% endif %}
 {% set literal_interval = "'" ~ interval ~ "'::text" %}
 -- Figures of groups of requests by any dimensions: the first groups in an order (or those that are wanted), in a series
 -- each with all its intervals; the others together; and all together. `service.compute.statement` says what is asked.
@@ -49,7 +52,17 @@ WITH {% if models %}catalogue AS MATERIALIZED (
     SELECT m.id AS model_id, m.id::text AS model, m.model_name::text AS model_name, p.id::text AS provider, p.name::text AS provider_name
     FROM gateway_schema.models AS m
     JOIN gateway_schema.providers AS p ON p.id = m.provider_id
-), {% endif %}{% if functions %}members AS MATERIALIZED (
+), {% endif %}{% if own %}{{ own_rollup.pieces() }}, members AS MATERIALIZED (
+    SELECT
+        {{ key('u') }},
+        {{ each('sum(u.{name}){cast} AS {name}', 8) }}
+    FROM (
+        {{ own_rollup.sums() | indent(8) }}
+    ) AS u
+{{ resolved('u') }}
+    GROUP BY 1, 2
+    HAVING sum(u.requests) <> 0
+{% elif functions %}members AS MATERIALIZED (
     SELECT
         {{ key('u') }},
         {{ each('sum(u.{total}){cast} AS {name}', 8) }}
@@ -93,7 +106,15 @@ WITH {% if models %}catalogue AS MATERIALIZED (
     FROM members AS s
     GROUP BY s.key
 ){% if percentiles %}, bins AS MATERIALIZED (
-{% if functions %}
+{% if own %}
+    SELECT {{ key('u') }}, u.bin, sum(u.n)::double precision AS n
+    FROM (
+        {{ own_rollup.cells() | indent(8) }}
+    ) AS u
+{{ resolved('u') }}
+    GROUP BY 1, 2, 3
+    HAVING sum(u.n) <> 0
+{% elif functions %}
     SELECT {{ key('u') }}, u.bin, sum(u.n)::double precision AS n
     FROM (
         SELECT
@@ -199,6 +220,9 @@ SELECT
     {{ values.first_start(literal_interval, 's.interval_start', timezone) if interval else 'NULL::timestamptz' }} AS bucket_start,
     (SELECT count(*) FROM groups) AS groups,
     (SELECT p.number FROM points AS p) AS points,
+{% if sums %}
+    {{ each('s.{name}', 4) }},
+{% endif %}
 {% for name in asked %}
     {{ figures.figure(name) }} AS {{ name }}{{ ',' if not loop.last }}
 {% endfor %}

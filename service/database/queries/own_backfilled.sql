@@ -1,0 +1,4 @@
+-- What lies between $1 and $2 (NULL: no end) has been recounted.
+UPDATE stats_schema.chat_stats_rollups AS r
+SET backfilled_to = GREATEST(r.backfilled_to, COALESCE($2::text::timestamptz, 'infinity'))
+WHERE NOT r.ready AND r.backfilled_to >= $1::text::timestamptz

@@ -1,0 +1,6 @@
+-- A repair reached its end: rollups that were recounted as a whole, and that our functions keep up, are right.
+UPDATE stats_schema.chat_stats_rollups AS r
+SET ready = true, drift = 0, backfilled_to = NULL
+WHERE NOT r.ready AND r.backfilled_to = 'infinity'
+  AND r.columns = stats_schema.chat_stats_dimension_columns(r.sources)
+  AND r.name = ANY (stats_schema.chat_stats_own_rollups())

@@ -1,0 +1,194 @@
+"""Questions by any dimension come from a rollup that has it, with the figures of a count of the requests."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import asyncpg
+import pytest
+
+from chat_stats.service.catalogue.dimensions import known_dimensions
+from chat_stats.service.catalogue.figures import FIGURES
+from chat_stats.service.rollup.own import OwnRollups
+from chat_stats.service.rollup.retention import Retention
+from chat_stats.service.rollup.upkeep import Rollup
+from tests.questions.conftest import DAYS, DIMENSIONS, START, Ask, asking
+from tests.questions.recount import Request, between, figures, grouped, value
+from tests.questions.test_answers import approximately, shown
+
+pytestmark = pytest.mark.every_postgres
+
+ALL = ",".join(FIGURES)
+WITHOUT_PERCENTILES = ",".join(name for name in FIGURES if not name.startswith("p"))
+END = START + timedelta(days=DAYS)
+#: Ragged at both ends: within a bucket, a day, and beyond what there is.
+RAGGED = (
+    (START + timedelta(hours=7, minutes=3, seconds=1), END - timedelta(days=2, hours=5, minutes=1)),
+    (START + timedelta(days=1), START + timedelta(days=1, minutes=11)),
+    (None, START + timedelta(days=7, minutes=40)),
+    (START + timedelta(days=6, hours=23, minutes=59), None),
+)
+
+
+async def add(connection: asyncpg.Connection, name: str, *by: str, percentiles: bool = True) -> None:
+    rollups = OwnRollups(Rollup(connection), known_dimensions(DIMENSIONS))
+    await rollups.add(await rollups.declare(name, by, percentiles=percentiles), lambda _done: None)
+
+
+@pytest.fixture
+async def kept(connection: asyncpg.Connection, requests: list[Request]) -> asyncpg.Connection:
+    """Rollups by users; by teams, kinds of errors, statuses and models without percentiles; and by keys."""
+    await Rollup(connection).enable(lambda _done: None)
+    await add(connection, "users", "user_id")
+    await add(connection, "teams", "team", "error_kind", "status", "model_id", percentiles=False)
+    await add(connection, "keys", "key_id", "provider_id")
+    return connection
+
+
+def kept_value(request: Request, name: str) -> Any:
+    """Return the value as a rollup keeps it: a long one by its beginning."""
+    found = value(request, name)
+    return found[:95] if isinstance(found, str) and len(found) > 128 else found
+
+
+def _kept_row(row: dict[str, Any], names: tuple[str, ...]) -> tuple[Any, ...]:
+    values = (row[name] for name in names)
+    return tuple(
+        each[:95] if isinstance(each, str) and len(each) == 128 and "~" in each else each for each in values
+    )
+
+
+def check(answer: Any, requests: list[Request], names: tuple[str, ...], asked: str, source: str) -> None:
+    measures = asked.split(",")
+    assert answer.totals["source"] == source
+    expected: dict[tuple[Any, ...], list[Request]] = {}
+    for request in requests:
+        expected.setdefault(tuple(kept_value(request, name) for name in names), []).append(request)
+    rows = {_kept_row(row, names): row for row in answer.data}
+    assert set(rows) == set(expected)
+    for group, members in expected.items():
+        wanted = {name: number for name, number in figures(members).items() if name in measures}
+        assert {name: rows[group][name] for name in measures} == approximately(wanted), group
+    wanted = {name: number for name, number in figures(requests).items() if name in measures}
+    assert answer.totals["total"] == approximately(wanted)
+
+
+async def test_every_figure_is_that_of_a_recount_over_any_range_folded_or_not(
+    ask: Ask, kept: asyncpg.Connection, requests: list[Request]
+) -> None:
+    for _ in range(2):
+        answer = await ask(f"group_by=user_id&measures={ALL}&limit=10000")
+        check(answer, requests, ("user_id",), ALL, "rollup:users")
+        for start, end in RAGGED:
+            bounds = "".join(
+                f"&{name}={moment:%Y-%m-%dT%H:%M:%S}"
+                for name, moment in (("start_date", start), ("end_date", end))
+                if moment is not None
+            )
+            inside = between(requests, start or START, end or END)
+            answer = await ask(f"group_by=user_id&measures={ALL}&limit=10000{bounds}")
+            check(answer, inside, ("user_id",), ALL, "rollup:users")
+            names = ("team", "error_kind", "model_id")
+            answer = await ask(
+                f"group_by={','.join(names)}&measures={WITHOUT_PERCENTILES}&limit=10000{bounds}"
+            )
+            check(answer, inside, names, WITHOUT_PERCENTILES, "rollup:teams")
+        # Deltas that are not folded.
+        await kept.execute("UPDATE chat_completion_requests SET input_tokens = input_tokens WHERE id % 3 = 0")
+    filters: list[tuple[str, Callable[[Request], bool], tuple[str, ...], str]] = [
+        ("user_id=u1&user_id=u2", lambda each: each.user_id in ("u1", "u2"), ("user_id",), "users"),
+        ("user_id!=u1", lambda each: each.user_id != "u1", ("user_id",), "users"),
+        (
+            "key_id=10&provider_id=1",
+            lambda each: each.key_id == 10 and value(each, "provider_id") == 1,
+            ("key_id",),
+            "keys",
+        ),
+        (
+            "model_id=unresolved",
+            lambda each: value(each, "model_id") == "unresolved",
+            ("key_id", "model_id"),
+            "keys",
+        ),
+        ("team=red&status=OK", lambda each: each.team == "red" and each.status == "OK", ("status",), "teams"),
+    ]
+    for text, condition, names, source in filters:
+        asked = WITHOUT_PERCENTILES if source == "teams" else ALL
+        for bounds, members in (
+            ("", requests),
+            (f"&start_date={RAGGED[0][0]:%Y-%m-%dT%H:%M:%S}", between(requests, RAGGED[0][0] or START, END)),
+        ):
+            answer = await ask(f"group_by={','.join(names)}&measures={asked}&limit=10000&{text}{bounds}")
+            check(answer, list(filter(condition, members)), names, asked, f"rollup:{source}")
+
+
+async def test_a_series_in_any_time_zone_has_the_figures_of_a_recount(
+    ask: Ask, kept: asyncpg.Connection, requests: list[Request]
+) -> None:
+    zone = ZoneInfo("Australia/Adelaide")
+    users = ["u1", "user3"]
+    for bucket, length in (("1d", timedelta(days=1)), ("1h", timedelta(hours=1))):
+        start = (
+            datetime(2026, 3, 27, tzinfo=zone) if bucket == "1d" else datetime(2026, 3, 28, 10, tzinfo=zone)
+        )
+        end = start + (timedelta(days=5) if bucket == "1d" else timedelta(hours=20))
+        answer = await ask(
+            f"group_by=user_id&user_id=u1&user_id=user3&bucket={bucket}&timezone={zone.key}&measures={ALL}"
+            f"&start_date={start.astimezone(UTC):%Y-%m-%dT%H:%M:%S}&end_date={end.astimezone(UTC):%Y-%m-%dT%H:%M:%S}"
+        )
+        assert answer.totals["source"] == "rollup:users"
+        groups = grouped(requests, ["user_id"])
+        for user in users:
+            rows = [row for row in answer.data if row["user_id"] == user]
+            assert len(rows) == (5 if bucket == "1d" else 20)
+            for place, row in enumerate(rows):
+                members = between(groups[user,], start + place * length, start + (place + 1) * length)
+                assert shown(row) == approximately(figures(members))
+    answer = await ask(
+        f"group_by=user_id&user_id=u1&bucket=1mo&measures={ALL}&start_date=2026-03-01&end_date=2026-04-30"
+    )
+    assert [row["total_requests"] for row in answer.data] == [
+        len([each for each in requests if each.user_id == "u1" and each.created_at.month == month])
+        for month in (3, 4)
+    ]
+
+
+async def test_purged_requests_stay_and_a_rollup_added_later_says_what_it_lacks(
+    ask: Ask, kept: asyncpg.Connection, requests: list[Request]
+) -> None:
+    before = START + timedelta(days=4)
+    await Retention(kept).purge(before, lambda _done: None)
+    answer = await ask(f"group_by=user_id&measures={ALL}&limit=10000")
+    check(answer, requests, ("user_id",), ALL, "rollup:users")
+    assert answer.totals["incomplete_before"] is None
+    await add(kept, "late", "team", "user_id")
+    left = between(requests, before, END)
+    answer = await ask(f"group_by=team,user_id&measures={ALL}&limit=10000")
+    check(answer, left, ("team", "user_id"), ALL, "rollup:late")
+    assert answer.totals["incomplete_before"] == f"{before:%Y-%m-%dT%H:%M:%SZ}"
+    answer = await ask(f"group_by=team,user_id&measures={ALL}&limit=10000&start_date={before:%Y-%m-%d}")
+    check(answer, left, ("team", "user_id"), ALL, "rollup:late")
+    assert answer.totals["incomplete_before"] is None
+
+
+async def test_what_no_rollup_has_is_scanned_with_a_command_that_would_help(
+    ask: Ask, kept: asyncpg.Connection, database_url: str
+) -> None:
+    for text, suggested in (
+        ("group_by=user_id,model_id", "chat-stats rollup add user_id_model_id --by user_id,model_id"),
+        ("group_by=key&user_id=u1", "chat-stats rollup add key_user_id --by key,user_id"),
+        ("group_by=team&measures=p95_processing_time_ms", "chat-stats rollup add team --by team"),
+        ("group_by=team&measures=total_requests", None),
+        ("group_by=model_id", None),
+    ):
+        answer = await ask(f"{text}&{'' if 'measures' in text else 'measures=total_requests'}")
+        assert answer.totals["suggested_rollup"] == suggested, text
+        assert (answer.totals["source"] == "scan") == (suggested is not None)
+    # A dimension that is declared otherwise now is another one.
+    other = asking(database_url, DIMENSIONS.replace("user_id", "user_id=error_message"))
+    answer = await other("group_by=user_id&measures=total_requests")
+    assert answer.totals["source"] == "scan"
+    await kept.execute("UPDATE chat_stats_rollups SET ready = false WHERE name = 'users'")
+    answer = await ask("group_by=user_id&measures=total_requests")
+    assert (answer.totals["source"], answer.totals["suggested_rollup"]) == ("scan", None)
