@@ -245,7 +245,9 @@ class Stats:
                     report.entries = len(prepared)
                     report.duration_ms = (time.perf_counter() - started) * 1000
                     generation = report.summary(key_names(names), windows, last)
-                    report.published = await prepared.publish(generation, of_everything=everything)
+                    report.published = await prepared.publish(
+                        generation, of_everything=everything, keep_newer=snapshot.of_standby
+                    )
                     if everything and report.published:
                         self._freshness.refreshed(generation)
         return report

@@ -10,7 +10,7 @@ nor Redis ever holds all of them in one command.
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError, WatchError
@@ -68,13 +68,15 @@ class Prepared:
             raise unavailable(error) from error
         self._waiting[query_key] = waiting
 
-    async def publish(self, generation: Generation, *, of_everything: bool) -> bool:
+    async def publish(self, generation: Generation, *, of_everything: bool, keep_newer: bool = False) -> bool:
         """Make all entries appear together, as those of `generation`.
 
         One `of_everything` is remembered as the last. Returns False, and changes nothing, when a later
         refresh was published already (by another worker, while this one was delayed). An entry that was
-        computed live in between is replaced, so that all answers are of one generation.
+        computed live in between is replaced, so that all answers are of one generation; with `keep_newer`,
+        for what a standby gave and may be from long before, a newer one stays.
         """
+        kept = await self._newer_than(generation.computed_at) if keep_newer else set()
         waiting = list(self._waiting.values())
         try:
             async with self._cache.redis.pipeline() as pipe:
@@ -86,6 +88,9 @@ class Prepared:
                     raise CacheUnavailable("Redis has lost entries that were to be published")
                 pipe.multi()  # type: ignore[no-untyped-call]
                 for query_key, key in self._waiting.items():
+                    if query_key in kept:
+                        pipe.unlink(key)
+                        continue
                     entry_key = self._cache.entry_key(query_key)
                     pipe.unlink(entry_key)  # freed in the background, which RENAME would not do
                     pipe.rename(key, entry_key)
@@ -100,6 +105,12 @@ class Prepared:
         self._waiting.clear()
         self._cache.accepts()
         return True
+
+    async def _newer_than(self, moment: datetime) -> set[str]:
+        """Return the keys of which newer entries are stored."""
+        stored = await self._cache.entry_headers(self._waiting)
+        is_newer = self._cache.clock.is_newer
+        return {key for key, header in stored.items() if is_newer(header.computed_at, moment)}
 
     async def discard(self) -> None:
         """Remove what was not published."""

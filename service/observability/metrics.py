@@ -110,6 +110,10 @@ FRESH = _declare("gauge", "fresh_seconds", "CHAT_STATS_FRESH_SECONDS.")
 # What is looked at for a scrape.
 REDIS_UP = _declare("gauge", "redis_up", "Whether the cache's Redis answers.")
 POSTGRES_UP = _declare("gauge", "postgres_up", "Whether Postgres answers.")
+STANDBY_UP = _declare("gauge", "standby_up", "Whether this standby is read.", "standby")
+STANDBY_LAG = _declare(
+    "gauge", "standby_lag_seconds", "Seconds by which this standby is behind the primary.", "standby"
+)
 QUEUE_UP = _declare("gauge", "queue_up", "Whether the queue's Redis answers.")
 WORKER_UP = _declare("gauge", "worker_up", "Whether a worker has reported within the last seconds.")
 QUEUE_JOBS = _declare("gauge", "queue_jobs", "Jobs that wait in the worker's queue or run.")
