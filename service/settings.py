@@ -125,6 +125,12 @@ class Settings(BaseSettings):
         le=1000,
         description="Exports and large pages that one process reads at a time; further ones wait.",
     )
+    max_event_streams: int = Field(
+        10_000,
+        ge=0,
+        description="Clients that may listen to events of one process at a time; fewer where it may open few "
+        "files.",
+    )
     request_columns: Annotated[tuple[str, ...] | None, NoDecode] = Field(
         None,
         description="Further columns of single requests to show, comma-separated; `*` for all. When not set, "
