@@ -3172,6 +3172,22 @@ BEGIN
         RETURN QUERY
         WITH days AS MATERIALIZED (
             SELECT * FROM stats_schema.chat_stats_series_days(p_interval, p_timezone, first_bucket, end_bucket)
+        ), cut AS MATERIALIZED (
+            SELECT
+                d.day,
+                CASE WHEN d.at > 48 THEN d.before ELSE d.after END AS base,
+                CASE WHEN d.at > 48 THEN d.after ELSE d.before END AS other,
+                CASE WHEN d.at > 48 THEN d.at ELSE 0 END AS first_slot,
+                CASE WHEN d.at > 48 THEN 96 ELSE d.at END AS end_slot
+            FROM (
+                SELECT
+                    c.day, c.slot_intervals, c.slot_intervals[1] AS before, c.slot_intervals[96] AS after,
+                    array_position(c.slot_intervals, c.slot_intervals[96]) - 1 AS at
+                FROM days AS c
+                WHERE c.interval_start IS NULL AND p_interval IN ('1d', '1w', '1mo')
+            ) AS d
+            WHERE d.before IS NOT NULL AND d.after IS NOT NULL
+              AND d.slot_intervals = array_fill(d.before, ARRAY[d.at]) || array_fill(d.after, ARRAY[96 - d.at])
         ), edges AS MATERIALIZED (
             SELECT * FROM stats_schema.chat_stats_edges(p_start, p_end) AS e WHERE e.tier = 'requests'
         ), cells (interval_start, bin, n) AS (
@@ -3189,6 +3205,34 @@ BEGIN
             
             WHERE c.is_month 
             UNION ALL
+            SELECT c.base, unnest(t.bins), unnest(t.counts)
+            FROM cut AS c
+            JOIN stats_schema.chat_stats_rollup_total_days AS t ON t.day = c.day
+            
+            WHERE true 
+            UNION ALL
+            SELECT unnest(ARRAY[m.other, m.base]), m.bin, unnest(ARRAY[m.n, -m.n])
+            FROM (
+                SELECT h.base, h.other, h.bin, sum(h.n::double precision)::bigint AS n
+                FROM (
+                    SELECT
+                        t.base, t.other, 
+                        unnest(t.bins[t.first:t.last]) AS bin, unnest(t.counts[t.first:t.last]) AS n
+                    FROM (
+                        SELECT
+                            c.base, c.other, t.bins, t.counts,
+                            width_bucket((c.first_slot - 1)::smallint, t.bin_slots) + 1 AS first,
+                            width_bucket((c.end_slot - 1)::smallint, t.bin_slots) AS last
+                        FROM cut AS c
+                        JOIN stats_schema.chat_stats_rollup_total_slots AS t ON t.day = c.day
+                        
+                        WHERE cardinality(t.bin_slots) > 0 
+                        OFFSET 0
+                    ) AS t
+                ) AS h
+                GROUP BY h.base, h.other, h.bin
+            ) AS m
+            UNION ALL
             SELECT h.slot_intervals[h.slot + 1], h.bin, h.n
             FROM (
                 SELECT
@@ -3198,6 +3242,7 @@ BEGIN
                 JOIN stats_schema.chat_stats_rollup_total_slots AS t ON t.day = c.day
                 
                 WHERE c.interval_start IS NULL 
+                  AND c.day NOT IN (SELECT d.day FROM cut AS d)
             ) AS h
             WHERE h.slot_intervals[h.slot + 1] IS NOT NULL
             UNION ALL
