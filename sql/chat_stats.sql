@@ -1478,7 +1478,7 @@ day date NOT NULL,
     SET purged_before = k.until
     FROM (
         SELECT (max(t.day) + 1)::timestamp AT TIME ZONE 'UTC' AS until
-        FROM stats_schema.chat_stats_purged_total AS t WHERE cardinality(t.slots) > 0
+        FROM stats_schema.chat_stats_purged_model AS t WHERE cardinality(t.slots) > 0
     ) AS k
     WHERE s.purged_before IS NULL AND k.until IS NOT NULL;
 
@@ -6665,7 +6665,8 @@ BEGIN
                 'FROM stats_schema.chat_stats_deltas UNION ALL ' || taken || ') AS nothing WHERE false';
         END IF;
         IF TG_OP = 'DELETE' THEN
-            kept_before := stats_schema.chat_stats_kept_before();
+            -- As chat_stats_kept_before(): its call would cost each DELETE 1 µs more.
+            kept_before := (SELECT now() - s.retain_older_than FROM stats_schema.chat_stats_rollup_state AS s);
             IF kept_before IS NOT NULL THEN
                 IF NOT has_table_privilege('stats_schema.chat_stats_kept'::regclass, 'INSERT')
                    OR row_security_active('stats_schema.chat_stats_kept'::regclass) THEN
