@@ -122,14 +122,19 @@ class FastPath:
         return target
 
     def hit(self, target: Target, wishes: Wishes) -> Prepared | None:
-        """Return the response from the local copy; None if that is not recent or must be compressed first."""
-        entry = self._stats.recent(target.key)
+        """Return the response from the local copy, a hit or stale.
+
+        None if the copy is not recent or must be compressed first.
+        """
+        state, entry = CacheState.HIT, self._stats.recent(target.key)
+        if entry is None:
+            state, entry = CacheState.STALE, self._stats.recent_stale(target.query)
         if entry is None:
             return None
         form = form_of(wishes, entry)
-        known = self._known(target, form, entry, CacheState.HIT)
+        known = self._known(target, form, entry, state)
         if known is None and is_made(form, entry):
-            return self._render(target, form, Answer(entry, CacheState.HIT))
+            return self._render(target, form, Answer(entry, state))
         return known
 
     def prepared(self, target: Target, wishes: Wishes, answer: Answer) -> Prepared | None:
@@ -148,7 +153,7 @@ class FastPath:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
         prepared = target = None
-        if scope["type"] == "http" and scope["method"] in _METHODS:
+        if scope["type"] == "http" and scope["method"] in _METHODS and FAILURE not in scope:
             target = self.accepted_target(scope["path"], scope["query_string"], scope["headers"])
             if target is not None:
                 wishes = wishes_of(scope["headers"])
