@@ -41,8 +41,9 @@ CAPACITY = 4096
 LONGEST_QUERY_STRING = 1024
 #: Seconds for which rendered bytes are sent again: age and timestamp in them are at most that old.
 RENDERED_SECONDS = 0.01
-#: Rendered responses kept.
+#: Rendered responses kept, and from how many bytes of them on no further one is.
 RENDERED = 16
+RENDERED_BYTES = 1_000_000
 #: Bytes of a body that are handed to the server at a time: between two parts it serves other requests.
 PART_BYTES = 64 * 1024
 
@@ -90,6 +91,7 @@ class FastPath:
         self._targets: dict[tuple[str, bytes], Target] = {}
         self._prepared: dict[tuple[str, Form], Prepared] = {}
         self._prepared_until = 0.0
+        self._prepared_bytes = 0
         #: Requests that wait for the same answer share one read.
         self._reads = SingleFlight[Answer]()
 
@@ -215,10 +217,13 @@ class FastPath:
 
     def _render(self, target: Target, form: Form, answer: Answer) -> Prepared:
         now = time.monotonic()
-        if now >= self._prepared_until or len(self._prepared) >= RENDERED:
+        is_full = len(self._prepared) >= RENDERED or self._prepared_bytes >= RENDERED_BYTES
+        if now >= self._prepared_until or is_full:
             self._prepared.clear()
             self._prepared_until = now + RENDERED_SECONDS
+            self._prepared_bytes = 0
         prepared = Prepared(self._envelope.render(form, target.query.range, answer), answer)
+        self._prepared_bytes += len(prepared.rendered.body)
         self._prepared[target.key, form] = prepared
         return prepared
 
