@@ -49,6 +49,11 @@ def program(name: str) -> str | None:
     return shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
 
 
+def missing() -> list[str]:
+    """Return which proxies are not installed."""
+    return [name for name in ("nginx", "varnishd") if program(name) is None]
+
+
 def nginx_files(folder: Path, port: int, workers: int = 1) -> list[str] | None:
     """Return the command of an nginx that sends the bodies from files, or None if it is not installed."""
     locations = " ".join(f"location = {path} {{ alias {folder}/{name}; }}" for path, name in BODIES.items())

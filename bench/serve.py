@@ -29,6 +29,7 @@ import httpx
 import psutil
 from rich.console import Console
 
+from bench import proxies
 from bench.dataset import Shape, fill
 from bench.hit import microseconds_of_a_hit
 from bench.hit_contenders import BASE, BROWSER, HIT, Contender, running
@@ -38,8 +39,13 @@ from bench.servers import Servers, create_database, drop_database, own_servers, 
 from bench.wrk import CONNECTIONS, LOAD_CORE, Load, pin, put_under_load
 from chat_stats.service.settings import PREFIX
 
-#: Longer than the run, so that no refresh falls into a measurement.
-SETTINGS = {"FRESH_SECONDS": "36000", "REFRESH_INTERVAL_SECONDS": "36000"}
+#: Longer than the run, so that no refresh falls into a measurement; and a busy machine must not cause a 503.
+SETTINGS = {
+    "FRESH_SECONDS": "36000",
+    "REFRESH_INTERVAL_SECONDS": "36000",
+    "CONNECT_TIMEOUT_SECONDS": "10",
+    "ANSWER_TIMEOUT_SECONDS": "60",
+}
 
 console = Console(stderr=True)
 
@@ -85,6 +91,8 @@ def main() -> None:
             f"Python {platform.python_version()}, load {os.getloadavg()[0]:.1f} at the start"
         )
         with running(servers.folder, _environment(servers, url), options.processes) as field:
+            for name in proxies.missing():
+                print(f"missing   {name}: not on this machine, and not measured")
             for path, contenders in field.contenders.items():
                 chosen = [each for each in contenders if each.name == HIT or options.only.search(each.name)]
                 size = (servers.folder / BODIES[path]).stat().st_size

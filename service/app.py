@@ -95,7 +95,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         root_path=settings.root_path,
         redirect_slashes=False,  # service.routes.slashes redirects after the checks
-        lifespan=lambda _: _running(services, own_process=own_process),
+        lifespan=lambda running: _running(running, services, own_process=own_process),
     )
     services: Services = _build(settings, super(Application, app).__call__)
     app.state.services = services
@@ -170,8 +170,9 @@ def _build(settings: Settings, routed: ASGIApp) -> Services:
 
 
 @asynccontextmanager
-async def _running(services: Services, *, own_process: bool) -> AsyncIterator[None]:
+async def _running(app: FastAPI, services: Services, *, own_process: bool) -> AsyncIterator[None]:
     """Open the parts, and close them at the end."""
+    _build_routes(app)
     await services.database.open()
     clock = asyncio.create_task(services.database.keep_clock())
     keys = asyncio.create_task(services.known_keys.keep_looking())
@@ -204,6 +205,20 @@ async def _running(services: Services, *, own_process: bool) -> AsyncIterator[No
         await services.cache.close()
         await services.queue.close()
         await asyncio.to_thread(tracing.stop)
+
+
+def _build_routes(app: FastAPI) -> None:
+    """Have FastAPI build the routes, which it puts off to their first requests: 70 ms of processor time."""
+    nothing = {
+        "type": "http",
+        "method": "GET",
+        "path": "/",
+        "root_path": "",
+        "headers": [],
+        "query_string": b"",
+    }
+    for route in app.router.routes:
+        route.matches(nothing.copy())
 
 
 @asynccontextmanager

@@ -161,6 +161,17 @@ class Stats:
         """Read from Redis what is asked for next: a generation was published."""
         self._local.expire()
 
+    def recent_stale(self, query: Query) -> Entry | None:
+        """Return the local copy if it is stale and so recent that Redis need not be asked; it is recomputed.
+
+        None for what is cut from another entry: that one is recomputed.
+        """
+        entry = self._local.recent(query.key())
+        if entry is None or self._freshness.state(entry) is not CacheState.STALE or self._base(query):
+            return None
+        self._computations.start_in_background(query, entry)
+        return entry
+
     def _answer_from(self, copy: Entry, key: str) -> Answer:
         """Answer with a local copy of what can be neither read nor computed; it counts as recent again."""
         self._local.put(key, copy)

@@ -73,6 +73,24 @@ class Entry:
         """The same as the beginning of a Zstandard frame."""
         return begin_zstd(self.OPENING + self.body)
 
+    @cached_property
+    def head(self) -> bytes:
+        """The first line of the stored form: of two entries with the same one, all is the same."""
+        header = {
+            "format": f"chat-stats/{VERSION}",
+            "length": len(self.body),
+            "crc32": zlib.crc32(self.body),
+            "method": self.method,
+            "computed_at": self.computed_at.isoformat(),
+            "compute_ms": self.compute_ms,
+            "generation": self.generation,
+            "totals": self.totals,
+            "unavailable": self.unavailable,
+            "precision": self.precision,
+            "on_demand": self.on_demand,
+        }
+        return orjson.dumps(header) + b"\n"
+
     def has_made(self, form: str) -> bool:
         """Return whether the `gzip` or `zstd` form is made already."""
         return form in self.__dict__
@@ -80,20 +98,7 @@ class Entry:
 
 def encode(entry: Entry) -> bytes:
     """Return the stored form: one line of JSON that describes the entry, then its body."""
-    header = {
-        "format": f"chat-stats/{VERSION}",
-        "length": len(entry.body),
-        "crc32": zlib.crc32(entry.body),
-        "method": entry.method,
-        "computed_at": entry.computed_at.isoformat(),
-        "compute_ms": entry.compute_ms,
-        "generation": entry.generation,
-        "totals": entry.totals,
-        "unavailable": entry.unavailable,
-        "precision": entry.precision,
-        "on_demand": entry.on_demand,
-    }
-    return orjson.dumps(header) + b"\n" + entry.body
+    return entry.head + entry.body
 
 
 def decode(stored: bytes) -> Entry:

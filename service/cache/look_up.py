@@ -12,6 +12,8 @@ from chat_stats.service.concurrency.single_flight import SingleFlight
 
 #: Seconds to wait for Redis where a local copy can be served instead.
 REDIS_PATIENCE_SECONDS = 0.1
+#: Bytes of a body from which on only the head of an entry is read first: mostly, Redis has the same one.
+LARGE_BYTES = 64 * 1024
 
 
 class LookUps:
@@ -67,10 +69,17 @@ class LookUps:
         return False
 
     async def _get(self, query: Query) -> Entry | None:
-        if self._freshness.lifetime(query) is None:
-            return await self._cache.get(query.key())
-        # A refresh ends answers on demand without replacing them.
-        entry, generation = await self._cache.get_with_generation(query.key())
+        key, on_demand = query.key(), self._freshness.lifetime(query) is not None
+        generation = None
+        copy = self._local.last_good(key)
+        if copy is not None and len(copy.body) >= LARGE_BYTES and await self._cache.holds(key, copy):
+            entry: Entry | None = copy
+            generation = await self._cache.last_generation() if on_demand else None
+        elif on_demand:
+            # A refresh ends answers on demand without replacing them.
+            entry, generation = await self._cache.get_with_generation(key)
+        else:
+            entry = await self._cache.get(key)
         if generation is not None:
             self._freshness.refreshed(generation)
         return entry

@@ -120,6 +120,22 @@ class Cache:
         stored = await self.attempt(lambda: self.redis.get(self.entry_key(query_key)))
         return None if stored is None else self.decoded(query_key, stored)
 
+    async def holds(self, query_key: str, entry: Entry) -> bool:
+        """Return whether Redis has this entry, by its head and its length: the body is not read."""
+        head, key = entry.head, self.entry_key(query_key)
+
+        async def ask() -> list[Any]:
+            async with self.redis.pipeline(transaction=False) as pipe:
+                pipe.getrange(key, 0, len(head) - 1)
+                pipe.strlen(key)
+                return await pipe.execute(raise_on_error=False)
+
+        return await self.attempt(ask) == [head, len(head) + len(entry.body)]
+
+    async def last_generation(self) -> Generation | None:
+        """Return the last refresh of everything, or None: there was none, or Redis does not answer."""
+        return decode_generation(await self.attempt(lambda: self.redis.get(self.generation_key)))
+
     async def attempt(self, command: Callable[[], Awaitable[Answer]]) -> Answer | None:
         """Return Redis' answer to a command of a request; None when it has none, or does not answer.
 

@@ -42,8 +42,9 @@ CAPACITY = 4096
 LONGEST_QUERY_STRING = 1024
 #: Seconds for which rendered bytes are sent again: age and timestamp in them are at most that old.
 RENDERED_SECONDS = 0.01
-#: Rendered responses kept.
+#: Rendered responses kept, and from how many bytes of them on no further one is.
 RENDERED = 16
+RENDERED_BYTES = 1_000_000
 #: Bytes of a body that are handed to the server at a time: between two parts it serves other requests.
 PART_BYTES = 64 * 1024
 
@@ -97,6 +98,7 @@ class FastPath:
         self._targets: dict[tuple[str, bytes], Target] = {}
         self._prepared: dict[tuple[str, Form], Prepared] = {}
         self._prepared_until = 0.0
+        self._prepared_bytes = 0
         #: Requests that wait for the same answer share one read.
         self._reads = SingleFlight[Answer]()
 
@@ -129,14 +131,19 @@ class FastPath:
         return target
 
     def hit(self, target: Target, wishes: Wishes) -> Prepared | None:
-        """Return the response from the local copy; None if that is not recent or must be compressed first."""
-        entry = self._stats.recent(target.key)
+        """Return the response from the local copy, a hit or stale.
+
+        None if the copy is not recent or must be compressed first.
+        """
+        state, entry = CacheState.HIT, self._stats.recent(target.key)
+        if entry is None:
+            state, entry = CacheState.STALE, self._stats.recent_stale(target.query)
         if entry is None:
             return None
         form = form_of(wishes, entry)
-        known = self._known(target, form, entry, CacheState.HIT)
+        known = self._known(target, form, entry, state)
         if known is None and is_made(form, entry):
-            return self._render(target, form, Answer(entry, CacheState.HIT))
+            return self._render(target, form, Answer(entry, state))
         return known
 
     def prepared(self, target: Target, wishes: Wishes, answer: Answer) -> Prepared | None:
@@ -155,7 +162,7 @@ class FastPath:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
         prepared = target = None
-        if scope["type"] == "http" and scope["method"] in _METHODS:
+        if scope["type"] == "http" and scope["method"] in _METHODS and FAILURE not in scope:
             target = self.accepted_target(scope["path"], scope["query_string"], scope["headers"])
             if target is not None:
                 wishes = wishes_of(scope["headers"])
@@ -217,10 +224,13 @@ class FastPath:
 
     def _render(self, target: Target, form: Form, answer: Answer) -> Prepared:
         now = time.monotonic()
-        if now >= self._prepared_until or len(self._prepared) >= RENDERED:
+        is_full = len(self._prepared) >= RENDERED or self._prepared_bytes >= RENDERED_BYTES
+        if now >= self._prepared_until or is_full:
             self._prepared.clear()
             self._prepared_until = now + RENDERED_SECONDS
+            self._prepared_bytes = 0
         prepared = Prepared(self._envelope.render(form, target.query.range, answer), answer)
+        self._prepared_bytes += len(prepared.rendered.body)
         self._prepared[target.key, form] = prepared
         return prepared
 

@@ -84,7 +84,8 @@ class Waiting:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         elif again and queue.waiters:
-            first = queue.waiters.pop(0)
+            first = next(filter(self._target_of, queue.waiters), queue.waiters[0])
+            queue.waiters.remove(first)
             first.start()
             asyncio.get_running_loop().call_soon(self._look, url, False)
         else:

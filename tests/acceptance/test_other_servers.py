@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import httpx
@@ -12,23 +13,39 @@ from backports import zstd
 from chat_stats.worker.local_servers import free_port
 from tests.processes import ROOT, answers, chat_stats, until
 
+#: The commands of servers, but for the port.
+SERVERS = {
+    "granian": [
+        *("--interface", "asgi", "--factory", "chat_stats:create_app", "--working-dir", str(ROOT)),
+        *("--port", "{port}"),
+    ],
+    "hypercorn": ["chat_stats.service.app:create_app()", "--bind", "127.0.0.1:{port}"],
+    "gunicorn": [
+        *("chat_stats:create_app()", "--bind", "127.0.0.1:{port}"),
+        *("--worker-class", "uvicorn_worker.UvicornWorker"),
+    ],
+}
+#: Where a server is not its own module.
+MODULES = {"gunicorn": "gunicorn.app.wsgiapp"}
+
 
 @pytest.mark.usefixtures("log")
-def test_granian_serves_hits_misses_errors_and_compressed_answers(
-    env: dict[str, str], tmp_path: Path
+@pytest.mark.parametrize("server", SERVERS)
+def test_another_server_serves_hits_misses_errors_and_compressed_answers(
+    env: dict[str, str], tmp_path: Path, server: str
 ) -> None:
+    if find_spec(server) is None:
+        pytest.skip(f"{server} is not installed")
     env["CHAT_STATS_CONNECT_TIMEOUT_SECONDS"] = "10"  # the miss must not be a 503 on a busy machine
     assert chat_stats("refresh", "--local", env=env).returncode == 0
     port = free_port()
-    command = [
-        *(sys.executable, "-m", "granian", "--interface", "asgi", "--factory", "chat_stats:create_app"),
-        *("--port", str(port), "--working-dir", str(ROOT)),
-    ]
-    with (tmp_path / "granian").open("wb") as output:
+    command = [sys.executable, "-m", MODULES.get(server, server)]
+    command += [argument.format(port=port) for argument in SERVERS[server]]
+    with (tmp_path / server).open("wb") as output:
         process = subprocess.Popen(command, env=env, cwd=ROOT, stdout=output, stderr=output)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}/api/monitoring/chat-requests") as client:
-            until(lambda: answers(client), what=lambda: (tmp_path / "granian").read_text())
+            until(lambda: answers(client), what=lambda: (tmp_path / server).read_text())
             responses = [client.get("/models", headers={"Accept-Encoding": "identity"}) for _ in range(3)]
             assert [response.status_code for response in responses] == [200] * 3
             assert all("chat-stats; hit" in response.headers["cache-status"] for response in responses)

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
+import fastapi.dependencies.utils
+import fastapi.routing
 import httpx
 import pytest
 from fastapi import FastAPI
@@ -201,6 +203,26 @@ async def test_both_paths_answer_every_request_alike(
                 await ways.compare(method, path, [("If-None-Match", value), ("Accept-Encoding", "gzip")])
     assert encodings == {None, "gzip", "zstd"}
     assert (ways.hits > 100) is bool(local_cache_seconds)  # so many requests were compared, twice
+
+
+async def test_the_first_request_does_not_wait_for_routes_to_be_built(
+    client_of: OpenClient,
+    settings_with: SettingsFactory,
+    gateway: asyncpg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client = await client_of(settings_with())
+    built: list[object] = []
+    get_dependant = fastapi.dependencies.utils.get_dependant
+
+    def noting(**arguments: Any) -> Any:
+        built.append(arguments)
+        return get_dependant(**arguments)
+
+    monkeypatch.setattr(fastapi.routing, "get_dependant", noting)
+    for path in (f"{BASE}/counts", BASE, f"{BASE}/query"):
+        await client.get(path)
+    assert built == []
 
 
 @pytest.mark.usefixtures("many_models")

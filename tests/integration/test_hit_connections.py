@@ -4,6 +4,7 @@ import asyncio
 import io
 import logging
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -33,11 +34,12 @@ async def seconds_until_closed(connection: Connection, patience: float) -> float
     return None
 
 
-def put(ports: Ports, name: str, body: bytes) -> None:
-    """Give an aggregation's local copy another body."""
+def put(ports: Ports, name: str, body: bytes, *, older: timedelta = timedelta(0)) -> None:
+    """Give an aggregation's local copy another body, and have it be older."""
     local = ports.app.state.services.stats._local
     key = Query(name).key()
-    local._copies[key].entry = replace(local._copies[key].entry, body=body)
+    entry = local._copies[key].entry
+    local._copies[key].entry = replace(entry, body=body, computed_at=entry.computed_at - older)
 
 
 async def test_what_waits_for_a_client_that_does_not_read_is_bounded_and_comes_in_order(
@@ -275,6 +277,23 @@ async def test_a_newer_answer_is_served_at_once(ports: Ports, answered: list[byt
     put(ports, "counts", b'"newer"')
     assert b'"data":"newer"' in await connection.send(HIT)
     assert len(answered) == 2
+
+
+async def test_a_stale_answer_is_served_from_the_memory_and_recomputed(
+    ports: Ports, answered: list[bytes]
+) -> None:
+    opened = [await ports.connect(hits=hits_too) for hits_too in (True, False)]
+    stats = ports.app.state.services.stats
+    put(ports, "counts", b'"old"', older=timedelta(hours=3))
+    ours, uvicorns = [await connection.send(HIT) for connection in opened]
+    assert ours == uvicorns
+    assert b'"cache":"stale"' in ours
+    assert len(answered) == 1
+    computation = stats._computations._flights.under_way(Query("counts").key())
+    if computation is not None:  # else it is done already
+        await asyncio.wait({computation}, timeout=30)
+    for connection in opened:
+        assert b'"cache":"hit"' in await connection.send(HIT)
 
 
 async def test_a_large_body_is_sent_in_parts_and_small_ones_between_them(

@@ -112,6 +112,32 @@ async def test_a_process_asks_redis_once_per_local_cache_time(
     assert (await flow.cache.redis.info("commandstats"))["cmdstat_get"]["calls"] == before
 
 
+@pytest.mark.parametrize(
+    "query", [COUNTS, Query("counts", TimeRange(start=datetime(2020, 1, 1, tzinfo=UTC)))]
+)
+async def test_of_a_large_answer_that_is_still_the_same_only_the_head_is_read(
+    gateway: asyncpg.Connection, another_flow: OpenFlow, settings_with: SettingsFactory, query: Query
+) -> None:
+    flow = await another_flow(settings_with(local_cache_seconds=0))
+    redis, key = flow.cache.redis, flow.cache.entry_key(query.key())
+    entry = replace((await flow.stats.read(query)).entry, body=b'"' + b"x" * 1_000_000 + b'"')
+    await redis.set(key, encode(entry))
+    assert (await flow.stats.read(query)).entry == entry
+
+    async def sent() -> int:
+        return int((await redis.info("stats"))["total_net_output_bytes"])
+
+    before = await sent()
+    answers = [await flow.stats.read(query) for _ in range(10)]
+    assert await sent() - before < 1_000_000
+    assert all((answer.state, answer.entry) == (CacheState.HIT, entry) for answer in answers)
+    changed = replace(entry, body=entry.body.replace(b"x", b"y"), generation="later")
+    await redis.set(key, encode(changed))
+    assert (await flow.stats.read(query)).entry == changed
+    await redis.set(key, encode(changed)[:-1])  # damaged
+    assert (await flow.stats.read(query)).state is CacheState.MISS
+
+
 async def test_without_redis_answers_are_computed_live(
     database_url: str, gateway: asyncpg.Connection, another_flow: OpenFlow
 ) -> None:
