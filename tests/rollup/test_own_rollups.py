@@ -38,15 +38,14 @@ async def tagged(requests: Connection) -> Connection:
 
 
 async def test_one_is_added_over_a_table_that_is_written_to_and_is_exact(
-    tagged: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+    tagged: Connection, database_url: str
 ) -> None:
-    monkeypatch.setattr(upkeep, "CHUNK_REQUESTS", 1000)
     await tagged.execute(
         "CREATE FUNCTION tag() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
         "NEW.user_id := 'u' || NEW.id % 13; NEW.tags := jsonb_build_object('team', 't' || NEW.id % 4); RETURN NEW; END $$;"
         "CREATE TRIGGER tag BEFORE INSERT OR UPDATE ON chat_completion_requests FOR EACH ROW EXECUTE FUNCTION tag()"
     )
-    async with writing(database_url, 2):
+    async with writing(database_url, 2, pause_seconds=0.05):
         await asyncio.sleep(0.5)
         await add(tagged, "users", "user_id")
         await add(tagged, "teams", "team", "user_id", "model_id", "status", "error_kind", percentiles=False)
