@@ -4781,6 +4781,19 @@ $install$);
 ALTER FUNCTION chat_stats_fold() SET work_mem = '64MB';
 ALTER FUNCTION chat_stats_fold() SET jit = off;
 
+-- The rollups of the operator's own that these functions keep up.
+SELECT chat_stats_install('chat_stats_own_rollups', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_own_rollups()
+RETURNS text[]
+LANGUAGE plpgsql
+IMMUTABLE
+AS $function$
+BEGIN
+    RETURN ARRAY[]::text[];
+END
+$function$;
+$install$);
+
 -- Adds changes to slots, days, months and lifetime of all rollups, in one statement: each reader sees each of them once,
 -- before or after. Returns the number of rows in p_counted.
 --

@@ -148,7 +148,9 @@ class OwnRollups:
                 for each in listed
                 if not each.ready and each.name == wanted.rollup.name and each.same_columns
             ]
-            await self._rollup._make_right(begun[0] if begun and begun[0] else "-infinity", progress, tiers=False)
+            await self._rollup._make_right(
+                begun[0] if begun and begun[0] else "-infinity", progress, tiers=False
+            )
         for each in await self._listed():
             if each.name == wanted.rollup.name and not each.right:
                 raise SchemaError(

@@ -1,13 +1,12 @@
 """Puts the operator's own rollups in place: tables, columns of the deltas, functions, and last the trigger.
 
-A delta of a statement that the former trigger counted lacks the new dimensions. So the trigger is replaced under
-a lock that no open write of the requests lets through: every write that ends later than that was counted with
-them, and the difference between requests and rollup is exact from then on.
+A delta of a statement that the former trigger counted lacks the new dimensions. So the trigger is replaced
+under a lock that no open write of the requests lets through: every write that ends later than that was counted
+with them, and the difference between requests and rollup is exact from then on.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-
 
 from chat_stats.service.catalogue.kept_dimensions import OwnRollup, kept_dimensions
 from chat_stats.service.catalogue.rollups import PREFIX
@@ -129,7 +128,8 @@ class OwnInstallation:
 
         await _translated(
             lambda: with_brief_locks(
-                transaction, busy=f"{TABLE} is in use by long transactions: the rollup could not be put in place"
+                transaction,
+                busy=f"{TABLE} is in use by long transactions: the rollup could not be put in place",
             )
         )
 
@@ -146,9 +146,7 @@ def _is_part(name: str) -> bool:
     return name.startswith(_PARTS) and name != _TRIGGER
 
 
-_LOCK_STATE = (
-    "SELECT chat_stats_run($run$SELECT FROM stats_schema.chat_stats_rollup_state FOR UPDATE$run$)"
-)
+_LOCK_STATE = "SELECT chat_stats_run($run$SELECT FROM stats_schema.chat_stats_rollup_state FOR UPDATE$run$)"
 _COLUMNS = """
 SELECT n.name AS table, 'stats_schema.' || n.name AS relation, a.attname::text AS name
 FROM unnest($1::text[]) AS n (name)

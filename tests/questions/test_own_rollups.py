@@ -54,12 +54,12 @@ def kept_value(request: Request, name: str) -> Any:
 
 def _kept_row(row: dict[str, Any], names: tuple[str, ...]) -> tuple[Any, ...]:
     values = (row[name] for name in names)
-    return tuple(each[:95] if isinstance(each, str) and len(each) == 128 and "~" in each else each for each in values)
+    return tuple(
+        each[:95] if isinstance(each, str) and len(each) == 128 and "~" in each else each for each in values
+    )
 
 
-def check(
-    answer: Any, requests: list[Request], names: tuple[str, ...], asked: str, source: str
-) -> None:
+def check(answer: Any, requests: list[Request], names: tuple[str, ...], asked: str, source: str) -> None:
     measures = asked.split(",")
     assert answer.totals["source"] == source
     expected: dict[tuple[Any, ...], list[Request]] = {}
@@ -90,20 +90,35 @@ async def test_every_figure_is_that_of_a_recount_over_any_range_folded_or_not(
             answer = await ask(f"group_by=user_id&measures={ALL}&limit=10000{bounds}")
             check(answer, inside, ("user_id",), ALL, "rollup:users")
             names = ("team", "error_kind", "model_id")
-            answer = await ask(f"group_by={','.join(names)}&measures={WITHOUT_PERCENTILES}&limit=10000{bounds}")
+            answer = await ask(
+                f"group_by={','.join(names)}&measures={WITHOUT_PERCENTILES}&limit=10000{bounds}"
+            )
             check(answer, inside, names, WITHOUT_PERCENTILES, "rollup:teams")
         # Deltas that are not folded.
         await kept.execute("UPDATE chat_completion_requests SET input_tokens = input_tokens WHERE id % 3 = 0")
     filters: list[tuple[str, Callable[[Request], bool], tuple[str, ...], str]] = [
         ("user_id=u1&user_id=u2", lambda each: each.user_id in ("u1", "u2"), ("user_id",), "users"),
         ("user_id!=u1", lambda each: each.user_id != "u1", ("user_id",), "users"),
-        ("key_id=10&provider_id=1", lambda each: each.key_id == 10 and value(each, "provider_id") == 1, ("key_id",), "keys"),
-        ("model_id=unresolved", lambda each: value(each, "model_id") == "unresolved", ("key_id", "model_id"), "keys"),
+        (
+            "key_id=10&provider_id=1",
+            lambda each: each.key_id == 10 and value(each, "provider_id") == 1,
+            ("key_id",),
+            "keys",
+        ),
+        (
+            "model_id=unresolved",
+            lambda each: value(each, "model_id") == "unresolved",
+            ("key_id", "model_id"),
+            "keys",
+        ),
         ("team=red&status=OK", lambda each: each.team == "red" and each.status == "OK", ("status",), "teams"),
     ]
     for text, condition, names, source in filters:
         asked = WITHOUT_PERCENTILES if source == "teams" else ALL
-        for bounds, members in (("", requests), (f"&start_date={RAGGED[0][0]:%Y-%m-%dT%H:%M:%S}", between(requests, RAGGED[0][0] or START, END))):
+        for bounds, members in (
+            ("", requests),
+            (f"&start_date={RAGGED[0][0]:%Y-%m-%dT%H:%M:%S}", between(requests, RAGGED[0][0] or START, END)),
+        ):
             answer = await ask(f"group_by={','.join(names)}&measures={asked}&limit=10000&{text}{bounds}")
             check(answer, list(filter(condition, members)), names, asked, f"rollup:{source}")
 
@@ -114,7 +129,9 @@ async def test_a_series_in_any_time_zone_has_the_figures_of_a_recount(
     zone = ZoneInfo("Australia/Adelaide")
     users = ["u1", "user3"]
     for bucket, length in (("1d", timedelta(days=1)), ("1h", timedelta(hours=1))):
-        start = datetime(2026, 3, 27, tzinfo=zone) if bucket == "1d" else datetime(2026, 3, 28, 10, tzinfo=zone)
+        start = (
+            datetime(2026, 3, 27, tzinfo=zone) if bucket == "1d" else datetime(2026, 3, 28, 10, tzinfo=zone)
+        )
         end = start + (timedelta(days=5) if bucket == "1d" else timedelta(hours=20))
         answer = await ask(
             f"group_by=user_id&user_id=u1&user_id=user3&bucket={bucket}&timezone={zone.key}&measures={ALL}"
@@ -128,7 +145,9 @@ async def test_a_series_in_any_time_zone_has_the_figures_of_a_recount(
             for place, row in enumerate(rows):
                 members = between(groups[user,], start + place * length, start + (place + 1) * length)
                 assert shown(row) == approximately(figures(members))
-    answer = await ask(f"group_by=user_id&user_id=u1&bucket=1mo&measures={ALL}&start_date=2026-03-01&end_date=2026-04-30")
+    answer = await ask(
+        f"group_by=user_id&user_id=u1&bucket=1mo&measures={ALL}&start_date=2026-03-01&end_date=2026-04-30"
+    )
     assert [row["total_requests"] for row in answer.data] == [
         len([each for each in requests if each.user_id == "u1" and each.created_at.month == month])
         for month in (3, 4)

@@ -16,7 +16,11 @@ def own_rollups(connection: asyncpg.Connection, dimensions: str = DIMENSIONS) ->
 
 
 async def add(
-    connection: asyncpg.Connection, name: str, *by: str, percentiles: bool = True, dimensions: str = DIMENSIONS
+    connection: asyncpg.Connection,
+    name: str,
+    *by: str,
+    percentiles: bool = True,
+    dimensions: str = DIMENSIONS,
 ) -> OwnRollup:
     rollups = own_rollups(connection, dimensions)
     wanted = await rollups.declare(name, by, percentiles=percentiles)
@@ -28,7 +32,9 @@ async def states(connection: asyncpg.Connection) -> dict[str, str]:
     return {each.name: each.state for each in await own_rollups(connection).list_all()}
 
 
-async def differences(connection: asyncpg.Connection, rollup: str, keys: dict[str, str]) -> list[asyncpg.Record]:
+async def differences(
+    connection: asyncpg.Connection, rollup: str, keys: dict[str, str]
+) -> list[asyncpg.Record]:
     """Return where a rollup differs from a count of the requests; `keys`: expressions by column."""
     columns = ", ".join(keys)
     counted = ", ".join(f"{expression} AS {column}" for column, expression in keys.items())

@@ -68,14 +68,16 @@ async def test_what_is_written_later_is_counted_by_every_kind_of_statement(tagge
         "UPDATE chat_completion_requests SET user_id = 'moved' WHERE id % 9 = 0",
         "DELETE FROM chat_completion_requests WHERE id % 10 = 1",
         "SELECT chat_stats_fold()",
-        "UPDATE chat_completion_requests SET tags = '{\"team\": \"t9\"}', created_at = NULL WHERE id % 50 = 2",
+        'UPDATE chat_completion_requests SET tags = \'{"team": "t9"}\', created_at = NULL WHERE id % 50 = 2',
         "SELECT chat_stats_fold()",
         "TRUNCATE chat_completion_requests",
     ]
     for change in changes:
         await tagged.execute(change)
         assert await differences(tagged, "users", KEYS) == [], change
-        assert await differences(tagged, "notes", {"by_note": "chat_stats_dimension_value(note)"}) == [], change
+        assert await differences(tagged, "notes", {"by_note": "chat_stats_dimension_value(note)"}) == [], (
+            change
+        )
     assert await Rollup(tagged).verify(ignored) == {}
 
 
@@ -143,7 +145,9 @@ async def test_a_dimension_that_changes_harms_its_rollups_alone_and_no_writer(
 ) -> None:
     await add(tagged, "users", "user_id", "team")
     await tagged.execute(change)
-    await tagged.execute("INSERT INTO chat_completion_requests (model_id, created_at) VALUES (1, now()), (2, now())")
+    await tagged.execute(
+        "INSERT INTO chat_completion_requests (model_id, created_at) VALUES (1, now()), (2, now())"
+    )
     await tagged.execute("UPDATE chat_completion_requests SET model_id = 3 WHERE id % 10 = 0")
     await tagged.execute("DELETE FROM chat_completion_requests WHERE id % 10 = 1")
     assert await states(tagged) == {"model": "on", "total": "on", "users": "damaged"}
@@ -157,9 +161,9 @@ async def test_a_dimension_that_changes_harms_its_rollups_alone_and_no_writer(
 
 async def assert_exact_built_in(connection: Connection) -> None:
     assert await connection.fetchval("SELECT chat_stats_rollup_ready()")
-    assert await connection.fetchval("SELECT count(*) FROM chat_completion_requests") == await connection.fetchval(
-        "SELECT total_requests FROM chat_stats_total(NULL, NULL)"
-    )
+    assert await connection.fetchval(
+        "SELECT count(*) FROM chat_completion_requests"
+    ) == await connection.fetchval("SELECT total_requests FROM chat_stats_total(NULL, NULL)")
 
 
 @pytest.mark.usefixtures("small_purges")
