@@ -151,8 +151,8 @@ def _of_own(
         listed = "NULL::text[]"
         if values or not has_null:  # as rollups keep them
             given = arguments.add(values, "text[]")
-            listed = (  # noqa: S608  the statement is ours, its values are arguments
-                "ARRAY(SELECT stats_schema.chat_stats_dimension_value(v.value) "
+            listed = (
+                "ARRAY(SELECT stats_schema.chat_stats_dimension_value(v.value) "  # noqa: S608  an argument
                 f"FROM unnest({given}) AS v (value))"
             )
         kept = _own_dimension(own, filter_.dimension)
@@ -271,7 +271,7 @@ def _add_filter(
 
 
 def _add_id_filter(filter_: Filter, arguments: _Arguments, of_groups: list[str]) -> str | None:
-    """Add the condition of a filter by models or providers; return those models, where an index finds them."""
+    """Add the condition of a filter by models or providers; return the models, if an index finds them."""
     dimension = filter_.dimension
     values = [value for value in filter_.values if value is not None]
     has_null = None in filter_.values

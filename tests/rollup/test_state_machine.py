@@ -43,7 +43,11 @@ pytestmark = [
     pytest.mark.timeout(400 + STEPS / 10),  # shrinking a failure takes up to 300 s
 ]
 
-KIND = "CASE WHEN lower(status) NOT IN ('completed', 'ok', 'pending', 'partial') OR status IS NULL THEN 'other' END"
+#: The kind of error of all requests that failed.
+KIND = (
+    "CASE WHEN lower(status) NOT IN ('completed', 'ok', 'pending', 'partial') OR status IS NULL "
+    "THEN 'other' END"
+)
 
 RESET = """
 SET session_replication_role = replica;
@@ -78,7 +82,8 @@ def of_own(name: str) -> str:
     sums = "count(*), sum(COALESCE(input_tokens, 0)), count(*) FILTER (WHERE abs(processing_time_ms) <= 1e15)"
     return f"""
         WITH counted AS (
-            SELECT {counted}, {sums} FROM all_requests GROUP BY {", ".join(str(n + 1) for n in range(len(keys)))}
+            SELECT {counted}, {sums} FROM all_requests
+            GROUP BY {", ".join(str(n + 1) for n in range(len(keys)))}
         ), kept AS (
             SELECT {columns}, sum(requests)::bigint, sum(input_tokens), sum(timed)::bigint
             FROM (
@@ -94,7 +99,10 @@ def of_own(name: str) -> str:
             (SELECT 'kept', * FROM kept EXCEPT SELECT 'kept', * FROM counted)
         )
         SELECT d::text FROM differing AS d
-        WHERE EXISTS (SELECT FROM chat_stats_rollups AS r WHERE r.name = '{name}' AND r.ready AND r.whole_from IS NULL)
+        WHERE EXISTS (
+            SELECT FROM chat_stats_rollups AS r
+            WHERE r.name = '{name}' AND r.ready AND r.whole_from IS NULL
+        )
     """
 
 
