@@ -17,7 +17,7 @@ from tests.questions.conftest import DAYS, DIMENSIONS, START, Ask, asking
 from tests.questions.recount import Request, between, figures, grouped, value
 from tests.questions.test_answers import approximately, shown
 
-pytestmark = pytest.mark.every_postgres
+pytestmark = [pytest.mark.every_postgres, pytest.mark.slow]
 
 ALL = ",".join(FIGURES)
 WITHOUT_PERCENTILES = ",".join(name for name in FIGURES if not name.startswith("p"))

@@ -1,23 +1,30 @@
 """Rollups of the operator's own: added and removed over a live table, as exact as the built-in ones."""
 
 import asyncio
+import json
+import re
+import subprocess
+import sys
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from chat_stats.service.catalogue.dimensions import known_dimensions
+from chat_stats.service.database.rendering import RENDERED
 from chat_stats.service.errors import InvalidParameter, SchemaError
 from chat_stats.service.rollup import upkeep
 from chat_stats.service.rollup.own import OwnRollups
 from chat_stats.service.rollup.retention import Retention
 from chat_stats.service.rollup.upkeep import Rollup
 from tests.conftest import Connection
+from tests.processes import chat_stats
 from tests.rollup.conftest import ignored
 from tests.rollup.exactness import DRIFT, assert_exact
 from tests.rollup.own import COLUMNS, DIMENSIONS, add, differences, own_rollups, states
 from tests.rollup.writers import writing
 
-pytestmark = pytest.mark.every_postgres
+pytestmark = [pytest.mark.every_postgres, pytest.mark.slow]
 
 #: As the database writes them.
 VALUES = """
@@ -251,3 +258,77 @@ async def declared(requests: Connection) -> Connection:
         """VALUES ('taken', '[["user_id", "column", "user_id", null, []]]', '{user_id}', true)"""
     )
     return requests
+
+
+#: `chat-stats rollup add` where two groups are many.
+ASKS = (
+    "import sys; from chat_stats.worker.cli import own_rollups; own_rollups.MANY_GROUPS = 2;"
+    "sys.argv = ['', 'rollup', 'add', *sys.argv[1:]]; from chat_stats.worker.cli import main; main()"
+)
+
+
+async def test_the_commands_add_list_verify_and_remove(
+    tagged: Connection, env: dict[str, str], tmp_path: Path
+) -> None:
+    env = {**env, "CHAT_STATS_DIMENSIONS": DIMENSIONS}
+
+    def asks(*arguments: str, answer: str = "") -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-c", ASKS, *arguments]
+        return subprocess.run(
+            command,
+            env=env,
+            input=answer,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+
+    refused = asks("users", "--by", "user_id", answer="n\n")
+    assert refused.returncode == 1
+    assert re.search(
+        r"users: about \d+ groups and [\d,]+ rows by day, of 3,000 requests; about", refused.stderr
+    )
+    assert await states(tagged) == {"model": "on", "total": "on"}
+    added = asks("users", "--by", "user_id", "--yes")
+    assert (added.returncode, added.stdout) == (0, "the rollup users is on\n"), added.stderr
+    unknown = chat_stats("rollup", "add", "colours", "--by", "colour", env=env)
+    assert unknown.returncode == 2
+    assert "unknown dimension 'colour'; known:" in unknown.stderr
+    listed = chat_stats("rollup", "list", "--json", env=env)
+    assert [(each["name"], each["dimensions"], each["state"]) for each in json.loads(listed.stdout)] == [
+        ("model", ["model_id"], "on"),
+        ("total", [], "on"),
+        ("users", ["user_id"], "on"),
+    ]
+    assert chat_stats("rollup", "verify", env=env).returncode == 0
+    assert chat_stats("migrate", env=env).returncode == 0
+    await tagged.execute("UPDATE chat_completion_requests SET user_id = 'again' WHERE id % 5 = 0")
+    assert (await states(tagged))["users"] == "on"
+    assert await differences(tagged, "users", {"by_user_id": "user_id"}) == []
+    await tagged.execute(
+        "UPDATE chat_stats_rollup_users_days SET requests = requests + 1 WHERE by_user_id = 'u1'"
+    )
+    found = chat_stats("rollup", "verify", env=env)
+    assert found.returncode == 1
+    assert re.search(r"^  \d+ of the rollup users$", found.stdout, re.MULTILINE)
+    assert chat_stats("rollup", "list", env=env).returncode == 1
+    removed = chat_stats("rollup", "remove", "users", env=env)
+    assert (removed.returncode, removed.stdout) == (0, "the rollup users is removed\n"), removed.stderr
+    assert await states(tagged) == {"model": "on", "total": "on"}
+
+
+async def test_the_file_for_psql_knows_none_of_them_and_a_repair_takes_them_up_again(
+    tagged: Connection,
+) -> None:
+    await add(tagged, "users", "user_id")
+    await tagged.execute(RENDERED.read_text())
+    assert await states(tagged) == {"model": "on", "total": "on", "users": "backfilling"}
+    await tagged.execute("INSERT INTO chat_completion_requests (user_id) VALUES ('meanwhile')")
+    await tagged.execute("SELECT chat_stats_fold()")
+    await Rollup(tagged).repair(ignored)
+    assert (await states(tagged))["users"] == "on"
+    await tagged.execute("INSERT INTO chat_completion_requests (user_id) VALUES ('later')")
+    assert await differences(tagged, "users", {"by_user_id": "user_id"}) == []
+    assert await Rollup(tagged).verify(ignored) == 0
