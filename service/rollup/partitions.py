@@ -25,10 +25,10 @@ async def keep_detached(fetch: Fetch) -> int:
     for partition in await fetch(queries.load("partitions_changed")):
         for day in await fetch(queries.load("rollup_days_between"), partition["starts"], partition["ends"]):
             kept += await _keep(fetch, day["start"], day["end"], gone=partition["gone"])
-        if partition["gone"]:  # a rollup that is not made yet has nothing of them to keep
+        if partition["gone"]:  # a rollup that is not made yet has none of it
             await fetch(
-                "UPDATE stats_schema.chat_stats_rollups SET whole_from = GREATEST(whole_from, $1::text::timestamptz) "
-                "WHERE NOT ready",
+                "UPDATE stats_schema.chat_stats_rollups "
+                "SET whole_from = GREATEST(whole_from, $1::text::timestamptz) WHERE NOT ready",
                 partition["ends"],
             )
         await fetch(
