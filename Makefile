@@ -2,7 +2,7 @@
 # make quick  format, types, import contracts, unit tests, one pass over SQL and HTTP; its servers stay up
 # make quick-stop   stops the servers of make quick
 # make test   format, types, import contracts, all tests but the slow ones
-# make test-slow   the slow tests, and what is run again on a second Postgres
+# make test-slow   the slow tests: the page in a browser, a second Postgres, installed packages
 # make sql    renders sql/chat_stats.sql from the templates
 # make docs   the documentation as a site in build/site/site, with strict links and search
 # make screenshots   the screenshots of the page in docs/screenshots, with the Chromium on PATH
@@ -13,8 +13,8 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-# One pass over SQL and HTTP: the functions, single requests, the routes, the path of a hit and of a refresh.
-QUICK = tests/unit tests/sql/test_functions.py tests/sql/test_requests.py \
+# One pass over SQL and HTTP: the functions, the routes, the path of a hit and of a refresh.
+QUICK = tests/unit tests/sql/test_functions.py \
 	tests/integration/test_http.py tests/integration/test_http_refusals.py tests/integration/test_http_headers.py \
 	tests/integration/test_fast_path.py tests/integration/test_refresh.py
 
@@ -36,6 +36,7 @@ test: $(VENV)/.installed check
 
 test-slow: $(VENV)/.installed
 	$(BIN)/pytest -m "slow and not alone" --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m tests.tools
 
 test-long: $(VENV)/.installed
 	CHAT_STATS_STATE_MACHINE_STEPS=50000 CHAT_STATS_CONCURRENCY_SECONDS=60 \

@@ -16,7 +16,8 @@ from bench.measure import Cost, measured
 from bench.servers import settings_for
 from chat_stats.service.catalogue.aggregations import MODELS, Query
 from chat_stats.service.catalogue.rows import Row
-from chat_stats.service.compute.ladder import answer, find_by
+from chat_stats.service.compute.answers import answer
+from chat_stats.service.compute.ladder import find_by
 from chat_stats.service.compute.methods import Method
 from chat_stats.service.database.pool import Database
 

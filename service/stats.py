@@ -11,9 +11,10 @@ refresh  one database snapshot -> every aggregation x window -> one generation i
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 import orjson
 
@@ -36,7 +37,7 @@ from chat_stats.service.catalogue.aggregations import (
 from chat_stats.service.catalogue.rows import rows_of
 from chat_stats.service.catalogue.timerange import TimeRange
 from chat_stats.service.compute.computed import Computed
-from chat_stats.service.compute.ladder import compute, compute_together
+from chat_stats.service.compute.ladder import Results, compute, compute_together
 from chat_stats.service.database.pool import Database
 from chat_stats.service.database.snapshot import Snapshot
 from chat_stats.service.errors import (
@@ -156,6 +157,10 @@ class Stats:
         entry = self._local.recent(key)
         return entry if entry is not None and self._freshness.state(entry) is CacheState.HIT else None
 
+    def expire_local_copies(self) -> None:
+        """Read from Redis what is asked for next: a generation was published."""
+        self._local.expire()
+
     def _answer_from(self, copy: Entry, key: str) -> Answer:
         """Answer with a local copy of what can be neither read nor computed; it counts as recent again."""
         self._local.put(key, copy)
@@ -233,14 +238,20 @@ class Stats:
             # Opened under the lock, so that what is published later comes from a later snapshot.
             async with self._database.snapshot(wait_seconds=self._settings.query_timeout_seconds) as snapshot:
                 report = RefreshReport(new_generation(snapshot.now), snapshot.now)
-                async with self._publication.prepare(report.generation) as prepared:
+                async with (
+                    self._publication.prepare(report.generation) as prepared,
+                    _Beside() as storing,
+                ):
                     for queries in self._to_refresh(names, windows, questions=all_names):
-                        await self._refresh_together(snapshot, queries, report, prepared)
+                        await self._refresh_together(snapshot, queries, report, prepared, storing)
                         await lock.keep()
+                    await storing.done()
                     report.entries = len(prepared)
                     report.duration_ms = (time.perf_counter() - started) * 1000
                     generation = report.summary(key_names(names), windows, last)
-                    report.published = await prepared.publish(generation, of_everything=everything)
+                    report.published = await prepared.publish(
+                        generation, of_everything=everything, keep_newer=snapshot.of_standby
+                    )
                     if everything and report.published:
                         self._freshness.refreshed(generation)
         return report
@@ -268,11 +279,22 @@ class Stats:
                 yield [query]
 
     async def _refresh_together(
-        self, snapshot: Snapshot, queries: list[Query], report: RefreshReport, prepared: Prepared
+        self,
+        snapshot: Snapshot,
+        queries: list[Query],
+        report: RefreshReport,
+        prepared: Prepared,
+        storing: "_Beside",
     ) -> None:
-        """Compute queries over one range, from the same rows, and prepare their entries."""
+        """Compute queries over one range, from the same rows; storing them goes on beside the next range."""
         timeout = self._settings.refresh_timeout_seconds
         computed = await compute_together(snapshot, queries, timeout=timeout)
+        await storing.start(self._prepare(queries, computed, report, prepared))
+
+    async def _prepare(
+        self, queries: list[Query], computed: Results, report: RefreshReport, prepared: Prepared
+    ) -> None:
+        """Report what was computed, and prepare its entries."""
         for query in queries:
             # Taken out, so that the rows of one answer make way for the next.
             found = computed.pop(query)
@@ -283,6 +305,34 @@ class Stats:
             rows, ms = len(rows_of(found.data)), found.compute_ms
             report.results.append(Refreshed(query.aggregation, window, found.method, rows, ms))
             await prepared.add(query.key(), _entry(found, report.generation, report.computed_at))
+
+
+class _Beside:
+    """Runs one thing at a time beside its caller, who waits only for the one before."""
+
+    def __init__(self) -> None:
+        self._running: asyncio.Task[None] | None = None
+
+    async def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Start `work` once what runs is done; raises what that raised."""
+        try:
+            await self.done()
+        except BaseException:
+            work.close()
+            raise
+        self._running = asyncio.create_task(work)
+
+    async def done(self) -> None:
+        if self._running is not None:
+            await self._running
+
+    async def __aenter__(self) -> "_Beside":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.gather(self._running, return_exceptions=True)
 
 
 def _computed_names(names: Iterable[str]) -> Iterable[str]:

@@ -1498,6 +1498,15 @@ day date NOT NULL,
         attached boolean NOT NULL
     );
 
+    -- Partitions that went under earlier versions left no trace of when.
+    UPDATE stats_schema.chat_stats_rollup_state AS s
+    SET purged_before = k.until
+    FROM (
+        SELECT (max(t.day) + 1)::timestamp AT TIME ZONE 'UTC' AS until
+        FROM stats_schema.chat_stats_purged_total AS t WHERE cardinality(t.slots) > 0
+    ) AS k
+    WHERE s.purged_before IS NULL AND k.until IS NOT NULL;
+
     -- A role that is granted all requests may read the sums of those that are gone: else its statistics would end.
     FOR reader IN
         SELECT a.grantee::regrole::text
@@ -1511,6 +1520,23 @@ day date NOT NULL,
             'GRANT SELECT ON stats_schema.chat_stats_kept, stats_schema.chat_stats_purged_model, stats_schema.chat_stats_purged_total TO %s', reader
         );
     END LOOP;
+    PERFORM stats_schema.chat_stats_close_tables();
+END
+$migration$;
+$run$);
+
+-- The keys of `chat-stats key create`: what each may read. The keys themselves are kept nowhere.
+SELECT chat_stats_run($run$
+DO $migration$
+BEGIN
+    CREATE TABLE IF NOT EXISTS stats_schema.chat_stats_keys (
+        name text PRIMARY KEY,
+        -- SHA-256 of the key. A key is 256 random bits, which no computer can try out: a slow hash would add nothing.
+        hash bytea NOT NULL UNIQUE CHECK (length(hash) = 32),
+        -- A list of {"dimension", "declared", "value"}: see service/catalogue/scopes.py.
+        scope jsonb NOT NULL,
+        created_at timestamptz NOT NULL DEFAULT now()
+    );
     PERFORM stats_schema.chat_stats_close_tables();
 END
 $migration$;
@@ -1583,14 +1609,340 @@ BEGIN
     SELECT
         p.group_id, p.p50_processing_time_ms, p.p90_processing_time_ms, p.p95_processing_time_ms,
         p.p99_processing_time_ms
-    FROM stats_schema.chat_stats_percentiles(
-        NULL::text, NULL::text, p_group_by, p_start, p_end, p_provider_id, p_model_id, p_model_name
+    FROM stats_schema.chat_stats_level_percentiles(
+        CASE p_group_by WHEN 'both' THEN ARRAY['model', 'none'] ELSE ARRAY[p_group_by] END,
+        p_start, p_end, p_provider_id, p_model_id, p_model_name
     ) AS p
-    WHERE p.group_id IS DISTINCT FROM 'unresolved'
     ORDER BY p.group_id;
     IF NOT FOUND AND p_group_by = 'none' THEN
         RETURN QUERY SELECT NULL::text, 0::numeric, 0::numeric, 0::numeric, 0::numeric;
     END IF;
+END
+$function$;
+$install$);
+
+-- Any measures by up to three dimensions over [p_start, p_end): a row for each combination of values that requests have,
+-- most requests first; without p_group_by one row. With p_bucket (15m, 1h, 1d, 1w or 1mo of the calendar of p_timezone)
+-- a row for each interval of each of them, empty ones too.
+--
+-- p_filters is an object: {"status": "completed"}, {"user_id": ["u1", null]} for one of several values, NULL among
+-- them, {"status!": ["completed"]} for none of them. `dimensions` is an object with the values, and the names of models
+-- and providers; 'unresolved' are the requests whose model or provider does not exist.
+--
+-- Without p_percentiles these are NULL, and not computed. total_cost_usd and avg_cost_usd are NULL where the requests have
+-- no cost_usd column.
+--
+-- By models and providers alone it reads what chat_stats_totals() and its like read: the rollup where it is ready, and
+-- purged requests. All else is a scan of the requests of the range: what was purged is not among them.
+--
+-- The statement is put together from text of chat_stats_dimension(), and from values of filters as literals.
+SELECT chat_stats_claim_function('get_chat_request_stats');
+
+SELECT chat_stats_install('get_chat_request_stats', $install$
+CREATE OR REPLACE FUNCTION stats_schema.get_chat_request_stats(
+    p_group_by text[] DEFAULT '{}',
+    p_filters jsonb DEFAULT '{}',
+    p_start timestamptz DEFAULT NULL,
+    p_end timestamptz DEFAULT NULL,
+    p_bucket text DEFAULT NULL,
+    p_timezone text DEFAULT 'UTC',
+    p_percentiles boolean DEFAULT true
+)
+RETURNS TABLE (
+    bucket_start timestamptz,
+    dimensions jsonb,
+    total_requests bigint,
+    successful_requests bigint,
+    failed_requests bigint,
+    pending_requests bigint,
+    success_rate numeric,
+    total_input_tokens bigint,
+    total_output_tokens bigint,
+    total_tokens bigint,
+    avg_input_tokens numeric,
+    avg_output_tokens numeric,
+    avg_total_tokens numeric,
+    avg_processing_time_ms numeric,
+    p50_processing_time_ms numeric,
+    p90_processing_time_ms numeric,
+    p95_processing_time_ms numeric,
+    p99_processing_time_ms numeric,
+    tokens_per_second numeric,
+    total_cost_usd numeric,
+    avg_cost_usd numeric
+)
+LANGUAGE plpgsql
+STABLE
+AS $function$
+#variable_conflict use_column
+DECLARE
+    ids CONSTANT text[] := ARRAY['provider_id', 'model_id'];
+    group_by text[] := COALESCE(p_group_by, '{}'::text[]);
+    range_start timestamptz := p_start;
+    range_end timestamptz := p_end;
+    by_models boolean := false;
+    by_requests boolean := false;
+    -- By the place in p_group_by: the value of a group, and how a request is read.
+    keys text[] := ARRAY[]::text[];
+    reads text[] := ARRAY['NULL::text', 'NULL::text', 'NULL::text'];
+    shown text := '';
+    of_requests text := '($1 IS NULL OR q.created_at >= $1) AND ($2 IS NULL OR q.created_at < $2)';
+    of_groups text := 'true';
+    condition text;
+    wanted text[];
+    usage text;
+    bins text;
+    intervals text := $$SELECT '-infinity'::timestamptz AS interval_start$$;
+    name text;
+    negated boolean;
+    asked record;
+BEGIN
+    IF p_bucket NOT IN ('15m', '1h', '1d', '1w', '1mo') THEN
+        RAISE EXCEPTION 'unknown p_bucket %; known: 15m, 1h, 1d, 1w, 1mo', p_bucket
+            USING ERRCODE = 'invalid_parameter_value';
+    ELSIF cardinality(group_by) > 3 OR cardinality(group_by) > (SELECT count(DISTINCT g.name) FROM unnest(group_by) AS g (name)) THEN
+        RAISE EXCEPTION 'p_group_by has more than 3 dimensions, or one twice'
+            USING ERRCODE = 'invalid_parameter_value';
+    ELSIF jsonb_typeof(p_filters) <> 'object' THEN
+        RAISE EXCEPTION 'p_filters is an object of dimensions and values, such as {"status": ["failed"]}'
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF p_bucket IS NOT NULL THEN
+        range_end := COALESCE(p_end, now());
+        range_start := COALESCE(p_start, stats_schema.chat_stats_first_moment(), range_end);
+        IF NOT isfinite(range_start) OR NOT isfinite(range_end) THEN
+            RAISE EXCEPTION 'a time series has a beginning and an end: p_start and p_end cannot be infinite'
+                USING ERRCODE = 'invalid_parameter_value';
+        END IF;
+        intervals := 'SELECT i.interval_start FROM stats_schema.chat_stats_intervals($3, $4, $1, $2) AS i';
+    END IF;
+
+    FOR place IN 1 .. cardinality(group_by) LOOP
+        asked := stats_schema.chat_stats_dimension(group_by[place]);
+        IF group_by[place] = ANY (ids) THEN
+            by_models := true;
+            keys := keys || asked.value;
+            shown := shown || format(
+                ', %L, COALESCE(g.key[%s], %L), %L, CASE WHEN g.key[%2$s] IS NULL THEN %3$L ELSE g.names[%2$s] END',
+                group_by[place], place, 'unresolved', replace(group_by[place], '_id', '_name')
+            );
+        ELSE
+            by_requests := true;
+            reads[place] := asked.value;
+            keys := keys || format('u.d%s', place);
+            shown := shown || format(', %L, g.key[%s]', group_by[place], place);
+        END IF;
+    END LOOP;
+    FOR name IN SELECT k.name FROM jsonb_object_keys(COALESCE(p_filters, '{}'::jsonb)) AS k (name) LOOP
+        negated := name LIKE '%!';
+        asked := stats_schema.chat_stats_dimension(rtrim(name, '!'));
+        wanted := ARRAY(
+            SELECT NULLIF(v.value, CASE WHEN rtrim(name, '!') = ANY (ids) THEN 'unresolved' END)
+            FROM jsonb_array_elements_text(
+                CASE jsonb_typeof(p_filters -> name) WHEN 'array' THEN p_filters -> name
+                     ELSE jsonb_build_array(p_filters -> name) END
+            ) AS v (value)
+        );
+        condition := format(
+            '(%s = ANY (%L::text[])%s)%s', asked.compared, array_remove(wanted, NULL),
+            CASE WHEN array_position(wanted, NULL) IS NOT NULL THEN format(' OR %s IS NULL', asked.compared) END,
+            CASE WHEN negated THEN ' IS NOT TRUE' END
+        );
+        IF rtrim(name, '!') = ANY (ids) THEN
+            by_models := true;
+            of_groups := of_groups || ' AND ' || condition;
+        ELSE
+            by_requests := true;
+            of_requests := of_requests || ' AND ' || condition;
+        END IF;
+    END LOOP;
+
+    IF by_requests THEN
+        usage := format($scan$
+            SELECT
+                u.interval_start, u.model_id, u.d1, u.d2, u.d3,
+                sum(u.requests)::bigint AS requests,
+                COALESCE(sum(u.requests) FILTER (
+                    WHERE stats_schema.chat_stats_is_success(concat(u.status))
+                ), 0)::bigint AS successful,
+                COALESCE(sum(u.requests) FILTER (
+                    WHERE stats_schema.chat_stats_is_pending(concat(u.status))
+                ), 0)::bigint AS pending,
+                COALESCE(sum(u.input_tokens), 0) AS input_tokens,
+                COALESCE(sum(u.output_tokens), 0) AS output_tokens,
+                sum(u.timed)::bigint AS timed,
+                COALESCE(sum(u.time_ms), 0) AS time_ms,
+                COALESCE(sum(u.cost_usd), 0) AS cost_usd
+            FROM (
+                SELECT
+                    r.interval_start, r.model_id, r.d1, r.d2, r.d3, r.status,
+                    count(*) AS requests,
+                    sum(r.input_tokens)::numeric AS input_tokens,
+                    sum(r.output_tokens)::numeric AS output_tokens,
+                    count(*) FILTER (
+                        WHERE r.processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
+                    ) AS timed,
+                    sum(r.processing_time_ms) FILTER (
+                        WHERE r.processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
+                    )::numeric AS time_ms,
+                    sum(r.cost_usd) FILTER (
+                        WHERE r.cost_usd BETWEEN -1000000000000000 AND 1000000000000000
+                    )::numeric AS cost_usd
+                FROM (SELECT NULL::numeric AS cost_usd) AS absent
+                CROSS JOIN (SELECT NULL::text AS error_message) AS no_message
+                CROSS JOIN LATERAL (
+                    SELECT
+                        %s AS interval_start, %s AS model_id, %s AS d1, %s AS d2, %s AS d3,
+input_tokens, output_tokens, processing_time_ms, readable.cost_usd, q.status
+                    FROM gateway_schema.chat_completion_requests AS q
+                    WHERE %s
+                ) AS r
+                GROUP BY r.interval_start, r.model_id, r.d1, r.d2, r.d3, r.status
+            ) AS u
+            GROUP BY u.interval_start, u.model_id, u.d1, u.d2, u.d3
+            $scan$,
+            CASE WHEN p_bucket IS NULL THEN $$'-infinity'::timestamptz$$
+                 ELSE 'stats_schema.chat_stats_interval_start($3, stats_schema.chat_stats_bucket(q.created_at::timestamptz), $4)' END,
+            CASE WHEN by_models THEN 'q.model_id' ELSE 'CASE WHEN false THEN q.model_id END' END,
+            reads[1], reads[2], reads[3], of_requests
+        );
+        bins := format($scan$
+            SELECT b.interval_start, b.model_id, b.d1, b.d2, b.d3, b.bin, count(*) AS n
+            FROM (SELECT NULL::text AS error_message) AS no_message
+            CROSS JOIN LATERAL (
+                SELECT
+                    %s AS interval_start, %s AS model_id, %s AS d1, %s AS d2, %s AS d3,
+                    stats_schema.chat_stats_bin(q.processing_time_ms::numeric) AS bin
+                FROM gateway_schema.chat_completion_requests AS q
+                WHERE %s AND q.processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
+            ) AS b
+            GROUP BY b.interval_start, b.model_id, b.d1, b.d2, b.d3, b.bin
+            $scan$,
+            CASE WHEN p_bucket IS NULL THEN $$'-infinity'::timestamptz$$
+                 ELSE 'stats_schema.chat_stats_interval_start($3, stats_schema.chat_stats_bucket(q.created_at::timestamptz), $4)' END,
+            CASE WHEN by_models THEN 'q.model_id' ELSE 'CASE WHEN false THEN q.model_id END' END,
+            reads[1], reads[2], reads[3], of_requests
+        );
+    ELSE
+        usage := format(
+            'SELECT %s, t.model_id, NULL::text AS d1, NULL::text AS d2, NULL::text AS d3, '
+            't.total_requests AS requests, t.successful_requests AS successful, t.pending_requests AS pending, t.total_input_tokens AS input_tokens, t.total_output_tokens AS output_tokens, t.timed_requests AS timed, t.total_processing_time_ms AS time_ms, t.total_cost_usd AS cost_usd FROM %s, NULL::text, NULL::text, NULL::text) AS t',
+            CASE WHEN p_bucket IS NULL THEN $$'-infinity'::timestamptz AS interval_start$$ ELSE 't.interval_start' END,
+            CASE WHEN p_bucket IS NULL THEN 'stats_schema.chat_stats_totals($1, $2'
+                 ELSE 'stats_schema.chat_stats_series($3, $4, $1, $2' END
+        );
+        bins := format(
+            'SELECT %s, h.member AS model_id, NULL::text AS d1, NULL::text AS d2, NULL::text AS d3, b.bin, b.n '
+            'FROM stats_schema.chat_stats_histograms($3, %s, %L::text, $1, $2, NULL::text, NULL::text, NULL::text) '
+            'AS h CROSS JOIN LATERAL unnest(h.bins, h.counts) AS b (bin, n)',
+            CASE WHEN p_bucket IS NULL THEN $$'-infinity'::timestamptz AS interval_start$$ ELSE 'h.interval_start' END,
+            CASE WHEN p_bucket IS NULL THEN 'NULL::text' ELSE '$4' END,
+            CASE WHEN by_models THEN 'model' ELSE 'none' END
+        );
+    END IF;
+
+    RETURN QUERY EXECUTE format($statement$
+        WITH catalogue AS MATERIALIZED (
+            SELECT
+                m.id AS model_id, m.id::text AS model, m.model_name::text AS model_name,
+                p.id::text AS provider, p.name::text AS provider_name
+            FROM gateway_schema.models AS m
+            JOIN gateway_schema.providers AS p ON p.id = m.provider_id
+        ), members AS MATERIALIZED (
+            SELECT
+                ARRAY[%1$s]::text[] AS key, ARRAY[%2$s]::text[] AS names, u.interval_start,
+                sum(u.requests)::bigint AS requests,
+                sum(u.successful)::bigint AS successful,
+                sum(u.pending)::bigint AS pending,
+                sum(u.input_tokens) AS input_tokens,
+                sum(u.output_tokens) AS output_tokens,
+                sum(u.timed)::bigint AS timed,
+                sum(u.time_ms) AS time_ms,
+                sum(u.cost_usd) AS cost_usd
+            FROM (%3$s) AS u
+            LEFT JOIN catalogue AS c ON c.model_id = u.model_id
+            WHERE %4$s
+            GROUP BY 1, 2, 3
+        ), percentiles AS (
+            SELECT key, interval_start, min(time_ms) FILTER (WHERE up_to * 100 >= total * 50) AS p50_processing_time_ms,
+            min(time_ms) FILTER (WHERE up_to * 100 >= total * 90) AS p90_processing_time_ms,
+            min(time_ms) FILTER (WHERE up_to * 100 >= total * 95) AS p95_processing_time_ms,
+            min(time_ms) FILTER (WHERE up_to * 100 >= total * 99) AS p99_processing_time_ms
+            FROM (
+                SELECT
+                    b.key, b.interval_start, stats_schema.chat_stats_bin_value(b.bin) AS time_ms,
+                    sum(b.n) OVER (PARTITION BY b.key, b.interval_start ORDER BY b.bin ROWS UNBOUNDED PRECEDING) AS up_to,
+                    sum(b.n) OVER (PARTITION BY b.key, b.interval_start) AS total
+                FROM (
+                    SELECT ARRAY[%1$s]::text[] AS key, u.interval_start, u.bin, sum(u.n) AS n
+                    FROM (%5$s) AS u
+                    LEFT JOIN catalogue AS c ON c.model_id = u.model_id
+                    WHERE %4$s
+                    GROUP BY 1, 2, 3
+                ) AS b
+            ) AS ranked
+            GROUP BY key, interval_start
+        ), groups AS (
+            SELECT s.key, s.names, sum(s.requests) AS total
+            FROM members AS s
+            GROUP BY s.key, s.names
+            HAVING sum(s.requests) <> 0
+            UNION ALL
+            SELECT '{}'::text[], '{}'::text[], 0 WHERE $5 AND NOT EXISTS (SELECT FROM members AS s WHERE s.requests <> 0)
+        ), intervals AS (
+            %6$s
+        )
+        SELECT
+            CASE WHEN $3 IS NOT NULL THEN CASE WHEN $3 NOT IN ('15m', '1h')
+                      AND (s.interval_start - interval '1 hour') AT TIME ZONE $4 = s.interval_start AT TIME ZONE $4
+                 THEN s.interval_start - interval '1 hour' ELSE s.interval_start END END,
+            s.dimensions,
+            s.requests,
+            s.successful,
+            s.requests - s.successful - s.pending,
+            s.pending,
+            CASE WHEN s.requests > 0 THEN round((s.successful::numeric) / s.requests::numeric, 4) ELSE 0 END,
+            LEAST(GREATEST(COALESCE(s.input_tokens, 0), -9223372036854775808), 9223372036854775807)::bigint,
+            LEAST(GREATEST(COALESCE(s.output_tokens, 0), -9223372036854775808), 9223372036854775807)::bigint,
+            LEAST(GREATEST(COALESCE(s.input_tokens + s.output_tokens, 0), -9223372036854775808), 9223372036854775807)::bigint,
+            CASE WHEN s.requests > 0 THEN round((s.input_tokens) / s.requests::numeric, 2) ELSE 0 END,
+            CASE WHEN s.requests > 0 THEN round((s.output_tokens) / s.requests::numeric, 2) ELSE 0 END,
+            CASE WHEN s.requests > 0 THEN round((s.input_tokens + s.output_tokens) / s.requests::numeric, 2) ELSE 0 END,
+            CASE WHEN s.timed > 0 THEN round(s.time_ms / s.timed, 2) ELSE 0 END,
+            CASE WHEN $6 THEN COALESCE(p.p50_processing_time_ms, 0) END,
+            CASE WHEN $6 THEN COALESCE(p.p90_processing_time_ms, 0) END,
+            CASE WHEN $6 THEN COALESCE(p.p95_processing_time_ms, 0) END,
+            CASE WHEN $6 THEN COALESCE(p.p99_processing_time_ms, 0) END,
+            CASE WHEN s.time_ms > 0 THEN round(s.output_tokens * 1000 / s.time_ms, 2) ELSE 0 END,
+            CASE WHEN (SELECT stats_schema.chat_stats_has_cost()) THEN s.cost_usd END,
+            CASE WHEN (SELECT stats_schema.chat_stats_has_cost()) THEN CASE WHEN s.requests > 0 THEN round((s.cost_usd) / s.requests::numeric, 10) ELSE 0 END END
+        FROM (
+            SELECT
+                g.key, g.total, i.interval_start, jsonb_build_object(%7$s) AS dimensions,
+                COALESCE(s.requests, 0) AS requests,
+                COALESCE(s.successful, 0) AS successful,
+                COALESCE(s.pending, 0) AS pending,
+                COALESCE(s.input_tokens, 0) AS input_tokens,
+                COALESCE(s.output_tokens, 0) AS output_tokens,
+                COALESCE(s.timed, 0) AS timed,
+                COALESCE(s.time_ms, 0) AS time_ms,
+                COALESCE(s.cost_usd, 0) AS cost_usd
+            FROM groups AS g
+            CROSS JOIN intervals AS i
+            LEFT JOIN members AS s ON s.key = g.key AND s.interval_start = i.interval_start
+        ) AS s
+        LEFT JOIN percentiles AS p ON p.key = s.key AND p.interval_start = s.interval_start
+        ORDER BY s.total DESC, s.key, s.interval_start
+        $statement$,
+        array_to_string(keys, ', '),
+        array_to_string(ARRAY(
+            SELECT CASE k.name WHEN 'provider_id' THEN 'c.provider_name' WHEN 'model_id' THEN 'c.model_name' ELSE 'NULL' END
+            FROM unnest(group_by) WITH ORDINALITY AS k (name, place) ORDER BY k.place
+        ), ', '),
+        usage, of_groups,
+        CASE WHEN p_percentiles THEN bins ELSE format('SELECT u.*, 0::smallint AS bin, 0 AS n FROM (%s) AS u WHERE false', usage) END,
+        intervals, ltrim(shown, ', ')
+    ) USING range_start, range_end, p_bucket, p_timezone, cardinality(group_by) = 0, p_percentiles;
 END
 $function$;
 $install$);
@@ -2385,6 +2737,9 @@ END
 $function$;
 $install$);
 
+-- Callers that keep the planner from reading whole tables mean those of the rollups. Here nearly all models are read.
+ALTER FUNCTION chat_stats_groups(text, text, text, text) SET enable_seqscan = on;
+
 -- The histograms of chat_stats_scan_histograms(), from the rollup when it may be read, else from a scan. All
 -- percentiles are made from them.
 SELECT chat_stats_claim_function('chat_stats_histograms');
@@ -2420,9 +2775,81 @@ END
 $function$;
 $install$);
 
--- Percentiles of the times by nearest rank over [p_start, p_end), with p_interval for each interval of a time series,
+-- Percentiles of the times by nearest rank over [p_start, p_end) of the groups of each of p_levels: none (of all requests,
+-- group_id NULL), provider and model. Histograms are read once, those of the finest level, and merged for the others.
+-- Where there are no times, there is no row; nor is there one of the requests of no model that exists.
+SELECT chat_stats_claim_function('chat_stats_level_percentiles');
+
+SELECT chat_stats_install('chat_stats_level_percentiles', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_level_percentiles(
+    p_levels text[], p_start timestamptz, p_end timestamptz, p_provider_id text, p_model_id text, p_model_name text
+)
+RETURNS TABLE (
+    level text,
+    group_id text,
+    p50_processing_time_ms numeric,
+    p90_processing_time_ms numeric,
+    p95_processing_time_ms numeric,
+    p99_processing_time_ms numeric
+)
+LANGUAGE plpgsql
+STABLE
+AS $function$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    WITH read AS MATERIALIZED (
+        SELECT h.member, h.bins, h.counts, h.total
+        FROM stats_schema.chat_stats_histograms(
+            NULL::text, NULL::text,
+            CASE WHEN 'model' = ANY (p_levels) THEN 'model' WHEN 'provider' = ANY (p_levels) THEN 'provider' ELSE 'none' END,
+            p_start, p_end, p_provider_id, p_model_id, p_model_name
+        ) AS h
+    ), cells AS MATERIALIZED (
+        -- Sums of floating-point numbers are exact up to 2^53, and take half as long as those of bigint.
+        SELECT c.provider_id, c.bin, sum(c.n::double precision)::bigint AS n
+        FROM (
+            SELECT m.provider_id, unnest(r.bins) AS bin, unnest(r.counts) AS n
+            FROM read AS r
+            LEFT JOIN gateway_schema.models AS m ON m.id = r.member
+            WHERE p_levels && ARRAY['none', 'provider']
+        ) AS c
+        GROUP BY c.provider_id, c.bin
+    ), found AS MATERIALIZED (
+        SELECT h.level, h.group_id, stats_schema.chat_stats_percentile_bins(h.bins, h.counts, h.total) AS bins
+        FROM (
+            SELECT 'model' AS level, r.member::text AS group_id, r.bins, r.counts, r.total
+            FROM read AS r
+            WHERE 'model' = ANY (p_levels) AND r.member IS NOT NULL
+            UNION ALL
+            SELECT 'provider', c.provider_id::text, array_agg(c.bin ORDER BY c.bin), array_agg(c.n ORDER BY c.bin), sum(c.n)::bigint
+            FROM cells AS c
+            WHERE 'provider' = ANY (p_levels) AND c.provider_id IS NOT NULL
+            GROUP BY c.provider_id
+            UNION ALL
+            SELECT 'none', NULL, array_agg(a.bin ORDER BY a.bin), array_agg(a.n ORDER BY a.bin), sum(a.n)::bigint
+            FROM (SELECT c.bin, sum(c.n)::bigint AS n FROM cells AS c GROUP BY c.bin) AS a
+            WHERE 'none' = ANY (p_levels)
+            HAVING count(*) > 0
+        ) AS h
+    )
+    SELECT
+        f.level, f.group_id,
+        stats_schema.chat_stats_bin_value(f.bins[1]), stats_schema.chat_stats_bin_value(f.bins[2]),
+        stats_schema.chat_stats_bin_value(f.bins[3]), stats_schema.chat_stats_bin_value(f.bins[4])
+    FROM found AS f;
+END
+$function$;
+$install$);
+
+-- As chat_stats_rolled_up_histograms(), and for the same reasons.
+ALTER FUNCTION chat_stats_level_percentiles(text[], timestamptz, timestamptz, text, text, text)
+    SET jit = off;
+ALTER FUNCTION chat_stats_level_percentiles(text[], timestamptz, timestamptz, text, text, text)
+    SET work_mem = '32MB';
+
+-- Percentiles of the times by nearest rank over [p_start, p_end), for each interval of a time series,
 -- of each provider or model with p_group_by, and of the group 'unresolved'; where there are no times, there is no row.
--- p_group_by both: of each model and, with group_id NULL, of all of them.
 SELECT chat_stats_claim_function('chat_stats_percentiles');
 
 SELECT chat_stats_install('chat_stats_percentiles', $install$
@@ -2445,22 +2872,17 @@ AS $function$
 BEGIN
     RETURN QUERY
     WITH found AS MATERIALIZED (
-        SELECT g.group_by, h.interval_start, h.member, stats_schema.chat_stats_percentile_bins(h.bins, h.counts, h.total) AS bins
-        FROM (
-            SELECT CASE p_group_by WHEN 'both' THEN 'model' ELSE p_group_by END
-            UNION ALL
-            SELECT 'none' WHERE p_group_by = 'both'
-        ) AS g (group_by)
-        CROSS JOIN LATERAL stats_schema.chat_stats_histograms(
-            p_interval, p_timezone, g.group_by, p_start, p_end, p_provider_id, p_model_id, p_model_name
+        SELECT h.interval_start, h.member, stats_schema.chat_stats_percentile_bins(h.bins, h.counts, h.total) AS bins
+        FROM stats_schema.chat_stats_histograms(
+            p_interval, p_timezone, p_group_by, p_start, p_end, p_provider_id, p_model_id, p_model_name
         ) AS h
     )
     SELECT
         f.interval_start,
         CASE
-            WHEN f.group_by = 'none' THEN NULL
+            WHEN p_group_by = 'none' THEN NULL
             WHEN f.member IS NULL THEN 'unresolved'
-            WHEN f.group_by = 'provider'
+            WHEN p_group_by = 'provider'
                 THEN (SELECT m.provider_id::text FROM gateway_schema.models AS m WHERE m.id = f.member)
             ELSE f.member::text
         END,
@@ -2673,20 +3095,22 @@ BEGIN
                 
                 WHERE true 
                 UNION ALL
-                SELECT stats_schema.chat_stats_bin(u.time_ms), sign(d.timed)::bigint
-                FROM stats_schema.chat_stats_deltas AS d
-                
-                CROSS JOIN LATERAL unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS u (time_ms)
-                WHERE d.timed <> 0 
+                SELECT stats_schema.chat_stats_bin(h.time_ms), h.n
+                FROM (
+                    SELECT unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS time_ms, sign(d.timed)::bigint AS n
+                    FROM stats_schema.chat_stats_deltas AS d
+                    
+                    WHERE d.timed <> 0 
+                ) AS h
             )
             SELECT
                 (NULL::gateway_schema.models).id,
-                array_agg(b.bin), array_agg(b.n), sum(b.n)::bigint
+                array_agg(b.bin), array_agg(b.n), sum(b.n::double precision)::bigint
             FROM (
-                SELECT c.bin, sum(c.n)::bigint AS n
+                SELECT c.bin, sum(c.n::double precision)::bigint AS n
                 FROM cells AS c
                 GROUP BY c.bin
-                HAVING sum(c.n) <> 0
+                HAVING sum(c.n::double precision) <> 0
                 ORDER BY c.bin
             ) AS b
             HAVING count(*) > 0
@@ -2733,12 +3157,14 @@ BEGIN
                     ) AS t
                 ) AS h
                 UNION ALL
-                SELECT stats_schema.chat_stats_bin(u.time_ms), sign(d.timed)::bigint
-                FROM pieces AS c
-                JOIN stats_schema.chat_stats_deltas AS d ON d.bucket >= c.starts AND (d.bucket < c.ends OR c.ends IS NULL)
-                
-                CROSS JOIN LATERAL unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS u (time_ms)
-                WHERE c.tier = 'deltas' AND d.timed <> 0 
+                SELECT stats_schema.chat_stats_bin(h.time_ms), h.n
+                FROM (
+                    SELECT unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS time_ms, sign(d.timed)::bigint AS n
+                    FROM pieces AS c
+                    JOIN stats_schema.chat_stats_deltas AS d ON d.bucket >= c.starts AND (d.bucket < c.ends OR c.ends IS NULL)
+                    
+                    WHERE c.tier = 'deltas' AND d.timed <> 0 
+                ) AS h
                 UNION ALL
                 SELECT stats_schema.chat_stats_bin(r.processing_time_ms::numeric), c.sign
                 FROM pieces AS c
@@ -2756,12 +3182,12 @@ BEGIN
             )
             SELECT
                 (NULL::gateway_schema.models).id,
-                array_agg(b.bin), array_agg(b.n), sum(b.n)::bigint
+                array_agg(b.bin), array_agg(b.n), sum(b.n::double precision)::bigint
             FROM (
-                SELECT c.bin, sum(c.n)::bigint AS n
+                SELECT c.bin, sum(c.n::double precision)::bigint AS n
                 FROM cells AS c
                 GROUP BY c.bin
-                HAVING sum(c.n) <> 0
+                HAVING sum(c.n::double precision) <> 0
                 ORDER BY c.bin
             ) AS b
             HAVING count(*) > 0
@@ -2792,21 +3218,23 @@ BEGIN
               AND (NOT found_whole OR g.id IS NULL
                    OR g.id IN (SELECT d.model_id FROM stats_schema.chat_stats_deltas AS d WHERE d.timed <> 0))
             UNION ALL
-            SELECT g.member, stats_schema.chat_stats_bin(u.time_ms), sign(d.timed)::bigint
-            FROM stats_schema.chat_stats_deltas AS d
-            LEFT JOIN groups AS g ON g.id = d.model_id
-            CROSS JOIN LATERAL unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS u (time_ms)
-            WHERE d.timed <> 0 AND (all_models OR d.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
-            AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
+            SELECT h.member, stats_schema.chat_stats_bin(h.time_ms), h.n
+            FROM (
+                SELECT g.member, unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS time_ms, sign(d.timed)::bigint AS n
+                FROM stats_schema.chat_stats_deltas AS d
+                LEFT JOIN groups AS g ON g.id = d.model_id
+                WHERE d.timed <> 0 AND (all_models OR d.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
+                AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
+            ) AS h
         )
         SELECT
             b.member,
-            array_agg(b.bin), array_agg(b.n), sum(b.n)::bigint
+            array_agg(b.bin), array_agg(b.n), sum(b.n::double precision)::bigint
         FROM (
-            SELECT c.member, c.bin, sum(c.n)::bigint AS n
+            SELECT c.member, c.bin, sum(c.n::double precision)::bigint AS n
             FROM cells AS c
             GROUP BY c.member, c.bin
-            HAVING sum(c.n) <> 0
+            HAVING sum(c.n::double precision) <> 0
             ORDER BY c.member, c.bin
         ) AS b
         GROUP BY b.member;
@@ -2860,13 +3288,15 @@ BEGIN
                 ) AS t
             ) AS h
             UNION ALL
-            SELECT g.member, stats_schema.chat_stats_bin(u.time_ms), sign(d.timed)::bigint
-            FROM pieces AS c
-            JOIN stats_schema.chat_stats_deltas AS d ON d.bucket >= c.starts AND (d.bucket < c.ends OR c.ends IS NULL)
-            LEFT JOIN groups AS g ON g.id = d.model_id
-            CROSS JOIN LATERAL unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS u (time_ms)
-            WHERE c.tier = 'deltas' AND d.timed <> 0 AND (all_models OR d.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
-            AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
+            SELECT h.member, stats_schema.chat_stats_bin(h.time_ms), h.n
+            FROM (
+                SELECT g.member, unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS time_ms, sign(d.timed)::bigint AS n
+                FROM pieces AS c
+                JOIN stats_schema.chat_stats_deltas AS d ON d.bucket >= c.starts AND (d.bucket < c.ends OR c.ends IS NULL)
+                LEFT JOIN groups AS g ON g.id = d.model_id
+                WHERE c.tier = 'deltas' AND d.timed <> 0 AND (all_models OR d.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
+                AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
+            ) AS h
             UNION ALL
             SELECT g.member, stats_schema.chat_stats_bin(r.processing_time_ms::numeric), c.sign
             FROM pieces AS c
@@ -2886,12 +3316,12 @@ BEGIN
         )
         SELECT
             b.member,
-            array_agg(b.bin), array_agg(b.n), sum(b.n)::bigint
+            array_agg(b.bin), array_agg(b.n), sum(b.n::double precision)::bigint
         FROM (
-            SELECT c.member, c.bin, sum(c.n)::bigint AS n
+            SELECT c.member, c.bin, sum(c.n::double precision)::bigint AS n
             FROM cells AS c
             GROUP BY c.member, c.bin
-            HAVING sum(c.n) <> 0
+            HAVING sum(c.n::double precision) <> 0
             ORDER BY c.member, c.bin
         ) AS b
         GROUP BY b.member;
@@ -3139,13 +3569,13 @@ BEGIN
             ) AS h
             WHERE h.slot_intervals[h.slot + 1] IS NOT NULL
             UNION ALL
-            SELECT
-                stats_schema.chat_stats_interval_start(p_interval, d.bucket, p_timezone), 
-                stats_schema.chat_stats_bin(u.time_ms), sign(d.timed)::bigint
-            FROM stats_schema.chat_stats_deltas AS d
-            
-            CROSS JOIN LATERAL unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS u (time_ms)
-            WHERE d.timed <> 0 AND d.bucket >= first_bucket AND d.bucket < end_bucket 
+            SELECT h.interval_start, stats_schema.chat_stats_bin(h.time_ms), h.n
+            FROM (
+                SELECT stats_schema.chat_stats_interval_start(p_interval, d.bucket, p_timezone) AS interval_start, unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS time_ms, sign(d.timed)::bigint AS n
+                FROM stats_schema.chat_stats_deltas AS d
+                
+                WHERE d.timed <> 0 AND d.bucket >= first_bucket AND d.bucket < end_bucket 
+            ) AS h
             UNION ALL
             SELECT
                 stats_schema.chat_stats_interval_start(p_interval, stats_schema.chat_stats_bucket(r.created_at::timestamptz), p_timezone), 
@@ -3164,12 +3594,12 @@ BEGIN
         )
         SELECT
             b.interval_start, (NULL::gateway_schema.models).id,
-            array_agg(b.bin), array_agg(b.n), sum(b.n)::bigint
+            array_agg(b.bin), array_agg(b.n), sum(b.n::double precision)::bigint
         FROM (
-            SELECT c.interval_start, c.bin, sum(c.n)::bigint AS n
+            SELECT c.interval_start, c.bin, sum(c.n::double precision)::bigint AS n
             FROM cells AS c
             GROUP BY c.interval_start, c.bin
-            HAVING sum(c.n) <> 0
+            HAVING sum(c.n::double precision) <> 0
             ORDER BY c.interval_start, c.bin
         ) AS b
         GROUP BY b.interval_start;
@@ -3213,14 +3643,14 @@ BEGIN
             ) AS h
             WHERE h.slot_intervals[h.slot + 1] IS NOT NULL
             UNION ALL
-            SELECT
-                stats_schema.chat_stats_interval_start(p_interval, d.bucket, p_timezone), g.member, 
-                stats_schema.chat_stats_bin(u.time_ms), sign(d.timed)::bigint
-            FROM stats_schema.chat_stats_deltas AS d
-            LEFT JOIN groups AS g ON g.id = d.model_id
-            CROSS JOIN LATERAL unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS u (time_ms)
-            WHERE d.timed <> 0 AND d.bucket >= first_bucket AND d.bucket < end_bucket AND (all_models OR d.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
-            AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
+            SELECT h.interval_start, h.member, stats_schema.chat_stats_bin(h.time_ms), h.n
+            FROM (
+                SELECT stats_schema.chat_stats_interval_start(p_interval, d.bucket, p_timezone) AS interval_start, g.member, unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS time_ms, sign(d.timed)::bigint AS n
+                FROM stats_schema.chat_stats_deltas AS d
+                LEFT JOIN groups AS g ON g.id = d.model_id
+                WHERE d.timed <> 0 AND d.bucket >= first_bucket AND d.bucket < end_bucket AND (all_models OR d.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
+                AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
+            ) AS h
             UNION ALL
             SELECT
                 stats_schema.chat_stats_interval_start(p_interval, stats_schema.chat_stats_bucket(r.created_at::timestamptz), p_timezone), g.member, 
@@ -3241,12 +3671,12 @@ BEGIN
         )
         SELECT
             b.interval_start, b.member,
-            array_agg(b.bin), array_agg(b.n), sum(b.n)::bigint
+            array_agg(b.bin), array_agg(b.n), sum(b.n::double precision)::bigint
         FROM (
-            SELECT c.interval_start, c.member, c.bin, sum(c.n)::bigint AS n
+            SELECT c.interval_start, c.member, c.bin, sum(c.n::double precision)::bigint AS n
             FROM cells AS c
             GROUP BY c.interval_start, c.member, c.bin
-            HAVING sum(c.n) <> 0
+            HAVING sum(c.n::double precision) <> 0
             ORDER BY c.interval_start, c.member, c.bin
         ) AS b
         GROUP BY b.interval_start, b.member;
@@ -4136,10 +4566,12 @@ CREATE OR REPLACE FUNCTION stats_schema.chat_stats_keep(p_start timestamptz, p_e
 RETURNS bigint
 LANGUAGE plpgsql
 AS $function$
+DECLARE
+    changed bigint;
 BEGIN
     PERFORM FROM stats_schema.chat_stats_rollup_state FOR UPDATE;  -- the lock of chat_stats_fold()
     LOCK TABLE gateway_schema.chat_completion_requests IN ACCESS SHARE MODE;
-    RETURN stats_schema.chat_stats_purged_add(
+    changed := stats_schema.chat_stats_purged_add(
         format(
             $changes$
                 concerned AS MATERIALIZED (
@@ -4178,6 +4610,15 @@ BEGIN
         ),
         'concerned'
     );
+    -- So that a loss of what is kept is noticed, as after a purge; once all is given back, there is nothing to lose.
+    UPDATE stats_schema.chat_stats_rollup_state AS s
+    SET purged_before = CASE
+        WHEN p_gone THEN GREATEST(s.purged_before, COALESCE(p_end, 'infinity'))
+        WHEN EXISTS (SELECT FROM stats_schema.chat_stats_purged_total AS t WHERE cardinality(t.slots) > 0)
+        THEN s.purged_before
+    END
+    WHERE changed > 0;
+    RETURN changed;
 END
 $function$;
 $install$);
@@ -6934,6 +7375,65 @@ RETURN CASE WHEN p_bin = -32768 THEN 0
 END;
 $install$);
 
+-- What get_chat_request_stats() groups and filters by: SQL for the value of a dimension, as text, of a request q, or of
+-- the model c of requests. All of it comes from the settings with which `migrate` ran (CHAT_STATS_DIMENSIONS,
+-- CHAT_STATS_ERROR_KINDS), nothing from a caller: any other name is an error. `compared` is what a filter compares with
+-- text: the column itself where that is text, so that an index serves. It names the column, which may be missing.
+SELECT chat_stats_install('chat_stats_dimension', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_dimension(p_name text, OUT value text, OUT compared text)
+LANGUAGE plpgsql
+STABLE
+AS $function$
+DECLARE
+    declared_column text;
+    declared_key text;
+    base name;
+BEGIN
+    CASE p_name
+        WHEN 'provider_id' THEN value := 'c.provider';
+        WHEN 'model_id' THEN value := 'c.model';
+        WHEN 'status' THEN value := 'CASE WHEN q.status IS NOT NULL THEN rtrim(concat(q.status)) END';
+        WHEN 'error_kind' THEN value := $value$CASE WHEN lower(rtrim(concat(q.status))) IN ('completed', 'complete', 'success', 'successful', 'succeeded', 'ok', '200') OR lower(rtrim(concat(q.status))) IN ('pending', 'partial') THEN NULL
+     ELSE (
+         SELECT CASE WHEN t.message LIKE ANY (ARRAY[U&'!+000025!+000020context!+000020length!+000025' UESCAPE '!', U&'!+000025!+000020context!+000020window!+000025' UESCAPE '!', U&'!+000025!+000020maximum!+000020context!+000025' UESCAPE '!', U&'!+000025!+000020prompt!+000020is!+000020too!+000020long!+000020!+000025' UESCAPE '!', U&'!+000025!+000020too!+000020many!+000020tokens!+000020!+000025' UESCAPE '!']::text[]) THEN 'context_length'::text WHEN t.message LIKE ANY (ARRAY[U&'!+000025!+000020content!+000020filter!+000025' UESCAPE '!', U&'!+000025!+000020content!+000020policy!+000020!+000025' UESCAPE '!', U&'!+000025!+000020content!+000020management!+000020policy!+000020!+000025' UESCAPE '!', U&'!+000025!+000020moderation!+000025' UESCAPE '!', U&'!+000025!+000020safety!+000025' UESCAPE '!']::text[]) THEN 'content_filter'::text WHEN t.message LIKE ANY (ARRAY[U&'!+000025!+000020429!+000020!+000025' UESCAPE '!', U&'!+000025!+000020rate!+000020limit!+000025' UESCAPE '!', U&'!+000025!+000020ratelimit!+000025' UESCAPE '!', U&'!+000025!+000020too!+000020many!+000020requests!+000020!+000025' UESCAPE '!', U&'!+000025!+000020quota!+000025' UESCAPE '!', U&'!+000025!+000020throttl!+000025' UESCAPE '!']::text[]) THEN 'rate_limited'::text WHEN t.message LIKE ANY (ARRAY[U&'!+000025!+000020401!+000020!+000025' UESCAPE '!', U&'!+000025!+000020403!+000020!+000025' UESCAPE '!', U&'!+000025!+000020unauthorized!+000020!+000025' UESCAPE '!', U&'!+000025!+000020unauthenticated!+000020!+000025' UESCAPE '!', U&'!+000025!+000020authentication!+000025' UESCAPE '!', U&'!+000025!+000020forbidden!+000020!+000025' UESCAPE '!', U&'!+000025!+000020permission!+000020denied!+000020!+000025' UESCAPE '!', U&'!+000025!+000020api!+000020key!+000020!+000025' UESCAPE '!']::text[]) THEN 'authentication'::text WHEN t.message LIKE ANY (ARRAY[U&'!+000025!+000020408!+000020!+000025' UESCAPE '!', U&'!+000025!+000020504!+000020!+000025' UESCAPE '!', U&'!+000025!+000020timeout!+000025' UESCAPE '!', U&'!+000025!+000020timed!+000020out!+000020!+000025' UESCAPE '!', U&'!+000025!+000020time!+000020out!+000020!+000025' UESCAPE '!', U&'!+000025!+000020deadline!+000020exceeded!+000020!+000025' UESCAPE '!']::text[]) THEN 'timeout'::text WHEN t.message LIKE ANY (ARRAY[U&'!+000025!+000020500!+000020!+000025' UESCAPE '!', U&'!+000025!+000020502!+000020!+000025' UESCAPE '!', U&'!+000025!+000020503!+000020!+000025' UESCAPE '!', U&'!+000025!+000020520!+000020!+000025' UESCAPE '!', U&'!+000025!+000020522!+000020!+000025' UESCAPE '!', U&'!+000025!+000020529!+000020!+000025' UESCAPE '!', U&'!+000025!+000020overloaded!+000025' UESCAPE '!', U&'!+000025!+000020internal!+000020server!+000020error!+000020!+000025' UESCAPE '!', U&'!+000025!+000020internal!+000020error!+000020!+000025' UESCAPE '!', U&'!+000025!+000020bad!+000020gateway!+000020!+000025' UESCAPE '!', U&'!+000025!+000020service!+000020unavailable!+000020!+000025' UESCAPE '!', U&'!+000025!+000020server!+000020error!+000020!+000025' UESCAPE '!']::text[]) THEN 'provider_5xx'::text WHEN true THEN 'other'::text END
+         FROM (
+             SELECT concat(
+                 ' ', translate(lower(concat(left(concat(error_message), 2000), ' ', q.status)), U&'!+000001!+000002!+000003!+000004!+000005!+000006!+000007!+000008!+000009!+00000A!+00000B!+00000C!+00000D!+00000E!+00000F!+000010!+000011!+000012!+000013!+000014!+000015!+000016!+000017!+000018!+000019!+00001A!+00001B!+00001C!+00001D!+00001E!+00001F!+000021!+000022!+000023!+000024!+000025!+000026!+000027!+000028!+000029!+00002A!+00002B!+00002C!+00002D!+00002E!+00002F!+00003A!+00003B!+00003C!+00003D!+00003E!+00003F!+000040!+00005B!+00005C!+00005D!+00005E!+00005F!+000060!+00007B!+00007C!+00007D!+00007E!+00007F' UESCAPE '!'::text, '                                                                '::text), ' '
+             ) AS message
+             OFFSET 0
+         ) AS t
+     ) END$value$;
+        ELSE
+            RAISE EXCEPTION 'unknown dimension %; known: %', p_name,
+                array_to_string(ARRAY['provider_id', 'model_id', 'status', 'error_kind']::text[], ', ')
+                USING ERRCODE = 'invalid_parameter_value',
+                    HINT = 'CHAT_STATS_DIMENSIONS declares dimensions, and chat-stats migrate puts them into this function.';
+    END CASE;
+    IF declared_key IS NOT NULL THEN
+        value := format('(q.%I ->> %L::text)', declared_column, declared_key);
+    ELSIF declared_column IS NOT NULL THEN
+        base := (
+            SELECT b.typname
+            FROM pg_attribute AS a
+            JOIN pg_type AS t ON t.oid = a.atttypid
+            JOIN pg_type AS b ON b.oid = COALESCE(NULLIF(t.typbasetype, 0::oid), t.oid)
+            WHERE a.attrelid = 'gateway_schema.chat_completion_requests'::regclass
+              AND a.attname::text = declared_column AND NOT a.attisdropped
+        );
+        value := format('concat(q.%I)', declared_column);
+        IF base = 'bpchar'::name THEN
+            value := 'rtrim(' || value || ')';
+        END IF;
+        value := format('CASE WHEN q.%I IS NOT NULL THEN %s END', declared_column, value);
+        IF base IN ('text'::name, 'varchar'::name) THEN
+            compared := format('q.%I', declared_column);
+        END IF;
+    END IF;
+    compared := COALESCE(compared, value);
+END
+$function$;
+$install$);
+
 -- The value of a dimension as rollups keep it. It is a part of a key, and keys have a longest length: of more than 128
 -- characters, the first 95 are kept, and a hash of all. It fails for no value, since writers compute it.
 SELECT chat_stats_install('chat_stats_dimension_value', $install$
@@ -6963,19 +7463,19 @@ DECLARE
         ' ',
         translate(
             lower(concat(left(p_message, 2000), ' ', p_status)),
-            U&'!+000001!+000002!+000003!+000004!+000005!+000006!+000007!+000008!+000009!+00000A!+00000B!+00000C!+00000D!+00000E!+00000F!+000010!+000011!+000012!+000013!+000014!+000015!+000016!+000017!+000018!+000019!+00001A!+00001B!+00001C!+00001D!+00001E!+00001F!+000021!+000022!+000023!+000024!+000025!+000026!+000027!+000028!+000029!+00002A!+00002B!+00002C!+00002D!+00002E!+00002F!+00003A!+00003B!+00003C!+00003D!+00003E!+00003F!+000040!+00005B!+00005C!+00005D!+00005E!+00005F!+000060!+00007B!+00007C!+00007D!+00007E!+00007F' UESCAPE '!', '                                                                '
+            U&'!+000001!+000002!+000003!+000004!+000005!+000006!+000007!+000008!+000009!+00000A!+00000B!+00000C!+00000D!+00000E!+00000F!+000010!+000011!+000012!+000013!+000014!+000015!+000016!+000017!+000018!+000019!+00001A!+00001B!+00001C!+00001D!+00001E!+00001F!+000021!+000022!+000023!+000024!+000025!+000026!+000027!+000028!+000029!+00002A!+00002B!+00002C!+00002D!+00002E!+00002F!+00003A!+00003B!+00003C!+00003D!+00003E!+00003F!+000040!+00005B!+00005C!+00005D!+00005E!+00005F!+000060!+00007B!+00007C!+00007D!+00007E!+00007F' UESCAPE '!'::text, '                                                                '::text
         ),
         ' '
     );
 BEGIN
     RETURN CASE
-        WHEN message LIKE ANY (ARRAY[U&'!+000025!+000020context!+000020length!+000025' UESCAPE '!', U&'!+000025!+000020context!+000020window!+000025' UESCAPE '!', U&'!+000025!+000020maximum!+000020context!+000025' UESCAPE '!', U&'!+000025!+000020prompt!+000020is!+000020too!+000020long!+000020!+000025' UESCAPE '!', U&'!+000025!+000020too!+000020many!+000020tokens!+000020!+000025' UESCAPE '!']::text[]) THEN 'context_length'
-        WHEN message LIKE ANY (ARRAY[U&'!+000025!+000020content!+000020filter!+000025' UESCAPE '!', U&'!+000025!+000020content!+000020policy!+000020!+000025' UESCAPE '!', U&'!+000025!+000020content!+000020management!+000020policy!+000020!+000025' UESCAPE '!', U&'!+000025!+000020moderation!+000025' UESCAPE '!', U&'!+000025!+000020safety!+000025' UESCAPE '!']::text[]) THEN 'content_filter'
-        WHEN message LIKE ANY (ARRAY[U&'!+000025!+000020429!+000020!+000025' UESCAPE '!', U&'!+000025!+000020rate!+000020limit!+000025' UESCAPE '!', U&'!+000025!+000020ratelimit!+000025' UESCAPE '!', U&'!+000025!+000020too!+000020many!+000020requests!+000020!+000025' UESCAPE '!', U&'!+000025!+000020quota!+000025' UESCAPE '!', U&'!+000025!+000020throttl!+000025' UESCAPE '!']::text[]) THEN 'rate_limited'
-        WHEN message LIKE ANY (ARRAY[U&'!+000025!+000020401!+000020!+000025' UESCAPE '!', U&'!+000025!+000020403!+000020!+000025' UESCAPE '!', U&'!+000025!+000020unauthorized!+000020!+000025' UESCAPE '!', U&'!+000025!+000020unauthenticated!+000020!+000025' UESCAPE '!', U&'!+000025!+000020authentication!+000025' UESCAPE '!', U&'!+000025!+000020forbidden!+000020!+000025' UESCAPE '!', U&'!+000025!+000020permission!+000020denied!+000020!+000025' UESCAPE '!', U&'!+000025!+000020api!+000020key!+000020!+000025' UESCAPE '!']::text[]) THEN 'authentication'
-        WHEN message LIKE ANY (ARRAY[U&'!+000025!+000020408!+000020!+000025' UESCAPE '!', U&'!+000025!+000020504!+000020!+000025' UESCAPE '!', U&'!+000025!+000020timeout!+000025' UESCAPE '!', U&'!+000025!+000020timed!+000020out!+000020!+000025' UESCAPE '!', U&'!+000025!+000020time!+000020out!+000020!+000025' UESCAPE '!', U&'!+000025!+000020deadline!+000020exceeded!+000020!+000025' UESCAPE '!']::text[]) THEN 'timeout'
-        WHEN message LIKE ANY (ARRAY[U&'!+000025!+000020500!+000020!+000025' UESCAPE '!', U&'!+000025!+000020502!+000020!+000025' UESCAPE '!', U&'!+000025!+000020503!+000020!+000025' UESCAPE '!', U&'!+000025!+000020520!+000020!+000025' UESCAPE '!', U&'!+000025!+000020522!+000020!+000025' UESCAPE '!', U&'!+000025!+000020529!+000020!+000025' UESCAPE '!', U&'!+000025!+000020overloaded!+000025' UESCAPE '!', U&'!+000025!+000020internal!+000020server!+000020error!+000020!+000025' UESCAPE '!', U&'!+000025!+000020internal!+000020error!+000020!+000025' UESCAPE '!', U&'!+000025!+000020bad!+000020gateway!+000020!+000025' UESCAPE '!', U&'!+000025!+000020service!+000020unavailable!+000020!+000025' UESCAPE '!', U&'!+000025!+000020server!+000020error!+000020!+000025' UESCAPE '!']::text[]) THEN 'provider_5xx'
-        ELSE 'other'
+        WHEN message LIKE ANY (ARRAY[U&'!+000025!+000020context!+000020length!+000025' UESCAPE '!', U&'!+000025!+000020context!+000020window!+000025' UESCAPE '!', U&'!+000025!+000020maximum!+000020context!+000025' UESCAPE '!', U&'!+000025!+000020prompt!+000020is!+000020too!+000020long!+000020!+000025' UESCAPE '!', U&'!+000025!+000020too!+000020many!+000020tokens!+000020!+000025' UESCAPE '!']::text[]) THEN 'context_length'::text
+        WHEN message LIKE ANY (ARRAY[U&'!+000025!+000020content!+000020filter!+000025' UESCAPE '!', U&'!+000025!+000020content!+000020policy!+000020!+000025' UESCAPE '!', U&'!+000025!+000020content!+000020management!+000020policy!+000020!+000025' UESCAPE '!', U&'!+000025!+000020moderation!+000025' UESCAPE '!', U&'!+000025!+000020safety!+000025' UESCAPE '!']::text[]) THEN 'content_filter'::text
+        WHEN message LIKE ANY (ARRAY[U&'!+000025!+000020429!+000020!+000025' UESCAPE '!', U&'!+000025!+000020rate!+000020limit!+000025' UESCAPE '!', U&'!+000025!+000020ratelimit!+000025' UESCAPE '!', U&'!+000025!+000020too!+000020many!+000020requests!+000020!+000025' UESCAPE '!', U&'!+000025!+000020quota!+000025' UESCAPE '!', U&'!+000025!+000020throttl!+000025' UESCAPE '!']::text[]) THEN 'rate_limited'::text
+        WHEN message LIKE ANY (ARRAY[U&'!+000025!+000020401!+000020!+000025' UESCAPE '!', U&'!+000025!+000020403!+000020!+000025' UESCAPE '!', U&'!+000025!+000020unauthorized!+000020!+000025' UESCAPE '!', U&'!+000025!+000020unauthenticated!+000020!+000025' UESCAPE '!', U&'!+000025!+000020authentication!+000025' UESCAPE '!', U&'!+000025!+000020forbidden!+000020!+000025' UESCAPE '!', U&'!+000025!+000020permission!+000020denied!+000020!+000025' UESCAPE '!', U&'!+000025!+000020api!+000020key!+000020!+000025' UESCAPE '!']::text[]) THEN 'authentication'::text
+        WHEN message LIKE ANY (ARRAY[U&'!+000025!+000020408!+000020!+000025' UESCAPE '!', U&'!+000025!+000020504!+000020!+000025' UESCAPE '!', U&'!+000025!+000020timeout!+000025' UESCAPE '!', U&'!+000025!+000020timed!+000020out!+000020!+000025' UESCAPE '!', U&'!+000025!+000020time!+000020out!+000020!+000025' UESCAPE '!', U&'!+000025!+000020deadline!+000020exceeded!+000020!+000025' UESCAPE '!']::text[]) THEN 'timeout'::text
+        WHEN message LIKE ANY (ARRAY[U&'!+000025!+000020500!+000020!+000025' UESCAPE '!', U&'!+000025!+000020502!+000020!+000025' UESCAPE '!', U&'!+000025!+000020503!+000020!+000025' UESCAPE '!', U&'!+000025!+000020520!+000020!+000025' UESCAPE '!', U&'!+000025!+000020522!+000020!+000025' UESCAPE '!', U&'!+000025!+000020529!+000020!+000025' UESCAPE '!', U&'!+000025!+000020overloaded!+000025' UESCAPE '!', U&'!+000025!+000020internal!+000020server!+000020error!+000020!+000025' UESCAPE '!', U&'!+000025!+000020internal!+000020error!+000020!+000025' UESCAPE '!', U&'!+000025!+000020bad!+000020gateway!+000020!+000025' UESCAPE '!', U&'!+000025!+000020service!+000020unavailable!+000020!+000025' UESCAPE '!', U&'!+000025!+000020server!+000020error!+000020!+000025' UESCAPE '!']::text[]) THEN 'provider_5xx'::text
+        ELSE 'other'::text
     END;
 END
 $function$;

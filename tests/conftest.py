@@ -41,7 +41,9 @@ _numbers = count(1)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Name the tests that needed a second run (`--reruns`, only in CI), and how they ended."""
     reruns = Counter(report.nodeid for report in terminalreporter.stats.get("rerun", ()))
-    if not reruns:
+    if not reruns or hasattr(
+        terminalreporter.config, "workerinput"
+    ):  # of xdist's workers, the controller tells
         return
     failed = {
         report.nodeid for name in ("failed", "error") for report in terminalreporter.stats.get(name, ())
@@ -122,7 +124,7 @@ async def _create_database(postgres: PostgresServer, *, template: str | None = N
     name = f"test_{next(_numbers)}"
     admin = await asyncpg.connect(postgres.url())
     try:
-        await admin.execute(f"CREATE DATABASE {name}" + (f" TEMPLATE {template}" if template else ""))
+        await admin.execute(f"CREATE DATABASE {name} TEMPLATE {template or 'template1'} STRATEGY file_copy")
     finally:
         await admin.close()
     return name

@@ -96,9 +96,10 @@ PROMETHEUS = Tool(
 )
 PROMTOOL = Tool("promtool", "alert rules and dashboard", _program("promtool"), package="prometheus")
 SECOND_POSTGRES = Tool("postgres", "a second version of Postgres", _second_postgres, package="postgresql")
+SYSTEMD = Tool("systemd", "the units of systemd", _program("systemd-analyze"), package="systemd")
 TRACE = Tool("trace", "a real trace", _azure_trace, source=f"../shared/data/{AZURE_TRACE.name}")
 
-TOOLS = (CHROMIUM, COMPOSE, FAKETIME, NGINX, PROMETHEUS, PROMTOOL, SECOND_POSTGRES, TRACE)
+TOOLS = (CHROMIUM, COMPOSE, FAKETIME, NGINX, PROMETHEUS, PROMTOOL, SECOND_POSTGRES, SYSTEMD, TRACE)
 
 
 def need(tool: Tool) -> Path:

@@ -16,9 +16,10 @@ import orjson
 from pydantic import BaseModel
 
 from chat_stats.service.catalogue import schemas
-from chat_stats.service.catalogue.questions import Question
+from chat_stats.service.catalogue.questions import Filter, Question, digest_of
 from chat_stats.service.catalogue.rows import (
     PERCENTILE_FIELDS,
+    SOURCE_FIELDS,
     UNKNOWN_FROM_COUNTS,
     UNRESOLVED,
     UNRESOLVED_FIELDS,
@@ -56,6 +57,8 @@ class Query:
     limit: int | None = None
     #: What is asked by any dimension; `aggregation` is then the question's endpoint.
     question: Question | None = None
+    #: Only requests with these values of dimensions; those of a question are in `question` itself.
+    where: tuple[Filter, ...] = ()
 
     def key(self) -> str:
         """Return the part of the cache key that tells this query from every other."""
@@ -75,7 +78,14 @@ class Query:
             key += f":order={self.order_by}"
         if self.limit is not None:
             key += f":limit={self.limit}"
+        if self.where:
+            key += f":where={digest_of(self.where)}"
         return key
+
+    @property
+    def by_dimension(self) -> bool:
+        """Whether only a question can tell: usage per model does not."""
+        return bool(self.where) or self.series.dimension is not None
 
     @property
     def filters(self) -> tuple[str | None, ...]:
@@ -89,7 +99,9 @@ class Query:
     @property
     def is_whole(self) -> bool:
         """Whether it asks for all rows in their own order: what the worker computes."""
-        return not any(value is not None for value in (*self.filters, self.order_by, self.limit))
+        return not self.where and not any(
+            value is not None for value in (*self.filters, self.order_by, self.limit)
+        )
 
     def base(self, *, kept: bool) -> "Query | None":
         """Return the query from whose rows the answer is cut; None: it is computed.
@@ -102,23 +114,26 @@ class Query:
         aggregation = AGGREGATIONS[self.aggregation]
         if self.is_whole or aggregation.is_series:
             return None
-        if kept and any(value is not None for value in self.filters):
+        if kept and not self.where and any(value is not None for value in self.filters):
             name = aggregation.cut_from(self)
             if name is not None:
                 return Query(name, self.range)
         unordered = replace(self, order_by=None, limit=None)
         return None if unordered == self else unordered
 
-    def metadata(self, data: Data, unresolved: Mapping[str, Any]) -> Totals:
-        """Return the answer's metadata beside the common fields, `UNRESOLVED_FIELDS` from `unresolved`."""
+    def metadata(self, data: Data, of: Mapping[str, Any]) -> Totals:
+        """Return the answer's metadata beside the common fields; from `of` what the data do not tell.
+
+        That is `UNRESOLVED_FIELDS`, and `SOURCE_FIELDS` where there are some.
+        """
         aggregation = AGGREGATIONS[self.aggregation]
         if aggregation.is_series:
             series = self.series
             return {"bucket": series.bucket, "timezone": series.timezone, "group_by": series.group_by}
-        totals = aggregation.totals(data)
+        totals = {**aggregation.totals(data), **{name: of[name] for name in SOURCE_FIELDS if name in of}}
         if not aggregation.states_unresolved:
             return totals
-        return totals | {name: unresolved[name] if self.wants_unresolved else 0 for name in UNRESOLVED_FIELDS}
+        return totals | {name: of[name] if self.wants_unresolved else 0 for name in UNRESOLVED_FIELDS}
 
 
 @dataclass(frozen=True)
@@ -157,6 +172,8 @@ class Aggregation:
     unknown_from_counts: tuple[str, ...] = UNKNOWN_FROM_COUNTS
     #: Whether its numbers are those of all requests, not of those whose model exists.
     of_all_requests: bool = False
+    #: Whether it is made from the usage of each model apart, and not from that of all together.
+    of_each_model: bool = True
     #: Whether it has a `bucket`, a grouping and a time zone (`Query.series`); then it may be narrowed by both
     #: ids, and its rows are made by `service.catalogue.rows.series_points`.
     is_series: bool = False
@@ -281,7 +298,7 @@ def series_arguments(query: Query) -> tuple[Argument, ...]:
     series = query.series
     # One row more than there may be, to see that there are too many.
     limit = MAX_POINTS + 1
-    return series.bucket, series.group_by, series.timezone, query.provider_id, query.model_id, limit
+    return series.bucket, series.group_by, series.timezone, *query.filters, limit
 
 
 def parse_order_by(aggregation: Aggregation, text: str) -> str:

@@ -239,6 +239,7 @@ SUMMARY = register(
         example=(_STATS, {}),
         from_usage=summary_from_usage,
         of_all_requests=True,
+        of_each_model=False,
         percentiles_by="none",
         cut_from=_of_one,
         select=_select_summary,
@@ -248,10 +249,11 @@ SUMMARY = register(
 
 class Point(Schema):
     bucket_start: datetime = Field(description="Start of the bucket, with the offset of the time zone.")
-    group_id: Id | Literal["unresolved"] | None = Field(
-        description="The provider or model, or `unresolved`: without one that exists; null without grouping."
+    group_id: Id | str | None = Field(
+        description="The provider or model, or `unresolved`: without one that exists. Of another "
+        "dimension: its value, null for requests without one. Null without grouping."
     )
-    group_name: str | None
+    group_name: str | None = Field(description="Name of the provider or model; else as group_id.")
     total_requests: int
     failed_requests: int
     pending_requests: int
@@ -271,7 +273,7 @@ class Point(Schema):
 class TimeseriesMetadata(Metadata):
     bucket: Literal["15m", "1h", "1d", "1w", "1mo"]
     timezone: str
-    group_by: Literal["none", "provider", "model"]
+    group_by: str = Field(description="`none`, `provider`, `model`, or the name of another dimension.")
 
 
 _POINT = {
@@ -299,7 +301,7 @@ TIMESERIES = register(
         example=([_POINT], {"bucket": "1d", "timezone": "Europe/Berlin", "group_by": "model"}),
         call=(
             "SELECT * FROM stats_schema.get_chat_request_timeseries($3::text, $4::text, $5::text, "
-            "$1::timestamptz, $2::timestamptz, $6::text, $7::text, NULL::text) LIMIT $8"
+            "$1::timestamptz, $2::timestamptz, $6::text, $7::text, $8::text) LIMIT $9"
         ),
         from_usage=None,
         plain="timeseries",

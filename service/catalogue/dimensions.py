@@ -10,8 +10,11 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from hashlib import blake2b
 from types import MappingProxyType
 from typing import Any, Literal
+
+import orjson
 
 from chat_stats.service.catalogue.error_kinds import DEFAULT, ErrorKind, parse_error_kinds
 from chat_stats.service.catalogue.figures import FIGURES
@@ -48,6 +51,10 @@ class Dimension:
         kinds = [[kind.name, kind.phrases] for kind in self.error_kinds]
         return [self.name, self.kind, self.column, self.key, kinds]
 
+    def digest(self) -> str:
+        """Return its definition, in bounded length."""
+        return blake2b(orjson.dumps(self.definition()), digest_size=8).hexdigest()
+
     def __str__(self) -> str:
         """Return it as it is declared."""
         if self.column in (None, self.name) and self.key is None:
@@ -55,9 +62,11 @@ class Dimension:
         return f"{self.name}={self.column}" + ("" if self.key is None else f"->>{self.key}")
 
 
+PROVIDER_ID = Dimension("provider_id", "provider")
+MODEL_ID = Dimension("model_id", "model")
 BUILT_IN = (
-    Dimension("provider_id", "provider"),
-    Dimension("model_id", "model"),
+    PROVIDER_ID,
+    MODEL_ID,
     Dimension("status", "status"),
     Dimension("error_kind", "error_kind"),
 )
@@ -80,6 +89,7 @@ _DECLARATION = re.compile(
 )
 
 Dimensions = Mapping[str, Dimension]
+NO_DIMENSIONS: Dimensions = MappingProxyType({})
 
 
 @cache

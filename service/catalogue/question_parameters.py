@@ -25,6 +25,7 @@ from chat_stats.service.catalogue.questions import (
     Question,
 )
 from chat_stats.service.catalogue.rows import UNRESOLVED
+from chat_stats.service.catalogue.scopes import Scope, within
 from chat_stats.service.catalogue.timerange import TimeRange, parse_moment, parse_time_range
 from chat_stats.service.catalogue.timeseries import parse_series
 from chat_stats.service.errors import InvalidParameter
@@ -54,8 +55,11 @@ Items = Iterable[tuple[str, str]]
 _Chosen = dict[tuple[Dimension, bool], list[tuple[str, str]]]
 
 
-def parse_question(items: Items, known: Dimensions) -> Query:
-    """Read a question; `InvalidParameter` names the parameter that is wrong, and lists what is known."""
+def parse_question(items: Items, known: Dimensions, scope: Scope = ()) -> Query:
+    """Read a question within a scope.
+
+    `InvalidParameter` names the parameter that is wrong, and lists what is known.
+    """
     given, chosen = _sorted_out(items, PARAMETERS, known)
     range_ = parse_time_range(*(given.get(name) for name in TIME_PARAMETERS))
     group_by = _group_by(given.get("group_by"), known)
@@ -65,7 +69,7 @@ def parse_question(items: Items, known: Dimensions) -> Query:
     question = Question(
         figures=_figures(given.get("measures")),
         group_by=group_by,
-        filters=tuple(_filters(chosen)),
+        filters=within(tuple(_filters(chosen)), scope),
         bucket=series.bucket if "bucket" in given else None,
         timezone=series.timezone,
         order=_order(given.get("order_by"), group_by, known),
@@ -77,24 +81,43 @@ def parse_question(items: Items, known: Dimensions) -> Query:
     return Query(question.endpoint, range_, question=question)
 
 
-def parse_values(items: Items, known: Dimensions) -> Query:
+def parse_values(items: Items, known: Dimensions, scope: Scope = ()) -> Query:
     """Read which values of a dimension are asked for; without a name, the dimensions themselves."""
     given, _ = _sorted_out(items, VALUE_PARAMETERS, {})
     if "name" not in given:
         if given:
             first = next(iter(given))
             raise InvalidParameter(first, f"{first} is about one dimension: give its name, too")
-        return Query("dimensions", question=Question(endpoint="dimensions", listed=tuple(known.values())))
+        listed = Question(filters=scope, endpoint="dimensions", listed=tuple(known.values()))
+        return Query("dimensions", question=listed)
     range_ = parse_time_range(*(given.get(name) for name in TIME_PARAMETERS))
     dimension = parse_dimension("name", given["name"], known)
     question = Question(
         figures=("total_requests",),
         group_by=(dimension,),
+        filters=scope,
         limit=_limit(given.get("limit")),
         prefix=_text("prefix", given.get("prefix", "")) or None,
         endpoint="dimensions",
     )
     return Query(question.endpoint, range_, question=question)
+
+
+def parse_filters(items: Items, known: Dimensions) -> tuple[Filter, ...]:
+    """Read the filters by dimension, among parameters of any other name."""
+    chosen: _Chosen = {}
+    for name, value in items:
+        _add(chosen, name, value, known)
+    return tuple(_filters(chosen))
+
+
+def filter_names(known: Dimensions) -> tuple[str, ...]:
+    return (*known, *(f"{NOT}{each}" for each in known))
+
+
+def filtered_by(name: str, known: Dimensions) -> Dimension | None:
+    """Return the dimension by which a parameter of this name filters."""
+    return known.get(name.removesuffix("!").removeprefix(NOT))
 
 
 def parse_kept(text: str, known: Dimensions) -> tuple[Query, ...]:
@@ -120,17 +143,24 @@ def _sorted_out(items: Items, parameters: Sequence[str], known: Dimensions) -> t
     for name, value in items:
         if name == CACHE_BUSTER:
             continue
-        dimension = known.get(name.removesuffix("!").removeprefix(NOT))
-        if dimension is not None:
-            chosen.setdefault((dimension, name != dimension.name), []).append((name, value))
-        elif name not in parameters:
-            all_known = ", ".join((*parameters, *known, *(f"{NOT}{each}" for each in known)))
+        if _add(chosen, name, value, known):
+            continue
+        if name not in parameters:
+            all_known = ", ".join((*parameters, *filter_names(known)))
             raise InvalidParameter(name[:40], f"unknown parameter {name[:40]!r}; known: {all_known}")
-        elif name in given:
+        if name in given:
             raise InvalidParameter(name, f"give {name} once: there can be only one")
-        else:
-            given[name] = value
+        given[name] = value
     return given, chosen
+
+
+def _add(chosen: _Chosen, name: str, value: str, known: Dimensions) -> bool:
+    """Add a filter, if the parameter is one."""
+    dimension = filtered_by(name, known)
+    if dimension is None:
+        return False
+    chosen.setdefault((dimension, name != dimension.name), []).append((name, value))
+    return True
 
 
 def _figures(text: str | None) -> tuple[str, ...]:
@@ -222,12 +252,9 @@ def _text(parameter: str, text: str) -> str:
     return text
 
 
-def filters_given(question: Question) -> dict[str, list[str]]:
+def filters_given(filters: Iterable[Filter]) -> dict[str, list[str]]:
     """Return the filters as a request would give them, for the metadata."""
-    return {
-        each.parameter: [_written(value, each.dimension) for value in each.values]
-        for each in question.filters
-    }
+    return {each.parameter: [_written(value, each.dimension) for value in each.values] for each in filters}
 
 
 def _written(value: str | None, dimension: Dimension) -> str:

@@ -3,18 +3,19 @@
 `service.catalogue.question_parameters` reads one from a query string.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from hashlib import blake2b
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import orjson
 
 from chat_stats.service.catalogue.dimensions import Dimension
 from chat_stats.service.catalogue.figures import DEFAULT_FIGURES, FIGURES
 from chat_stats.service.catalogue.timerange import TimeRange
-from chat_stats.service.catalogue.timeseries import Series
+from chat_stats.service.catalogue.timeseries import MAX_POINTS, Series
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 10_000
@@ -37,10 +38,22 @@ class Filter:
     #: Sorted, each once. None is NULL; of models and providers: what is unresolved.
     values: tuple[str | None, ...]
     negated: bool = False
+    #: Whether it is of a key's scope, of which what is outside must not even show in where a series begins.
+    is_scope: bool = False
 
     @property
     def parameter(self) -> str:
         return self.dimension.name + ("!" if self.negated else "")
+
+    def definition(self) -> list[Any]:
+        """Return what it depends on, for cache keys."""
+        return [self.dimension.definition(), self.values, self.negated, self.is_scope]
+
+
+def digest_of(filters: Sequence[Filter]) -> str:
+    """Return what tells these filters from all others; of bounded length."""
+    text = orjson.dumps([each.definition() for each in filters])
+    return blake2b(text, digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +101,11 @@ class Question:
         return tuple(dict.fromkeys((*self.group_by, *(filter_.dimension for filter_ in self.filters))))
 
     @property
+    def most_points(self) -> int:
+        """The most rows of an answer: a series has one for each interval of each group."""
+        return self.limit if self.bucket is None else MAX_POINTS
+
+    @property
     def computed(self) -> tuple[str, ...]:
         """The figures to compute: the one that it is ordered by too."""
         order = (self.order.by,) if self.order.by in FIGURES else ()
@@ -104,7 +122,7 @@ class Question:
                 self.endpoint,
                 self.figures,
                 [each.definition() for each in self.group_by],
-                [[each.dimension.definition(), each.values, each.negated] for each in self.filters],
+                [each.definition() for each in self.filters],
                 self.bucket,
                 self.timezone if self.bucket else None,
                 str(self.order),

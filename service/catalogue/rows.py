@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from decimal import ROUND_HALF_UP, Decimal
+from operator import attrgetter, itemgetter
 from typing import Any
 from uuid import UUID
 
@@ -24,6 +25,8 @@ PERCENTILE_FIELDS = (
 SUCCESS_FIELDS = ("successful_requests", "failed_requests", "pending_requests", "success_rate")
 COST_FIELDS = ("total_cost_usd",)
 UNRESOLVED_FIELDS = ("unresolved_requests", "unresolved_failed_requests")
+#: What the metadata of answers by dimensions have: from where they come, and what is missing there.
+SOURCE_FIELDS = ("source", "incomplete_before")
 
 #: What a method that only counts requests cannot know.
 UNKNOWN_FROM_COUNTS = (*SUCCESS_FIELDS, *TOKEN_AND_TIME_FIELDS, *COST_FIELDS, "unresolved_failed_requests")
@@ -32,6 +35,7 @@ UNKNOWN_FROM_COUNTS = (*SUCCESS_FIELDS, *TOKEN_AND_TIME_FIELDS, *COST_FIELDS, "u
 UNRESOLVED = "unresolved"
 
 _ZERO = Decimal(0)
+_CENT = Decimal("0.01")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,7 @@ class ModelUsage:
     def from_record(cls, record: Mapping[str, Any]) -> "ModelUsage":
         """Read a model, without or with its totals; NULL counts as 0."""
         return cls(
-            *[_text_of_uuid(record[name]) for name in _IDENTITY],
+            *map(_text_of_uuid, _identity_of(record)),
             *[record.get(name) or zero for name, zero in _ZEROS.items()],
         )
 
@@ -72,6 +76,7 @@ class ModelUsage:
 
 _NAMES = tuple(field.name for field in fields(ModelUsage))
 _IDENTITY = _NAMES[:7]
+_identity_of = itemgetter(*_IDENTITY)
 #: What is added up.
 TOTALS = _NAMES[7:]
 _ZEROS: dict[str, Any] = {field.name: field.default for field in fields(ModelUsage)[7:]}
@@ -93,7 +98,7 @@ def added(models: Sequence[ModelUsage]) -> ModelUsage:
     if len(models) == 1:
         return models[0]
     first = models[0] if models else NOTHING_UNRESOLVED
-    totals = [sum((getattr(model, name) for model in models), _ZEROS[name]) for name in TOTALS]
+    totals = [sum(map(attrgetter(name), models), zero) for name, zero in _ZEROS.items()]
     return ModelUsage(*[getattr(first, name) for name in _IDENTITY], *totals)
 
 
@@ -127,7 +132,7 @@ def _saturate(total: Decimal) -> int:
 
 def _mean(total: Decimal, count: int) -> float:
     """Return a mean with two places, 0 when there is nothing to take it from, as chat_stats_mean() does."""
-    return float((total / count).quantize(Decimal("0.01"), ROUND_HALF_UP)) if count else 0.0
+    return float((total / count).quantize(_CENT, ROUND_HALF_UP)) if count else 0.0
 
 
 def model_row(model: ModelUsage) -> Row:

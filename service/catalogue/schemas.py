@@ -8,6 +8,8 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 Id = int | UUID
+Method = Literal["rpc", "fallback_optimized", "fallback_with_counts", "fallback", "query"]
+CacheState = Literal["hit", "miss", "stale", "bypass"]
 
 
 class Schema(BaseModel):
@@ -62,8 +64,11 @@ class ModelRow(Schema):
 class Metadata(Schema):
     timestamp: datetime = Field(description="When this response was made.")
     computed_at: datetime = Field(description="When its numbers were computed.")
-    method: Literal["rpc", "fallback_optimized", "fallback_with_counts", "fallback"]
-    cache: Literal["hit", "miss", "stale", "bypass"] = Field(
+    method: Method = Field(
+        description="How the numbers were computed; query: by one statement over the requests, since no "
+        "function knows the dimensions."
+    )
+    cache: CacheState = Field(
         description="stale: older than it should be, served anyway. bypass: computed without a cache."
     )
     cache_age_seconds: float
@@ -75,6 +80,16 @@ class Metadata(Schema):
     start_date: datetime | None = Field(None, description="Start of the range, when one was given.")
     end_date: datetime | None = Field(None, description="End of the range (exclusive), when one was given.")
     unavailable: list[str] = Field(description="Fields that this method cannot know; they are 0.")
+    source: str | None = Field(
+        None,
+        description="Of answers by dimensions: `rollup:` and the name of the rollup that the figures come "
+        "from; or `scan`.",
+    )
+    incomplete_before: datetime | None = Field(
+        None,
+        description="Not null: some requests of the range before this moment were purged, and no rollup has "
+        "the dimensions; the figures lack them. Of answers by dimensions alone.",
+    )
     precision: Literal["15m"] | None = Field(
         None,
         description="15m: an edge of the range lies within 15 minutes (by the clock, in UTC) of which "
@@ -221,6 +236,10 @@ class Component(Schema):
     detail: str | None = None
 
 
+class Standby(Component):
+    lag_seconds: float | None = Field(None, description="Seconds by which it is behind; null: unknown.")
+
+
 class LastRefresh(Schema):
     generation: str
     computed_at: datetime
@@ -240,6 +259,7 @@ class Readiness(Schema):
                     "postgres": {"ok": True, "detail": None},
                     "worker": {"ok": False, "detail": "no worker has reported lately"},
                     "rollup": {"ok": True, "detail": "on"},
+                    "standbys": [{"ok": True, "detail": None, "lag_seconds": 0.02}],
                     "last_refresh": {
                         "generation": "20260104T120000.000000Z-3f9a1c",
                         "computed_at": "2026-01-04T12:00:00.000000Z",
@@ -262,6 +282,7 @@ class Readiness(Schema):
     rollup: Component = Field(
         description="What state the rollup is in and why: off, backfilling, on, or damaged, which is not ok."
     )
+    standbys: list[Standby] = Field(description="Those of CHAT_STATS_READ_DATABASE_URL, in its order.")
     last_refresh: LastRefresh | None
 
 

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from zoneinfo import available_timezones
 
+from chat_stats.service.catalogue.dimensions import NO_DIMENSIONS, Dimension, Dimensions
 from chat_stats.service.errors import InvalidParameter
 
 #: Mean length of each interval; those from a day up follow the calendar of the time zone.
@@ -16,6 +17,8 @@ BUCKETS = {
     "1mo": timedelta(days=30.436875),
 }
 GROUPINGS = ("none", "provider", "model")
+#: These dimensions have shorter names here.
+_SHORT_NAMES = {"provider_id": "provider", "model_id": "model"}
 
 #: Limits of one answer; a point is one bucket of one group.
 MAX_BUCKETS = 5_000
@@ -33,23 +36,36 @@ class Series:
     bucket: str = "1d"
     group_by: str = "none"
     timezone: str = "UTC"
+    #: What it is grouped by, where that is neither provider nor model.
+    dimension: Dimension | None = None
 
     def key(self) -> str:
         """Return the series' part of a cache key."""
-        return f"{self.bucket}:{self.group_by}:{self.timezone}"
+        key = f"{self.bucket}:{self.group_by}:{self.timezone}"
+        return key if self.dimension is None else f"{key}:{self.dimension.digest()}"
 
 
 DEFAULT_SERIES = Series()
 
 
-def parse_series(bucket: str | None, group_by: str | None, timezone: str | None) -> Series:
+def parse_series(
+    bucket: str | None, group_by: str | None, timezone: str | None, known: Dimensions = NO_DIMENSIONS
+) -> Series:
     """Read the three query parameters; `InvalidParameter` names the one that is wrong."""
     default = DEFAULT_SERIES
+    if group_by is not None:
+        group_by = _SHORT_NAMES.get(_one_of("group_by", group_by, groupings(known)), group_by)
     return Series(
         default.bucket if bucket is None else _one_of("bucket", bucket, tuple(BUCKETS)),
-        default.group_by if group_by is None else _one_of("group_by", group_by, GROUPINGS),
+        default.group_by if group_by is None else group_by,
         default.timezone if timezone is None else _parse_timezone(timezone),
+        None if group_by is None else known.get(group_by),
     )
+
+
+def groupings(known: Dimensions) -> tuple[str, ...]:
+    """Return what series can be grouped by."""
+    return tuple(dict.fromkeys((*GROUPINGS, *known)))
 
 
 def check_bounds(series: Series, start: datetime, end: datetime) -> None:

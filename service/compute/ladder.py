@@ -17,27 +17,17 @@ what timed out; the last one, whose many statements are short, gets as much as t
 import asyncio
 import time
 from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
 
 import asyncpg
 
-from chat_stats.service.catalogue.aggregations import AGGREGATIONS, Query, Totals
-from chat_stats.service.catalogue.rows import (
-    COST_FIELDS,
-    PERCENTILE_FIELDS,
-    Data,
-    Usage,
-    add_percentiles,
-    model_row,
-    set_unknown,
-)
-from chat_stats.service.compute import own_function, purged, questions
+from chat_stats.service.catalogue.aggregations import AGGREGATIONS, Query
+from chat_stats.service.compute import filtered, own_function, purged, questions
+from chat_stats.service.compute.answers import Found, answer
 from chat_stats.service.compute.computed import Computed
 from chat_stats.service.compute.deadline import Deadline
 from chat_stats.service.compute.look import look
 from chat_stats.service.compute.methods import LADDER, METHOD_LOG, ONLY_COUNTS, STEP_DOWN, Method
-from chat_stats.service.compute.models import catalogue
-from chat_stats.service.compute.percentiles import Groups, percentiles
+from chat_stats.service.compute.percentiles import percentiles
 from chat_stats.service.compute.usage import USAGE_BY
 from chat_stats.service.database.errors import hides_rows, reading_error
 from chat_stats.service.database.snapshot import Snapshot
@@ -52,17 +42,6 @@ from chat_stats.service.observability import metrics
 
 #: The answer to each query, or the error in place of it.
 Results = dict[Query, Computed | ChatStatsError]
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What one method found out about a range."""
-
-    usage: Usage
-    #: None: they are not known.
-    groups: Groups | None
-    method: Method
-    has_cost: bool
 
 
 async def compute(snapshot: Snapshot, query: Query, *, timeout: float) -> Computed:
@@ -87,7 +66,9 @@ async def compute_together(snapshot: Snapshot, queries: Sequence[Query], *, time
     of_usage = [
         query
         for query in queries
-        if query.question is None and AGGREGATIONS[query.aggregation].from_usage is not None
+        if query.question is None
+        and not query.by_dimension
+        and AGGREGATIONS[query.aggregation].from_usage is not None
     ]
     try:
         groups = await _by_first_method(snapshot, of_usage, timeout)
@@ -135,8 +116,13 @@ async def _by_first_method(
 
 
 async def _own(snapshot: Snapshot, query: Query, timeout: float) -> Results:
-    own = own_function if query.question is None else questions
-    return {query: await own.compute(snapshot, query, timeout=timeout)}
+    if query.question is not None:
+        own = questions.compute
+    elif query.by_dimension:
+        own = filtered.compute
+    else:
+        own = own_function.compute
+    return {query: await own(snapshot, query, timeout=timeout)}
 
 
 async def _climb_down(snapshot: Snapshot, queries: Sequence[Query], first: Method, timeout: float) -> Results:
@@ -190,46 +176,3 @@ async def find_by(
         plain = method is not Method.RPC
         groups = await percentiles(snapshot, query, groupings, plain=plain, deadline=deadline)
     return Found(usage, groups, method, (await look(snapshot, timeout=timeout)).has_cost)
-
-
-async def answer(
-    snapshot: Snapshot, query: Query, found: Found, *, timeout: float
-) -> tuple[Data, Totals, tuple[str, ...]]:
-    """Return the data and metadata of `query`, and the fields that are not known. Raises `NotFound`."""
-    data = AGGREGATIONS[query.aggregation].of_usage(found.usage)
-    if not data and query.model_id is not None and not isinstance(data, list):
-        data = await _without_requests(snapshot, query.model_id, timeout)
-    return data, *_complete(query, data, found)
-
-
-def _complete(query: Query, data: Data, found: Found) -> tuple[Totals, tuple[str, ...]]:
-    """Put in percentiles, and 0 for what is not known; return the metadata, and what that is."""
-    aggregation = AGGREGATIONS[query.aggregation]
-    unknown: tuple[str, ...] = ()
-    if found.method in ONLY_COUNTS:
-        unknown = aggregation.unknown_from_counts
-    elif not found.has_cost:
-        unknown = COST_FIELDS
-    if aggregation.percentiles_by is not None:
-        if found.groups is None:
-            unknown = (*unknown, *PERCENTILE_FIELDS)
-        else:
-            add_percentiles(data, found.groups[aggregation.percentiles_by])
-    unknown = tuple(name for name in unknown if name in aggregation.answered)
-    set_unknown(data, unknown)
-    unresolved = found.usage.unresolved
-    metadata = query.metadata(
-        data,
-        {
-            "unresolved_requests": unresolved.total_requests,
-            "unresolved_failed_requests": unresolved.failed_requests,
-        },
-    )
-    return {name: 0 if name in unknown else value for name, value in metadata.items()}, unknown
-
-
-async def _without_requests(snapshot: Snapshot, model_id: str, timeout: float) -> Data:
-    models = await catalogue(snapshot, Deadline(timeout), (None, model_id, None))
-    if not models:
-        raise NotFound(f"no model with id {model_id}")
-    return model_row(models[0])

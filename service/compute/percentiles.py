@@ -1,6 +1,6 @@
 """Percentiles of the times, which answers get by a second statement in the snapshot of the first.
 
-    get_chat_request_percentiles()   beside `rpc`
+    chat_stats_level_percentiles()   beside `rpc`
     one plain statement              beside `fallback_optimized`, and where the function is at fault
 
 Both give the same row for each group. When neither can, the answer keeps its method, and the percentiles are
@@ -26,11 +26,11 @@ logger = logging.getLogger(__name__)
 #: By what is grouped (none, provider, model) -> id of the group as text (None: of all) -> its percentiles.
 Groups = dict[str, dict[str | None, Row]]
 
-#: The placeholder: what to group by. $1, $2: the range; $3, $4, $5: filters by provider, model and name of a
-#: model. All are given, with their types: a default would let another function fit better.
-_CALL = (
-    "SELECT '{0}' AS grouped_by, p.* FROM stats_schema.get_chat_request_percentiles("
-    "'{0}'::text, $1::timestamptz, $2::timestamptz, $3::text, $4::text, $5::text) AS p"
+#: $1, $2: the range; $3, $4, $5: filters by provider, model and name of a model; $6: what to group by. All
+#: arguments are given, with their types: a default would let another function fit better.
+CALL = (
+    "SELECT * FROM stats_schema.chat_stats_level_percentiles("
+    "$6::text[], $1::timestamptz, $2::timestamptz, $3::text, $4::text, $5::text)"
 )
 
 #: After these the plain statement would do no better.
@@ -41,11 +41,6 @@ _EXHAUSTED = (
 )
 
 _last_trouble: dict[str, str | None] = {}
-
-
-def call(groupings: Sequence[str]) -> str:
-    """Return the statement that calls the function."""
-    return " UNION ALL ".join(_CALL.format(each) for each in groupings)
 
 
 async def percentiles(
@@ -59,12 +54,12 @@ async def percentiles(
     for with_function in (False,) if plain else (True, False):
         try:
             if with_function:
-                groups = await _by_function(snapshot, query, groupings, deadline)
+                groups = await _read(CALL, snapshot, query, groupings, deadline)
             elif (await look(snapshot, timeout=deadline.left())).has_purged:
                 trouble = trouble or "only their function knows of requests that were purged"
                 break
             else:
-                groups = await _by_plain_statement(snapshot, query, groupings, deadline)
+                groups = await _read(queries.load("percentiles"), snapshot, query, groupings, deadline)
         except (asyncpg.PostgresError, KeyError, TypeError, ValueError) as error:
             trouble = f"{type(error).__name__}: {error}"
             if isinstance(error, _EXHAUSTED):
@@ -77,26 +72,13 @@ async def percentiles(
     return None
 
 
-async def _by_function(
-    snapshot: Snapshot, query: Query, groupings: Sequence[str], deadline: Deadline
-) -> Groups:
-    arguments = (*query.range.bounds(snapshot.now), *query.filters)
-    return _groups(groupings, await snapshot.fetch(call(groupings), *arguments, timeout=deadline.left()))
-
-
-async def _by_plain_statement(
-    snapshot: Snapshot, query: Query, groupings: Sequence[str], deadline: Deadline
+async def _read(
+    statement: str, snapshot: Snapshot, query: Query, groupings: Sequence[str], deadline: Deadline
 ) -> Groups:
     arguments = (*query.range.bounds(snapshot.now), *query.filters, groupings)
-    return _groups(
-        groupings, await snapshot.fetch(queries.load("percentiles"), *arguments, timeout=deadline.left())
-    )
-
-
-def _groups(groupings: Sequence[str], records: list[asyncpg.Record]) -> Groups:
     groups: Groups = {grouping: {} for grouping in groupings}
-    for record in records:
-        groups[record["grouped_by"]][record["group_id"]] = {
+    for record in await snapshot.fetch(statement, *arguments, timeout=deadline.left()):
+        groups[record["level"]][record["group_id"]] = {
             name: float(record[name]) for name in PERCENTILE_FIELDS
         }
     return groups

@@ -1,7 +1,7 @@
 """Answers questions by any dimension, in one snapshot: rows, the others together, and the total."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,6 +11,7 @@ import asyncpg
 from chat_stats.service.catalogue.aggregation import Query
 from chat_stats.service.catalogue.dimensions import Dimension, columns_of
 from chat_stats.service.catalogue.figures import of_cost
+from chat_stats.service.catalogue.measures import MEASURES
 from chat_stats.service.catalogue.question_parameters import filters_given, next_cursor
 from chat_stats.service.catalogue.questions import PREVIOUS, Question
 from chat_stats.service.catalogue.rows import Row
@@ -35,7 +36,7 @@ from chat_stats.service.compute.question_rows import (
     value_row,
 )
 from chat_stats.service.compute.sources import Source
-from chat_stats.service.compute.statement import Bounds, Key, statement
+from chat_stats.service.compute.statement import Bounds, Key, first_moment, statement
 from chat_stats.service.database import queries
 from chat_stats.service.database.dimension_columns import (
     ColumnTypes,
@@ -50,7 +51,7 @@ from chat_stats.service.observability import metrics
 
 
 @dataclass(frozen=True, slots=True)
-class _Parts:
+class Parts:
     """What the statement returned."""
 
     rows: list[Figures]
@@ -66,17 +67,31 @@ async def compute(snapshot: Snapshot, query: Query, *, timeout: float) -> Comput
     do not have, and asyncpg's errors.
     """
     started = time.perf_counter()
-    asking = _Asking(snapshot, query, timeout)
-    computed = await (asking.list_dimensions() if asking.lists else asking.answer())
+    asking = Asking(snapshot, query, timeout)
+    computed = await (asking.list_dimensions() if asking.lists else asking.by_best_source(asking.answer_from))
     seconds = time.perf_counter() - started
     metrics.computed(query.aggregation, computed.method, seconds)
     return replace(computed, compute_ms=seconds * 1000)
 
 
-class _Asking:
-    """One question in one snapshot."""
+def too_many_groups(points: int) -> InvalidParameter:
+    return InvalidParameter(
+        "limit",
+        f"{points:,} points are too many: the limit is {MAX_POINTS:,}; ask for fewer groups by limit, for "
+        "longer buckets, or for a shorter range",
+    )
 
-    def __init__(self, snapshot: Snapshot, query: Query, timeout: float) -> None:
+
+class Asking:
+    """One question in one snapshot. `too_many`: the error for a series of that many points."""
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        query: Query,
+        timeout: float,
+        too_many: Callable[[int], InvalidParameter] = too_many_groups,
+    ) -> None:
         assert query.question is not None
         self._snapshot = snapshot
         self._query = query
@@ -84,51 +99,51 @@ class _Asking:
         # The range that is compared with has as much time again.
         self._seconds = timeout * (1 if self._question.compare is None else 2)
         self._deadline = Deadline(self._seconds)
+        self._too_many = too_many
 
-    async def answer(self) -> Computed:
+    async def by_best_source(self, answer_from: Callable[[Source], Awaitable[Computed]]) -> Computed:
         """Answer from the first source that works, and say what held back the ones before."""
         reason = None
         possible = await sources.choose(self._snapshot, self._question, timeout=self._deadline.left())
         for step, source in enumerate(possible):
             self._deadline = Deadline(self._seconds / 2**step)
             try:
-                computed = await self._from(source)
+                computed = await answer_from(source)
             except STEP_DOWN[Method.RPC] as error:
                 if source is possible[-1] or hides_rows(error):
                     raise
                 reason = f"{source.method} failed with {type(error).__name__}: {error}"
                 continue
             if source.method is not Method.QUERY or reason is not None:
-                METHOD_LOG.record(self._question.endpoint, source.method, reason)
+                METHOD_LOG.record(self._query.aggregation, source.method, reason)
             return computed
         raise AssertionError("the last source has no next one")  # pragma: no cover
 
-    async def _from(self, source: Source) -> Computed:
+    async def answer_from(self, source: Source) -> Computed:
         question = self._question
-        types = await column_types(self._fetch, question.dimensions)
-        bounds = await self._bounds()
-        parts = await self._parts(source, bounds, types, None)
-        labels = await self._labels()
+        bounds = await self.bounds()
+        parts = await self.parts(source, bounds)
+        labels = await self.labels()
         rows = [row_of(question, key, start, figures, labels) for key, start, figures in parts.rows]
         if question.series is not None:
-            zone = question.series.timezone
-            await put_offsets(self._snapshot, rows, zone, timeout=self._deadline.left())
+            await self.put_offsets(rows)
         total, others = shown(question, parts.total), shown(question, parts.others)
         ranges = [bounds]
         if question.compare is not None:
             earlier = self._earlier(bounds)
             ranges.append(earlier)
             keys = list(dict.fromkeys(key for key, _, _ in parts.rows))
-            before = await self._parts(source, earlier, types, keys)
+            before = await self.parts(source, earlier, keys)
             add_previous(question, rows, parts.rows, before.rows)
             add_change(total, shown(question, before.total))
             add_change(others, shown(question, before.others))
-        unavailable = await self._unavailable()
+        unavailable = await self.unavailable()
+        precision, incomplete_before = await self.edges(source, ranges)
         metadata = {
             "source": source.name,
             "measures": list(question.figures),
             "group_by": [each.name for each in question.group_by],
-            "filters": filters_given(question),
+            "filters": filters_given(question.filters),
             "bucket": question.bucket,
             "timezone": question.timezone if question.bucket else None,
             "order_by": str(question.order),
@@ -138,19 +153,27 @@ class _Asking:
             "others": others,
             "total_groups": parts.groups,
             "next_cursor": self._next_cursor(parts.groups),
-            "incomplete_before": await self._incomplete_before(source, ranges),
+            "incomplete_before": incomplete_before,
             "suggested_rollup": source.suggestion,
         }
         if question.endpoint == "dimensions":
             rows = [value_row(question, row) for row in rows]
             metadata = {name: metadata[name] for name in VALUE_METADATA}
-        precision = None
-        if source.knows_purged:
-            edges = [
-                await purged.precision(self._snapshot, each, timeout=self._deadline.left()) for each in ranges
-            ]
-            precision = next((edge for edge in edges if edge is not None), None)
         return Computed(rows, metadata, source.method, 0.0, unavailable, precision)
+
+    async def edges(self, source: Source, ranges: Sequence[Bounds]) -> tuple[str | None, str | None]:
+        """Return to what the ranges are exact (`precision`), and before when requests are missing in them."""
+        incomplete_before = await self._incomplete_before(source, ranges)
+        if not source.knows_purged:
+            return None, incomplete_before
+        edges = [
+            await purged.precision(self._snapshot, each, timeout=self._deadline.left()) for each in ranges
+        ]
+        return next((edge for edge in edges if edge is not None), None), incomplete_before
+
+    async def put_offsets(self, rows: list[Row]) -> None:
+        zone = self._question.timezone
+        await put_offsets(self._snapshot, rows, zone, timeout=self._deadline.left())
 
     @property
     def lists(self) -> bool:
@@ -178,14 +201,23 @@ class _Asking:
     async def _fetch(self, sql: str, *arguments: Any) -> list[asyncpg.Record]:
         return await self._snapshot.fetch(sql, *arguments, timeout=self._deadline.left())
 
-    async def _bounds(self) -> Bounds:
+    async def bounds(self) -> Bounds:
         bounds = self._query.range.bounds(self._question.as_of or self._snapshot.now)
         if self._question.series is None:
             return bounds
         query = replace(self._query, series=self._question.series, range=TimeRange(None, *bounds))
-        return (await with_bounds(self._snapshot, query, self._deadline.left())).range.bounds(
+        first = self._first_of_scope if any(each.is_scope for each in self._question.filters) else None
+        return (await with_bounds(self._snapshot, query, self._deadline.left(), first)).range.bounds(
             self._snapshot.now
         )
+
+    async def _first_of_scope(self) -> datetime | None:
+        """Return the first moment of the requests that a scoped key sees: that of others is not for it."""
+        types = await column_types(self._fetch, self._question.dimensions)
+        made = first_moment(self._question, types)
+        [record] = await self._fetch(made.text, *made.arguments)
+        moment: datetime | None = record["first_moment"]
+        return moment
 
     def _earlier(self, bounds: Bounds) -> Bounds:
         """Return the range of equal length that is compared with."""
@@ -201,27 +233,42 @@ class _Asking:
         except OverflowError:
             raise InvalidParameter("compare", "the range to compare with leaves the calendar") from None
 
-    async def _parts(
-        self, source: Source, bounds: Bounds, types: ColumnTypes, wanted: Sequence[Key] | None
-    ) -> _Parts:
-        question = self._question
+    async def parts(
+        self,
+        source: Source,
+        bounds: Bounds,
+        wanted: Sequence[Key] | None = None,
+        *,
+        question: Question | None = None,
+        sums: bool = False,
+    ) -> Parts:
+        """Return the groups, or the `wanted` ones; `sums`: with the totals of all measures by their names.
+
+        `question`: another one that the same source can answer.
+        """
+        question = question or self._question
+        types = await column_types(self._fetch, question.dimensions)
         made = statement(
-            question, bounds, types, functions=source.by_functions, own=source.own, wanted=wanted
+            question,
+            bounds,
+            types,
+            functions=source.by_functions,
+            own=source.own,
+            wanted=wanted,
+            sums=sums,
         )
         records = await self._fetch(made.text, *made.arguments)
-        if records[0]["points"] > MAX_POINTS:
-            raise InvalidParameter(
-                "limit",
-                f"{records[0]['points']:,} points are too many: the limit is {MAX_POINTS:,}; ask for fewer "
-                "groups by limit, for longer buckets, or for a shorter range",
-            )
+        if records[0]["points"] > question.most_points:
+            raise self._too_many(records[0]["points"])
         found: dict[str, list[Figures]] = {"row": [], "others": [], "total": []}
         for record in records:
-            figures = {name: number(name, record[name]) for name in question.computed}
+            figures: Row = {name: number(name, record[name]) for name in question.computed}
+            if sums:
+                figures |= {measure.total: record[measure.name] for measure in MEASURES}
             found[record["part"]].append((tuple(record["key"]), record["bucket_start"], figures))
-        return _Parts(found["row"], found["others"][0][2], found["total"][0][2], records[0]["groups"])
+        return Parts(found["row"], found["others"][0][2], found["total"][0][2], records[0]["groups"])
 
-    async def _labels(self) -> Labels:
+    async def labels(self) -> Labels:
         """Return id and name of each model and provider, by kind and id as text."""
         if not any(dimension.is_id for dimension in self._question.group_by):
             return {}
@@ -233,7 +280,7 @@ class _Asking:
             },
         }
 
-    async def _unavailable(self) -> tuple[str, ...]:
+    async def unavailable(self) -> tuple[str, ...]:
         of_costs = of_cost(self._question.figures)
         if not of_costs:
             return ()

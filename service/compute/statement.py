@@ -3,7 +3,7 @@
 What comes from a request is an argument, never text of the statement.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -13,11 +13,13 @@ from chat_stats.service.catalogue.dimensions import Dimension
 from chat_stats.service.catalogue.error_kinds import MESSAGE_CHARACTERS, OTHER, SEPARATORS
 from chat_stats.service.catalogue.figures import FIGURES, needed
 from chat_stats.service.catalogue.kept_dimensions import KeptDimension, OwnRollup
+from chat_stats.service.catalogue.measures import MEASURES
 from chat_stats.service.catalogue.questions import Filter, Question
 from chat_stats.service.catalogue.rollups import Rollup
-from chat_stats.service.catalogue.timeseries import MAX_POINTS
 from chat_stats.service.database.dimension_columns import ColumnType, ColumnTypes
 from chat_stats.service.database.rendering import declared
+
+MEASURE_NAMES = tuple(measure.name for measure in MEASURES)
 
 Bounds = tuple[datetime | None, datetime | None]
 #: The values of a group's dimensions.
@@ -58,11 +60,12 @@ def statement(
     functions: bool = False,
     own: OwnRollup | None = None,
     wanted: Sequence[Key] | None = None,
+    sums: bool = False,
 ) -> Statement:
     """Return the statement for a question over a range; `wanted`: for these groups, whatever their order.
 
     `functions`: from what our functions return, for questions about models and providers alone. `own`: from
-    that rollup, which has all dimensions of the question.
+    that rollup, which has all dimensions of the question. `sums`: with the sums of all measures, by name.
     """
     arguments = _Arguments()
     asked = question.computed
@@ -83,7 +86,7 @@ def statement(
     by_figure = question.order.by if question.order.by in FIGURES else None
     text = declared().statement(
         "asked/groups.sql",
-        needed(asked),
+        MEASURE_NAMES if sums else needed(asked),
         functions=functions,
         own=read,
         models=_uses_models(question),
@@ -96,6 +99,7 @@ def statement(
         of_requests=of_requests,
         of_groups=of_groups,
         asked=asked,
+        sums=sums,
         percentiles=percentiles,
         by_figure=by_figure,
         by_percentile=by_figure is not None and FIGURES[by_figure].is_percentile,
@@ -104,7 +108,20 @@ def statement(
         wanted=None if wanted is None else _columns(wanted, len(dimensions), arguments),
         limit=arguments.add(question.limit, "bigint") if chooses else None,
         offset=arguments.add(question.offset, "bigint") if chooses else None,
-        most_points=MAX_POINTS,
+        most_points=question.most_points,
+    )
+    return Statement(text, arguments.values)
+
+
+def first_moment(question: Question, types: ColumnTypes) -> Statement:
+    """Return the statement for when the first request was that the question's filters let through."""
+    arguments = _Arguments()
+    of_requests: list[str] = []
+    of_groups: list[str] = []
+    for filter_ in question.filters:
+        _add_filter(filter_, types, arguments, of_requests, of_groups)
+    text = declared().statement(
+        "asked/first_moment.sql", (), of_requests=of_requests, of_groups=of_groups, models=bool(of_groups)
     )
     return Statement(text, arguments.values)
 
@@ -179,6 +196,18 @@ def _own_dimension(own: OwnRollup, dimension: Dimension) -> KeptDimension:
     kept = own.kept_as(dimension)
     assert kept is not None, "the rollup was chosen for its dimensions"
     return kept
+
+
+def request_conditions(filters: Sequence[Filter], types: ColumnTypes, arguments: list[Any]) -> Iterator[str]:
+    """Yield what filters mean of a request `q`; what they compare with is appended to `arguments`.
+
+    Those by models and providers are left out: a request alone does not tell.
+    """
+    for filter_ in filters:
+        if not filter_.dimension.is_id:
+            conditions: list[str] = []
+            _add_filter(filter_, types, _Arguments(arguments), conditions, [])
+            yield from conditions
 
 
 def _uses_models(question: Question) -> bool:
@@ -337,7 +366,10 @@ def _condition(
     negated: bool,
     type_: str = "text[]",
 ) -> str:
-    parts = [f"{of} = ANY ({arguments.add(list(values), type_)})"] if values or not has_null else []
+    if len(values) == 1 and not has_null:  # so that an index gives its rows in order
+        parts = [f"{of} = {arguments.add(values[0], type_.removesuffix('[]'))}"]
+    else:
+        parts = [f"{of} = ANY ({arguments.add(list(values), type_)})"] if values or not has_null else []
     if has_null:
         parts.append(f"{of} IS NULL")
     return f"({' OR '.join(parts)}){' IS NOT TRUE' if negated else ''}"

@@ -85,11 +85,11 @@ async def _by_statement(name: str, snapshot: Snapshot, query: Query, deadline: D
 def _usage(records: Sequence[Any]) -> Usage:
     """Read the rows of models, after which one without a model has the unresolved requests."""
     if not records or records[-1]["model_id"] is not None:
-        return Usage([ModelUsage.from_record(dict(record)) for record in records])
+        return Usage([ModelUsage.from_record(record) for record in records])
     names = dict(records[-1])
     totals = {name: names[name] for name in TOTALS if names.get(name) is not None}
     return Usage(
-        [ModelUsage.from_record(dict(record)) for record in records[:-1]],
+        [ModelUsage.from_record(record) for record in records[:-1]],
         replace(NOTHING_UNRESOLVED, **totals),
     )
 

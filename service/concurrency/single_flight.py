@@ -33,6 +33,11 @@ class SingleFlight(Generic[Result]):
     def __contains__(self, key: Hashable) -> bool:
         return key in self._flights
 
+    def under_way(self, key: Hashable) -> asyncio.Task[Result] | None:
+        """Return the task of the flight of `key`, if there is one."""
+        flight = self._flights.get(key)
+        return None if flight is None else flight.task
+
     def start(self, key: Hashable, work: Callable[[], Coroutine[Any, Any, Result]]) -> Flight[Result]:
         """Return the flight of `key`, which starts with `work` unless there is one."""
         flight = self._flights.get(key)

@@ -14,7 +14,6 @@ from typing import Any
 import asyncpg
 
 from chat_stats.service.catalogue.dimensions import Dimensions
-from chat_stats.service.catalogue.statuses import Statuses
 from chat_stats.service.database.dimension_columns import column_types
 from chat_stats.service.database.errors import outage
 from chat_stats.service.database.locks import LOCK_MS, with_brief_locks
@@ -39,7 +38,7 @@ async def migrate(settings: Settings, *, create_tables: bool, started: Report, w
     Raises `SchemaError` naming the file and what the database said, or at the end a dimension of the settings
     that the requests do not have; and `DatabaseUnavailable`.
     """
-    declaration = declared(settings.statuses)
+    declaration = declared(settings.statuses, settings.dimensions, settings.error_kinds)
     for name in declaration.sql():
         declaration.render(name)
     declaration.statements()  # which the service will run: what is wrong with them is to show here
@@ -50,7 +49,7 @@ async def migrate(settings: Settings, *, create_tables: bool, started: Report, w
         if create_tables:
             await connection.execute("SET chat_stats.create_tables = 'on'")
         await lock_migrations(connection)
-        renderer = await render_for(connection, settings.statuses)
+        renderer = await render_for(connection, settings)
         for name, text in [(name, renderer.render(name)) for name in renderer.sql()]:
             started(name)
             await _run(connection, name, text)
@@ -60,18 +59,21 @@ async def migrate(settings: Settings, *, create_tables: bool, started: Report, w
             await connection.close(timeout=settings.connect_timeout_seconds)
 
 
-async def render_for(connection: "asyncpg.Connection[asyncpg.Record]", statuses: Statuses) -> Renderer:
-    """Return what renders the templates for the rollups that the database lists."""
+async def render_for(connection: "asyncpg.Connection[asyncpg.Record]", settings: Settings) -> Renderer:
+    """Return what renders the templates for the rollups that the database lists, and for the settings."""
+    usual = declared(settings.statuses, settings.dimensions, settings.error_kinds)
     async with connection.transaction():
         names = (await begin(connection)).names
         if names.gateway["chat_completion_requests"] is None:
-            return declared(statuses)
+            return usual
 
         async def fetch(sql: str, *arguments: Any) -> list[asyncpg.Record]:
             return await connection.fetch(names.fill(sql), *arguments)
 
         own = await declared_own_rollups(fetch)
-    return Renderer(statuses=statuses, own=own) if own else declared(statuses)
+    if not own:
+        return usual
+    return Renderer(statuses=settings.statuses, known=settings.known_dimensions, own=own)
 
 
 async def lock_migrations(connection: "asyncpg.Connection[asyncpg.Record]") -> None:

@@ -14,14 +14,16 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 
 from chat_stats.service.catalogue import measures as declared_measures
 from chat_stats.service.catalogue import rollups as declared_rollups
+from chat_stats.service.catalogue.dimensions import Dimensions, known_dimensions
+from chat_stats.service.catalogue.error_kinds import DEFAULT as DEFAULT_KINDS
 from chat_stats.service.catalogue.error_kinds import (
-    DEFAULT,
     MESSAGE_CHARACTERS,
     OTHER,
     SEPARATORS,
     ErrorKind,
     parse_error_kinds,
 )
+from chat_stats.service.catalogue.figures import FIGURES, of_cost
 from chat_stats.service.catalogue.kept_dimensions import KeptDimension, OwnRollup, identifier, kept_dimensions
 from chat_stats.service.catalogue.measures import MEASURES, Measure, columns
 from chat_stats.service.catalogue.rollups import DIMENSIONS, ROLLUPS, TIERS, Rollup, dimensions, finer
@@ -41,6 +43,9 @@ _HEADER = """\
 """
 
 
+BUILT_IN = known_dimensions()
+
+
 class Renderer:
     """Renders templates of some folders for some measures, rollups and meanings of statuses.
 
@@ -55,6 +60,7 @@ class Renderer:
         statuses: Statuses | None = None,
         *,
         own: Sequence[OwnRollup] = (),
+        known: Dimensions = BUILT_IN,
         sql: Path = SQL,
         queries: Path = QUERIES,
     ) -> None:
@@ -80,13 +86,14 @@ class Renderer:
                 built_in_dimensions=DIMENSIONS,
                 kept_dimensions=kept,
                 absent_columns=_absent(kept.values(), measures),
-                error_kinds=_error_kinds(kept.values()),
+                error_kinds=_error_kinds(_kept_kinds(kept.values())),
                 finer=partial(finer, rollups),
                 each=partial(_each, measures),
                 measure=_finder("measure", {measure.name: measure for measure in measures}),
                 rollup=_finder("rollup", {rollup.name: rollup for rollup in rollups}),
             )
         self._plain.globals["statuses"] = {what: f"{what}_statuses" for what in statuses.listed()}
+        self._migrations.globals["asked"] = _asked(known)
         self._migrations.globals["statuses"] = {
             "success": listed_in(statuses.success),
             "pending": listed_in(statuses.pending),
@@ -140,18 +147,39 @@ def _absent(kept: Iterable[KeptDimension], measures: Sequence[Measure]) -> dict[
     return {name: type_ for name, type_ in pairs.items() if name not in of_measures | needed}
 
 
-def _error_kinds(kept: Iterable[KeptDimension]) -> dict[str, Any]:
-    """Return what the function that tells kinds of errors apart is rendered with."""
-    kinds: Sequence[ErrorKind] = next(
+def _kept_kinds(kept: Iterable[KeptDimension]) -> Sequence[ErrorKind]:
+    """Return the kinds of errors that rollups are kept by."""
+    return next(
         (each.dimension.error_kinds for each in kept if each.dimension.kind == "error_kind"),
-        parse_error_kinds(DEFAULT),
+        parse_error_kinds(DEFAULT_KINDS),
     )
+
+
+def _error_kinds(kinds: Iterable[ErrorKind]) -> dict[str, Any]:
+    """Return what tells these kinds of errors apart, for the templates."""
     return {
-        "kinds": [(f"ARRAY[{literals(kind.patterns())}]::text[]", literals([kind.name])) for kind in kinds],
-        "other": literals([OTHER]),
+        "kinds": [
+            (f"ARRAY[{literals(kind.patterns())}]::text[]", f"{literals([kind.name])}::text")
+            for kind in kinds
+        ],
+        "other": f"{literals([OTHER])}::text",
         "characters": MESSAGE_CHARACTERS,
-        "separators": literals([SEPARATORS]),
-        "blanks": literals([" " * len(SEPARATORS)]),
+        "separators": f"{literals([SEPARATORS])}::text",
+        "blanks": f"{literals([' ' * len(SEPARATORS)])}::text",
+    }
+
+
+def _asked(known: Dimensions) -> dict[str, Any]:
+    """Return the measures and dimensions of `get_chat_request_stats` for the templates."""
+    return {
+        "figures": [
+            (figure.name, "bigint" if figure.type == "int" else "numeric", bool(of_cost([figure.name])))
+            for figure in FIGURES.values()
+        ],
+        "names": literals(known),
+        "columns": [each for each in known.values() if each.kind == "column"],
+        **_error_kinds(known["error_kind"].error_kinds),
+        "quoted": lambda text: literals([text]),
     }
 
 
@@ -198,9 +226,11 @@ def _finder(kind: str, known: dict[str, Any]) -> Any:
 
 
 @cache
-def declared(statuses: Statuses | None = None) -> Renderer:
-    """Return the renderer for what is declared; `statuses` None: for the defaults."""
-    return Renderer(statuses=statuses)
+def declared(
+    statuses: Statuses | None = None, dimensions: str = "", error_kinds: str = DEFAULT_KINDS
+) -> Renderer:
+    """Return the renderer for what is declared, in the settings too; without arguments for the defaults."""
+    return Renderer(statuses=statuses, known=known_dimensions(dimensions, error_kinds))
 
 
 def main() -> None:

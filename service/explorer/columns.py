@@ -6,7 +6,7 @@ user wrote.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import asyncpg
 
@@ -56,6 +56,8 @@ class Columns:
     #: The kind of each field; text where there is none.
     kinds: Mapping[str, str]
     status_type: str = "text"
+    #: The types of the built-in columns that are numbers.
+    numbers: Mapping[str, str] = field(default_factory=dict)
 
     def shown(self, *, nested: bool) -> tuple[str, ...]:
         """Return the fields of a row when none are chosen."""
@@ -104,6 +106,11 @@ def columns_of(records: Iterable[asyncpg.Record], wanted: Sequence[str] | None) 
             **{name: kind for name, (kind, _) in forms.items()},
         },
         table["status"]["declared"] if "status" in table else "text",
+        {
+            name: record["type"]
+            for name, record in table.items()
+            if record["built_in"] and _FORMS.get(record["type"], _OTHER)[0] in ("int", "float")
+        },
     )
 
 

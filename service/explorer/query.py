@@ -4,6 +4,7 @@ import base64
 import binascii
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
@@ -11,7 +12,8 @@ from uuid import UUID
 
 import orjson
 
-from chat_stats.service.catalogue.aggregations import parse_id
+from chat_stats.service.catalogue.question_parameters import filters_given
+from chat_stats.service.catalogue.questions import Filter
 from chat_stats.service.catalogue.rows import UNRESOLVED
 from chat_stats.service.catalogue.timerange import TimeRange
 from chat_stats.service.errors import InvalidParameter
@@ -75,6 +77,8 @@ class Filters:
     provider_id: str | None = None
     model_name: str | None = None
     status: str | None = None
+    #: By dimension: further conditions.
+    where: tuple[Filter, ...] = ()
 
     def given(self) -> dict[str, Any]:
         """Return the filters for `metadata.filters`: null where there is none."""
@@ -86,19 +90,42 @@ class Filters:
             "window": self.range.window,
             "start_date": self.range.start,
             "end_date": self.range.end,
+            "dimensions": filters_given(self.where),
         }
 
     def key(self) -> str:
         """Return what tells these filters from all others."""
-        return orjson.dumps(self.given()).decode()
+        given = self.given()
+        del given["dimensions"]
+        if self.where:  # without any, the key and so the cursors are those of earlier versions
+            given["where"] = [each.definition() for each in self.where]
+        return orjson.dumps(given).decode()
+
+
+#: The columns by which requests can be sorted; by all but their time only where an index begins with it.
+SORTABLE = ("created_at", "input_tokens", "output_tokens", "processing_time_ms", "cost_usd")
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """By a column, then by the id in the same direction; rows without a value come last."""
+
+    by: str = "created_at"
+    descending: bool = True
+
+    def __str__(self) -> str:
+        return ("-" if self.descending else "") + self.by
+
+
+NEWEST_FIRST = Order()
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
     """The last row of a page: where the next one begins."""
 
-    #: As Postgres writes and reads it, infinities too; None: the row has no time.
-    moment: str | None
+    #: Of the column of the order, as Postgres writes and reads it, infinities too; None: it has none.
+    value: str | None
     id: int | UUID
     #: When the first page was read: a window ends then on all pages.
     as_of: datetime
@@ -110,29 +137,54 @@ class RequestQuery:
     limit: int = DEFAULT_LIMIT
     offset: int = 0
     after: Position | None = None
+    order: Order = NEWEST_FIRST
 
 
 def parse_filters(
-    range_: TimeRange,
-    *,
-    model_id: str | None = None,
-    provider_id: str | None = None,
-    model_name: str | None = None,
-    status: str | None = None,
+    range_: TimeRange, where: Sequence[Filter] = (), *, model_name: str | None = None
 ) -> Filters:
-    """Read the filters; `InvalidParameter` names the one that is wrong. An empty model_name is none."""
+    """Read the filters; `InvalidParameter` names the one that is wrong. An empty model_name is none.
+
+    One model, provider or status is a filter of its own, which indexes serve; and no filter in `where` means
+    the unresolved requests.
+    """
+    unresolved = any(each.values == (None,) and each.dimension.is_id and not each.negated for each in where)
+    singles = ("status",) if unresolved else ("status", "model_id", "provider_id")
+    single: dict[str, str] = {"model_id": UNRESOLVED} if unresolved else {}
+    rest: list[Filter] = []
+    for filter_ in where:
+        name, [value, *more] = filter_.dimension.name, filter_.values
+        if filter_.dimension.is_id and None in filter_.values:
+            if more:
+                raise InvalidParameter(
+                    filter_.parameter,
+                    f"single requests of ids, or those that are {UNRESOLVED}: one answer has not both",
+                )
+        elif name in singles and value is not None and not more and not filter_.negated:
+            single[name] = value
+        else:
+            rest.append(filter_)
     return Filters(
         range_,
-        None if model_id is None else parse_model_id(model_id),
-        None if provider_id is None else parse_id("provider_id", provider_id),
+        single.get("model_id"),
+        single.get("provider_id"),
         parse_text("model_name", model_name) or None,
-        parse_text("status", status),
+        single.get("status"),
+        tuple(rest),
     )
 
 
-def parse_model_id(text: str) -> str:
-    """Return the canonical text of a model's id, or `UNRESOLVED`."""
-    return text if text == UNRESOLVED else parse_id("model_id", text)
+def parse_order(text: str | None) -> Order:
+    if text is None:
+        return NEWEST_FIRST
+    order = Order(text.removeprefix("-"), text.startswith("-"))
+    if order.by not in SORTABLE:
+        raise InvalidParameter(
+            "order_by",
+            f"requests have no order_by {text[:60]!r}; known: {', '.join(SORTABLE)}; with a minus sign in "
+            "front the order is descending",
+        )
+    return order
 
 
 def parse_text(parameter: str, value: str | None) -> str | None:
@@ -154,21 +206,21 @@ def parse_number(parameter: str, text: str | None, *, default: T, least: int, mo
     )
 
 
-def encode_cursor(position: Position, filters: Filters) -> str:
-    """Return the cursor for the page after `position`: opaque, and good for these filters alone."""
+def encode_cursor(position: Position, filters: Filters, order: Order = NEWEST_FIRST) -> str:
+    """Return the cursor for the page after `position`: opaque, and good for these filters and order alone."""
     of_uuid = isinstance(position.id, UUID)
     payload = orjson.dumps(
-        [position.moment, str(position.id) if of_uuid else position.id, of_uuid, position.as_of]
+        [position.value, str(position.id) if of_uuid else position.id, of_uuid, position.as_of]
     )
-    return _text_of(_checksum(payload, filters) + payload)
+    return _text_of(_checksum(payload, filters, order) + payload)
 
 
-def parse_cursor(text: str, filters: Filters) -> Position:
+def parse_cursor(text: str, filters: Filters, order: Order = NEWEST_FIRST) -> Position:
     """Read a cursor; one that was changed, or belongs to other filters, is an `InvalidParameter`."""
     try:
         raw = base64.b64decode(text.encode("ascii") + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
         checksum, payload = raw[:_CHECKSUM_BYTES], raw[_CHECKSUM_BYTES:]
-        if checksum != _checksum(payload, filters) or _text_of(raw) != text:
+        if checksum != _checksum(payload, filters, order) or _text_of(raw) != text:
             raise ValueError
         return _position(*orjson.loads(payload))
     except (ValueError, TypeError, binascii.Error):
@@ -177,22 +229,23 @@ def parse_cursor(text: str, filters: Filters) -> Position:
 
 def wrong_cursor() -> InvalidParameter:
     return InvalidParameter(
-        "cursor", "cursor must be the next_cursor of an answer, unchanged, with the filters of that answer"
+        "cursor",
+        "cursor must be the next_cursor of an answer, unchanged, with the filters and order of that answer",
     )
 
 
-def _position(moment: Any, id_: Any, of_uuid: Any, as_of: Any) -> Position:
+def _position(value: Any, id_: Any, of_uuid: Any, as_of: Any) -> Position:
     """Return the place that a cursor's content names: with the checksum known, it may be anything."""
-    if moment is not None and not re.fullmatch(r"[0-9A-Za-z:.+\-/ ]{1,60}", moment):
+    if value is not None and not re.fullmatch(r"[0-9A-Za-z:.+\-/ ]{1,400}", value):
         raise ValueError
     read_at = datetime.fromisoformat(as_of)
     if read_at.tzinfo is None or not 2000 <= read_at.year <= 9000:
         raise ValueError
     if of_uuid is True:
-        return Position(moment, UUID(id_), read_at)
+        return Position(value, UUID(id_), read_at)
     if type(id_) is not int or not -(2**63) <= id_ < 2**63:
         raise ValueError
-    return Position(moment, id_, read_at)
+    return Position(value, id_, read_at)
 
 
 _CHECKSUM_BYTES = 9
@@ -202,9 +255,9 @@ def _text_of(raw: bytes) -> str:
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
-def _checksum(payload: bytes, filters: Filters) -> bytes:
+def _checksum(payload: bytes, filters: Filters, order: Order) -> bytes:
     # Against mistakes, not against attacks: a forged cursor shows nothing that the filters would not.
-    key = filters.key().encode()
+    key = f"{filters.key()}{'' if order == NEWEST_FIRST else order}".encode()
     return hashlib.blake2b(payload + key, digest_size=_CHECKSUM_BYTES, person=b"chat-stats page").digest()
 
 

@@ -13,8 +13,8 @@ from chat_stats.service.explorer.exports import Format, encoder
 
 async def download(entry: Entry, question: Question, format_: Format) -> bytes:
     """Return the rows of `entry`, the answer to `question`, in that format."""
-    kinds = _kinds(question)
-    rows = [_flat(row) for row in orjson.loads(entry.body)]
+    kinds = columns(question)
+    rows = flat_rows(entry)
     writer = encoder(format_, list(kinds), kinds)
     try:
         parts = [await writer.start()]
@@ -25,7 +25,12 @@ async def download(entry: Entry, question: Question, format_: Format) -> bytes:
         await writer.close()
 
 
-def _kinds(question: Question) -> dict[str, str]:
+def flat_rows(entry: Entry) -> list[dict[str, Any]]:
+    """Return the rows of an answer as `columns` names their fields."""
+    return [_flat(row) for row in orjson.loads(entry.body)]
+
+
+def columns(question: Question) -> dict[str, str]:
     """Return the columns of a row with their kinds, as Parquet has them."""
     kinds = {"bucket_start": "moment"} if question.bucket else {}
     for dimension in question.group_by:

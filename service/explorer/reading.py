@@ -1,7 +1,7 @@
 """What reading single requests works on: the models that are meant, and statements over their requests."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -9,12 +9,21 @@ from uuid import UUID
 import asyncpg
 import orjson
 
+from chat_stats.service.compute.statement import request_conditions
 from chat_stats.service.database import queries
+from chat_stats.service.database.dimension_columns import ColumnTypes
 from chat_stats.service.database.errors import reading_error
 from chat_stats.service.database.snapshot import Snapshot
 from chat_stats.service.errors import ChatStatsError
 from chat_stats.service.explorer.columns import Columns
-from chat_stats.service.explorer.query import MODEL_COLUMNS, Filters, Position, wrong_cursor
+from chat_stats.service.explorer.query import (
+    MODEL_COLUMNS,
+    NEWEST_FIRST,
+    Filters,
+    Order,
+    Position,
+    wrong_cursor,
+)
 
 #: Rows of the first batch, which is to come soon, and of the later ones; fewer when rows are long.
 FIRST_BATCH_ROWS = 100
@@ -62,6 +71,9 @@ class Reading:
     unresolved: Sequence[int | UUID] | None
     columns: Columns
     timeout: float
+    order: Order = NEWEST_FIRST
+    #: The types of the columns of the filters by dimension.
+    types: ColumnTypes = field(default_factory=dict)
     #: Of the last row returned; None when there are no more rows after it.
     next: Position | None = None
     returned: int = 0
@@ -94,28 +106,45 @@ class Reading:
         status = f"{argument}::text IS NULL"
         if self.filters.status is not None:
             status = f"status = {status_value(argument, self.columns.status_type)}"
+        conditions = [status, *request_conditions(self.filters.where, self.types, arguments)]
+        order = {
+            "by": self.order.by,
+            "type": self.columns.numbers.get(self.order.by, "timestamptz"),
+            "direction": "DESC" if self.order.descending else "ASC",
+            "beyond": "<" if self.order.descending else ">",
+        }
         columns_text = ", ".join(columns)
         branches = [
             "("
             + branch.format(
-                models=each.models, lead=each.lead, status=status, columns=columns_text, further=further
+                models=each.models,
+                lead=each.lead,
+                status="\n      AND ".join(conditions),
+                columns=columns_text,
+                further=further,
+                **order,
             )
             for each in self._branches(arguments)
         ]
-        return whole.format(columns=columns_text, branches=" UNION ALL ".join(branches))
+        return whole.format(columns=columns_text, branches=" UNION ALL ".join(branches), **order)
 
     def _branches(self, arguments: list[Any]) -> list[Branch]:
+        # In another order than by time, no index has the models apart.
+        most = MERGED_MODELS if self.order.by == NEWEST_FIRST.by else 1
         if self.unresolved is None:
-            return _branches(
-                list(self.models), arguments, queries.load("of_one_model"), queries.load("of_many_models")
-            )
-        missing = _branches(self.unresolved, arguments, "model_id = {model}", "model_id = ANY ({models})")
+            one, many = queries.load("of_one_model"), queries.load("of_many_models")
+            return _branches(list(self.models), arguments, one, many, most)
+        missing = _branches(
+            self.unresolved, arguments, "model_id = {model}", "model_id = ANY ({models})", most
+        )
         return [_WITHOUT_MODEL, *missing]
 
 
-def _branches(ids: Sequence[int | UUID], arguments: list[Any], of_one: str, of_many: str) -> list[Branch]:
-    """Return a branch for each model, or one for many."""
-    if len(ids) > MERGED_MODELS:
+def _branches(
+    ids: Sequence[int | UUID], arguments: list[Any], of_one: str, of_many: str, most: int
+) -> list[Branch]:
+    """Return a branch for each model, or one for many: more than `most`."""
+    if len(ids) > most:
         arguments.append(ids)
         return [Branch(of_many.format(models=f"${len(arguments)}"))]
     first = len(arguments) + 1
@@ -139,12 +168,20 @@ def status_value(argument: str, type_: str) -> str:
     return f"{argument}::{'' if '.' in type_ else 'text::'}{type_}"
 
 
+_NO_VALUE = (
+    asyncpg.InvalidDatetimeFormatError,
+    asyncpg.DatetimeFieldOverflowError,
+    asyncpg.InvalidTextRepresentationError,
+    asyncpg.NumericValueOutOfRangeError,
+)
+
+
 async def fetch(snapshot: Snapshot, sql: str, *arguments: Any, timeout: float) -> list[asyncpg.Record]:
     """Run a statement over the three tables; its errors become ours."""
     try:
         return await snapshot.fetch(sql, *arguments, timeout=timeout)
-    except (asyncpg.InvalidDatetimeFormatError, asyncpg.DatetimeFieldOverflowError) as error:
-        # The only text that is cast is the moment at which a page begins.
+    except _NO_VALUE as error:
+        # The only text that is cast is the value at which a page begins.
         raise wrong_cursor() from error
     except asyncpg.PostgresError as error:
         if type(error) is asyncpg.DataError:

@@ -10,21 +10,26 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from itertools import count
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 
+from chat_stats.service.catalogue.questions import Filter
 from chat_stats.service.catalogue.rows import UNRESOLVED
 from chat_stats.service.database import queries
+from chat_stats.service.database.dimension_columns import column_types
 from chat_stats.service.database.snapshot import Snapshot
-from chat_stats.service.errors import ComputationTimedOut
+from chat_stats.service.errors import ComputationTimedOut, InvalidParameter
 from chat_stats.service.explorer.columns import Columns, columns_of
 from chat_stats.service.explorer.query import (
     NESTED,
+    NEWEST_FIRST,
     ODD_MOMENT,
     Filters,
+    Order,
     Position,
     RequestQuery,
 )
@@ -79,9 +84,19 @@ class Requests:
         filters: Filters,
         after: Position | None = None,
         columns: Columns | None = None,
+        order: Order = NEWEST_FIRST,
     ) -> Reading:
-        """Look up what the filters mean; `columns`: those by which the fields were chosen."""
+        """Look up what the filters mean; `columns`: those by which the fields were chosen.
+
+        Raises `InvalidParameter` for an order that no index has, and `SchemaError` for a dimension that the
+        requests do not have.
+        """
         columns = columns or await self.columns(snapshot)
+        if order.by != NEWEST_FIRST.by:
+            await self._require_index(snapshot, columns, order)
+        types = await column_types(
+            partial(fetch, snapshot, timeout=self._timeout), [each.dimension for each in filters.where]
+        )
         as_of = snapshot.now if after is None else after.as_of
         models: dict[int | UUID, Model] = {}
         unresolved: Sequence[int | UUID] | None = None
@@ -89,10 +104,25 @@ class Requests:
             pass
         elif filters.model_id != UNRESOLVED:
             models = await self._models(snapshot, filters)
-        elif filters.provider_id is None and filters.model_name is None:
+        elif (
+            filters.provider_id is None
+            and filters.model_name is None
+            and all(_wants(filter_, None) for filter_ in filters.where)
+        ):
             records = await fetch(snapshot, queries.load("requests_unresolved"), timeout=self._timeout)
             unresolved = [record["model_id"] for record in records]
-        return Reading(snapshot, filters, as_of, models, unresolved, columns, self._timeout)
+        return Reading(snapshot, filters, as_of, models, unresolved, columns, self._timeout, order, types)
+
+    async def _require_index(self, snapshot: Snapshot, columns: Columns, order: Order) -> None:
+        if order.by not in columns.numbers:
+            raise InvalidParameter("order_by", f"the requests have no number {order.by} to be sorted by")
+        [found] = await fetch(snapshot, queries.load("requests_index"), order.by, timeout=self._timeout)
+        if not found["exists"]:
+            raise InvalidParameter(
+                "order_by",
+                f"order_by={order} needs an index, which chat-stats does not create by itself: "
+                f"CREATE INDEX CONCURRENTLY ON chat_completion_requests ({order.by}, id)",
+            )
 
     async def _models(self, snapshot: Snapshot, filters: Filters) -> dict[int | UUID, Model]:
         records = await fetch(
@@ -106,7 +136,8 @@ class Requests:
         return {
             record["id"]: model_of(record)
             for record in records
-            if needle is None or needle in (record["model_name"] or "").lower()
+            if (needle is None or needle in (record["model_name"] or "").lower())
+            and all(_wants(filter_, record) for filter_ in filters.where)
         }
 
     async def _may_have(self, snapshot: Snapshot, type_: str, status: str | None) -> bool:
@@ -130,13 +161,15 @@ class Requests:
         read = reading.columns.read_for(fields)
         columns = list(read)
         cells = [columns.index(name) if name in read else name for name in fields]
-        model_at, moment_at, odd_at = columns.index("model_id"), columns.index("created_at"), len(columns)
+        model_at, moment_at, value_at = columns.index("model_id"), columns.index("created_at"), len(columns)
+        if reading.order.by != NEWEST_FIRST.by:
+            moment_at = value_at
         last: asyncpg.Record | None = None
         async for records, more in self._pages(reading, query, read):
             last = records[-1]
             reading.returned += len(records)
             reading.next = (
-                Position(_moment(last, moment_at, odd_at), last["id"], reading.as_of) if more else None
+                Position(_value(last, moment_at, value_at), last["id"], reading.as_of) if more else None
             )
             yield [
                 tuple(
@@ -153,32 +186,34 @@ class Requests:
     ) -> AsyncIterator[tuple[list[asyncpg.Record], bool]]:
         """Yield batches of records, each with whether there are more rows after it; one row more is read."""
         left, offset, after = query.limit, query.offset, query.after
-        sql_columns = [*columns.values(), ODD_MOMENT]
+        by_time = reading.order.by == NEWEST_FIRST.by
+        sql_columns = [*columns.values(), ODD_MOMENT if by_time else f"r.{reading.order.by}::text"]
         further = reading.columns.read_in_branches(columns)
         held: list[asyncpg.Record] = []
         filters = reading.filters
         parts = []
-        if after is None or after.moment is not None:
+        if after is None or after.value is not None:
             parts.append("requests_timed")
-        if reading.bounds == (None, None):
+        if not by_time or reading.bounds == (None, None):
             parts.append("requests_untimed")
         for part in parts:
             arguments: list[Any]
             if part == "requests_timed":
-                place = (None, None) if after is None else (after.moment, after.id)
+                place = (None, None) if after is None else (after.value, after.id)
                 arguments = [*reading.bounds, filters.status, *place, offset, left + 1 - len(held)]
             else:
                 if offset and not held and left == query.limit and parts[0] == "requests_timed":
                     offset = max(0, offset - await self._count(reading, timed=True))
                 elif left != query.limit or held:
                     offset = 0
-                among = after is not None and after.moment is None
+                among = after is not None and after.value is None
                 arguments = [
                     filters.status,
                     among,
                     after.id if among and after else None,
                     offset,
                     left + 1 - len(held),
+                    *reading.bounds,
                 ]
             statement = reading.statement(part, arguments, sql_columns, further=further)
             async for records in self._cursor(reading, part, statement, arguments):
@@ -220,7 +255,7 @@ class Requests:
         if reading.is_empty:
             return 0, "query"
         filters = reading.filters
-        if filters.status is None and reading.unresolved is None:
+        if filters.status is None and not filters.where and reading.unresolved is None:
             count = await self._rolled_up(reading)
             if count is not None:
                 return count, "rpc"
@@ -275,7 +310,18 @@ def _of_model(model: Model | None, name: str) -> Any:
     return model.nested if name == NESTED else model.columns[name]
 
 
-def _moment(record: asyncpg.Record, at: int, odd_at: int) -> str | None:
-    moment: datetime | None = record[at]
-    odd: str | None = record[odd_at]
-    return odd if moment is None else moment.astimezone(UTC).isoformat()
+def _wants(filter_: Filter, model: asyncpg.Record | None) -> bool:
+    """Return whether a filter by ids wants a model; None: what is unresolved. Any other one does not tell."""
+    if not filter_.dimension.is_id:
+        return True
+    value = (
+        None if model is None else str(model["id" if filter_.dimension.kind == "model" else "provider_id"])
+    )
+    return (value in filter_.values) is not filter_.negated
+
+
+def _value(record: asyncpg.Record, moment_at: int, value_at: int) -> str | None:
+    """Return a row's value of the order as text; of a time, `value_at` has what no datetime can be."""
+    moment: datetime | None = record[moment_at] if moment_at != value_at else None
+    value: str | None = record[value_at]
+    return value if moment is None else moment.astimezone(UTC).isoformat()

@@ -1,7 +1,8 @@
 """Answers what is cached ahead of FastAPI, whose work per request costs several times what the answer does.
 
 It bypasses no authentication, limit or validation. It knows only request targets (path and query string,
-exactly) whose parameters the ordinary route has checked before, in this process. It uses the code of that
+exactly) whose parameters the ordinary route has checked before, in this process. A request with a scoped key
+takes the ordinary route: here a target means the same to all clients. It uses the code of that
 route to check keys (`service.http.auth`), get answers (`service.stats`) and render (`service.http.envelope`).
 Everything else it hands on: each refusal and each error is the ordinary route's.
 
@@ -25,7 +26,7 @@ from chat_stats.service.concurrency.single_flight import SingleFlight
 from chat_stats.service.errors import StillComputing, TooManyRequests
 from chat_stats.service.http import access_log as access
 from chat_stats.service.http.access_log import STARTED
-from chat_stats.service.http.auth import brings_key
+from chat_stats.service.http.auth import ReadKeys
 from chat_stats.service.http.envelope import Envelope, Form, Rendered, form_of, is_made
 from chat_stats.service.http.negotiation import Wishes, wishes_of
 from chat_stats.service.http.rate_limit import RateLimiter, Work
@@ -48,6 +49,8 @@ PART_BYTES = 64 * 1024
 
 #: Key in the scope of a request of the error that the ordinary route is to answer with.
 FAILURE = "chat_stats.failure"
+#: Key in the scope of a request of the answer that was read for it.
+READ = "chat_stats.read"
 
 _METHODS = frozenset(("GET", "HEAD"))
 
@@ -76,10 +79,16 @@ class FastPath:
     """What the process knows, and the ASGI layer. It hands everything on unless it is open."""
 
     def __init__(
-        self, app: ASGIApp, settings: Settings, stats: Stats, limiter: RateLimiter, envelope: Envelope
+        self,
+        app: ASGIApp,
+        settings: Settings,
+        stats: Stats,
+        read_keys: ReadKeys,
+        limiter: RateLimiter,
+        envelope: Envelope,
     ) -> None:
         self._app = app
-        self._api_keys = settings.api_keys
+        self._read_keys = read_keys
         self._stats = stats
         self._limiter = limiter
         self._envelope = envelope
@@ -103,7 +112,7 @@ class FastPath:
         await self._reads.close()
 
     def learn(self, scope: Scope, query: Query) -> None:
-        """Remember that this request is valid, and that it asks for `query`."""
+        """Remember that this request is valid, and that it asks for `query` if its key has no scope."""
         if not self._is_open or len(scope["query_string"]) > LONGEST_QUERY_STRING:
             return
         self._targets.setdefault((scope["path"], scope["query_string"]), Target(query, query.key()))
@@ -113,9 +122,9 @@ class FastPath:
     def accepted_target(
         self, path: str, query_string: bytes, headers: Iterable[tuple[bytes, bytes]]
     ) -> Target | None:
-        """Return the known target of a GET or HEAD, if the request brings a key where one is needed."""
+        """Return the known target of a GET or HEAD, if the request may read everything."""
         target = self._targets.get((path, query_string))
-        if target is None or (self._api_keys and not brings_key(headers, self._api_keys)):
+        if target is None or not self._read_keys.reads_everything(headers):
             return None
         return target
 
@@ -129,6 +138,19 @@ class FastPath:
         if known is None and is_made(form, entry):
             return self._render(target, form, Answer(entry, CacheState.HIT))
         return known
+
+    def prepared(self, target: Target, wishes: Wishes, answer: Answer) -> Prepared | None:
+        """Return the response with an answer that was read; None if that must be compressed first."""
+        form = form_of(wishes, answer.entry)
+        known = self._known(target, form, answer.entry, answer.state)
+        if known is None and is_made(form, answer.entry):
+            return self._render(target, form, answer)
+        return known
+
+    def read_under_way(self, path: str, query_string: bytes) -> asyncio.Task[Answer] | None:
+        """Return the read that requests for this target share now, if they do."""
+        target = self._targets.get((path, query_string))
+        return None if target is None else self._reads.under_way(target.key)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
@@ -158,7 +180,7 @@ class FastPath:
         """Read or compute the answer as the ordinary route does; None if that is to answer with the error."""
         name(scope)  # for the log lines that this causes
         try:
-            answer = await self._shared_read(scope, target)
+            answer = scope.get(READ) or await self._shared_read(scope, target)
             form = form_of(wishes, answer.entry)
             await self._envelope.make(form, answer.entry)
         except Exception as error:  # noqa: BLE001  whatever it is, the ordinary route tells the client

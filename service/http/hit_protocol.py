@@ -6,12 +6,18 @@ that is not sent yet. Everything else takes uvicorn's way.
 """
 
 import asyncio
+import time
 from typing import Any
 
+from starlette.types import Scope
+from uvicorn._types import ASGI3Application
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from chat_stats.service.http.fast_path import Prepared, Target
 from chat_stats.service.http.hits import Hits, Request
+from chat_stats.service.http.negotiation import Wishes
+from chat_stats.service.observability.request_id import sent
 
 
 class HitProtocol(HttpToolsProtocol):
@@ -75,14 +81,21 @@ class HitProtocol(HttpToolsProtocol):
         if self._request is None:
             super().on_message_complete()
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        if self._hits is None or not self._hits.enter(WaitingCycle(self, cycle, self._hits)):
+            self.start_asgi_task(cycle)
+
+    def start_asgi_task(self, cycle: RequestResponseCycle) -> None:
+        """Have uvicorn answer."""
+        super()._start_asgi_task(cycle, self.app)
+
     def _answers(self, request: Request) -> bool:
         """Answer the request, unless it has to wait or to take uvicorn's way."""
         cycle: RequestResponseCycle | None = self.cycle
         if (
             self._hits is None
             or (cycle is not None and not cycle.response_complete)
-            or self.flow.write_paused  # the client does not read
-            or self.transport.is_closing()
+            or not self.can_write()
             or not self._hits.answer(request, self.transport, self.server_state.default_headers, self.client)
         ):
             return False
@@ -91,6 +104,10 @@ class HitProtocol(HttpToolsProtocol):
         if self._idle_timer is None:
             self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._close_if_idle)
         return True
+
+    def can_write(self) -> bool:
+        """Return whether the client reads what it gets."""
+        return not (self.flow.write_paused or self.transport.is_closing())
 
     def _close_if_idle(self) -> None:
         """Close when nothing came after a hit for as long as a connection may lie idle.
@@ -105,6 +122,39 @@ class HitProtocol(HttpToolsProtocol):
             self._idle_timer = self.loop.call_later(seconds, self._close_if_idle)
         else:
             self.transport.close()
+
+
+class WaitingCycle:
+    """A request that waits for the answer to another one, for which it needs no task."""
+
+    __slots__ = ("_cycle", "_hits", "_protocol", "began_at", "scope")
+
+    def __init__(self, protocol: HitProtocol, cycle: RequestResponseCycle, hits: Hits) -> None:
+        self._protocol = protocol
+        self._cycle = cycle
+        self._hits = hits
+        self.scope: Scope = cycle.scope  # type: ignore[assignment]
+        self.began_at = time.perf_counter()
+
+    def start(self) -> None:
+        self._protocol.start_asgi_task(self._cycle)
+
+    def answer(self, target: Target, wishes: Wishes, prepared: Prepared) -> bool:
+        cycle, protocol, scope = self._cycle, self._protocol, self.scope
+        if not cycle.keep_alive or cycle.disconnected or not protocol.can_write():
+            return False
+        url = scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b"")
+        request = Request(scope["method"], url, target, wishes, sent(scope["headers"]))
+        headers = protocol.server_state.default_headers
+        if not self._hits.write(
+            request, prepared, self.began_at, protocol.transport, headers, protocol.client
+        ):
+            return False
+        cycle.response_started = cycle.response_complete = True
+        cycle.message_event.set()
+        cycle.on_response()
+        cycle.on_response = lambda: None  # so that nothing holds the connection when it has ended
+        return True
 
 
 def _hits_of(app: Any) -> Hits | None:

@@ -15,8 +15,9 @@ from http import HTTPStatus
 
 from chat_stats.service.http import access_log as access
 from chat_stats.service.http.envelope import Headers, Rendered
-from chat_stats.service.http.fast_path import FastPath, Target
+from chat_stats.service.http.fast_path import FastPath, Prepared, Target
 from chat_stats.service.http.negotiation import Wishes, wishes_of
+from chat_stats.service.http.waiting import Waiter, Waiting
 from chat_stats.service.observability import metrics
 from chat_stats.service.observability.request_id import HEADER as REQUEST_ID
 from chat_stats.service.observability.request_id import made, request_id, sent
@@ -57,6 +58,7 @@ class Hits:
     def __init__(self, fast_path: FastPath) -> None:
         self._fast_path = fast_path
         self._logs = fast_path.logs
+        self._waiting = Waiting(fast_path)
         # Of a plain dict, the first key is slow to find where many before it were deleted.
         self._remembered: OrderedDict[bytes, Request] = OrderedDict()
         self._remembered_bytes = 0
@@ -87,6 +89,18 @@ class Hits:
         prepared = self._fast_path.hit(request.target, request.wishes)
         if prepared is None:
             return False
+        return self.write(request, prepared, started, transport, server_headers, client)
+
+    def write(
+        self,
+        request: Request,
+        prepared: Prepared,
+        started: float,
+        transport: asyncio.Transport,
+        server_headers: Headers,
+        client: tuple[str, int] | None,
+    ) -> bool:
+        """Write a prepared response with one call; return False if it has to take the ordinary way."""
         if prepared.head_with is not server_headers:
             prepared.head, prepared.head_with = _head(prepared.rendered, server_headers), server_headers
         rendered = prepared.rendered
@@ -105,6 +119,16 @@ class Hits:
             named = request_id.set(identity.decode())
             access.log(client, request.method, request.url, state, rendered.method, rendered.status, seconds)
             request_id.reset(named)
+        return True
+
+    def enter(self, waiter: Waiter) -> bool:
+        """Have a request wait for the answer to another one; return False if it can take no part in that."""
+        scope = waiter.scope
+        if scope["method"] not in _METHODS.values() or scope["http_version"] != "1.1":
+            return False
+        if self._logs and any(name in _FORWARDED for name, _ in scope["headers"]):
+            return False
+        self._waiting.enter(waiter)
         return True
 
     def remembered(self, data: bytes) -> Request | None:

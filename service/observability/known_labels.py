@@ -14,6 +14,7 @@ from chat_stats.service.observability import metrics
 from chat_stats.service.observability.metrics import NONE, Labels
 
 METHODS: tuple[str, ...] = get_args(Metadata.model_fields["method"].annotation)
+_FALLBACKS = [method for method in METHODS if method.startswith("fallback")]
 CACHE_STATES: tuple[str, ...] = get_args(Metadata.model_fields["cache"].annotation)
 
 #: Why a computation, a refresh or an upkeep of the rollup fails.
@@ -33,7 +34,7 @@ KNOWN_LABELS: dict[str, list[Labels]] = {
     ],
     metrics.COMPUTATION_FAILURES.name: list(product(AGGREGATIONS, _FAILURES)),
     metrics.COMPUTATIONS.name: list(product(AGGREGATIONS, METHODS)),
-    metrics.FALLBACKS.name: list(product(AGGREGATIONS, METHODS[1:])),
+    metrics.FALLBACKS.name: list(product(AGGREGATIONS, _FALLBACKS)),
     metrics.METHOD_CHANGES.name: list(product(AGGREGATIONS, METHODS)),
     metrics.CACHE_ERRORS.name: [(kind,) for kind in get_args(metrics.CacheTrouble)],
 }

@@ -97,7 +97,7 @@ async def read_status(fetch: Fetch, statuses: Statuses | None = None) -> RollupS
 async def state_in(snapshot: Snapshot, *, timeout: float) -> RollupState:
     """Return the state as the role of `snapshot` sees it; it is off where there is nothing of a rollup.
 
-    Each of its two statements may take `timeout` seconds. Raises `Unavailable` when it cannot be known.
+    Each of its statements may take `timeout` seconds. Raises `Unavailable` when it cannot be known.
     """
     fetch = fetch_in(snapshot, timeout=timeout)
     try:
@@ -178,7 +178,21 @@ async def read_state(fetch: Fetch) -> RollupState:
         return _damaged("forbidden" if permission else "functions", str(error))
     if not rows:
         return _damaged("tables", f"{STATE_TABLE} lost its row; run: chat-stats rollup enable")
+    if rows[0]["drift"] and (lost := await lost_sums(fetch)):
+        return _damaged("drift", f"{rows[0]['drift']} buckets differ from the requests: {lost}")
     return _judged(rows[0])
+
+
+async def lost_sums(fetch: Fetch) -> str | None:
+    """Return what to do where the sums of requests that are gone are lost, which any repair needs."""
+    for lost in await fetch(queries.load("rollup_purged_lost")):
+        has = "has" if lost["lost"] == 1 else "have"
+        return (
+            f"{lost['tables']} {has} lost the sums of the requests that were purged, or went with a "
+            f"partition, before {lost['before']}; restore them from a backup, "
+            f"or set purged_before of {STATE_TABLE} to NULL, to do without them"
+        )
+    return None
 
 
 def _judged(found: asyncpg.Record) -> RollupState:

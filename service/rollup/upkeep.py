@@ -30,6 +30,7 @@ from chat_stats.service.rollup.state import (
     STATE_TABLE,
     RollupState,
     RollupStatus,
+    lost_sums,
     read_state,
     read_status,
     statuses_trouble,
@@ -357,14 +358,9 @@ class Rollup:
         await self._require_purged()
 
     async def _require_purged(self) -> None:
-        """Refuse to rebuild the rollup without the sums of the requests that were purged."""
-        for lost in await self._connection.fetch(queries.load("rollup_purged_lost")):
-            has = "has" if lost["lost"] == 1 else "have"
-            raise SchemaError(
-                f"{lost['tables']} {has} lost the sums of the requests that were purged before "
-                f"{lost['before']}; restore them from a backup, or set purged_before of {STATE_TABLE} to "
-                "NULL, to do without them"
-            )
+        """Refuse to rebuild the rollup without the sums of the requests that are gone."""
+        if lost := await lost_sums(self._connection.fetch):
+            raise SchemaError(lost)
         async with self._connection.transaction():
             await self._connection.execute_raw(queries.load("rollup_purged_summed_up"))
 

@@ -1,6 +1,7 @@
 """Single requests: pages and downloads of them, and points for plots."""
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -10,6 +11,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from chat_stats.service.cache.freshness import CacheState
 from chat_stats.service.catalogue import schemas
 from chat_stats.service.catalogue.rows import UNRESOLVED
+from chat_stats.service.catalogue.scopes import within
 from chat_stats.service.explorer.download import DownloadResponse, unless_disconnected
 from chat_stats.service.explorer.explorer import LARGE_PAGE, etag
 from chat_stats.service.explorer.exports import FORMATS, JSON, choose_format
@@ -20,36 +22,32 @@ from chat_stats.service.explorer.query import (
     MAX_LIMIT,
     MAX_OFFSET,
     NESTED,
+    NEWEST_FIRST,
+    SORTABLE,
     Filters,
     RequestQuery,
     check_start,
     parse_cursor,
     parse_filters,
     parse_number,
+    parse_order,
 )
 from chat_stats.service.explorer.schemas import PlotAnswer, RequestsAnswer
 from chat_stats.service.http.envelope import cache_status
+from chat_stats.service.http.named_enums import orders
 from chat_stats.service.http.negotiation import header_value, matches_etag
 from chat_stats.service.http.services import RequestServices, Services
 from chat_stats.service.routes import parameters
-from chat_stats.service.routes.guards import check_read_key, count_request, count_rows
-from chat_stats.service.routes.stats import Range
+from chat_stats.service.routes import question_document as document
+from chat_stats.service.routes.guards import check_read_key, count_request, count_rows, scope_of
+from chat_stats.service.routes.stats import Range, Where
 from chat_stats.service.settings import Settings
 
 
 def filters(
+    request: Request,
     time_range: Range,
-    model_id: Annotated[
-        str | None,
-        parameters.MODEL,
-        Query(
-            description=f"Only this model's requests: its id. `{UNRESOLVED}`: those without a model, or "
-            "whose model or provider does not exist; their `models` is null."
-        ),
-    ] = None,
-    provider_id: Annotated[
-        str | None, parameters.ID, Query(description="Only requests of this provider's models: its id.")
-    ] = None,
+    where: Where,
     model_name: Annotated[
         str | None,
         parameters.TEXT,
@@ -57,13 +55,9 @@ def filters(
             description="Only models whose name contains this, whatever the case; `%` and `_` are literal."
         ),
     ] = None,
-    status: Annotated[
-        str | None, parameters.TEXT, Query(description="Only requests with exactly this status; often none.")
-    ] = None,
 ) -> Filters:
-    return parse_filters(
-        time_range, model_id=model_id, provider_id=provider_id, model_name=model_name, status=status
-    )
+    found = parse_filters(time_range, where, model_name=model_name)
+    return replace(found, where=within(found.where, scope_of(request)))
 
 
 Chosen = Annotated[Filters, Depends(filters)]
@@ -91,6 +85,15 @@ async def list_requests(
             "long as the first. Not together with `offset`."
         ),
     ] = None,
+    order_by: Annotated[
+        str | None,
+        parameters.one_of(orders(SORTABLE)),
+        Query(
+            description=f"Column by which the requests are sorted, with a minus sign for the largest first; "
+            f"`{NEWEST_FIRST}` when not given. Requests without a value come last. Columns other than the "
+            "time need an index that begins with them: without one the answer is a 422 that names it."
+        ),
+    ] = None,
     fields: Annotated[
         str | None,
         parameters.FIELDS,
@@ -109,11 +112,13 @@ async def list_requests(
     accept = header_value(request.scope["headers"], b"accept").decode("latin-1")
     format_ = choose_format(format, accept or None)
     check_start(cursor, offset)
+    order = parse_order(order_by)
     query = RequestQuery(
         chosen,
         parse_number("limit", limit, default=DEFAULT_LIMIT, least=1, most=MAX_LIMIT),
         parse_number("offset", offset, default=0, least=0, most=MAX_OFFSET),
-        None if cursor is None else parse_cursor(cursor, chosen),
+        None if cursor is None else parse_cursor(cursor, chosen, order),
+        order,
     )
     columns = await services.explorer.columns()
     names = columns.parse_fields(fields, nested=format_.nested)
@@ -177,7 +182,7 @@ async def plot_data(
 
 
 def _headers(settings: Settings, state: CacheState, *, age: int = 0, seconds_left: int = 0) -> dict[str, str]:
-    visibility = "private" if settings.api_keys else "public"
+    visibility = "private" if settings.needs_key else "public"
     # Caches subtract the age.
     cached = f"max-age={age + seconds_left}" if seconds_left > 0 else "no-cache"
     return {
@@ -231,7 +236,8 @@ def document_columns(document: dict[str, Any], request_columns: Sequence[str] | 
     return document
 
 
-def create_router() -> APIRouter:
+def create_router(settings: Settings) -> APIRouter:
+    filters_given = {"parameters": document.filters(settings.known_dimensions)}
     router = APIRouter(
         tags=["requests"],
         dependencies=[
@@ -258,6 +264,7 @@ def create_router() -> APIRouter:
             **_NOT_MODIFIED,
             **_PROBLEMS,
         },
+        openapi_extra=filters_given,
     )
     router.add_api_route(
         "/chat-requests/plot-data",
@@ -273,6 +280,7 @@ def create_router() -> APIRouter:
             **_NOT_MODIFIED,
             **_PROBLEMS,
         },
+        openapi_extra=filters_given,
     )
     for path, endpoint in (("/chat-requests", list_requests), ("/chat-requests/plot-data", plot_data)):
         router.add_api_route(

@@ -13,9 +13,12 @@ from fastapi import Request
 from fastapi.dependencies.models import Dependant
 from pydantic import WithJsonSchema
 
+from chat_stats.service.catalogue.question_parameters import filter_names, filtered_by, parse_filters
+from chat_stats.service.catalogue.questions import Filter
 from chat_stats.service.catalogue.rows import UNRESOLVED
 from chat_stats.service.errors import InvalidParameter
 from chat_stats.service.explorer.query import FLAT_FIELDS, MAX_TEXT, NESTED
+from chat_stats.service.http.services import RequestServices, services_of
 from chat_stats.service.settings import ALL_COLUMNS, KNOWN_REQUEST_COLUMNS
 
 
@@ -32,7 +35,7 @@ _IDS: list[dict[str, Any]] = [
     {"type": "string", "format": "uuid"},
 ]
 ID = WithJsonSchema({"anyOf": _IDS})
-MODEL = WithJsonSchema({"anyOf": [*_IDS, {"type": "string", "enum": [UNRESOLVED]}]})
+MODEL = WithJsonSchema({"anyOf": [*_IDS, {"type": "string", "const": UNRESOLVED}]})
 MOMENT = WithJsonSchema(
     {
         "anyOf": [{"type": "string", "format": "date"}, {"type": "string", "format": "date-time"}],
@@ -69,16 +72,35 @@ async def check(request: Request) -> None:
     """
     if not request.query_params:
         return
-    known = dict(declared(request.scope["route"].dependant))
+    dependant = request.scope["route"].dependant
+    # By name: whether it may be repeated.
+    known = dict(declared(dependant))
+    if any(dependency.call is by_dimension for dependency in _all_of(dependant)):
+        dimensions = (await services_of(request)).settings.known_dimensions
+        known |= dict.fromkeys(filter_names(dimensions), True)
+        known |= {name: True for name in request.query_params if filtered_by(name, dimensions) is not None}
+        known = {name: repeats for name, repeats in known.items() if name not in request.path_params}
     seen = set()
     for name, _ in request.query_params.multi_items():
         if name == CACHE_BUSTER:
             continue
         if name not in known:
-            raise InvalidParameter(name[:40], f"unknown parameter {name[:40]!r}; known: {', '.join(known)}")
+            names = ", ".join(known) or "none"
+            raise InvalidParameter(name[:40], f"unknown parameter {name[:40]!r}; known: {names}")
         if name in seen and not known[name]:
             raise InvalidParameter(name, f"give {name} once: there can be only one")
         seen.add(name)
+
+
+async def by_dimension(request: Request, services: RequestServices) -> tuple[Filter, ...]:
+    """Read the filters by dimension: a route that depends on this takes all of them."""
+    return parse_filters(request.query_params.multi_items(), services.settings.known_dimensions)
+
+
+def _all_of(dependant: Dependant) -> Iterator[Dependant]:
+    for dependency in dependant.dependencies:
+        yield dependency
+        yield from _all_of(dependency)
 
 
 def declared(dependant: Dependant) -> Iterator[tuple[str, bool]]:

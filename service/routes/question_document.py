@@ -80,17 +80,18 @@ def query_parameters(known: Dimensions) -> Parameters:
         _parameter("cursor", _schema(parameters.CURSOR), "`next_cursor` of the page before."),
         _parameter(
             "compare",
-            {"anyOf": [_one_of([PREVIOUS]), _MOMENT]},
+            {"anyOf": [{"type": "string", "const": PREVIOUS}, _MOMENT]},
             f"`{PREVIOUS}`: each row has the figures of the range of equal length before. A date: those of "
             "the one that begins then.",
         ),
         _parameter("format", _one_of(FORMATS), "Format of the answer; JSON when not given."),
-        *_filters(known),
+        *filters(known),
     ]
 
 
-def _filters(known: Dimensions) -> Parameters:
-    filters = []
+def filters(known: Dimensions) -> Parameters:
+    """Return the filters by dimension."""
+    found = []
     for name, dimension in known.items():
         schema = {"type": "array", "items": _ID if dimension.is_id else _TEXT, "minItems": 1}
         none = (
@@ -98,11 +99,11 @@ def _filters(known: Dimensions) -> Parameters:
             if dimension.is_id
             else f"`{NULL}`: that have none"
         )
-        filters += [
+        found += [
             _parameter(name, schema, f"Only requests with this {name}, or one of several. {none}."),
             _parameter(f"{NOT}{name}", schema, f"Only requests with another {name}; `{name}!` is the same."),
         ]
-    return filters
+    return found
 
 
 def value_parameters(known: Dimensions) -> Parameters:

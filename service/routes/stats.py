@@ -7,34 +7,36 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from chat_stats.service.catalogue import aggregations, schemas
 from chat_stats.service.catalogue.aggregations import AGGREGATIONS, Aggregation
+from chat_stats.service.catalogue.dimensions import MODEL_ID, Dimensions
+from chat_stats.service.catalogue.questions import Filter
 from chat_stats.service.catalogue.rows import UNRESOLVED
+from chat_stats.service.catalogue.scopes import query_within
 from chat_stats.service.catalogue.timerange import WINDOWS, TimeRange, parse_time_range
 from chat_stats.service.catalogue.timeseries import (
     BUCKETS,
     DEFAULT_SERIES,
-    GROUPINGS,
     MAX_BUCKETS,
     MAX_POINTS,
     Series,
     check_bounds,
+    groupings,
     parse_series,
 )
-from chat_stats.service.explorer.query import (
-    MAX_LIMIT,
-    parse_model_id,
-    parse_number,
-    parse_text,
-)
+from chat_stats.service.explorer.query import MAX_LIMIT, parse_number, parse_text
 from chat_stats.service.http.access_log import ANSWER
 from chat_stats.service.http.fast_path import FAILURE
+from chat_stats.service.http.named_enums import orders
 from chat_stats.service.http.rate_limit import Work
 from chat_stats.service.http.services import RequestServices, Services
 from chat_stats.service.routes import parameters
-from chat_stats.service.routes.guards import check_read_key, count_request
+from chat_stats.service.routes import question_document as document
+from chat_stats.service.routes.guards import check_read_key, count_request, scope_of
+from chat_stats.service.settings import Settings
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
     304: {"description": "The numbers are still those of the ETag in If-None-Match."},
     401: schemas.problem("No key, or one that is not accepted (where reading needs one)."),
+    403: schemas.problem("The key has a scope that does not fit."),
     422: schemas.problem("A parameter is wrong; `parameter` names it."),
     429: schemas.problem("This client asked too often; see Retry-After."),
     503: schemas.problem("Nothing is cached and nothing can be computed; see Retry-After."),
@@ -72,54 +74,47 @@ async def time_range(
 Range = Annotated[TimeRange, Depends(time_range)]
 
 
-async def series(
-    bucket: Annotated[
-        str | None,
-        parameters.one_of(BUCKETS),
-        Query(
-            description=f"Length of the intervals; {DEFAULT_SERIES.bucket} when not given. Those from a day "
-            "up follow the calendar of the time zone, weeks begin on Monday. "
-            f"At most {MAX_BUCKETS:,} in one answer.",
-        ),
-    ] = None,
-    group_by: Annotated[
-        str | None,
-        parameters.one_of(GROUPINGS),
-        Query(
-            description=f"A series for each provider or model, those with most requests first; not more than "
-            f"{MAX_POINTS:,} points in all. One series when not given.",
-        ),
-    ] = None,
-    timezone: Annotated[
-        str | None,
-        parameters.TIMEZONE,
-        Query(
-            description="Name of an IANA time zone; UTC when not given.",
-        ),
-    ] = None,
-) -> Series:
-    return parse_series(bucket, group_by, timezone)
+def _series(known: Dimensions) -> Callable[..., Awaitable[Series]]:
+    async def series(
+        bucket: Annotated[
+            str | None,
+            parameters.one_of(BUCKETS),
+            Query(
+                description=f"Length of the intervals; {DEFAULT_SERIES.bucket} when not given. Those from a "
+                "day up follow the calendar of the time zone, weeks begin on Monday. "
+                f"At most {MAX_BUCKETS:,} in one answer.",
+            ),
+        ] = None,
+        group_by: Annotated[
+            str | None,
+            parameters.one_of(groupings(known)),
+            Query(
+                description="A series for each provider, model or value of another dimension, those with "
+                f"most requests first; at most {MAX_POINTS:,} points in all. One series when not given.",
+            ),
+        ] = None,
+        timezone: Annotated[
+            str | None,
+            parameters.TIMEZONE,
+            Query(
+                description="Name of an IANA time zone; UTC when not given.",
+            ),
+        ] = None,
+    ) -> Series:
+        return parse_series(bucket, group_by, timezone, known)
 
+    return series
 
-_ProviderId = Annotated[
-    str | None, parameters.ID, Query(description="Only the models of this provider: its id.")
-]
-_ModelId = Annotated[
-    str | None,
-    parameters.MODEL,
-    Query(
-        description=f"Only this model: its id. `{UNRESOLVED}`: only requests without a model, or whose model "
-        "or provider does not exist."
-    ),
-]
 
 #: Parts of a query.
 _Parts = dict[str, Any]
 
 
+Where = Annotated[tuple[Filter, ...], Depends(parameters.by_dimension)]
+
+
 async def _filters(
-    provider_id: _ProviderId = None,
-    model_id: _ModelId = None,
+    where: Where,
     model_name: Annotated[
         str | None,
         parameters.TEXT,
@@ -128,11 +123,24 @@ async def _filters(
         ),
     ] = None,
 ) -> _Parts:
-    return {
-        "provider_id": None if provider_id is None else aggregations.parse_id("provider_id", provider_id),
-        "model_id": None if model_id is None else parse_model_id(model_id),
-        "model_name": parse_text("model_name", model_name) or None,
-    }
+    return {"model_name": parse_text("model_name", model_name) or None, **_parts(where)}
+
+
+def _parts(where: tuple[Filter, ...]) -> _Parts:
+    """Return filters as parts of a query: one provider and one model as what all answers can be cut by."""
+    parts: _Parts = {}
+    for filter_ in where:
+        name, [value, *more] = filter_.dimension.name, filter_.values
+        if (
+            more
+            or filter_.negated
+            or not filter_.dimension.is_id
+            or (value is None and name != MODEL_ID.name)
+        ):
+            continue
+        parts[name] = UNRESOLVED if value is None else value
+    rest = tuple(each for each in where if each.negated or each.dimension.name not in parts)
+    return {**parts, "where": rest}
 
 
 def _order(aggregation: Aggregation) -> Callable[..., Awaitable[_Parts]]:
@@ -141,7 +149,7 @@ def _order(aggregation: Aggregation) -> Callable[..., Awaitable[_Parts]]:
     async def order(
         order_by: Annotated[
             str | None,
-            parameters.one_of((*fields, *(f"-{name}" for name in fields))),
+            parameters.one_of(orders(fields)),
             Query(
                 description="Field by which the rows are sorted, with a minus sign for the largest first. "
                 "Equal ones, and all when it is not given: most requests first, then by id."
@@ -169,7 +177,10 @@ async def respond(request: Request, services: Services, query: aggregations.Quer
     scope = request.scope
     if (failure := scope.get(FAILURE)) is not None:  # the fast path has tried already
         raise failure
-    if parameters.CACHE_BUSTER not in request.query_params:  # such a target comes once
+    key_scope = scope_of(request)
+    query = query_within(query, key_scope)
+    # To other keys the same target means another query; one against caches comes once.
+    if not key_scope and parameters.CACHE_BUSTER not in request.query_params:
         services.fast_path.learn(scope, query)
     answer = await services.stats.read(query, admit=lambda: services.rate_limiter.spend(Work.MISSES, scope))
     scope[ANSWER] = (answer.state, answer.entry.method)
@@ -179,11 +190,13 @@ async def respond(request: Request, services: Services, query: aggregations.Quer
     return response
 
 
-def _add_route(router: APIRouter, aggregation: Aggregation) -> None:
+def _add_route(router: APIRouter, aggregation: Aggregation, known: Dimensions) -> None:
     name = aggregation.name
+    series = _series(known)
 
     # What is not made from usage per model has a function of its own, which knows no filters.
-    filters = _nothing if aggregation.from_usage is None else _filters
+    by_dimension = aggregation.is_series or aggregation.from_usage is not None
+    filters = _filters if by_dimension else _nothing
     order = _order(aggregation) if aggregation.sortable else _nothing
 
     async def of_models(
@@ -202,35 +215,35 @@ def _add_route(router: APIRouter, aggregation: Aggregation) -> None:
         model_id: Annotated[
             str, parameters.ID, Path(description="The model's id: a whole number or a UUID.")
         ],
+        where: Where,
     ) -> Response:
         model_id = aggregations.parse_id("model_id", model_id)
-        return await respond(request, services, aggregations.Query(name, time_range, model_id=model_id))
+        query = aggregations.Query(name, time_range, model_id=model_id, where=where)
+        return await respond(request, services, query)
 
     async def of_series(
         request: Request,
         services: RequestServices,
         time_range: Range,
+        filters: Annotated[_Parts, Depends(_filters)],
         series: Annotated[Series, Depends(series)],
-        provider_id: _ProviderId = None,
-        model_id: _ModelId = None,
     ) -> Response:
-        if provider_id is not None:
-            provider_id = aggregations.parse_id("provider_id", provider_id)
-        if model_id is not None:
-            model_id = parse_model_id(model_id)
         now = services.clock.now()
         start, end = time_range.bounds(now)
         if start is not None:  # else the first request in the database is the start
             check_bounds(series, start, end or now)
-        return await respond(
-            request, services, aggregations.Query(name, time_range, provider_id, model_id, series)
-        )
+        query = aggregations.Query(name, time_range, series=series, **filters)
+        return await respond(request, services, query)
 
     endpoint: Callable[..., Any] = of_models
     if aggregation.is_series:
         endpoint = of_series
     elif aggregation.narrowed_by == "model_id":
         endpoint = of_one_model
+    # One that is in the path, too, would be two arguments of one name to generated clients.
+    filters_given = [
+        each for each in document.filters(known) if f"{{{each['name']}}}" not in aggregation.path
+    ]
     router.add_api_route(
         aggregation.path,
         endpoint,
@@ -243,6 +256,7 @@ def _add_route(router: APIRouter, aggregation: Aggregation) -> None:
             **(_NOT_FOUND if aggregation.narrowed_by == "model_id" else {}),
             **RESPONSES,
         },
+        openapi_extra={"parameters": filters_given} if by_dimension else None,
     )
     router.add_api_route(
         aggregation.path,
@@ -254,11 +268,11 @@ def _add_route(router: APIRouter, aggregation: Aggregation) -> None:
     )
 
 
-def create_router() -> APIRouter:
+def create_router(settings: Settings) -> APIRouter:
     router = APIRouter(
         tags=["statistics"],
         dependencies=[Depends(check_read_key), Depends(count_request), Depends(parameters.check)],
     )
     for aggregation in AGGREGATIONS.values():
-        _add_route(router, aggregation)
+        _add_route(router, aggregation, settings.known_dimensions)
     return router

@@ -114,6 +114,15 @@ BEGIN
         attached boolean NOT NULL
     );
 
+    -- Partitions that went under earlier versions left no trace of when.
+    UPDATE stats_schema.chat_stats_rollup_state AS s
+    SET purged_before = k.until
+    FROM (
+        SELECT (max(t.day) + 1)::timestamp AT TIME ZONE 'UTC' AS until
+        FROM stats_schema.{{ rollup('total').purged }} AS t WHERE cardinality(t.slots) > 0
+    ) AS k
+    WHERE s.purged_before IS NULL AND k.until IS NOT NULL;
+
     -- A role that is granted all requests may read the sums of those that are gone: else its statistics would end.
     FOR reader IN
         SELECT a.grantee::regrole::text

@@ -50,10 +50,11 @@ collect_ignore = [] if "CHAT_STATS_SCREENSHOTS" in os.environ else ["test_screen
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run all of these on one event loop, since the browser lives on it."""
+    """Run all of these on one event loop, since the browser lives on it, and beside `make test`."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -10,6 +10,8 @@ import typer
 import yaml
 
 from chat_stats.service.app import create_app
+from chat_stats.service.catalogue.dimensions import known_dimensions
+from chat_stats.service.catalogue.question_parameters import filter_names
 from chat_stats.service.database.rendering import RENDERED
 from chat_stats.service.rollup import audit
 from chat_stats.service.settings import PREFIX, Settings
@@ -25,6 +27,7 @@ OPERATIONS = [
     for method, operation in methods.items()
 ]
 TIME = {"window", "start_date", "end_date"}
+FILTERS = set(filter_names(known_dimensions()))
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)
@@ -80,7 +83,10 @@ def test_every_endpoint_is_documented_with_its_parameters(
     (chapter,) = [chapter for chapter in chapters.values() if f"`{method} {path}`" in chapter]
     documented = set(re.findall(r"`(\w+)`", chapter)) | set(re.findall(r"\{(\w+)\}", path))
     parameters = {parameter["name"] for parameter in operation.get("parameters", ())}
-    assert parameters - TIME <= documented
+    assert parameters - TIME - FILTERS <= documented
+    if parameters >= FILTERS:
+        assert "#filters-by-dimension" in chapter
+        assert set(re.findall(r"`(\w+)`", chapters["Filters by dimension"])) >= FILTERS
     if parameters & TIME and "statistics" in operation["tags"]:
         assert set(re.findall(r"`(\w+)`", chapters["Parameters of time"])) >= TIME
 

@@ -4,8 +4,10 @@ from typing import Any
 
 import asyncpg
 import httpx
+import orjson
 import pytest
 
+from chat_stats.service.catalogue.aggregations import AGGREGATIONS
 from tests.conftest import SettingsFactory
 from tests.integration.conftest import OpenClient
 
@@ -109,16 +111,17 @@ REFUSED = [
     ("/models?limit=0", "limit", "from 1 to 100000"),
     ("/models?limit=ten", "limit", "from 1 to 100000"),
     ("/models?offset=10", "offset", "known: "),
-    (
-        "/summary?order_by=total_requests",
-        "order_by",
-        "known: window, start_date, end_date, provider_id, model_id, model_name",
-    ),
-    ("/summary?limit=1", "limit", "known: window, start_date, end_date, provider_id, model_id, model_name"),
+    ("/summary?order_by=total_requests", "order_by", "end_date, model_name, provider_id, model_id, status"),
+    ("/summary?limit=1", "limit", "end_date, model_name, provider_id, model_id, status"),
     ("/summary?model_id=gpt-4", "model_id", "UUID"),
-    ("/counts?provider_id=unresolved", "provider_id", "UUID"),
     ("/providers?model_name=%00", "model_name", "NUL"),
-    ("/models/1?provider_id=1", "provider_id", "known: window"),
+    ("/models/1?model_name=a", "model_name", "known: window"),
+    ("/models/1?user_id=a", "user_id", "not_status"),
+    ("/summary?user_id=a", "user_id", "not_status"),
+    ("/timeseries?group_by=user_id", "group_by", "none, provider, model, provider_id"),
+    ("/timeseries?group_by=model_name", "group_by", "error_kind"),
+    ("/timeseries?model_name=%00", "model_name", "NUL"),
+    ("/timeseries?name=gpt", "name", "model_name"),
 ]
 
 
@@ -153,3 +156,48 @@ async def test_filtered_answers_are_hits_with_an_etag(
             f"/api/monitoring{BASE}{path.partition('?')[0]}", path.partition("?")[2].encode()
         ]
         assert fast_path._stats.recent(target.key) is not None
+
+
+async def test_filters_by_dimension_make_an_answer_of_its_own(
+    client_of: OpenClient, settings_with: SettingsFactory, gateway: asyncpg.Connection
+) -> None:
+    await gateway.execute("UPDATE chat_completion_requests SET user_id = 'u' || model_id")
+    settings = settings_with(windows="all", local_cache_seconds=60, dimensions="user_id")
+    client = await client_of(settings)
+    for path in ("/summary", "/counts", "/models", "/providers", "/models/1", "/timeseries"):
+        whole = await get(client, path)
+        found = await get(client, f"{path}?user_id=u1&status!=failed&user_id=u9")
+        again = await get(client, f"{path}?user_id=u9&user_id=u1&not_status=failed")
+        assert [each["metadata"]["cache"] for each in (found, again)] == ["miss", "hit"], path
+        assert again["data"] == found["data"] != whole["data"]
+        assert (found["metadata"]["source"], found["metadata"]["method"]) == ("scan", "query")
+        assert found["metadata"]["incomplete_before"] is None
+        assert "source" not in whole["metadata"]
+        AGGREGATIONS[PATHS[path]].answer.model_validate_json(orjson.dumps(found))
+    assert (await get(client, "/summary?user_id=u1&status!=failed"))["data"]["total_requests"] == 2
+    assert (await get(client, "/summary?status=__null__"))["data"]["total_requests"] == 0
+
+
+PATHS = {
+    "/summary": "summary", "/counts": "counts", "/models": "models", "/providers": "providers",
+    "/models/1": "model", "/timeseries": "timeseries",
+}  # fmt: skip
+
+
+async def test_several_models_are_asked_for_by_repeating_the_parameter(
+    client: httpx.AsyncClient, gateway: asyncpg.Connection
+) -> None:
+    both = await get(client, "/models?model_id=1&model_id=2")
+    assert {row["model_id"] for row in both["data"]} == {1, 2}
+    first = await get(client, "/models?model_id=1&model_id=2&order_by=total_tokens&limit=1")
+    assert [row["model_id"] for row in first["data"]] == [2]
+    assert first["metadata"]["total_models"] == 2
+    assert first["metadata"]["source"] == both["metadata"]["source"] == "scan"
+    assert first["metadata"]["method"] == "rpc"
+    # One model, however often it is named, is cut from the answer about all.
+    once = await get(client, "/models?model_id=1&model_id=1")
+    assert once["data"] == (await get(client, "/models?model_id=1"))["data"]
+    assert "source" not in once["metadata"]
+    others = await get(client, "/summary?provider_id!=1")
+    none = await get(client, "/summary?provider_id=unresolved")
+    assert (others["data"]["total_requests"], none["data"]["total_requests"]) == (1, 0)

@@ -9,7 +9,7 @@ import httpx
 import orjson
 
 from chat_stats.service.catalogue.timerange import parse_time_range
-from chat_stats.service.explorer.query import _checksum, _text_of, parse_filters
+from chat_stats.service.explorer.query import NEWEST_FIRST, _checksum, _text_of, parse_filters
 from tests.conftest import SettingsFactory
 from tests.integration.conftest import OpenClient
 
@@ -178,7 +178,7 @@ async def test_a_forged_cursor_is_refused(client: httpx.AsyncClient, gateway: as
     accepted = []
     for content, format_ in product(FORGED, ("json", "csv")):
         payload = orjson.dumps(content)
-        cursor = _text_of(_checksum(payload, filters) + payload)
+        cursor = _text_of(_checksum(payload, filters, NEWEST_FIRST) + payload)
         response = await client.get(
             "/chat-requests", params={"cursor": cursor, "window": "24h", "format": format_}
         )

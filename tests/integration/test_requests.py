@@ -172,6 +172,7 @@ async def test_metadata(reader: httpx.AsyncClient) -> None:
         "window": None,
         "start_date": "2026-01-01T00:00:00Z",
         "end_date": None,
+        "dimensions": {},
     }
     assert (metadata["total_count"], metadata["returned_count"]) == (6, 2)
     assert (metadata["window"], metadata["start_date"]) == (None, "2026-01-01T00:00:00Z")

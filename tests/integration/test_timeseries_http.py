@@ -114,6 +114,28 @@ async def test_the_series_narrows_to_a_provider_and_a_model(
     assert list(counts.values()) == [48, 48, 24, 24, 0, 0]
 
 
+@pytest.mark.parametrize("method", ["rpc", "fallback_optimized"])
+async def test_the_series_narrows_to_models_whose_name_contains_a_text(
+    client: httpx.AsyncClient, hourly: asyncpg.Connection, method: str
+) -> None:
+    await hourly.execute("UPDATE models SET model_name = 'Beta_100%' WHERE id = 2")
+    await hourly.execute("INSERT INTO chat_completion_requests (created_at) VALUES ('2026-01-01T12:00:00Z')")
+    if method != "rpc":
+        await hourly.execute("DROP FUNCTION get_chat_request_timeseries")
+    named = {"": 49, "A": 48, "ALPH": 24, "_100%": 24, "a_p": 0, "%": 24, "a%a": 0}
+    found = {}
+    for name in named:
+        parameters = {"model_name": name, "start_date": "2026-01-01", "end_date": "2026-01-01"}
+        body = await get(client, **parameters)
+        assert body["metadata"]["method"] == method
+        [point] = body["data"]
+        found[name] = point["total_requests"]
+    assert found == named
+    grouped = {"group_by": "model", "start_date": "2026-01-01", "end_date": "2026-01-01"}
+    points = (await get(client, **grouped, model_name="beta", provider_id="1"))["data"]
+    assert [(point["group_name"], point["total_requests"]) for point in points] == [("Beta_100%", 24)]
+
+
 async def test_without_a_start_it_begins_with_the_first_request(
     client: httpx.AsyncClient, gateway: asyncpg.Connection
 ) -> None:

@@ -11,8 +11,10 @@ import asyncpg
 import orjson
 import pytest
 
+from chat_stats.service.catalogue.aggregations import Query
 from chat_stats.service.catalogue.question_parameters import parse_question, parse_values
-from chat_stats.service.compute.ladder import compute
+from chat_stats.service.compute.computed import Computed
+from chat_stats.service.compute.ladder import compute, compute_together
 from chat_stats.service.database.pool import Database
 from chat_stats.service.settings import Settings
 from tests.questions import recount
@@ -88,6 +90,29 @@ Ask = Callable[..., Awaitable[Found]]
 async def ask(database_url: str, requests: list[Request]) -> Ask:
     """Computes the answer to the query string of a question."""
     return asking(database_url)
+
+
+Compute = Callable[[list[Query]], Awaitable[dict[Query, Computed]]]
+
+
+@pytest.fixture
+async def compute_all(database_url: str, requests: list[Request]) -> Compute:
+    """Computes queries over one range in one snapshot."""
+
+    async def compute(queries: list[Query]) -> dict[Query, Computed]:
+        settings = Settings(database_url=database_url, dimensions=DIMENSIONS, _env_file=None)
+        database = Database(settings, application_name="tests")
+        await database.open()
+        try:
+            async with database.snapshot(wait_seconds=5) as snapshot:
+                results = await compute_together(snapshot, queries, timeout=30)
+        finally:
+            await database.close()
+        computed = {query: found for query, found in results.items() if isinstance(found, Computed)}
+        assert len(computed) == len(queries), results
+        return computed
+
+    return compute
 
 
 def asking(database_url: str, dimensions: str = DIMENSIONS) -> Ask:

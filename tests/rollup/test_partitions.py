@@ -7,6 +7,9 @@ from datetime import UTC, datetime
 import asyncpg
 import pytest
 
+from chat_stats.service.database import queries
+from chat_stats.service.database.names import Names
+from chat_stats.service.errors import SchemaError
 from chat_stats.service.rollup import retention as purging
 from chat_stats.service.rollup.connection import TABLE, UpkeepConnection
 from chat_stats.service.rollup.retention import Retention
@@ -17,6 +20,9 @@ from tests.rollup.exactness import COMPARISON, assert_exact
 from tests.rollup.test_schemas import INSERT, Gateway, tables
 
 pytestmark = pytest.mark.every_postgres
+
+#: How many requests lists have, where the rollup tells.
+COUNT_OF_THE_ROLLUP = Names({}, None).fill(queries.load("requests_rolled_up"))
 
 READY = "SELECT chat_stats_rollup_ready()"
 COUNTS = "SELECT * FROM get_model_request_counts()"
@@ -108,6 +114,48 @@ async def test_a_partition_that_is_attached_again_counts_once(partitioned: async
         assert (await rollup.status()).purged_requests == 0
         assert await partitioned.fetch(COUNTS) == counts
         await assert_exact(partitioned)
+
+
+@pytest.mark.parametrize("command", ["enable", "repair"])
+async def test_a_rollup_is_not_rebuilt_without_the_sums_of_what_went_with_a_partition(
+    partitioned: asyncpg.Connection, empty_database: str, command: str
+) -> None:
+    rollup = Rollup(partitioned)
+    await partitioned.execute(DETACH)
+    assert await rollup.verify(ignored) == 0
+    if command == "repair":  # as one that went under an earlier version
+        await partitioned.execute("UPDATE chat_stats_rollup_state SET purged_before = NULL")
+        await run_migrations(empty_database)
+    counts = await partitioned.fetch(COUNTS)
+    await partitioned.execute("DELETE FROM chat_stats_purged_model")
+    assert await rollup.verify(ignored) > 0
+    state = await rollup.state()
+    lost = (
+        "chat_stats_purged_model has lost the sums of the requests that were purged, or went with a partition"
+    )
+    assert (state.trouble, lost in state.reason) == ("drift", True)
+    with pytest.raises(SchemaError, match=lost):
+        await getattr(rollup, command)(ignored)
+    await partitioned.execute("UPDATE chat_stats_rollup_state SET purged_before = NULL")
+    await getattr(rollup, command)(ignored)
+    assert (await rollup.state()).state == "on"
+    assert await partitioned.fetch(COUNTS) != counts
+    await assert_exact(partitioned)
+
+
+async def test_a_partition_that_came_back_leaves_nothing_to_lose(partitioned: asyncpg.Connection) -> None:
+    rollup = Rollup(partitioned)
+    counted = await partitioned.fetchval(COUNT_OF_THE_ROLLUP, *[None] * 5)
+    await partitioned.execute(DETACH)
+    assert await rollup.verify(ignored) == 0
+    # Lists hold the requests that there are: they must not take their count from the statistics.
+    assert await partitioned.fetchval(COUNT_OF_THE_ROLLUP, *[None] * 5) is None
+    await partitioned.execute(ATTACH)
+    assert await rollup.verify(ignored) == 0
+    assert await partitioned.fetchval(COUNT_OF_THE_ROLLUP, *[None] * 5) == counted > 0
+    await partitioned.execute("DELETE FROM chat_stats_purged_model; DELETE FROM chat_stats_purged_total")
+    assert await rollup.repair(ignored) == 0
+    await assert_exact(partitioned)
 
 
 async def test_a_partition_can_be_purged_in_part_and_then_go(

@@ -19,6 +19,8 @@ pytestmark = pytest.mark.every_postgres
 PLAIN = Names({}, None).fill(queries.load("percentiles"))
 
 CALL = "SELECT * FROM get_chat_request_percentiles($1, $2, $3, $4, $5)"
+ALL_LEVELS = "SELECT * FROM chat_stats_level_percentiles($1::text[], $2, $3, $4::text, $5::text, NULL::text)"
+LEVELS = ["model", "provider", "none"]
 
 FIRST, DAYS = datetime(2026, 1, 20, 5, 6, 7, 89, tzinfo=UTC), 60
 
@@ -102,7 +104,7 @@ async def assert_close(connection: asyncpg.Connection, *arguments: object) -> in
     plain = await plain_percentiles(connection, arguments[0], *arguments[1:])
     assert plain == [tuple(row) for row in rolled_up if any(tuple(row)[1:]) or row["group_id"] is not None]
     if arguments[0] == "model":
-        await assert_both(connection, rolled_up, *arguments[1:])
+        await assert_levels_agree(connection, *arguments[1:])
     exact = await connection.fetch(EXACT, *arguments)
     if not exact and arguments[0] == "none":
         assert [tuple(row) for row in rolled_up] == [(None, 0, 0, 0, 0)]
@@ -114,26 +116,28 @@ async def assert_close(connection: asyncpg.Connection, *arguments: object) -> in
     return len(exact)
 
 
-async def assert_both(
-    connection: asyncpg.Connection, of_models: list[asyncpg.Record], *arguments: object
-) -> None:
-    """Fail unless models and all of them together, asked at once, have what each has alone."""
-    [of_all] = await connection.fetch(CALL, "none", *arguments)
-    expected = [tuple(row) for row in of_models]
-    if of_models:
-        expected.append(tuple(of_all))
-    for both in (
-        [tuple(row) for row in await connection.fetch(CALL, "both", *arguments)],
-        await plain_percentiles(connection, "both", *arguments),
-    ):
-        assert sorted(both, key=str) == sorted(expected, key=str)
+async def assert_levels_agree(connection: asyncpg.Connection, *arguments: object) -> None:
+    """Fail unless all levels, asked at once, have what each has alone."""
+    expected = [
+        (level, *row)
+        for level in LEVELS
+        for row in await connection.fetch(CALL, level, *arguments)
+        if any(tuple(row)[1:]) or row["group_id"] is not None  # that of all is there even without times
+    ]
+    together = await connection.fetch(ALL_LEVELS, LEVELS, *arguments)
+    plain = await connection.fetch(PLAIN, *arguments, None, LEVELS)
+    for found in (together, plain):
+        assert sorted(map(tuple, found), key=str) == sorted(expected, key=str)
+    both = await connection.fetch(CALL, "both", *arguments)
+    assert sorted(map(tuple, both), key=str) == sorted(
+        (row[1:] for row in expected if row[0] != "provider"), key=str
+    )
 
 
 async def plain_percentiles(
-    connection: asyncpg.Connection, group_by: object, *arguments: object
+    connection: asyncpg.Connection, level: object, *arguments: object
 ) -> list[tuple[object, ...]]:
-    groupings = ["model", "none"] if group_by == "both" else [group_by]
-    rows = await connection.fetch(PLAIN, *arguments, None, groupings)
+    rows = await connection.fetch(PLAIN, *arguments, None, [level])
     return sorted((tuple(row)[1:] for row in rows), key=lambda row: str(row[0]))
 
 

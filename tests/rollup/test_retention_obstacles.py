@@ -155,7 +155,7 @@ async def test_a_rollup_is_not_rebuilt_without_the_sums_of_what_was_purged(
     kept = await rolled_up.fetch("SELECT * FROM chat_stats_rollup_model_days ORDER BY model_id, day")
     await rolled_up.execute(loss + "; UPDATE chat_stats_rollup_state SET ready = false")
     await run_migrations(database_url)
-    lost = "chat_stats_purged_model has lost the sums of the requests that were purged before"
+    lost = "chat_stats_purged_model has lost the sums of the requests that were purged"
     with pytest.raises(SchemaError, match=lost):
         await getattr(Rollup(rolled_up), command)(ignored)
     assert await rolled_up.fetch("SELECT * FROM chat_stats_rollup_model_days ORDER BY model_id, day") == kept

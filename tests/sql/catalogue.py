@@ -58,6 +58,7 @@ ORDER BY 1, 2, 3
 #: Our functions that are not named chat_stats_*.
 _OURS = [
     *FUNCTIONS,
+    "get_chat_request_stats",
     "get_chat_request_summary",
     "get_chat_request_timeseries",
     "get_chat_request_percentiles",

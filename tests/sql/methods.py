@@ -4,7 +4,7 @@ from typing import Any
 
 from chat_stats.service.catalogue.aggregation import Totals
 from chat_stats.service.catalogue.aggregations import AGGREGATIONS, Query
-from chat_stats.service.compute import ladder, own_function
+from chat_stats.service.compute import answers, ladder, own_function
 from chat_stats.service.compute.methods import LADDER, Method
 from chat_stats.service.database.snapshot import Snapshot
 
@@ -30,4 +30,4 @@ async def run_with_metadata(
     groupings = () if aggregation.percentiles_by is None else (aggregation.percentiles_by,)
     timeout = TIMEOUT * 2 ** len(LADDER)
     found = await ladder.find_by(method, snapshot, query, groupings, timeout=timeout)
-    return await ladder.answer(snapshot, query, found, timeout=timeout)
+    return await answers.answer(snapshot, query, found, timeout=timeout)

@@ -109,12 +109,12 @@ async def test_counts_answer_when_the_grouped_statement_takes_too_long(owner: Co
 @pytest.mark.parametrize(
     "trouble",
     [
-        "DROP FUNCTION get_chat_request_percentiles",
+        "DROP FUNCTION chat_stats_level_percentiles",
         "DROP FUNCTION chat_stats_histograms",
-        "REVOKE EXECUTE ON FUNCTION get_chat_request_percentiles FROM PUBLIC, CURRENT_USER",
-        "DROP FUNCTION get_chat_request_percentiles;"
-        "CREATE FUNCTION get_chat_request_percentiles(text, timestamptz, timestamptz, text, text) "
-        "RETURNS TABLE (group_id text, percentile int) LANGUAGE sql AS $$ SELECT 'a', 1 $$",
+        "REVOKE EXECUTE ON FUNCTION chat_stats_level_percentiles FROM PUBLIC, CURRENT_USER",
+        "DROP FUNCTION chat_stats_level_percentiles;"
+        "CREATE FUNCTION chat_stats_level_percentiles(text[], timestamptz, timestamptz, text, text, text) "
+        "RETURNS TABLE (level text, percentile int) LANGUAGE sql AS $$ SELECT 'model', 1 $$",
     ],
     ids=["missing", "broken", "refused", "foreign"],
 )
@@ -190,7 +190,7 @@ async def test_an_answer_whose_function_does_not_work_is_computed_without_it_and
 
 
 async def test_percentiles_that_take_too_long_are_0_and_named(owner: Connection, ask: Ask) -> None:
-    await owner.execute(slow_requests("get_chat_request_percentiles"))
+    await owner.execute(slow_requests("chat_stats_level_percentiles"))
     computed = await ask(MODELS, timeout=1)
     assert (computed.method, computed.unavailable) == (Method.RPC, PERCENTILE_FIELDS)
     unknown = dict.fromkeys(PERCENTILE_FIELDS, 0)

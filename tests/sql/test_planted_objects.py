@@ -258,6 +258,10 @@ async def call_as_dashboards_do(gateway: Gateway) -> None:
             "get_models_with_requests('2026-01-01'::timestamptz, now())",
             "get_chat_request_timeseries('1d'::text, 'model'::text, 'UTC'::text, NULL::timestamptz, "
             "NULL::timestamptz, NULL::text, NULL::text, NULL::text)",
+            "get_chat_request_stats('{model_id,status,error_kind}'::text[], "
+            "'{\"status!\": [\"x\", null]}'::jsonb, NULL::timestamptz, now(), '1d'::text, 'UTC'::text, true)",
+            "get_chat_request_stats('{provider_id}'::text[], '{\"model_id!\": \"9\"}'::jsonb, "
+            "NULL::timestamptz, NULL::timestamptz, NULL::text, 'UTC'::text, true)",
         ):
             assert await connection.fetch(f"SELECT * FROM {call}")
 

@@ -160,7 +160,7 @@ async def test_every_page_reads_a_range_of_an_index_and_no_more(
         for filters, index, branches in PLANS:
             reading = await Requests(timeout=20).open(snapshot, filters)
             for place in (None, near, deep):
-                after = (None, None) if place is None else (place.moment, place.id)
+                after = (None, None) if place is None else (place.value, place.id)
                 arguments = [*reading.bounds, filters.status, *after, 0, 21]
                 statement = reading.statement("requests_timed", arguments, ["r.id"])
                 scans, rows = await scans_of(snapshot, statement, arguments)
@@ -199,7 +199,7 @@ async def test_unresolved_requests_are_read_from_the_index_by_model(
         assert set(scans) == {MODEL_ID}
         assert rows <= MODELS + 1
         reading = await Requests(timeout=20).open(snapshot, filters)
-        for place in ((None, None), (deep.moment, deep.id)):
+        for place in ((None, None), (deep.value, deep.id)):
             arguments: list[Any] = [None, None, None, *place, 0, 21]
             statement = reading.statement("requests_timed", arguments, ["r.id"])
             scans, rows = await scans_of(snapshot, statement, arguments)

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from chat_stats.service.catalogue.aggregations import AGGREGATIONS, Query, parse_id
+from chat_stats.service.catalogue.dimensions import Dimension
+from chat_stats.service.catalogue.questions import Filter
 from chat_stats.service.catalogue.rows import ModelUsage
 from chat_stats.service.catalogue.timerange import TimeRange
 from chat_stats.service.catalogue.timeseries import Series
@@ -79,6 +81,7 @@ def test_an_invalid_id_is_refused_with_the_name_of_its_parameter(text: str) -> N
 
 def test_each_query_has_a_key_of_its_own() -> None:
     ranges = [TimeRange("24h"), TimeRange("all"), TimeRange(None, datetime(2026, 1, 1, tzinfo=UTC))]
+    status, user = Dimension("status", "status"), Dimension("user_id", "column", "user_id")
     queries = [
         query
         for range_ in ranges
@@ -94,6 +97,11 @@ def test_each_query_has_a_key_of_its_own() -> None:
             Query("timeseries", range_, series=Series("1h")),
             Query("timeseries", range_, series=Series(group_by="model")),
             Query("timeseries", range_, series=Series(timezone="Europe/Berlin")),
+            Query("models", range_, where=(Filter(status, ("x",)),)),
+            Query("models", range_, where=(Filter(status, ("x",), negated=True),)),
+            Query("models", range_, where=(Filter(status, (None, "x")),)),
+            Query("models", range_, where=(Filter(user, ("x",)),)),
+            Query("models", range_, where=(Filter(status, ("x",)), Filter(user, ("x",)))),
         )
     ]
     assert len({query.key() for query in queries}) == len(queries)
@@ -102,6 +110,14 @@ def test_each_query_has_a_key_of_its_own() -> None:
 def test_the_key_of_a_query_is_what_operators_find_in_redis() -> None:
     key = Query("models", TimeRange("24h"), provider_id="3").key()
     assert re.fullmatch(r"models@[0-9a-f]{8}:24h:provider=3", key)
+
+
+def test_a_query_with_filters_by_dimension_is_cut_from_no_answer_without_them() -> None:
+    where = (Filter(Dimension("status", "status"), ("x",)),)
+    query = Query("models", model_id="1", limit=1, where=where)
+    assert query.base(kept=True) == Query("models", model_id="1", where=where)
+    assert Query("models", where=where).base(kept=True) is None
+    assert not Query("models", where=where).is_whole
 
 
 def usage(model_id: int, **fields: Any) -> ModelUsage:

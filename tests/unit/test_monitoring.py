@@ -10,7 +10,7 @@ import yaml
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from chat_stats.service.compute.methods import LADDER
+from chat_stats.service.compute.methods import Method
 from chat_stats.service.observability.exposition import expose
 from chat_stats.service.observability.known_labels import METHODS
 from chat_stats.service.observability.metrics import Counts
@@ -118,7 +118,7 @@ def test_counters_with_labels_have_them_from_the_start() -> None:
     }
     counters = {metric.name for metric in DECLARED.values() if metric.kind == "counter"}
     assert counters <= there
-    assert set(METHODS) == set(LADDER)
+    assert set(METHODS) == set(Method)
 
 
 def test_no_two_panels_overlap() -> None:

@@ -75,6 +75,13 @@ async def test_the_content_security_policy_trusts_only_the_service(kind: str) ->
     assert headers["referrer-policy"] == "no-referrer"
 
 
+async def test_only_pages_of_the_named_origins_may_frame_the_page() -> None:
+    origins = "https://intranet.example,https://*.wiki.example"
+    async with browser(frame_ancestors=origins) as client:
+        policy = (await client.get("/")).headers["content-security-policy"]
+    assert "frame-ancestors https://intranet.example https://*.wiki.example;" in policy
+
+
 async def test_the_page_has_nothing_inline() -> None:
     async with browser() as client:
         page = (await client.get("/")).text

@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chat_stats.service.catalogue.dimensions import known_dimensions
+from chat_stats.service.catalogue.question_parameters import parse_filters as parse_dimension_filters
 from chat_stats.service.catalogue.timerange import TimeRange
 from chat_stats.service.errors import InvalidParameter, NotAcceptable
 from chat_stats.service.explorer.columns import Columns
@@ -16,6 +18,7 @@ from chat_stats.service.explorer.query import (
     NESTED,
     REQUEST_COLUMNS,
     Filters,
+    Order,
     Position,
     encode_cursor,
     parse_cursor,
@@ -23,6 +26,7 @@ from chat_stats.service.explorer.query import (
     parse_number,
 )
 
+KNOWN = known_dimensions("user_id")
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 FILTERS = Filters(TimeRange("24h"), model_name="gpt", status="failed")
 UUID_7 = UUID("6f9619ff-8b86-d011-b42d-00cf4fc964ff")
@@ -101,12 +105,53 @@ def test_a_limit_out_of_range_is_refused_with_what_is_allowed(text: str) -> None
     assert raised.value.parameter == "limit"
 
 
-@pytest.mark.parametrize("name", ["model_name", "status"])
 @pytest.mark.parametrize("text", ["a\0b", "x" * 501])
-def test_text_that_no_column_can_hold_is_refused(name: str, text: str) -> None:
+def test_text_that_no_column_can_hold_is_refused(text: str) -> None:
     with pytest.raises(InvalidParameter) as raised:
-        parse_filters(TimeRange(), **{name: text})
-    assert raised.value.parameter == name
+        parse_filters(TimeRange(), model_name=text)
+    assert raised.value.parameter == "model_name"
+    with pytest.raises(InvalidParameter) as raised:
+        filters("status", text)
+    assert raised.value.parameter == "status"
+
+
+def filters(*items: str) -> Filters:
+    pairs = zip(items[::2], items[1::2], strict=True)
+    return parse_filters(TimeRange(), parse_dimension_filters(pairs, KNOWN))
+
+
+def test_each_filter_and_each_order_has_cursors_of_its_own() -> None:
+    of = [
+        Filters(),
+        filters("user_id", "u1"),
+        filters("user_id", "u2"),
+        filters("user_id!", "u1"),
+        filters("status", "a", "status", "b"),
+        filters("model_id", "1", "model_id", "2"),
+    ]
+    keys = {
+        (each.key(), str(order))
+        for each in of
+        for order in (Order(), Order("cost_usd"), Order("cost_usd", False))
+    }
+    assert len(keys) == 18
+    cursor = encode_cursor(POSITIONS[0], of[1], Order("cost_usd"))
+    assert parse_cursor(cursor, of[1], Order("cost_usd")) == POSITIONS[0]
+    for other, order in ((of[2], Order("cost_usd")), (of[1], Order()), (of[1], Order("cost_usd", False))):
+        with pytest.raises(InvalidParameter):
+            parse_cursor(cursor, other, order)
+
+
+def test_one_value_is_a_filter_of_its_own_and_what_is_unresolved_excludes_ids() -> None:
+    found = filters("model_id", "1", "status", "failed", "provider_id", "2", "user_id", "u")
+    assert (found.model_id, found.status, found.provider_id) == ("1", "failed", "2")
+    assert [each.parameter for each in found.where] == ["user_id"]
+    assert filters("provider_id", "unresolved").model_id == "unresolved"
+    assert filters("not_model_id", "unresolved") == Filters()
+    both = filters("provider_id", "unresolved", "model_id", "1")
+    assert (both.model_id, [each.values for each in both.where]) == ("unresolved", [("1",)])
+    with pytest.raises(InvalidParameter, match="has not both"):
+        filters("model_id", "unresolved", "model_id", "1")
 
 
 @pytest.mark.parametrize(

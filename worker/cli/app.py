@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from chat_stats.service import VERSION
+from chat_stats.service.cache.cluster import refuse_cluster
 from chat_stats.service.cache.store import Cache, connect
 from chat_stats.service.catalogue.aggregations import AGGREGATIONS
 from chat_stats.service.catalogue.timerange import WINDOWS, parse_window
@@ -28,6 +29,8 @@ from chat_stats.service.observability.shared_counts import shared_folder
 from chat_stats.service.queue import Queue
 from chat_stats.service.settings import Settings, load_settings
 from chat_stats.service.stats import Stats
+from chat_stats.worker.cli.keys import app as key_app
+from chat_stats.worker.cli.query import query
 from chat_stats.worker.cli.rollup import app as rollup_app
 from chat_stats.worker.demo.loading import load_sample
 from chat_stats.worker.importer.fields import FIELDS, option
@@ -41,7 +44,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command()(query)
 app.add_typer(rollup_app, name="rollup")
+app.add_typer(key_app, name="key")
 out = Console()
 err = Console(stderr=True)
 
@@ -80,6 +85,7 @@ def serve(
 
     settings = load_settings()
     configure_logging(settings)
+    asyncio.run(refuse_cluster(settings))
     try:
         with shared_folder(workers):
             processes.serve(settings, host or settings.host, settings.port if port is None else port, workers)
@@ -94,6 +100,7 @@ def worker() -> None:
 
     settings = load_settings()
     configure_logging(settings)
+    asyncio.run(refuse_cluster(settings))
     tracing.start("chat-stats worker", redis=False)
     asyncio.run(worker_main.run(settings))
     tracing.stop()

@@ -1,8 +1,7 @@
 {% import 'macros/values.sql.j2' as values %}
 {% import 'macros/requests.sql.j2' as requests %}
 {% import 'plain.sql.j2' as plain %}
--- fallback_optimized of the percentiles: the rows of get_chat_request_percentiles(), needing no function, each with what
--- it is grouped by; groups without times have none.
+-- fallback_optimized of the percentiles: the rows of chat_stats_level_percentiles(), needing no function.
 -- $1, $2: start and end of the time range; $3, $4, $5: filters by provider, model and model's name. NULL: no limit.
 -- $6: what to group by: none, provider, model.
 WITH catalogue AS MATERIALIZED (
@@ -18,28 +17,28 @@ WITH catalogue AS MATERIALIZED (
     GROUP BY 1, 2
 ), merged AS (
     SELECT
-        g.grouped_by,
-        CASE g.grouped_by WHEN 'provider' THEN c.provider_id::text WHEN 'model' THEN c.model_id::text END AS group_id,
+        g.level,
+        CASE g.level WHEN 'provider' THEN c.provider_id::text WHEN 'model' THEN c.model_id::text END AS group_id,
         h.bin,
         sum(h.n)::double precision AS n
     FROM histograms AS h
     LEFT JOIN catalogue AS c ON c.model_id = h.model_id
-    CROSS JOIN unnest($6::text[]) AS g (grouped_by)
+    CROSS JOIN unnest($6::text[]) AS g (level)
     WHERE {{ plain.selected('c.model_id') | indent(4) }}
-      AND (g.grouped_by = 'none' OR c.model_id IS NOT NULL)
+      AND (g.level = 'none' OR c.model_id IS NOT NULL)
     GROUP BY 1, 2, 3
 ), ranked AS (
     SELECT
-        grouped_by,
+        level,
         group_id,
-        sum(n) OVER (PARTITION BY grouped_by, group_id ORDER BY bin ROWS UNBOUNDED PRECEDING) AS up_to,
-        sum(n) OVER (PARTITION BY grouped_by, group_id) AS total,
+        sum(n) OVER (PARTITION BY level, group_id ORDER BY bin ROWS UNBOUNDED PRECEDING) AS up_to,
+        sum(n) OVER (PARTITION BY level, group_id) AS total,
         {{ values.bin_value('bin') | indent(8) }} AS time_ms
     FROM merged
 )
 SELECT
-    grouped_by,
+    level,
     group_id,
     {{ values.percentiles() | indent(4) }}
 FROM ranked
-GROUP BY grouped_by, group_id
+GROUP BY level, group_id

@@ -1,14 +1,14 @@
 {% import 'macros/values.sql.j2' as values %}
 {% import 'macros/requests.sql.j2' as requests %}
 {% import 'plain.sql.j2' as plain %}
-{% set filters = ('$6::text', '$7::text', 'NULL::text') %}
+{% set filters = ('$6::text', '$7::text', '$8::text') %}
 {# Of requests without a model and provider that exist, which are a group of their own. #}
 {% macro group(column) -%}
 CASE WHEN c.model_id IS NULL AND $4 <> 'none' THEN 'unresolved' ELSE {{ column }} END
 {%- endmacro %}
 -- fallback_optimized of the time series: the rows of get_chat_request_timeseries(), needing no function.
 -- $1, $2: start and end of the time range, both given; $3: 15m, 1h, 1d, 1w or 1mo; $4: none, provider or
--- model; $5: the time zone; $6, $7: filters by provider and model, NULL: no limit; $8: most rows.
+-- model; $5: the time zone; $6, $7, $8: filters by provider, model and model's name, NULL: no limit; $9: most rows.
 WITH catalogue AS MATERIALIZED (
     SELECT
         k.model_id,
@@ -109,4 +109,4 @@ LEFT JOIN points AS p
 LEFT JOIN percentiles AS q
     ON q.interval_start = i.interval_start AND COALESCE(q.group_id, '') = COALESCE(g.group_id, '')
 ORDER BY g.total DESC, g.group_id, i.interval_start
-LIMIT $8
+LIMIT $9

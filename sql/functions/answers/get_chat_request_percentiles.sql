@@ -30,10 +30,10 @@ BEGIN
     SELECT
         p.group_id, p.p50_processing_time_ms, p.p90_processing_time_ms, p.p95_processing_time_ms,
         p.p99_processing_time_ms
-    FROM stats_schema.chat_stats_percentiles(
-        NULL::text, NULL::text, p_group_by, p_start, p_end, p_provider_id, p_model_id, p_model_name
+    FROM stats_schema.chat_stats_level_percentiles(
+        CASE p_group_by WHEN 'both' THEN ARRAY['model', 'none'] ELSE ARRAY[p_group_by] END,
+        p_start, p_end, p_provider_id, p_model_id, p_model_name
     ) AS p
-    WHERE p.group_id IS DISTINCT FROM 'unresolved'
     ORDER BY p.group_id;
     IF NOT FOUND AND p_group_by = 'none' THEN
         RETURN QUERY SELECT NULL::text, 0::numeric, 0::numeric, 0::numeric, 0::numeric;

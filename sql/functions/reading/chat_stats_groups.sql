@@ -1,4 +1,5 @@
 {% import 'macros/requests.sql.j2' as requests %}
+{% import 'macros/filters.sql.j2' as filters %}
 -- The models that exist and have a provider that exists, and which of the models of its group stands for each, by
 -- p_group_by: model, provider or none (NULL, for all of them). Histograms are merged by it: an id takes less to compare
 -- than its text, and of a provider's models one is as good as the other.
@@ -27,3 +28,6 @@ BEGIN
 END
 $function$;
 $install$);
+
+-- Callers that keep the planner from reading whole tables mean those of the rollups. Here nearly all models are read.
+ALTER FUNCTION chat_stats_groups(text, {{ filters.types() }}) SET enable_seqscan = on;

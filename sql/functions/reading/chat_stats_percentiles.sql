@@ -1,7 +1,6 @@
 {% import 'macros/filters.sql.j2' as filters %}
--- Percentiles of the times by nearest rank over [p_start, p_end), with p_interval for each interval of a time series,
+-- Percentiles of the times by nearest rank over [p_start, p_end), for each interval of a time series,
 -- of each provider or model with p_group_by, and of the group 'unresolved'; where there are no times, there is no row.
--- p_group_by both: of each model and, with group_id NULL, of all of them.
 SELECT chat_stats_claim_function('chat_stats_percentiles');
 
 SELECT chat_stats_install('chat_stats_percentiles', $install$
@@ -24,22 +23,17 @@ AS $function$
 BEGIN
     RETURN QUERY
     WITH found AS MATERIALIZED (
-        SELECT g.group_by, h.interval_start, h.member, stats_schema.chat_stats_percentile_bins(h.bins, h.counts, h.total) AS bins
-        FROM (
-            SELECT CASE p_group_by WHEN 'both' THEN 'model' ELSE p_group_by END
-            UNION ALL
-            SELECT 'none' WHERE p_group_by = 'both'
-        ) AS g (group_by)
-        CROSS JOIN LATERAL stats_schema.chat_stats_histograms(
-            p_interval, p_timezone, g.group_by, p_start, p_end, {{ filters.arguments() }}
+        SELECT h.interval_start, h.member, stats_schema.chat_stats_percentile_bins(h.bins, h.counts, h.total) AS bins
+        FROM stats_schema.chat_stats_histograms(
+            p_interval, p_timezone, p_group_by, p_start, p_end, {{ filters.arguments() }}
         ) AS h
     )
     SELECT
         f.interval_start,
         CASE
-            WHEN f.group_by = 'none' THEN NULL
+            WHEN p_group_by = 'none' THEN NULL
             WHEN f.member IS NULL THEN 'unresolved'
-            WHEN f.group_by = 'provider'
+            WHEN p_group_by = 'provider'
                 THEN (SELECT m.provider_id::text FROM gateway_schema.models AS m WHERE m.id = f.member)
             ELSE f.member::text
         END,

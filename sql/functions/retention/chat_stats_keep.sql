@@ -17,10 +17,12 @@ CREATE OR REPLACE FUNCTION stats_schema.chat_stats_keep(p_start timestamptz, p_e
 RETURNS bigint
 LANGUAGE plpgsql
 AS $function$
+DECLARE
+    changed bigint;
 BEGIN
     PERFORM FROM stats_schema.chat_stats_rollup_state FOR UPDATE;  -- the lock of chat_stats_fold()
     LOCK TABLE gateway_schema.chat_completion_requests IN ACCESS SHARE MODE;
-    RETURN stats_schema.chat_stats_purged_add(
+    changed := stats_schema.chat_stats_purged_add(
         format(
             $changes$
                 concerned AS MATERIALIZED (
@@ -59,6 +61,15 @@ BEGIN
         ),
         'concerned'
     );
+    -- So that a loss of what is kept is noticed, as after a purge; once all is given back, there is nothing to lose.
+    UPDATE stats_schema.chat_stats_rollup_state AS s
+    SET purged_before = CASE
+        WHEN p_gone THEN GREATEST(s.purged_before, COALESCE(p_end, 'infinity'))
+        WHEN EXISTS (SELECT FROM stats_schema.{{ rollup('total').purged }} AS t WHERE cardinality(t.slots) > 0)
+        THEN s.purged_before
+    END
+    WHERE changed > 0;
+    RETURN changed;
 END
 $function$;
 $install$);

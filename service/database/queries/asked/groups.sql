@@ -220,6 +220,9 @@ SELECT
     {{ values.first_start(literal_interval, 's.interval_start', timezone) if interval else 'NULL::timestamptz' }} AS bucket_start,
     (SELECT count(*) FROM groups) AS groups,
     (SELECT p.number FROM points AS p) AS points,
+{% if sums %}
+    {{ each('s.{name}', 4) }},
+{% endif %}
 {% for name in asked %}
     {{ figures.figure(name) }} AS {{ name }}{{ ',' if not loop.last }}
 {% endfor %}
