@@ -1,4 +1,4 @@
-"""How rollups of the operator's own keep the values of dimensions: as text, in a column of our tables for each.
+"""How rollups of the operator's own keep the values of dimensions: as text, in a column for each.
 
 A value is what its type's output function writes, so that no cast that another role made is run; NULL stays
 NULL. Values beyond `chat_stats_dimension_value()`'s length are shortened, since they are keys. An expression
@@ -52,15 +52,16 @@ class KeptDimension:
     def expression(self, *, strict: bool) -> str:
         """Return its value of a request.
 
-        A `strict` one is refused where a json column has another type by now, before it reads a row; the other
-        then is NULL.
+        A `strict` one is refused where a json column has another type by now, before it reads a row; the
+        other then is NULL.
         """
         if self.dimension.kind == "status":
             value = "CASE WHEN status IS NOT NULL THEN rtrim(concat(status)) END"
         elif self.dimension.kind == "error_kind":
             value = (
                 "CASE WHEN NOT stats_schema.chat_stats_is_success(concat(status)) "
-                "AND NOT stats_schema.chat_stats_is_pending(concat(status)) THEN stats_schema.chat_stats_error_kind("
+                "AND NOT stats_schema.chat_stats_is_pending(concat(status)) "
+                "THEN stats_schema.chat_stats_error_kind("
                 'concat(status) COLLATE "default", concat(error_message) COLLATE "default") END'
             )
         else:
@@ -136,7 +137,7 @@ def kept_dimensions(rollups: Iterable[OwnRollup]) -> Mapping[str, KeptDimension]
 
 
 def identifier(name: str) -> str:
-    """Return a column's name as SQL writes it: escaped, since our texts pass through quoting of several kinds."""
+    """Return a column's name as SQL writes it: escaped, since our texts pass through several quotings."""
     if re.fullmatch(r"[A-Za-z0-9_]+", name):
         return f'"{name}"'
     escaped = re.sub(r"[^A-Za-z0-9_]", lambda found: f"!+{ord(found[0]):06X}", name)

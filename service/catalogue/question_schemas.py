@@ -52,8 +52,8 @@ class _QuestionMetadata(Metadata):
     )
     total_groups: int = Field(description="Groups that there are; at most `limit` of them are rows.")
     incomplete_before: datetime | None = Field(
-        description="Not null: some requests of the range before this moment were purged, and the source does "
-        "not know them; the figures lack them."
+        description="Not null: some requests of the range before this moment were purged, and the source "
+        "does not know them; the figures lack them."
     )
 
 
@@ -68,8 +68,8 @@ class QueryMetadata(_QuestionMetadata):
     compare: str | None
     next_cursor: str | None = Field(description="For the next groups; null when these are the last.")
     suggested_rollup: str | None = Field(
-        description="Of a scan: the command that adds a rollup for such questions; null: there is one, or none "
-        "can be."
+        description="Of a scan: the command that adds a rollup for such questions; null: there is one, or "
+        "none can be."
     )
 
 

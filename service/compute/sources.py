@@ -113,7 +113,7 @@ async def _own_ready(snapshot: Snapshot, listed: Sequence[ListedRollup], *, time
 
 
 def _fits(own: OwnRollup, question: Question) -> bool:
-    """Return whether the rollup has all that is asked: the dimensions as they are declared now, and percentiles."""
+    """Return whether the rollup has the dimensions, as they are declared now, and percentiles if asked."""
     has_ids = "model_id" in own.rollup.dimensions
     return all(
         has_ids if dimension.is_id else own.kept_as(dimension) is not None

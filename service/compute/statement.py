@@ -65,7 +65,7 @@ def statement(
     """Return the statement for a question over a range; `wanted`: for these groups, whatever their order.
 
     `functions`: from what our functions return, for questions about models and providers alone. `own`: from
-    that rollup, which has all dimensions of the question. `sums`: with the sums of all measures, by their names.
+    that rollup, which has all dimensions of the question. `sums`: with the sums of all measures, by name.
     """
     arguments = _Arguments()
     asked = question.computed
@@ -169,7 +169,7 @@ def _of_own(
         if values or not has_null:  # as rollups keep them
             given = arguments.add(values, "text[]")
             listed = (
-                "ARRAY(SELECT stats_schema.chat_stats_dimension_value(v.value) "
+                "ARRAY(SELECT stats_schema.chat_stats_dimension_value(v.value) "  # noqa: S608  an argument
                 f"FROM unnest({given}) AS v (value))"
             )
         kept = _own_dimension(own, filter_.dimension)
@@ -183,7 +183,7 @@ def _of_own(
     if question.prefix is not None:
         [dimension] = question.group_by
         if dimension.is_id:
-            _add_prefix(question.prefix, dimension, {}, arguments, [], of_groups)
+            _add_id_prefix(question.prefix, dimension, arguments, of_groups)
         else:
             text = arguments.add(question.prefix, "text")
             kept = _own_dimension(own, dimension)
@@ -300,7 +300,7 @@ def _add_filter(
 
 
 def _add_id_filter(filter_: Filter, arguments: _Arguments, of_groups: list[str]) -> str | None:
-    """Add the condition of a filter by models or providers; return the models that an index can find, if it can."""
+    """Add the condition of a filter by models or providers; return the models, if an index finds them."""
     dimension = filter_.dimension
     values = [value for value in filter_.values if value is not None]
     has_null = None in filter_.values
@@ -383,12 +383,17 @@ def _add_prefix(
     of_requests: list[str],
     of_groups: list[str],
 ) -> None:
-    text = arguments.add(prefix, "text")
     if dimension.is_id:
-        name = f"starts_with(lower(c.{dimension.name_field}), lower({text}))"
-        of_groups.append(f"(starts_with(c.{dimension.kind}, {text}) OR {name})")
+        _add_id_prefix(prefix, dimension, arguments, of_groups)
     else:
+        text = arguments.add(prefix, "text")
         of_requests.append(f"starts_with({_expression(dimension, types, arguments)}, {text})")
+
+
+def _add_id_prefix(prefix: str, dimension: Dimension, arguments: _Arguments, of_groups: list[str]) -> None:
+    text = arguments.add(prefix, "text")
+    name = f"starts_with(lower(c.{dimension.name_field}), lower({text}))"
+    of_groups.append(f"(starts_with(c.{dimension.kind}, {text}) OR {name})")
 
 
 def _order(question: Question, dimensions: Sequence[_Grouped]) -> list[str]:

@@ -18,7 +18,7 @@ from chat_stats.service.database.dimension_columns import column_types
 from chat_stats.service.database.errors import outage
 from chat_stats.service.database.locks import LOCK_MS, with_brief_locks
 from chat_stats.service.database.names import begin
-from chat_stats.service.database.own_rollups import read_own_rollups
+from chat_stats.service.database.own_rollups import declared_own_rollups
 from chat_stats.service.database.pool import LOCK_CLASS, connect
 from chat_stats.service.database.rendering import Renderer, declared
 from chat_stats.service.errors import DatabaseUnavailable, SchemaError
@@ -70,7 +70,7 @@ async def render_for(connection: "asyncpg.Connection[asyncpg.Record]", settings:
         async def fetch(sql: str, *arguments: Any) -> list[asyncpg.Record]:
             return await connection.fetch(names.fill(sql), *arguments)
 
-        own = [each.own for each in await read_own_rollups(fetch)]
+        own = await declared_own_rollups(fetch)
     if not own:
         return usual
     return Renderer(statuses=settings.statuses, known=settings.known_dimensions, own=own)

@@ -41,17 +41,30 @@ class ListedRollup:
         return self.ready and self.same_columns and (self.uncounted is None or not self.own.kept)
 
 
-async def read_own_rollups(fetch: Fetch) -> list[ListedRollup]:
+async def declared_own_rollups(fetch: Fetch) -> list[OwnRollup]:
     """Return all of them, in the order in which they were added; none where there is no such table yet."""
     if not (await fetch(f"SELECT to_regclass('stats_schema.{OWN_TABLE}') IS NOT NULL AS there"))[0]["there"]:
         return []
-    return [_listed(record) for record in await fetch(queries.load("own_rollups"))]
+    return [_declared(record) for record in await fetch(queries.load("own_declared"))]
 
 
-def _listed(record: Any) -> ListedRollup:
+async def read_own_rollups(fetch: Fetch) -> list[ListedRollup]:
+    """Return all of them with their states, in the order in which they were added."""
+    declared = await declared_own_rollups(fetch)
+    if not declared:
+        return []
+    states = {record["name"]: record for record in await fetch(queries.load("own_rollups"))}
+    return [_listed(own, states[own.rollup.name]) for own in declared if own.rollup.name in states]
+
+
+def _declared(record: Any) -> OwnRollup:
     by = [dimension_of(each) for each in orjson.loads(record["by"])]
+    return own_rollup(record["name"], by, histograms=record["histograms"], padded=record["padded"])
+
+
+def _listed(own: OwnRollup, record: Any) -> ListedRollup:
     return ListedRollup(
-        own_rollup(record["name"], by, histograms=record["histograms"], padded=record["padded"]),
+        own,
         record["ready"],
         record["drift"],
         record["backfilled_to"],

@@ -140,7 +140,7 @@ class Renderer:
 
 
 def _absent(kept: Iterable[KeptDimension], measures: Sequence[Measure]) -> dict[str, str]:
-    """Return what stands in for columns of dimensions, with types. Those of measures are told apart elsewhere."""
+    """Return what stands in for columns of dimensions, with types."""
     of_measures = {identifier(column.name) for column in columns(measures)}
     pairs = dict(pair for each in kept if (pair := each.absent()) is not None)
     needed = {identifier(name) for name in ("created_at", "status", *DIMENSIONS)}

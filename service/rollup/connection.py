@@ -105,7 +105,7 @@ class UpkeepConnection:
             async with self.raw_transaction(
                 f"LOCK TABLE {REQUESTS} IN ACCESS SHARE MODE", isolation="repeatable_read"
             ):
-                return Counter(dict(await self.fetch_raw(statement, *args)))
+                return Counter({row[0]: row[1] for row in await self.fetch_raw(statement, *args)})
         except ERRORS as error:
             raise upkeep_error(error) from error
 

@@ -120,7 +120,9 @@ class OwnRollups:
                 FROM (
                     SELECT
                         concat_ws('/', {key}, '') AS key,
-                        stats_schema.chat_stats_day(stats_schema.chat_stats_bucket(created_at::timestamptz)) AS day
+                        stats_schema.chat_stats_day(
+                            stats_schema.chat_stats_bucket(created_at::timestamptz)
+                        ) AS day
                     FROM gateway_schema.chat_completion_requests TABLESAMPLE SYSTEM ({share:.4f})
                     LIMIT {SAMPLE_REQUESTS}
                 ) AS q
@@ -169,7 +171,8 @@ class OwnRollups:
                 known = ", ".join([*(rollup.name for rollup in ROLLUPS), *(each.name for each in listed)])
                 raise InvalidParameter("name", f"there is no rollup {name[:40]!r}; there are {known}")
             await self._connection.execute(
-                "UPDATE stats_schema.chat_stats_rollups SET ready = false, backfilled_to = NULL WHERE name = $1",
+                "UPDATE stats_schema.chat_stats_rollups SET ready = false, backfilled_to = NULL "
+                "WHERE name = $1",
                 name,
             )
             left = [each.own for each in listed if each.name != name]
@@ -238,7 +241,7 @@ async def open_own_rollups(settings: Settings) -> AsyncIterator[OwnRollups]:
 
 
 def _estimated(requests: int, found: Any) -> Estimate:
-    """Scale the sample up. Groups that it has once alone tell how many it has not seen: Duj1, as ANALYZE does."""
+    """Scale the sample up: groups that it has once tell how many it has not seen (Duj1, as in ANALYZE)."""
     sampled = found["sampled"]
     if sampled == 0:
         return Estimate(requests, 0, 0, 0)

@@ -1,8 +1,8 @@
 """Puts the operator's own rollups in place: tables, columns of the deltas, functions, and last the trigger.
 
-A delta of a statement that the former trigger counted lacks the new dimensions. So the trigger is replaced under
-a lock that no open write of the requests lets through: every write that ends later than that was counted with
-them, and the difference between requests and rollup is exact from then on.
+A delta of a statement that the former trigger counted lacks the new dimensions. So the trigger is replaced
+under a lock that no open write of the requests lets through: every write that ends later than that was
+counted with them, and the difference between requests and rollup is exact from then on.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -111,7 +111,7 @@ class OwnInstallation:
     async def _briefly(
         self, rendered: Sequence[str], before: Sequence[str] = (), after: Sequence[str] = ()
     ) -> None:
-        """Run statements in one transaction, without keeping writers waiting; those `rendered` find schemas."""
+        """Run statements in one transaction that keeps no writer waiting; those `rendered` find schemas."""
         connection = self._connection.raw
         async with connection.transaction():
             names = (await begin(connection)).names

@@ -25,6 +25,12 @@ async def keep_detached(fetch: Fetch) -> int:
     for partition in await fetch(queries.load("partitions_changed")):
         for day in await fetch(queries.load("rollup_days_between"), partition["starts"], partition["ends"]):
             kept += await _keep(fetch, day["start"], day["end"], gone=partition["gone"])
+        if partition["gone"]:  # a rollup that is not made yet has none of it
+            await fetch(
+                "UPDATE stats_schema.chat_stats_rollups "
+                "SET whole_from = GREATEST(whole_from, $1::text::timestamptz) WHERE NOT ready",
+                partition["ends"],
+            )
         await fetch(
             "UPDATE stats_schema.chat_stats_partitions SET attached = $2 WHERE partition = $1",
             partition["partition"],

@@ -154,7 +154,11 @@ class Rollup:
             await drop_triggers(self._connection)
             await self._empty()
 
-    async def verify(self, progress: Progress) -> Counter[str]:
+    async def verify(self, progress: Progress) -> int:
+        """Return in how many buckets rollups differ from the requests."""
+        return (await self.compare(progress)).total()
+
+    async def compare(self, progress: Progress) -> Counter[str]:
         """Return in how many buckets each rollup differs from the requests."""
         async with self._connection.lock():
             state = await self.state()

@@ -68,12 +68,7 @@ BEGIN
 {% if not rollup.built_in %}
     -- What was purged before, it does not know.
     IF is_new THEN
-        UPDATE stats_schema.chat_stats_rollups SET ready = false, backfilled_to = NULL, whole_from = (
-            SELECT GREATEST(
-                (SELECT s.purged_before FROM stats_schema.chat_stats_rollup_state AS s),
-                (SELECT max(k.bucket) + interval '15 minutes' FROM stats_schema.chat_stats_kept AS k)
-            )
-        )
+        UPDATE stats_schema.chat_stats_rollups SET ready = false, backfilled_to = NULL, whole_from = {{ kept.purged_until() | indent(8) }}
         WHERE name = '{{ rollup.name }}';
     END IF;
 {% elif rollup.dimensions == ('model_id',) %}

@@ -17,7 +17,7 @@ from tests.questions.conftest import DAYS, DIMENSIONS, START, Ask, asking
 from tests.questions.recount import Request, between, figures, grouped, value
 from tests.questions.test_answers import approximately, shown
 
-pytestmark = pytest.mark.every_postgres
+pytestmark = [pytest.mark.every_postgres, pytest.mark.slow]
 
 ALL = ",".join(FIGURES)
 WITHOUT_PERCENTILES = ",".join(name for name in FIGURES if not name.startswith("p"))
@@ -89,11 +89,11 @@ async def test_every_figure_is_that_of_a_recount_over_any_range_folded_or_not(
             inside = between(requests, start or START, end or END)
             answer = await ask(f"group_by=user_id&measures={ALL}&limit=10000{bounds}")
             check(answer, inside, ("user_id",), ALL, "rollup:users")
-            names = ("team", "error_kind", "model_id")
+            three = ("team", "error_kind", "model_id")
             answer = await ask(
-                f"group_by={','.join(names)}&measures={WITHOUT_PERCENTILES}&limit=10000{bounds}"
+                f"group_by={','.join(three)}&measures={WITHOUT_PERCENTILES}&limit=10000{bounds}"
             )
-            check(answer, inside, names, WITHOUT_PERCENTILES, "rollup:teams")
+            check(answer, inside, three, WITHOUT_PERCENTILES, "rollup:teams")
         # Deltas that are not folded.
         await kept.execute("UPDATE chat_completion_requests SET input_tokens = input_tokens WHERE id % 3 = 0")
     filters: list[tuple[str, Callable[[Request], bool], tuple[str, ...], str]] = [

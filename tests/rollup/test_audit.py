@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from collections import Counter
 
 import pytest
 
@@ -72,7 +73,7 @@ def compared(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str | None, str | No
     ranges: list[tuple[str | None, str | None]] = []
     in_snapshot = UpkeepConnection.in_snapshot
 
-    async def spied(self: UpkeepConnection, statement: str, *args: str | None) -> int:
+    async def spied(self: UpkeepConnection, statement: str, *args: str | None) -> Counter[str]:
         ranges.append((args[0], args[1]))
         return await in_snapshot(self, statement, *args)
 

@@ -1,28 +1,37 @@
 """Rollups of the operator's own: added and removed over a live table, as exact as the built-in ones."""
 
 import asyncio
+import json
+import re
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from chat_stats.service.catalogue.dimensions import known_dimensions
+from chat_stats.service.database.rendering import RENDERED
 from chat_stats.service.errors import InvalidParameter, SchemaError
-from chat_stats.service.rollup import retention, upkeep
+from chat_stats.service.rollup import upkeep
 from chat_stats.service.rollup.own import OwnRollups
 from chat_stats.service.rollup.retention import Retention
 from chat_stats.service.rollup.upkeep import Rollup
 from tests.conftest import Connection
+from tests.processes import chat_stats
 from tests.rollup.conftest import ignored
 from tests.rollup.exactness import DRIFT, assert_exact
 from tests.rollup.own import COLUMNS, DIMENSIONS, add, differences, own_rollups, states
 from tests.rollup.writers import writing
 
-pytestmark = pytest.mark.every_postgres
+pytestmark = [pytest.mark.every_postgres, pytest.mark.slow]
 
 #: As the database writes them.
 VALUES = """
 UPDATE chat_completion_requests SET
     user_id = CASE WHEN id % 11 <> 0 THEN 'u' || id % 7 END,
-    tags = CASE id % 5 WHEN 0 THEN NULL WHEN 1 THEN '[1]'::jsonb ELSE jsonb_build_object('team', 't' || id % 3) END,
+    tags = CASE id % 5 WHEN 0 THEN NULL WHEN 1 THEN '[1]'::jsonb
+        ELSE jsonb_build_object('team', 't' || id % 3) END,
     note = CASE id % 400 WHEN 7 THEN repeat('x', 5000) || id % 2 WHEN 9 THEN '' END
 """
 KEYS = {"by_user_id": "user_id", "by_team": "tags ->> 'team'"}
@@ -38,15 +47,16 @@ async def tagged(requests: Connection) -> Connection:
 
 
 async def test_one_is_added_over_a_table_that_is_written_to_and_is_exact(
-    tagged: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+    tagged: Connection, database_url: str
 ) -> None:
-    monkeypatch.setattr(upkeep, "CHUNK_REQUESTS", 1000)
     await tagged.execute(
         "CREATE FUNCTION tag() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
-        "NEW.user_id := 'u' || NEW.id % 13; NEW.tags := jsonb_build_object('team', 't' || NEW.id % 4); RETURN NEW; END $$;"
-        "CREATE TRIGGER tag BEFORE INSERT OR UPDATE ON chat_completion_requests FOR EACH ROW EXECUTE FUNCTION tag()"
+        "NEW.user_id := 'u' || NEW.id % 13; NEW.tags := jsonb_build_object('team', 't' || NEW.id % 4); "
+        "RETURN NEW; END $$;"
+        "CREATE TRIGGER tag BEFORE INSERT OR UPDATE ON chat_completion_requests "
+        "FOR EACH ROW EXECUTE FUNCTION tag()"
     )
-    async with writing(database_url, 2):
+    async with writing(database_url, 2, pause_seconds=0.05):
         await asyncio.sleep(0.5)
         await add(tagged, "users", "user_id")
         await add(tagged, "teams", "team", "user_id", "model_id", "status", "error_kind", percentiles=False)
@@ -56,7 +66,7 @@ async def test_one_is_added_over_a_table_that_is_written_to_and_is_exact(
         assert await differences(tagged, "users", {"by_user_id": "user_id"}) == []
         assert await tagged.fetchval(DRIFT) == 0
         await tagged.execute("SELECT chat_stats_fold()")
-    assert await Rollup(tagged).verify(ignored) == {}
+    assert await Rollup(tagged).verify(ignored) == 0
     await assert_exact(tagged, count=5)
 
 
@@ -65,7 +75,8 @@ async def test_what_is_written_later_is_counted_by_every_kind_of_statement(tagge
     await add(tagged, "notes", "note")
     changes = [
         "INSERT INTO chat_completion_requests (user_id, tags, note) "
-        "VALUES (NULL, NULL, NULL), ('new', '{\"team\": null}', repeat('y', 3000)), ('', '{\"team\": 5}', '')",
+        "VALUES (NULL, NULL, NULL), ('new', '{\"team\": null}', repeat('y', 3000)), "
+        "('', '{\"team\": 5}', '')",
         "UPDATE chat_completion_requests SET user_id = 'moved' WHERE id % 9 = 0",
         "DELETE FROM chat_completion_requests WHERE id % 10 = 1",
         "SELECT chat_stats_fold()",
@@ -79,7 +90,7 @@ async def test_what_is_written_later_is_counted_by_every_kind_of_statement(tagge
         assert await differences(tagged, "notes", {"by_note": "chat_stats_dimension_value(note)"}) == [], (
             change
         )
-    assert await Rollup(tagged).verify(ignored) == {}
+    assert await Rollup(tagged).verify(ignored) == 0
 
 
 async def test_an_interrupted_backfill_goes_on_where_it_stopped(
@@ -108,7 +119,7 @@ async def test_an_interrupted_backfill_goes_on_where_it_stopped(
     assert place is not None
     assert len(seen) < 7
     assert (await states(tagged))["users"] == "on"
-    assert await Rollup(tagged).verify(ignored) == {}
+    assert await Rollup(tagged).verify(ignored) == 0
     assert await differences(tagged, "users", {"by_user_id": "user_id"}) == []
 
 
@@ -126,7 +137,7 @@ async def test_removing_one_drops_what_no_other_needs_and_the_rest_goes_on(tagge
     assert await tagged.fetchval("SELECT count(*) FROM pg_class WHERE relname LIKE '%\\_teams%'") == 0
     await tagged.execute("UPDATE chat_completion_requests SET user_id = 'z' WHERE id % 4 = 0")
     assert await differences(tagged, "users", {"by_user_id": "user_id"}) == []
-    assert await Rollup(tagged).verify(ignored) == {}
+    assert await Rollup(tagged).verify(ignored) == 0
     await own_rollups(tagged).remove("users")
     await tagged.execute("DELETE FROM chat_completion_requests WHERE id % 2 = 0")
     await assert_exact(tagged, count=5)
@@ -155,9 +166,9 @@ async def test_a_dimension_that_changes_harms_its_rollups_alone_and_no_writer(
     await assert_exact_built_in(tagged)
     await Rollup(tagged).repair(ignored)
     assert (await states(tagged))["users"] == "on"
-    assert await Rollup(tagged).verify(ignored) == {}
+    assert await Rollup(tagged).verify(ignored) == 0
     await tagged.execute("INSERT INTO chat_completion_requests (model_id) VALUES (1)")
-    assert await Rollup(tagged).verify(ignored) == {}
+    assert await Rollup(tagged).verify(ignored) == 0
 
 
 async def assert_exact_built_in(connection: Connection) -> None:
@@ -172,7 +183,7 @@ async def test_purged_requests_stay_in_those_that_were_there_and_one_added_later
     tagged: Connection,
 ) -> None:
     await add(tagged, "users", "user_id")
-    users = "SELECT by_user_id, requests, bins, counts FROM chat_stats_rollup_users_lifetime WHERE requests > 0 ORDER BY 1"
+    users = "SELECT by_user_id, requests, bins, counts FROM chat_stats_rollup_users_lifetime ORDER BY 1"
     before = await tagged.fetch(users)
     middle = await tagged.fetchval("SELECT now() - interval '40 days'")
     assert (await Retention(tagged).purge(middle, ignored)).requests > 0
@@ -184,15 +195,15 @@ async def test_purged_requests_stay_in_those_that_were_there_and_one_added_later
     assert await tagged.fetchval("SELECT sum(requests)::int FROM chat_stats_rollup_teams_lifetime") == (
         await tagged.fetchval("SELECT count(*)::int FROM chat_completion_requests")
     )
-    assert await Rollup(tagged).verify(ignored) == {}
+    assert await Rollup(tagged).verify(ignored) == 0
     await Rollup(tagged).repair(ignored)
     assert await tagged.fetch(users) == before
     # Deletes by others, whose statistics are kept.
-    await Retention(tagged).retain(retention.timedelta(days=20))
+    await Retention(tagged).retain(timedelta(days=20))
     await tagged.execute("DELETE FROM chat_completion_requests WHERE created_at < now() - interval '30 days'")
     await tagged.execute("SELECT chat_stats_fold()")
     assert await tagged.fetch(users) == before
-    assert await Rollup(tagged).verify(ignored) == {}
+    assert await Rollup(tagged).verify(ignored) == 0
 
 
 async def test_drift_in_one_is_found_by_the_audit_and_keeps_that_one_alone_from_being_read(
@@ -202,13 +213,15 @@ async def test_drift_in_one_is_found_by_the_audit_and_keeps_that_one_alone_from_
     await tagged.execute("SELECT chat_stats_fold()")
     await tagged.execute(
         "UPDATE chat_stats_rollup_users_slots SET slot_requests[1] = slot_requests[1] + 1 "
-        "WHERE (day, by_user_id) = (SELECT day, by_user_id FROM chat_stats_rollup_users_slots WHERE by_user_id <> '' ORDER BY 1 DESC, 2 LIMIT 1)"
+        "WHERE (day, by_user_id) = ("
+        "SELECT day, by_user_id FROM chat_stats_rollup_users_slots WHERE by_user_id <> '' "
+        "ORDER BY 1, 2 LIMIT 1)"
     )
-    assert (await Rollup(tagged).verify(ignored))["users"] > 0
+    assert set(await Rollup(tagged).compare(ignored)) == {"users"}
     assert await states(tagged) == {"model": "on", "total": "on", "users": "damaged"}
     assert await Rollup(tagged).repair(ignored) > 0
     assert (await states(tagged))["users"] == "on"
-    assert await Rollup(tagged).verify(ignored) == {}
+    assert await Rollup(tagged).verify(ignored) == 0
 
 
 @pytest.mark.parametrize(
@@ -245,3 +258,77 @@ async def declared(requests: Connection) -> Connection:
         """VALUES ('taken', '[["user_id", "column", "user_id", null, []]]', '{user_id}', true)"""
     )
     return requests
+
+
+#: `chat-stats rollup add` where two groups are many.
+ASKS = (
+    "import sys; from chat_stats.worker.cli import own_rollups; own_rollups.MANY_GROUPS = 2;"
+    "sys.argv = ['', 'rollup', 'add', *sys.argv[1:]]; from chat_stats.worker.cli import main; main()"
+)
+
+
+async def test_the_commands_add_list_verify_and_remove(
+    tagged: Connection, env: dict[str, str], tmp_path: Path
+) -> None:
+    env = {**env, "CHAT_STATS_DIMENSIONS": DIMENSIONS}
+
+    def asks(*arguments: str, answer: str = "") -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-c", ASKS, *arguments]
+        return subprocess.run(
+            command,
+            env=env,
+            input=answer,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+
+    refused = asks("users", "--by", "user_id", answer="n\n")
+    assert refused.returncode == 1
+    assert re.search(
+        r"users: about \d+ groups and [\d,]+ rows by day, of 3,000 requests; about", refused.stderr
+    )
+    assert await states(tagged) == {"model": "on", "total": "on"}
+    added = asks("users", "--by", "user_id", "--yes")
+    assert (added.returncode, added.stdout) == (0, "the rollup users is on\n"), added.stderr
+    unknown = chat_stats("rollup", "add", "colours", "--by", "colour", env=env)
+    assert unknown.returncode == 2
+    assert "unknown dimension 'colour'; known:" in unknown.stderr
+    listed = chat_stats("rollup", "list", "--json", env=env)
+    assert [(each["name"], each["dimensions"], each["state"]) for each in json.loads(listed.stdout)] == [
+        ("model", ["model_id"], "on"),
+        ("total", [], "on"),
+        ("users", ["user_id"], "on"),
+    ]
+    assert chat_stats("rollup", "verify", env=env).returncode == 0
+    assert chat_stats("migrate", env=env).returncode == 0
+    await tagged.execute("UPDATE chat_completion_requests SET user_id = 'again' WHERE id % 5 = 0")
+    assert (await states(tagged))["users"] == "on"
+    assert await differences(tagged, "users", {"by_user_id": "user_id"}) == []
+    await tagged.execute(
+        "UPDATE chat_stats_rollup_users_days SET requests = requests + 1 WHERE by_user_id = 'u1'"
+    )
+    found = chat_stats("rollup", "verify", env=env)
+    assert found.returncode == 1
+    assert re.search(r"^  \d+ of the rollup users$", found.stdout, re.MULTILINE)
+    assert chat_stats("rollup", "list", env=env).returncode == 1
+    removed = chat_stats("rollup", "remove", "users", env=env)
+    assert (removed.returncode, removed.stdout) == (0, "the rollup users is removed\n"), removed.stderr
+    assert await states(tagged) == {"model": "on", "total": "on"}
+
+
+async def test_the_file_for_psql_knows_none_of_them_and_a_repair_takes_them_up_again(
+    tagged: Connection,
+) -> None:
+    await add(tagged, "users", "user_id")
+    await tagged.execute(RENDERED.read_text())
+    assert await states(tagged) == {"model": "on", "total": "on", "users": "backfilling"}
+    await tagged.execute("INSERT INTO chat_completion_requests (user_id) VALUES ('meanwhile')")
+    await tagged.execute("SELECT chat_stats_fold()")
+    await Rollup(tagged).repair(ignored)
+    assert (await states(tagged))["users"] == "on"
+    await tagged.execute("INSERT INTO chat_completion_requests (user_id) VALUES ('later')")
+    assert await differences(tagged, "users", {"by_user_id": "user_id"}) == []
+    assert await Rollup(tagged).verify(ignored) == 0

@@ -1,5 +1,6 @@
 """Partitions come and go: what goes with one is kept in the statistics, and comes back with it."""
 
+from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
@@ -87,7 +88,7 @@ async def test_a_partition_that_goes_while_an_audit_compares_is_no_difference(
 ) -> None:
     in_snapshot, changes = UpkeepConnection.in_snapshot, [DETACH]
 
-    async def after_it_went(self: UpkeepConnection, statement: str, *args: str | None) -> int:
+    async def after_it_went(self: UpkeepConnection, statement: str, *args: str | None) -> Counter[str]:
         while changes:
             await partitioned.execute(changes.pop())
         return await in_snapshot(self, statement, *args)

@@ -15,7 +15,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
+from chat_stats.service.database import locks
 from chat_stats.service.errors import DatabaseBusy
+from chat_stats.service.rollup import own_installation
 from chat_stats.service.rollup import retention as purging
 from chat_stats.service.rollup.retention import Retention
 from chat_stats.service.rollup.state import PURGED_TABLES, ROLLUP_TABLES
@@ -31,6 +33,7 @@ from tests.rollup.exactness import (
     differences,
     some_questions,
 )
+from tests.rollup.own import add, own_rollups
 
 STEPS = int(os.environ.get("CHAT_STATS_STATE_MACHINE_STEPS", "2000"))
 STEPS_A_RUN = 50
@@ -40,12 +43,82 @@ pytestmark = [
     pytest.mark.timeout(400 + STEPS / 10),  # shrinking a failure takes up to 300 s
 ]
 
+#: The kind of error of all requests that failed.
+KIND = (
+    "CASE WHEN lower(status) NOT IN ('completed', 'ok', 'pending', 'partial') OR status IS NULL "
+    "THEN 'other' END"
+)
+
 RESET = """
 SET session_replication_role = replica;
+UPDATE chat_stats_rollups SET whole_from = NULL;
 TRUNCATE chat_completion_requests, models, providers, purged_requests, {tables} RESTART IDENTITY;
 UPDATE chat_stats_rollup_state SET purged_before = NULL, retain_older_than = NULL;
 SET session_replication_role = origin;
-""".format(tables=", ".join((*ROLLUP_TABLES, *PURGED_TABLES)))
+"""
+
+#: Rollups of the operator's own: one is there from the beginning, the other comes and goes amid the steps.
+DIMENSIONS = "tokens=input_tokens, output=output_tokens"
+OWN = {
+    "kinds": (("error_kind", "tokens"), {"by_error_kind": KIND, "by_tokens": "input_tokens::text"}),
+    "amid": (("output", "status", "model_id"), {
+        "by_output": "output_tokens::text", "by_status": "rtrim(status)", "model_id": "model_id"
+    }),
+}  # fmt: skip
+#: How often one comes or goes, in all.
+OWN_CHANGES = 6
+
+OWN_TABLES = """
+SELECT c.relname AS name FROM pg_class AS c
+WHERE c.relkind = 'r' AND c.relname ~ '^chat_stats_(rollup_(kinds|amid)_|purged_(kinds|amid)$)'
+"""
+
+
+def of_own(name: str) -> str:
+    """Return a statement that finds where a rollup differs from all requests, if it is whole and is read."""
+    keys = OWN[name][1]
+    columns = ", ".join(keys)
+    counted = ", ".join(f"{expression} AS {column}" for column, expression in keys.items())
+    sums = "count(*), sum(COALESCE(input_tokens, 0)), count(*) FILTER (WHERE abs(processing_time_ms) <= 1e15)"
+    return f"""
+        WITH counted AS (
+            SELECT {counted}, {sums} FROM all_requests
+            GROUP BY {", ".join(str(n + 1) for n in range(len(keys)))}
+        ), kept AS (
+            SELECT {columns}, sum(requests)::bigint, sum(input_tokens), sum(timed)::bigint
+            FROM (
+                SELECT {columns}, requests, input_tokens, timed FROM chat_stats_rollup_{name}_lifetime
+                UNION ALL
+                SELECT {columns}, requests, input_tokens, timed FROM chat_stats_deltas
+            ) AS u
+            GROUP BY {columns}
+            HAVING sum(requests) <> 0
+        ), differing AS (
+            (SELECT 'counted', * FROM counted EXCEPT SELECT 'counted', * FROM kept)
+            UNION ALL
+            (SELECT 'kept', * FROM kept EXCEPT SELECT 'kept', * FROM counted)
+        )
+        SELECT d::text FROM differing AS d
+        WHERE EXISTS (
+            SELECT FROM chat_stats_rollups AS r
+            WHERE r.name = '{name}' AND r.ready AND r.whole_from IS NULL
+        )
+    """
+
+
+#: Places of rollups of the operator's own that are read and differ from the requests, in all that they hold.
+OWN_DRIFT = """
+SELECT d.rollup || d.places FROM chat_stats_rollup_tier_drifts() AS d
+WHERE d.places > 0 AND d.rollup NOT IN (SELECT name FROM chat_stats_rollups WHERE NOT ready)
+UNION ALL
+SELECT d::text
+FROM (
+    SELECT * FROM chat_stats_rollup_differences('-infinity', 'infinity')
+    UNION ALL
+    SELECT * FROM chat_stats_rollup_differences(NULL, NULL)
+) AS d
+WHERE d.rollup NOT IN (SELECT name FROM chat_stats_rollups WHERE NOT ready)
+"""
 
 #: Until when requests are purged: edges of buckets, and moments within.
 PURGED_BEFORE = [
@@ -112,6 +185,8 @@ class Database:
         self.reader, self.repairer = connections[3:]
         self.wait(self.reader.execute(MODEL + COMPARISON_WITH_MODEL))
         self.wait(Rollup(self.repairer).enable(ignored))
+        self.wait(add(self.repairer, "kinds", *OWN["kinds"][0], dimensions=DIMENSIONS))
+        self.own_changes = 0
         for connection in connections[:3]:
             self.wait(connection.execute("SET lock_timeout = '5ms'"))
         self.wait(self.repairer.execute("SET lock_timeout = '5ms'"))
@@ -125,7 +200,9 @@ class Database:
             if writer.is_open:
                 self.wait(writer.connection.execute("ROLLBACK"))
                 writer.end()
-        self.wait(self.reader.execute(RESET + workload.CATALOGUE))
+        own = self.wait(self.reader.fetch(OWN_TABLES))
+        tables = ", ".join((*ROLLUP_TABLES, *PURGED_TABLES, *(table["name"] for table in own)))
+        self.wait(self.reader.execute(RESET.format(tables=tables) + workload.CATALOGUE))
 
     def close(self) -> None:
         for connection in (*(writer.connection for writer in self.writers), self.reader, self.repairer):
@@ -264,7 +341,31 @@ class RollupMachine(RuleBasedStateMachine):
     def repair(self) -> None:
         # What another connection has not committed yet (a fold, a TRUNCATE) may be in the way.
         with suppress(DatabaseBusy):
-            assert self.database.wait(Rollup(self.database.repairer).repair(ignored)) == 0
+            backfills = self.database.wait(
+                self.database.reader.fetchval(
+                    "SELECT EXISTS (SELECT FROM chat_stats_rollups WHERE NOT ready)"
+                )
+            )
+            repaired = self.database.wait(Rollup(self.database.repairer).repair(ignored))
+            assert repaired == 0 or backfills
+
+    @rule()
+    def add_or_remove_a_rollup(self) -> None:
+        if self.database.own_changes == OWN_CHANGES:
+            return
+        self.database.own_changes += 1
+        # An open write is in the way; what was begun then, a repair or the next attempt goes on with.
+        with suppress(DatabaseBusy):
+            self.database.wait(self.change_own())
+
+    async def change_own(self) -> None:
+        repairer = self.database.repairer
+        if await repairer.fetchval(
+            "SELECT EXISTS (SELECT FROM chat_stats_rollups WHERE name = 'amid' AND ready)"
+        ):
+            await own_rollups(repairer, DIMENSIONS).remove("amid")
+        else:
+            await add(repairer, "amid", *OWN["amid"][0], dimensions=DIMENSIONS)
 
     @rule(before=st.sampled_from(PURGED_BEFORE))
     def purge(self, before: datetime) -> None:
@@ -310,6 +411,7 @@ class RollupMachine(RuleBasedStateMachine):
         self.database.steps += 1
         if not any(writer.truncated for writer in self.database.writers):  # or the reader would wait
             assert self.database.wait(differences(self.database.reader, questions)) == []
+            assert self.database.wait(self.own_differences(self.database.reader)) == []
         for writer in self.database.writers:
             if self.can_look(writer):
                 with self.rolled_back_on_conflict(writer):
@@ -319,7 +421,19 @@ class RollupMachine(RuleBasedStateMachine):
         # No lock of another writer is in the way of a look; that of an autovacuum may be, for more than 5 ms.
         await writer.connection.execute("SET lock_timeout = 0")
         found = await differences(writer.connection, questions)
+        found += await self.own_differences(writer.connection)
         await writer.connection.execute("SET lock_timeout = '5ms'")
+        return found
+
+    async def own_differences(self, connection: asyncpg.Connection) -> list[str]:
+        found = []
+        for name in OWN:
+            there = await connection.fetchval(
+                "SELECT to_regclass($1) IS NOT NULL", f"chat_stats_rollup_{name}_lifetime"
+            )
+            found += [row[0] for row in await connection.fetch(of_own(name))] if there else []
+        if self.steps % 10 == 0:
+            found += [row[0] for row in await connection.fetch(OWN_DRIFT)]
         return found
 
     def can_look(self, writer: Writer) -> bool:
@@ -344,6 +458,8 @@ def test_after_every_step_the_rollup_gives_what_a_scan_gives(
     database_url: str, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps = STEPS if "embedded" in str(postgres.folder) else STEPS // 4
+    monkeypatch.setattr(locks, "LOCK_ATTEMPTS", 1)
+    monkeypatch.setattr(own_installation, "LOCK_MS", 5)
     monkeypatch.setattr(purging, "PAUSE", 0)
     monkeypatch.setattr(purging, "LOCK_MS", 5)
     monkeypatch.setattr(purging, "ATTEMPTS", 1)

@@ -1,8 +1,7 @@
 """The `chat-stats rollup` commands."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Annotated, Any
@@ -11,7 +10,6 @@ import orjson
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from chat_stats.service.catalogue.timerange import parse_age, parse_moment
@@ -20,13 +18,17 @@ from chat_stats.service.rollup.retention import Purge, open_retention
 from chat_stats.service.rollup.state import RollupStatus
 from chat_stats.service.rollup.upkeep import Rollup, open_rollup
 from chat_stats.service.settings import Settings, load_settings
+from chat_stats.worker.cli import own_rollups
+from chat_stats.worker.cli.progress import bar
 
 app = typer.Typer(
     help="The rollup: totals kept up to date by triggers, so that answers do not grow with the table.",
     no_args_is_help=True,
 )
+app.command("add")(own_rollups.add)
+app.command("remove")(own_rollups.remove)
+app.command("list")(own_rollups.list_rollups)
 out = Console()
-err = Console(stderr=True)
 
 
 @app.command()
@@ -81,15 +83,17 @@ def status(
 
 @app.command()
 def verify() -> None:
-    """Compare the whole rollup with the requests. Exits with 1 when it differs."""
-    drift = _with_progress("verifying", lambda rollup, progress: rollup.verify(progress))
-    out.print(f"{drift:,} buckets differ from the requests", highlight=False)
+    """Compare all rollups with the requests. Exits with 1 when one differs."""
+    drift = _with_progress("verifying", lambda rollup, progress: rollup.compare(progress))
+    out.print(f"{drift.total():,} buckets differ from the requests", highlight=False)
+    for name, places in sorted(drift.items()):
+        out.print(f"  {places:,} of the rollup {name}", highlight=False)
     raise typer.Exit(1 if drift else 0)
 
 
 @app.command()
 def repair() -> None:
-    """Make the rollup equal to the requests again."""
+    """Make all rollups equal to the requests again."""
     repaired = _with_progress("repairing", lambda rollup, progress: rollup.repair(progress))
     out.print(f"{repaired:,} buckets were repaired", highlight=False)
 
@@ -114,7 +118,7 @@ def purge(
     async def work(settings: Settings) -> Purge:
         async with open_retention(settings) as retention:
             requests = await retention.estimate_requests(moment)
-            with _progress("verifying" if dry_run else "purging", requests) as reached:
+            with bar("verifying" if dry_run else "purging", requests) as reached:
                 return await retention.purge(moment, reached, dry_run=dry_run)
 
     done = asyncio.run(work(load_settings()))
@@ -180,7 +184,7 @@ def _with_progress(description: str, work: Callable[[Rollup, Callable[[int], Non
     async def run(settings: Settings) -> Any:
         async with open_rollup(settings) as rollup:
             requests = await rollup.estimate_requests()
-            with _progress(description, requests) as reached:
+            with bar(description, requests) as reached:
                 covered = 0
 
                 def advance(more: int) -> None:
@@ -191,27 +195,6 @@ def _with_progress(description: str, work: Callable[[Rollup, Callable[[int], Non
                 return await work(rollup, advance)
 
     return asyncio.run(run(load_settings()))
-
-
-@contextmanager
-def _progress(description: str, requests: int) -> Iterator[Callable[[int], None]]:
-    """Show a bar; yields what hears how many requests are done.
-
-    Both numbers are estimates: the bar is full when the work is done, and not before.
-    """
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn(f"of about {requests:,} requests" if requests else ""),
-        TimeElapsedColumn(),
-        console=err,
-        disable=not err.is_terminal,
-    )
-    with bar:
-        task = bar.add_task(description, total=requests or None)
-        yield lambda done: bar.update(task, completed=min(done, 0.99 * requests) if requests else done)
-        bar.update(task, total=requests or 1, completed=requests or 1)
 
 
 def _purged(found: RollupStatus) -> str:
