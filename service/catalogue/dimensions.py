@@ -17,7 +17,7 @@ from typing import Any, Literal
 import orjson
 
 from chat_stats.service.catalogue.error_kinds import DEFAULT, ErrorKind, parse_error_kinds
-from chat_stats.service.catalogue.figures import FIGURES
+from chat_stats.service.catalogue.figures import DISTINCT, FIGURES
 from chat_stats.service.catalogue.measures import MEASURES
 from chat_stats.service.errors import InvalidParameter
 
@@ -40,6 +40,11 @@ class Dimension:
     def is_id(self) -> bool:
         """Whether its values are ids of models or providers, which have names too."""
         return self.kind in ("model", "provider")
+
+    @property
+    def distinct(self) -> str:
+        """The figure that counts its values."""
+        return f"{DISTINCT}{self.name}"
 
     @property
     def name_field(self) -> str:
@@ -117,7 +122,7 @@ def _parse(entry: str) -> Dimension:
             "name=column->>key of a json column, with a name of a-z, 0-9 and _"
         )
     name = found["name"]
-    if name in _TAKEN or name.startswith("not_"):
+    if name in _TAKEN or name.startswith(("not_", DISTINCT)):
         raise ValueError(f"the name {name} means something else: write another_name=column")
     return Dimension(name, "column", found["column"] or name, found["key"])
 

@@ -78,6 +78,9 @@ FIGURES = {
     )
 }
 
+#: Before the name of a dimension: how many different values of it there are. They do not add up.
+DISTINCT = "distinct_"
+
 DEFAULT_FIGURES = (
     "total_requests",
     "failed_requests",
@@ -87,11 +90,17 @@ DEFAULT_FIGURES = (
 )
 
 
+def figure_of(name: str) -> Figure:
+    if name.startswith(DISTINCT):
+        return Figure(name, "int", (), f"Different values of `{name.removeprefix(DISTINCT)}`.")
+    return FIGURES[name]
+
+
 def needed(names: Iterable[str]) -> set[str]:
     """Return the measures that these figures are derived from."""
-    return {"requests", *(measure for name in names for measure in FIGURES[name].needs)}
+    return {"requests", *(measure for name in names for measure in figure_of(name).needs)}
 
 
 def of_cost(names: Iterable[str]) -> tuple[str, ...]:
     """Return those that cannot be known where requests have no cost."""
-    return tuple(name for name in names if _COST in FIGURES[name].needs)
+    return tuple(name for name in names if _COST in figure_of(name).needs)

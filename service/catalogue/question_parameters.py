@@ -66,15 +66,18 @@ def parse_question(items: Items, known: Dimensions, scope: Scope = ()) -> Query:
     series = parse_series(given.get("bucket"), None, given.get("timezone"))
     if "timezone" in given and "bucket" not in given:
         raise InvalidParameter("timezone", "timezone is that of the buckets: give bucket, too")
+    figures = _figures(given.get("measures"), known)
+    order = _order(given.get("order_by"), group_by, known)
     question = Question(
-        figures=_figures(given.get("measures")),
+        figures=figures,
         group_by=group_by,
         filters=within(tuple(_filters(chosen)), scope),
         bucket=series.bucket if "bucket" in given else None,
         timezone=series.timezone,
-        order=_order(given.get("order_by"), group_by, known),
+        order=order,
         limit=_limit(given.get("limit")),
         compare=_compare(given.get("compare"), range_),
+        distinct=tuple(each for each in known.values() if each.distinct in (*figures, order.by)),
     )
     if (cursor := given.get("cursor")) is not None:
         question = _next_page(cursor, question, range_)
@@ -163,16 +166,22 @@ def _add(chosen: _Chosen, name: str, value: str, known: Dimensions) -> bool:
     return True
 
 
-def _figures(text: str | None) -> tuple[str, ...]:
+def measure_names(known: Dimensions) -> tuple[str, ...]:
+    """Return what can be asked for."""
+    return (*FIGURES, *(dimension.distinct for dimension in known.values()))
+
+
+def _figures(text: str | None, known: Dimensions) -> tuple[str, ...]:
     if text is None:
         return DEFAULT_FIGURES
     names = {name.strip() for name in text.split(",")}
+    measures = measure_names(known)
     for name in sorted(names):
-        if name not in FIGURES:
+        if name not in measures:
             raise InvalidParameter(
-                "measures", f"measures: unknown measure {name[:40]!r}; known: {', '.join(FIGURES)}"
+                "measures", f"measures: unknown measure {name[:40]!r}; known: {', '.join(measures)}"
             )
-    return tuple(name for name in FIGURES if name in names)
+    return tuple(name for name in measures if name in names)
 
 
 def _group_by(text: str | None, known: Dimensions) -> tuple[Dimension, ...]:
@@ -192,12 +201,13 @@ def _order(text: str | None, group_by: Sequence[Dimension], known: Dimensions) -
         return Order()
     by = text.removeprefix("-")
     grouped = [each.name for each in group_by]
-    if by not in FIGURES and by not in grouped:
+    measures = measure_names(known)
+    if by not in measures and by not in grouped:
         what = "dimension that is not in group_by" if by in known else "measure or dimension"
         raise InvalidParameter(
             "order_by",
             f"order_by: unknown {what} {by[:40]!r}; known, with - for descending: "
-            f"{', '.join((*FIGURES, *grouped))}",
+            f"{', '.join((*measures, *grouped))}",
         )
     return Order(by, text.startswith("-"))
 

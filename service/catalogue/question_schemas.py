@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, create_model
 
 from chat_stats.service.catalogue.dimensions import Dimensions
-from chat_stats.service.catalogue.figures import FIGURES
+from chat_stats.service.catalogue.figures import FIGURES, figure_of
 from chat_stats.service.catalogue.rows import UNRESOLVED
 from chat_stats.service.catalogue.schemas import Id, Metadata, Method, Schema
 
@@ -23,22 +23,14 @@ Figures = create_model(
     **{name: _optional(_TYPES[figure.type], figure.meaning) for name, figure in FIGURES.items()},
 )
 
-Change = create_model(
+_Change = create_model(
     "Change",
     __base__=Schema,
     **{name: _optional(float | None, f"Change of `{name}`.") for name in FIGURES},
 )
 
 
-class ComparedFigures(Figures):
-    previous: Figures | None = Field(None, description="With `compare`: the same over the earlier range.")
-    change: Change | None = Field(
-        None,
-        description="With `compare`: by what share of the earlier figure it changed; null where that was 0.",
-    )
-
-
-class _QuestionMetadata(Metadata):
+class _QueryMetadata(Metadata):
     method: Method = Field(
         description="rpc: by functions. fallback_optimized: without them, since they failed. query: by one "
         "statement over the requests, since no function knows the dimensions."
@@ -46,18 +38,11 @@ class _QuestionMetadata(Metadata):
     source: str = Field(
         description="`rollup:` and the name of the rollup that the figures come from; or `scan`."
     )
-    total: ComparedFigures = Field(description="The figures of all requests that the filters mean.")
-    others: ComparedFigures = Field(
-        description="Those of the groups that are no rows of this answer: rows plus others is the total."
-    )
     total_groups: int = Field(description="Groups that there are; at most `limit` of them are rows.")
     incomplete_before: datetime | None = Field(
         description="Not null: some requests of the range before this moment were purged, and the source "
         "does not know them; the figures lack them."
     )
-
-
-class QueryMetadata(_QuestionMetadata):
     measures: list[str]
     group_by: list[str]
     filters: dict[str, list[str]] = Field(description="The filters, as they were understood.")
@@ -151,8 +136,39 @@ def query_answer(known: Dimensions) -> type[BaseModel]:
             fields[name] = _optional(
                 str | None, f"The value of the dimension `{name}`; null: they have none."
             )
-    row = create_model("QueryRow", __base__=ComparedFigures, **fields)
-    return _answer("QueryAnswer", list[row], QueryMetadata, _EXAMPLE)
+    compared = _compared(known)
+    row = create_model("QueryRow", __base__=compared, **fields)
+    totals: dict[str, Any] = {
+        "total": (compared, Field(description="The figures of all requests that the filters mean.")),
+        "others": (
+            compared,
+            Field(
+                description="Those of the groups that are no rows of this answer: rows plus others is the "
+                "total, but for numbers of different values."
+            ),
+        ),
+    }
+    metadata = create_model("QueryMetadata", __base__=_QueryMetadata, **totals)
+    return _answer("QueryAnswer", list[row], metadata, _EXAMPLE)
+
+
+def _compared(known: Dimensions) -> type[Schema]:
+    """Return the schema of the figures that there are with these dimensions, and of their change."""
+    distinct = [figure_of(dimension.distinct) for dimension in known.values()]
+    figures: dict[str, Any] = {each.name: _optional(int, each.meaning) for each in distinct}
+    changes: dict[str, Any] = {
+        each.name: _optional(float | None, f"Change of `{each.name}`.") for each in distinct
+    }
+    of_query = create_model("QueryFigures", __base__=Figures, **figures)
+    change = create_model("Change", __base__=_Change, **changes)
+    parts: dict[str, Any] = {
+        "previous": _optional(of_query | None, "With `compare`: the same over the earlier range."),
+        "change": _optional(
+            change | None,
+            "With `compare`: by what share of the earlier figure it changed; null where that was 0.",
+        ),
+    }
+    return create_model("ComparedFigures", __base__=of_query, **parts)
 
 
 def dimensions_answer() -> type[BaseModel]:

@@ -90,6 +90,8 @@ class Question:
     endpoint: Endpoint = "query"
     #: It asks for these dimensions themselves, and for no figures.
     listed: tuple[Dimension, ...] = ()
+    #: The dimensions whose values it counts: their figures are among `figures`, or the order is by one.
+    distinct: tuple[Dimension, ...] = ()
 
     @property
     def series(self) -> Series | None:
@@ -97,8 +99,13 @@ class Question:
 
     @property
     def dimensions(self) -> tuple[Dimension, ...]:
-        """All that it groups or filters by, each once."""
-        return tuple(dict.fromkeys((*self.group_by, *(filter_.dimension for filter_ in self.filters))))
+        """All that it groups or filters by, or counts the values of, each once."""
+        return tuple(dict.fromkeys((*self.read, *(filter_.dimension for filter_ in self.filters))))
+
+    @property
+    def read(self) -> tuple[Dimension, ...]:
+        """Those whose values it needs: by which it groups, and then those that it counts alone."""
+        return tuple(dict.fromkeys((*self.group_by, *self.distinct)))
 
     @property
     def most_points(self) -> int:
@@ -108,8 +115,8 @@ class Question:
     @property
     def computed(self) -> tuple[str, ...]:
         """The figures to compute: the one that it is ordered by too."""
-        order = (self.order.by,) if self.order.by in FIGURES else ()
-        return tuple(name for name in FIGURES if name in (*self.figures, *order))
+        known = (*FIGURES, *(dimension.distinct for dimension in self.distinct))
+        return tuple(name for name in known if name in (*self.figures, self.order.by))
 
     def key(self, range_: TimeRange) -> str:
         """Return the part of the cache key that tells it from all other queries; of bounded length."""
@@ -117,6 +124,7 @@ class Question:
 
     def digest(self, *, of_pages: bool = False) -> str:
         """Return what tells it from other questions; `of_pages`: the same for all pages of one."""
+        distinct = [each.definition() for each in self.distinct]
         text = orjson.dumps(
             [
                 self.endpoint,
@@ -131,6 +139,7 @@ class Question:
                 self.compare,
                 self.prefix,
                 [each.definition() for each in self.listed],
+                *([distinct] if distinct else []),
             ],
             option=orjson.OPT_UTC_Z,
         )

@@ -72,21 +72,23 @@ async def _of_usage(
 ) -> Computed:
     aggregation = AGGREGATIONS[query.aggregation]
     by = aggregation.percentiles_by
-    question = Question(
+    of_models = Question(
         figures=() if by in (None, "provider") else PERCENTILE_FIELDS,
         group_by=(MODEL_ID,) if aggregation.of_each_model else (),
         filters=filters,
         limit=_ALL,
     )
+    of_providers = replace(of_models, figures=PERCENTILE_FIELDS, group_by=(PROVIDER_ID,))
+    # The source is chosen for the one that needs more: not every rollup has percentiles.
+    question = of_providers if by == "provider" else of_models
     asking = Asking(snapshot, replace(query, question=question), timeout)
 
     async def answer_from(source: Source) -> Computed:
         bounds = await asking.bounds()
-        parts = await asking.parts(source, bounds, sums=True)
+        parts = await asking.parts(source, bounds, question=of_models, sums=True)
         groups: Groups = {"none": {None: _percentiles(parts.total)}, "model": _by_id(parts)}
         if by == "provider":
-            providers = replace(question, figures=PERCENTILE_FIELDS, group_by=(PROVIDER_ID,))
-            groups[by] = _by_id(await asking.parts(source, bounds, question=providers))
+            groups[by] = _by_id(await asking.parts(source, bounds))
         has_cost = (await look(snapshot, timeout=timeout)).has_cost
         found = Found(await _usage(snapshot, parts, timeout), groups, source.method, has_cost)
         data, totals, unavailable = await answer(snapshot, query, found, timeout=timeout)

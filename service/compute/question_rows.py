@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from chat_stats.service.catalogue.figures import FIGURES
+from chat_stats.service.catalogue.figures import figure_of
 from chat_stats.service.catalogue.questions import Question
 from chat_stats.service.catalogue.rows import UNRESOLVED, Row
 from chat_stats.service.compute.statement import Key
@@ -17,7 +17,7 @@ Labels = Mapping[str, Mapping[str, tuple[Any, str | None]]]
 
 def number(name: str, value: Any) -> int | float:
     """Return a figure as JSON shows it."""
-    return int(value) if FIGURES[name].type == "int" else float(value)
+    return int(value) if figure_of(name).type == "int" else float(value)
 
 
 def shown(question: Question, figures: Row) -> Row:

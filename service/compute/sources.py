@@ -6,7 +6,7 @@ from datetime import datetime
 
 import asyncpg
 
-from chat_stats.service.catalogue.figures import FIGURES
+from chat_stats.service.catalogue.figures import figure_of
 from chat_stats.service.catalogue.kept_dimensions import MAX_DIMENSIONS, OwnRollup
 from chat_stats.service.catalogue.questions import Question
 from chat_stats.service.catalogue.rollups import MODEL, TOTAL
@@ -118,7 +118,7 @@ def _fits(own: OwnRollup, question: Question) -> bool:
     return all(
         has_ids if dimension.is_id else own.kept_as(dimension) is not None
         for dimension in question.dimensions
-    ) and (own.rollup.histograms or not any(FIGURES[name].is_percentile for name in question.computed))
+    ) and (own.rollup.histograms or not any(figure_of(name).is_percentile for name in question.computed))
 
 
 def _suggestion(question: Question, listed: Sequence[ListedRollup]) -> str | None:

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from chat_stats.service.catalogue.dimensions import Dimension
 from chat_stats.service.catalogue.error_kinds import MESSAGE_CHARACTERS, OTHER, SEPARATORS
-from chat_stats.service.catalogue.figures import FIGURES, needed
+from chat_stats.service.catalogue.figures import figure_of, needed
 from chat_stats.service.catalogue.kept_dimensions import KeptDimension, OwnRollup
 from chat_stats.service.catalogue.measures import MEASURES
 from chat_stats.service.catalogue.questions import Filter, Question
@@ -69,29 +69,37 @@ def statement(
     """
     arguments = _Arguments()
     asked = question.computed
-    percentiles = any(FIGURES[name].is_percentile for name in asked)
-    dimensions = [
+    percentiles = any(figure_of(name).is_percentile for name in asked)
+    read = [
         _grouped(dimension, place, types, arguments, own)
-        for place, dimension in enumerate(question.group_by, start=1)
+        for place, dimension in enumerate(question.read, start=1)
+    ]
+    dimensions = read[: len(question.group_by)]
+    counted = [
+        (place, dimension.distinct, grouped)
+        for place, (dimension, grouped) in enumerate(zip(question.read, read, strict=True), start=1)
+        if dimension in question.distinct
     ]
     of_groups: list[str] = []
     of_requests = [] if functions or own else _time_conditions(bounds, arguments)
-    read = None if own is None else _of_own(own, question, dimensions, bounds, arguments, of_groups)
+    of_own = None if own is None else _of_own(own, question, read, bounds, arguments, of_groups)
     for filter_ in question.filters if own is None else ():
         _add_filter(filter_, types, arguments, None if functions else of_requests, of_groups)
     if question.prefix is not None and own is None:
         _add_prefix(question.prefix, question.group_by[0], types, arguments, of_requests, of_groups)
     chooses = bool(dimensions) and wanted is None
-    is_ranged = bool(question.bucket or functions or (read is not None and not read.all_time))
-    by_figure = question.order.by if question.order.by in FIGURES else None
+    is_ranged = bool(question.bucket or functions or (of_own is not None and not of_own.all_time))
+    by_figure = question.order.by if question.order.by in asked else None
     text = declared().statement(
         "asked/groups.sql",
         MEASURE_NAMES if sums else needed(asked),
         functions=functions,
-        own=read,
+        own=of_own,
         models=_uses_models(question),
         grouping=dimensions,
-        grouped=1 + len([each for each in dimensions if each.expression]) + _uses_models(question),
+        read=read,
+        counted=counted,
+        grouped=1 + len([each for each in read if each.expression]) + _uses_models(question),
         interval=question.bucket,
         timezone=arguments.add(question.timezone, "text") if question.bucket else None,
         start=arguments.add(bounds[0], "timestamptz") if is_ranged else None,
@@ -102,7 +110,7 @@ def statement(
         sums=sums,
         percentiles=percentiles,
         by_figure=by_figure,
-        by_percentile=by_figure is not None and FIGURES[by_figure].is_percentile,
+        by_percentile=by_figure is not None and figure_of(by_figure).is_percentile,
         direction=" DESC" if question.order.descending else "",
         order=_order(question, dimensions),
         wanted=None if wanted is None else _columns(wanted, len(dimensions), arguments),
@@ -151,7 +159,7 @@ def _of_own(
     uses_models = _uses_models(question)
     selected = [("model_id", "model_id")] if uses_models else []
     read = [("q.model_id", "model_id")] if uses_models else []
-    for dimension, grouped in zip(question.group_by, dimensions, strict=True):
+    for dimension, grouped in zip(question.read, dimensions, strict=True):
         if grouped.expression is not None:
             selected.append((_own_dimension(own, dimension).column, grouped.called))
             read.append((grouped.expression, grouped.called))
@@ -294,21 +302,25 @@ def _add_filter(
         assert of_requests is not None, "the functions know of models alone"
         of_requests.append(_among(dimension, values, has_null, types, arguments, negated=filter_.negated))
         return
-    models = _add_id_filter(filter_, arguments, of_groups)
-    if of_requests is not None and models is not None:
+    if of_requests is None:
+        of_groups.append(_id_condition(filter_, arguments))
+    elif (models := _add_id_filter(filter_, arguments, of_groups)) is not None:
         of_requests.append(f"q.model_id = ANY ({models})")
 
 
 def _add_id_filter(filter_: Filter, arguments: _Arguments, of_groups: list[str]) -> str | None:
-    """Add the condition of a filter by models or providers; return the models, if an index finds them."""
-    dimension = filter_.dimension
-    values = [value for value in filter_.values if value is not None]
-    has_null = None in filter_.values
-    of_groups.append(_condition(f"c.{dimension.kind}", values, has_null, arguments, negated=filter_.negated))
-    if filter_.negated or has_null:
+    """Add the condition of a filter by models or providers; return the models that an index finds, if any."""
+    of_groups.append(_id_condition(filter_, arguments))
+    if filter_.negated or None in filter_.values:
         return None
-    ids = arguments.add(values, "text[]")
-    return f"ARRAY(SELECT c.model_id FROM catalogue AS c WHERE c.{dimension.kind} = ANY ({ids}))"  # noqa: S608
+    ids, kind = arguments.add(list(filter_.values), "text[]"), filter_.dimension.kind
+    return f"ARRAY(SELECT c.model_id FROM catalogue AS c WHERE c.{kind} = ANY ({ids}))"  # noqa: S608
+
+
+def _id_condition(filter_: Filter, arguments: _Arguments) -> str:
+    values = [value for value in filter_.values if value is not None]
+    of = f"c.{filter_.dimension.kind}"
+    return _condition(of, values, None in filter_.values, arguments, negated=filter_.negated)
 
 
 def _among(

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from chat_stats.service.cache.entry import Entry
-from chat_stats.service.catalogue.figures import FIGURES
+from chat_stats.service.catalogue.figures import figure_of
 from chat_stats.service.catalogue.questions import Question
 from chat_stats.service.explorer.exports import Format, encoder
 
@@ -37,7 +37,7 @@ def columns(question: Question) -> dict[str, str]:
         kinds[dimension.name] = "text"
         if dimension.is_id:
             kinds[dimension.name_field] = "text"
-    figures = {name: FIGURES[name].type for name in question.figures}
+    figures = {name: figure_of(name).type for name in question.figures}
     kinds |= figures
     if question.compare is not None:
         kinds |= {f"previous_{name}": kind for name, kind in figures.items()}

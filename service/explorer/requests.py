@@ -255,7 +255,8 @@ class Requests:
         if reading.is_empty:
             return 0, "query"
         filters = reading.filters
-        if filters.status is None and not filters.where and reading.unresolved is None:
+        of_models = filters.status is None and all(each.dimension.is_id for each in filters.where)
+        if of_models and reading.unresolved is None:
             count = await self._rolled_up(reading)
             if count is not None:
                 return count, "rpc"
@@ -279,7 +280,8 @@ class Requests:
 
     async def _rolled_up(self, reading: Reading) -> int | None:
         filters = reading.filters
-        names = None if filters.model_name is None else [str(id_) for id_ in reading.models]
+        all_named = filters.model_name is None and not filters.where
+        names = None if all_named else [str(id_) for id_ in reading.models]
         try:
             records = await reading.snapshot.fetch(
                 queries.load("requests_rolled_up"),

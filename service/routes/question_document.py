@@ -6,8 +6,8 @@ from typing import Any
 from pydantic import WithJsonSchema
 
 from chat_stats.service.catalogue.dimensions import Dimensions
-from chat_stats.service.catalogue.figures import DEFAULT_FIGURES, FIGURES
-from chat_stats.service.catalogue.question_parameters import MAX_TEXT, NOT, NULL
+from chat_stats.service.catalogue.figures import DEFAULT_FIGURES
+from chat_stats.service.catalogue.question_parameters import MAX_TEXT, NOT, NULL, measure_names
 from chat_stats.service.catalogue.questions import DEFAULT_LIMIT, MAX_GROUPS, MAX_LIMIT, PREVIOUS
 from chat_stats.service.catalogue.rows import UNRESOLVED
 from chat_stats.service.catalogue.timerange import WINDOWS
@@ -52,12 +52,13 @@ def _time_parameters() -> Parameters:
 
 
 def query_parameters(known: Dimensions) -> Parameters:
-    orders = "|".join((*FIGURES, *known))
+    measures = measure_names(known)
+    orders = "|".join((*measures, *known))
     return [
         *_time_parameters(),
         _parameter(
             "measures",
-            _listed(FIGURES, "total_requests,total_cost_usd"),
+            _listed(measures, "total_requests,total_cost_usd"),
             f"Comma-separated; {', '.join(DEFAULT_FIGURES)} when not given.",
         ),
         _parameter(

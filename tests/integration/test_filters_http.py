@@ -116,6 +116,7 @@ REFUSED = [
     ("/summary?model_id=gpt-4", "model_id", "UUID"),
     ("/providers?model_name=%00", "model_name", "NUL"),
     ("/models/1?model_name=a", "model_name", "known: window"),
+    ("/models/1?model_id=2", "model_id", "known: window"),
     ("/models/1?user_id=a", "user_id", "not_status"),
     ("/summary?user_id=a", "user_id", "not_status"),
     ("/timeseries?group_by=user_id", "group_by", "none, provider, model, provider_id"),

@@ -6,6 +6,7 @@ import asyncpg
 import httpx
 import pytest
 
+from chat_stats.service.rollup.upkeep import Rollup
 from tests.conftest import SettingsFactory
 from tests.integration.conftest import OpenClient
 from tests.integration.requests_log import ALL, PATH, fill, get, ids, refused
@@ -64,6 +65,19 @@ async def test_a_filter_holds_for_rows_count_downloads_and_points(reader: httpx.
     assert metadata["filters"]["status"] == "failed"
     for parameters in ({"users": "u1"}, {"not_teams": "red"}):
         assert "not_team" in (await refused(reader, **parameters))[1]
+
+
+async def test_the_rollup_counts_the_requests_of_some_models(
+    reader: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    await Rollup(connection).enable(lambda _done: None)
+    for parameters, count, method in (
+        ({"model_id": [1, 2]}, 8, "rpc"),
+        ({"provider_id!": 1}, 4, "rpc"),
+        ({"model_id": [1, 2], "user_id": "u1"}, 3, "query"),
+    ):
+        metadata = (await get(reader, **parameters))["metadata"]
+        assert (metadata["total_count"], metadata["method"]) == (count, method), parameters
 
 
 async def test_points_of_many_requests_are_of_those_that_a_filter_wants(

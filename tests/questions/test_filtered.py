@@ -18,6 +18,7 @@ from chat_stats.service.rollup.upkeep import Rollup
 from tests.questions.conftest import DAYS, DIMENSIONS, START, Compute
 from tests.questions.recount import MODELS, PROVIDERS, Request, between, figures, grouped, value
 from tests.questions.test_answers import FILTERS, approximately
+from tests.questions.test_own_rollups import add
 
 pytestmark = pytest.mark.every_postgres
 
@@ -174,3 +175,25 @@ async def test_a_scan_says_before_when_its_requests_were_purged(
     for each in computed.values():
         assert each.totals["incomplete_before"] == f"{BEFORE:%Y-%m-%dT%H:%M:%SZ}"
         assert (each.method, each.totals["source"]) == ("query", "scan")
+
+
+async def test_filters_are_answered_from_a_rollup_that_has_them(
+    compute_all: Compute, requests: list[Request], connection: asyncpg.Connection
+) -> None:
+    await Rollup(connection).enable(lambda _done: None)
+    await add(connection, "teams", "team")
+    await add(connection, "counts", "team", "model_id", percentiles=False)
+    rows = [query(name, "team=red") for name in ROWS]
+    series = query("timeseries", "team!=red", series=parse_series("1d", "team", None, KNOWN))
+    computed = await compute_all([*rows, series])
+    red = [each for each in requests if each.team == "red"]
+    check_rows({each.aggregation: computed[each] for each in rows}, red)
+    others = [each for each in requests if each.team != "red"]
+    check_series(computed[series].data, others, "team", timedelta(days=1))
+    sources = [computed[each].totals["source"] for each in (*rows, series)]
+    # Of models and providers, the rollup lacks the percentiles.
+    assert sources == ["rollup:teams", "scan", "scan", "rollup:counts", "rollup:teams"]
+    await add(connection, "models", "team", "model_id", "status")
+    computed = await compute_all(rows)
+    check_rows({each.aggregation: computed[each] for each in rows}, red)
+    assert {computed[each].totals["source"] for each in rows[1:3]} == {"rollup:models"}

@@ -82,6 +82,19 @@ async def test_a_series_of_the_rollup_is_compared_with_purged_days(ask: Ask, req
 
 
 @pytest.mark.usefixtures("rolled_up")
+async def test_the_rollup_answers_about_models_and_providers_that_are_named(
+    ask: Ask, requests: list[Request]
+) -> None:
+    for text, wanted in (
+        ("model_id=1&model_id=10", lambda each: each.model_id in (1, 10)),
+        ("provider_id=1", lambda each: each.model_id in (1, 2)),
+    ):
+        answer = await ask(f"{text}&measures={ALL_FIGURES}")
+        assert (answer.totals["source"], answer.method) == ("rollup:model", "rpc")
+        assert shown(answer.data[0]) == approximately(figures(filter(wanted, requests)))
+
+
+@pytest.mark.usefixtures("rolled_up")
 async def test_another_dimension_is_scanned(ask: Ask) -> None:
     for text in ("group_by=model_id,user_id", "status=failed", "group_by=model_id&error_kind=timeout"):
         answer = await ask(text)

@@ -8,10 +8,10 @@
 -- Figures of groups of requests by any dimensions: the first groups in an order (or those that are wanted), in a series
 -- each with all its intervals; the others together; and all together. `service.compute.statement` says what is asked.
 {# What is read of a request beside the measures. #}
-{% macro read() -%}
+{% macro values_read() -%}
 {{ 'q.model_id,' if models }}
 {{ values.bucket('q.created_at::timestamptz') ~ ' AS bucket,' if interval }}
-{% for dimension in grouping if dimension.expression %}
+{% for dimension in read if dimension.expression %}
 {{ dimension.expression }} AS {{ dimension.called }},
 {% endfor %}
 {%- endmacro %}
@@ -19,7 +19,7 @@
 {% macro raw_group() -%}
 {{ values.interval_start(literal_interval, 'r.bucket', 'r.bucket', timezone) if interval else "'-infinity'::timestamptz" }} AS interval_start,
 {{ 'r.model_id,' if models }}
-{% for dimension in grouping if dimension.expression %}
+{% for dimension in read if dimension.expression %}
 r.{{ dimension.called }},
 {% endfor %}
 {%- endmacro %}
@@ -27,6 +27,32 @@ r.{{ dimension.called }},
 {% macro key(of) -%}
 ARRAY[{% for dimension in grouping %}{{ of ~ '.' ~ dimension.called if dimension.expression else dimension.resolved }}{{ ', ' if not loop.last }}{% endfor %}]::text[] AS key,
         {{ of }}.interval_start
+{%- endmacro %}
+{# A figure, of sums `s`, percentiles `p` and numbers of different values `x1`, `x2` ... #}
+{% macro figure(name) -%}
+{% for place, distinct, _ in counted if distinct == name %}COALESCE(x{{ place }}.n, 0){% else %}{{ figures.figure(name) }}{% endfor %}
+{%- endmacro %}
+{# The rows that make groups, before those are told apart. #}
+{% macro rows() -%}
+{% if own %}
+(
+        {{ own_rollup.sums() | indent(8) }}
+    ) AS u
+{%- elif functions %}
+(
+{% if interval %}
+        SELECT t.* FROM stats_schema.chat_stats_series(
+            {{ literal_interval }}, {{ timezone }}, {{ start }}, {{ end }}, NULL::text, NULL::text, NULL::text
+        ) AS t
+{% else %}
+        SELECT '-infinity'::timestamptz AS interval_start, t.* FROM stats_schema.chat_stats_totals(
+            {{ start }}, {{ end }}, NULL::text, NULL::text, NULL::text
+        ) AS t
+{% endif %}
+    ) AS u
+{%- else %}
+usage AS u
+{%- endif %}
 {%- endmacro %}
 {% macro resolved(of) -%}
 {% if models %}
@@ -56,9 +82,7 @@ WITH {% if models %}catalogue AS MATERIALIZED (
     SELECT
         {{ key('u') }},
         {{ each('sum(u.{name}){cast} AS {name}', 8) }}
-    FROM (
-        {{ own_rollup.sums() | indent(8) }}
-    ) AS u
+    FROM {{ rows() }}
 {{ resolved('u') }}
     GROUP BY 1, 2
     HAVING sum(u.requests) <> 0
@@ -66,17 +90,7 @@ WITH {% if models %}catalogue AS MATERIALIZED (
     SELECT
         {{ key('u') }},
         {{ each('sum(u.{total}){cast} AS {name}', 8) }}
-    FROM (
-{% if interval %}
-        SELECT t.* FROM stats_schema.chat_stats_series(
-            {{ literal_interval }}, {{ timezone }}, {{ start }}, {{ end }}, NULL::text, NULL::text, NULL::text
-        ) AS t
-{% else %}
-        SELECT '-infinity'::timestamptz AS interval_start, t.* FROM stats_schema.chat_stats_totals(
-            {{ start }}, {{ end }}, NULL::text, NULL::text, NULL::text
-        ) AS t
-{% endif %}
-    ) AS u
+    FROM {{ rows() }}
 {{ resolved('u') }}
     GROUP BY 1, 2
 {% else %}usage AS (
@@ -86,7 +100,7 @@ WITH {% if models %}catalogue AS MATERIALIZED (
         {{ requests.by_status() | indent(8) }}
     {{ requests_read() }} (
         SELECT
-            {{ read() | indent(12) }}
+            {{ values_read() | indent(12) }}
             {% for column in columns %}{{ requests.named(column) }}, {% endfor %}q.status
         FROM gateway_schema.chat_completion_requests AS q
         {{ 'WHERE ' ~ of_requests | join('\n          AND ') if of_requests }}
@@ -97,7 +111,7 @@ WITH {% if models %}catalogue AS MATERIALIZED (
     SELECT
         {{ key('u') }},
         {{ requests.over_status(plain=true) | indent(8) }}
-    FROM usage AS u
+    FROM {{ rows() }}
 {{ resolved('u') }}
     GROUP BY 1, 2
 {% endif %}
@@ -136,7 +150,7 @@ WITH {% if models %}catalogue AS MATERIALIZED (
             count(*) AS n
         {{ requests_read() }} (
             SELECT
-                {{ read() | indent(16) }}
+                {{ values_read() | indent(16) }}
                 q.processing_time_ms::numeric AS time_ms
             FROM gateway_schema.chat_completion_requests AS q
             WHERE {{ (of_requests + [requests.in_bounds('q.processing_time_ms')]) | join('\n              AND ') }}
@@ -147,7 +161,15 @@ WITH {% if models %}catalogue AS MATERIALIZED (
 {{ resolved('u') }}
     GROUP BY 1, 2, 3
 {% endif %}
-){% endif %}{% if by_percentile %}, of_groups AS (
+){% endif %}{% for place, distinct, of in counted %}, values_{{ place }} AS MATERIALIZED (
+    SELECT {{ key('u') }}, {{ 'u.' ~ of.called if of.expression else of.resolved }} AS value
+    FROM {{ rows() }}
+{{ resolved('u') }}
+    GROUP BY 1, 2, 3
+{% if own %}
+    HAVING sum(u.requests) <> 0
+{% endif %}
+){% endfor %}{% if by_percentile %}, of_groups AS (
     SELECT key, {{ values.percentiles() | indent(4) }}
     FROM (
         {{ ranks('key') }}
@@ -162,12 +184,17 @@ WITH {% if models %}catalogue AS MATERIALIZED (
     FROM ROWS FROM ({% for column in wanted %}unnest({{ column }}::text[]){{ ', ' if not loop.last }}{% endfor %}) WITH ORDINALITY
         AS w ({% for column in wanted %}v{{ loop.index }}, {% endfor %}place)
 {% else %}
-    SELECT s.key, row_number() OVER (ORDER BY {{ figures.figure(by_figure) ~ direction if by_figure }}
+    SELECT s.key, row_number() OVER (ORDER BY {{ figure(by_figure) ~ direction if by_figure }}
         {{- ', ' if by_figure }}{{ order | join(', ') }}) AS place
     FROM groups AS s
 {% if by_percentile %}
     LEFT JOIN of_groups AS p ON p.key = s.key
 {% endif %}
+{% for place, distinct, _ in counted if distinct == by_figure %}
+    LEFT JOIN (
+        SELECT v.key, count(DISTINCT v.value) AS n FROM values_{{ place }} AS v GROUP BY v.key
+    ) AS x{{ place }} ON x{{ place }}.key = s.key
+{% endfor %}
     ORDER BY place
     LIMIT {{ limit }} OFFSET {{ offset }}
 {% endif %}
@@ -212,7 +239,19 @@ WITH {% if models %}catalogue AS MATERIALIZED (
         FROM merged
     ) AS ranked
     GROUP BY part, key, interval_start
-){% endif %}
+){% endif %}{% for place, _, _ in counted %}, numbers_{{ place }} AS (
+    SELECT 'row' AS part, v.key, v.interval_start, count(v.value) AS n
+    FROM values_{{ place }} AS v
+    JOIN chosen AS c ON c.key = v.key
+    GROUP BY v.key, v.interval_start
+    UNION ALL
+    SELECT 'others', '{}', '-infinity', count(DISTINCT v.value)
+    FROM values_{{ place }} AS v
+    WHERE NOT EXISTS (SELECT FROM chosen AS c WHERE c.key = v.key)
+    UNION ALL
+    SELECT 'total', '{}', '-infinity', count(DISTINCT v.value)
+    FROM values_{{ place }} AS v
+){% endfor %}
 
 SELECT
     s.part,
@@ -224,10 +263,14 @@ SELECT
     {{ each('s.{name}', 4) }},
 {% endif %}
 {% for name in asked %}
-    {{ figures.figure(name) }} AS {{ name }}{{ ',' if not loop.last }}
+    {{ figure(name) }} AS {{ name }}{{ ',' if not loop.last }}
 {% endfor %}
 FROM parts AS s
 {% if percentiles %}
 LEFT JOIN percentiles AS p ON p.part = s.part AND p.key = s.key AND p.interval_start = s.interval_start
 {% endif %}
+{% for place, _, _ in counted %}
+LEFT JOIN numbers_{{ place }} AS x{{ place }}
+    ON x{{ place }}.part = s.part AND x{{ place }}.key = s.key AND x{{ place }}.interval_start = s.interval_start
+{% endfor %}
 ORDER BY s.part, s.place, s.interval_start
