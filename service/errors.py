@@ -129,6 +129,11 @@ class CacheUnavailable(Unavailable):
     title = "Cache unavailable"
 
 
+class TooManyStreams(Unavailable):
+    title = "Too many streams"
+    retry_after = 60
+
+
 class RefreshRunning(Unavailable):
     title = "Refresh running"
 

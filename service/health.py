@@ -20,6 +20,7 @@ from chat_stats.service.database import queries
 from chat_stats.service.database.errors import ERRORS
 from chat_stats.service.database.pool import Database
 from chat_stats.service.database.snapshot import Snapshot
+from chat_stats.service.database.standbys import StandbyHealth
 from chat_stats.service.errors import ChatStatsError, SchemaError
 from chat_stats.service.queue import Queue
 from chat_stats.service.rollup.connection import foreign_lock
@@ -90,6 +91,7 @@ class Health:
     database: DatabaseHealth
     #: Whether the last refresh is older than `Settings.late_seconds`, or there is none.
     late: bool
+    standbys: list[StandbyHealth] = field(default_factory=list)
 
 
 class HealthChecks:
@@ -126,13 +128,14 @@ class HealthChecks:
         redis_seconds = PART_SECONDS if detailed else self._settings.redis_timeout_seconds
         # Without a limit of its own: each wait of a transaction has the time-out of the settings.
         database_seconds = PART_SECONDS if detailed else None
-        await asyncio.gather(
+        standbys, *_ = await asyncio.gather(
+            self._database.standbys.look(seconds=database_seconds),
             _within(redis_seconds, cache, "Redis", self._look_at_cache(cache, detailed)),
             _within(redis_seconds, queue, "the queue's Redis", self._look_at_queue(queue, detailed)),
             _within(database_seconds, database, "the database", self._look_at_database(database, detailed)),
         )
         late = cache.age_seconds is None or cache.age_seconds > self._settings.late_seconds
-        return Health(cache, queue, database, late)
+        return Health(cache, queue, database, late, standbys)
 
     async def _look_at_cache(self, found: CacheHealth, detailed: bool) -> None:
         found.last = await self._publication.last_generation()

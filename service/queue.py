@@ -15,9 +15,9 @@ from uuid import uuid4
 import orjson
 from arq.connections import ArqRedis
 from arq.jobs import Job, ResultNotFound, SerializationError
-from redis.asyncio import BlockingConnectionPool
 
 from chat_stats.service.cache.errors import TROUBLE, trouble_of
+from chat_stats.service.connecting.redis_pools import redis_pool
 from chat_stats.service.errors import ChatStatsError, QueueUnavailable
 from chat_stats.service.settings import Settings
 
@@ -73,15 +73,8 @@ def connect_queue(settings: Settings) -> ArqRedis:
     url = settings.queue_redis_url or settings.redis_url
     # Waiting for a result polls, and a worker lives by it: one slow reply must not end either.
     timeout = max(settings.redis_timeout_seconds, 2.0)
-    pool = BlockingConnectionPool.from_url(
-        url.get_secret_value(),
-        max_connections=32,
-        timeout=timeout,
-        socket_timeout=timeout,
-        socket_connect_timeout=timeout,
-    )
     return ArqRedis(
-        pool,
+        redis_pool(url.get_secret_value(), max_connections=32, timeout_seconds=timeout),
         job_serializer=serialize,
         job_deserializer=deserialize,
         default_queue_name=queue_name(settings),

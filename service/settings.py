@@ -40,9 +40,20 @@ class Settings(BaseSettings):
     database_url: SecretStr = Field(
         description="Postgres to read from, `postgresql://user:password@host:5432/database`. Required."
     )
+    read_database_url: SecretStr | None = Field(
+        None,
+        description="Hot standbys to read from, `postgresql://user:password@h1:5432,h2:5432/database`. "
+        "When not set, the database above answers all.",
+    )
+    max_standby_lag_seconds: Duration | None = Field(
+        None,
+        description="Seconds by which a standby may be behind the primary; one that is further behind is not "
+        "read while the primary answers. When not set, a third of `CHAT_STATS_FRESH_SECONDS`.",
+    )
     redis_url: SecretStr = Field(
         SecretStr("redis://localhost:6379/0"),
-        description="Redis that holds the cache: `redis://`, `rediss://` or `unix://`.",
+        description="Redis that holds the cache: `redis://`, `rediss://` or `unix://`; by Sentinels "
+        "`redis+sentinel://` or `rediss+sentinel://:password@h1:26379,h2:26379/name/0`.",
     )
     queue_redis_url: SecretStr | None = Field(
         None, description="Redis that holds the worker's queue; the same as the cache's when not set."
@@ -113,6 +124,12 @@ class Settings(BaseSettings):
         ge=1,
         le=1000,
         description="Exports and large pages that one process reads at a time; further ones wait.",
+    )
+    max_event_streams: int = Field(
+        10_000,
+        ge=0,
+        description="Clients that may listen to events of one process at a time; fewer where it may open few "
+        "files.",
     )
     request_columns: Annotated[tuple[str, ...] | None, NoDecode] = Field(
         None,
@@ -240,6 +257,11 @@ class Settings(BaseSettings):
         return 4 * self.query_timeout_seconds
 
     @property
+    def standby_lag_seconds(self) -> float:
+        """Seconds by which a standby may be behind: an answer of it is still fresh for a while."""
+        return self.max_standby_lag_seconds or self.fresh_seconds / 3
+
+    @property
     def late_seconds(self) -> float:
         """Age in seconds of the last refresh from which on the worker counts as late."""
         return 3 * self.refresh_interval_seconds
@@ -311,20 +333,31 @@ class Settings(BaseSettings):
             parse_kept(value, known_dimensions(info.data["dimensions"], info.data["error_kinds"]))
         return value
 
-    @field_validator("admin_token", "queue_redis_url", "worker_metrics_port", "metrics_folder", mode="before")
+    @field_validator(
+        *(
+            "admin_token",
+            "queue_redis_url",
+            "read_database_url",
+            "max_standby_lag_seconds",
+            "worker_metrics_port",
+            "metrics_folder",
+        ),
+        mode="before",
+    )
     @classmethod
     def _empty_is_none(cls, value: Any) -> Any:
         return None if isinstance(value, str) and not value.strip() else value
 
-    @field_validator("database_url", "redis_url", "queue_redis_url", mode="before")
+    @field_validator("database_url", "read_database_url", "redis_url", "queue_redis_url", mode="before")
     @classmethod
     def _strip(cls, value: Any) -> Any:
         return value.strip() if isinstance(value, str) else value  # a file's last line end
 
-    @field_validator("database_url")
+    @field_validator("database_url", "read_database_url")
     @classmethod
-    def _postgres(cls, value: SecretStr) -> SecretStr:
-        url_checks.check_postgres_url(value.get_secret_value())
+    def _postgres(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            url_checks.check_postgres_url(value.get_secret_value())
         return value
 
     @field_validator("redis_url", "queue_redis_url")

@@ -151,7 +151,7 @@ class RedisServer:
     def _answers(self) -> bool:
         with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
             connection.sendall(b"PING\r\n")
-            return connection.recv(64).startswith(b"+PONG")
+            return connection.recv(64).startswith((b"+PONG", b"-NOAUTH"))  # or it wants a password first
 
 
 def postgres_server(folder: Path, *, binaries: Path | None = None, port: int | None = None) -> PostgresServer:

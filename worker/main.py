@@ -62,8 +62,8 @@ JOB_SECONDS = 3600
 FOLD_SECONDS = 5.0
 #: Seconds between two steps of the purge of old requests.
 PURGE_SECONDS = 600.0
-#: Longest pause before the worker tries to reach its queue again.
-LONGEST_PAUSE_SECONDS = 10.0
+#: Longest pause before the worker tries to reach its queue again, so that a failover is soon over.
+LONGEST_PAUSE_SECONDS = 2.0
 #: Seconds to wait for Redis: entries may be large.
 PUBLISH_SECONDS = 10.0
 

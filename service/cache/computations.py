@@ -17,6 +17,9 @@ from chat_stats.service.observability import metrics
 
 logger = logging.getLogger(__name__)
 
+#: Seconds by which an answer must be older than its computation to be that of a standby.
+BEHIND_SECONDS = 1.0
+
 #: Called before an answer is computed for a client that waits for it; raises when the client may not have it.
 Admit = Callable[[], Awaitable[None]]
 
@@ -67,13 +70,25 @@ class Computations:
         if admit is not None:
             await admit()
         key = query.key()
+        began_at = time.monotonic()
         try:
             stored = await self._compute_once(query, older)
         except Exception as error:
             self._record_failure(key, error)
             raise
-        self._retries.succeeded(key)
+        if self._is_from_behind(stored.entry, time.monotonic() - began_at):
+            self._retries.failed(key)
+        else:
+            self._retries.succeeded(key)
         return stored
+
+    def _is_from_behind(self, entry: Entry, seconds: float) -> bool:
+        """Return whether what took `seconds` to compute is stale, as what a standby gives that is far behind.
+
+        Recomputed at once, it would hardly be newer.
+        """
+        lag_seconds = self._clock.seconds_since(entry.computed_at) - seconds
+        return lag_seconds > BEHIND_SECONDS and self._freshness.state(entry) is not CacheState.HIT
 
     async def _compute_once(self, query: Query, older: Entry | None) -> Stored:
         """Compute under the lease of `query`, or take what the process that holds it stores."""
@@ -106,7 +121,10 @@ class Computations:
 
 
 class Retries:
-    """Holds back the background computation of a key that has just failed, from 1 s up to 30 s."""
+    """Holds back the background computation of a key that has just failed, or did not give what is fresh.
+
+    From 1 s up to 30 s.
+    """
 
     def __init__(self) -> None:
         self._failures: dict[str, tuple[int, float]] = {}

@@ -4,8 +4,10 @@ import socket
 import ssl
 
 from redis import exceptions
+from redis.asyncio.sentinel import MasterNotFoundError
 
 from chat_stats.service.connecting.refusals import refusal
+from chat_stats.service.connecting.url_checks import NO_CLUSTER
 from chat_stats.service.errors import CacheUnavailable
 
 #: What the client raises when Redis does not answer, or refuses.
@@ -17,6 +19,8 @@ _MEANINGS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
     ((exceptions.ReadOnlyError,), "is a read-only replica"),
     ((exceptions.OutOfMemoryError,), "has no memory left"),
     ((exceptions.BusyLoadingError,), "is loading its data"),
+    ((exceptions.ClusterError, exceptions.AskError, exceptions.ClusterCrossSlotError), NO_CLUSTER),
+    ((MasterNotFoundError,), "does not answer: no Sentinel that can be reached knows a master of that name"),
     ((ssl.SSLCertVerificationError,), "does not answer: its certificate is not trusted"),
     ((ssl.SSLError,), "does not answer: TLS with it failed"),
     ((socket.gaierror,), "does not answer: its host name is not known"),
@@ -29,6 +33,8 @@ def trouble_of(error: BaseException) -> str:
     """Return what is wrong, to follow "Redis"; without host and user, since clients may see it."""
     if isinstance(error, exceptions.ResponseError) and str(error).startswith("DB index"):
         return "has no database of that number"
+    if isinstance(error, exceptions.ResponseError) and "CROSSSLOT" in str(error):  # of a pipeline
+        return NO_CLUSTER
     cause: BaseException | None = error
     while cause is not None:  # redis-py wraps the errors of the connection
         if (refused := refusal(cause)) is not None:

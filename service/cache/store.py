@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError, WatchError
@@ -35,6 +35,7 @@ from chat_stats.service.cache.entry import (
 )
 from chat_stats.service.cache.errors import TROUBLE, is_foreign, trouble_of, unavailable
 from chat_stats.service.cache.on_demand import OnDemandBudget
+from chat_stats.service.connecting.redis_pools import redis_pool
 from chat_stats.service.database.clock import Clock
 from chat_stats.service.observability import metrics
 from chat_stats.service.settings import Settings
@@ -300,12 +301,10 @@ class Cache:
 
 def connect(url: str, *, timeout_seconds: float) -> Redis:
     """Return a client that connects when it is first used; every wait of it ends after `timeout_seconds`."""
-    pool = BlockingConnectionPool.from_url(
+    pool = redis_pool(
         url,
         max_connections=MAX_CONNECTIONS,
-        timeout=timeout_seconds,
-        socket_timeout=timeout_seconds,
-        socket_connect_timeout=timeout_seconds,
+        timeout_seconds=timeout_seconds,
         retry=Retry(NoBackoff(), 1),  # a connection that died while it lay idle
         retry_on_error=[ConnectionError],
     )

@@ -236,6 +236,10 @@ class Component(Schema):
     detail: str | None = None
 
 
+class Standby(Component):
+    lag_seconds: float | None = Field(None, description="Seconds by which it is behind; null: unknown.")
+
+
 class LastRefresh(Schema):
     generation: str
     computed_at: datetime
@@ -255,6 +259,7 @@ class Readiness(Schema):
                     "postgres": {"ok": True, "detail": None},
                     "worker": {"ok": False, "detail": "no worker has reported lately"},
                     "rollup": {"ok": True, "detail": "on"},
+                    "standbys": [{"ok": True, "detail": None, "lag_seconds": 0.02}],
                     "last_refresh": {
                         "generation": "20260104T120000.000000Z-3f9a1c",
                         "computed_at": "2026-01-04T12:00:00.000000Z",
@@ -277,6 +282,7 @@ class Readiness(Schema):
     rollup: Component = Field(
         description="What state the rollup is in and why: off, backfilling, on, or damaged, which is not ok."
     )
+    standbys: list[Standby] = Field(description="Those of CHAT_STATS_READ_DATABASE_URL, in its order.")
     last_refresh: LastRefresh | None
 
 

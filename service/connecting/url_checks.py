@@ -7,7 +7,15 @@ import ipaddress
 import re
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
-from redis.asyncio import ConnectionPool
+from chat_stats.service.connecting.postgres_hosts import url_of_each_host
+from chat_stats.service.connecting.redis_pools import SENTINEL_SCHEMES, redis_pool, sentinel_parts
+
+#: What is said of a Redis Cluster. All entries of a generation appear in one transaction. A cluster has
+#: transactions within one slot alone, so on one of its servers: a single Redis does the same.
+NO_CLUSTER = (
+    "is a Redis Cluster, which cannot publish all answers of a refresh at once: use a single Redis, or "
+    "Sentinel for failover (redis+sentinel://h1:26379,h2:26379/name/0)"
+)
 
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
@@ -33,12 +41,20 @@ OTHER_CLIENTS = frozenset(
 )
 
 
+#: Which servers a connection may be to, as asyncpg knows it from libpq.
+SESSION_ATTRIBUTES = ("any", "primary", "standby", "read-write", "read-only", "prefer-standby")
+
+
 def check_postgres_url(url: str) -> None:
+    """Check a URL of one Postgres, or of several: `postgresql://user:password@h1:5432,h2:5432/database`."""
     _check_scheme(url, ("postgresql://", "postgres://"))
-    parts = _split(url)
+    for one in url_of_each_host(url):
+        parts = _split(one)
     if parts.fragment:
         raise ValueError("a '#' in the password is written %23")
     parameters = dict(parse_qsl(parts.query, keep_blank_values=True))
+    if parameters.get("target_session_attrs", "any") not in SESSION_ATTRIBUTES:
+        raise ValueError(f"target_session_attrs must be one of {', '.join(SESSION_ATTRIBUTES)}")
     if parameters.get("sslmode", "prefer") not in SSL_MODES:
         raise ValueError(f"sslmode must be one of {', '.join(SSL_MODES)}")
     if foreign := sorted(OTHER_CLIENTS.intersection(parameters)):
@@ -49,14 +65,21 @@ def check_postgres_url(url: str) -> None:
 
 
 def check_redis_url(url: str) -> None:
-    _check_scheme(url, ("redis://", "rediss://", "unix://"))
-    parts = _split(url)
-    database = parts.path.strip("/")
-    if parts.scheme != "unix" and not re.fullmatch("[0-9]*", database):
+    if re.match(r"rediss?\+cluster://", url):
+        raise ValueError(NO_CLUSTER)
+    _check_scheme(url, ("redis://", "rediss://", "unix://", *SENTINEL_SCHEMES))
+    if url.startswith(SENTINEL_SCHEMES):
+        parts = _split(url, several_hosts=True)
+        sentinel_parts(parts)
+    else:
+        parts = _split(url)
         # redis-py would silently take database 0.
-        raise ValueError("what follows the host is the number of a database, as in redis://host:6379/0")
+        if parts.scheme != "unix" and not re.fullmatch("[0-9]*", parts.path.strip("/")):
+            raise ValueError("what follows the host is the number of a database, as in redis://host:6379/0")
+    if parts.fragment:
+        raise ValueError("a '#' in the password is written %23")
     try:
-        ConnectionPool.from_url(url).make_connection()  # type: ignore[no-untyped-call]
+        redis_pool(url, max_connections=1, timeout_seconds=1).make_connection()  # type: ignore[no-untyped-call]
     except (ValueError, TypeError):
         raise ValueError("is not a URL that Redis clients understand") from None
 
@@ -84,11 +107,13 @@ def _check_scheme(url: str, schemes: tuple[str, ...]) -> None:
         raise ValueError(f"must start with {' or '.join(schemes)}")
 
 
-def _split(url: str) -> SplitResult:
+def _split(url: str, *, several_hosts: bool = False) -> SplitResult:
     """Split the URL; the error says what to look for, and repeats nothing of it."""
     try:
         parts = urlsplit(url)
-        _ = parts.port
+        hosts = parts.netloc.rpartition("@")[2].split(",") if several_hosts else [parts.netloc]
+        for host in hosts:
+            _ = urlsplit(f"//{host}").port
     except ValueError:
         raise ValueError(
             "is not a valid URL; in user and password, characters such as / : @ ? # % are percent-encoded"

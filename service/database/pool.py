@@ -1,20 +1,24 @@
-"""Postgres: the connection pool, and who may use how much of it."""
+"""Postgres: which server answers what, and how much of it is used at a time.
+
+The primary has the locks, and answers health checks and commands. Statistics and single requests are read
+from a standby, where there are some (`service.database.standbys`).
+"""
 
 import asyncio
 import logging
-import time
 import zlib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import asyncpg
 
 from chat_stats.service.concurrency.single_flight import SingleFlight
 from chat_stats.service.database import queries
 from chat_stats.service.database.clock import Clock
-from chat_stats.service.database.errors import OUTAGES, unreachable
-from chat_stats.service.database.names import Begun, begin
-from chat_stats.service.database.snapshot import GRACE_SECONDS, Lock, Snapshot, drop
+from chat_stats.service.database.errors import unreachable
+from chat_stats.service.database.server import FAILURES, Hosts, Server
+from chat_stats.service.database.snapshot import Lock, Snapshot
+from chat_stats.service.database.standbys import Standbys
 from chat_stats.service.errors import (
     DatabaseBusy,
     DatabaseUnavailable,
@@ -29,67 +33,44 @@ logger = logging.getLogger(__name__)
 #: First half of the key of our advisory locks: "csts" in ASCII.
 LOCK_CLASS = 0x63737473
 
-#: Seconds after a failure to connect during which no request tries again: a server that hangs must not make
-#: every request wait. After them, one request at a time tries whether it is back.
-PAUSE_SECONDS = 1.0
-
 #: Seconds after which the database's clock is read again.
 CLOCK_SECONDS = 60.0
-
-#: Seconds that a connection gets at least for its first replies, however long it took to open it.
-BEGIN_SECONDS = 0.3
 
 
 async def connect(settings: Settings, *, application_name: str) -> "asyncpg.Connection[asyncpg.Record]":
     """Open a connection of its own for a command; `DatabaseUnavailable` says why it cannot be had."""
     try:
-        return await asyncpg.connect(
-            settings.database_url.get_secret_value(),
+        return await Hosts(settings.database_url.get_secret_value()).connect(
             timeout=settings.connect_timeout_seconds,
             statement_cache_size=0,
             server_settings={"application_name": application_name, "timezone": "UTC"},
         )
-    except (TimeoutError, ValueError, asyncpg.PostgresError, *OUTAGES) as error:
+    except FAILURES as error:
         raise unreachable(error) from error
 
 
 class Database:
-    """The pool. Nothing connects before it is needed, so a service starts without its database."""
+    """The primary and its standbys."""
 
     def __init__(self, settings: Settings, *, application_name: str, clock: Clock | None = None) -> None:
         self.clock = clock or Clock()
         self._settings = settings
-        self._application_name = application_name
-        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        url = settings.database_url.get_secret_value()
+        self._primary = Server(settings, url, application_name=application_name, clock=self.clock)
+        self.standbys = Standbys(settings, self._primary)
         self._slots = asyncio.Semaphore(settings.max_live_computations)
         self._export_slots = asyncio.Semaphore(settings.max_exports)
-        self._outage: DatabaseUnavailable | None = None
-        self._paused_until = 0.0
         self._probes = SingleFlight[None]()
         self._compared_statuses = False
 
     async def open(self) -> None:
-        settings = self._settings
-        self._pool = await asyncpg.create_pool(
-            settings.database_url.get_secret_value(),
-            min_size=0,
-            # One per computation and export, one each for a lock, health checks, probes and scoped keys.
-            max_size=settings.max_live_computations + settings.max_exports + 4,
-            max_inactive_connection_lifetime=60,
-            timeout=settings.connect_timeout_seconds,
-            statement_cache_size=0,  # so that it also works through a transaction-pooling proxy
-            server_settings={"application_name": self._application_name, "timezone": "UTC"},
-            reset=_nothing_to_reset,
-        )
+        await self._primary.open()
+        await self.standbys.open()
 
     async def close(self) -> None:
         await self._probes.close()
-        if self._pool is not None:
-            try:
-                await asyncio.wait_for(self._pool.close(), timeout=2)
-            except TimeoutError:
-                self._pool.terminate()
-            self._pool = None
+        await self.standbys.close()
+        await self._primary.close()
 
     async def check(self) -> None:
         """Raise what `transaction` and `check_tables` raise."""
@@ -114,12 +95,14 @@ class Database:
         """Read the database's clock again and again, for a process that asks the database nothing else."""
         while True:
             with suppress(DatabaseUnavailable):
-                await self.probe()
+                async with self.transaction(reads=False):
+                    pass
+                await self.standbys.note_position()
             await asyncio.sleep(CLOCK_SECONDS)
 
     async def _probe(self) -> None:
-        async with self.transaction(reads=False):
-            pass
+        async with AsyncExitStack() as stack:
+            await self._begin_reading(stack)
 
     @asynccontextmanager
     async def snapshot(self, *, wait_seconds: float, export: bool = False) -> AsyncIterator[Snapshot]:
@@ -134,7 +117,9 @@ class Database:
             kind = "exports" if export else "live computations"
             raise DatabaseBusy(f"too many {kind} are under way") from None
         try:
-            async with self.transaction() as snapshot:
+            async with AsyncExitStack() as stack:
+                snapshot = await self._begin_reading(stack)
+                await self._check_reading(snapshot)
                 yield snapshot
         finally:
             slots.release()
@@ -158,80 +143,37 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self, *, reads: bool = True) -> AsyncIterator[Snapshot]:
-        """Open a REPEATABLE READ, READ ONLY transaction.
+        """Open a REPEATABLE READ, READ ONLY transaction on the primary.
 
         One that `reads` the three tables raises `RowsHidden` when row level security keeps rows from our
         role: their statistics would be wrong.
         """
-        self._check_outage()
-        # One deadline for both, since the caller waits for both: the connection and its first reply.
-        deadline = asyncio.get_running_loop().time() + self._settings.connect_timeout_seconds
-        connection = await self._acquire()
-        try:
-            begun = await self._begin(connection, deadline)
-            snapshot = Snapshot(connection, begun.names, begun.now, begun.secured)
-            if reads and snapshot.secured:
-                await self._require_all_rows(snapshot)
-            if reads and not self._compared_statuses:
-                await self._compare_statuses(snapshot)
+        async with self._primary.transaction() as snapshot:
+            if reads:
+                await self._check_reading(snapshot)
             yield snapshot
-        finally:
-            await self._end(connection)
 
-    def _check_outage(self) -> None:
-        """Raise the outage that is known, unless it is time to look again."""
-        if self._outage is None:
-            return
-        if time.monotonic() < self._paused_until:
-            raise DatabaseUnavailable(str(self._outage))
-        self._paused_until = time.monotonic() + PAUSE_SECONDS
+    async def _begin_reading(self, stack: AsyncExitStack) -> Snapshot:
+        """Begin a transaction, which ends with `stack`, on a standby that is not too far behind.
 
-    def _failed(self, error: BaseException) -> DatabaseUnavailable:
-        trouble = unreachable(error)
-        if isinstance(error, asyncpg.TooManyConnectionsError):
-            return trouble  # the connections that we have are as good as before
-        if self._outage is None:
-            logger.warning("%s (%s)", trouble, type(error).__name__)
-        self._outage = trouble
-        self._paused_until = time.monotonic() + PAUSE_SECONDS
-        return trouble
-
-    def _works(self) -> None:
-        if self._outage is not None:
-            logger.warning("the database answers again")
-        self._outage = None
-
-    async def _acquire(self) -> "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]":
-        if self._pool is None:
-            raise DatabaseUnavailable("the connection pool is closed")
+        Else on the primary. When that does not answer either, one that is further behind has to do: its
+        answers say how old they are.
+        """
+        snapshot, behind = await self.standbys.begin(stack)
+        if snapshot is not None:
+            return snapshot
         try:
-            return await self._pool.acquire(timeout=self._settings.connect_timeout_seconds)
-        except (TimeoutError, ValueError, asyncpg.PostgresError, *OUTAGES) as error:
-            raise self._failed(error) from error
+            return await stack.enter_async_context(self._primary.transaction())
+        except DatabaseUnavailable:
+            if behind is None:
+                raise
+            return await stack.enter_async_context(behind.transaction())
 
-    async def _begin(
-        self, connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]", deadline: float
-    ) -> Begun:
-        lock_timeout_ms = round(self._settings.connect_timeout_seconds * 1000)
-        try:
-            async with asyncio.timeout_at(max(deadline, asyncio.get_running_loop().time() + BEGIN_SECONDS)):
-                asked_at = time.monotonic()
-                await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-                answered_at = time.monotonic()
-                begun = await begin(
-                    connection,
-                    {**_SETTINGS, "lock_timeout": str(lock_timeout_ms)},
-                    self._settings.statuses,
-                )
-                await connection.execute("SAVEPOINT statement")
-        except TimeoutError as error:
-            drop(connection)
-            raise self._failed(error) from None
-        except (asyncpg.PostgresError, *OUTAGES) as error:
-            raise self._failed(error) from error
-        self._works()
-        self.clock.read(begun.now, asked_at=asked_at, answered_at=answered_at)  # it is when BEGIN arrived
-        return begun
+    async def _check_reading(self, snapshot: Snapshot) -> None:
+        if snapshot.secured:
+            await self._require_all_rows(snapshot)
+        if not self._compared_statuses:
+            await self._compare_statuses(snapshot)
 
     async def _compare_statuses(self, snapshot: Snapshot) -> None:
         """Log, once, if the functions know other statuses than our settings. Readiness goes on saying so."""
@@ -255,28 +197,6 @@ class Database:
                 "USING (true) on each of them"
             )
 
-    async def _end(self, connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]") -> None:
-        try:
-            async with asyncio.timeout(GRACE_SECONDS):
-                await connection.execute("ROLLBACK")
-        except (TimeoutError, asyncpg.PostgresError, *OUTAGES):
-            drop(connection)
-        finally:
-            if self._pool is not None:
-                # One that cannot be given back is ended by the pool; whatever was computed over it stands.
-                with suppress(TimeoutError, asyncpg.PostgresError, *OUTAGES):
-                    await self._pool.release(connection, timeout=GRACE_SECONDS)
-
-
-# A killed or frozen client must not hold its snapshot or lock: the server looks whether it is still there
-# (where it can), and ends a transaction that went idle. Statements are short ones: compiling costs more.
-# Where row level security would keep rows from us, in whatever a statement reads, that is an error.
-_SETTINGS = {
-    "idle_in_transaction_session_timeout": "60000",
-    "jit": "off",
-    "client_connection_check_interval": "1000",
-    "row_security": "off",
-}
 
 _STATUSES = "SELECT stats_schema.chat_stats_statuses()::text"
 
@@ -298,7 +218,3 @@ WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
 
 def _lock_number(name: str) -> int:
     return zlib.crc32(name.encode()) & 0x7FFFFFFF
-
-
-async def _nothing_to_reset(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
-    """Every use is one transaction with local settings, so a returned connection is as good as new."""

@@ -37,13 +37,15 @@ class Snapshot:
 
     connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
     names: Names
-    #: The database's time just before the snapshot was taken: the numbers are at least as new as that, and
-    #: windows end there.
+    #: The primary's time just before the snapshot was taken, or, of a standby, up to which it had replayed:
+    #: the numbers are at least as new as that, and windows end there.
     now: datetime
     #: The gateway's tables that have row level security.
     secured: list[str]
     #: What `service.compute.look` saw in it.
     seen: Look | None = None
+    #: Whether it is one of a standby, so that others may be newer.
+    of_standby: bool = False
 
     async def fetch(self, sql: str, *args: Any, timeout: float) -> list[asyncpg.Record]:
         """Run one statement for at most `timeout` seconds; when it fails, the snapshot stays usable.

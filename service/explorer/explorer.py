@@ -59,12 +59,11 @@ class Plot:
 
     def render(self, state: CacheState, now: datetime) -> bytes:
         """Return the body; its two parts stand beside `data` too, where older clients read them."""
-        age = max(0.0, round((now - self.computed_at).total_seconds(), 3))
         metadata = {
             **self.metadata,
             "timestamp": now,
             "cache": state,
-            "cache_age_seconds": age,
+            "cache_age_seconds": _age_seconds(self.computed_at, now),
         }
         parts = b'"recent_requests":' + self.recent + b',"plot_data":' + self.points
         return b'{"success":true,"data":{' + parts + b"}," + parts + b',"metadata":' + encode(metadata) + b"}"
@@ -232,6 +231,10 @@ def etag(*parts: bytes) -> str:
     return f'W/"{digest.hexdigest()}"'
 
 
+def _age_seconds(computed_at: datetime, now: datetime) -> float:
+    return max(0.0, round((now - computed_at).total_seconds(), 3))
+
+
 def _common(
     filters: Filters,
     method: str,
@@ -246,7 +249,7 @@ def _common(
         "timestamp": now,
         "method": method,
         "cache": "bypass",
-        "cache_age_seconds": 0.0,
+        "cache_age_seconds": _age_seconds(computed_at, now),
         "computed_at": computed_at,
         "compute_ms": round(compute_ms, 3),
         "generation": None,

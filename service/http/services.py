@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from chat_stats.service.cache.announcements import Announcements
 from chat_stats.service.cache.store import Cache
 from chat_stats.service.database.clock import Clock
 from chat_stats.service.database.pool import Database
@@ -13,6 +14,7 @@ from chat_stats.service.explorer.explorer import Explorer
 from chat_stats.service.health import HealthChecks
 from chat_stats.service.http.auth import ReadKeys
 from chat_stats.service.http.envelope import Envelope
+from chat_stats.service.http.event_streams import EventStreams
 from chat_stats.service.http.fast_path import FastPath
 from chat_stats.service.http.rate_limit import RateLimiter
 from chat_stats.service.keys.known_keys import KnownKeys
@@ -38,6 +40,8 @@ class Services:
     known_keys: KnownKeys
     read_keys: ReadKeys
     rate_limiter: RateLimiter
+    announcements: Announcements
+    event_streams: EventStreams
     envelope: Envelope
     fast_path: FastPath
     #: None: this process is the only one of the service.

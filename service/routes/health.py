@@ -37,6 +37,10 @@ def _readiness(found: Health, *, has_copies: bool) -> schemas.Readiness:
     postgres = schemas.Component(ok=found.database.trouble is None, detail=found.database.trouble)
     rollup = _rollup(found.database)
     worker = _worker(found)
+    standbys = [
+        schemas.Standby(ok=each.trouble is None, detail=each.trouble, lag_seconds=each.lag_seconds)
+        for each in found.standbys
+    ]
     last = None
     if found.cache.last is not None and found.cache.age_seconds is not None:
         age_seconds = round(found.cache.age_seconds, 3)
@@ -44,10 +48,16 @@ def _readiness(found: Health, *, has_copies: bool) -> schemas.Readiness:
     status: Literal["ready", "degraded", "unavailable"] = "degraded"
     if not postgres.ok and last is None and not has_copies:
         status = "unavailable"
-    elif postgres.ok and redis.ok and worker.ok and rollup.ok:
+    elif all(part.ok for part in (postgres, redis, worker, rollup, *standbys)):
         status = "ready"
     return schemas.Readiness(
-        status=status, redis=redis, postgres=postgres, worker=worker, rollup=rollup, last_refresh=last
+        status=status,
+        redis=redis,
+        postgres=postgres,
+        worker=worker,
+        rollup=rollup,
+        standbys=standbys,
+        last_refresh=last,
     )
 
 

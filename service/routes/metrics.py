@@ -50,6 +50,9 @@ def _gauges(found: Health, settings: Settings) -> Gauges:
     _put(gauges, metrics.QUEUE_UP, found.queue.trouble is None)
     _put(gauges, metrics.WORKER_UP, found.queue.worker_alive)
     _put(gauges, metrics.QUEUE_JOBS, found.queue.jobs)
+    for number, standby in enumerate(found.standbys, 1):  # without its host: /metrics is open to all
+        _put(gauges, metrics.STANDBY_UP, standby.trouble is None, str(number))
+        _put(gauges, metrics.STANDBY_LAG, standby.lag_seconds, str(number))
     _put_cache(gauges, found.cache)
     _put_rollup(gauges, found.database)
     return gauges

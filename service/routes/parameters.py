@@ -85,7 +85,8 @@ async def check(request: Request) -> None:
         if name == CACHE_BUSTER:
             continue
         if name not in known:
-            raise InvalidParameter(name[:40], f"unknown parameter {name[:40]!r}; known: {', '.join(known)}")
+            names = ", ".join(known) or "none"
+            raise InvalidParameter(name[:40], f"unknown parameter {name[:40]!r}; known: {names}")
         if name in seen and not known[name]:
             raise InvalidParameter(name, f"give {name} once: there can be only one")
         seen.add(name)

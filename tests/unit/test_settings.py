@@ -41,6 +41,16 @@ def test_only_the_database_url_is_required(monkeypatch: pytest.MonkeyPatch) -> N
         ("CHAT_STATS_DATABASE_URL", f"{URL}?sslmode=require&channel_binding=require"),
         ("CHAT_STATS_DATABASE_URL", f"{URL}?pgbouncer=true"),
         ("CHAT_STATS_REDIS_URL", "redis://:secret-password@localhost:6379/cache"),
+        ("CHAT_STATS_REDIS_URL", "redis+sentinel://:secret-password@h1:26379,h2:26379"),
+        ("CHAT_STATS_REDIS_URL", "redis+sentinel://:secret-password@h1:26379,/main/0"),
+        ("CHAT_STATS_REDIS_URL", "redis+sentinel://:secret-password@h1:port,h2/main/0"),
+        ("CHAT_STATS_REDIS_URL", "redis+sentinel://:secret-password@h1,h2/main/first"),
+        ("CHAT_STATS_REDIS_URL", "redis+sentinel://:secret-password@h1,h2/main/0?foo=bar"),
+        ("CHAT_STATS_QUEUE_REDIS_URL", "redis+cluster://:secret-password@h1:6379,h2:6379"),
+        ("CHAT_STATS_DATABASE_URL", "postgresql://user:secret-password@h1:5432,h2:notaport/gateway"),
+        ("CHAT_STATS_DATABASE_URL", f"{URL}?target_session_attrs=replica"),
+        ("CHAT_STATS_READ_DATABASE_URL", "mysql://user:secret-password@h1,h2/gateway"),
+        ("CHAT_STATS_MAX_STANDBY_LAG_SECONDS", "-1"),
         ("CHAT_STATS_TRUSTED_PROXIES", "127.0.0.1, nginx"),
         ("CHAT_STATS_TRUSTED_PROXIES", "10.0.0.1/8"),
         ("CHAT_STATS_CORS_ORIGINS", "dashboard.example"),
@@ -87,6 +97,10 @@ def test_a_url_parameter_of_other_clients_is_named(monkeypatch: pytest.MonkeyPat
         ("CHAT_STATS_REDIS_URL", "rediss://user:p%2Fw@redis.example:6380/15?ssl_cert_reqs=none\n"),
         ("CHAT_STATS_REDIS_URL", "redis://redis.example"),
         ("CHAT_STATS_REDIS_URL", "unix:///run/redis/redis.sock?db=3"),
+        ("CHAT_STATS_REDIS_URL", "redis+sentinel://user:p%2Fw@h1:26379,h2,[::1]:26379/main/2"),
+        ("CHAT_STATS_QUEUE_REDIS_URL", "rediss+sentinel://h1/main?ssl_ca_certs=/ca&sentinel_password=s\n"),
+        ("CHAT_STATS_DATABASE_URL", "postgresql://u:p@h1:5432,h2/gateway?target_session_attrs=primary"),
+        ("CHAT_STATS_READ_DATABASE_URL", "postgresql://u:p@h1:5432,[::1]:5433/gateway\n"),
         ("CHAT_STATS_TRUSTED_PROXIES", "127.0.0.1, 10.0.0.0/8, ::1, fd00::/8"),
         ("CHAT_STATS_TRUSTED_PROXIES", "*"),
         ("CHAT_STATS_TRUSTED_PROXIES", ""),
@@ -109,7 +123,17 @@ def test_lists_are_comma_separated(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [key.get_secret_value() for key in settings.api_keys] == ["one", "two"]
 
 
-@pytest.mark.parametrize("name", ["admin_token", "queue_redis_url", "worker_metrics_port", "metrics_folder"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "admin_token",
+        "queue_redis_url",
+        "read_database_url",
+        "max_standby_lag_seconds",
+        "worker_metrics_port",
+        "metrics_folder",
+    ],
+)
 @pytest.mark.parametrize("value", ["", " "])
 def test_an_empty_value_means_unset(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv("CHAT_STATS_DATABASE_URL", URL)

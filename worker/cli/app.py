@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from chat_stats.service import VERSION
+from chat_stats.service.cache.cluster import refuse_cluster
 from chat_stats.service.cache.store import Cache, connect
 from chat_stats.service.catalogue.aggregations import AGGREGATIONS
 from chat_stats.service.catalogue.timerange import WINDOWS, parse_window
@@ -84,6 +85,7 @@ def serve(
 
     settings = load_settings()
     configure_logging(settings)
+    asyncio.run(refuse_cluster(settings))
     try:
         with shared_folder(workers):
             processes.serve(settings, host or settings.host, settings.port if port is None else port, workers)
@@ -98,6 +100,7 @@ def worker() -> None:
 
     settings = load_settings()
     configure_logging(settings)
+    asyncio.run(refuse_cluster(settings))
     tracing.start("chat-stats worker", redis=False)
     asyncio.run(worker_main.run(settings))
     tracing.stop()

@@ -15,6 +15,7 @@ from chat_stats.service.database.clock import Clock
 from chat_stats.service.database.errors import function_trouble
 from chat_stats.service.database.pool import Database
 from chat_stats.service.database.snapshot import Snapshot
+from chat_stats.service.database.standbys import StandbyHealth
 from chat_stats.service.errors import ChatStatsError, Unavailable
 from chat_stats.service.health import NO_WORKER, Health, HealthChecks
 from chat_stats.service.queue import Queue
@@ -65,6 +66,7 @@ class Status:
     locks: str = "ok"
     #: "ok", or which of our tables hide rows from our role. For the gateway's tables, `database` says so.
     row_security: str = "ok"
+    standbys: list[StandbyHealth] = field(default_factory=list)
     #: None: it could not be looked at, for what `database` says.
     rollup: RollupState | None = None
     #: By function: "ok", or what is wrong with it.
@@ -79,6 +81,7 @@ class Status:
             self.locks,
             self.row_security,
             *self.functions.values(),
+            *(standby.trouble or "ok" for standby in self.standbys),
         )
         refreshed = self.last_refresh is not None and not self.late and self.last_refresh["failed"] == 0
         damaged = self.rollup is None or self.rollup.state == "damaged"
@@ -137,6 +140,7 @@ def _fill_in(status: Status, found: Health) -> None:
     status.rollup = found.database.rollup
     status.locks = found.database.foreign_lock or "ok"
     status.late = found.late
+    status.standbys = found.standbys
     if found.cache.last is not None and found.cache.age_seconds is not None:
         age_seconds = round(found.cache.age_seconds, 1)
         status.last_refresh = {**found.cache.last.figures(), "age_seconds": age_seconds}

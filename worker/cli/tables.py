@@ -67,6 +67,9 @@ def print_status(console: Console, status: Status) -> None:
         ("row security", status.row_security),
     ):
         parts.add_row(name, _colored(state))
+    for standby in status.standbys:
+        lag = "" if standby.lag_seconds is None else f" ({standby.lag_seconds:.1f} s behind)"
+        parts.add_row(f"standby {standby.host}", f"{_colored(standby.trouble or 'ok')}{lag}")
     if status.rollup is not None:
         color = {"damaged": "red", "backfilling": "yellow"}.get(status.rollup.state, "green")
         parts.add_row("rollup", f"[{color}]{escape(str(status.rollup))}[/]")

@@ -1,0 +1,93 @@
+"""A standby is promoted under load: known answers are served, refreshes and folds go on."""
+
+import time
+from collections import Counter
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from chat_stats.worker.local_servers import RedisServer, free_port
+from tests.drills.load import Reply, load
+from tests.drills.writer import Writer
+from tests.processes import chat_stats, environment, running, until
+from tests.scale.standby import execute, pair
+
+pytestmark = pytest.mark.slow
+
+TARGETS = [f"/api/monitoring/chat-requests/{name}?window=all" for name in ("counts", "summary", "models")]
+#: Seconds after which there is to be a refresh again; a machine under load gets twice that.
+REFRESHED_SECONDS = 5.0
+FILL = (
+    "INSERT INTO providers (id, name, slug) VALUES (1, 'One', 'one')",
+    "INSERT INTO models (id, provider_id, model_name) VALUES (1, 1, 'A'), (2, 1, 'B'), (3, 1, 'C')",
+    "SELECT 1",
+)
+
+
+def test_no_known_answer_fails_and_no_fold_is_lost_or_doubled(
+    server_folder: Path, redis: RedisServer
+) -> None:
+    folder = server_folder / "promotion"
+    folder.mkdir()
+    folder.chmod(0o755)
+    port = free_port()
+    with pair(folder) as servers:
+        env = environment(
+            servers.either_url,
+            redis.url,
+            read_database_url=servers.standby.url(),
+            cache_prefix="promotion",
+            windows="all",
+            refresh_interval_seconds=1,
+            fresh_seconds=3,
+            local_cache_seconds=0.2,
+        )
+        for command in (["migrate"], ["rollup", "enable"]):
+            done = chat_stats(*command, env=env)
+            assert done.returncode == 0, done.stderr
+        execute(servers.primary.url(), *FILL)
+        writer = Writer(f"{servers.either_url}?target_session_attrs=primary", per_second=50)
+        with (
+            running("worker", env=env, log=folder / "worker.log") as worker,
+            running("serve", "--port", str(port), env=env, log=folder / "service.log") as service,
+            load(100, lambda: (port, TARGETS[time.monotonic_ns() % len(TARGETS)])) as replies,
+        ):
+            writer.start()
+            started_at = time.time()
+            until(lambda: _computed_after(replies, 0), seconds=60, what=worker.output)
+            until(lambda: _folded_at(servers.primary.url()) > started_at, seconds=60, what=worker.output)
+            known_from = len(replies)
+            promoted_at = servers.promote()
+            new = servers.standby.url()
+            until(lambda: _computed_after(replies, promoted_at), seconds=60, what=worker.output)
+            refreshed_seconds = time.time() - promoted_at
+            until(lambda: _folded_at(new) > promoted_at, seconds=60, what=worker.output)
+            refreshed = chat_stats("refresh", env=env)
+            writer.stop()
+        verified = chat_stats(
+            "rollup", "verify", env=env
+        )  # without the worker, whose upkeep has the same lock
+        after = replies[known_from:]
+    assert Counter(reply.status for reply in after) == {200: len(after)}
+    print(f"refreshed {refreshed_seconds:.1f} s after the promotion")  # noqa: T201  shown on failure, or with -s
+    assert refreshed_seconds < 2 * REFRESHED_SECONDS
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    assert refreshed.returncode == 0, refreshed.stdout + refreshed.stderr
+    assert "Traceback" not in worker.output() + service.output()
+
+
+def _folded_at(url: str) -> float:
+    return float(
+        execute(url, "SELECT extract(epoch FROM folded_at)::float8 FROM chat_stats_rollup_state") or 0
+    )
+
+
+def _computed_after(replies: list[Reply], moment: float) -> bool:
+    last = replies[-20:]
+    return len(last) == 20 and all(
+        reply.status == 200
+        and reply.metadata["cache"] == "hit"
+        and datetime.fromisoformat(reply.metadata["computed_at"]).timestamp() > moment
+        for reply in last
+    )
