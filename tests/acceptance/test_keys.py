@@ -35,7 +35,9 @@ def test_a_key_is_printed_once_listed_by_its_scope_and_gone_when_it_is_revoked(
     with serving(env, tmp_path / "service.log") as client:
         assert client.get(QUERY).status_code == 401
         client.headers["X-API-Key"] = key
-        assert client.get(QUERY).json()["metadata"]["total"] == {"total_requests": 3}
+        answer = client.get(QUERY)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["metadata"]["total"] == {"total_requests": 3}
         listed = chat_stats("key", "list", env=env).stdout
         assert "one" in listed
         assert "user_id=user 1" in listed

@@ -51,7 +51,7 @@ REFUSED = {
         ("model_id=1.0", "model_id"),
         ("model_id=Unresolved", "model_id"),
         ("model_id=9223372036854775808", "model_id"),
-        ("model_id=1&model_id=2", "model_id"),
+        ("model_id=1&model_id=unresolved", "model_id"),
         ("window=1H", "window"),
         ("window=1h;start_date=2026-01-01", "window"),
         ("window=1h&window=24h", "window"),

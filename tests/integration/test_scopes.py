@@ -333,7 +333,7 @@ async def test_every_endpoint_that_reads_is_among_those_that_are_compared(open_w
     world = await open_world(made_rows(), USER)
     paths = {path for path in world.app.openapi()["paths"] if path.startswith(BASE_PATH)}
     compared = {target.partition("?")[0].replace("models/1", "models/{model_id}") for target in ENDPOINTS}
-    assert paths == {f"{BASE_PATH}{path}" for path in (*compared, "/refresh")}
+    assert paths == {f"{BASE_PATH}{path}" for path in (*compared, "/events", "/refresh")}
     # The others say nothing of requests, or want another key.
     refused = await world.client.post("/refresh", headers={"X-API-Key": world.keys["own"]})
     assert refused.status_code == 404
