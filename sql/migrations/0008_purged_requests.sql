@@ -124,7 +124,7 @@ BEGIN
     SET purged_before = k.until
     FROM (
         SELECT (max(t.day) + 1)::timestamp AT TIME ZONE 'UTC' AS until
-        FROM stats_schema.{{ rollup('total').purged }} AS t WHERE cardinality(t.slots) > 0
+        FROM stats_schema.{{ rollup('model').purged }} AS t WHERE cardinality(t.slots) > 0
     ) AS k
     WHERE s.purged_before IS NULL AND k.until IS NOT NULL;
 

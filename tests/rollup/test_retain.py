@@ -123,7 +123,6 @@ async def test_an_edge_in_a_bucket_that_is_not_moved_yet_is_not_exact(retaining:
     [
         "DROP TABLE chat_stats_kept",
         "ALTER TABLE chat_stats_kept RENAME requests TO other",
-        "DROP FUNCTION chat_stats_kept_before()",
         "ALTER TABLE chat_stats_rollup_state DROP COLUMN retain_older_than",
     ],
 )

@@ -48,7 +48,7 @@ async def series(
     await connection.execute("UPDATE chat_stats_rollup_state SET ready = false")
     scanned = await connection.fetch(SERIES, interval, group_by, zone, start, end)
     await connection.execute("UPDATE chat_stats_rollup_state SET ready = true")
-    plain = await connection.fetch(PLAIN, start, end, interval, group_by, zone, None, None, 100_000)
+    plain = await connection.fetch(PLAIN, start, end, interval, group_by, zone, *[None] * 3, 100_000)
     assert rolled_up == scanned == plain
     return rolled_up
 
@@ -92,6 +92,27 @@ async def test_a_day_is_as_long_as_the_calendar_of_its_zone_makes_it(
     assert starts[0] == start
     assert starts == sorted(set(starts))
     assert sum(row["total_requests"] for row in by_hour) == days[1]["total_requests"]
+
+
+@pytest.mark.parametrize(
+    "zone", ["Europe/Berlin", "America/Havana", "America/Los_Angeles", "Asia/Tokyo", "Pacific/Kiritimati"]
+)
+async def test_days_that_utc_cuts_are_exact_beside_writes_that_are_not_folded(
+    filled: asyncpg.Connection, zone: str
+) -> None:
+    start = datetime(2026, 3, 1, 11, 7, tzinfo=UTC)
+    await filled.execute("""
+        UPDATE chat_completion_requests SET processing_time_ms = 2 * processing_time_ms WHERE id % 5 = 0;
+        DELETE FROM chat_completion_requests WHERE id % 7 = 0 OR created_at::date = '2026-04-02';
+        INSERT INTO chat_completion_requests (processing_time_ms, created_at)
+            SELECT n, '2026-03-07T22:00:00Z'::timestamptz + n * interval '7 minutes'
+            FROM generate_series(1, 300) AS n
+    """)
+    for _ in range(2):
+        days = await series(filled, "1d", "none", zone, start, start + timedelta(days=100))
+        weeks = await series(filled, "1w", "none", zone, start, start + timedelta(days=100))
+        assert sum(row["total_requests"] for row in days) == sum(row["total_requests"] for row in weeks)
+        await Rollup(filled).fold()
 
 
 async def test_weeks_begin_on_monday_and_months_on_the_first(filled: asyncpg.Connection) -> None:

@@ -1,5 +1,5 @@
--- Until when requests were purged, or went with a partition, and which tables have nothing of them any more that should. No row: there are none.
--- (What is kept by fewer dimensions can be summed up again.)
+-- Until when requests were purged, or went with a partition, and which tables have nothing of them any more that
+-- should. No row: there are none. (What is kept by fewer dimensions can be summed up again.)
 SELECT s.purged_before::text AS before, string_agg(t.name, ' and ' ORDER BY t.name) AS tables, count(*) AS lost
 FROM stats_schema.chat_stats_rollup_state AS s
 JOIN (

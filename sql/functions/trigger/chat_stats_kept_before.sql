@@ -1,3 +1,4 @@
+{% import 'macros/rollups.sql.j2' as kept %}
 -- The moment before which requests must lie for their statistics to be kept when others delete them (`chat-stats rollup
 -- retain`); NULL where none are.
 SELECT chat_stats_install('chat_stats_kept_before', $install$
@@ -7,7 +8,7 @@ LANGUAGE plpgsql
 STABLE
 AS $function$
 BEGIN
-    RETURN (SELECT now() - s.retain_older_than FROM stats_schema.chat_stats_rollup_state AS s);
+    RETURN {{ kept.kept_before() }};
 END
 $function$;
 $install$);

@@ -84,7 +84,8 @@ COALESCE(-sum(r.{{ m.column.called }}), 0)
                 'FROM stats_schema.chat_stats_deltas UNION ALL ' || taken || ') AS nothing WHERE false';
         END IF;
         IF TG_OP = 'DELETE' THEN
-            kept_before := stats_schema.chat_stats_kept_before();
+            -- As chat_stats_kept_before(): its call would cost each DELETE 1 µs more.
+            kept_before := {{ kept.kept_before() }};
             IF kept_before IS NOT NULL THEN
                 IF NOT has_table_privilege('stats_schema.chat_stats_kept'::regclass, 'INSERT')
                    OR row_security_active('stats_schema.chat_stats_kept'::regclass) THEN
