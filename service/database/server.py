@@ -89,7 +89,7 @@ class Server:
 
         self._pool = await asyncpg.create_pool(
             min_size=0,
-            # One per computation and export, one each for a lock, health checks and probes.
+            # One per computation and export, one each for a lock, health checks, probes and scoped keys.
             max_size=settings.max_live_computations + settings.max_exports + 4,
             max_inactive_connection_lifetime=60,
             connect=connect,

@@ -62,8 +62,8 @@ def complete(document: dict[str, Any], settings: Settings) -> dict[str, Any]:
                 response["headers"] = {
                     name: {"$ref": f"#/components/headers/{name}"} for name in (*names, "X-Request-ID")
                 }
-            if operation["tags"][0] in _OF_DATA and not settings.needs_key:
-                del operation["security"]
+            if operation["tags"][0] != "administration" and not settings.needs_key:
+                operation.pop("security", None)
             operation["responses"] = dict(sorted({**responses, **_PROTOCOL}.items()))
     name_enums(document, settings.known_dimensions)
     return document

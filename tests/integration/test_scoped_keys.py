@@ -69,6 +69,10 @@ async def test_a_key_reads_its_scope_and_the_unscoped_key_everything(
     first, second = await make_key("user_id=u1"), await make_key("user_id=u2", name="two")
     both = await make_key("user_id=u1", "status=failed", name="both")
     assert [await requests_of(client, key) for key in (first, second, both, "all", first)] == [3, 2, 1, 6, 3]
+    failures = await make_key("error_kind=other", "model_id=1", name="failures")
+    assert await requests_of(client, failures) == 1
+    series = await client.get(f"{QUERY}?bucket=1mo", headers=bearer(failures))
+    assert [row["total_requests"] for row in series.json()["data"]] == [1]  # not from 2020 on, when u3 came
 
 
 async def test_without_a_key_or_with_one_that_is_none_nothing_is_read(

@@ -4,7 +4,7 @@ import io
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,6 +19,8 @@ from pydantic import SecretStr
 from chat_stats.service.app import BASE_PATH
 from chat_stats.service.keys.scopes import parse_scope
 from chat_stats.service.keys.table import open_keys
+from chat_stats.service.rollup.own import open_own_rollups
+from chat_stats.service.rollup.upkeep import open_rollup
 from chat_stats.worker.local_servers import PostgresServer, RedisServer
 from tests.conftest import _create_database, _drop_database, make_settings
 from tests.integration.conftest import OpenClient
@@ -76,6 +78,8 @@ class Tenant:
     has: Callable[[Row], bool]
     #: Of the tenant whose requests warm the caches.
     other: tuple[str, ...]
+    #: Whether answers come from rollups.
+    rolled_up: bool = False
 
 
 USER = Tenant(("user_id=a",), lambda row: row["user_id"] == "a", ("user_id=secret-b",))
@@ -97,6 +101,7 @@ TENANTS = [
         Tenant(("user_id=__null__",), lambda row: row["user_id"] is None, ("user_id=secret-b",)),
         id="no user",
     ),
+    pytest.param(replace(USER, rolled_up=True), id="user of a rollup"),
 ]
 
 #: A target of each endpoint.
@@ -249,6 +254,12 @@ def open_world(new_database: NewDatabase, redis: RedisServer, client_of: OpenCli
             rate_limit_rows="",
             rate_limit_misses="",
         )
+        if tenant.rolled_up:
+            async with open_rollup(settings) as rollup:
+                await rollup.enable(lambda _: None)
+            async with open_own_rollups(settings) as own:
+                for name, by in (("users", ["user_id"]), ("users_models", ["user_id", "model_id", "team"])):
+                    await own.add(await own.declare(name, by, percentiles=True), lambda _: None)
         world = World(await client_of(settings), {"all": "everything"})
         async with open_keys(settings) as keys:
             for who, scope in (("own", tenant.scope), ("other", tenant.other)):
@@ -314,13 +325,15 @@ async def test_no_answer_to_a_scoped_key_depends_on_rows_outside_of_its_scope(
         assert (head.status_code, head.content) == (200, b"")
         assert head.headers.get("etag") == got.headers.get("etag"), target
     assert set(ENDPOINTS) <= set(answered)
+    source = (await both.get("/chat-requests/query?group_by=user_id")).json()["metadata"]["source"]
+    assert source == ("rollup:users" if tenant.rolled_up else "scan")
 
 
 async def test_every_endpoint_that_reads_is_among_those_that_are_compared(open_world: OpenWorld) -> None:
     world = await open_world(made_rows(), USER)
     paths = {path for path in world.app.openapi()["paths"] if path.startswith(BASE_PATH)}
     compared = {target.partition("?")[0].replace("models/1", "models/{model_id}") for target in ENDPOINTS}
-    assert paths == {f"{BASE_PATH}{path}" for path in (*compared, "/refresh")}
+    assert paths == {f"{BASE_PATH}{path}" for path in (*compared, "/events", "/refresh")}
     # The others say nothing of requests, or want another key.
     refused = await world.client.post("/refresh", headers={"X-API-Key": world.keys["own"]})
     assert refused.status_code == 404

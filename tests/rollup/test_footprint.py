@@ -148,6 +148,6 @@ async def test_what_reads_is_read_only_has_time_limits_and_a_name(
             "name": "chat-stats service",
         }
         assert database._primary._pool is not None
-        assert database._primary._pool.get_max_size() == 9
+        assert database._primary._pool.get_max_size() == 10
     finally:
         await database.close()
