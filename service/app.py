@@ -11,6 +11,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from chat_stats.service import VERSION
+from chat_stats.service.cache.announcements import Announcements
 from chat_stats.service.cache.store import Cache, connect
 from chat_stats.service.database.clock import Clock
 from chat_stats.service.database.pool import Database
@@ -19,20 +20,26 @@ from chat_stats.service.explorer.explorer import Explorer
 from chat_stats.service.health import HealthChecks
 from chat_stats.service.http import problems
 from chat_stats.service.http.access_log import Access
+from chat_stats.service.http.auth import ReadKeys
+from chat_stats.service.http.connections import max_connections
 from chat_stats.service.http.envelope import Envelope
+from chat_stats.service.http.event_streams import EventStreams
 from chat_stats.service.http.fast_path import FastPath
 from chat_stats.service.http.hits import Hits
 from chat_stats.service.http.openapi import complete
 from chat_stats.service.http.rate_limit import RateLimiter
 from chat_stats.service.http.services import Services
+from chat_stats.service.http.stopping import on_stop
+from chat_stats.service.keys.known_keys import KnownKeys
 from chat_stats.service.observability import tracing
 from chat_stats.service.observability.logs import configure_logging
-from chat_stats.service.observability.metrics import LOCAL_CACHE_ENTRIES, gauge
+from chat_stats.service.observability.metrics import EVENT_STREAMS, LOCAL_CACHE_ENTRIES, gauge
 from chat_stats.service.observability.request_id import RequestId
 from chat_stats.service.observability.shared_counts import SharedCounts
 from chat_stats.service.queue import Queue
 from chat_stats.service.routes import (
     documentation,
+    events,
     explorer,
     health,
     metrics,
@@ -63,8 +70,9 @@ class Application(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         if not self.openapi_schema:
-            columns = self.state.services.settings.request_columns
-            self.openapi_schema = explorer.document_columns(complete(super().openapi()), columns)
+            settings: Settings = self.state.services.settings
+            document = complete(super().openapi(), settings)
+            self.openapi_schema = explorer.document_columns(document, settings.request_columns)
         return self.openapi_schema
 
 
@@ -98,9 +106,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         questions.create_router(settings),
         explorer.create_router(settings),
     )
-    for router in readers:
+    for router in (*readers, events.router):
         app.include_router(router, prefix=BASE_PATH)
-    app.include_router(slashes.create_router(readers), prefix=BASE_PATH)
+    app.include_router(slashes.create_router((*readers, events.router)), prefix=BASE_PATH)
     app.include_router(refresh.create_router(), prefix=BASE_PATH)
     app.include_router(health.router)
     app.include_router(metrics.router)
@@ -117,7 +125,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             services.fast_path,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "HEAD", "POST"],
-            allow_headers=["Authorization", "X-API-Key", "X-Request-ID", "If-None-Match"],
+            allow_headers=["Authorization", "X-API-Key", "X-Request-ID", "If-None-Match", "Last-Event-ID"],
             expose_headers=["ETag", "Age", "Cache-Status", "Retry-After", "X-Request-ID"],
         )
     return app
@@ -131,8 +139,15 @@ def _build(settings: Settings, routed: ASGIApp) -> Services:
     cache = Cache(settings, redis, clock)
     queue = Queue(settings)
     stats = Stats(settings, database, cache)
+    known_keys = KnownKeys(settings, database)
+    read_keys = ReadKeys(settings, known_keys)
     rate_limiter = RateLimiter(settings, cache)
     envelope = Envelope(settings, clock)
+    announcements = Announcements(cache)
+    # The other half of the connections is for requests.
+    event_streams = EventStreams(min(settings.max_event_streams, max_connections() // 2))
+    announcements.listen(lambda _: stats.expire_local_copies())
+    announcements.listen(event_streams.publish)
     return Services(
         settings=settings,
         clock=clock,
@@ -143,9 +158,13 @@ def _build(settings: Settings, routed: ASGIApp) -> Services:
         explorer=Explorer(settings, database),
         downloads=Downloads(DOWNLOADS_PER_EXPORT * settings.max_exports),
         health=HealthChecks(settings, database, cache, queue),
+        known_keys=known_keys,
+        read_keys=read_keys,
         rate_limiter=rate_limiter,
+        announcements=announcements,
+        event_streams=event_streams,
         envelope=envelope,
-        fast_path=FastPath(routed, settings, stats, rate_limiter, envelope),
+        fast_path=FastPath(routed, settings, stats, read_keys, rate_limiter, envelope),
         shared_counts=None if settings.metrics_folder is None else SharedCounts(settings.metrics_folder),
     )
 
@@ -155,19 +174,29 @@ async def _running(services: Services, *, own_process: bool) -> AsyncIterator[No
     """Open the parts, and close them at the end."""
     await services.database.open()
     clock = asyncio.create_task(services.database.keep_clock())
+    keys = asyncio.create_task(services.known_keys.keep_looking())
     services.fast_path.open()
+    following = asyncio.create_task(services.announcements.follow())
+    streaming = asyncio.create_task(services.event_streams.keep())
     gauge(LOCAL_CACHE_ENTRIES, services.stats.local_entries)
+    gauge(EVENT_STREAMS, lambda: len(services.event_streams))
+    loop = asyncio.get_running_loop()
     if own_process:
         # The garbage collector then skips what is loaded now, and holds up no request for tens of
         # milliseconds. (No collection before it: there is hardly any garbage yet.)
         gc.freeze()
     try:
-        async with _shared(services.shared_counts):
-            yield
+        with on_stop(lambda: loop.call_soon_threadsafe(services.event_streams.stop)):
+            async with _shared(services.shared_counts):
+                yield
     finally:
-        clock.cancel()
+        services.event_streams.stop()
+        for task in (clock, keys, following, streaming):
+            task.cancel()
+        await asyncio.wait((following, streaming))
         await services.fast_path.close()
         await services.health.close()
+        await services.known_keys.close()
         await services.downloads.close()
         await services.explorer.close()
         await services.stats.close()

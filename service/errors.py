@@ -4,6 +4,7 @@
     ├── SettingsError              500  exit 2   a setting is missing or wrong
     ├── InvalidParameter           422  exit 2   a value that a caller sent; names the parameter
     ├── NotAuthenticated           401           no key, or a wrong one
+    ├── NotPermitted               403           a key that is of no use here
     ├── NotFound                   404
     ├── NotAcceptable              406           Accept allows none of the formats
     ├── TooManyRequests            429           one client asked too often
@@ -50,6 +51,11 @@ class InvalidParameter(ChatStatsError):
 class NotAuthenticated(ChatStatsError):
     status = 401
     title = "Not authenticated"
+
+
+class NotPermitted(ChatStatsError):
+    status = 403
+    title = "Not permitted"
 
 
 class NotFound(ChatStatsError):
@@ -121,6 +127,11 @@ class QueueUnavailable(Unavailable):
 
 class CacheUnavailable(Unavailable):
     title = "Cache unavailable"
+
+
+class TooManyStreams(Unavailable):
+    title = "Too many streams"
+    retry_after = 60
 
 
 class RefreshRunning(Unavailable):

@@ -125,6 +125,12 @@ class Settings(BaseSettings):
         le=1000,
         description="Exports and large pages that one process reads at a time; further ones wait.",
     )
+    max_event_streams: int = Field(
+        10_000,
+        ge=0,
+        description="Clients that may listen to events of one process at a time; fewer where it may open few "
+        "files.",
+    )
     request_columns: Annotated[tuple[str, ...] | None, NoDecode] = Field(
         None,
         description="Further columns of single requests to show, comma-separated; `*` for all. When not set, "
@@ -134,7 +140,14 @@ class Settings(BaseSettings):
         600, description="Seconds after which a client that has not read its download is cut off."
     )
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
-        (), description="Keys that may read, comma-separated. None: reading is open."
+        (),
+        description="Keys that may read everything, comma-separated. None, and no `CHAT_STATS_REQUIRE_KEY`: "
+        "reading is open.",
+    )
+    require_key: bool = Field(
+        False,
+        description="Whether reading needs a key where `CHAT_STATS_API_KEYS` is empty, too: one of "
+        "`chat-stats key create`.",
     )
     admin_token: SecretStr | None = Field(
         None, description="Token for `POST /api/monitoring/refresh`. None: that endpoint is off."
@@ -211,6 +224,11 @@ class Settings(BaseSettings):
         description="Folder in which the processes of one service share their counts for `/metrics`; "
         "`serve --workers` makes one.",
     )
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether reading needs a key. Where it does not, keys mean nothing."""
+        return self.require_key or bool(self.api_keys)
 
     @property
     def known_dimensions(self) -> Dimensions:

@@ -157,6 +157,10 @@ class Stats:
         entry = self._local.recent(key)
         return entry if entry is not None and self._freshness.state(entry) is CacheState.HIT else None
 
+    def expire_local_copies(self) -> None:
+        """Read from Redis what is asked for next: a generation was published."""
+        self._local.expire()
+
     def _answer_from(self, copy: Entry, key: str) -> Answer:
         """Answer with a local copy of what can be neither read nor computed; it counts as recent again."""
         self._local.put(key, copy)

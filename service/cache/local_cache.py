@@ -35,6 +35,8 @@ class LocalCache:
         self._clock = clock
         self._copies: OrderedDict[str, Copy] = OrderedDict()
         self._bytes = 0
+        #: Copies from before are not recent, whatever their age.
+        self._recent_from = 0.0
 
     def __len__(self) -> int:
         return len(self._copies)
@@ -64,7 +66,11 @@ class LocalCache:
         copy = self._copies.get(key)
         if copy is None or time.monotonic() - copy.taken_at >= self._recent_seconds:
             return None
-        return copy.entry
+        return copy.entry if copy.taken_at >= self._recent_from else None
+
+    def expire(self) -> None:
+        """Have Redis asked before a copy of until now is used again: newer answers were published."""
+        self._recent_from = time.monotonic()
 
     def taken_at(self, key: str) -> float:
         """Return when the copy was read or computed, in monotonic seconds; 0 when there is none."""

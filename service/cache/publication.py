@@ -2,12 +2,14 @@
 
 chat-stats:v2:generation               what the last refresh of everything published (JSON)
 chat-stats:v2:next:GENERATION:counts:24h  an entry to be published; it expires if that never happens
+chat-stats:v2:published                the channel on which each generation is announced once it is published
 
 Entries are stored one at a time, as soon as they are computed, beside those that readers see; publishing
 renames them. So it takes Redis no longer than a few commands, whatever their size, and neither this process
 nor Redis ever holds all of them in one command.
 """
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
@@ -16,9 +18,11 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError, WatchError
 
 from chat_stats.service.cache.entry import Entry, Generation, decode_generation, encode
-from chat_stats.service.cache.errors import TROUBLE, is_foreign, unavailable
+from chat_stats.service.cache.errors import TROUBLE, is_foreign, trouble_of, unavailable
 from chat_stats.service.cache.store import Cache
 from chat_stats.service.errors import CacheUnavailable
+
+logger = logging.getLogger(__name__)
 
 #: How long what was never published takes up memory. A refresh whose next entry comes later is not published.
 STAGED = timedelta(minutes=20)
@@ -29,6 +33,10 @@ class Publication:
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
+
+    @property
+    def channel(self) -> str:
+        return channel_of(self._cache)
 
     @asynccontextmanager
     async def prepare(self, generation: str) -> AsyncIterator["Prepared"]:
@@ -104,6 +112,7 @@ class Prepared:
             raise unavailable(error) from error
         self._waiting.clear()
         self._cache.accepts()
+        await self._announce(generation)
         return True
 
     async def _newer_than(self, moment: datetime) -> set[str]:
@@ -112,11 +121,23 @@ class Prepared:
         is_newer = self._cache.clock.is_newer
         return {key for key, header in stored.items() if is_newer(header.computed_at, moment)}
 
+    async def _announce(self, generation: Generation) -> None:
+        """Tell all processes. Not in the transaction: a user of Redis without a right to the channel may
+        publish all the same; processes then find the generation by looking (`announcements`)."""
+        try:
+            await self._cache.redis.publish(channel_of(self._cache), generation.encode())
+        except TROUBLE as error:
+            logger.debug("could not announce %s: Redis %s", generation.generation, trouble_of(error))
+
     async def discard(self) -> None:
         """Remove what was not published."""
         if self._waiting:
             with suppress(*TROUBLE):  # it expires
                 await self._cache.redis.unlink(*self._waiting.values())
+
+
+def channel_of(cache: Cache) -> str:
+    return cache.key("published")
 
 
 async def _last(redis: Redis, key: str) -> Generation | None:

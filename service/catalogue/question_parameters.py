@@ -25,6 +25,7 @@ from chat_stats.service.catalogue.questions import (
     Question,
 )
 from chat_stats.service.catalogue.rows import UNRESOLVED
+from chat_stats.service.catalogue.scopes import Scope, within
 from chat_stats.service.catalogue.timerange import TimeRange, parse_moment, parse_time_range
 from chat_stats.service.catalogue.timeseries import parse_series
 from chat_stats.service.errors import InvalidParameter
@@ -54,8 +55,11 @@ Items = Iterable[tuple[str, str]]
 _Chosen = dict[tuple[Dimension, bool], list[tuple[str, str]]]
 
 
-def parse_question(items: Items, known: Dimensions) -> Query:
-    """Read a question; `InvalidParameter` names the parameter that is wrong, and lists what is known."""
+def parse_question(items: Items, known: Dimensions, scope: Scope = ()) -> Query:
+    """Read a question within a scope.
+
+    `InvalidParameter` names the parameter that is wrong, and lists what is known.
+    """
     given, chosen = _sorted_out(items, PARAMETERS, known)
     range_ = parse_time_range(*(given.get(name) for name in TIME_PARAMETERS))
     group_by = _group_by(given.get("group_by"), known)
@@ -65,7 +69,7 @@ def parse_question(items: Items, known: Dimensions) -> Query:
     question = Question(
         figures=_figures(given.get("measures")),
         group_by=group_by,
-        filters=tuple(_filters(chosen)),
+        filters=within(tuple(_filters(chosen)), scope),
         bucket=series.bucket if "bucket" in given else None,
         timezone=series.timezone,
         order=_order(given.get("order_by"), group_by, known),
@@ -77,19 +81,21 @@ def parse_question(items: Items, known: Dimensions) -> Query:
     return Query(question.endpoint, range_, question=question)
 
 
-def parse_values(items: Items, known: Dimensions) -> Query:
+def parse_values(items: Items, known: Dimensions, scope: Scope = ()) -> Query:
     """Read which values of a dimension are asked for; without a name, the dimensions themselves."""
     given, _ = _sorted_out(items, VALUE_PARAMETERS, {})
     if "name" not in given:
         if given:
             first = next(iter(given))
             raise InvalidParameter(first, f"{first} is about one dimension: give its name, too")
-        return Query("dimensions", question=Question(endpoint="dimensions", listed=tuple(known.values())))
+        listed = Question(filters=scope, endpoint="dimensions", listed=tuple(known.values()))
+        return Query("dimensions", question=listed)
     range_ = parse_time_range(*(given.get(name) for name in TIME_PARAMETERS))
     dimension = parse_dimension("name", given["name"], known)
     question = Question(
         figures=("total_requests",),
         group_by=(dimension,),
+        filters=scope,
         limit=_limit(given.get("limit")),
         prefix=_text("prefix", given.get("prefix", "")) or None,
         endpoint="dimensions",

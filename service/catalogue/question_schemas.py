@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field, create_model
 from chat_stats.service.catalogue.dimensions import Dimensions
 from chat_stats.service.catalogue.figures import FIGURES
 from chat_stats.service.catalogue.rows import UNRESOLVED
-from chat_stats.service.catalogue.schemas import Id, Metadata, Schema
+from chat_stats.service.catalogue.schemas import Id, Metadata, Method, Schema
 
 _TYPES = {"int": int, "float": float}
 
@@ -39,7 +39,7 @@ class ComparedFigures(Figures):
 
 
 class _QuestionMetadata(Metadata):
-    method: Literal["rpc", "fallback_optimized", "query"] = Field(
+    method: Method = Field(
         description="rpc: by functions. fallback_optimized: without them, since they failed. query: by one "
         "statement over the requests, since no function knows the dimensions."
     )
@@ -87,7 +87,7 @@ class DimensionRow(Schema):
 
 
 class DimensionsMetadata(Metadata):
-    method: Literal["rpc", "fallback_optimized", "query"] = Field(description="As in answers to questions.")
+    method: Method = Field(description="As in answers to questions.")
     total: Figures | None = None
     others: Figures | None = None
     total_groups: int | None = Field(None, description="Values that there are.")

@@ -38,6 +38,8 @@ class Filter:
     #: Sorted, each once. None is NULL; of models and providers: what is unresolved.
     values: tuple[str | None, ...]
     negated: bool = False
+    #: Whether it is of a key's scope, of which what is outside must not even show in where a series begins.
+    is_scope: bool = False
 
     @property
     def parameter(self) -> str:
@@ -45,7 +47,7 @@ class Filter:
 
     def definition(self) -> list[Any]:
         """Return what it depends on, for cache keys."""
-        return [self.dimension.definition(), self.values, self.negated]
+        return [self.dimension.definition(), self.values, self.negated, self.is_scope]
 
 
 def digest_of(filters: Sequence[Filter]) -> str:

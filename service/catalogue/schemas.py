@@ -8,6 +8,8 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 Id = int | UUID
+Method = Literal["rpc", "fallback_optimized", "fallback_with_counts", "fallback", "query"]
+CacheState = Literal["hit", "miss", "stale", "bypass"]
 
 
 class Schema(BaseModel):
@@ -62,11 +64,11 @@ class ModelRow(Schema):
 class Metadata(Schema):
     timestamp: datetime = Field(description="When this response was made.")
     computed_at: datetime = Field(description="When its numbers were computed.")
-    method: Literal["rpc", "fallback_optimized", "fallback_with_counts", "fallback", "query"] = Field(
+    method: Method = Field(
         description="How the numbers were computed; query: by one statement over the requests, since no "
         "function knows the dimensions."
     )
-    cache: Literal["hit", "miss", "stale", "bypass"] = Field(
+    cache: CacheState = Field(
         description="stale: older than it should be, served anyway. bypass: computed without a cache."
     )
     cache_age_seconds: float

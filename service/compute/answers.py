@@ -37,6 +37,8 @@ async def answer(
     """Return the data and metadata of `query`, and the fields that are not known. Raises `NotFound`."""
     data = AGGREGATIONS[query.aggregation].of_usage(found.usage)
     if not data and query.model_id is not None and not isinstance(data, list):
+        if any(each.is_scope for each in query.where):  # others' models do not exist for a scoped key
+            raise NotFound(f"no model with id {query.model_id}")
         data = await _without_requests(snapshot, query.model_id, timeout)
     return data, *_complete(query, data, found)
 

@@ -4,6 +4,7 @@ No method counts requests by model, day and zone one at a time, so that the ladd
 """
 
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime
 
@@ -91,10 +92,15 @@ async def plain(snapshot: Snapshot, query: Query, aggregation: Aggregation, time
     return aggregation.rows(query, [dict(record) for record in records])
 
 
-async def with_bounds(snapshot: Snapshot, query: Query, timeout: float) -> Query:
+async def with_bounds(
+    snapshot: Snapshot,
+    query: Query,
+    timeout: float,
+    first: Callable[[], Awaitable[datetime | None]] | None = None,
+) -> Query:
     """Return the query with both bounds of its series: without a start it begins with the first request.
 
-    Raises `InvalidParameter`.
+    `first` says when that was, if it is not the first of all. Raises `InvalidParameter`.
     """
     try:
         await snapshot.fetch("SELECT now() AT TIME ZONE $1", query.series.timezone, timeout=timeout)
@@ -103,7 +109,7 @@ async def with_bounds(snapshot: Snapshot, query: Query, timeout: float) -> Query
     start, end = query.range.bounds(snapshot.now)
     end = snapshot.now if end is None else end
     if start is None:
-        start = await _first_moment(snapshot, timeout)
+        start = await (_first_moment(snapshot, timeout) if first is None else first())
     start = end if start is None else start
     check_bounds(query.series, start, end)
     return replace(query, range=TimeRange(None, start, max(start, end)))

@@ -36,7 +36,7 @@ from chat_stats.service.compute.question_rows import (
     value_row,
 )
 from chat_stats.service.compute.sources import Source
-from chat_stats.service.compute.statement import Bounds, Key, statement
+from chat_stats.service.compute.statement import Bounds, Key, first_moment, statement
 from chat_stats.service.database import queries
 from chat_stats.service.database.dimension_columns import (
     ColumnTypes,
@@ -206,9 +206,18 @@ class Asking:
         if self._question.series is None:
             return bounds
         query = replace(self._query, series=self._question.series, range=TimeRange(None, *bounds))
-        return (await with_bounds(self._snapshot, query, self._deadline.left())).range.bounds(
+        first = self._first_of_scope if any(each.is_scope for each in self._question.filters) else None
+        return (await with_bounds(self._snapshot, query, self._deadline.left(), first)).range.bounds(
             self._snapshot.now
         )
+
+    async def _first_of_scope(self) -> datetime | None:
+        """Return the first moment of the requests that a scoped key sees: that of others is not for it."""
+        types = await column_types(self._fetch, self._question.dimensions)
+        made = first_moment(self._question, types)
+        [record] = await self._fetch(made.text, *made.arguments)
+        moment: datetime | None = record["first_moment"]
+        return moment
 
     def _earlier(self, bounds: Bounds) -> Bounds:
         """Return the range of equal length that is compared with."""

@@ -113,6 +113,19 @@ def statement(
     return Statement(text, arguments.values)
 
 
+def first_moment(question: Question, types: ColumnTypes) -> Statement:
+    """Return the statement for when the first request was that the question's filters let through."""
+    arguments = _Arguments()
+    of_requests: list[str] = []
+    of_groups: list[str] = []
+    for filter_ in question.filters:
+        _add_filter(filter_, types, arguments, of_requests, of_groups)
+    text = declared().statement(
+        "asked/first_moment.sql", (), of_requests=of_requests, of_groups=of_groups, models=bool(of_groups)
+    )
+    return Statement(text, arguments.values)
+
+
 @dataclass(frozen=True, slots=True)
 class _Own:
     """How the templates read a rollup of the operator's own: `macros/own_reading.sql.j2`."""

@@ -87,15 +87,16 @@ def reading_error(
     return SchemaError(f"{failed}; the log of chat-stats has the database's error")
 
 
-def upkeep_error(error: Exception) -> Exception:
-    """Return what the error of a statement of the rollup's upkeep means; itself when that is not known."""
+def upkeep_error(
+    error: Exception, kept_by: str = "the rollup is kept by the role that ran chat-stats migrate"
+) -> Exception:
+    """Return what the error of a statement that writes our tables means; itself when that is not known."""
     if (trouble := outage(error)) is not None:
         return trouble
     if isinstance(error, asyncpg.ReadOnlySQLTransactionError):  # a standby, after a failover
         return DatabaseUnavailable("the database is read-only at present")
     if isinstance(error, asyncpg.UndefinedFunctionError):
         return _out_of_date(error)
-    kept_by = "the rollup is kept by the role that ran chat-stats migrate"
     return _missing(error) or _forbidden(error, kept_by) or error
 
 

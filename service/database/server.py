@@ -90,7 +90,7 @@ class Server:
         self._pool = await asyncpg.create_pool(
             min_size=0,
             # One per computation and export, one each for a lock, health checks and probes.
-            max_size=settings.max_live_computations + settings.max_exports + 3,
+            max_size=settings.max_live_computations + settings.max_exports + 4,
             max_inactive_connection_lifetime=60,
             connect=connect,
             timeout=settings.connect_timeout_seconds,

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from chat_stats.service.catalogue.schemas import Id, Provider, Schema
+from chat_stats.service.catalogue.schemas import CacheState, Id, Method, Provider, Schema
 
 
 class RequestModel(Schema):
@@ -96,10 +96,10 @@ class CommonMetadata(Schema):
     filters: RequestFilters
     timestamp: datetime = Field(description="When this response was made.")
     computed_at: datetime = Field(description="When the requests were read.")
-    method: Literal["rpc", "query"] = Field(
+    method: Method = Field(
         description="How total_count was found: rpc, from the rollup's totals; query, by counting."
     )
-    cache: Literal["hit", "miss", "stale", "bypass"]
+    cache: CacheState
     cache_age_seconds: float
     compute_ms: float
     generation: str | None = Field(description="Null: single requests belong to no refresh.")

@@ -1,5 +1,7 @@
 """Counts every HTTP answer, and logs it where the setting `access_log` says so.
 
+An answer that stays open counts when it begins, with the time until then.
+
 What a layer in front answers by itself passes nothing here: it calls `metrics.answered` itself.
 """
 
@@ -15,6 +17,8 @@ logger = logging.getLogger(__name__)
 
 #: Where in the scope of a request its answer's cache state and method are left.
 ANSWER = "chat_stats.answer"
+#: Where in it an answer says, before its head, that it stays open.
+STREAMED = "chat_stats.streamed"
 #: Where a layer in front leaves when the request came (`time.perf_counter`), if it took its time.
 STARTED = "chat_stats.started"
 
@@ -35,6 +39,8 @@ class Access:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                if STREAMED in scope:
+                    metrics.answered(_endpoint(scope), NONE, NONE, status, time.perf_counter() - started)
             await send(message)
 
         try:
@@ -42,7 +48,8 @@ class Access:
         finally:
             seconds = time.perf_counter() - started
             cache, method = scope.get(ANSWER, (NONE, NONE))
-            metrics.answered(_endpoint(scope), cache, method, status, seconds)
+            if STREAMED not in scope:
+                metrics.answered(_endpoint(scope), cache, method, status, seconds)
             if self._log:
                 log_scope(scope, cache, method, status, seconds)
 

@@ -1,24 +1,87 @@
-"""API keys and the admin token: what a request brings, and whether it is accepted."""
+"""Keys and the admin token: what a request brings, and whether and within which scope it may read."""
 
 import secrets
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from pydantic import SecretStr
 
-from chat_stats.service.errors import NotAuthenticated
+from chat_stats.service.catalogue.scopes import Scope
+from chat_stats.service.errors import NotAuthenticated, NotPermitted
+from chat_stats.service.keys.keys import ScopedKey, looks_scoped
+from chat_stats.service.keys.known_keys import KnownKeys
+from chat_stats.service.settings import Settings
 
 #: As ASGI has them: names in lower case.
 Headers = Iterable[tuple[bytes, bytes]]
 
+#: Where in the scope of a request its `Reader` is left.
+READER = "chat_stats.reader"
 
-def brings_key(headers: Headers, accepted: Iterable[SecretStr]) -> bool:
-    """Return whether a request with these headers brings one of the accepted keys."""
-    return accepted_key(headers, accepted) is not None
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Who reads."""
+
+    #: What tells this client's key from others, for limits; None: it has none of its own.
+    identity: bytes | None = None
+    #: What it may read; empty: everything.
+    scope: Scope = ()
+
+
+#: One that may read everything.
+UNSCOPED = Reader()
+
+
+class ReadKeys:
+    """Which keys may read. One per process."""
+
+    def __init__(self, settings: Settings, known: KnownKeys) -> None:
+        self._is_needed = settings.needs_key
+        self._unscoped = settings.api_keys
+        self._known = known
+
+    def reads_everything(self, headers: Headers) -> bool:
+        """Return whether a request with these headers may read everything; False also if only `reader` knows.
+
+        It is on the path of each hit, and looks nothing up.
+        """
+        given = given_keys(headers)
+        if any(map(looks_scoped, given)):
+            return False
+        return not self._is_needed or accepted_key(headers, self._unscoped) is not None
+
+    async def reader(self, headers: Headers) -> Reader:
+        """Return who reads with these headers.
+
+        Raises `NotAuthenticated`, `NotPermitted`, or what `KnownKeys.find` does. Of several keys the scoped
+        one counts, so that no other one widens it.
+        """
+        scoped = {key for key in given_keys(headers) if looks_scoped(key)}
+        if scoped and not self._is_needed:
+            raise NotPermitted(
+                "reading is open here, so that the scope of a key would hide nothing: set "
+                "CHAT_STATS_REQUIRE_KEY=true, or send no key"
+            )
+        if len(scoped) > 1:
+            raise NotAuthenticated("send one key: the request has several")
+        for key in scoped:
+            if (known := await self._known.find(key)) is not None:
+                return _reader(known)
+        if self._is_needed:
+            check_key(headers, self._unscoped)
+        return UNSCOPED
+
+
+def _reader(key: ScopedKey) -> Reader:
+    if not key.scope:
+        raise NotPermitted(f"this key cannot be used at present: {key.trouble}")
+    return Reader(key.hash, key.scope)
 
 
 def accepted_key(headers: Headers, accepted: Iterable[SecretStr]) -> bytes | None:
     """Return the accepted key that a request with these headers brings, if it brings one."""
-    given = _given(headers)
+    given = given_keys(headers)
     # Every accepted key is compared, in constant time: the time taken tells nothing about them.
     matches = [
         key
@@ -31,14 +94,14 @@ def accepted_key(headers: Headers, accepted: Iterable[SecretStr]) -> bytes | Non
 
 def check_key(headers: Headers, accepted: Iterable[SecretStr]) -> None:
     """Raise `NotAuthenticated` unless a request with these headers brings one of the accepted keys."""
-    if brings_key(headers, accepted):
+    if accepted_key(headers, accepted) is not None:
         return
-    if _given(headers):
+    if given_keys(headers):
         raise NotAuthenticated("the key in Authorization or X-API-Key is not accepted")
     raise NotAuthenticated("send a key as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'")
 
 
-def _given(headers: Headers) -> list[bytes]:
+def given_keys(headers: Headers) -> list[bytes]:
     """Return the keys that are in the headers, as the bytes that were sent."""
     given = []
     for name, value in headers:

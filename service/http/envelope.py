@@ -66,12 +66,14 @@ class Envelope:
         # Until the next refresh is due: a client behind a cache then sees its numbers at once.
         self._shortest = int(min(settings.refresh_interval_seconds, settings.fresh_seconds))
         self._cache_control = (
-            f"{'private' if settings.api_keys else 'public'}, max-age=%d, "
+            f"{'private' if settings.needs_key else 'public'}, max-age=%d, "
             f"stale-while-revalidate={int(settings.fresh_seconds)}, "
             f"stale-if-error={int(settings.stale_seconds)}"
         ).encode()
         # What an answer depends on. CORSMiddleware adds Origin where origins are configured.
-        self._vary = b"Accept-Encoding, Authorization, X-API-Key" if settings.api_keys else b"Accept-Encoding"
+        self._vary = (
+            b"Accept-Encoding, Authorization, X-API-Key" if settings.needs_key else b"Accept-Encoding"
+        )
         self._compressions = SingleFlight[object]()
 
     async def respond(

@@ -1,7 +1,8 @@
 """Answers what is cached ahead of FastAPI, whose work per request costs several times what the answer does.
 
 It bypasses no authentication, limit or validation. It knows only request targets (path and query string,
-exactly) whose parameters the ordinary route has checked before, in this process. It uses the code of that
+exactly) whose parameters the ordinary route has checked before, in this process. A request with a scoped key
+takes the ordinary route: here a target means the same to all clients. It uses the code of that
 route to check keys (`service.http.auth`), get answers (`service.stats`) and render (`service.http.envelope`).
 Everything else it hands on: each refusal and each error is the ordinary route's.
 
@@ -25,7 +26,7 @@ from chat_stats.service.concurrency.single_flight import SingleFlight
 from chat_stats.service.errors import StillComputing, TooManyRequests
 from chat_stats.service.http import access_log as access
 from chat_stats.service.http.access_log import STARTED
-from chat_stats.service.http.auth import brings_key
+from chat_stats.service.http.auth import ReadKeys
 from chat_stats.service.http.envelope import Envelope, Form, Rendered, form_of, is_made
 from chat_stats.service.http.negotiation import Wishes, wishes_of
 from chat_stats.service.http.rate_limit import RateLimiter, Work
@@ -78,10 +79,16 @@ class FastPath:
     """What the process knows, and the ASGI layer. It hands everything on unless it is open."""
 
     def __init__(
-        self, app: ASGIApp, settings: Settings, stats: Stats, limiter: RateLimiter, envelope: Envelope
+        self,
+        app: ASGIApp,
+        settings: Settings,
+        stats: Stats,
+        read_keys: ReadKeys,
+        limiter: RateLimiter,
+        envelope: Envelope,
     ) -> None:
         self._app = app
-        self._api_keys = settings.api_keys
+        self._read_keys = read_keys
         self._stats = stats
         self._limiter = limiter
         self._envelope = envelope
@@ -105,7 +112,7 @@ class FastPath:
         await self._reads.close()
 
     def learn(self, scope: Scope, query: Query) -> None:
-        """Remember that this request is valid, and that it asks for `query`."""
+        """Remember that this request is valid, and that it asks for `query` if its key has no scope."""
         if not self._is_open or len(scope["query_string"]) > LONGEST_QUERY_STRING:
             return
         self._targets.setdefault((scope["path"], scope["query_string"]), Target(query, query.key()))
@@ -115,9 +122,9 @@ class FastPath:
     def accepted_target(
         self, path: str, query_string: bytes, headers: Iterable[tuple[bytes, bytes]]
     ) -> Target | None:
-        """Return the known target of a GET or HEAD, if the request brings a key where one is needed."""
+        """Return the known target of a GET or HEAD, if the request may read everything."""
         target = self._targets.get((path, query_string))
-        if target is None or (self._api_keys and not brings_key(headers, self._api_keys)):
+        if target is None or not self._read_keys.reads_everything(headers):
             return None
         return target
 

@@ -3,7 +3,9 @@
 from typing import Any
 
 from chat_stats.service.catalogue.schemas import PROBLEM, Problem, Schema, problem
+from chat_stats.service.http.named_enums import name_enums
 from chat_stats.service.http.protocol import MAX_BODY_BYTES, MAX_HEAD_BYTES
+from chat_stats.service.settings import Settings
 
 _PROTOCOL = {
     "413": problem(f"The body is longer than {MAX_BODY_BYTES} bytes; no operation takes one."),
@@ -40,7 +42,7 @@ _OF_DATA = {
 _OF_ERRORS = {"401": ("WWW-Authenticate",), "429": ("Retry-After",), "503": ("Retry-After",)}
 
 
-def complete(document: dict[str, Any]) -> dict[str, Any]:
+def complete(document: dict[str, Any], settings: Settings) -> dict[str, Any]:
     """Add to FastAPI's document what holds for all operations."""
     components = document.setdefault("components", {})
     components["headers"] = _HEADERS
@@ -60,5 +62,8 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
                 response["headers"] = {
                     name: {"$ref": f"#/components/headers/{name}"} for name in (*names, "X-Request-ID")
                 }
+            if operation["tags"][0] in _OF_DATA and not settings.needs_key:
+                del operation["security"]
             operation["responses"] = dict(sorted({**responses, **_PROTOCOL}.items()))
+    name_enums(document, settings.known_dimensions)
     return document

@@ -16,7 +16,7 @@ from starlette.types import Scope
 
 from chat_stats.service.cache.store import Cache
 from chat_stats.service.errors import TooManyRequests
-from chat_stats.service.http.auth import accepted_key
+from chat_stats.service.http.auth import READER, UNSCOPED, accepted_key
 from chat_stats.service.settings import Settings
 
 
@@ -67,7 +67,7 @@ class RateLimiter:
 
     def _client(self, scope: Scope) -> str:
         """Return what identifies the client: its key where keys are needed, else its address."""
-        key = accepted_key(scope["headers"], self._api_keys)
+        key = scope.get(READER, UNSCOPED).identity or accepted_key(scope["headers"], self._api_keys)
         if key is not None:
             return blake2b(key, digest_size=12).hexdigest()
         return str(scope["client"][0]) if scope.get("client") else "unknown"

@@ -5,15 +5,19 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from chat_stats.service.cache.announcements import Announcements
 from chat_stats.service.cache.store import Cache
 from chat_stats.service.database.clock import Clock
 from chat_stats.service.database.pool import Database
 from chat_stats.service.explorer.download import Downloads
 from chat_stats.service.explorer.explorer import Explorer
 from chat_stats.service.health import HealthChecks
+from chat_stats.service.http.auth import ReadKeys
 from chat_stats.service.http.envelope import Envelope
+from chat_stats.service.http.event_streams import EventStreams
 from chat_stats.service.http.fast_path import FastPath
 from chat_stats.service.http.rate_limit import RateLimiter
+from chat_stats.service.keys.known_keys import KnownKeys
 from chat_stats.service.observability.shared_counts import SharedCounts
 from chat_stats.service.queue import Queue
 from chat_stats.service.settings import Settings
@@ -33,7 +37,11 @@ class Services:
     explorer: Explorer
     downloads: Downloads
     health: HealthChecks
+    known_keys: KnownKeys
+    read_keys: ReadKeys
     rate_limiter: RateLimiter
+    announcements: Announcements
+    event_streams: EventStreams
     envelope: Envelope
     fast_path: FastPath
     #: None: this process is the only one of the service.

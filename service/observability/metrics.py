@@ -96,11 +96,15 @@ METHOD_CHANGES = _declare(
 CACHE_ERRORS = _declare(
     "counter", "cache_errors_total", "Redis trouble and entries that could not be read.", "kind"
 )
+EVENT_STREAMS_DROPPED = _declare(
+    "counter", "event_streams_dropped_total", "Streams of events whose clients did not read in time."
+)
 
 # Of the processes that run now, added up.
 PROCESSES = _declare("gauge", "processes", "Processes whose counts these are.")
 COMPUTATIONS_RUNNING = _declare("gauge", "computations_running", "Computations under way.")
 LOCAL_CACHE_ENTRIES = _declare("gauge", "local_cache_entries", "Answers in the processes' own memory.")
+EVENT_STREAMS = _declare("gauge", "event_streams", "Clients that listen to events.")
 BUILD_INFO = _declare("gauge", "build_info", "Always 1.", "version")
 
 # Settings that alerts compare with.
@@ -253,6 +257,10 @@ def method_changed(aggregation: str, method: str) -> None:
 
 def cache_error(kind: CacheTrouble) -> None:
     _counts.increase(CACHE_ERRORS, (kind,))
+
+
+def event_stream_dropped() -> None:
+    _counts.increase(EVENT_STREAMS_DROPPED)
 
 
 def gauge(metric: Metric, value: Callable[[], float]) -> None:

@@ -8,7 +8,6 @@ them, and the difference between requests and rollup is exact from then on.
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 
-
 from chat_stats.service.catalogue.kept_dimensions import OwnRollup, kept_dimensions
 from chat_stats.service.catalogue.rollups import PREFIX
 from chat_stats.service.catalogue.statuses import Statuses

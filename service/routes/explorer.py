@@ -1,6 +1,7 @@
 """Single requests: pages and downloads of them, and points for plots."""
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -10,6 +11,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from chat_stats.service.cache.freshness import CacheState
 from chat_stats.service.catalogue import schemas
 from chat_stats.service.catalogue.rows import UNRESOLVED
+from chat_stats.service.catalogue.scopes import within
 from chat_stats.service.explorer.download import DownloadResponse, unless_disconnected
 from chat_stats.service.explorer.explorer import LARGE_PAGE, etag
 from chat_stats.service.explorer.exports import FORMATS, JSON, choose_format
@@ -32,16 +34,18 @@ from chat_stats.service.explorer.query import (
 )
 from chat_stats.service.explorer.schemas import PlotAnswer, RequestsAnswer
 from chat_stats.service.http.envelope import cache_status
+from chat_stats.service.http.named_enums import orders
 from chat_stats.service.http.negotiation import header_value, matches_etag
 from chat_stats.service.http.services import RequestServices, Services
 from chat_stats.service.routes import parameters
 from chat_stats.service.routes import question_document as document
-from chat_stats.service.routes.guards import check_read_key, count_request, count_rows
+from chat_stats.service.routes.guards import check_read_key, count_request, count_rows, scope_of
 from chat_stats.service.routes.stats import Range, Where
 from chat_stats.service.settings import Settings
 
 
 def filters(
+    request: Request,
     time_range: Range,
     where: Where,
     model_name: Annotated[
@@ -52,7 +56,8 @@ def filters(
         ),
     ] = None,
 ) -> Filters:
-    return parse_filters(time_range, where, model_name=model_name)
+    found = parse_filters(time_range, where, model_name=model_name)
+    return replace(found, where=within(found.where, scope_of(request)))
 
 
 Chosen = Annotated[Filters, Depends(filters)]
@@ -82,7 +87,7 @@ async def list_requests(
     ] = None,
     order_by: Annotated[
         str | None,
-        parameters.one_of((*SORTABLE, *(f"-{name}" for name in SORTABLE))),
+        parameters.one_of(orders(SORTABLE)),
         Query(
             description=f"Column by which the requests are sorted, with a minus sign for the largest first; "
             f"`{NEWEST_FIRST}` when not given. Requests without a value come last. Columns other than the "
@@ -177,7 +182,7 @@ async def plot_data(
 
 
 def _headers(settings: Settings, state: CacheState, *, age: int = 0, seconds_left: int = 0) -> dict[str, str]:
-    visibility = "private" if settings.api_keys else "public"
+    visibility = "private" if settings.needs_key else "public"
     # Caches subtract the age.
     cached = f"max-age={age + seconds_left}" if seconds_left > 0 else "no-cache"
     return {

@@ -5,8 +5,9 @@ from typing import Annotated
 from fastapi import Request, Security
 from fastapi.security import APIKeyHeader, HTTPBearer
 
+from chat_stats.service.catalogue.scopes import Scope
 from chat_stats.service.errors import NotFound
-from chat_stats.service.http.auth import check_key
+from chat_stats.service.http.auth import READER, Reader, check_key
 from chat_stats.service.http.rate_limit import Work
 from chat_stats.service.http.services import RequestServices
 
@@ -18,9 +19,14 @@ _Header = Annotated[object, Security(APIKeyHeader(name="X-API-Key", auto_error=F
 async def check_read_key(
     request: Request, services: RequestServices, _bearer: _Bearer, _header: _Header
 ) -> None:
-    """Pass when reading is open or the request has one of the API keys."""
-    if services.settings.api_keys:
-        check_key(request.scope["headers"], services.settings.api_keys)
+    """Pass when reading is open or the request has a key that may read; `scope_of` then says what."""
+    request.scope[READER] = await services.read_keys.reader(request.scope["headers"])
+
+
+def scope_of(request: Request) -> Scope:
+    """Return what the request may read. A route without the guard above fails."""
+    reader: Reader = request.scope[READER]
+    return reader.scope
 
 
 async def check_admin_token(

@@ -35,7 +35,7 @@ _IDS: list[dict[str, Any]] = [
     {"type": "string", "format": "uuid"},
 ]
 ID = WithJsonSchema({"anyOf": _IDS})
-MODEL = WithJsonSchema({"anyOf": [*_IDS, {"type": "string", "enum": [UNRESOLVED]}]})
+MODEL = WithJsonSchema({"anyOf": [*_IDS, {"type": "string", "const": UNRESOLVED}]})
 MOMENT = WithJsonSchema(
     {
         "anyOf": [{"type": "string", "format": "date"}, {"type": "string", "format": "date-time"}],
@@ -79,12 +79,14 @@ async def check(request: Request) -> None:
         dimensions = (await services_of(request)).settings.known_dimensions
         known |= dict.fromkeys(filter_names(dimensions), True)
         known |= {name: True for name in request.query_params if filtered_by(name, dimensions) is not None}
+        known = {name: repeats for name, repeats in known.items() if name not in request.path_params}
     seen = set()
     for name, _ in request.query_params.multi_items():
         if name == CACHE_BUSTER:
             continue
         if name not in known:
-            raise InvalidParameter(name[:40], f"unknown parameter {name[:40]!r}; known: {', '.join(known)}")
+            names = ", ".join(known) or "none"
+            raise InvalidParameter(name[:40], f"unknown parameter {name[:40]!r}; known: {names}")
         if name in seen and not known[name]:
             raise InvalidParameter(name, f"give {name} once: there can be only one")
         seen.add(name)

@@ -80,7 +80,7 @@ def query_parameters(known: Dimensions) -> Parameters:
         _parameter("cursor", _schema(parameters.CURSOR), "`next_cursor` of the page before."),
         _parameter(
             "compare",
-            {"anyOf": [_one_of([PREVIOUS]), _MOMENT]},
+            {"anyOf": [{"type": "string", "const": PREVIOUS}, _MOMENT]},
             f"`{PREVIOUS}`: each row has the figures of the range of equal length before. A date: those of "
             "the one that begins then.",
         ),

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from chat_stats.service.catalogue.aggregation import Query
 from chat_stats.service.catalogue.question_parameters import parse_question, parse_values
 from chat_stats.service.catalogue.question_schemas import dimensions_answer, query_answer
+from chat_stats.service.catalogue.scopes import query_within
 from chat_stats.service.catalogue.timeseries import check_bounds
 from chat_stats.service.explorer.exports import FORMATS, JSON, choose_format
 from chat_stats.service.explorer.question_rows import download
@@ -14,7 +15,7 @@ from chat_stats.service.http.access_log import ANSWER
 from chat_stats.service.http.rate_limit import Work
 from chat_stats.service.http.services import RequestServices, Services
 from chat_stats.service.routes import question_document as document
-from chat_stats.service.routes.guards import check_read_key, count_request
+from chat_stats.service.routes.guards import check_read_key, count_request, scope_of
 from chat_stats.service.routes.stats import RESPONSES, respond
 from chat_stats.service.settings import Settings
 
@@ -25,7 +26,7 @@ DIMENSIONS_PATH = "/chat-requests/dimensions"
 async def ask(request: Request, services: RequestServices) -> Response:
     items = request.query_params.multi_items()
     format_ = choose_format(request.query_params.get("format"), None)
-    query = parse_question(items, services.settings.known_dimensions)
+    query = parse_question(items, services.settings.known_dimensions, scope_of(request))
     question = query.question
     assert question is not None
     if question.series is not None:
@@ -39,12 +40,14 @@ async def ask(request: Request, services: RequestServices) -> Response:
 
 
 async def list_dimensions(request: Request, services: RequestServices) -> Response:
-    query = parse_values(request.query_params.multi_items(), services.settings.known_dimensions)
+    items = request.query_params.multi_items()
+    query = parse_values(items, services.settings.known_dimensions, scope_of(request))
     return await respond(request, services, query)
 
 
 async def _download(request: Request, services: Services, query: Query, name: str) -> Response:
     scope, format_ = request.scope, FORMATS[name]
+    query = query_within(query, scope_of(request))
     answer = await services.stats.read(query, admit=lambda: services.rate_limiter.spend(Work.MISSES, scope))
     scope[ANSWER] = (answer.state, answer.entry.method)
     assert query.question is not None

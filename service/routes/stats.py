@@ -10,6 +10,7 @@ from chat_stats.service.catalogue.aggregations import AGGREGATIONS, Aggregation
 from chat_stats.service.catalogue.dimensions import MODEL_ID, Dimensions
 from chat_stats.service.catalogue.questions import Filter
 from chat_stats.service.catalogue.rows import UNRESOLVED
+from chat_stats.service.catalogue.scopes import query_within
 from chat_stats.service.catalogue.timerange import WINDOWS, TimeRange, parse_time_range
 from chat_stats.service.catalogue.timeseries import (
     BUCKETS,
@@ -24,16 +25,18 @@ from chat_stats.service.catalogue.timeseries import (
 from chat_stats.service.explorer.query import MAX_LIMIT, parse_number, parse_text
 from chat_stats.service.http.access_log import ANSWER
 from chat_stats.service.http.fast_path import FAILURE
+from chat_stats.service.http.named_enums import orders
 from chat_stats.service.http.rate_limit import Work
 from chat_stats.service.http.services import RequestServices, Services
 from chat_stats.service.routes import parameters
 from chat_stats.service.routes import question_document as document
-from chat_stats.service.routes.guards import check_read_key, count_request
+from chat_stats.service.routes.guards import check_read_key, count_request, scope_of
 from chat_stats.service.settings import Settings
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
     304: {"description": "The numbers are still those of the ETag in If-None-Match."},
     401: schemas.problem("No key, or one that is not accepted (where reading needs one)."),
+    403: schemas.problem("The key has a scope that does not fit."),
     422: schemas.problem("A parameter is wrong; `parameter` names it."),
     429: schemas.problem("This client asked too often; see Retry-After."),
     503: schemas.problem("Nothing is cached and nothing can be computed; see Retry-After."),
@@ -146,7 +149,7 @@ def _order(aggregation: Aggregation) -> Callable[..., Awaitable[_Parts]]:
     async def order(
         order_by: Annotated[
             str | None,
-            parameters.one_of((*fields, *(f"-{name}" for name in fields))),
+            parameters.one_of(orders(fields)),
             Query(
                 description="Field by which the rows are sorted, with a minus sign for the largest first. "
                 "Equal ones, and all when it is not given: most requests first, then by id."
@@ -174,7 +177,10 @@ async def respond(request: Request, services: Services, query: aggregations.Quer
     scope = request.scope
     if (failure := scope.get(FAILURE)) is not None:  # the fast path has tried already
         raise failure
-    if parameters.CACHE_BUSTER not in request.query_params:  # such a target comes once
+    key_scope = scope_of(request)
+    query = query_within(query, key_scope)
+    # To other keys the same target means another query; one against caches comes once.
+    if not key_scope and parameters.CACHE_BUSTER not in request.query_params:
         services.fast_path.learn(scope, query)
     answer = await services.stats.read(query, admit=lambda: services.rate_limiter.spend(Work.MISSES, scope))
     scope[ANSWER] = (answer.state, answer.entry.method)
@@ -234,6 +240,10 @@ def _add_route(router: APIRouter, aggregation: Aggregation, known: Dimensions) -
         endpoint = of_series
     elif aggregation.narrowed_by == "model_id":
         endpoint = of_one_model
+    # One that is in the path, too, would be two arguments of one name to generated clients.
+    filters_given = [
+        each for each in document.filters(known) if f"{{{each['name']}}}" not in aggregation.path
+    ]
     router.add_api_route(
         aggregation.path,
         endpoint,
@@ -246,7 +256,7 @@ def _add_route(router: APIRouter, aggregation: Aggregation, known: Dimensions) -
             **(_NOT_FOUND if aggregation.narrowed_by == "model_id" else {}),
             **RESPONSES,
         },
-        openapi_extra={"parameters": document.filters(known)} if by_dimension else None,
+        openapi_extra={"parameters": filters_given} if by_dimension else None,
     )
     router.add_api_route(
         aggregation.path,

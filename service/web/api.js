@@ -103,13 +103,11 @@ export class Resource {
   }
 
   async #request(signal) {
-    const headers = new Headers({ Accept: "application/json" });
-    const secret = key.get();
-    if (secret) headers.set("X-API-Key", latin1(secret));
+    const sent = headers("application/json");
     this.#polls += 1;
-    if (this.#etag && this.#polls % FULL_EVERY !== 0) headers.set("If-None-Match", this.#etag);
+    if (this.#etag && this.#polls % FULL_EVERY !== 0) sent.set("If-None-Match", this.#etag);
     // no-store: the browser's own cache would answer for half a minute, and not say that it did.
-    const response = await fetch(this.url, { headers, signal, cache: "no-store", credentials: "same-origin" });
+    const response = await fetch(this.url, { headers: sent, signal, cache: "no-store", credentials: "same-origin" });
     if (response.status === 304 && this.data !== null) {
       this.#received({ ...this.metadata, ...freshness(response.headers) });
       return;
@@ -136,6 +134,14 @@ export class Resource {
     this.metadata = metadata;
     this.receivedAt = now;
   }
+}
+
+/** The headers of every request, with the key if there is one. */
+export function headers(accept) {
+  const sent = new Headers({ Accept: accept });
+  const secret = key.get();
+  if (secret) sent.set("X-API-Key", latin1(secret));
+  return sent;
 }
 
 const known = new Map();

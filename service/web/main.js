@@ -2,6 +2,7 @@
 
 import { forgetAll, key } from "./api.js";
 import { h, name } from "./dom.js";
+import * as events from "./events.js";
 import * as freshness from "./freshness.js";
 import * as readiness from "./readiness.js";
 import { href, parse, RANGES } from "./route.js";
@@ -12,6 +13,10 @@ import { provider } from "./views/provider.js";
 
 const VIEWS = { overview, provider, model };
 const POLL_SECONDS = 15;
+// While events tell of new numbers.
+const LIVE_POLL_SECONDS = 45;
+// Pages that hear of the same event ask within this time, and not all at once.
+const SPREAD_MS = 400;
 const LONGEST_PAUSE_SECONDS = 120;
 // After stale numbers, which are being recomputed when they are served, and after failures, the service is asked again
 // soon, some times.
@@ -26,6 +31,7 @@ let timer = null;
 let failures = 0;
 let unsettled = 0;
 let recovered = false;
+let announced = false; // whether newer numbers were published since they were last asked for
 
 function show(route, { focus }) {
   current?.abort.abort();
@@ -95,6 +101,7 @@ function tick() {
 async function poll() {
   clearTimeout(timer);
   if (document.hidden || !current?.view) return;
+  announced = false;
   const { view, abort } = current;
   const [found] = await Promise.all([readiness.look(abort.signal), ...view.resources.map((one) => one.refresh(abort.signal).then(() => {
     if (!abort.signal.aborted) render();
@@ -109,8 +116,17 @@ async function poll() {
   const soon = recovered || failures > 0 || (unsettled > 0 && unsettled <= SOON_TIMES);
   recovered = false;
   const asked = failures ? Math.max(...errors.map(({ retryAfter }) => retryAfter)) : 0;
-  const pause = Math.min(LONGEST_PAUSE_SECONDS, Math.max(asked, (soon ? SOON_SECONDS : POLL_SECONDS) * 2 ** Math.max(0, failures - 1)));
-  plan(performance.now() + pause * 1000);
+  const pause = Math.min(LONGEST_PAUSE_SECONDS, Math.max(asked, (soon ? SOON_SECONDS : events.live() ? LIVE_POLL_SECONDS : POLL_SECONDS) * 2 ** Math.max(0, failures - 1)));
+  plan(performance.now() + (announced ? Math.random() * SPREAD_MS : pause * 1000));
+  if (failures === 0) events.listen(heard);
+}
+
+/** A generation was published: ask for its numbers, unless all that is shown has them. */
+function heard(generation) {
+  const cached = current?.view?.resources.filter((one) => one.cached) ?? [];
+  if (cached.every(({ metadata }) => metadata?.generation >= generation)) return;
+  announced = true;
+  plan(performance.now() + Math.random() * SPREAD_MS);
 }
 
 /** Poll at that time; until then, while Redis is away, ask every few seconds whether it is back, and poll then. */
@@ -166,6 +182,7 @@ function leave(title) {
   current?.abort.abort();
   current?.view?.parts.forEach(({ destroy }) => destroy?.());
   clearTimeout(timer);
+  events.stop();
   current = { route: current?.route ?? null, view: null, abort: new AbortController() };
   freshness.show([], poll);
   document.title = `${title} · chat-stats`;
@@ -186,8 +203,10 @@ addEventListener("hashchange", () => {
 });
 document.addEventListener("visibilitychange", () => {
   tick();
-  if (document.hidden) clearTimeout(timer);
-  else poll();
+  if (document.hidden) {
+    clearTimeout(timer);
+    events.stop(); // browsers open few connections to one host
+  } else poll();
 });
 addEventListener("online", poll);
 document.getElementById("skip").addEventListener("click", (event) => {

@@ -164,7 +164,7 @@ async def test_a_first_request_that_fails_is_repeated_before_anything_is_said(
             failed.add(address)
             await route.abort("timedout")
 
-    await page.route("**/api/monitoring/**", fail_once)
+    await page.route("**/api/monitoring/chat-requests**", fail_once)
     await page.goto(f"{service.url}#/?range=30d")
     await expect(page.locator("#freshness-state")).to_have_text("Live")
     assert len(failed) == 5

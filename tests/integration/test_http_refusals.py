@@ -71,7 +71,7 @@ async def test_an_unknown_parameter_is_named_beside_the_known_ones_and_never_ign
         problem = response.json()
         assert (response.status_code, problem["parameter"]) == (422, "modle_id"), path
         named = problem["detail"].removeprefix("unknown parameter 'modle_id'; known: ").split(", ")
-        assert sorted(named) == sorted(known), path
+        assert sorted(named) == sorted(known or ["none"]), path
         asked.append(path)
     assert len(asked) >= 9
 

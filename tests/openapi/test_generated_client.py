@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,15 +20,18 @@ NAME = "generated_chat_stats_client"
 BIN = Path(sys.executable).parent
 
 
-@pytest.fixture(scope="module")
-def generated(document: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The folder of the generated package; it can be imported."""
-    folder = tmp_path_factory.mktemp("generated")
+#: As docs/http-api.md recommends: parameters such as `window` are literals then, and no classes.
+CONFIG = "literal_enums: true\n"
+
+
+def generate(document: dict[str, Any], folder: Path, config: str) -> None:
+    """Generate the package into `folder`."""
     (folder / "openapi.json").write_bytes(orjson.dumps(document))
+    (folder / "config.yml").write_text(config)
     done = subprocess.run(
         [
             *(BIN / "openapi-python-client", "generate", "--fail-on-warning", "--meta", "none"),
-            *("--path", "openapi.json", "--output-path", NAME),
+            *("--path", "openapi.json", "--output-path", NAME, "--config", "config.yml"),
         ],
         cwd=folder,
         env={**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"},  # it formats with ruff
@@ -39,6 +43,13 @@ def generated(document: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
     output = done.stdout + done.stderr
     assert done.returncode == 0, output
     assert not any(word in output for word in ("WARNING", "Warning", "ERROR", "Skipping")), output
+
+
+@pytest.fixture(scope="module")
+def generated(document: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of the generated package; it can be imported."""
+    folder = tmp_path_factory.mktemp("generated")
+    generate(document, folder, CONFIG)
     sys.path.insert(0, str(folder))
     yield folder / NAME
     sys.path.remove(str(folder))
@@ -102,3 +113,53 @@ def test_a_refusal_is_an_object_too(client: Any) -> None:
     answer = operation("requests", "list_requests").sync(client=client, cursor="of no answer")
     assert isinstance(answer, model("Problem"))
     assert answer.parameter == "cursor"
+
+
+def test_parameters_and_fields_of_few_values_are_of_named_types(client: Any) -> None:
+    literals = importlib.import_module(f"{NAME}.models.window")
+    assert {"7d", "all"} < literals.WINDOW_VALUES
+    answer = operation("statistics", "get_summary").sync(client=client, window="7d")
+    assert answer.metadata.window == "7d"
+    assert answer.metadata.cache in importlib.import_module(f"{NAME}.models.cache_state").CACHE_STATE_VALUES
+    filtered = operation("statistics", "get_summary").sync(client=client, status=["completed"])
+    assert 0 < filtered.data.total_requests < REQUESTS
+
+
+USE = """
+from generated_chat_stats_client import AuthenticatedClient
+from generated_chat_stats_client.api.statistics import get_providers, get_summary
+from generated_chat_stats_client.models import CacheState, Method, Problem, Window
+
+client = AuthenticatedClient(base_url="http://localhost", token="key")
+window: Window = "7d"
+answer = get_summary.sync(client=client, window=window)
+get_providers.sync(client=client, window="7d", order_by="-total_cost_usd", limit=3)
+if answer is not None and not isinstance(answer, Problem):
+    requests: int = answer.data.total_requests
+    cache: CacheState = answer.metadata.cache
+    method: Method = answer.metadata.method
+get_summary.sync(client=client, window="1y")  # type: ignore[arg-type]
+"""
+
+
+@pytest.mark.slow
+def test_the_client_is_typed_as_its_users_write_it(generated: Path) -> None:
+    (generated.parent / "use.py").write_text(USE)
+    options = ("--strict", "--follow-imports=silent", "--config-file=", "--cache-dir=/dev/null")
+    done = subprocess.run(
+        [BIN / "mypy", *options, "use.py"],
+        cwd=generated.parent,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.slow
+def test_a_client_with_classes_has_names_for_all_values(document: dict[str, Any], tmp_path: Path) -> None:
+    generate(document, tmp_path, "literal_enums: false\n")
+    assert "DAYS_7 =" in (tmp_path / NAME / "models" / "window.py").read_text()
+    found = [path for path in (tmp_path / NAME).rglob("*.py") if re.search(r"\bVALUE_\d", path.read_text())]
+    assert found == []

@@ -24,6 +24,7 @@ def test_every_answer_conforms_to_the_document(service: httpx.Client, tmp_path: 
         [
             *(f"{Path(sys.executable).parent}/schemathesis", "run", f"{service.base_url}openapi.json"),
             *("--header", f"Authorization: Bearer {KEY}"),
+            *("--exclude-path", "/api/monitoring/events"),  # its answer does not end
             *("--exclude-checks", "positive_data_acceptance"),  # tests.openapi.refusals does that
             *(
                 "--phases",
@@ -42,4 +43,4 @@ def test_every_answer_conforms_to_the_document(service: httpx.Client, tmp_path: 
     )
     sys.stdout.write(done.stdout)  # the number of requests, for `pytest -rP`
     assert done.returncode == 0, done.stderr
-    assert "14 selected / 14 total" in done.stdout
+    assert "14 selected / 15 total" in done.stdout

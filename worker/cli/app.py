@@ -29,6 +29,7 @@ from chat_stats.service.observability.shared_counts import shared_folder
 from chat_stats.service.queue import Queue
 from chat_stats.service.settings import Settings, load_settings
 from chat_stats.service.stats import Stats
+from chat_stats.worker.cli.keys import app as key_app
 from chat_stats.worker.cli.query import query
 from chat_stats.worker.cli.rollup import app as rollup_app
 from chat_stats.worker.demo.loading import load_sample
@@ -45,6 +46,7 @@ app = typer.Typer(
 )
 app.command()(query)
 app.add_typer(rollup_app, name="rollup")
+app.add_typer(key_app, name="key")
 out = Console()
 err = Console(stderr=True)
 

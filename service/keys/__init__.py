@@ -1,0 +1,1 @@
+"""Scoped keys: the table that keeps them, and what a process knows of it."""

@@ -1,0 +1,46 @@
+"""The page listens to events, and asks for the numbers of a refresh as soon as it is published."""
+
+import asyncio
+
+from playwright.async_api import expect
+
+from tests.browser.conftest import OpenTab, OwnService
+from tests.processes import chat_stats
+
+
+async def test_a_refresh_shows_without_a_poll_and_a_hidden_tab_does_not_listen(
+    own_service: OwnService, tab: OpenTab
+) -> None:
+    service = await own_service(api_keys="let-me-in")
+    service.start()
+    watched = await tab()
+    page = watched.page
+    await page.clock.install()
+    await page.goto(f"{service.url}#/?range=all")
+    await page.get_by_label("API key").fill("let-me-in")
+    await page.get_by_role("button", name="Show the statistics").click()
+    await expect(page.locator(".panel[data-state=loading]")).to_have_count(0)
+    async with asyncio.timeout(30):
+        while not watched.api_requests("events"):
+            await page.clock.run_for(100)
+    [listening] = watched.api_requests("events")
+    assert (await listening.all_headers())["x-api-key"] == "let-me-in"
+
+    # From here on time stands still in the page, and its next poll is 15 seconds away.
+    await page.clock.pause_at(await page.evaluate("Date.now() + 1000"))
+    await service.execute("UPDATE providers SET name = 'Renamed by the test' WHERE id = 1")
+    ran = await asyncio.to_thread(chat_stats, "refresh", "--local", env=service.env)
+    assert ran.returncode == 0, ran.stderr
+    table = page.get_by_role("table", name="Providers")
+    for _ in range(20):
+        await asyncio.sleep(0.5)
+        await page.clock.run_for(500)  # the requests of many pages are spread over this time
+        if "Renamed by the test" in await table.inner_text():
+            break
+    await expect(table).to_contain_text("Renamed by the test")
+
+    await page.clock.resume()
+    async with page.expect_event("requestfailed", lambda request: "/events" in request.url):
+        await page.evaluate("setHidden(true)")
+    async with page.expect_request("**/events"):
+        await page.evaluate("setHidden(false)")

@@ -1,0 +1,89 @@
+"""The `chat-stats key` commands."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from typing import Annotated, Any, TypeVar
+
+import orjson
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from chat_stats.service.keys.scopes import parse_scope, written
+from chat_stats.service.keys.table import KeyTable, check_name, open_keys
+from chat_stats.service.settings import PREFIX, Settings, load_settings
+
+app = typer.Typer(
+    help="Scoped keys: each reads the statistics of some requests alone, such as those of one user.",
+    no_args_is_help=True,
+)
+out = Console()
+err = Console(stderr=True)
+
+Result = TypeVar("Result")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Option(help="Name to list and revoke it by.")],
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(help="What it may read: dimension=value, such as user_id=42. Repeated: all of them."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a key and print it. It is shown only now: what is kept is a hash."""
+    settings = load_settings()
+    check_name(name)
+    parsed = parse_scope(scope or [], settings.known_dimensions)
+    key = _run(settings, lambda keys: keys.create(name, parsed))
+    if not settings.needs_key:
+        err.print(
+            f"[yellow]warning:[/] reading is open, and keys mean nothing there: set {PREFIX}REQUIRE_KEY=true",
+            soft_wrap=True,
+        )
+    if as_json:
+        _print_json({"name": name, "scope": written(parsed), "key": key})
+    else:
+        err.print(f"The key {escape(name)}, which is shown only now:", highlight=False, soft_wrap=True)
+        out.out(key, highlight=False)
+
+
+@app.command(name="list")
+def list_(as_json: Json = False) -> None:
+    """Show the keys by name, with their scopes. Exits with 1 when one cannot be used."""
+    found = _run(load_settings(), lambda keys: keys.listed())
+    if as_json:
+        _print_json([asdict(each) for each in found])
+    else:
+        table = Table("key", "scope", "made")
+        for each in found:
+            scope = ", ".join(f"{name}={value}" for name, value in (each.scope or {}).items())
+            table.add_row(
+                escape(each.name), escape(each.trouble or scope), f"{each.created_at:%Y-%m-%d %H:%M} UTC"
+            )
+        out.print(table)
+    raise typer.Exit(1 if any(each.trouble for each in found) else 0)
+
+
+@app.command()
+def revoke(name: Annotated[str, typer.Argument(help="The key's name.")]) -> None:
+    """End a key: within a second, no process that reaches the database accepts it."""
+    _run(load_settings(), lambda keys: keys.revoke(name))
+    out.print(f"revoked: {escape(name)}", highlight=False, soft_wrap=True)
+
+
+def _run(settings: Settings, work: Callable[[KeyTable], Awaitable[Result]]) -> Result:
+    async def run() -> Result:
+        async with open_keys(settings) as keys:
+            return await work(keys)
+
+    return asyncio.run(run())
+
+
+def _print_json(value: Any) -> None:
+    out.out(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode(), highlight=False)
