@@ -94,16 +94,16 @@ class Standby(Server):
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Snapshot]:
-        try:
-            async with super().transaction() as snapshot:
+        async with super().transaction() as snapshot:
+            try:
                 yield snapshot
-        except DatabaseUnavailable as error:
-            # Replay cancelled a statement, or the standby was lost: the next attempt reads elsewhere.
-            if self._outage is None:
-                logger.warning("%s%s", self._prefix, error)
-            self._outage = error
-            self._pause()
-            raise
+            except DatabaseUnavailable as error:
+                # Replay cancelled a statement, or the standby was lost: the next attempt reads elsewhere.
+                if self._outage is None:
+                    logger.warning("%s%s", self._prefix, error)
+                self._outage = error
+                self._pause()
+                raise
 
     async def _begin(self, connection: "PooledConnection[asyncpg.Record]") -> Snapshot:
         # Before there is a snapshot: what is replayed after this one is no part of it.
