@@ -49,6 +49,7 @@ from chat_stats.service.routes import (
 from chat_stats.service.routes import stats as statistics
 from chat_stats.service.settings import Settings, load_settings
 from chat_stats.service.stats import Stats
+from chat_stats.service.usage import UsageMetrics
 
 BASE_PATH = "/api/monitoring"
 
@@ -148,6 +149,7 @@ def _build(settings: Settings, routed: ASGIApp) -> Services:
         explorer=Explorer(settings, database),
         downloads=Downloads(DOWNLOADS_PER_EXPORT * settings.max_exports),
         health=HealthChecks(settings, database, cache, queue),
+        usage=UsageMetrics(settings, stats, cache),
         rate_limiter=rate_limiter,
         announcements=announcements,
         event_streams=event_streams,

@@ -20,6 +20,7 @@ from chat_stats.service.observability.shared_counts import SharedCounts
 from chat_stats.service.queue import Queue
 from chat_stats.service.settings import Settings
 from chat_stats.service.stats import Stats
+from chat_stats.service.usage import UsageMetrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class Services:
     explorer: Explorer
     downloads: Downloads
     health: HealthChecks
+    usage: UsageMetrics
     rate_limiter: RateLimiter
     announcements: Announcements
     event_streams: EventStreams
