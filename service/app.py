@@ -135,8 +135,8 @@ def _build(settings: Settings, routed: ASGIApp) -> Services:
     rate_limiter = RateLimiter(settings, cache)
     envelope = Envelope(settings, clock)
     announcements = Announcements(cache)
-    # The other half of the connections is for requests.
-    event_streams = EventStreams(min(settings.max_event_streams, max_connections() // 2))
+    # The other connections are for requests.
+    event_streams = EventStreams(min(settings.max_event_streams, max_connections() * 3 // 4))
     announcements.listen(lambda _: stats.expire_local_copies())
     announcements.listen(event_streams.publish)
     return Services(
