@@ -51,6 +51,7 @@ from chat_stats.service.routes import (
 from chat_stats.service.routes import stats as statistics
 from chat_stats.service.settings import Settings, load_settings
 from chat_stats.service.stats import Stats
+from chat_stats.service.usage import UsageMetrics
 
 BASE_PATH = "/api/monitoring"
 
@@ -144,8 +145,8 @@ def _build(settings: Settings, routed: ASGIApp) -> Services:
     rate_limiter = RateLimiter(settings, cache)
     envelope = Envelope(settings, clock)
     announcements = Announcements(cache)
-    # The other half of the connections is for requests.
-    event_streams = EventStreams(min(settings.max_event_streams, max_connections() // 2))
+    # The other connections are for requests.
+    event_streams = EventStreams(min(settings.max_event_streams, max_connections() * 3 // 4))
     announcements.listen(lambda _: stats.expire_local_copies())
     announcements.listen(event_streams.publish)
     return Services(
@@ -160,6 +161,7 @@ def _build(settings: Settings, routed: ASGIApp) -> Services:
         health=HealthChecks(settings, database, cache, queue),
         known_keys=known_keys,
         read_keys=read_keys,
+        usage=UsageMetrics(settings, stats, cache),
         rate_limiter=rate_limiter,
         announcements=announcements,
         event_streams=event_streams,

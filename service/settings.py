@@ -16,6 +16,7 @@ from chat_stats.service.catalogue.error_kinds import DEFAULT as ERROR_KINDS
 from chat_stats.service.catalogue.question_parameters import parse_kept
 from chat_stats.service.catalogue.statuses import PENDING, SUCCESS, Statuses
 from chat_stats.service.catalogue.timerange import parse_window
+from chat_stats.service.catalogue.usage_questions import UsageQuestion, usage_questions
 from chat_stats.service.connecting import url_checks
 from chat_stats.service.errors import InvalidParameter, SettingsError
 
@@ -176,6 +177,18 @@ class Settings(BaseSettings):
         description="Questions that the worker keeps computed, separated by blanks or `;`: query strings of "
         "`/chat-requests/query`.",
     )
+    usage_metrics: CommaSeparated = Field(
+        (),
+        description="Dimensions by which `/metrics/usage` shows the gateway's traffic, comma-separated, like "
+        "`model_id,status`. The worker keeps a question over all time computed for each. Empty: it is off.",
+    )
+    usage_metrics_top: int = Field(
+        50,
+        ge=1,
+        le=500,
+        description="Values of each of these dimensions that have their own labels there; the others are "
+        "added up as `others`.",
+    )
     rate_limit_misses: str = Field(
         "6000/minute",
         description="Answers that one client may have computed for it, like `100/minute`. Empty: no limit.",
@@ -237,7 +250,12 @@ class Settings(BaseSettings):
 
     @cached_property
     def kept_questions(self) -> frozenset[Query]:
-        return frozenset(parse_kept(self.queries, self.known_dimensions))
+        asked = parse_kept(self.queries, self.known_dimensions)
+        return frozenset((*asked, *(question.query for question in self.usage_questions)))
+
+    @cached_property
+    def usage_questions(self) -> tuple[UsageQuestion, ...]:
+        return tuple(usage_questions(self.usage_metrics, self.known_dimensions))
 
     @property
     def statuses(self) -> Statuses:
@@ -275,6 +293,7 @@ class Settings(BaseSettings):
             "request_columns",
             "success_statuses",
             "pending_statuses",
+            "usage_metrics",
         ),
         mode="before",
     )
@@ -332,6 +351,18 @@ class Settings(BaseSettings):
         if "dimensions" in info.data and "error_kinds" in info.data:  # else these are what is wrong
             parse_kept(value, known_dimensions(info.data["dimensions"], info.data["error_kinds"]))
         return value
+
+    @field_validator("usage_metrics")
+    @classmethod
+    def _known_usage(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        names = tuple(dict.fromkeys(value))
+        if "dimensions" in info.data and "error_kinds" in info.data:  # else these are what is wrong
+            known = known_dimensions(info.data["dimensions"], info.data["error_kinds"])
+            try:
+                usage_questions(names, known)
+            except InvalidParameter as error:
+                raise ValueError(str(error)) from None
+        return names
 
     @field_validator(
         *(

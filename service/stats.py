@@ -157,6 +157,11 @@ class Stats:
         entry = self._local.recent(key)
         return entry if entry is not None and self._freshness.state(entry) is CacheState.HIT else None
 
+    async def known(self, query: Query) -> Entry | None:
+        """Return what is cached, however old; nothing is computed."""
+        key = query.key()
+        return self._local.recent(key) or await self._look_ups.find(query) or self._local.last_good(key)
+
     def expire_local_copies(self) -> None:
         """Read from Redis what is asked for next: a generation was published."""
         self._local.expire()

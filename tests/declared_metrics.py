@@ -5,6 +5,7 @@ from typing import Literal, cast
 from prometheus_client import Counter, Gauge, Histogram
 
 from chat_stats.service.observability.metrics import METRICS, Metric
+from chat_stats.service.observability.usage_metrics import USAGE_METRICS
 from chat_stats.worker import metrics as worker_metrics
 
 
@@ -20,4 +21,4 @@ def _of_the_worker() -> dict[str, Metric]:
 
 
 OF_THE_WORKER = _of_the_worker()
-DECLARED = {**METRICS, **OF_THE_WORKER}
+DECLARED = {**METRICS, **OF_THE_WORKER, **USAGE_METRICS}

@@ -22,6 +22,7 @@ from chat_stats.service.observability.shared_counts import SharedCounts
 from chat_stats.service.queue import Queue
 from chat_stats.service.settings import Settings
 from chat_stats.service.stats import Stats
+from chat_stats.service.usage import UsageMetrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class Services:
     health: HealthChecks
     known_keys: KnownKeys
     read_keys: ReadKeys
+    usage: UsageMetrics
     rate_limiter: RateLimiter
     announcements: Announcements
     event_streams: EventStreams

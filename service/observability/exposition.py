@@ -18,6 +18,7 @@ from chat_stats.service import VERSION
 from chat_stats.service.observability import metrics
 from chat_stats.service.observability.known_labels import KNOWN_LABELS, OF_THE_SERVICE
 from chat_stats.service.observability.metrics import BUILD_INFO, METRICS, Counts, Labels, Metric
+from chat_stats.service.observability.usage_metrics import USAGE_METRICS
 
 #: Values of gauges by metric and labels.
 Gauges = Mapping[str, Mapping[Labels, float]]
@@ -32,6 +33,14 @@ def expose(counts: Counts, gauges: Gauges, *, accept: str, process: bool) -> tup
     registry.register(_Found(counts, gauges))
     if process:
         ProcessCollector(registry=registry)
+    encode, content_type = choose_encoder(accept)
+    return encode(registry), content_type
+
+
+def expose_usage(counts: Counts, gauges: Gauges, *, accept: str) -> tuple[bytes, str]:
+    """The same of the gateway's traffic."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Usage(counts, gauges))
     encode, content_type = choose_encoder(accept)
     return encode(registry), content_type
 
@@ -59,6 +68,15 @@ class _Found(Collector):
             **self._gauges,
         }
         return [_family(metric, self._counts, gauges) for metric in wanted]
+
+
+class _Usage(Collector):
+    def __init__(self, counts: Counts, gauges: Gauges) -> None:
+        self._counts, self._gauges = counts, gauges
+
+    def collect(self) -> Iterable[Family]:
+        families = (_family(metric, self._counts, self._gauges) for metric in USAGE_METRICS.values())
+        return [family for family in families if family.samples]
 
 
 class _OwnCounts(Collector):

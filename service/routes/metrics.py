@@ -1,16 +1,22 @@
-"""GET /metrics, for Prometheus: at the root and open to all, like /health."""
+"""For Prometheus, at the root.
+
+/metrics is open to all, like /health; /metrics/usage needs a key where the statistics do: it shows the same.
+"""
 
 import asyncio
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import PlainTextResponse
 
+from chat_stats.service.catalogue import schemas
+from chat_stats.service.errors import NotFound
 from chat_stats.service.health import CacheHealth, DatabaseHealth, Health
 from chat_stats.service.http.services import RequestServices
 from chat_stats.service.observability import metrics
-from chat_stats.service.observability.exposition import expose
+from chat_stats.service.observability.exposition import expose, expose_usage
 from chat_stats.service.observability.metrics import Labels, Metric
 from chat_stats.service.rollup.state import STATES, TROUBLES
+from chat_stats.service.routes.guards import check_read_key
 from chat_stats.service.settings import Settings
 
 #: Values of gauges by metric and labels.
@@ -37,6 +43,29 @@ async def show(request: Request, services: RequestServices) -> Response:
     text, content_type = await asyncio.to_thread(
         expose, counts, gauges, accept=accept, process=shared is None
     )
+    return Response(text, headers={"Content-Type": content_type, "Cache-Control": "no-store"})
+
+
+@router.head("/metrics/usage", include_in_schema=False, dependencies=[Depends(check_read_key)])
+@router.get(
+    "/metrics/usage",
+    name="usage_metrics",
+    operation_id="usage_metrics",
+    summary="The gateway's own traffic, for Prometheus: what is cached, without a query.",
+    response_class=PlainTextResponse,
+    dependencies=[Depends(check_read_key)],
+    responses={
+        401: schemas.problem("No key, or one that is not accepted (where reading needs one)."),
+        404: schemas.problem("It is off: CHAT_STATS_USAGE_METRICS is not set."),
+        503: schemas.problem("The worker has computed nothing of it yet; see Retry-After."),
+    },
+)
+async def show_usage(request: Request, services: RequestServices) -> Response:
+    """Totals over all time, and percentiles of the last hour, as of the last refresh."""
+    if not services.settings.usage_questions:
+        raise NotFound("it is off: CHAT_STATS_USAGE_METRICS is not set")
+    counts, gauges = await services.usage.collect()
+    text, content_type = expose_usage(counts, gauges, accept=request.headers.get("accept", ""))
     return Response(text, headers={"Content-Type": content_type, "Cache-Control": "no-store"})
 
 

@@ -32,6 +32,7 @@ class Listener:
         self.head: Message = {}
         self.body = b""
         self.ended = False
+        self.task: asyncio.Task[None] | None = None
         self.leave = asyncio.Event()
         self._heard = asyncio.Event()
 
@@ -78,12 +79,20 @@ async def listening(app: FastAPI) -> AsyncIterator[Listen]:
             listener = Listener()
             named = {name.replace("_", "-"): value for name, value in headers.items()}
             scope: dict[str, Any] = {
-                **{"type": "http", "http_version": "1.1", "method": method, "path": PATH, "raw_path": b""},
-                **{"query_string": b"", "root_path": "", "scheme": "http", "client": ("test", 1)},
-                **{"server": ("test", 80), "asgi": {"version": "3.0"}},
+                "type": "http",
+                "http_version": "1.1",
+                "method": method,
+                "path": PATH,
+                "raw_path": b"",
+                "query_string": b"",
+                "root_path": "",
+                "scheme": "http",
+                "client": ("test", 1),
+                "server": ("test", 80),
+                "asgi": {"version": "3.0"},
                 "headers": [(name.encode(), value.encode()) for name, value in named.items()],
             }
-            task = asyncio.create_task(app(scope, listener.receive, send or listener.send))
+            listener.task = task = asyncio.create_task(app(scope, listener.receive, send or listener.send))
 
             async def end() -> None:
                 listener.leave.set()
@@ -190,7 +199,7 @@ async def test_events_go_on_when_redis_drops_the_subscription_and_when_a_message
         listener = await listen()
         await flow.refresh()
         await listener.until(lambda it: it.events)
-        await flow.cache.redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+        await flow.cache.redis.client_kill_filter(_type="pubsub")
         await flow.refresh()
         await listener.until(lambda it: len(it.events) == 2)
 
@@ -227,13 +236,13 @@ async def test_a_client_that_does_not_read_is_dropped_and_delays_no_other(
         if message["type"] == "http.response.body":
             await asyncio.Event().wait()
 
-    await listen(send=never_read)
+    deaf = await listen(send=never_read)
     other = await listen()
     await flow.refresh()
     await other.until(lambda it: it.events)
-    async with asyncio.timeout(PATIENCE):
-        while (await scrape(client)).value("event_streams_dropped_total") != before + 1:
-            await asyncio.sleep(0.05)
+    assert deaf.task is not None
+    await asyncio.wait_for(asyncio.shield(deaf.task), PATIENCE)
+    assert (await scrape(client)).value("event_streams_dropped_total") == before + 1
     assert (await scrape(client)).value("event_streams") == 1
 
 
