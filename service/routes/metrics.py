@@ -9,14 +9,14 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import PlainTextResponse
 
 from chat_stats.service.catalogue import schemas
-from chat_stats.service.errors import NotFound
+from chat_stats.service.errors import NotFound, NotPermitted
 from chat_stats.service.health import CacheHealth, DatabaseHealth, Health
 from chat_stats.service.http.services import RequestServices
 from chat_stats.service.observability import metrics
 from chat_stats.service.observability.exposition import expose, expose_usage
 from chat_stats.service.observability.metrics import Labels, Metric
 from chat_stats.service.rollup.state import STATES, TROUBLES
-from chat_stats.service.routes.guards import check_read_key
+from chat_stats.service.routes.guards import check_read_key, scope_of
 from chat_stats.service.settings import Settings
 
 #: Values of gauges by metric and labels.
@@ -56,6 +56,7 @@ async def show(request: Request, services: RequestServices) -> Response:
     dependencies=[Depends(check_read_key)],
     responses={
         401: schemas.problem("No key, or one that is not accepted (where reading needs one)."),
+        403: schemas.problem("A scoped key: these are figures of all requests."),
         404: schemas.problem("It is off: CHAT_STATS_USAGE_METRICS is not set."),
         503: schemas.problem("The worker has computed nothing of it yet; see Retry-After."),
     },
@@ -64,6 +65,8 @@ async def show_usage(request: Request, services: RequestServices) -> Response:
     """Totals over all time, and percentiles of the last hour, as of the last refresh."""
     if not services.settings.usage_questions:
         raise NotFound("it is off: CHAT_STATS_USAGE_METRICS is not set")
+    if scope_of(request):
+        raise NotPermitted("/metrics/usage is of all requests, and this key has a scope")
     counts, gauges = await services.usage.collect()
     text, content_type = expose_usage(counts, gauges, accept=request.headers.get("accept", ""))
     return Response(text, headers={"Content-Type": content_type, "Cache-Control": "no-store"})

@@ -75,6 +75,14 @@ async def test_a_key_reads_its_scope_and_the_unscoped_key_everything(
     assert [row["total_requests"] for row in series.json()["data"]] == [1]  # not from 2020 on, when u3 came
 
 
+async def test_the_figures_of_all_traffic_are_not_for_scoped_keys(
+    scoped: Settings, make_key: MakeKey, client_of: OpenClient
+) -> None:
+    client = await client_of(scoped.model_copy(update={"usage_metrics": ("status",)}))
+    refused = await client.get("http://test/metrics/usage", headers=bearer(await make_key("user_id=42")))
+    assert (refused.status_code, refused.json()["title"]) == (403, "Not permitted")
+
+
 async def test_without_a_key_or_with_one_that_is_none_nothing_is_read(
     client_of: OpenClient, scoped: Settings, make_key: MakeKey
 ) -> None:

@@ -117,7 +117,7 @@ async def test_every_figure_is_that_of_a_recount_over_any_range_folded_or_not(
         asked = WITHOUT_PERCENTILES if source == "teams" else ALL
         for bounds, members in (
             ("", requests),
-            (f"&start_date={RAGGED[0][0]:%Y-%m-%dT%H:%M:%S}", between(requests, RAGGED[0][0] or START, END)),
+            (f"&start_date={RAGGED[0][0]:%Y-%m-%dT%H:%M:%S}", between(requests, RAGGED[0][0], END)),
         ):
             answer = await ask(f"group_by={','.join(names)}&measures={asked}&limit=10000&{text}{bounds}")
             check(answer, list(filter(condition, members)), names, asked, f"rollup:{source}")
