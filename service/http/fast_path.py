@@ -160,7 +160,7 @@ class FastPath:
         return None if target is None else self._reads.under_way(target.key)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = time.perf_counter()
+        started = scope.get(STARTED) or time.perf_counter()
         prepared = target = None
         if scope["type"] == "http" and scope["method"] in _METHODS and FAILURE not in scope:
             target = self.accepted_target(scope["path"], scope["query_string"], scope["headers"])

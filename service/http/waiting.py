@@ -62,9 +62,14 @@ class Waiting:
         url = waiter.scope["path"], waiter.scope["query_string"]
         queue = self._queues.get(url)
         if queue is None:
-            self._queues[url] = Queue()
-            waiter.start()
-            asyncio.get_running_loop().call_soon(self._look, url, True)
+            queue = self._queues[url] = Queue()
+            flight = self._fast_path.read_under_way(*url)
+            if flight is not None and self._target_of(waiter) is not None:
+                queue.waiters.append(waiter)
+                self._share(url, queue, flight)
+            else:
+                waiter.start()
+                asyncio.get_running_loop().call_soon(self._look, url, True)
         elif not queue.is_reading or self._target_of(waiter) is not None:
             queue.waiters.append(waiter)
         else:
@@ -79,10 +84,7 @@ class Waiting:
         queue = self._queues[url]
         flight = self._fast_path.read_under_way(*url)
         if flight is not None and queue.waiters:
-            queue.is_reading = True
-            task = asyncio.create_task(self._wait(url, queue, flight))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._share(url, queue, flight)
         elif again and queue.waiters:
             first = next(filter(self._target_of, queue.waiters), queue.waiters[0])
             queue.waiters.remove(first)
@@ -92,6 +94,13 @@ class Waiting:
             del self._queues[url]
             for waiter in queue.waiters:
                 waiter.start()
+
+    def _share(self, url: Url, queue: Queue, flight: "asyncio.Task[Answer]") -> None:
+        """Have the queue wait for a read."""
+        queue.is_reading = True
+        task = asyncio.create_task(self._wait(url, queue, flight))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _wait(self, url: Url, queue: Queue, flight: "asyncio.Task[Answer]") -> None:
         """Wait for a read, and answer those that wait for it."""
@@ -111,7 +120,8 @@ class Waiting:
         for waiter in queue.waiters:
             # These were about the client that started the read.
             if isinstance(failure, Exception) and not isinstance(failure, TooManyRequests | StillComputing):
-                waiter.scope[FAILURE], waiter.scope[STARTED] = failure, waiter.began_at
+                waiter.scope[FAILURE] = failure
+            waiter.scope[STARTED] = waiter.began_at
             waiter.start()
 
     async def _answer(self, waiters: list[Waiter], answer: Answer) -> None:
@@ -125,7 +135,7 @@ class Waiting:
                 if prepared is not None and not waiter.answer(target, wishes, prepared):
                     prepared = None
             if prepared is None:
-                waiter.scope[READ] = answer
+                waiter.scope[READ], waiter.scope[STARTED] = answer, waiter.began_at
                 waiter.start()
                 continue
             written += len(prepared.rendered.body)

@@ -132,6 +132,19 @@ async def test_many_that_wait_have_one_task_and_one_read(
     assert len({connection.protocol for connection in connections} & ports.state.connections) == 100
 
 
+async def test_those_that_come_one_by_one_wait_for_the_read_under_way(
+    ports: Ports, reads: Reads, waited: list[str]
+) -> None:
+    connections = []
+    for _ in range(10):
+        async with waiting(ports, [WAIT]) as (connection,):
+            connections.append(connection)
+    reads.go_on()
+    for connection in connections:
+        assert b"200 OK" in await connection.rest()
+    assert (reads.count, len(waited)) == (1, 9)
+
+
 async def test_of_many_for_a_new_target_the_first_checks_it_and_the_others_wait(
     ports: Ports, reads: Reads, waited: list[str]
 ) -> None:
