@@ -18,7 +18,7 @@ QUICK = tests/unit tests/sql/test_functions.py \
 	tests/integration/test_http.py tests/integration/test_http_refusals.py tests/integration/test_http_headers.py \
 	tests/integration/test_fast_path.py tests/integration/test_refresh.py
 
-.PHONY: demo quick quick-stop test test-slow test-long screenshots sql docs check format bench bench-rollup bench-serve bench-explorer clean
+.PHONY: demo quick quick-stop test test-slow test-long screenshots sql docs check format bench bench-rollup bench-serve bench-explorer bench-dimensions clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/chat-stats demo
@@ -78,6 +78,9 @@ bench-serve: $(VENV)/.installed
 
 bench-explorer: $(VENV)/.installed
 	$(BIN)/python -m bench.explorer
+
+bench-dimensions: $(VENV)/.installed
+	$(BIN)/python -m bench.dimensions
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "chat-stats needs Python 3.11, 3.12 or 3.13, and found none on PATH" >&2; exit 1; }

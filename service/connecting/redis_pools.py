@@ -12,13 +12,15 @@ from typing import Any
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
 from redis.asyncio import BlockingConnectionPool
-from redis.asyncio.connection import parse_url
+from redis.asyncio.connection import Connection, parse_url
 from redis.asyncio.sentinel import (
     Sentinel,
     SentinelConnectionPool,
     SentinelManagedConnection,
     SentinelManagedSSLConnection,
 )
+
+from chat_stats.service.connecting.redis_connections import cancellable
 
 SENTINEL_SCHEMES = ("redis+sentinel://", "rediss+sentinel://")
 SENTINEL_PORT = 26379
@@ -48,7 +50,9 @@ def redis_pool(
         "socket_connect_timeout": timeout_seconds,
     }
     if not url.startswith(SENTINEL_SCHEMES):
-        return BlockingConnectionPool.from_url(url, **waits, **options)
+        redis = dict(parse_url(url))
+        connection_class = cancellable(redis.pop("connection_class", Connection))
+        return BlockingConnectionPool(connection_class=connection_class, **{**waits, **options, **redis})
     return _sentinel_pool(urlsplit(url), waits, options)
 
 
@@ -78,7 +82,7 @@ def _sentinel_pool(parts: SplitResult, waits: dict[str, Any], options: dict[str,
     return SentinelPool(
         service_name=name,
         sentinel_manager=Sentinel(hosts, sentinel_kwargs=sentinel),  # type: ignore[no-untyped-call]
-        connection_class=SentinelManagedSSLConnection if tls else SentinelManagedConnection,
+        connection_class=cancellable(SentinelManagedSSLConnection if tls else SentinelManagedConnection),
         **{**waits, **redis, **options},
     )
 

@@ -70,7 +70,10 @@ async def render_for(connection: "asyncpg.Connection[asyncpg.Record]", settings:
         async def fetch(sql: str, *arguments: Any) -> list[asyncpg.Record]:
             return await connection.fetch(names.fill(sql), *arguments)
 
-        own = await declared_own_rollups(fetch)
+        try:
+            own = await declared_own_rollups(fetch)
+        except asyncpg.InsufficientPrivilegeError:  # what runs next says whose the tables are
+            return usual
     if not own:
         return usual
     return Renderer(statuses=settings.statuses, known=settings.known_dimensions, own=own)

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two looks at the table. With the look itself, a revocation takes less than a second.
 LOOK_SECONDS = 0.5
-#: Seconds after a look during which a key that is not known causes no other one.
+#: Seconds from one look to the next, whatever keys come that are not known.
 UNKNOWN_SECONDS = 0.1
 #: Seconds for which known keys go on while the database does not answer.
 OFFLINE_SECONDS = 3600
@@ -60,9 +60,11 @@ class KnownKeys:
     async def find(self, key: bytes) -> ScopedKey | None:
         """Return the key if it is one; `DatabaseUnavailable` when that cannot be known."""
         hashed = hash_of(key)
-        found = self._keys.get(hashed)
-        if (found is None and not self._has_looked()) or not self._is_read():
+        found, asked_at = self._keys.get(hashed), time.monotonic()
+        if found is None or not self._is_read():
             await self._look()
+            if hashed not in self._keys and self._looked_at is not None and self._looked_at < asked_at:
+                await self._look()  # that look had begun before, perhaps before the key was made
             found = self._keys.get(hashed)
         if not self._is_read() or (found is None and self._read_at != self._looked_at):
             raise DatabaseUnavailable("the database, which knows the keys, does not answer")
@@ -72,14 +74,13 @@ class KnownKeys:
         """Return whether what is known of the table still counts."""
         return self._read_at is not None and time.monotonic() - self._read_at < OFFLINE_SECONDS
 
-    def _has_looked(self) -> bool:
-        return self._looked_at is not None and time.monotonic() - self._looked_at < UNKNOWN_SECONDS
-
     async def _look(self) -> None:
         await self._looks.run(None, self._read)
 
     async def _read(self) -> None:
         """Read the table; what is known stays when that fails."""
+        if self._looked_at is not None:
+            await asyncio.sleep(self._looked_at + UNKNOWN_SECONDS - time.monotonic())
         began_at = time.monotonic()
         try:
             records = await self._records()

@@ -46,12 +46,15 @@ def what_the_document_allows_is_accepted(
     if case.path.endswith("/dimensions") and "name" not in query:
         return  # the others are about the values of one
     question = case.path.endswith("/query")
+    single = case.path.endswith("/chat-requests")
     beyond_schemas = {
         "window": "window" in query and dates,
         "start_date": len(dates) == 2 or series or _leap_second(query.get("start_date")),
         "end_date": len(dates) == 2 or series or _leap_second(query.get("end_date")),
         "bucket": series or question,
-        **dict.fromkeys(("group_by", "order_by", "compare", "limit"), question),
+        **dict.fromkeys(("group_by", "compare", "limit"), question),
+        "order_by": question or single,  # some orders of single requests need an index
+        **dict.fromkeys(("model_id", "provider_id"), single and "unresolved" in str(query)),
         "timezone": True,
         "cursor": True,
     }

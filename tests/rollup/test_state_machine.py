@@ -35,7 +35,7 @@ from tests.rollup.exactness import (
 )
 from tests.rollup.own import add, own_rollups
 
-STEPS = int(os.environ.get("CHAT_STATS_STATE_MACHINE_STEPS", "2000"))
+STEPS = int(os.environ.get("CHAT_STATS_STATE_MACHINE_STEPS", "1000"))
 STEPS_A_RUN = 50
 
 pytestmark = [

@@ -29,11 +29,13 @@ from rich.console import Console
 from chat_stats.service.database.errors import ERRORS
 from chat_stats.service.database.migrations import migrate
 from chat_stats.service.database.rendering import declared
+from chat_stats.service.errors import ChatStatsError
 from chat_stats.service.settings import PREFIX, Settings, load_settings
 from chat_stats.worker.demo import sample
 from chat_stats.worker.demo.folder import DemoError, locked, usable_folder
 from chat_stats.worker.demo.guard import guarded
 from chat_stats.worker.demo.loading import connected, load_sample
+from chat_stats.worker.demo.rollups import keep_rollups
 from chat_stats.worker.demo.servers import Servers, find_servers
 from chat_stats.worker.local_servers import free_port, stop_process
 
@@ -107,6 +109,9 @@ class _Demo:
                 if loaded or not self.given_database:
                     trickle = asyncio.create_task(_trickle(self._database_url))
                     self.stack.push_async_callback(_cancel, trickle)
+                if not self.given_database:
+                    rollups = asyncio.create_task(self._keep_rollups())
+                    self.stack.push_async_callback(_cancel, rollups)
                 exit_code = 0
                 while True:
                     self._check_parts()
@@ -192,6 +197,16 @@ class _Demo:
         else:
             self.console.print("Sample    kept from an earlier start")
         return loaded
+
+    async def _keep_rollups(self) -> None:
+        """Add the demo's rollups while all runs, as a gateway's operator would."""
+        started = time.monotonic()
+        try:
+            names = await keep_rollups(self.settings)
+        except ChatStatsError as error:  # the demo shows what there is without them, too
+            self.console.print("Rollups  ", str(error), style="yellow", markup=False)
+        else:
+            self.console.print(f"Rollups   {', '.join(names)}, in {time.monotonic() - started:.1f} s")
 
     async def _start_children(self, wanted_port: int) -> None:
         self._start_child("worker", "worker")

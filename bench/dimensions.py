@@ -1,0 +1,225 @@
+"""Compares answers by any dimension from rollups with those by scan; and what five rollups cost.
+
+    make bench-dimensions
+    python -m bench.dimensions --requests 1000000
+
+500 models, 100,000 users with a heavy tail, 2,000 keys, 12 statuses, 365 days. Each question is answered by
+scan, then the rollups are added, then it is answered again: rows that differ are named. It judges nothing.
+"""
+
+import argparse
+import asyncio
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from time import perf_counter
+from urllib.parse import parse_qsl
+
+import asyncpg
+from rich.console import Console
+
+from bench.dataset import Shape, describe, fill
+from bench.servers import Servers, create_database, drop_database, own_servers, settings_for
+from chat_stats.service.catalogue.question_parameters import parse_question
+from chat_stats.service.catalogue.rows import Data
+from chat_stats.service.compute.ladder import compute
+from chat_stats.service.database.pool import Database
+from chat_stats.service.rollup.own import open_own_rollups
+from chat_stats.service.rollup.upkeep import open_rollup
+from chat_stats.service.settings import Settings
+
+#: Seconds for a statement.
+STATEMENT_SECONDS = 600.0
+#: Requests that are inserted one by one, for a fold.
+FOLDED = 100_000
+
+# The share of a user falls with the third power: the first thousand have a fifth of the requests.
+_DIMENSIONS = """
+UPDATE chat_completion_requests AS q SET
+    user_id = 'u' || floor(100000 * u * u * u)::int,
+    key_id = 'k' || floor(2000 * v * v)::int,
+    status = CASE WHEN q.status = 'failed' THEN 'failed_' || bits % 11 ELSE 'completed' END,
+    error_message = CASE WHEN q.status = 'failed' THEN
+        (ARRAY['429 Too Many Requests', 'upstream timeout', 'maximum context length', 'blocked'])
+            [1 + bits % 4]
+    END
+FROM (
+    SELECT
+        h.id, (h.bits & 1048575)::int AS bits,
+        ((h.bits >> 20) & 1048575) / 1048576.0::float8 AS u, ((h.bits >> 40) & 65535) / 65536.0::float8 AS v
+    FROM (SELECT r.id, hashint8extended(r.id, 7) AS bits FROM chat_completion_requests AS r) AS h
+) AS h
+WHERE h.id = q.id
+"""
+_SINGLE_INSERTS = """
+DO $inserts$
+BEGIN
+    FOR n IN 1 .. {rows} LOOP
+        INSERT INTO chat_completion_requests (
+            model_id, user_id, key_id, input_tokens, output_tokens, processing_time_ms, status, cost_usd,
+            created_at
+        ) VALUES (
+            1 + n % 500, 'u' || n % 1000, 'k' || n % 100, n % 3000, n % 1000, round(80.25 + n % 997, 2),
+            'completed', round((n % 3000) * 0.000003, 6), now() - (n % 60) * interval '1 minute'
+        );
+    END LOOP;
+END
+$inserts$
+"""
+
+#: By name: dimensions, and whether there are percentiles.
+ROLLUPS = {
+    "users": (["user_id"], True),
+    "keys": (["key_id", "user_id", "model_id"], False),
+    "errors": (["error_kind"], True),
+}
+QUESTIONS = {
+    "top 100 users by cost, all time": (
+        "group_by=user_id&measures=total_cost_usd&order_by=-total_cost_usd&limit=100"
+    ),
+    "top 100 users by cost, 30 days": (
+        "group_by=user_id&measures=total_cost_usd&order_by=-total_cost_usd&limit=100&window=30d"
+    ),
+    "one user, daily, with percentiles, 365 days": (
+        "user_id=u0&bucket=1d&measures=total_requests,p95_processing_time_ms&window=365d"
+    ),
+    "users x models of one key, 30 days": (
+        "key_id=k0&group_by=user_id,model_id&measures=total_requests,total_tokens&window=30d"
+    ),
+    "kinds of errors by hour, 7 days": "group_by=error_kind&bucket=1h&measures=failed_requests&window=7d",
+    "all, daily, with percentiles, 365 days": (
+        "bucket=1d&measures=total_requests,p95_processing_time_ms&window=365d"
+    ),
+}
+
+
+@dataclass(slots=True)
+class Answered:
+    """One question: milliseconds, from where, and the rows."""
+
+    ms: float
+    source: str
+    rows: Data
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--requests", type=int, default=10_000_000)
+    parser.add_argument("--repeat", type=int, default=5, help="runs of each question from the rollups")
+    options = parser.parse_args()
+    with own_servers() as servers:
+        asyncio.run(_measure(servers, options.requests, options.repeat))
+
+
+async def _measure(servers: Servers, requests: int, repeat: int) -> None:
+    console = Console(soft_wrap=True, highlight=False)
+    url = await create_database(servers.admin_url)
+    settings = settings_for(url, servers.redis_url).model_copy(update={"dimensions": "user_id, key_id"})
+    connection = await asyncpg.connect(url, server_settings={"timezone": "UTC"})
+    try:
+        _say(f"{requests:,} requests: filling the table")
+        await fill(settings, Shape(requests, models=500, providers=20, days=365))
+        await connection.execute("SET statement_timeout = 0")
+        await connection.execute(_DIMENSIONS)
+        await connection.execute("VACUUM FULL ANALYZE chat_completion_requests")
+        facts = await describe(settings)
+        _say("answering by scan")
+        scanned = await _ask(settings, 1)
+        added = await _add_rollups(settings)
+        await connection.execute("VACUUM ANALYZE")
+        _say("answering from the rollups")
+        answered = await _ask(settings, repeat)
+        sizes = await _sizes(connection)
+        await connection.execute(_SINGLE_INSERTS.format(rows=FOLDED))
+        started = perf_counter()
+        folded = await connection.fetchval("SELECT chat_stats_fold()")
+        fold_seconds = perf_counter() - started
+    finally:
+        await connection.close()
+        await drop_database(servers.admin_url, url)
+    console.print(", ".join(f"{name} {value}" for name, value in facts.items()))
+    console.print(f"{os.cpu_count()} CPUs, {platform.system()} {platform.machine()}; medians\n")
+    console.print("| question | scan | rollup | times faster | source |\n| --- | ---: | ---: | ---: | --- |")
+    for name, by_scan in scanned.items():
+        found = answered[name]
+        same = "" if found.rows == by_scan.rows else " (other rows)"
+        console.print(
+            f"| {name} | {by_scan.ms:,.1f} ms | {found.ms:,.1f} ms | {by_scan.ms / found.ms:,.1f} "
+            f"| {found.source}{same} |",
+            markup=False,
+        )
+    console.print(
+        "\n| rollup | added in | size, share of the table with its indexes |\n| --- | ---: | ---: |"
+    )
+    for name, share in sizes.items():
+        seconds = f"{added[name]:,.1f} s" if name in added else ""
+        console.print(f"| {name} | {seconds} | {share:.1%} |")
+    console.print(f"\nfold of {len(sizes)} rollups: {folded / fold_seconds:,.0f} deltas/s")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+async def _add_rollups(settings: Settings) -> dict[str, float]:
+    """Return the seconds that each took."""
+    seconds = {}
+    _say("switching the rollup on")
+    started = perf_counter()
+    async with open_rollup(settings) as rollup:
+        await rollup.enable(lambda _requests: None)
+    seconds["model"] = perf_counter() - started
+    for name, (by, percentiles) in ROLLUPS.items():
+        _say(f"adding {name}")
+        started = perf_counter()
+        async with open_own_rollups(settings) as rollups:
+            await rollups.add(
+                await rollups.declare(name, by, percentiles=percentiles), lambda _requests: None
+            )
+        seconds[name] = perf_counter() - started
+    return seconds
+
+
+async def _ask(settings: Settings, repeat: int) -> dict[str, Answered]:
+    database = Database(settings, application_name="bench")
+    await database.open()
+    found = {}
+    try:
+        for name, text in QUESTIONS.items():
+            query = parse_question(parse_qsl(text), settings.known_dimensions)
+            times = []
+            for _ in range(repeat):
+                async with database.snapshot(wait_seconds=STATEMENT_SECONDS) as snapshot:
+                    started = perf_counter()
+                    computed = await compute(snapshot, query, timeout=STATEMENT_SECONDS)
+                    times.append((perf_counter() - started) * 1000)
+            found[name] = Answered(median(times), str(computed.totals["source"]), computed.data)
+    finally:
+        await database.close()
+    return found
+
+
+async def _sizes(connection: "asyncpg.Connection[asyncpg.Record]") -> dict[str, float]:
+    names: Sequence[str] = ("model", "total", *ROLLUPS)
+    records = await connection.fetch(
+        r"""
+        SELECT
+            n.name,
+            sum(pg_total_relation_size(c.oid)) / pg_total_relation_size('chat_completion_requests') AS share
+        FROM unnest($1::text[]) AS n (name)
+        JOIN pg_class AS c ON c.relkind = 'r' AND c.relname LIKE format('chat\_stats\_rollup\_%s\_%%', n.name)
+        GROUP BY n.name
+        """,
+        list(names),
+    )
+    shares = {record["name"]: float(record["share"]) for record in records}
+    return {name: shares[name] for name in names}
+
+
+if __name__ == "__main__":
+    main()
