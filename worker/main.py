@@ -289,6 +289,7 @@ async def _work(settings: Settings, stopping: asyncio.Event) -> None:
         if told.done():
             logger.info("stopping; running jobs get %d s to finish", STOP_SECONDS)
             worker.allow_pick_jobs = False
+            asyncio.get_running_loop().set_exception_handler(_while_stopping)
             if worker.tasks:
                 await asyncio.wait(worker.tasks.values(), timeout=STOP_SECONDS)
     finally:
@@ -303,6 +304,15 @@ async def _work(settings: Settings, stopping: asyncio.Event) -> None:
         elif isinstance(error, Exception):
             logger.error("the worker failed", exc_info=error)
         await _close(worker)
+
+
+def _while_stopping(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log as debugging what Redis does to the end of a job: arq shields it, and nothing waits for it."""
+    error = context.get("exception")
+    if isinstance(error, TROUBLE):
+        logger.debug("the end of a job was not recorded: Redis %s", trouble_of(error))
+    else:
+        loop.default_exception_handler(context)
 
 
 async def _renew_leases(worker: Worker, settings: Settings) -> None:
