@@ -112,7 +112,8 @@ class Database:
         """
         slots = self._export_slots if export else self._slots
         try:
-            await asyncio.wait_for(slots.acquire(), wait_seconds)
+            async with asyncio.timeout(wait_seconds):
+                await slots.acquire()
         except TimeoutError:
             kind = "exports" if export else "live computations"
             raise DatabaseBusy(f"too many {kind} are under way") from None

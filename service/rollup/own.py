@@ -63,7 +63,7 @@ class OwnRollups:
 
     def __init__(self, rollup: Rollup, dimensions: Dimensions) -> None:
         self._rollup = rollup
-        self._connection = rollup._connection
+        self._connection = rollup.connection
         self._dimensions = dimensions
 
     async def declare(self, name: str, by: Sequence[str], *, percentiles: bool) -> OwnRollup:
@@ -144,13 +144,13 @@ class OwnRollups:
                     list(dict.fromkeys(source for each in wanted.kept for source in each.sources)),
                     wanted.rollup.histograms,
                 )
-            await self._rollup._show_progress()
+            await self._rollup.show_progress()
             begun = [
                 each.backfilled_to
                 for each in listed
                 if not each.ready and each.name == wanted.rollup.name and each.same_columns
             ]
-            await self._rollup._make_right(
+            await self._rollup.make_right(
                 begun[0] if begun and begun[0] else "-infinity", progress, tiers=False
             )
         for each in await self._listed():
@@ -177,7 +177,7 @@ class OwnRollups:
             )
             left = [each.own for each in listed if each.name != name]
             tables = [*found.rollup.tables.values(), found.rollup.purged]
-            await OwnInstallation(self._connection, self._rollup._statuses).uninstall(name, left, tables)
+            await OwnInstallation(self._connection, self._rollup.statuses).uninstall(name, left, tables)
 
     async def list_all(self) -> list[OwnStatus]:
         """Return all rollups, the built-in ones first."""

@@ -154,7 +154,7 @@ class Retention:
         if done["differing"]:
             purge.differing = done["differing"]
             compare = queries.load("rollup_differences")
-            await self._rollup._record_audit(await self._connection.in_snapshot(compare, *chunk))
+            await self._rollup.record_audit(await self._connection.in_snapshot(compare, *chunk))
             return None
         if done["deleted"]:
             _add(purge, found)
@@ -201,7 +201,7 @@ class Retention:
 async def open_retention(settings: Settings) -> AsyncIterator[Retention]:
     """Connect for purging, without a time-out for the whole."""
     async with open_rollup(settings) as rollup:
-        yield Retention(rollup._connection.raw)
+        yield Retention(rollup.connection.raw)
 
 
 def _add(purge: Purge, found: Any) -> None:

@@ -88,70 +88,70 @@ class Rollup:
         another: Opener | None = None,
         statuses: Statuses | None = None,
     ) -> None:
-        self._connection = UpkeepConnection(connection)
+        self.connection = UpkeepConnection(connection)
         self._another = another
         #: What our settings say of statuses; None: what the functions know.
-        self._statuses = statuses
+        self.statuses = statuses
 
     async def state(self) -> RollupState:
-        return await read_state(self._connection.fetch)
+        return await read_state(self.connection.fetch)
 
     async def status(self) -> RollupStatus:
-        return await read_status(self._connection.fetch, self._statuses)
+        return await read_status(self.connection.fetch, self.statuses)
 
     async def has_triggers(self) -> bool:
         """Return whether there is anything to keep up: the rollup is on, or on its way there."""
-        return await count_triggers(self._connection) > 0
+        return await count_triggers(self.connection) > 0
 
     async def estimate_requests(self) -> int:
         """Return about how many requests there are, from the table's statistics."""
-        row = await self._connection.fetchrow(
+        row = await self.connection.fetchrow(
             "SELECT COALESCE(sum(GREATEST(c.reltuples, 0)), 0)::bigint AS requests FROM pg_class AS c "
             "WHERE c.oid = 'gateway_schema.chat_completion_requests'::regclass OR c.oid IN "
             "(SELECT relid FROM pg_partition_tree('gateway_schema.chat_completion_requests'::regclass))"
         )
         return int(row["requests"])
 
-    async def _show_progress(self) -> None:
+    async def show_progress(self) -> None:
         """Choose the size of chunks so that also the progress of a small table is seen."""
         share = await self.estimate_requests() // SHOWN_CHUNKS
         self._chunk_requests = min(CHUNK_REQUESTS, max(SHOWN_CHUNK_REQUESTS, share))
 
     async def enable(self, progress: Progress) -> None:
         """Switch the rollup on, or go on with a backfill that was interrupted; writers keep writing."""
-        async with self._connection.lock():
+        async with self.connection.lock():
             await self._require_statuses()
             if (await self.state()).state == "on":
                 return
-            await self._show_progress()
-            await require_rights(self._connection)
-            await require_readable(self._connection)
-            await self._connection.execute(
+            await self.show_progress()
+            await require_rights(self.connection)
+            await require_readable(self.connection)
+            await self.connection.execute(
                 "INSERT INTO stats_schema.chat_stats_rollup_state DEFAULT VALUES ON CONFLICT DO NOTHING"
             )
-            if fresh := await count_triggers(self._connection, firing=True) != len(TRIGGERS):
+            if fresh := await count_triggers(self.connection, firing=True) != len(TRIGGERS):
                 await self._require_purged()
                 await self._start_over()
             else:
                 await self._keep_purged()
-            place = await self._connection.fetchval(
+            place = await self.connection.fetchval(
                 "SELECT backfilled_to::text FROM stats_schema.chat_stats_rollup_state"
             )
             try:
                 if fresh:
-                    await forget_partitions(self._connection.fetch)
+                    await forget_partitions(self.connection.fetch)
                 # (Of a fresh one, folds alone made the days, the months and the lifetime.)
-                await self._make_right(place or "-infinity", progress, tiers=not fresh)
+                await self.make_right(place or "-infinity", progress, tiers=not fresh)
             except (SchemaError, asyncpg.PostgresError):  # an outage leaves it to be gone on with
                 if fresh:
-                    await drop_triggers(self._connection)
+                    await drop_triggers(self.connection)
                 raise
 
     async def disable(self) -> None:
         """Switch the rollup off and empty it: the functions scan again."""
-        async with self._connection.lock():
-            await self._connection.execute("UPDATE stats_schema.chat_stats_rollup_state SET ready = false")
-            await drop_triggers(self._connection)
+        async with self.connection.lock():
+            await self.connection.execute("UPDATE stats_schema.chat_stats_rollup_state SET ready = false")
+            await drop_triggers(self.connection)
             await self._empty()
 
     async def verify(self, progress: Progress) -> int:
@@ -160,30 +160,30 @@ class Rollup:
 
     async def compare(self, progress: Progress) -> Counter[str]:
         """Return in how many buckets each rollup differs from the requests."""
-        async with self._connection.lock():
+        async with self.connection.lock():
             state = await self.state()
             if state.state in ("off", "backfilling") or not await self.has_triggers():
                 raise SchemaError(f"the rollup is {state}")
             drift = Counter[str]()
-            await self._show_progress()
+            await self.show_progress()
             await self._cover_partitions(progress)
-            await keep_detached(self._connection.fetch)
+            await keep_detached(self.connection.fetch)
             async for start, end, _ in self._chunks("-infinity"):
-                drift += await self._connection.in_snapshot(queries.load("rollup_differences"), start, end)
+                drift += await self.connection.in_snapshot(queries.load("rollup_differences"), start, end)
                 progress(self._chunk_requests)
-            drift += await self._connection.in_snapshot(queries.load("rollup_tier_drifts"))
-            await self._record_audit(drift)
+            drift += await self.connection.in_snapshot(queries.load("rollup_tier_drifts"))
+            await self.record_audit(drift)
             return drift
 
     async def repair(self, progress: Progress) -> int:
         """Make the rollup equal to the requests; return how many models' buckets differed."""
-        async with self._connection.lock():
-            if await count_triggers(self._connection, firing=True) != len(TRIGGERS):
+        async with self.connection.lock():
+            if await count_triggers(self.connection, firing=True) != len(TRIGGERS):
                 raise SchemaError("the rollup is not enabled; run: chat-stats rollup enable")
             await self._require_statuses()
             await self._keep_purged()
-            await self._show_progress()
-            return await self._make_right("-infinity", progress)
+            await self.show_progress()
+            return await self.make_right("-infinity", progress)
 
     async def cover_partitions(self) -> None:
         """Give partitions that lack our triggers theirs, and recount what those hold that had rows before.
@@ -191,17 +191,17 @@ class Rollup:
         Nothing is done while other upkeep is under way.
         """
         with suppress(DatabaseBusy):
-            async with self._connection.lock():
-                await self._connection.execute(queries.load("rollup_uncounted_once"))
+            async with self.connection.lock():
+                await self.connection.execute(queries.load("rollup_uncounted_once"))
                 await self._cover_partitions(lambda _requests: None)
 
     async def _cover_partitions(self, progress: Progress) -> None:
-        if await count_triggers(self._connection, firing=True) != len(TRIGGERS):
+        if await count_triggers(self.connection, firing=True) != len(TRIGGERS):
             return
-        await create_triggers(self._connection, await self._untriggered(), present=PRESENT)
-        for row in await self._connection.fetch(queries.load("rollup_uncounted_partitions"), PRESENT):
+        await create_triggers(self.connection, await self._untriggered(), present=PRESENT)
+        for row in await self.connection.fetch(queries.load("rollup_uncounted_partitions"), PRESENT):
             await self._repair(row["start"], progress, end=row["end"])
-            await self._connection.execute(
+            await self.connection.execute(
                 "DELETE FROM stats_schema.chat_stats_uncounted "
                 "WHERE relation = $1::bigint::oid AND reason = $2",
                 row["relation"],
@@ -209,11 +209,11 @@ class Rollup:
             )
 
     async def _untriggered(self) -> list[RequestTable]:
-        return [table for table in await request_tables(self._connection) if not table.firing]
+        return [table for table in await request_tables(self.connection) if not table.firing]
 
     async def fold(self) -> int:
         """Move the deltas into the tiers; return how many there were (0 also while another session folds)."""
-        return int(await self._connection.fetchval("SELECT stats_schema.chat_stats_fold()"))
+        return int(await self.connection.fetchval("SELECT stats_schema.chat_stats_fold()"))
 
     async def audit(self) -> int:
         """Compare the latest requests, and some others; return how many buckets of all rollups differ.
@@ -223,22 +223,22 @@ class Rollup:
         """
         drift = None
         with suppress(DatabaseBusy):
-            async with self._connection.lock():
-                if (drift := await audit(self._connection)) is not None:
-                    await self._record_audit(drift)
+            async with self.connection.lock():
+                if (drift := await audit(self.connection)) is not None:
+                    await self.record_audit(drift)
         return drift.total() if drift is not None else 0
 
-    async def _record_audit(self, found: Counter[str]) -> None:
+    async def record_audit(self, found: Counter[str]) -> None:
         own = {name: places for name, places in found.items() if name not in BUILT_IN}
         drift = found.total() - sum(own.values())
-        await self._connection.execute(
+        await self.connection.execute(
             "UPDATE stats_schema.chat_stats_rollup_state "
             "SET audited_at = clock_timestamp(), drift = $1::bigint, ready = ready AND $1::bigint = 0, "
             "backfilled_to = CASE WHEN $1::bigint = 0 THEN backfilled_to END",
             drift,
         )
         if own:
-            await self._connection.execute(queries.load("own_drift"), list(own), list(own.values()))
+            await self.connection.execute(queries.load("own_drift"), list(own), list(own.values()))
         if drift:
             logger.error(
                 "the rollup differs from the requests in %d buckets; run: chat-stats rollup repair", drift
@@ -250,24 +250,24 @@ class Rollup:
                 places,
             )
 
-    async def _make_right(self, place: str, progress: Progress, *, tiers: bool = True) -> int:
+    async def make_right(self, place: str, progress: Progress, *, tiers: bool = True) -> int:
         """Repair from `place` on, and the tiers; let the rollup be read. Return how much was repaired.
 
         All over again when a write went uncounted meanwhile, such as a TRUNCATE that saw only a part.
         """
-        await create_triggers(self._connection, await self._untriggered())
+        await create_triggers(self.connection, await self._untriggered())
         await self._keep_up_own()
         repaired = 0
         for _attempt in range(REPAIRS):
-            await self._connection.execute(queries.load("own_repair_begins"))
-            begun = await self._connection.fetch(queries.load("rollup_repair_begins"), place)
+            await self.connection.execute(queries.load("own_repair_begins"))
+            begun = await self.connection.fetch(queries.load("rollup_repair_begins"), place)
             if not begun:
                 raise SchemaError(f"{STATE_TABLE} lost its row; run: chat-stats rollup enable")
             repaired += await self._repair(begun[0]["place"], progress)
             if tiers:
                 repaired += await self._rebuild_tiers()
             if await self._record_done():
-                await self._connection.execute(queries.load("own_repair_done"))
+                await self.connection.execute(queries.load("own_repair_done"))
                 return repaired
             place, tiers = "-infinity", True
         raise SchemaError(f"the rollup cannot be made right: {(await self.state()).reason}")
@@ -279,7 +279,7 @@ class Rollup:
         """
         repaired = 0
         async with AsyncExitStack() as stack:
-            connections = [self._connection]
+            connections = [self.connection]
             if self._another is not None:
                 with suppress(DatabaseUnavailable):  # then one must do
                     connections.append(UpkeepConnection(await stack.enter_async_context(self._another())))
@@ -301,13 +301,13 @@ class Rollup:
                     if isinstance(count, BaseException):
                         raise count
                     repaired += count
-                await self._connection.execute(
+                await self.connection.execute(
                     "UPDATE stats_schema.chat_stats_rollup_state "
                     "SET backfilled_to = COALESCE($1::text::timestamptz, 'infinity') "
                     "WHERE backfilled_to IS NOT NULL",
                     chunks[-1].end,
                 )
-                await self._connection.execute(
+                await self.connection.execute(
                     queries.load("own_backfilled"), chunks[0].start or "infinity", chunks[-1].end
                 )
                 await self.fold()
@@ -316,19 +316,19 @@ class Rollup:
 
     async def _keep_up_own(self) -> None:
         """Let triggers and functions keep up all rollups of the operator's own that are to be made right."""
-        listed = await read_own_rollups(self._connection.fetch)
+        listed = await read_own_rollups(self.connection.fetch)
         if not all(each.right for each in listed):
-            await OwnInstallation(self._connection, self._statuses).install([each.own for each in listed])
+            await OwnInstallation(self.connection, self.statuses).install([each.own for each in listed])
 
     async def _rebuild_tiers(self) -> int:
-        return int(await self._connection.fetchval("SELECT stats_schema.chat_stats_rollup_rebuild_tiers()"))
+        return int(await self.connection.fetchval("SELECT stats_schema.chat_stats_rollup_rebuild_tiers()"))
 
     async def _record_done(self) -> bool:
         """Record that the repair reached its end; return whether nothing went uncounted meanwhile."""
-        await self._connection.execute(
+        await self.connection.execute(
             "UPDATE stats_schema.chat_stats_rollup_state SET ready = true, drift = 0, backfilled_to = NULL"
         )
-        return bool(await self._connection.fetchval("SELECT stats_schema.chat_stats_rollup_ready()"))
+        return bool(await self.connection.fetchval("SELECT stats_schema.chat_stats_rollup_ready()"))
 
     async def _together(self, place: str, end: str, count: int) -> AsyncIterator[list[Chunk]]:
         """Yield up to `count` chunks that share no day, and so may be repaired at the same time."""
@@ -344,7 +344,7 @@ class Rollup:
     async def _chunks(self, place: str, end: str = "infinity") -> AsyncIterator[Chunk]:
         """Yield consecutive ranges of whole buckets from `place` to `end`; up to infinity, also no time."""
         while place != end:
-            row = await self._connection.fetchrow(
+            row = await self.connection.fetchrow(
                 queries.load("rollup_next_chunk"), place, self._chunk_requests, end
             )
             yield Chunk(place, row["place"], row["ends_day"])
@@ -354,49 +354,49 @@ class Rollup:
 
     async def _keep_purged(self) -> None:
         """Before a repair: what the rollup alone knows of requests that are gone, it must not take away."""
-        await keep_detached(self._connection.fetch)
+        await keep_detached(self.connection.fetch)
         await self._require_purged()
 
     async def _require_purged(self) -> None:
         """Refuse to rebuild the rollup without the sums of the requests that are gone."""
-        if lost := await lost_sums(self._connection.fetch):
+        if lost := await lost_sums(self.connection.fetch):
             raise SchemaError(lost)
-        async with self._connection.transaction():
-            await self._connection.execute_raw(queries.load("rollup_purged_summed_up"))
+        async with self.connection.transaction():
+            await self.connection.execute_raw(queries.load("rollup_purged_summed_up"))
 
     async def _require_statuses(self) -> None:
-        if self._statuses and (trouble := await statuses_trouble(self._connection.fetch, self._statuses)):
+        if self.statuses and (trouble := await statuses_trouble(self.connection.fetch, self.statuses)):
             raise SchemaError(trouble)
 
     async def _start_over(self) -> None:
-        await self._connection.execute(
+        await self.connection.execute(
             "UPDATE stats_schema.chat_stats_rollup_state SET ready = false, backfilled_to = NULL, drift = 0"
         )
-        await drop_triggers(self._connection)
+        await drop_triggers(self.connection)
         await self._empty()
         try:
-            await create_triggers(self._connection, await request_tables(self._connection))
+            await create_triggers(self.connection, await request_tables(self.connection))
         except BaseException:
-            await drop_triggers(self._connection)
+            await drop_triggers(self.connection)
             raise
-        await self._connection.execute(
+        await self.connection.execute(
             "UPDATE stats_schema.chat_stats_rollup_state "
             "SET enabled_at = clock_timestamp(), columns = stats_schema.chat_stats_request_columns()"
         )
 
     async def _empty(self) -> None:
         """Delete what is in the rollup. TRUNCATE would empty it for those, too, who still read it."""
-        async with self._connection.transaction():
+        async with self.connection.transaction():
             # The lock of chat_stats_fold().
-            await self._connection.execute("SELECT FROM stats_schema.chat_stats_rollup_state FOR UPDATE")
-            own = [each.own.rollup for each in await read_own_rollups(self._connection.fetch)]
-            await self._connection.execute(
+            await self.connection.execute("SELECT FROM stats_schema.chat_stats_rollup_state FOR UPDATE")
+            own = [each.own.rollup for each in await read_own_rollups(self.connection.fetch)]
+            await self.connection.execute(
                 "UPDATE stats_schema.chat_stats_rollups SET ready = false, backfilled_to = NULL"
             )
             there = [*ROLLUP_TABLES, *(table for rollup in own for table in rollup.tables.values())]
-            missing = await self._connection.fetchval(queries.load("rollup_missing"), there)
+            missing = await self.connection.fetchval(queries.load("rollup_missing"), there)
             for table in [name for name in there if name not in missing]:
-                await self._connection.execute(f"DELETE FROM stats_schema.{table}")  # noqa: S608
+                await self.connection.execute(f"DELETE FROM stats_schema.{table}")  # noqa: S608
 
 
 @asynccontextmanager

@@ -288,7 +288,7 @@ async def test_drift_that_could_not_be_recorded_is_found_again(
         raise DatabaseUnavailable("the database cannot be reached")
 
     with monkeypatch.context() as lost:
-        lost.setattr(Rollup, "_record_audit", lose_the_connection)
+        lost.setattr(Rollup, "record_audit", lose_the_connection)
         with pytest.raises(DatabaseUnavailable):
             await Rollup(year).audit()
     assert await Rollup(year).audit() == 1
