@@ -36,6 +36,7 @@ test: $(VENV)/.installed check
 
 test-slow: $(VENV)/.installed
 	$(BIN)/pytest -m "slow and not alone" --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -m "slow and alone"
 	@$(BIN)/python -m tests.tools
 
 test-long: $(VENV)/.installed

@@ -76,6 +76,7 @@ def test_refresh_without_a_worker_says_what_to_do(env: dict[str, str]) -> None:
     assert "--local" in done.stderr
 
 
+@pytest.mark.slow
 def test_refresh_without_a_database_fails_with_its_exit_code(redis: RedisServer) -> None:
     env = environment("postgresql://u:pw@127.0.0.1:1/x", redis.url)
     done = chat_stats("refresh", "--local", env=env)
@@ -83,6 +84,7 @@ def test_refresh_without_a_database_fails_with_its_exit_code(redis: RedisServer)
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_the_first_read_after_a_refresh_that_was_waited_for_is_newer(
     env: dict[str, str], tmp_path: Path
 ) -> None:

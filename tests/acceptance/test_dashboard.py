@@ -10,6 +10,7 @@ from typing import Any
 
 import asyncpg
 import httpx
+import pytest
 import yaml
 
 from chat_stats.worker.local_servers import free_port, stop_process
@@ -17,6 +18,8 @@ from tests.acceptance.test_observability import serving
 from tests.processes import ROOT, chat_stats, running, until
 from tests.rollup.workload import fill
 from tests.tools import PROMETHEUS, need
+
+pytestmark = pytest.mark.slow
 
 MONITORING = ROOT / "monitoring"
 PANELS: list[dict[str, Any]] = json.loads((MONITORING / "grafana/dashboards/chat-stats.json").read_text())[

@@ -148,6 +148,7 @@ def test_numbers_move_ctrl_c_stops_everything_and_a_second_start_keeps_the_data(
             assert second.end(signal.SIGTERM) == 0
 
 
+@pytest.mark.slow
 def test_a_folder_that_another_demo_uses_is_refused(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     with (folder / "lock").open("w") as lock:
@@ -164,6 +165,7 @@ def test_a_killed_demo_leaves_nothing_running(folder: Path) -> None:
         wait_until(lambda: all(is_gone(pid) for pid in processes))
 
 
+@pytest.mark.slow
 def test_when_the_service_dies_its_log_is_shown_and_everything_stops(folder: Path) -> None:
     with demo(folder) as running:
         processes = running.started_processes()

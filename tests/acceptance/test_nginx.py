@@ -67,6 +67,7 @@ def nginx(tmp_path: Path) -> Iterator[tuple[str, int]]:
         process.wait(10)
 
 
+@pytest.mark.slow
 def test_nginx_caches_revalidates_varies_and_serves_stale_answers(
     nginx: tuple[str, int], settings_with: SettingsFactory, tmp_path: Path, database_url: str
 ) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import psutil
+import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -63,6 +64,7 @@ def answered(client: httpx.Client) -> float:
         return 0
 
 
+@pytest.mark.slow
 def test_any_process_answers_for_all_and_no_counter_falls_when_one_dies(tmp_path: Path) -> None:
     env = environment(*NOWHERE)
     with serving(env, tmp_path / "log", "--workers", "2") as (client, process):
@@ -155,6 +157,7 @@ def collecting() -> Iterator[Collector]:
         collector.server.server_close()
 
 
+@pytest.mark.slow
 def test_a_request_is_traced_down_to_its_statements_when_an_endpoint_is_set(
     database_url: str, redis: RedisServer, tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
+import pytest
 
 from chat_stats.worker.local_servers import free_port
 from tests.processes import ROOT, environment, running, until
@@ -50,6 +51,7 @@ def test_the_processes_end_and_free_the_port_when_their_parent_is_killed(log: Pa
         assert "Traceback" not in service.output()
 
 
+@pytest.mark.slow
 def test_a_process_that_gets_no_cpu_for_a_while_is_not_replaced(log: Path) -> None:
     env = environment("postgresql://user@127.0.0.1:1/none", "redis://127.0.0.1:1/0")
     with running("serve", "--port", str(free_port()), "--workers", "2", env=env, log=log) as service:

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
 import redis as redis_client
 
 from chat_stats.worker.local_servers import PostgresServer, RedisServer, postgres_server, redis_server
@@ -92,6 +93,7 @@ def test_after_a_kill_the_next_worker_refreshes_within_seconds(
         until(lambda: generation(redis, env), seconds=8)
 
 
+@pytest.mark.slow
 def test_the_next_worker_takes_over_the_refresh_of_a_killed_worker(
     redis: RedisServer, env: dict[str, str], postgres: PostgresServer, tmp_path: Path
 ) -> None:

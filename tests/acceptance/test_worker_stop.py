@@ -41,7 +41,10 @@ def seconds_to_end(worker: Process) -> float:
     return time.monotonic() - started
 
 
-@pytest.mark.parametrize("hanging", ["postgres", "redis", "both"])
+@pytest.mark.parametrize(
+    "hanging",
+    [pytest.param("postgres", marks=pytest.mark.slow), pytest.param("redis", marks=pytest.mark.slow), "both"],
+)
 def test_it_ends_in_time_when_a_server_hangs_in_the_midst_of_a_refresh(
     postgres: PostgresServer, redis: RedisServer, env: dict[str, str], log: Path, hanging: str
 ) -> None:

@@ -5,6 +5,7 @@ import subprocess
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
+import pytest
 
 from chat_stats.worker.local_servers import embedded_postgres_binaries
 from tests.docs.conftest import fill
@@ -29,6 +30,7 @@ STATISTICS = (
 )
 
 
+@pytest.mark.slow
 async def test_all_statistics_come_back_from_the_backup(empty_database: str) -> None:
     await fill(empty_database)
     env = environment(empty_database, "redis://127.0.0.1:1/0", connect_timeout_seconds=10)

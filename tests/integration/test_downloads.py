@@ -100,6 +100,7 @@ def lines(client: socket.socket) -> int:
         return response.read().count(b"\n")
 
 
+@pytest.mark.slow
 async def test_downloads_of_a_running_service(view: asyncpg.Connection, url: str) -> None:
     # All in one test, because starting a service takes longer than any of them.
     await _a_client_that_does_not_read_holds_no_connection(view, url)

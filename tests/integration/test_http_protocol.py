@@ -125,6 +125,7 @@ def test_pipelined_requests_whose_answers_are_not_read_leave_no_traceback(
     assert "Traceback" not in log.read_text()
 
 
+@pytest.mark.slow
 def test_an_unfinished_head_is_disconnected_and_an_active_client_is_not(address: tuple[str, int]) -> None:
     with (
         socket.create_connection(address, timeout=0.1) as silent,

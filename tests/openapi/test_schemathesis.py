@@ -16,7 +16,7 @@ from tests.processes import ROOT
 SEARCH = "CHAT_STATS_OPENAPI_EXAMPLES" in os.environ
 EXAMPLES = int(os.environ.get("CHAT_STATS_OPENAPI_EXAMPLES", "3"))
 
-pytestmark = pytest.mark.timeout(300 + 10 * EXAMPLES)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300 + 10 * EXAMPLES)]
 
 
 def test_every_answer_conforms_to_the_document(service: httpx.Client, tmp_path: Path) -> None:

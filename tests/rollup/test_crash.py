@@ -105,6 +105,7 @@ async def active(connection: asyncpg.Connection, statement: str) -> None:
         await asyncio.sleep(0.001)
 
 
+@pytest.mark.slow
 async def test_killed_while_writers_write_and_deltas_are_folded(
     server: PostgresServer, url: str, connect: Connect
 ) -> None:

@@ -49,6 +49,7 @@ async def test_it_is_exact_over_a_table_that_is_written_to_and_keeps_no_writer_w
     await assert_exact(requests)
 
 
+@pytest.mark.slow
 async def test_two_connections_backfill_days_of_their_own_at_the_same_time_and_it_is_exact(
     requests: Connection, database_url: str, env: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,7 +22,6 @@ from chat_stats.service.rollup import retention as purging
 from chat_stats.service.rollup.retention import Retention
 from chat_stats.service.rollup.state import PURGED_TABLES, ROLLUP_TABLES
 from chat_stats.service.rollup.upkeep import Rollup
-from chat_stats.worker.local_servers import PostgresServer
 from tests.rollup import workload
 from tests.rollup.conftest import ignored
 from tests.rollup.exactness import (
@@ -35,7 +34,7 @@ from tests.rollup.exactness import (
 )
 from tests.rollup.own import add, own_rollups
 
-STEPS = int(os.environ.get("CHAT_STATS_STATE_MACHINE_STEPS", "1000"))
+STEPS = int(os.environ.get("CHAT_STATS_STATE_MACHINE_STEPS", "0"))
 STEPS_A_RUN = 50
 
 pytestmark = [
@@ -454,10 +453,10 @@ class RollupMachine(RuleBasedStateMachine):
             self.roll_back(writer, entirely=True)
 
 
+@pytest.mark.parametrize("steps", [STEPS] if STEPS else [250, pytest.param(1000, marks=pytest.mark.slow)])
 def test_after_every_step_the_rollup_gives_what_a_scan_gives(
-    database_url: str, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+    database_url: str, monkeypatch: pytest.MonkeyPatch, steps: int
 ) -> None:
-    steps = STEPS if "embedded" in str(postgres.folder) else STEPS // 4
     monkeypatch.setattr(locks, "LOCK_ATTEMPTS", 1)
     monkeypatch.setattr(own_installation, "LOCK_MS", 5)
     monkeypatch.setattr(purging, "PAUSE", 0)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from itertools import cycle, product
 from uuid import UUID
 
+import pytest
+
 #: Beyond the range of int.
 BIGINT_BASE = 5_000_000_000
 
@@ -191,6 +193,13 @@ SPECIAL = [
     ),
 ]
 
-VARIANTS = [*PRODUCT, *SPECIAL]
+#: All of them; most combinations in the slow suite alone.
+VARIANTS = [
+    *(
+        variant if number % 5 == 0 else pytest.param(variant, marks=pytest.mark.slow)
+        for number, variant in enumerate(PRODUCT)
+    ),
+    *SPECIAL,
+]
 
 PLAIN = Variant("plain")

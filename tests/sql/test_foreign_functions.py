@@ -118,6 +118,7 @@ RERUN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "definition"), RERUN.values(), ids=RERUN)
 async def test_a_gateways_migration_that_runs_ten_times_leaves_one_copy(
     live: Gateway, owner: Connection, name: str, definition: str
