@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from chat_stats.service.catalogue import schemas
 from chat_stats.service.catalogue.questions import Filter, Question, digest_of
+from chat_stats.service.catalogue.row_pages import cursor_of, rows_behind
 from chat_stats.service.catalogue.rows import (
     PERCENTILE_FIELDS,
     SOURCE_FIELDS,
@@ -55,6 +56,8 @@ class Query:
     order_by: str | None = None
     #: Most rows of the answer.
     limit: int | None = None
+    #: Behind which row it begins (`service.catalogue.row_pages`).
+    cursor: str | None = None
     #: What is asked by any dimension; `aggregation` is then the question's endpoint.
     question: Question | None = None
     #: Only requests with these values of dimensions; those of a question are in `question` itself.
@@ -78,6 +81,8 @@ class Query:
             key += f":order={self.order_by}"
         if self.limit is not None:
             key += f":limit={self.limit}"
+        if self.cursor is not None:
+            key += f":cursor={self.cursor}"
         if self.where:
             key += f":where={digest_of(self.where)}"
         return key
@@ -100,7 +105,7 @@ class Query:
     def is_whole(self) -> bool:
         """Whether it asks for all rows in their own order: what the worker computes."""
         return not self.where and not any(
-            value is not None for value in (*self.filters, self.order_by, self.limit)
+            value is not None for value in (*self.filters, self.order_by, self.limit, self.cursor)
         )
 
     def base(self, *, kept: bool) -> "Query | None":
@@ -118,7 +123,7 @@ class Query:
             name = aggregation.cut_from(self)
             if name is not None:
                 return Query(name, self.range)
-        unordered = replace(self, order_by=None, limit=None)
+        unordered = replace(self, order_by=None, limit=None, cursor=None)
         return None if unordered == self else unordered
 
     def metadata(self, data: Data, of: Mapping[str, Any]) -> Totals:
@@ -133,7 +138,8 @@ class Query:
         totals = {**aggregation.totals(data), **{name: of[name] for name in SOURCE_FIELDS if name in of}}
         if not aggregation.states_unresolved:
             return totals
-        return totals | {name: of[name] if self.wants_unresolved else 0 for name in UNRESOLVED_FIELDS}
+        unresolved = {name: of[name] if self.wants_unresolved else 0 for name in UNRESOLVED_FIELDS}
+        return totals | unresolved | {"next_cursor": None}
 
 
 @dataclass(frozen=True)
@@ -240,7 +246,12 @@ class Aggregation:
             selected = sorted(
                 selected, key=lambda row: value_of(row, name), reverse=query.order_by.startswith("-")
             )
-        return selected[: query.limit], metadata
+        if query.cursor is not None:
+            selected = rows_behind(query.cursor, selected)
+        page = selected[: query.limit]
+        if len(page) < len(selected):
+            metadata["next_cursor"] = cursor_of(page[-1], query.order_by)
+        return page, metadata
 
     @cached_property
     def columns(self) -> tuple[str, ...]:

@@ -72,7 +72,11 @@ _STATS = {
     "total_cost_usd": 4.83,
 }
 
-_UNRESOLVED: Totals = {"unresolved_requests": 3, "unresolved_failed_requests": 3}
+_OF_ROWS: Totals = {
+    "unresolved_requests": 3,
+    "unresolved_failed_requests": 3,
+    "next_cursor": "WyItdG90YWxfcmVxdWVzdHMiLDEyMDQsIjciXQ",
+}
 
 
 class ProviderRow(Stats):
@@ -109,7 +113,7 @@ PROVIDERS = register(
         path="/chat-requests/providers",
         function="get_provider_request_stats",
         data=list[ProviderRow],
-        example=([_PROVIDER], {"total_providers": 1, **_UNRESOLVED}),
+        example=([_PROVIDER], {"total_providers": 1, **_OF_ROWS}),
         from_usage=providers_from_usage,
         metadata=ProvidersMetadata,
         totals=lambda rows: {"total_providers": len(rows)},
@@ -140,7 +144,7 @@ MODELS = register(
         path="/chat-requests/models",
         function="get_models_with_requests",
         data=list[schemas.ModelRow],
-        example=([_MODEL], {"total_models": 1, **_UNRESOLVED}),
+        example=([_MODEL], {"total_models": 1, **_OF_ROWS}),
         narrowed_call=(
             "SELECT * FROM stats_schema.get_models_with_requests_by_provider("
             "(SELECT id FROM gateway_schema.providers WHERE id::text = $3), $1::timestamptz, $2::timestamptz)"
@@ -207,7 +211,7 @@ COUNTS = register(
         path="/chat-requests/counts",
         function="get_model_request_counts",
         data=list[CountRow],
-        example=([_COUNT], {"total_models": 1, "total_requests": 1204, **_UNRESOLVED}),
+        example=([_COUNT], {"total_models": 1, "total_requests": 1204, **_OF_ROWS}),
         from_usage=counts_from_usage,
         metadata=CountsMetadata,
         totals=lambda rows: {

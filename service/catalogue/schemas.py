@@ -105,6 +105,7 @@ class RowsMetadata(Metadata):
         "do not want them."
     )
     unresolved_failed_requests: int = Field(description="Those of them that failed.")
+    next_cursor: str | None = Field(description="For the next rows; null when these are the last.")
 
 
 def answer(

@@ -9,6 +9,7 @@ from chat_stats.service.catalogue import aggregations, schemas
 from chat_stats.service.catalogue.aggregations import AGGREGATIONS, Aggregation
 from chat_stats.service.catalogue.dimensions import MODEL_ID, Dimensions
 from chat_stats.service.catalogue.questions import Filter
+from chat_stats.service.catalogue.row_pages import parse_cursor
 from chat_stats.service.catalogue.rows import UNRESOLVED
 from chat_stats.service.catalogue.scopes import query_within
 from chat_stats.service.catalogue.timerange import WINDOWS, TimeRange, parse_time_range
@@ -160,9 +161,15 @@ def _order(aggregation: Aggregation) -> Callable[..., Awaitable[_Parts]]:
             parameters.whole_number(1, MAX_LIMIT),
             Query(description="Most rows to return; all when not given. The metadata are about all."),
         ] = None,
+        cursor: Annotated[
+            str | None,
+            parameters.CURSOR,
+            Query(description="`next_cursor` of the rows before, with the same filters and order."),
+        ] = None,
     ) -> _Parts:
         return {
             "order_by": None if order_by is None else aggregations.parse_order_by(aggregation, order_by),
+            "cursor": None if cursor is None else parse_cursor(cursor, order_by),
             "limit": parse_number("limit", limit, default=None, least=1, most=MAX_LIMIT),
         }
 

@@ -89,6 +89,23 @@ async def test_rows_come_in_the_order_asked_for(
     assert (await get(client, f"/counts?limit=1&{range_}"))["metadata"]["total_requests"] == 6
 
 
+@pytest.mark.parametrize("range_", RANGES)
+@pytest.mark.parametrize(
+    "target", ["/models?", "/models?order_by=-total_tokens&", "/providers?order_by=success_rate&", "/counts?"]
+)
+async def test_pages_have_each_row_once_and_the_last_has_no_cursor(
+    client: httpx.AsyncClient, gateway: asyncpg.Connection, target: str, range_: str
+) -> None:
+    whole = await get(client, f"{target}{range_}")
+    rows, cursor = [], ""
+    while cursor is not None:
+        page = await get(client, f"{target}{range_}&limit=1{cursor and f'&cursor={cursor}'}")
+        rows += page["data"]
+        cursor = page["metadata"]["next_cursor"]
+    assert rows == whole["data"]
+    assert whole["metadata"]["next_cursor"] is None
+
+
 async def test_equal_rows_keep_the_order_that_they_have_by_default(
     client: httpx.AsyncClient, gateway: asyncpg.Connection
 ) -> None:
@@ -102,6 +119,8 @@ async def test_equal_rows_keep_the_order_that_they_have_by_default(
 
 
 REFUSED = [
+    ("/models?cursor=abc", "cursor", "next_cursor"),
+    ("/models?cursor=%00", "cursor", "next_cursor"),
     ("/models?order_by=price", "order_by", "total_tokens"),
     ("/models?order_by=", "order_by", "total_tokens"),
     ("/models?order_by=--total_tokens", "order_by", "total_tokens"),
