@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 FILES = (ROOT / "docker-compose.yml", ROOT / "docker-compose.ha.yml")
 
 
-class Loader(yaml.SafeLoader):
+class Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
     """Knows the tag by which Compose removes what an earlier file says."""
 
 
