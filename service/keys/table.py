@@ -11,7 +11,7 @@ import asyncpg
 from chat_stats.service.catalogue.scopes import Scope
 from chat_stats.service.database import queries
 from chat_stats.service.database.dimension_columns import column_types
-from chat_stats.service.database.errors import upkeep_error
+from chat_stats.service.database.errors import ERRORS, upkeep_error
 from chat_stats.service.database.names import begin
 from chat_stats.service.database.pool import connect
 from chat_stats.service.errors import InvalidParameter, NotFound
@@ -81,7 +81,7 @@ class KeyTable:
                     return await self._connection.fetch(names.fill(sql), *arguments)
 
                 yield fetch
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except ERRORS as error:
             raise upkeep_error(error, _KEPT_BY) from error
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import asyncpg
 
 from chat_stats.service.database import queries
+from chat_stats.service.database.errors import ERRORS as ERRORS
 from chat_stats.service.database.errors import upkeep_error
 from chat_stats.service.database.names import Names, begin
 from chat_stats.service.database.pool import LOCK_CLASS
@@ -21,9 +22,6 @@ REQUESTS = f"gateway_schema.{TABLE}"
 UPKEEP_LOCK = 4
 
 Isolation = Literal["read_committed", "repeatable_read"]
-
-#: What statements raise.
-ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 
 
 async def foreign_lock(fetch: Callable[..., Awaitable[list[asyncpg.Record]]]) -> str | None:

@@ -42,6 +42,17 @@ class Sentinels:
         )
         return time.time()
 
+    def heal(self) -> None:
+        """Start the old master again, and wait until it follows the new one."""
+        for server in self.servers.values():
+            if server.process is None or server.process.poll() is not None:
+                server.start()
+        until(
+            lambda: all(map(_knows_all, self.ports)),
+            seconds=60,
+            what=lambda: "a replica that follows the master",
+        )
+
 
 @contextmanager
 def sentinels(folder: Path) -> Iterator[Sentinels]:
