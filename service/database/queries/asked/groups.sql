@@ -8,6 +8,9 @@
 {# Of all requests there are sums and histograms at hand; with our functions, percentiles are read from histograms. #}
 {% set of_all = functions and not models %}
 {% set by_histograms = functions or own %}
+{# Whether each histogram that a function returns is that of one group. #}
+{% set of_members = functions and models and (members == 'model') == ('c.model' in grouping | map(attribute='resolved')) and grouping %}
+{% set as_kept = (of_all or of_members) and not by_percentile %}
 {# The sums of whole groups: without intervals each has one row already. #}
 {% set groups = 'groups' if interval else 'members' %}
 -- Figures of groups of requests by any dimensions: the first groups in an order (or those that are wanted), in a series
@@ -31,7 +34,13 @@ r.{{ dimension.called }},
 {# The group of what raw_group() made. #}
 {% macro key(of) -%}
 ARRAY[{% for dimension in grouping %}{{ of ~ '.' ~ dimension.called if dimension.expression else dimension.resolved }}{{ ', ' if not loop.last }}{% endfor %}]::text[] AS key,
-        {{ of }}.interval_start
+        {{ of ~ '.interval_start' if interval else "'-infinity'::timestamptz AS interval_start" }}
+{%- endmacro %}
+{# The same for GROUP BY: single columns cost less to compare than an array of them. #}
+{% macro by_key(of) -%}
+{% if grouping %}{% for dimension in grouping %}{{ of ~ '.' ~ dimension.called if dimension.expression else dimension.resolved }}{{ ', ' if not loop.last }}{% endfor %}{{ ', ' ~ of ~ '.interval_start' if interval }}
+{%- else %}1, 2
+{%- endif %}
 {%- endmacro %}
 {# A figure, of sums `s`, percentiles `p` and numbers of different values `x1`, `x2` ... #}
 {% macro figure(name) -%}
@@ -76,9 +85,9 @@ FROM {{ requests.absent() }}
     CROSS JOIN (SELECT NULL::text AS error_message) AS no_message
     CROSS JOIN LATERAL
 {%- endmacro %}
-{% macro histograms_of_all(interval) -%}
+{% macro histograms_of(interval, members) -%}
 stats_schema.chat_stats_histograms(
-        {{ interval }}, {{ timezone or 'NULL::text' }}, 'none'::text, {{ start }}, {{ end }}, NULL::text, NULL::text, NULL::text
+        {{ interval }}, {{ timezone or 'NULL::text' }}, '{{ members }}'::text, {{ start }}, {{ end }}, NULL::text, NULL::text, NULL::text
     )
 {%- endmacro %}
 {# The percentiles of a histogram of `of`. #}
@@ -102,7 +111,7 @@ WITH {% if models %}catalogue AS MATERIALIZED (
         {{ each('sum(u.{name}){cast} AS {name}', 8) }}
     FROM {{ rows() }}
 {{ resolved('u') }}
-    GROUP BY 1, 2
+    GROUP BY {{ by_key('u') }}
     HAVING sum(u.requests) <> 0
 {% elif functions %}members AS MATERIALIZED (
     SELECT
@@ -110,7 +119,7 @@ WITH {% if models %}catalogue AS MATERIALIZED (
         {{ each('sum(u.{total}){cast} AS {name}', 8) }}
     FROM {{ rows() }}
 {{ resolved('u') }}
-    GROUP BY 1, 2
+    GROUP BY {{ by_key('u') }}
 {% else %}usage AS (
     SELECT
         {{ raw_group() | indent(8) }}
@@ -131,19 +140,30 @@ WITH {% if models %}catalogue AS MATERIALIZED (
         {{ requests.over_status(plain=true) | indent(8) }}
     FROM {{ rows() }}
 {{ resolved('u') }}
-    GROUP BY 1, 2
+    GROUP BY {{ by_key('u') }}
 {% endif %}
 ){% if interval %}, groups AS MATERIALIZED (
     SELECT s.key, {{ each('sum(s.{name}){cast} AS {name}') }}
     FROM members AS s
     GROUP BY s.key
-){% endif %}{% if percentiles and of_all %}, histograms AS MATERIALIZED (
-    SELECT '{}'::text[] AS key, {{ 'h.interval_start' if interval else "'-infinity'::timestamptz AS interval_start" }}, h.bins, h.counts, h.total
-    FROM {{ histograms_of_all(literal_interval if interval else 'NULL::text') }} AS h
-), total_bins AS (
-    SELECT b.bin, b.n
-    FROM {{ histograms_of_all('NULL::text') }} AS h
+){% endif %}{% if percentiles and as_kept %}, histograms AS MATERIALIZED (
+    SELECT {{ key('u') }}, u.bins, u.counts, u.total
+    FROM (
+        SELECT h.interval_start, h.member AS model_id, h.bins, h.counts, h.total
+        FROM {{ histograms_of(literal_interval if interval else 'NULL::text', members if models else 'none') | indent(4) }} AS h
+    ) AS u
+{{ resolved('u') }}
+), total_bins AS MATERIALIZED (
+{% if of_groups %}
+    SELECT b.bin, sum(b.n)::bigint AS n
+    FROM histograms AS h
     CROSS JOIN LATERAL unnest(h.bins, h.counts) AS b (bin, n)
+    GROUP BY b.bin
+{% else %}
+    SELECT b.bin, b.n
+    FROM {{ histograms_of('NULL::text', 'none') }} AS h
+    CROSS JOIN LATERAL unnest(h.bins, h.counts) AS b (bin, n)
+{% endif %}
 ){% elif percentiles %}, bins AS MATERIALIZED (
 {% if own %}
     SELECT {{ key('u') }}, u.bin, sum(u.n)::double precision AS n
@@ -151,21 +171,18 @@ WITH {% if models %}catalogue AS MATERIALIZED (
         {{ own_rollup.cells() | indent(8) }}
     ) AS u
 {{ resolved('u') }}
-    GROUP BY 1, 2, 3
+    GROUP BY {{ by_key('u') }}, 3
     HAVING sum(u.n) <> 0
 {% elif functions %}
     SELECT {{ key('u') }}, u.bin, sum(u.n)::double precision AS n
     FROM (
         SELECT
             {{ 'h.interval_start' if interval else "'-infinity'::timestamptz AS interval_start" }}, h.member AS model_id, b.bin, b.n
-        FROM stats_schema.chat_stats_histograms(
-            {{ literal_interval if interval else 'NULL::text' }}, {{ timezone or 'NULL::text' }}, 'model'::text,
-            {{ start }}, {{ end }}, NULL::text, NULL::text, NULL::text
-        ) AS h
+        FROM {{ histograms_of(literal_interval if interval else 'NULL::text', members) | indent(4) }} AS h
         CROSS JOIN LATERAL unnest(h.bins, h.counts) AS b (bin, n)
     ) AS u
 {{ resolved('u') }}
-    GROUP BY 1, 2, 3
+    GROUP BY {{ by_key('u') }}, 3
 {% else %}
     SELECT {{ key('u') }}, u.bin, sum(u.n)::double precision AS n
     FROM (
@@ -184,9 +201,9 @@ WITH {% if models %}catalogue AS MATERIALIZED (
 
     ) AS u
 {{ resolved('u') }}
-    GROUP BY 1, 2, 3
+    GROUP BY {{ by_key('u') }}, 3
 {% endif %}
-){% if by_histograms %}, histograms AS MATERIALIZED (
+){% if by_histograms and not as_kept %}, histograms AS MATERIALIZED (
     SELECT {{ 'b.key' if grouping else "'{}'::text[] AS key" }}, b.interval_start, array_agg(b.bin) AS bins, array_agg(b.n::bigint) AS counts, sum(b.n)::bigint AS total
     FROM (SELECT b.* FROM bins AS b ORDER BY {{ 'b.key, ' if grouping }}b.interval_start, b.bin) AS b
     GROUP BY {{ 'b.key, ' if grouping }}b.interval_start
@@ -198,7 +215,7 @@ WITH {% if models %}catalogue AS MATERIALIZED (
     SELECT {{ key('u') }}, {{ 'u.' ~ of.called if of.expression else of.resolved }} AS value
     FROM {{ rows() }}
 {{ resolved('u') }}
-    GROUP BY 1, 2, 3
+    GROUP BY {{ by_key('u') }}, 3
 {% if own %}
     HAVING sum(u.requests) <> 0
 {% endif %}
@@ -211,14 +228,18 @@ WITH {% if models %}catalogue AS MATERIALIZED (
     GROUP BY key
 ){% endif %}, chosen AS MATERIALIZED (
 {% if not grouping %}
-    SELECT '{}'::text[] AS key, 1::bigint AS place
+    SELECT '{}'::text[] AS key, 1::bigint AS place, {{ each('s.{name}') }}
+    FROM (SELECT) AS always
+    LEFT JOIN {{ groups }} AS s ON true
 {% elif wanted %}
-    SELECT ARRAY[{% for column in wanted %}w.v{{ loop.index }}{{ ', ' if not loop.last }}{% endfor %}]::text[] AS key, w.place
+    SELECT ARRAY[{% for column in wanted %}w.v{{ loop.index }}{{ ', ' if not loop.last }}{% endfor %}]::text[] AS key, w.place, {{ each('s.{name}') }}
     FROM ROWS FROM ({% for column in wanted %}unnest({{ column }}::text[]){{ ', ' if not loop.last }}{% endfor %}) WITH ORDINALITY
         AS w ({% for column in wanted %}v{{ loop.index }}, {% endfor %}place)
+    LEFT JOIN {{ groups }} AS s ON s.key = ARRAY[{% for column in wanted %}w.v{{ loop.index }}{{ ', ' if not loop.last }}{% endfor %}]::text[]
 {% else %}
-    SELECT s.key, row_number() OVER (ORDER BY {{ figure(by_figure) ~ direction if by_figure }}
-        {{- ', ' if by_figure }}{{ order | join(', ') }}) AS place
+    SELECT s.*, row_number() OVER () AS place  -- numbered once they are chosen: all need not be sorted
+    FROM (
+    SELECT s.key, {{ each('s.{name}') }}
     FROM {{ groups }} AS s
 {% if by_percentile %}
     LEFT JOIN of_groups AS p ON p.key = s.key
@@ -228,8 +249,9 @@ WITH {% if models %}catalogue AS MATERIALIZED (
         SELECT v.key, count(DISTINCT v.value) AS n FROM values_{{ place }} AS v GROUP BY v.key
     ) AS x{{ place }} ON x{{ place }}.key = s.key
 {% endfor %}
-    ORDER BY place
+    ORDER BY {{ figure(by_figure) ~ direction if by_figure }}{{ ', ' if by_figure }}{{ order | join(', ') }}
     LIMIT {{ limit }} OFFSET {{ offset }}
+    ) AS s
 {% endif %}
 ), intervals AS MATERIALIZED (
 {% if interval %}
@@ -240,18 +262,20 @@ WITH {% if models %}catalogue AS MATERIALIZED (
 ), points AS (
     SELECT (SELECT count(*) FROM chosen) * (SELECT count(*) FROM intervals) AS number
 ), total AS MATERIALIZED (
-    SELECT {{ each('COALESCE(sum(s.{name}), 0){cast} AS {name}') }}
+    SELECT count(*) AS groups, {{ each('COALESCE(sum(s.{name}), 0){cast} AS {name}') }}
     FROM {{ groups }} AS s
 ), parts AS (
-    SELECT 'row' AS part, c.place, c.key, i.interval_start, {{ each('COALESCE(s.{name}, 0) AS {name}') }}
+    SELECT 'row' AS part, c.place, c.key, i.interval_start, {{ each('COALESCE(' ~ ('s' if interval else 'c') ~ '.{name}, 0) AS {name}') }}
     FROM chosen AS c
     CROSS JOIN intervals AS i
+{% if interval %}
     LEFT JOIN members AS s ON s.key = c.key AND s.interval_start = i.interval_start
+{% endif %}
     WHERE (SELECT p.number FROM points AS p) <= {{ most_points }}
     UNION ALL
     SELECT 'others', NULL, '{}', '-infinity', {{ each('t.{name} - COALESCE(sum(s.{name}), 0){cast}') }}
     FROM total AS t
-    LEFT JOIN ({{ groups }} AS s JOIN chosen AS c ON c.key = s.key) ON true
+    LEFT JOIN chosen AS s ON true
     GROUP BY {{ each('t.{name}') }}
     UNION ALL
     SELECT 'total', NULL, '{}', '-infinity', {{ each('t.{name}') }}
@@ -329,7 +353,7 @@ SELECT
     s.part,
     s.key,
     {{ values.first_start(literal_interval, 's.interval_start', timezone) if interval else 'NULL::timestamptz' }} AS bucket_start,
-    (SELECT count(*) FROM {{ groups }}) AS groups,
+    (SELECT t.groups FROM total AS t) AS groups,
     (SELECT p.number FROM points AS p) AS points,
 {% if sums %}
     {{ each('s.{name}', 4) }},
