@@ -5288,16 +5288,19 @@ $install$);
 -- by bin, with the change `n` of the count, not 0). A text, so that the sources of changes (deltas that are moved,
 -- differences that are repaired) share what becomes of them, and each is planned for its own size.
 --
+-- With p_only, to that rollup alone: p_changes then has nothing of the others.
+--
 -- The caller holds the lock that keeps two of these apart: see chat_stats_fold() and chat_stats_rollup_repair().
 SELECT chat_stats_install('chat_stats_rollup_add', $install$
-CREATE OR REPLACE FUNCTION stats_schema.chat_stats_rollup_add(p_changes text, p_counted text)
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_rollup_add(p_changes text, p_counted text, p_only text DEFAULT NULL)
 RETURNS bigint
 LANGUAGE plpgsql
 AS $function$
 DECLARE
     counted bigint;
 BEGIN
-    EXECUTE 'WITH ' || p_changes || $statement$
+    EXECUTE 'WITH ' || p_changes
+    || CASE WHEN p_only IS NULL OR p_only = 'model' THEN $statement$
     , model_changes AS MATERIALIZED (
         SELECT
             model_id, day,
@@ -5573,6 +5576,8 @@ BEGIN
                 ) AS h
             )
     )
+    $statement$ ELSE '' END
+    || CASE WHEN p_only IS NULL OR p_only = 'total' THEN $statement$
     , total_changes AS MATERIALIZED (
         SELECT
             day,
@@ -5903,6 +5908,8 @@ BEGIN
                 ) AS h
             )
     )
+    $statement$ ELSE '' END
+    || $statement$
     SELECT count(*) FROM $statement$ || quote_ident(p_counted)
     INTO counted;
     RETURN counted;
@@ -5915,10 +5922,14 @@ $install$);
 -- what is in the requests and was purged of them, less what is in the rollup and in the deltas. `differing` has a row for
 -- each place where a rollup differs, but none where one by further dimensions differs, too.
 --
+-- With p_only, of that one rollup of the operator's own alone: of the others there is no word in the text.
+--
 -- A text: as rows of a function, hundreds of thousands of requests would pass through a temporary file. The
 -- requests are summed up first, by themselves and in their own types, since that is where nearly all rows are.
 SELECT chat_stats_install('chat_stats_rollup_changes', $install$
-CREATE OR REPLACE FUNCTION stats_schema.chat_stats_rollup_changes(p_start timestamptz, p_end timestamptz)
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_rollup_changes(
+    p_start timestamptz, p_end timestamptz, p_only text DEFAULT NULL
+)
 RETURNS text
 LANGUAGE plpgsql
 STABLE
@@ -5931,6 +5942,8 @@ DECLARE
     END;
 BEGIN
     RETURN format(
+        CASE
+        WHEN p_only IS NULL THEN
         $changes$
         sorted AS MATERIALIZED (  -- once, in an order that serves the sums and the histograms
             SELECT
@@ -6156,7 +6169,8 @@ r.input_tokens, r.output_tokens, r.time_ms, r.cost_usd
                 UNION SELECT day, slot FROM model_cells)
             ) AS places
         )
-        $changes$,
+        $changes$
+        END,
         format(in_range, 'created_at'),
         -- (Where the arrays were made of unequal length, there are numbers without a slot: they are to go.)
         format(in_range, 'stats_schema.chat_stats_bucket_at(t.day, COALESCE(s.slot, 0::smallint))'),
@@ -6603,9 +6617,11 @@ $install$);
 --
 -- With p_beside, repairs of other days may run at the same time, on other connections: each changes slots and days
 -- of its own only, and what they share, months and lifetimes, it adds to in the same order.
+--
+-- With p_only, one rollup of the operator's own alone, which was added: the others are neither read nor changed.
 SELECT chat_stats_install('chat_stats_rollup_repair', $install$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_rollup_repair(
-    p_start timestamptz, p_end timestamptz, p_beside boolean DEFAULT false
+    p_start timestamptz, p_end timestamptz, p_beside boolean DEFAULT false, p_only text DEFAULT NULL
 )
 RETURNS bigint
 LANGUAGE plpgsql
@@ -6617,16 +6633,16 @@ BEGIN
         PERFORM FROM stats_schema.chat_stats_rollup_state FOR UPDATE;
     END IF;
     LOCK TABLE gateway_schema.chat_completion_requests IN ACCESS SHARE MODE;
-    RETURN stats_schema.chat_stats_rollup_add(stats_schema.chat_stats_rollup_changes(p_start, p_end), 'differing');
+    RETURN stats_schema.chat_stats_rollup_add(stats_schema.chat_stats_rollup_changes(p_start, p_end, p_only), 'differing', p_only);
 END
 $function$;
 $install$);
 
 -- It handles hundreds of thousands of rows at once, in nearly as many groups: sorting them takes less memory
 -- and time than hashing, and neither may spill to disk.
-ALTER FUNCTION chat_stats_rollup_repair(timestamptz, timestamptz, boolean) SET work_mem = '64MB';
-ALTER FUNCTION chat_stats_rollup_repair(timestamptz, timestamptz, boolean) SET enable_hashagg = off;
-ALTER FUNCTION chat_stats_rollup_repair(timestamptz, timestamptz, boolean) SET jit = off;
+ALTER FUNCTION chat_stats_rollup_repair(timestamptz, timestamptz, boolean, text) SET work_mem = '64MB';
+ALTER FUNCTION chat_stats_rollup_repair(timestamptz, timestamptz, boolean, text) SET enable_hashagg = off;
+ALTER FUNCTION chat_stats_rollup_repair(timestamptz, timestamptz, boolean, text) SET jit = off;
 
 -- In how many places the coarser tiers of any rollup differ from the finer ones: chat_stats_rollup_tier_drifts().
 SELECT chat_stats_install('chat_stats_rollup_tier_drift', $install$

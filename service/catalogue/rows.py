@@ -26,7 +26,7 @@ SUCCESS_FIELDS = ("successful_requests", "failed_requests", "pending_requests", 
 COST_FIELDS = ("total_cost_usd",)
 UNRESOLVED_FIELDS = ("unresolved_requests", "unresolved_failed_requests")
 #: What the metadata of answers by dimensions have: from where they come, and what is missing there.
-SOURCE_FIELDS = ("source", "incomplete_before")
+SOURCE_FIELDS = ("source", "incomplete_before", "suggested_rollup")
 
 #: What a method that only counts requests cannot know.
 UNKNOWN_FROM_COUNTS = (*SUCCESS_FIELDS, *TOKEN_AND_TIME_FIELDS, *COST_FIELDS, "unresolved_failed_requests")

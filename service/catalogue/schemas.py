@@ -90,6 +90,11 @@ class Metadata(Schema):
         description="Not null: some requests of the range before this moment were purged, and no rollup has "
         "the dimensions; the figures lack them. Of answers by dimensions alone.",
     )
+    suggested_rollup: str | None = Field(
+        None,
+        description="Of a scan: the command that adds a rollup for such requests; null: there is one, or "
+        "none can be. Of answers by dimensions alone.",
+    )
     precision: Literal["15m"] | None = Field(
         None,
         description="15m: an edge of the range lies within 15 minutes (by the clock, in UTC) of which "

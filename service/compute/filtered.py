@@ -14,6 +14,7 @@ from chat_stats.service.catalogue.questions import Filter, Question
 from chat_stats.service.catalogue.rows import (
     NOTHING_UNRESOLVED,
     PERCENTILE_FIELDS,
+    SOURCE_FIELDS,
     TOTALS,
     UNRESOLVED,
     ModelUsage,
@@ -93,10 +94,15 @@ async def _of_usage(
         found = Found(await _usage(snapshot, parts, timeout), groups, source.method, has_cost)
         data, totals, unavailable = await answer(snapshot, query, found, timeout=timeout)
         precision, incomplete_before = await asking.edges(source, [bounds])
-        totals |= {"source": source.name, "incomplete_before": incomplete_before}
+        totals |= _source_fields(source, incomplete_before)
         return Computed(data, totals, source.method, 0.0, unavailable, precision)
 
     return await asking.by_best_source(answer_from)
+
+
+def _source_fields(source: Source, incomplete_before: str | None) -> Row:
+    fields = (source.name, incomplete_before, source.suggestion)
+    return dict(zip(SOURCE_FIELDS, fields, strict=True))
 
 
 def _by_id(parts: Parts) -> dict[str | None, Row]:
@@ -149,7 +155,7 @@ async def _series(snapshot: Snapshot, query: Query, filters: tuple[Filter, ...],
         unavailable = await asking.unavailable()
         precision, incomplete_before = await asking.edges(source, [bounds])
         totals = query.metadata(points, {})
-        totals |= {"source": source.name, "incomplete_before": incomplete_before}
+        totals |= _source_fields(source, incomplete_before)
         return Computed(points, totals, source.method, 0.0, unavailable, precision)
 
     return await asking.by_best_source(answer_from)

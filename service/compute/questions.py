@@ -257,6 +257,8 @@ class Asking:
             wanted=wanted,
             sums=sums,
         )
+        if source.own is not None:
+            await self._fetch(queries.load("own_reading"))
         records = await self._fetch(made.text, *made.arguments)
         if records[0]["points"] > question.most_points:
             raise self._too_many(records[0]["points"])

@@ -96,6 +96,7 @@ def statement(
         functions=functions,
         own=of_own,
         models=_uses_models(question),
+        members="model" if any(each.kind == "model" for each in question.dimensions) else "provider",
         grouping=dimensions,
         read=read,
         counted=counted,

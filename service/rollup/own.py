@@ -145,20 +145,24 @@ class OwnRollups:
                     wanted.rollup.histograms,
                 )
             await self._rollup.show_progress()
-            begun = [
-                each.backfilled_to
-                for each in listed
-                if not each.ready and each.name == wanted.rollup.name and each.same_columns
-            ]
-            await self._rollup.make_right(
-                begun[0] if begun and begun[0] else "-infinity", progress, tiers=False
-            )
+            await self._make_right(wanted.rollup.name, progress)
         for each in await self._listed():
             if each.name == wanted.rollup.name and not each.right:
                 raise SchemaError(
                     f"the rollup {each.name} could not be made right: {_reason(each)}; "
                     f"run it again: chat-stats rollup add"
                 )
+
+    async def _make_right(self, name: str, progress: Progress) -> None:
+        """Backfill the rollup alone, or go on with that; with all others where writes went uncounted."""
+        [found] = [each for each in await self._listed() if each.name == name]
+        if (await self._rollup.state()).state == "on" and found.uncounted is None:
+            is_begun = found.same_columns and not found.ready and not found.drift
+            place = found.backfilled_to if is_begun else None
+            await self._rollup.backfill_own(name, place or "-infinity", progress)
+            if all(each.right for each in await self._listed() if each.name == name):
+                return
+        await self._rollup.make_right("-infinity", progress)
 
     async def remove(self, name: str) -> None:
         """Remove a rollup with its tables, and the columns that no other one needs."""

@@ -259,7 +259,7 @@ class Rollup:
         await self._keep_up_own()
         repaired = 0
         for _attempt in range(REPAIRS):
-            await self.connection.execute(queries.load("own_repair_begins"))
+            await self.connection.execute(queries.load("own_repair_begins"), None)
             begun = await self.connection.fetch(queries.load("rollup_repair_begins"), place)
             if not begun:
                 raise SchemaError(f"{STATE_TABLE} lost its row; run: chat-stats rollup enable")
@@ -267,13 +267,24 @@ class Rollup:
             if tiers:
                 repaired += await self._rebuild_tiers()
             if await self._record_done():
-                await self.connection.execute(queries.load("own_repair_done"))
+                await self.connection.execute(queries.load("own_repair_done"), None)
                 return repaired
             place, tiers = "-infinity", True
         raise SchemaError(f"the rollup cannot be made right: {(await self.state()).reason}")
 
-    async def _repair(self, place: str, progress: Progress, *, end: str = "infinity") -> int:
+    async def backfill_own(self, name: str, place: str, progress: Progress) -> None:
+        """Backfill one rollup of the operator's own from `place` on, beside all others, which are right."""
+        await self._keep_up_own()
+        await self.connection.execute(queries.load("own_repair_begins"), name)
+        await self._repair(place, progress, only=name)
+        await self.connection.execute(queries.load("own_repair_done"), name)
+
+    async def _repair(
+        self, place: str, progress: Progress, *, end: str = "infinity", only: str | None = None
+    ) -> int:
         """Repair from `place` to `end`, chunk by chunk; two at a time with a second connection.
+
+        `only`: that rollup alone.
 
         Folds have to wait for both: so they begin together, and are recorded together.
         """
@@ -288,10 +299,11 @@ class Rollup:
                     *(
                         connection.fetchval(
                             "SELECT stats_schema.chat_stats_rollup_repair"
-                            "($1::text::timestamptz, $2::text::timestamptz, $3::boolean)",
+                            "($1::text::timestamptz, $2::text::timestamptz, $3::boolean, $4::text)",
                             chunk.start,
                             chunk.end,
                             len(chunks) > 1,
+                            only,
                         )
                         for connection, chunk in zip(connections, chunks, strict=False)
                     ),
@@ -301,14 +313,15 @@ class Rollup:
                     if isinstance(count, BaseException):
                         raise count
                     repaired += count
+                if only is None:
+                    await self.connection.execute(
+                        "UPDATE stats_schema.chat_stats_rollup_state "
+                        "SET backfilled_to = COALESCE($1::text::timestamptz, 'infinity') "
+                        "WHERE backfilled_to IS NOT NULL",
+                        chunks[-1].end,
+                    )
                 await self.connection.execute(
-                    "UPDATE stats_schema.chat_stats_rollup_state "
-                    "SET backfilled_to = COALESCE($1::text::timestamptz, 'infinity') "
-                    "WHERE backfilled_to IS NOT NULL",
-                    chunks[-1].end,
-                )
-                await self.connection.execute(
-                    queries.load("own_backfilled"), chunks[0].start or "infinity", chunks[-1].end
+                    queries.load("own_backfilled"), chunks[0].start or "infinity", chunks[-1].end, only
                 )
                 await self.fold()
                 progress(self._chunk_requests * len(chunks))

@@ -192,6 +192,9 @@ async def test_filters_by_dimension_make_an_answer_of_its_own(
         assert again["data"] == found["data"] != whole["data"]
         assert (found["metadata"]["source"], found["metadata"]["method"]) == ("scan", "query")
         assert found["metadata"]["incomplete_before"] is None
+        by = "status,user_id" if path in ("/summary", "/timeseries") else "status,user_id,model_id"
+        command = f"chat-stats rollup add {by.replace(',', '_')} --by {by}"
+        assert found["metadata"]["suggested_rollup"] == command, path
         assert "source" not in whole["metadata"]
         AGGREGATIONS[PATHS[path]].answer.model_validate_json(orjson.dumps(found))
     assert (await get(client, "/summary?user_id=u1&status!=failed"))["data"]["total_requests"] == 2

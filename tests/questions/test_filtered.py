@@ -161,6 +161,7 @@ async def test_filters_by_models_come_from_the_rollup_with_purged_requests(
     for each in computed.values():
         assert (each.method, each.totals["source"]) == ("rpc", "rollup:model")
         assert each.totals["incomplete_before"] is None
+        assert each.totals["suggested_rollup"] is None
 
 
 @pytest.mark.usefixtures("purged")

@@ -332,3 +332,37 @@ async def test_the_file_for_psql_knows_none_of_them_and_a_repair_takes_them_up_a
     await tagged.execute("INSERT INTO chat_completion_requests (user_id) VALUES ('later')")
     assert await differences(tagged, "users", {"by_user_id": "user_id"}) == []
     assert await Rollup(tagged).verify(ignored) == 0
+
+
+async def test_adding_one_backfills_it_alone_and_neither_reads_nor_changes_the_others(
+    tagged: Connection,
+) -> None:
+    await add(tagged, "teams", "team")
+    for table in ("chat_stats_rollup_model_slots", "chat_stats_rollup_teams_slots"):
+        await tagged.execute(f"DELETE FROM {table} WHERE ctid = (SELECT min(ctid) FROM {table})")
+    drift = await tagged.fetchval(DRIFT)
+    assert drift > 0
+    await add(tagged, "users", "user_id")
+    assert await tagged.fetchval(DRIFT) == drift
+    assert (await states(tagged))["users"] == "on"
+    assert await differences(tagged, "users", {"by_user_id": "user_id"}) == []
+    found = await tagged.fetch(
+        "SELECT DISTINCT rollup FROM chat_stats_rollup_differences('-infinity', 'infinity') ORDER BY 1"
+    )
+    assert [each["rollup"] for each in found] == ["model", "teams"]
+
+
+async def test_writes_counted_without_its_dimensions_while_one_is_added_are_recounted(
+    tagged: Connection,
+) -> None:
+    await add(tagged, "teams", "team")
+    rollups = own_rollups(tagged)
+    wanted = await rollups.declare("users", ["user_id"], percentiles=True)
+    await tagged.execute(
+        "INSERT INTO chat_stats_uncounted (relation, reason) "
+        "VALUES ('chat_stats_rollups'::regclass, 'as a trigger would say')"
+    )
+    await rollups.add(wanted, ignored)
+    assert await states(tagged) == {"model": "on", "total": "on", "teams": "on", "users": "on"}
+    assert await tagged.fetchval("SELECT count(*) FROM chat_stats_uncounted") == 0
+    assert await tagged.fetchval(DRIFT) == 0

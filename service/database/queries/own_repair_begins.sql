@@ -2,9 +2,10 @@
 -- A repair begins: rollups of the operator's own whose dimensions' columns changed, or of whose dimensions writes knew
 -- nothing, are not read until all of them is recounted; nor are those that a repair has not begun with. What was purged
 -- meanwhile was kept without these dimensions: so they are whole from then on alone.
+-- Of all rollups, or of $1 alone.
 WITH forgotten AS (
     DELETE FROM stats_schema.chat_stats_uncounted AS u
-    WHERE u.relation = to_regclass('stats_schema.chat_stats_rollups')::oid
+    WHERE u.relation = to_regclass('stats_schema.chat_stats_rollups')::oid AND $1::text IS NULL
     RETURNING u.relation
 ), found AS (
     SELECT
@@ -20,4 +21,4 @@ SET ready = r.ready AND f.sound,
     columns = f.columns,
     whole_from = CASE WHEN f.sound OR r.columns IS NULL THEN r.whole_from ELSE GREATEST(r.whole_from, {{ kept.purged_until() | indent(4) }}) END
 FROM found AS f
-WHERE f.name = r.name
+WHERE f.name = r.name AND COALESCE(r.name = $1::text, true)

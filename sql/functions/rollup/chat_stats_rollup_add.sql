@@ -7,17 +7,20 @@
 -- by bin, with the change `n` of the count, not 0). A text, so that the sources of changes (deltas that are moved,
 -- differences that are repaired) share what becomes of them, and each is planned for its own size.
 --
+-- With p_only, to that rollup alone: p_changes then has nothing of the others.
+--
 -- The caller holds the lock that keeps two of these apart: see chat_stats_fold() and chat_stats_rollup_repair().
 SELECT chat_stats_install('chat_stats_rollup_add', $install$
-CREATE OR REPLACE FUNCTION stats_schema.chat_stats_rollup_add(p_changes text, p_counted text)
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_rollup_add(p_changes text, p_counted text, p_only text DEFAULT NULL)
 RETURNS bigint
 LANGUAGE plpgsql
 AS $function$
 DECLARE
     counted bigint;
 BEGIN
-    EXECUTE 'WITH ' || p_changes || $statement$
+    EXECUTE 'WITH ' || p_changes
 {% for rollup in rollups %}
+    || CASE WHEN p_only IS NULL OR p_only = '{{ rollup.name }}' THEN $statement$
 {% set dims = kept.dims(rollup) %}
     , {{ rollup.name }}_changes AS MATERIALIZED (
         SELECT
@@ -121,7 +124,9 @@ BEGIN
             )
     )
 {% endfor %}
+    $statement$ ELSE '' END
 {% endfor %}
+    || $statement$
     SELECT count(*) FROM $statement$ || quote_ident(p_counted)
     INTO counted;
     RETURN counted;

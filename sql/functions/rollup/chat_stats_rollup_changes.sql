@@ -15,31 +15,12 @@ count(*)
  AS {{ m.name }}{{ ',\n' if not loop.last -}}
 {% endfor %}
 {%- endmacro %}
--- The changes that would make the rollups equal to the requests, as chat_stats_rollup_add() takes them, for the
--- buckets in [p_start, p_end) (the end 'infinity' is included; NULL and NULL: the requests without created_at):
--- what is in the requests and was purged of them, less what is in the rollup and in the deltas. `differing` has a row for
--- each place where a rollup differs, but none where one by further dimensions differs, too.
---
--- A text: as rows of a function, hundreds of thousands of requests would pass through a temporary file. The
--- requests are summed up first, by themselves and in their own types, since that is where nearly all rows are.
-SELECT chat_stats_install('chat_stats_rollup_changes', $install$
-CREATE OR REPLACE FUNCTION stats_schema.chat_stats_rollup_changes(p_start timestamptz, p_end timestamptz)
-RETURNS text
-LANGUAGE plpgsql
-STABLE
-AS $function$
-DECLARE
-    in_range text := CASE
-        WHEN p_start IS NULL THEN '%1$s IS NULL'
-        WHEN p_end = 'infinity' THEN format('%%1$s >= %L::timestamptz', p_start)
-        ELSE format('%%1$s >= %L::timestamptz AND %%1$s < %L::timestamptz', p_start, p_end)
-    END;
-BEGIN
-    RETURN format(
-        $changes$
+{# The changes of the rollups `of`, which have the dimensions `among`. #}
+{% macro changes(of, among) -%}
+$changes$
         sorted AS MATERIALIZED (  -- once, in an order that serves the sums and the histograms
             SELECT
-                {{ kept.all_dims('r.') }}{{ kept.day_and_slot('r') }},
+                {{ kept.all_dims('r.', among=among) }}{{ kept.day_and_slot('r') }},
                 stats_schema.chat_stats_bin(r.time_ms) AS bin,
 {% for m in measures if m.by_status %}
                 stats_schema.chat_stats_is_{{ m.kind }}(concat(r.status)) AS {{ m.name }},
@@ -49,14 +30,14 @@ BEGIN
             FROM {{ requests.absent() }}
             CROSS JOIN LATERAL (
                 SELECT
-                    {{ kept.read_dims() | indent(20) }}stats_schema.chat_stats_bucket(created_at::timestamptz) AS bucket, status,
+                    {{ kept.read_dims(among=among) | indent(20) }}stats_schema.chat_stats_bucket(created_at::timestamptz) AS bucket, status,
                     {{ requests.numbers() | indent(20) }}
                 FROM gateway_schema.chat_completion_requests
                 WHERE %1$s
             ) AS r
-            ORDER BY {{ kept.all_dims() }}day, slot, bin
+            ORDER BY {{ kept.all_dims(among=among) }}day, slot, bin
         )
-{% for rollup in rollups %}
+{% for rollup in of %}
 {% set from = finer(rollup) %}
 {% set name = rollup.name %}
         , {{ name }}_counted AS (
@@ -141,7 +122,7 @@ BEGIN
         )
 {% endfor %}
         , differing AS (
-{% for rollup in rollups %}
+{% for rollup in of %}
             SELECT FROM (
                 {{ kept.differing(rollup, rollup) | indent(16) }}
 {% if finer(rollup) %}
@@ -152,7 +133,41 @@ BEGIN
 {{ '            UNION ALL\n' if not loop.last -}}
 {% endfor %}
         )
-        $changes$,
+        $changes$
+{%- endmacro %}
+-- The changes that would make the rollups equal to the requests, as chat_stats_rollup_add() takes them, for the
+-- buckets in [p_start, p_end) (the end 'infinity' is included; NULL and NULL: the requests without created_at):
+-- what is in the requests and was purged of them, less what is in the rollup and in the deltas. `differing` has a row for
+-- each place where a rollup differs, but none where one by further dimensions differs, too.
+--
+-- With p_only, of that one rollup of the operator's own alone: of the others there is no word in the text.
+--
+-- A text: as rows of a function, hundreds of thousands of requests would pass through a temporary file. The
+-- requests are summed up first, by themselves and in their own types, since that is where nearly all rows are.
+SELECT chat_stats_install('chat_stats_rollup_changes', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_rollup_changes(
+    p_start timestamptz, p_end timestamptz, p_only text DEFAULT NULL
+)
+RETURNS text
+LANGUAGE plpgsql
+STABLE
+AS $function$
+DECLARE
+    in_range text := CASE
+        WHEN p_start IS NULL THEN '%1$s IS NULL'
+        WHEN p_end = 'infinity' THEN format('%%1$s >= %L::timestamptz', p_start)
+        ELSE format('%%1$s >= %L::timestamptz AND %%1$s < %L::timestamptz', p_start, p_end)
+    END;
+BEGIN
+    RETURN format(
+        CASE
+        WHEN p_only IS NULL THEN
+        {{ changes(rollups, dimensions) }}
+{% for rollup in own_rollups %}
+        WHEN p_only = '{{ rollup.name }}' THEN
+        {{ changes([rollup], rollup.dimensions) }}
+{% endfor %}
+        END,
         format(in_range, 'created_at'),
         -- (Where the arrays were made of unequal length, there are numbers without a slot: they are to go.)
         format(in_range, 'stats_schema.chat_stats_bucket_at(t.day, COALESCE(s.slot, 0::smallint))'),

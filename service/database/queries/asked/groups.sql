@@ -5,6 +5,14 @@
 {% import 'macros/own_reading.sql.j2' as own_rollup with context %}
 {% endif %}
 {% set literal_interval = "'" ~ interval ~ "'::text" %}
+{# Of all requests there are sums and histograms at hand; with our functions, percentiles are read from histograms. #}
+{% set of_all = functions and not models %}
+{% set by_histograms = functions or own %}
+{# Whether each histogram that a function returns is that of one group. #}
+{% set of_members = functions and models and (members == 'model') == ('c.model' in grouping | map(attribute='resolved')) and grouping %}
+{% set as_kept = (of_all or of_members) and not by_percentile %}
+{# The sums of whole groups: without intervals each has one row already. #}
+{% set groups = 'groups' if interval else 'members' %}
 -- Figures of groups of requests by any dimensions: the first groups in an order (or those that are wanted), in a series
 -- each with all its intervals; the others together; and all together. `service.compute.statement` says what is asked.
 {# What is read of a request beside the measures. #}
@@ -26,7 +34,13 @@ r.{{ dimension.called }},
 {# The group of what raw_group() made. #}
 {% macro key(of) -%}
 ARRAY[{% for dimension in grouping %}{{ of ~ '.' ~ dimension.called if dimension.expression else dimension.resolved }}{{ ', ' if not loop.last }}{% endfor %}]::text[] AS key,
-        {{ of }}.interval_start
+        {{ of ~ '.interval_start' if interval else "'-infinity'::timestamptz AS interval_start" }}
+{%- endmacro %}
+{# The same for GROUP BY: single columns cost less to compare than an array of them. #}
+{% macro by_key(of) -%}
+{% if grouping %}{% for dimension in grouping %}{{ of ~ '.' ~ dimension.called if dimension.expression else dimension.resolved }}{{ ', ' if not loop.last }}{% endfor %}{{ ', ' ~ of ~ '.interval_start' if interval }}
+{%- else %}1, 2
+{%- endif %}
 {%- endmacro %}
 {# A figure, of sums `s`, percentiles `p` and numbers of different values `x1`, `x2` ... #}
 {% macro figure(name) -%}
@@ -40,7 +54,11 @@ ARRAY[{% for dimension in grouping %}{{ of ~ '.' ~ dimension.called if dimension
     ) AS u
 {%- elif functions %}
 (
-{% if interval %}
+{% if of_all and interval %}
+        SELECT t.* FROM stats_schema.chat_stats_total_series({{ literal_interval }}, {{ timezone }}, {{ start }}, {{ end }}) AS t
+{% elif of_all %}
+        SELECT '-infinity'::timestamptz AS interval_start, t.* FROM stats_schema.chat_stats_total({{ start }}, {{ end }}) AS t
+{% elif interval %}
         SELECT t.* FROM stats_schema.chat_stats_series(
             {{ literal_interval }}, {{ timezone }}, {{ start }}, {{ end }}, NULL::text, NULL::text, NULL::text
         ) AS t
@@ -67,6 +85,15 @@ FROM {{ requests.absent() }}
     CROSS JOIN (SELECT NULL::text AS error_message) AS no_message
     CROSS JOIN LATERAL
 {%- endmacro %}
+{% macro histograms_of(interval, members) -%}
+stats_schema.chat_stats_histograms(
+        {{ interval }}, {{ timezone or 'NULL::text' }}, '{{ members }}'::text, {{ start }}, {{ end }}, NULL::text, NULL::text, NULL::text
+    )
+{%- endmacro %}
+{# The percentiles of a histogram of `of`. #}
+{% macro ranked(of) -%}
+stats_schema.chat_stats_percentile_bins({{ of }}.bins, {{ of }}.counts, {{ of }}.total) AS found
+{%- endmacro %}
 {% macro ranks(of) -%}
     SELECT
         {{ of.split(', ') | join(', ') }},
@@ -84,7 +111,7 @@ WITH {% if models %}catalogue AS MATERIALIZED (
         {{ each('sum(u.{name}){cast} AS {name}', 8) }}
     FROM {{ rows() }}
 {{ resolved('u') }}
-    GROUP BY 1, 2
+    GROUP BY {{ by_key('u') }}
     HAVING sum(u.requests) <> 0
 {% elif functions %}members AS MATERIALIZED (
     SELECT
@@ -92,7 +119,7 @@ WITH {% if models %}catalogue AS MATERIALIZED (
         {{ each('sum(u.{total}){cast} AS {name}', 8) }}
     FROM {{ rows() }}
 {{ resolved('u') }}
-    GROUP BY 1, 2
+    GROUP BY {{ by_key('u') }}
 {% else %}usage AS (
     SELECT
         {{ raw_group() | indent(8) }}
@@ -113,34 +140,49 @@ WITH {% if models %}catalogue AS MATERIALIZED (
         {{ requests.over_status(plain=true) | indent(8) }}
     FROM {{ rows() }}
 {{ resolved('u') }}
-    GROUP BY 1, 2
+    GROUP BY {{ by_key('u') }}
 {% endif %}
-), groups AS MATERIALIZED (
+){% if interval %}, groups AS MATERIALIZED (
     SELECT s.key, {{ each('sum(s.{name}){cast} AS {name}') }}
     FROM members AS s
     GROUP BY s.key
-){% if percentiles %}, bins AS MATERIALIZED (
+){% endif %}{% if percentiles and as_kept %}, histograms AS MATERIALIZED (
+    SELECT {{ key('u') }}, u.bins, u.counts, u.total
+    FROM (
+        SELECT h.interval_start, h.member AS model_id, h.bins, h.counts, h.total
+        FROM {{ histograms_of(literal_interval if interval else 'NULL::text', members if models else 'none') | indent(4) }} AS h
+    ) AS u
+{{ resolved('u') }}
+), total_bins AS MATERIALIZED (
+{% if of_groups %}
+    SELECT b.bin, sum(b.n)::bigint AS n
+    FROM histograms AS h
+    CROSS JOIN LATERAL unnest(h.bins, h.counts) AS b (bin, n)
+    GROUP BY b.bin
+{% else %}
+    SELECT b.bin, b.n
+    FROM {{ histograms_of('NULL::text', 'none') }} AS h
+    CROSS JOIN LATERAL unnest(h.bins, h.counts) AS b (bin, n)
+{% endif %}
+){% elif percentiles %}, bins AS MATERIALIZED (
 {% if own %}
     SELECT {{ key('u') }}, u.bin, sum(u.n)::double precision AS n
     FROM (
         {{ own_rollup.cells() | indent(8) }}
     ) AS u
 {{ resolved('u') }}
-    GROUP BY 1, 2, 3
+    GROUP BY {{ by_key('u') }}, 3
     HAVING sum(u.n) <> 0
 {% elif functions %}
     SELECT {{ key('u') }}, u.bin, sum(u.n)::double precision AS n
     FROM (
         SELECT
             {{ 'h.interval_start' if interval else "'-infinity'::timestamptz AS interval_start" }}, h.member AS model_id, b.bin, b.n
-        FROM stats_schema.chat_stats_histograms(
-            {{ literal_interval if interval else 'NULL::text' }}, {{ timezone or 'NULL::text' }}, {{ "'model'::text" if models else "'none'::text" }},
-            {{ start }}, {{ end }}, NULL::text, NULL::text, NULL::text
-        ) AS h
+        FROM {{ histograms_of(literal_interval if interval else 'NULL::text', members) | indent(4) }} AS h
         CROSS JOIN LATERAL unnest(h.bins, h.counts) AS b (bin, n)
     ) AS u
 {{ resolved('u') }}
-    GROUP BY 1, 2, 3
+    GROUP BY {{ by_key('u') }}, 3
 {% else %}
     SELECT {{ key('u') }}, u.bin, sum(u.n)::double precision AS n
     FROM (
@@ -159,13 +201,21 @@ WITH {% if models %}catalogue AS MATERIALIZED (
 
     ) AS u
 {{ resolved('u') }}
-    GROUP BY 1, 2, 3
+    GROUP BY {{ by_key('u') }}, 3
 {% endif %}
-){% endif %}{% for place, distinct, of in counted %}, values_{{ place }} AS MATERIALIZED (
+){% if by_histograms and not as_kept %}, histograms AS MATERIALIZED (
+    SELECT {{ 'b.key' if grouping else "'{}'::text[] AS key" }}, b.interval_start, array_agg(b.bin) AS bins, array_agg(b.n::bigint) AS counts, sum(b.n)::bigint AS total
+    FROM (SELECT b.* FROM bins AS b ORDER BY {{ 'b.key, ' if grouping }}b.interval_start, b.bin) AS b
+    GROUP BY {{ 'b.key, ' if grouping }}b.interval_start
+), total_bins AS MATERIALIZED (
+    SELECT b.bin, sum(b.n)::bigint AS n
+    FROM bins AS b
+    GROUP BY b.bin
+){% endif %}{% endif %}{% for place, distinct, of in counted %}, values_{{ place }} AS MATERIALIZED (
     SELECT {{ key('u') }}, {{ 'u.' ~ of.called if of.expression else of.resolved }} AS value
     FROM {{ rows() }}
 {{ resolved('u') }}
-    GROUP BY 1, 2, 3
+    GROUP BY {{ by_key('u') }}, 3
 {% if own %}
     HAVING sum(u.requests) <> 0
 {% endif %}
@@ -178,15 +228,19 @@ WITH {% if models %}catalogue AS MATERIALIZED (
     GROUP BY key
 ){% endif %}, chosen AS MATERIALIZED (
 {% if not grouping %}
-    SELECT '{}'::text[] AS key, 1::bigint AS place
+    SELECT '{}'::text[] AS key, 1::bigint AS place, {{ each('s.{name}') }}
+    FROM (SELECT) AS always
+    LEFT JOIN {{ groups }} AS s ON true
 {% elif wanted %}
-    SELECT ARRAY[{% for column in wanted %}w.v{{ loop.index }}{{ ', ' if not loop.last }}{% endfor %}]::text[] AS key, w.place
+    SELECT ARRAY[{% for column in wanted %}w.v{{ loop.index }}{{ ', ' if not loop.last }}{% endfor %}]::text[] AS key, w.place, {{ each('s.{name}') }}
     FROM ROWS FROM ({% for column in wanted %}unnest({{ column }}::text[]){{ ', ' if not loop.last }}{% endfor %}) WITH ORDINALITY
         AS w ({% for column in wanted %}v{{ loop.index }}, {% endfor %}place)
+    LEFT JOIN {{ groups }} AS s ON s.key = ARRAY[{% for column in wanted %}w.v{{ loop.index }}{{ ', ' if not loop.last }}{% endfor %}]::text[]
 {% else %}
-    SELECT s.key, row_number() OVER (ORDER BY {{ figure(by_figure) ~ direction if by_figure }}
-        {{- ', ' if by_figure }}{{ order | join(', ') }}) AS place
-    FROM groups AS s
+    SELECT s.*, row_number() OVER () AS place  -- numbered once they are chosen: all need not be sorted
+    FROM (
+    SELECT s.key, {{ each('s.{name}') }}
+    FROM {{ groups }} AS s
 {% if by_percentile %}
     LEFT JOIN of_groups AS p ON p.key = s.key
 {% endif %}
@@ -195,8 +249,9 @@ WITH {% if models %}catalogue AS MATERIALIZED (
         SELECT v.key, count(DISTINCT v.value) AS n FROM values_{{ place }} AS v GROUP BY v.key
     ) AS x{{ place }} ON x{{ place }}.key = s.key
 {% endfor %}
-    ORDER BY place
+    ORDER BY {{ figure(by_figure) ~ direction if by_figure }}{{ ', ' if by_figure }}{{ order | join(', ') }}
     LIMIT {{ limit }} OFFSET {{ offset }}
+    ) AS s
 {% endif %}
 ), intervals AS MATERIALIZED (
 {% if interval %}
@@ -206,20 +261,61 @@ WITH {% if models %}catalogue AS MATERIALIZED (
 {% endif %}
 ), points AS (
     SELECT (SELECT count(*) FROM chosen) * (SELECT count(*) FROM intervals) AS number
+), total AS MATERIALIZED (
+    SELECT count(*) AS groups, {{ each('COALESCE(sum(s.{name}), 0){cast} AS {name}') }}
+    FROM {{ groups }} AS s
 ), parts AS (
-    SELECT 'row' AS part, c.place, c.key, i.interval_start, {{ each('COALESCE(s.{name}, 0) AS {name}') }}
+    SELECT 'row' AS part, c.place, c.key, i.interval_start, {{ each('COALESCE(' ~ ('s' if interval else 'c') ~ '.{name}, 0) AS {name}') }}
     FROM chosen AS c
     CROSS JOIN intervals AS i
+{% if interval %}
     LEFT JOIN members AS s ON s.key = c.key AND s.interval_start = i.interval_start
+{% endif %}
     WHERE (SELECT p.number FROM points AS p) <= {{ most_points }}
     UNION ALL
-    SELECT 'others', NULL, '{}', '-infinity', {{ each('COALESCE(sum(s.{name}), 0){cast}') }}
-    FROM groups AS s
-    WHERE NOT EXISTS (SELECT FROM chosen AS c WHERE c.key = s.key)
+    SELECT 'others', NULL, '{}', '-infinity', {{ each('t.{name} - COALESCE(sum(s.{name}), 0){cast}') }}
+    FROM total AS t
+    LEFT JOIN chosen AS s ON true
+    GROUP BY {{ each('t.{name}') }}
     UNION ALL
-    SELECT 'total', NULL, '{}', '-infinity', {{ each('COALESCE(sum(s.{name}), 0){cast}') }}
-    FROM groups AS s
-){% if percentiles %}, merged AS (
+    SELECT 'total', NULL, '{}', '-infinity', {{ each('t.{name}') }}
+    FROM total AS t
+){% if percentiles and by_histograms %}, merged AS (
+    SELECT 'row' AS part, h.key, h.interval_start, {{ ranked('h') }}
+    FROM histograms AS h
+    JOIN chosen AS c ON c.key = h.key
+    UNION ALL
+    SELECT h.part, '{}', '-infinity', {{ ranked('h') }}
+    FROM (
+        SELECT b.part, array_agg(b.bin ORDER BY b.bin) AS bins, array_agg(b.n ORDER BY b.bin) AS counts, sum(b.n)::bigint AS total
+        FROM (
+            SELECT 'total' AS part, t.bin, t.n FROM total_bins AS t
+{% if grouping %}
+            UNION ALL
+            SELECT 'others', o.bin, sum(o.n)::bigint
+            FROM (
+                SELECT t.bin, t.n FROM total_bins AS t
+                UNION ALL
+                SELECT b.bin, -b.n
+                FROM histograms AS h
+                JOIN chosen AS c ON c.key = h.key
+                CROSS JOIN LATERAL unnest(h.bins, h.counts) AS b (bin, n)
+            ) AS o
+            GROUP BY o.bin
+            HAVING sum(o.n) <> 0
+{% endif %}
+        ) AS b
+        GROUP BY b.part
+    ) AS h
+), percentiles AS (
+    SELECT
+        m.part, m.key, m.interval_start,
+{% for rank in (50, 90, 95, 99) %}
+        {{ values.bin_value('m.found[' ~ loop.index ~ ']') | indent(8) }} AS p{{ rank }}_processing_time_ms{{ ',' if not loop.last }}
+{% endfor %}
+    FROM merged AS m
+    OFFSET 0
+){% elif percentiles %}, merged AS (
     SELECT 'row' AS part, b.key, b.interval_start, b.bin, b.n
     FROM bins AS b
     JOIN chosen AS c ON c.key = b.key
@@ -257,7 +353,7 @@ SELECT
     s.part,
     s.key,
     {{ values.first_start(literal_interval, 's.interval_start', timezone) if interval else 'NULL::timestamptz' }} AS bucket_start,
-    (SELECT count(*) FROM groups) AS groups,
+    (SELECT t.groups FROM total AS t) AS groups,
     (SELECT p.number FROM points AS p) AS points,
 {% if sums %}
     {{ each('s.{name}', 4) }},

@@ -1,0 +1,5 @@
+-- For the rest of the transaction, what our functions that read rollups are given: memory for a hundred thousand groups,
+-- and no compilation, which takes longer than these statements do.
+SELECT
+    set_config('jit', 'off', true),
+    set_config('work_mem', GREATEST(pg_size_bytes(current_setting('work_mem')) / 1024, 32768) || 'kB', true)
