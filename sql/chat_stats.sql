@@ -3535,7 +3535,10 @@ BEGIN
             SELECT c.interval_start, (NULL::gateway_schema.models).id, t.bins, t.counts, t.timed
             FROM stats_schema.chat_stats_series_days(p_interval, p_timezone, first_bucket, end_bucket) AS c
             JOIN stats_schema.chat_stats_rollup_total_days AS t ON t.day = c.day
-            WHERE c.interval_start IS NOT NULL AND c.day >= found_from AND c.day < found_to AND t.timed > 0;
+            WHERE c.day >= found_from AND c.day < found_to AND c.interval_start = c.day::timestamp AT TIME ZONE 'UTC'
+            AND stats_schema.chat_stats_interval_start(p_interval, (c.day + 1)::timestamp AT TIME ZONE 'UTC', p_timezone)
+                = (c.day + 1)::timestamp AT TIME ZONE 'UTC'
+              AND t.timed > 0;
         END IF;
         RETURN QUERY
         WITH days AS MATERIALIZED (
@@ -3565,7 +3568,9 @@ BEGIN
             JOIN stats_schema.chat_stats_rollup_total_days AS t ON t.day = c.day
             
             WHERE c.interval_start IS NOT NULL AND NOT c.is_month 
-              AND NOT (c.day >= found_from AND c.day < found_to)
+              AND NOT (c.day >= found_from AND c.day < found_to AND c.interval_start = c.day::timestamp AT TIME ZONE 'UTC'
+        AND stats_schema.chat_stats_interval_start(p_interval, (c.day + 1)::timestamp AT TIME ZONE 'UTC', p_timezone)
+            = (c.day + 1)::timestamp AT TIME ZONE 'UTC')
             UNION ALL
             SELECT c.interval_start, unnest(t.bins), unnest(t.counts)
             FROM days AS c

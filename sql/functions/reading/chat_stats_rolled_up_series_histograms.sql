@@ -43,7 +43,8 @@ BEGIN
             SELECT c.interval_start, (NULL::gateway_schema.models).id, t.bins, t.counts, t.timed
             FROM stats_schema.chat_stats_series_days(p_interval, p_timezone, first_bucket, end_bucket) AS c
             JOIN stats_schema.{{ rollup('total').tables.days }} AS t ON t.day = c.day
-            WHERE c.interval_start IS NOT NULL AND c.day >= found_from AND c.day < found_to AND t.timed > 0;
+            WHERE {{ histograms.found() | indent(12) }}
+              AND t.timed > 0;
         END IF;
         RETURN QUERY
         {{ histograms.of_intervals(rollup('total')) | indent(8) }};
