@@ -39,12 +39,6 @@ BEGIN
                 SELECT min(stats_schema.chat_stats_day(d.bucket)) FROM stats_schema.chat_stats_deltas AS d
                 WHERE d.timed <> 0 AND d.bucket >= first_bucket
             ));
-            RETURN QUERY
-            SELECT c.interval_start, (NULL::gateway_schema.models).id, t.bins, t.counts, t.timed
-            FROM stats_schema.chat_stats_series_days(p_interval, p_timezone, first_bucket, end_bucket) AS c
-            JOIN stats_schema.{{ rollup('total').tables.days }} AS t ON t.day = c.day
-            WHERE {{ histograms.found() | indent(12) }}
-              AND t.timed > 0;
         END IF;
         RETURN QUERY
         {{ histograms.of_intervals(rollup('total')) | indent(8) }};
