@@ -3598,9 +3598,9 @@ AS $function$
 DECLARE
     -- The whole buckets: [first_bucket, end_bucket).
     first_bucket timestamptz;
-    -- Whole days whose histograms need no merging: [found_from, found_to).
-    found_from date := 'infinity';
-    found_to date := '-infinity';
+    -- Days of the time zone whose histograms need no sorting of bins begin after found_from and end by found_to.
+    found_from timestamptz := 'infinity';
+    found_to timestamptz := '-infinity';
     end_bucket timestamptz;
     only_unresolved boolean := p_model_id IS NOT DISTINCT FROM 'unresolved' AND p_provider_id IS NULL AND p_model_name IS NULL;
     all_models boolean := only_unresolved OR (p_provider_id IS NULL AND p_model_id IS NULL AND p_model_name IS NULL);
@@ -3612,10 +3612,10 @@ BEGIN
         end_bucket := p_end;
     END IF;
     IF p_group_by = 'none' AND all_models AND NOT only_unresolved THEN
-        IF p_interval = '1d' THEN  -- those of whole days are there already as they are wanted: up to the first delta
-            found_from := stats_schema.chat_stats_day(stats_schema.chat_stats_bucket(p_start)) + 1;
-            found_to := LEAST(stats_schema.chat_stats_day(stats_schema.chat_stats_bucket(p_end)), (
-                SELECT min(stats_schema.chat_stats_day(d.bucket)) FROM stats_schema.chat_stats_deltas AS d
+        IF p_interval = '1d' THEN  -- up to the first delta, and without the ragged edges
+            found_from := stats_schema.chat_stats_bucket(p_start);
+            found_to := LEAST(stats_schema.chat_stats_bucket(p_end), (
+                SELECT min(d.bucket) FROM stats_schema.chat_stats_deltas AS d
                 WHERE d.timed <> 0 AND d.bucket >= first_bucket
             ));
         END IF;
@@ -3638,6 +3638,67 @@ BEGIN
             ) AS d
             WHERE d.before IS NOT NULL AND d.after IS NOT NULL
               AND d.slot_intervals = array_fill(d.before, ARRAY[d.at]) || array_fill(d.after, ARRAY[96 - d.at])
+        ), moved AS MATERIALIZED (
+            SELECT t.*, h.moved_bins, h.moved_counts
+            FROM (
+                SELECT
+                    c.*, t.bins, t.counts,
+                    width_bucket((c.first_slot - 1)::smallint, t.bin_slots) + 1 AS first,
+                    width_bucket((c.end_slot - 1)::smallint, t.bin_slots) AS last
+                FROM cut AS c
+                LEFT JOIN stats_schema.chat_stats_rollup_total_slots AS t ON t.day = c.day AND cardinality(t.bin_slots) > 0
+                OFFSET 0
+            ) AS t
+            CROSS JOIN LATERAL (
+                SELECT array_agg(b.bin) AS bins, array_agg(b.n) AS counts, sum(b.n::double precision)::bigint AS total
+                FROM (
+                    SELECT c.bin, sum(c.n::double precision)::bigint AS n
+                    FROM (
+                        SELECT unnest(t.bins[t.first:t.last]) AS bin, unnest(t.counts[t.first:t.last]) AS n
+                    ) AS c
+                    GROUP BY c.bin
+                    HAVING sum(c.n::double precision) <> 0
+                    ORDER BY c.bin
+                ) AS b
+            ) AS h (moved_bins, moved_counts, total)
+        ), paired AS MATERIALIZED (
+            SELECT
+                c.base AS interval_start, c.day, c.moved_bins AS less_bins, c.moved_counts AS less_counts,
+                c.next_bins AS more_bins, c.next_counts AS more_counts
+            FROM (
+                SELECT
+                    m.*,
+                    CASE WHEN m.first_slot = 0 THEN lead(m.day) OVER by_day ELSE lag(m.day) OVER by_day END
+                        AS next_day,
+                    CASE WHEN m.first_slot = 0 THEN lead(m.other) OVER by_day ELSE lag(m.other) OVER by_day END
+                        AS next_other,
+                    CASE WHEN m.first_slot = 0 THEN lead(m.first_slot) OVER by_day ELSE lag(m.first_slot) OVER by_day END
+                        AS next_first_slot,
+                    CASE WHEN m.first_slot = 0 THEN lead(m.end_slot) OVER by_day ELSE lag(m.end_slot) OVER by_day END
+                        AS next_end_slot,
+                    CASE WHEN m.first_slot = 0 THEN lead(m.moved_bins) OVER by_day ELSE lag(m.moved_bins) OVER by_day END
+                        AS next_bins,
+                    CASE WHEN m.first_slot = 0 THEN lead(m.moved_counts) OVER by_day ELSE lag(m.moved_counts) OVER by_day END
+                        AS next_counts
+                FROM moved AS m
+                WINDOW by_day AS (ORDER BY m.day)
+            ) AS c
+            CROSS JOIN LATERAL (
+                SELECT
+                    (CASE WHEN c.first_slot = 0 THEN c.day + c.end_slot * interval '15 minutes'
+                          ELSE c.next_day + c.next_first_slot * interval '15 minutes' END) AT TIME ZONE 'UTC' AS starts,
+                    (CASE WHEN c.first_slot = 0 THEN c.next_day + c.next_end_slot * interval '15 minutes'
+                          ELSE c.day + c.first_slot * interval '15 minutes' END) AT TIME ZONE 'UTC' AS ends
+            ) AS r
+            WHERE p_interval = '1d'
+              AND c.next_other = c.base
+              AND c.next_day = CASE WHEN c.first_slot = 0 THEN c.day + 1 ELSE c.day - 1 END
+              AND (c.next_first_slot = 0) = (c.first_slot = 0)
+              AND r.starts > found_from AND r.ends <= found_to
+              AND r.starts = c.base
+              AND r.ends AT TIME ZONE p_timezone = r.starts AT TIME ZONE p_timezone + interval '1 day'
+              AND (r.starts - interval '2 hours') AT TIME ZONE p_timezone = r.starts AT TIME ZONE p_timezone - interval '2 hours'
+              AND (r.ends - interval '2 hours') AT TIME ZONE p_timezone = r.ends AT TIME ZONE p_timezone - interval '2 hours'
         ), edges AS MATERIALIZED (
             SELECT * FROM stats_schema.chat_stats_edges(p_start, p_end) AS e WHERE e.tier = 'requests'
         ), cells (interval_start, bin, n) AS (
@@ -3647,8 +3708,8 @@ BEGIN
             JOIN stats_schema.chat_stats_rollup_total_days AS t ON t.day = c.day
             
             WHERE c.interval_start IS NOT NULL AND NOT c.is_month 
-              AND NOT (c.day >= found_from AND c.day < found_to AND c.interval_start = c.day::timestamp AT TIME ZONE 'UTC'
-        AND stats_schema.chat_stats_interval_start(p_interval, (c.day + 1)::timestamp AT TIME ZONE 'UTC', p_timezone)
+              AND NOT (c.interval_start > found_from AND (c.day + 1)::timestamp AT TIME ZONE 'UTC' <= found_to
+        AND c.interval_start = c.day::timestamp AT TIME ZONE 'UTC' AND stats_schema.chat_stats_interval_start(p_interval, (c.day + 1)::timestamp AT TIME ZONE 'UTC', p_timezone)
             = (c.day + 1)::timestamp AT TIME ZONE 'UTC')
             UNION ALL
             SELECT c.interval_start, unnest(t.bins), unnest(t.counts)
@@ -3661,30 +3722,18 @@ BEGIN
             SELECT c.base, unnest(t.bins), unnest(t.counts)
             FROM cut AS c
             JOIN stats_schema.chat_stats_rollup_total_days AS t ON t.day = c.day
-            
-            WHERE true 
+            WHERE c.base NOT IN (SELECT p.interval_start FROM paired AS p)
             UNION ALL
-            SELECT unnest(ARRAY[m.other, m.base]), m.bin, unnest(ARRAY[m.n, -m.n])
+            SELECT m.other, unnest(m.moved_bins), unnest(m.moved_counts)
+            FROM moved AS m
+            WHERE m.other NOT IN (SELECT p.interval_start FROM paired AS p)
+            UNION ALL
+            SELECT h.base, h.bin, -h.n
             FROM (
-                SELECT h.base, h.other, h.bin, sum(h.n::double precision)::bigint AS n
-                FROM (
-                    SELECT
-                        t.base, t.other, 
-                        unnest(t.bins[t.first:t.last]) AS bin, unnest(t.counts[t.first:t.last]) AS n
-                    FROM (
-                        SELECT
-                            c.base, c.other, t.bins, t.counts,
-                            width_bucket((c.first_slot - 1)::smallint, t.bin_slots) + 1 AS first,
-                            width_bucket((c.end_slot - 1)::smallint, t.bin_slots) AS last
-                        FROM cut AS c
-                        JOIN stats_schema.chat_stats_rollup_total_slots AS t ON t.day = c.day
-                        
-                        WHERE cardinality(t.bin_slots) > 0 
-                        OFFSET 0
-                    ) AS t
-                ) AS h
-                GROUP BY h.base, h.other, h.bin
-            ) AS m
+                SELECT m.base, unnest(m.moved_bins) AS bin, unnest(m.moved_counts) AS n
+                FROM moved AS m
+                WHERE m.base NOT IN (SELECT p.interval_start FROM paired AS p)
+            ) AS h
             UNION ALL
             SELECT h.slot_intervals[h.slot + 1], h.bin, h.n
             FROM (
@@ -3737,10 +3786,31 @@ BEGIN
         SELECT c.interval_start, (NULL::gateway_schema.models).id, t.bins, t.counts, t.timed
         FROM days AS c
         JOIN stats_schema.chat_stats_rollup_total_days AS t ON t.day = c.day
-        WHERE c.day >= found_from AND c.day < found_to AND c.interval_start = c.day::timestamp AT TIME ZONE 'UTC'
-            AND stats_schema.chat_stats_interval_start(p_interval, (c.day + 1)::timestamp AT TIME ZONE 'UTC', p_timezone)
+        WHERE c.interval_start > found_from AND (c.day + 1)::timestamp AT TIME ZONE 'UTC' <= found_to
+            AND c.interval_start = c.day::timestamp AT TIME ZONE 'UTC' AND stats_schema.chat_stats_interval_start(p_interval, (c.day + 1)::timestamp AT TIME ZONE 'UTC', p_timezone)
                 = (c.day + 1)::timestamp AT TIME ZONE 'UTC'
           AND t.timed > 0
+        UNION ALL
+        SELECT p.interval_start, (NULL::gateway_schema.models).id, h.bins, h.counts, h.total
+        FROM paired AS p
+        LEFT JOIN stats_schema.chat_stats_rollup_total_days AS d ON d.day = p.day
+        CROSS JOIN LATERAL (
+            SELECT array_agg(b.bin) AS bins, array_agg(b.n) AS counts, sum(b.n::double precision)::bigint AS total
+            FROM (
+                SELECT c.bin, sum(c.n::double precision)::bigint AS n
+                FROM (
+                    SELECT unnest(d.bins) AS bin, unnest(d.counts) AS n
+                    UNION ALL
+                    SELECT unnest(p.more_bins), unnest(p.more_counts)
+                    UNION ALL
+                    SELECT l.bin, -l.n FROM (SELECT unnest(p.less_bins) AS bin, unnest(p.less_counts) AS n) AS l
+                ) AS c
+                GROUP BY c.bin
+                HAVING sum(c.n::double precision) <> 0
+                ORDER BY c.bin
+            ) AS b
+        ) AS h
+        WHERE h.total > 0
 ;
     ELSE
         RETURN QUERY
