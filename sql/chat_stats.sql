@@ -2379,7 +2379,7 @@ $install$);
 -- The UTC days of the buckets in [p_start, p_end), which must be edges of buckets, and to which interval of a time
 -- series their slots belong: interval_start where all 96 are in the range and in one, else slot_intervals has that of
 -- each, from the first (1) to the last (96), NULL for those outside. So a bucket's interval is computed once, not again
--- for each model.
+-- for each model; and of a day in which the clock does not change, it follows from the first and the last one.
 --
 -- Of intervals of months, one row stands for a whole month of UTC that lies in one of them: is_month, and day is its
 -- first.
@@ -2411,27 +2411,44 @@ BEGIN
         )
         WHERE p_interval = '1mo'
     ), bounded AS (
-        SELECT u.day::date AS day, u.is_month, u.day AT TIME ZONE 'UTC' AS starts, u.next AT TIME ZONE 'UTC' AS ends
+        SELECT
+            u.day::date AS day, u.is_month, u.day AT TIME ZONE 'UTC' AS starts, u.next AT TIME ZONE 'UTC' AS ends,
+            p_interval IN ('1d', '1w', '1mo')
+            AND u.day AT TIME ZONE 'UTC' >= p_start AND u.next AT TIME ZONE 'UTC' <= p_end AS inside
         FROM units AS u
-    ), judged AS (
+    ), ended AS (
         SELECT
             b.*,
-            p_interval IN ('1d', '1w', '1mo') AND b.starts >= p_start AND b.ends <= p_end
-            AND stats_schema.chat_stats_interval_start(p_interval, b.starts, p_timezone)
-                = stats_schema.chat_stats_interval_start(p_interval, b.ends - interval '15 minutes', p_timezone)
-                    AS whole
+            CASE WHEN b.inside THEN stats_schema.chat_stats_interval_start(p_interval, b.starts, p_timezone) END AS first,
+            CASE WHEN b.inside THEN stats_schema.chat_stats_interval_start(
+                p_interval, b.ends - interval '15 minutes', p_timezone
+            ) END AS last
         FROM bounded AS b
+    ), judged AS (
+        SELECT
+            e.*,
+            e.inside AND e.first = e.last AS whole,
+            -- The slots before the border, where there is only one.
+            CASE WHEN e.inside AND e.first <> e.last AND NOT e.is_month
+                      AND (e.ends AT TIME ZONE p_timezone) - (e.starts AT TIME ZONE p_timezone) = e.ends - e.starts
+                 THEN ceil(date_part('epoch', e.last - e.starts) / 900)::integer END AS before
+        FROM ended AS e
     )
     SELECT
         j.day,
         j.is_month,
-        CASE WHEN j.whole THEN stats_schema.chat_stats_interval_start(p_interval, j.starts, p_timezone) END,
-        CASE WHEN NOT j.whole THEN ARRAY(
-            SELECT CASE WHEN s.bucket >= p_start AND s.bucket < p_end
-                        THEN stats_schema.chat_stats_interval_start(p_interval, s.bucket, p_timezone) END
-            FROM generate_series(j.starts, j.ends - interval '15 minutes', interval '15 minutes') AS s (bucket)
-            ORDER BY s.bucket
-        ) END
+        CASE WHEN j.whole THEN j.first END,
+        CASE
+            WHEN j.whole THEN NULL
+            WHEN j.before IS NOT NULL
+            THEN array_fill(j.first, ARRAY[j.before]) || array_fill(j.last, ARRAY[96 - j.before])
+            ELSE ARRAY(
+                SELECT CASE WHEN s.bucket >= p_start AND s.bucket < p_end
+                            THEN stats_schema.chat_stats_interval_start(p_interval, s.bucket, p_timezone) END
+                FROM generate_series(j.starts, j.ends - interval '15 minutes', interval '15 minutes') AS s (bucket)
+                ORDER BY s.bucket
+            )
+        END
     FROM judged AS j
     WHERE CASE WHEN j.is_month THEN j.whole ELSE NOT EXISTS (
         SELECT FROM judged AS m WHERE m.is_month AND m.whole AND m.day = stats_schema.chat_stats_month(j.day)
@@ -3379,6 +3396,22 @@ BEGIN
     RETURN QUERY
     WITH days AS MATERIALIZED (
         SELECT * FROM stats_schema.chat_stats_series_days(p_interval, p_timezone, first_bucket, end_bucket)
+    ), cut AS MATERIALIZED (
+        SELECT
+            d.day,
+            CASE WHEN d.at > 48 THEN d.before ELSE d.after END AS base,
+            CASE WHEN d.at > 48 THEN d.after ELSE d.before END AS other,
+            CASE WHEN d.at > 48 THEN d.at ELSE 0 END AS first_slot,
+            CASE WHEN d.at > 48 THEN 96 ELSE d.at END AS end_slot
+        FROM (
+            SELECT
+                c.day, c.slot_intervals, c.slot_intervals[1] AS before, c.slot_intervals[96] AS after,
+                array_position(c.slot_intervals, c.slot_intervals[96]) - 1 AS at
+            FROM days AS c
+            WHERE c.interval_start IS NULL AND p_interval IN ('1d', '1w', '1mo')
+        ) AS d
+        WHERE d.before IS NOT NULL AND d.after IS NOT NULL
+          AND d.slot_intervals = array_fill(d.before, ARRAY[d.at]) || array_fill(d.after, ARRAY[96 - d.at])
     ), edges AS MATERIALIZED (
         SELECT * FROM stats_schema.chat_stats_edges(p_start, p_end) AS e WHERE e.tier = 'requests'
     ), wanted AS (
@@ -3387,7 +3420,8 @@ BEGIN
           AND (p_model_id IS NULL OR m.id::text = p_model_id)
           AND (p_model_name IS NULL OR strpos(lower(m.model_name::text), lower(p_model_name)) > 0)
     ), parts AS (
-        -- A day or a month that lies in one interval as a whole counts by its totals; of the others each slot counts.
+        -- A day or a month that lies in one interval as a whole counts by its totals; so does a day that a border cuts, less
+        -- the slots behind it, which are moved; of the others each slot counts.
         SELECT
             c.interval_start, t.model_id, 
             t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
@@ -3401,6 +3435,59 @@ BEGIN
         FROM days AS c
         JOIN stats_schema.chat_stats_rollup_model_months AS t ON t.month = c.day
         WHERE c.is_month AND (all_models OR t.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
+        UNION ALL
+        SELECT
+            c.base, t.model_id, 
+            t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+        FROM cut AS c
+        JOIN stats_schema.chat_stats_rollup_model_days AS t ON t.day = c.day
+        WHERE (all_models OR t.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
+        UNION ALL
+        SELECT
+            unnest(ARRAY[m.other, m.base]), m.model_id, 
+            unnest(ARRAY[m.requests, -m.requests]),
+            unnest(ARRAY[m.successful, -m.successful]),
+            unnest(ARRAY[m.pending, -m.pending]),
+            unnest(ARRAY[m.input_tokens, -m.input_tokens]),
+            unnest(ARRAY[m.output_tokens, -m.output_tokens]),
+            unnest(ARRAY[m.timed, -m.timed]),
+            unnest(ARRAY[m.time_ms, -m.time_ms]),
+            unnest(ARRAY[m.cost_usd, -m.cost_usd])
+        FROM (
+            SELECT
+                s.base, s.other, s.model_id, 
+                sum(s.requests)::bigint AS requests,
+                sum(s.successful)::bigint AS successful,
+                sum(s.pending)::bigint AS pending,
+                sum(s.input_tokens) AS input_tokens,
+                sum(s.output_tokens) AS output_tokens,
+                sum(s.timed)::bigint AS timed,
+                sum(s.time_ms) AS time_ms,
+                sum(s.cost_usd) AS cost_usd
+            FROM (
+                SELECT
+                    t.base, t.other, t.model_id, 
+                    unnest(t.slot_requests[t.first:t.last]) AS requests,
+                    unnest(t.slot_successful[t.first:t.last]) AS successful,
+                    unnest(t.slot_pending[t.first:t.last]) AS pending,
+                    unnest(t.slot_input_tokens[t.first:t.last]) AS input_tokens,
+                    unnest(t.slot_output_tokens[t.first:t.last]) AS output_tokens,
+                    unnest(t.slot_timed[t.first:t.last]) AS timed,
+                    unnest(t.slot_time_ms[t.first:t.last]) AS time_ms,
+                    unnest(t.slot_cost_usd[t.first:t.last]) AS cost_usd
+                FROM (
+                    SELECT
+                        c.base, c.other, t.*,
+                        width_bucket((c.first_slot - 1)::smallint, t.slots) + 1 AS first,
+                        width_bucket((c.end_slot - 1)::smallint, t.slots) AS last
+                    FROM cut AS c
+                    JOIN stats_schema.chat_stats_rollup_model_slots AS t ON t.day = c.day
+                    WHERE cardinality(t.slots) > 0 AND (all_models OR t.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
+                    OFFSET 0
+                ) AS t
+            ) AS s
+            GROUP BY s.model_id, s.base, s.other
+        ) AS m
         UNION ALL
         SELECT
             s.slot_intervals[s.slot + 1], s.model_id, 
@@ -3419,7 +3506,7 @@ BEGIN
                 unnest(t.slot_cost_usd) AS cost_usd
             FROM days AS c
             JOIN stats_schema.chat_stats_rollup_model_slots AS t ON t.day = c.day
-            WHERE c.interval_start IS NULL AND (all_models OR t.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
+            WHERE c.interval_start IS NULL AND c.day NOT IN (SELECT d.day FROM cut AS d) AND (all_models OR t.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
         ) AS s
         WHERE s.slot_intervals[s.slot + 1] IS NOT NULL
         UNION ALL
@@ -3511,9 +3598,9 @@ AS $function$
 DECLARE
     -- The whole buckets: [first_bucket, end_bucket).
     first_bucket timestamptz;
-    -- Whole days whose histograms need no merging: [found_from, found_to).
-    found_from date := 'infinity';
-    found_to date := '-infinity';
+    -- Days of the time zone whose histograms need no sorting of bins begin after found_from and end by found_to.
+    found_from timestamptz := 'infinity';
+    found_to timestamptz := '-infinity';
     end_bucket timestamptz;
     only_unresolved boolean := p_model_id IS NOT DISTINCT FROM 'unresolved' AND p_provider_id IS NULL AND p_model_name IS NULL;
     all_models boolean := only_unresolved OR (p_provider_id IS NULL AND p_model_id IS NULL AND p_model_name IS NULL);
@@ -3525,17 +3612,12 @@ BEGIN
         end_bucket := p_end;
     END IF;
     IF p_group_by = 'none' AND all_models AND NOT only_unresolved THEN
-        IF p_interval = '1d' THEN  -- those of whole days are there already as they are wanted: up to the first delta
-            found_from := stats_schema.chat_stats_day(stats_schema.chat_stats_bucket(p_start)) + 1;
-            found_to := LEAST(stats_schema.chat_stats_day(stats_schema.chat_stats_bucket(p_end)), (
-                SELECT min(stats_schema.chat_stats_day(d.bucket)) FROM stats_schema.chat_stats_deltas AS d
+        IF p_interval = '1d' THEN  -- up to the first delta, and without the ragged edges
+            found_from := stats_schema.chat_stats_bucket(p_start);
+            found_to := LEAST(stats_schema.chat_stats_bucket(p_end), (
+                SELECT min(d.bucket) FROM stats_schema.chat_stats_deltas AS d
                 WHERE d.timed <> 0 AND d.bucket >= first_bucket
             ));
-            RETURN QUERY
-            SELECT c.interval_start, (NULL::gateway_schema.models).id, t.bins, t.counts, t.timed
-            FROM stats_schema.chat_stats_series_days(p_interval, p_timezone, first_bucket, end_bucket) AS c
-            JOIN stats_schema.chat_stats_rollup_total_days AS t ON t.day = c.day
-            WHERE c.interval_start IS NOT NULL AND c.day >= found_from AND c.day < found_to AND t.timed > 0;
         END IF;
         RETURN QUERY
         WITH days AS MATERIALIZED (
@@ -3556,6 +3638,67 @@ BEGIN
             ) AS d
             WHERE d.before IS NOT NULL AND d.after IS NOT NULL
               AND d.slot_intervals = array_fill(d.before, ARRAY[d.at]) || array_fill(d.after, ARRAY[96 - d.at])
+        ), moved AS MATERIALIZED (
+            SELECT t.*, h.moved_bins, h.moved_counts
+            FROM (
+                SELECT
+                    c.*, t.bins, t.counts,
+                    width_bucket((c.first_slot - 1)::smallint, t.bin_slots) + 1 AS first,
+                    width_bucket((c.end_slot - 1)::smallint, t.bin_slots) AS last
+                FROM cut AS c
+                LEFT JOIN stats_schema.chat_stats_rollup_total_slots AS t ON t.day = c.day AND cardinality(t.bin_slots) > 0
+                OFFSET 0
+            ) AS t
+            CROSS JOIN LATERAL (
+                SELECT array_agg(b.bin) AS bins, array_agg(b.n) AS counts, sum(b.n::double precision)::bigint AS total
+                FROM (
+                    SELECT c.bin, sum(c.n::double precision)::bigint AS n
+                    FROM (
+                        SELECT unnest(t.bins[t.first:t.last]) AS bin, unnest(t.counts[t.first:t.last]) AS n
+                    ) AS c
+                    GROUP BY c.bin
+                    HAVING sum(c.n::double precision) <> 0
+                    ORDER BY c.bin
+                ) AS b
+            ) AS h (moved_bins, moved_counts, total)
+        ), paired AS MATERIALIZED (
+            SELECT
+                c.base AS interval_start, c.day, c.moved_bins AS less_bins, c.moved_counts AS less_counts,
+                c.next_bins AS more_bins, c.next_counts AS more_counts
+            FROM (
+                SELECT
+                    m.*,
+                    CASE WHEN m.first_slot = 0 THEN lead(m.day) OVER by_day ELSE lag(m.day) OVER by_day END
+                        AS next_day,
+                    CASE WHEN m.first_slot = 0 THEN lead(m.other) OVER by_day ELSE lag(m.other) OVER by_day END
+                        AS next_other,
+                    CASE WHEN m.first_slot = 0 THEN lead(m.first_slot) OVER by_day ELSE lag(m.first_slot) OVER by_day END
+                        AS next_first_slot,
+                    CASE WHEN m.first_slot = 0 THEN lead(m.end_slot) OVER by_day ELSE lag(m.end_slot) OVER by_day END
+                        AS next_end_slot,
+                    CASE WHEN m.first_slot = 0 THEN lead(m.moved_bins) OVER by_day ELSE lag(m.moved_bins) OVER by_day END
+                        AS next_bins,
+                    CASE WHEN m.first_slot = 0 THEN lead(m.moved_counts) OVER by_day ELSE lag(m.moved_counts) OVER by_day END
+                        AS next_counts
+                FROM moved AS m
+                WINDOW by_day AS (ORDER BY m.day)
+            ) AS c
+            CROSS JOIN LATERAL (
+                SELECT
+                    (CASE WHEN c.first_slot = 0 THEN c.day + c.end_slot * interval '15 minutes'
+                          ELSE c.next_day + c.next_first_slot * interval '15 minutes' END) AT TIME ZONE 'UTC' AS starts,
+                    (CASE WHEN c.first_slot = 0 THEN c.next_day + c.next_end_slot * interval '15 minutes'
+                          ELSE c.day + c.first_slot * interval '15 minutes' END) AT TIME ZONE 'UTC' AS ends
+            ) AS r
+            WHERE p_interval = '1d'
+              AND c.next_other = c.base
+              AND c.next_day = CASE WHEN c.first_slot = 0 THEN c.day + 1 ELSE c.day - 1 END
+              AND (c.next_first_slot = 0) = (c.first_slot = 0)
+              AND r.starts > found_from AND r.ends <= found_to
+              AND r.starts = c.base
+              AND r.ends AT TIME ZONE p_timezone = r.starts AT TIME ZONE p_timezone + interval '1 day'
+              AND (r.starts - interval '2 hours') AT TIME ZONE p_timezone = r.starts AT TIME ZONE p_timezone - interval '2 hours'
+              AND (r.ends - interval '2 hours') AT TIME ZONE p_timezone = r.ends AT TIME ZONE p_timezone - interval '2 hours'
         ), edges AS MATERIALIZED (
             SELECT * FROM stats_schema.chat_stats_edges(p_start, p_end) AS e WHERE e.tier = 'requests'
         ), cells (interval_start, bin, n) AS (
@@ -3565,7 +3708,9 @@ BEGIN
             JOIN stats_schema.chat_stats_rollup_total_days AS t ON t.day = c.day
             
             WHERE c.interval_start IS NOT NULL AND NOT c.is_month 
-              AND NOT (c.day >= found_from AND c.day < found_to)
+              AND NOT (c.interval_start > found_from AND (c.day + 1)::timestamp AT TIME ZONE 'UTC' <= found_to
+        AND c.interval_start = c.day::timestamp AT TIME ZONE 'UTC' AND stats_schema.chat_stats_interval_start(p_interval, (c.day + 1)::timestamp AT TIME ZONE 'UTC', p_timezone)
+            = (c.day + 1)::timestamp AT TIME ZONE 'UTC')
             UNION ALL
             SELECT c.interval_start, unnest(t.bins), unnest(t.counts)
             FROM days AS c
@@ -3573,33 +3718,22 @@ BEGIN
             
             WHERE c.is_month 
             UNION ALL
+            -- Of a day that a border cuts: by days, and what is moved by slots. (Only where days have histograms.)
             SELECT c.base, unnest(t.bins), unnest(t.counts)
             FROM cut AS c
             JOIN stats_schema.chat_stats_rollup_total_days AS t ON t.day = c.day
-            
-            WHERE true 
+            WHERE c.base NOT IN (SELECT p.interval_start FROM paired AS p)
             UNION ALL
-            SELECT unnest(ARRAY[m.other, m.base]), m.bin, unnest(ARRAY[m.n, -m.n])
+            SELECT m.other, unnest(m.moved_bins), unnest(m.moved_counts)
+            FROM moved AS m
+            WHERE m.other NOT IN (SELECT p.interval_start FROM paired AS p)
+            UNION ALL
+            SELECT h.base, h.bin, -h.n
             FROM (
-                SELECT h.base, h.other, h.bin, sum(h.n::double precision)::bigint AS n
-                FROM (
-                    SELECT
-                        t.base, t.other, 
-                        unnest(t.bins[t.first:t.last]) AS bin, unnest(t.counts[t.first:t.last]) AS n
-                    FROM (
-                        SELECT
-                            c.base, c.other, t.bins, t.counts,
-                            width_bucket((c.first_slot - 1)::smallint, t.bin_slots) + 1 AS first,
-                            width_bucket((c.end_slot - 1)::smallint, t.bin_slots) AS last
-                        FROM cut AS c
-                        JOIN stats_schema.chat_stats_rollup_total_slots AS t ON t.day = c.day
-                        
-                        WHERE cardinality(t.bin_slots) > 0 
-                        OFFSET 0
-                    ) AS t
-                ) AS h
-                GROUP BY h.base, h.other, h.bin
-            ) AS m
+                SELECT m.base, unnest(m.moved_bins) AS bin, unnest(m.moved_counts) AS n
+                FROM moved AS m
+                WHERE m.base NOT IN (SELECT p.interval_start FROM paired AS p)
+            ) AS h
             UNION ALL
             SELECT h.slot_intervals[h.slot + 1], h.bin, h.n
             FROM (
@@ -3647,7 +3781,37 @@ BEGIN
             HAVING sum(c.n::double precision) <> 0
             ORDER BY c.interval_start, c.bin
         ) AS b
-        GROUP BY b.interval_start;
+        GROUP BY b.interval_start
+        UNION ALL
+        SELECT c.interval_start, (NULL::gateway_schema.models).id, t.bins, t.counts, t.timed
+        FROM days AS c
+        JOIN stats_schema.chat_stats_rollup_total_days AS t ON t.day = c.day
+        WHERE c.interval_start > found_from AND (c.day + 1)::timestamp AT TIME ZONE 'UTC' <= found_to
+            AND c.interval_start = c.day::timestamp AT TIME ZONE 'UTC' AND stats_schema.chat_stats_interval_start(p_interval, (c.day + 1)::timestamp AT TIME ZONE 'UTC', p_timezone)
+                = (c.day + 1)::timestamp AT TIME ZONE 'UTC'
+          AND t.timed > 0
+        UNION ALL
+        SELECT p.interval_start, (NULL::gateway_schema.models).id, h.bins, h.counts, h.total
+        FROM paired AS p
+        LEFT JOIN stats_schema.chat_stats_rollup_total_days AS d ON d.day = p.day
+        CROSS JOIN LATERAL (
+            SELECT array_agg(b.bin) AS bins, array_agg(b.n) AS counts, sum(b.n::double precision)::bigint AS total
+            FROM (
+                SELECT c.bin, sum(c.n::double precision)::bigint AS n
+                FROM (
+                    SELECT unnest(d.bins) AS bin, unnest(d.counts) AS n
+                    UNION ALL
+                    SELECT unnest(p.more_bins), unnest(p.more_counts)
+                    UNION ALL
+                    SELECT l.bin, -l.n FROM (SELECT unnest(p.less_bins) AS bin, unnest(p.less_counts) AS n) AS l
+                ) AS c
+                GROUP BY c.bin
+                HAVING sum(c.n::double precision) <> 0
+                ORDER BY c.bin
+            ) AS b
+        ) AS h
+        WHERE h.total > 0
+;
     ELSE
         RETURN QUERY
         WITH groups AS MATERIALIZED (
@@ -3724,7 +3888,8 @@ BEGIN
             HAVING sum(c.n::double precision) <> 0
             ORDER BY c.interval_start, c.member, c.bin
         ) AS b
-        GROUP BY b.interval_start, b.member;
+        GROUP BY b.interval_start, b.member
+;
     END IF;
 END
 $function$;
@@ -3929,10 +4094,27 @@ BEGIN
     RETURN QUERY
     WITH days AS MATERIALIZED (
         SELECT * FROM stats_schema.chat_stats_series_days(p_interval, p_timezone, first_bucket, end_bucket)
+    ), cut AS MATERIALIZED (
+        SELECT
+            d.day,
+            CASE WHEN d.at > 48 THEN d.before ELSE d.after END AS base,
+            CASE WHEN d.at > 48 THEN d.after ELSE d.before END AS other,
+            CASE WHEN d.at > 48 THEN d.at ELSE 0 END AS first_slot,
+            CASE WHEN d.at > 48 THEN 96 ELSE d.at END AS end_slot
+        FROM (
+            SELECT
+                c.day, c.slot_intervals, c.slot_intervals[1] AS before, c.slot_intervals[96] AS after,
+                array_position(c.slot_intervals, c.slot_intervals[96]) - 1 AS at
+            FROM days AS c
+            WHERE c.interval_start IS NULL AND p_interval IN ('1d', '1w', '1mo')
+        ) AS d
+        WHERE d.before IS NOT NULL AND d.after IS NOT NULL
+          AND d.slot_intervals = array_fill(d.before, ARRAY[d.at]) || array_fill(d.after, ARRAY[96 - d.at])
     ), edges AS MATERIALIZED (
         SELECT * FROM stats_schema.chat_stats_edges(p_start, p_end) AS e WHERE e.tier = 'requests'
     ), parts AS (
-        -- A day or a month that lies in one interval as a whole counts by its totals; of the others each slot counts.
+        -- A day or a month that lies in one interval as a whole counts by its totals; so does a day that a border cuts, less
+        -- the slots behind it, which are moved; of the others each slot counts.
         SELECT
             c.interval_start, 
             t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
@@ -3946,6 +4128,59 @@ BEGIN
         FROM days AS c
         JOIN stats_schema.chat_stats_rollup_total_months AS t ON t.month = c.day
         WHERE c.is_month 
+        UNION ALL
+        SELECT
+            c.base, 
+            t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+        FROM cut AS c
+        JOIN stats_schema.chat_stats_rollup_total_days AS t ON t.day = c.day
+        
+        UNION ALL
+        SELECT
+            unnest(ARRAY[m.other, m.base]), 
+            unnest(ARRAY[m.requests, -m.requests]),
+            unnest(ARRAY[m.successful, -m.successful]),
+            unnest(ARRAY[m.pending, -m.pending]),
+            unnest(ARRAY[m.input_tokens, -m.input_tokens]),
+            unnest(ARRAY[m.output_tokens, -m.output_tokens]),
+            unnest(ARRAY[m.timed, -m.timed]),
+            unnest(ARRAY[m.time_ms, -m.time_ms]),
+            unnest(ARRAY[m.cost_usd, -m.cost_usd])
+        FROM (
+            SELECT
+                s.base, s.other, 
+                sum(s.requests)::bigint AS requests,
+                sum(s.successful)::bigint AS successful,
+                sum(s.pending)::bigint AS pending,
+                sum(s.input_tokens) AS input_tokens,
+                sum(s.output_tokens) AS output_tokens,
+                sum(s.timed)::bigint AS timed,
+                sum(s.time_ms) AS time_ms,
+                sum(s.cost_usd) AS cost_usd
+            FROM (
+                SELECT
+                    t.base, t.other, 
+                    unnest(t.slot_requests[t.first:t.last]) AS requests,
+                    unnest(t.slot_successful[t.first:t.last]) AS successful,
+                    unnest(t.slot_pending[t.first:t.last]) AS pending,
+                    unnest(t.slot_input_tokens[t.first:t.last]) AS input_tokens,
+                    unnest(t.slot_output_tokens[t.first:t.last]) AS output_tokens,
+                    unnest(t.slot_timed[t.first:t.last]) AS timed,
+                    unnest(t.slot_time_ms[t.first:t.last]) AS time_ms,
+                    unnest(t.slot_cost_usd[t.first:t.last]) AS cost_usd
+                FROM (
+                    SELECT
+                        c.base, c.other, t.*,
+                        width_bucket((c.first_slot - 1)::smallint, t.slots) + 1 AS first,
+                        width_bucket((c.end_slot - 1)::smallint, t.slots) AS last
+                    FROM cut AS c
+                    JOIN stats_schema.chat_stats_rollup_total_slots AS t ON t.day = c.day
+                    WHERE cardinality(t.slots) > 0 
+                    OFFSET 0
+                ) AS t
+            ) AS s
+            GROUP BY s.base, s.other
+        ) AS m
         UNION ALL
         SELECT
             s.slot_intervals[s.slot + 1], 
@@ -3964,7 +4199,7 @@ BEGIN
                 unnest(t.slot_cost_usd) AS cost_usd
             FROM days AS c
             JOIN stats_schema.chat_stats_rollup_total_slots AS t ON t.day = c.day
-            WHERE c.interval_start IS NULL 
+            WHERE c.interval_start IS NULL AND c.day NOT IN (SELECT d.day FROM cut AS d) 
         ) AS s
         WHERE s.slot_intervals[s.slot + 1] IS NOT NULL
         UNION ALL

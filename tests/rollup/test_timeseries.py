@@ -115,6 +115,23 @@ async def test_days_that_utc_cuts_are_exact_beside_writes_that_are_not_folded(
         await Rollup(filled).fold()
 
 
+@pytest.mark.parametrize("zone", ["Europe/London", "Atlantic/Azores"])
+async def test_the_day_on_which_a_zone_comes_back_to_utc_or_leaves_it_has_all_its_requests(
+    filled: asyncpg.Connection, zone: str
+) -> None:
+    await filled.execute("""
+        INSERT INTO chat_completion_requests (processing_time_ms, created_at)
+            SELECT n, '2026-10-24T00:00:00Z'::timestamptz + n * interval '7 minutes'
+            FROM generate_series(1, 800) AS n
+    """)
+    await Rollup(filled).fold()
+    start = datetime(2026, 10, 23, 11, 7, tzinfo=UTC)
+    days = await series(filled, "1d", "none", zone, start, start + timedelta(days=6))
+    starts = [row["bucket_start"].astimezone(ZoneInfo(zone)).date() for row in days]
+    assert starts == [(start + timedelta(days=day)).date() for day in range(7)]
+    assert sum(row["total_requests"] for row in days) == 800
+
+
 async def test_weeks_begin_on_monday_and_months_on_the_first(filled: asyncpg.Connection) -> None:
     zone = ZoneInfo("America/New_York")
     start, end = datetime(2026, 3, 4, tzinfo=zone), datetime(2026, 5, 2, tzinfo=zone)

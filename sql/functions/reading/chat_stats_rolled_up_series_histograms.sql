@@ -20,9 +20,9 @@ AS $function$
 DECLARE
     -- The whole buckets: [first_bucket, end_bucket).
     first_bucket timestamptz;
-    -- Whole days whose histograms need no merging: [found_from, found_to).
-    found_from date := 'infinity';
-    found_to date := '-infinity';
+    -- Days of the time zone whose histograms need no sorting of bins begin after found_from and end by found_to.
+    found_from timestamptz := 'infinity';
+    found_to timestamptz := '-infinity';
     end_bucket timestamptz;
     {{ filters.declared() }}
 BEGIN
@@ -33,17 +33,12 @@ BEGIN
         end_bucket := p_end;
     END IF;
     IF p_group_by = 'none' AND all_models AND NOT only_unresolved THEN
-        IF p_interval = '1d' THEN  -- those of whole days are there already as they are wanted: up to the first delta
-            found_from := stats_schema.chat_stats_day(stats_schema.chat_stats_bucket(p_start)) + 1;
-            found_to := LEAST(stats_schema.chat_stats_day(stats_schema.chat_stats_bucket(p_end)), (
-                SELECT min(stats_schema.chat_stats_day(d.bucket)) FROM stats_schema.chat_stats_deltas AS d
+        IF p_interval = '1d' THEN  -- up to the first delta, and without the ragged edges
+            found_from := stats_schema.chat_stats_bucket(p_start);
+            found_to := LEAST(stats_schema.chat_stats_bucket(p_end), (
+                SELECT min(d.bucket) FROM stats_schema.chat_stats_deltas AS d
                 WHERE d.timed <> 0 AND d.bucket >= first_bucket
             ));
-            RETURN QUERY
-            SELECT c.interval_start, (NULL::gateway_schema.models).id, t.bins, t.counts, t.timed
-            FROM stats_schema.chat_stats_series_days(p_interval, p_timezone, first_bucket, end_bucket) AS c
-            JOIN stats_schema.{{ rollup('total').tables.days }} AS t ON t.day = c.day
-            WHERE c.interval_start IS NOT NULL AND c.day >= found_from AND c.day < found_to AND t.timed > 0;
         END IF;
         RETURN QUERY
         {{ histograms.of_intervals(rollup('total')) | indent(8) }};
