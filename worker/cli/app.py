@@ -30,6 +30,7 @@ from chat_stats.service.queue import Queue
 from chat_stats.service.settings import Settings, load_settings
 from chat_stats.service.stats import Stats
 from chat_stats.worker.cli.keys import app as key_app
+from chat_stats.worker.cli.mcp import mcp
 from chat_stats.worker.cli.query import query
 from chat_stats.worker.cli.rollup import app as rollup_app
 from chat_stats.worker.demo.loading import load_sample
@@ -45,6 +46,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(query)
+app.command()(mcp)
 app.add_typer(rollup_app, name="rollup")
 app.add_typer(key_app, name="key")
 out = Console()
