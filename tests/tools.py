@@ -91,6 +91,7 @@ COMPOSE = Tool(
 )
 FAKETIME = Tool("libfaketime", "clocks that are wrong", _faketime, package="libfaketime")
 NGINX = Tool("nginx", "caching by a proxy in front", _program("nginx"), package="nginx")
+NPM = Tool("npm", "a client in TypeScript", _program("npm"), source="Node.js with npm")
 PROMETHEUS = Tool(
     "prometheus", "the dashboard over a real scrape", _program("prometheus"), package="prometheus"
 )
@@ -99,7 +100,7 @@ SECOND_POSTGRES = Tool("postgres", "a second version of Postgres", _second_postg
 SYSTEMD = Tool("systemd", "the units of systemd", _program("systemd-analyze"), package="systemd")
 TRACE = Tool("trace", "a real trace", _azure_trace, source=f"../shared/data/{AZURE_TRACE.name}")
 
-TOOLS = (CHROMIUM, COMPOSE, FAKETIME, NGINX, PROMETHEUS, PROMTOOL, SECOND_POSTGRES, SYSTEMD, TRACE)
+TOOLS = (CHROMIUM, COMPOSE, FAKETIME, NGINX, NPM, PROMETHEUS, PROMTOOL, SECOND_POSTGRES, SYSTEMD, TRACE)
 
 
 def need(tool: Tool) -> Path:
