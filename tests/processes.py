@@ -1,6 +1,7 @@
 """Starts chat-stats' own commands as real processes."""
 
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -32,17 +33,46 @@ def chat_stats(
     seconds: float = 60,
     project: Path = ROOT,
     command: tuple[str, ...] = COMMAND,
+    stdin: str = "",
 ) -> subprocess.CompletedProcess[str]:
     """Run a command until it ends."""
     return subprocess.run(
         [*command, *arguments],
         env={**env, "COLUMNS": "200"},
         cwd=project,
+        input=stdin,
         capture_output=True,
         text=True,
         timeout=seconds,
         check=False,
     )
+
+
+def on_a_terminal(*arguments: str, env: dict[str, str], exit_code: int = 0) -> str:
+    """Run a command on a terminal of its own; return all that it wrote there."""
+    ours, theirs = pty.openpty()
+    command = [*COMMAND, *arguments]
+    with subprocess.Popen(
+        command,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        cwd=ROOT,
+        env={**env, "COLUMNS": "150", "TERM": "xterm"},
+    ) as process:
+        os.close(theirs)
+        written = b""
+        while True:
+            try:
+                more = os.read(ours, 65_536)
+            except OSError:  # the command has ended, and with it the terminal
+                break
+            if not more:
+                break
+            written += more
+        assert process.wait(timeout=60) == exit_code, written.decode()
+    os.close(ours)
+    return written.decode()
 
 
 class Process:

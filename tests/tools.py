@@ -92,6 +92,7 @@ COMPOSE = Tool(
 FAKETIME = Tool("libfaketime", "clocks that are wrong", _faketime, package="libfaketime")
 HAPROXY = Tool("haproxy", "several services behind HAProxy", _program("haproxy"), package="haproxy")
 NGINX = Tool("nginx", "caching by a proxy in front", _program("nginx"), package="nginx")
+NPM = Tool("npm", "a client in TypeScript", _program("npm"), source="Node.js with npm")
 PROMETHEUS = Tool(
     "prometheus", "the dashboard over a real scrape", _program("prometheus"), package="prometheus"
 )
@@ -100,7 +101,19 @@ SECOND_POSTGRES = Tool("postgres", "a second version of Postgres", _second_postg
 SYSTEMD = Tool("systemd", "the units of systemd", _program("systemd-analyze"), package="systemd")
 TRACE = Tool("trace", "a real trace", _azure_trace, source=f"../shared/data/{AZURE_TRACE.name}")
 
-TOOLS = (CHROMIUM, COMPOSE, FAKETIME, HAPROXY, NGINX, PROMETHEUS, PROMTOOL, SECOND_POSTGRES, SYSTEMD, TRACE)
+TOOLS = (
+    CHROMIUM,
+    COMPOSE,
+    FAKETIME,
+    HAPROXY,
+    NGINX,
+    NPM,
+    PROMETHEUS,
+    PROMTOOL,
+    SECOND_POSTGRES,
+    SYSTEMD,
+    TRACE,
+)
 
 
 def need(tool: Tool) -> Path:

@@ -1,6 +1,7 @@
 """The command line as an operator and a script use it."""
 
 import json
+import re
 from pathlib import Path
 
 import asyncpg
@@ -8,7 +9,7 @@ import pytest
 
 from chat_stats.worker.cli import status as worker_status
 from chat_stats.worker.local_servers import RedisServer
-from tests.processes import chat_stats, environment, running, serving, until
+from tests.processes import chat_stats, environment, on_a_terminal, running, serving, until
 
 
 def test_help_names_every_command() -> None:
@@ -111,19 +112,52 @@ def test_the_refresh_endpoint_waits_too(env: dict[str, str], tmp_path: Path) -> 
         assert read["generation"] == done["data"]["report"]["generation"]
 
 
-def test_status_sets_its_exit_code_and_prints_tables(env: dict[str, str], tmp_path: Path) -> None:
+def test_status_sets_its_exit_code_and_says_what_it_found(env: dict[str, str], tmp_path: Path) -> None:
     before = chat_stats("status", "--json", env=env)
     assert before.returncode == 1
     assert json.loads(before.stdout)["worker"] == worker_status.START_WORKER
+    assert chat_stats("sample", "--requests", "200", env=env).returncode == 0
     with running("worker", env=env, log=tmp_path / "worker"):
         until(lambda: chat_stats("status", env=env).returncode == 0)
-        shown = chat_stats("status", env=env).stdout
+        shown = on_a_terminal("status", env=env)
+        piped = chat_stats("status", env=env).stdout
         found = json.loads(chat_stats("status", "--json", env=env).stdout)
     assert found["healthy"] is True
     assert {group["method"] for group in found["cached"]} == {"rpc"}
     assert set(found["functions"].values()) == {"ok"}
-    for word in ("providers", "alive", "get_models_with_requests_by_provider()", "fresh", "last refresh"):
-        assert word in shown
+    assert shown.startswith("\x1b[1;32mAll is well"), shown
+    rows = [re.split(r"\s{2,}", re.sub(r"\x1b\[[\d;]*m", "", line)) for line in shown.splitlines()]
+    assert len(rows) <= 12, "a verdict, a matrix and what else is known: a dozen lines"
+    assert ["computed ago", "24h", "all"] in [[cell for cell in row if cell] for row in rows]
+    for name in ("providers", "models", "counts", "summary"):
+        (row,) = [row for row in rows if row[0] == name]
+        assert [re.sub(r"\d+", "N", cell) for cell in row[1:3]] == ["N s", "N s"]
+
+    lines = [line.split("\t") for line in piped.splitlines()]
+    assert lines[0] == ["status", "well", "0"]
+    assert ["part", "worker", "alive"] in lines
+    assert ["function", "get_models_with_requests_by_provider", "ok"] in lines
+    answers = [line for line in lines if line[0] == "answers"]
+    assert [line[1:4] for line in answers] == [
+        [group["aggregation"], group["window"], str(group["entries"])] for group in found["cached"]
+    ]
+    assert {tuple(line[5:]) for line in answers} == {("fresh", "rpc")}
+
+
+async def test_an_empty_database_is_greeted_with_three_ways_to_begin(
+    env: dict[str, str], connection: asyncpg.Connection
+) -> None:
+    steps = ("1. connect", "chat-stats migrate", "2. import", "3. demo")
+    shown = on_a_terminal("status", env=env, exit_code=1)
+    assert all(step in shown for step in steps), shown
+    assert "requests\tnone\n" in chat_stats("status", env=env).stdout
+    await connection.execute("INSERT INTO chat_completion_requests (status) VALUES ('completed')")
+    assert "1. connect" not in on_a_terminal("status", env=env, exit_code=1)
+    assert "requests\tsome\n" in chat_stats("status", env=env).stdout
+    await connection.execute("DROP TABLE chat_completion_requests")
+    shown = on_a_terminal("status", env=env, exit_code=1)
+    assert "the database lacks the table(s) chat_completion_requests" in shown
+    assert all(step in shown for step in steps), shown
 
 
 async def test_a_damaged_rollup_is_said_by_status_and_makes_readiness_degraded(
@@ -134,7 +168,7 @@ async def test_a_damaged_rollup_is_said_by_status_and_makes_readiness_degraded(
         ready = client.base_url.copy_with(path="/health/ready")
         until(lambda: client.get(ready).json()["status"] == "ready")
         assert client.get(ready).json()["rollup"] == {"ok": True, "detail": "on"}
-        assert "│ rollup" in chat_stats("status", env=env).stdout
+        assert "part\trollup\ton\n" in chat_stats("status", env=env).stdout
 
         await connection.execute("DROP TRIGGER chat_stats_insert ON chat_completion_requests")
         until(lambda: client.get(ready).json()["status"] == "degraded")

@@ -1,44 +1,14 @@
 """Progress bars and errors as a terminal shows them, and as a pipe gets them."""
 
-import os
-import pty
 import re
-import subprocess
 from pathlib import Path
 
 import asyncpg
 import pytest
 
 from chat_stats.worker.local_servers import RedisServer
-from tests.processes import COMMAND, ROOT, chat_stats, environment
+from tests.processes import chat_stats, environment, on_a_terminal
 from tests.rollup.workload import fill
-
-
-def on_a_terminal(*arguments: str, env: dict[str, str]) -> str:
-    """Run a command on a terminal of its own; return all that it wrote there."""
-    ours, theirs = pty.openpty()
-    command = [*COMMAND, *arguments]
-    with subprocess.Popen(
-        command,
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        cwd=ROOT,
-        env={**env, "COLUMNS": "150", "TERM": "xterm"},
-    ) as process:
-        os.close(theirs)
-        written = b""
-        while True:
-            try:
-                more = os.read(ours, 65_536)
-            except OSError:  # the command has ended, and with it the terminal
-                break
-            if not more:
-                break
-            written += more
-        assert process.wait(timeout=60) == 0, written.decode()
-    os.close(ours)
-    return written.decode()
 
 
 async def test_the_bar_of_rollup_enable_moves_and_ends_full_and_never_beyond(

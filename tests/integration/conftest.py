@@ -20,7 +20,7 @@ from chat_stats.service.database.pool import Database
 from chat_stats.service.http.hits import Hits, Request
 from chat_stats.service.settings import Settings
 from chat_stats.service.stats import Stats
-from chat_stats.worker.importer.load import ImportOptions, ImportResult, import_csv
+from chat_stats.worker.importer.load import ImportOptions, ImportResult, import_log
 from chat_stats.worker.local_servers import PostgresServer, RedisServer
 from tests.conftest import SettingsFactory, _create_database, make_settings, run_migrations
 from tests.integration.csv_loading import Load
@@ -159,7 +159,7 @@ def load(settings: Settings, tmp_path: Path) -> Load:
     async def load(text: str | bytes, *, file: str = "log.csv", **options: Any) -> ImportResult:
         path = tmp_path / file
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        return await import_csv(settings, path, ImportOptions(**options))
+        return await import_log(settings, path, ImportOptions(**options))
 
     return load
 

@@ -7,7 +7,7 @@ import pytest
 
 from chat_stats.service.settings import Settings
 from chat_stats.worker.importer import load as loading
-from chat_stats.worker.importer.load import ImportOptions, import_csv
+from chat_stats.worker.importer.load import ImportOptions, import_log
 from tests.integration.csv_loading import GOOD, HEADER, Connection, Load, counts
 from tests.tools import TRACE, need
 
@@ -15,7 +15,7 @@ from tests.tools import TRACE, need
 async def test_the_azure_trace_is_loaded_exactly(settings: Settings, connection: Connection) -> None:
     trace = need(TRACE)
     seen: list[tuple[int, int]] = []
-    result = await import_csv(
+    result = await import_log(
         settings, trace, ImportOptions(), progress=lambda done, total: seen.append((done, total))
     )
     assert (result.loaded, result.skipped, result.bad_lines) == (8819, 0, [])

@@ -16,7 +16,7 @@ from chat_stats.service.errors import (
 )
 from chat_stats.service.settings import Settings
 from chat_stats.worker.importer import load as loading
-from chat_stats.worker.importer.load import BadLines, ImportOptions, import_csv
+from chat_stats.worker.importer.load import BadLines, ImportOptions, import_log
 from tests.integration.csv_loading import GOOD, HEADER, Connection, Load, counts, recreate_with
 
 
@@ -152,7 +152,7 @@ async def test_a_cancelled_import_leaves_nothing_behind(
         if 2 * done > total:
             half.set()
 
-    task = asyncio.create_task(import_csv(settings, path, ImportOptions(), progress=progress))
+    task = asyncio.create_task(import_log(settings, path, ImportOptions(), progress=progress))
     await half.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -171,7 +171,7 @@ async def test_a_file_that_changes_during_the_import_is_not_loaded(
             log.write(GOOD)
 
     with pytest.raises(ChatStatsError, match="changed while it was imported; nothing was loaded"):
-        await import_csv(settings, path, ImportOptions(), progress=append)
+        await import_log(settings, path, ImportOptions(), progress=append)
     assert await counts(connection) == (0, 0, 0)
 
 
@@ -188,11 +188,11 @@ async def test_an_unreachable_database_is_an_outage(tmp_path: Path) -> None:
     path.write_text(HEADER + GOOD)
     nowhere = Settings(database_url="postgresql://user@127.0.0.1:1/x", _env_file=None)
     with pytest.raises(DatabaseUnavailable):
-        await import_csv(nowhere, path, ImportOptions())
+        await import_log(nowhere, path, ImportOptions())
 
 
 async def test_missing_tables_are_named(empty_database: str, tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
     path.write_text(HEADER + GOOD)
     with pytest.raises(SchemaError, match="lacks the table providers; run: chat-stats migrate"):
-        await import_csv(Settings(database_url=empty_database, _env_file=None), path, ImportOptions())
+        await import_log(Settings(database_url=empty_database, _env_file=None), path, ImportOptions())

@@ -20,7 +20,7 @@ NAME = "generated_chat_stats_client"
 BIN = Path(sys.executable).parent
 
 
-#: As docs/http-api.md recommends: parameters such as `window` are literals then, and no classes.
+#: As docs/clients.md recommends: parameters such as `window` are literals then, and no classes.
 CONFIG = "literal_enums: true\n"
 
 

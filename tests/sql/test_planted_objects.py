@@ -27,7 +27,7 @@ from chat_stats.service.explorer.requests import Requests
 from chat_stats.service.rollup.retention import Retention
 from chat_stats.service.rollup.upkeep import Rollup, open_rollup
 from chat_stats.service.settings import ALL_COLUMNS, Settings
-from chat_stats.worker.importer.load import ImportOptions, import_csv
+from chat_stats.worker.importer.load import ImportOptions, import_log
 from chat_stats.worker.local_servers import PostgresServer
 from tests.conftest import run_migrations
 from tests.sql import methods
@@ -247,7 +247,7 @@ async def import_one(settings: Settings, variant: Variant, folder: Path) -> None
         "model,input_tokens,output_tokens,created_at,status\nnew,1,2,2026-03-02T10:00:00Z,completed\n"
     )
     if variant.provider_ids == "uuid":
-        assert (await import_csv(settings, file, ImportOptions())).loaded == 1
+        assert (await import_log(settings, file, ImportOptions())).loaded == 1
 
 
 async def call_as_dashboards_do(gateway: Gateway) -> None:

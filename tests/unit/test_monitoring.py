@@ -24,7 +24,10 @@ DOCS = (ROOT / "docs/metrics.md").read_text()
 MONITORING = ROOT / "monitoring"
 ALERTS = yaml.safe_load((MONITORING / "alerts.yml").read_text())["groups"][0]["rules"]
 ALERT_TESTS = ["alerts_test.yml", "usage_alerts_test.yml"]
-DASHBOARD = json.loads((MONITORING / "grafana/dashboards/chat-stats.json").read_text())
+DASHBOARDS = {
+    path.stem: json.loads(path.read_text()) for path in (MONITORING / "grafana/dashboards").glob("*.json")
+}
+DASHBOARD = DASHBOARDS["chat-stats"]
 PANELS = DASHBOARD["panels"]
 
 #: Metrics of Prometheus and its client.
@@ -94,8 +97,10 @@ def test_every_alert_says_what_to_do() -> None:
     assert documented == {rule["alert"] for rule in ALERTS}
 
 
-def test_every_panel_says_what_it_shows() -> None:
-    described = [panel.get("description", "") for panel in PANELS if panel["type"] != "row"]
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_every_panel_says_what_it_shows(name: str) -> None:
+    panels = DASHBOARDS[name]["panels"]
+    described = [panel.get("description", "") for panel in panels if panel["type"] != "row"]
     assert all(len(text) > 20 and text.endswith(".") for text in described), described
 
 
@@ -123,16 +128,18 @@ def test_counters_with_labels_have_them_from_the_start() -> None:
     assert set(METHODS) == set(Method)
 
 
-def test_no_two_panels_overlap() -> None:
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_no_two_panels_overlap(name: str) -> None:
+    panels = DASHBOARDS[name]["panels"]
     cells = [
         (x, y)
-        for place in (panel["gridPos"] for panel in PANELS)
+        for place in (panel["gridPos"] for panel in panels)
         for x in range(place["x"], place["x"] + place["w"])
         for y in range(place["y"], place["y"] + place["h"])
     ]
     assert len(cells) == len(set(cells))
     assert max(x for x, _ in cells) < 24
-    assert len({panel["id"] for panel in PANELS}) == len(PANELS)
+    assert len({panel["id"] for panel in panels}) == len(panels)
 
 
 @pytest.mark.parametrize("what", [["check", "config", "prometheus.yml"], ["test", "rules", *ALERT_TESTS]])

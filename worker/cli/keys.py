@@ -1,30 +1,28 @@
 """The `chat-stats key` commands."""
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
-import orjson
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from chat_stats.service.keys.scopes import parse_scope, written
-from chat_stats.service.keys.table import KeyTable, check_name, open_keys
-from chat_stats.service.settings import PREFIX, Settings, load_settings
+from chat_stats.worker.cli import completion
+from chat_stats.worker.cli.output import Json, err, out, print_json
+
+if TYPE_CHECKING:
+    from chat_stats.service.keys.table import KeyTable
+    from chat_stats.service.settings import Settings
 
 app = typer.Typer(
     help="Scoped keys: each reads the statistics of some requests alone, such as those of one user.",
     no_args_is_help=True,
 )
-out = Console()
-err = Console(stderr=True)
-
 Result = TypeVar("Result")
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command()
@@ -37,6 +35,10 @@ def create(
     as_json: Json = False,
 ) -> None:
     """Make a key and print it. It is shown only now: what is kept is a hash."""
+    from chat_stats.service.keys.scopes import parse_scope, written
+    from chat_stats.service.keys.table import check_name
+    from chat_stats.service.settings import PREFIX, load_settings
+
     settings = load_settings()
     check_name(name)
     parsed = parse_scope(scope or [], settings.known_dimensions)
@@ -47,7 +49,7 @@ def create(
             soft_wrap=True,
         )
     if as_json:
-        _print_json({"name": name, "scope": written(parsed), "key": key})
+        print_json({"name": name, "scope": written(parsed), "key": key})
     else:
         err.print(f"The key {escape(name)}, which is shown only now:", highlight=False, soft_wrap=True)
         out.out(key, highlight=False)
@@ -56,9 +58,11 @@ def create(
 @app.command(name="list")
 def list_(as_json: Json = False) -> None:
     """Show the keys by name, with their scopes. Exits with 1 when one cannot be used."""
+    from chat_stats.service.settings import load_settings
+
     found = _run(load_settings(), lambda keys: keys.listed())
     if as_json:
-        _print_json([asdict(each) for each in found])
+        print_json([asdict(each) for each in found])
     else:
         table = Table("key", "scope", "made")
         for each in found:
@@ -71,19 +75,21 @@ def list_(as_json: Json = False) -> None:
 
 
 @app.command()
-def revoke(name: Annotated[str, typer.Argument(help="The key's name.")]) -> None:
+def revoke(
+    name: Annotated[str, typer.Argument(help="The key's name.", autocompletion=completion.keys)],
+) -> None:
     """End a key: within a second, no process that reaches the database accepts it."""
+    from chat_stats.service.settings import load_settings
+
     _run(load_settings(), lambda keys: keys.revoke(name))
     out.print(f"revoked: {escape(name)}", highlight=False, soft_wrap=True)
 
 
 def _run(settings: Settings, work: Callable[[KeyTable], Awaitable[Result]]) -> Result:
+    from chat_stats.service.keys.table import open_keys
+
     async def run() -> Result:
         async with open_keys(settings) as keys:
             return await work(keys)
 
     return asyncio.run(run())
-
-
-def _print_json(value: Any) -> None:
-    out.out(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode(), highlight=False)

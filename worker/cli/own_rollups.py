@@ -1,21 +1,21 @@
 """The commands that add, remove and list rollups: `chat-stats rollup add`, `remove` and `list`."""
 
+from __future__ import annotations
+
 import asyncio
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import orjson
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from chat_stats.service.rollup.own import Estimate, OwnStatus, open_own_rollups
-from chat_stats.service.settings import Settings, load_settings
-from chat_stats.worker.cli.progress import bar
+from chat_stats.worker.cli import completion
+from chat_stats.worker.cli.output import Json, err, out, print_json
 
-out = Console()
-err = Console(stderr=True)
+if TYPE_CHECKING:
+    from chat_stats.service.rollup.own import Estimate, OwnStatus
+    from chat_stats.service.settings import Settings
 
 #: Beyond these, `add` asks first: groups of its dimensions' values, and bytes.
 MANY_GROUPS = 1_000_000
@@ -26,7 +26,12 @@ def add(
     name: Annotated[str, typer.Argument(help="Its name: a-z, 0-9 and _.")],
     by: Annotated[
         str,
-        typer.Option(help="Its dimensions, separated by commas.", metavar="DIMENSIONS", show_default=False),
+        typer.Option(
+            help="Its dimensions, separated by commas.",
+            metavar="DIMENSIONS",
+            show_default=False,
+            autocompletion=completion.dimensions,
+        ),
     ],
     no_percentiles: Annotated[
         bool, typer.Option("--no-percentiles", help="Without the histograms of times: smaller.")
@@ -37,6 +42,9 @@ def add(
 
     First says how many groups and rows it expects, and how large they will be.
     """
+    from chat_stats.service.rollup.own import open_own_rollups
+    from chat_stats.service.settings import load_settings
+    from chat_stats.worker.cli.progress import bar
 
     async def work(settings: Settings) -> None:
         async with open_own_rollups(settings) as rollups:
@@ -61,8 +69,12 @@ def add(
     out.print(f"the rollup {name} is on", highlight=False)
 
 
-def remove(name: Annotated[str, typer.Argument(help="Its name.")]) -> None:
+def remove(
+    name: Annotated[str, typer.Argument(help="Its name.", autocompletion=completion.rollups)],
+) -> None:
     """Remove a rollup that was added: its tables, and what is kept for it alone."""
+    from chat_stats.service.rollup.own import open_own_rollups
+    from chat_stats.service.settings import load_settings
 
     async def work(settings: Settings) -> None:
         async with open_own_rollups(settings) as rollups:
@@ -72,10 +84,10 @@ def remove(name: Annotated[str, typer.Argument(help="Its name.")]) -> None:
     out.print(f"the rollup {name} is removed", highlight=False)
 
 
-def list_rollups(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-) -> None:
+def list_rollups(as_json: Json = False) -> None:
     """List all rollups with their dimensions, states and sizes. Exits with 1 when one is damaged."""
+    from chat_stats.service.rollup.own import open_own_rollups
+    from chat_stats.service.settings import load_settings
 
     async def work(settings: Settings) -> list[OwnStatus]:
         async with open_own_rollups(settings) as rollups:
@@ -83,8 +95,7 @@ def list_rollups(
 
     found = asyncio.run(work(load_settings()))
     if as_json:
-        listed = [asdict(each) for each in found]
-        out.out(orjson.dumps(listed, option=orjson.OPT_INDENT_2).decode(), highlight=False)
+        print_json([asdict(each) for each in found])
     else:
         table = Table("rollup", "by", "percentiles", "state")
         table.add_column("size", justify="right")

@@ -1,8 +1,10 @@
 """`chat-stats query`: a question by any dimension, with the parameters of `/chat-requests/query`."""
 
+from __future__ import annotations
+
 import asyncio
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 import typer
@@ -10,32 +12,54 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from chat_stats.service.cache.store import Cache, connect
-from chat_stats.service.catalogue.aggregation import Query
-from chat_stats.service.catalogue.question_parameters import parse_question
-from chat_stats.service.database.pool import Database
 from chat_stats.service.errors import InvalidParameter
-from chat_stats.service.explorer.exports import FORMATS
-from chat_stats.service.explorer.question_rows import columns, download, flat_rows
-from chat_stats.service.settings import Settings, load_settings
-from chat_stats.service.stats import Answer, Stats
+from chat_stats.worker.cli import completion
+
+if TYPE_CHECKING:
+    from chat_stats.service.catalogue.aggregation import Query
+    from chat_stats.service.settings import Settings
+    from chat_stats.service.stats import Answer
 
 #: What `--format` knows beside a table.
 TEXTS = ("csv", "ndjson", "json")
 
 
 def query(
-    group_by: Annotated[str, typer.Option(help="Up to three dimensions, comma-separated.")] = "",
-    measures: Annotated[str, typer.Option(help="Comma-separated. Default: those of the endpoint.")] = "",
+    group_by: Annotated[
+        str,
+        typer.Option(help="Up to three dimensions, comma-separated.", autocompletion=completion.dimensions),
+    ] = "",
+    measures: Annotated[
+        str,
+        typer.Option(
+            help="Comma-separated. Default: those of the endpoint.", autocompletion=completion.measures
+        ),
+    ] = "",
     filters: Annotated[
-        list[str] | None, typer.Option("--filter", help="NAME=VALUE or NAME!=VALUE; repeated: or.")
+        list[str] | None,
+        typer.Option(
+            "--filter",
+            help="NAME=VALUE or NAME!=VALUE; repeated: or.",
+            autocompletion=completion.filters,
+        ),
     ] = None,
-    window: Annotated[str, typer.Option(help="Such as 24h or 7d. Default: all time.")] = "",
+    window: Annotated[
+        str,
+        typer.Option(help="Such as 24h or 7d. Default: all time.", autocompletion=completion.windows),
+    ] = "",
     start_date: Annotated[str, typer.Option(help="Instead of a window: ISO 8601.")] = "",
     end_date: Annotated[str, typer.Option(help="Its end; a date alone includes that day.")] = "",
-    bucket: Annotated[str, typer.Option(help="15m, 1h, 1d, 1w or 1mo: a series.")] = "",
+    bucket: Annotated[
+        str,
+        typer.Option(help="15m, 1h, 1d, 1w or 1mo: a series.", autocompletion=completion.buckets),
+    ] = "",
     timezone: Annotated[str, typer.Option(help="That of the buckets. Default: UTC.")] = "",
-    order_by: Annotated[str, typer.Option(help="A measure or a dimension, with - for descending.")] = "",
+    order_by: Annotated[
+        str,
+        typer.Option(
+            help="A measure or a dimension, with - for descending.", autocompletion=completion.orders
+        ),
+    ] = "",
     limit: Annotated[str, typer.Option(help="Most groups.")] = "",
     compare: Annotated[str, typer.Option(help="previous, or the start of the range to compare with.")] = "",
     format_: Annotated[
@@ -43,6 +67,11 @@ def query(
     ] = "",
 ) -> None:
     """Answer a question by any dimension."""
+    from chat_stats.service.catalogue.question_parameters import parse_question
+    from chat_stats.service.explorer.exports import FORMATS
+    from chat_stats.service.explorer.question_rows import download
+    from chat_stats.service.settings import load_settings
+
     known = ("table", *TEXTS)
     chosen = format_ or ("table" if sys.stdout.isatty() else "csv")
     if chosen not in known:
@@ -79,6 +108,10 @@ def _filter(text: str) -> tuple[str, str]:
 
 
 async def _read(settings: Settings, asked: Query) -> Answer:
+    from chat_stats.service.cache.store import Cache, connect
+    from chat_stats.service.database.pool import Database
+    from chat_stats.service.stats import Stats
+
     database = Database(settings, application_name="chat-stats query")
     redis_url = settings.redis_url.get_secret_value()
     cache = Cache(
@@ -95,6 +128,8 @@ async def _read(settings: Settings, asked: Query) -> Answer:
 
 
 def _print_table(console: Console, asked: Query, answer: Answer) -> None:
+    from chat_stats.service.explorer.question_rows import columns, flat_rows
+
     assert asked.question is not None
     names = columns(asked.question)
     table = Table()

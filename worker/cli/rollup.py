@@ -1,25 +1,27 @@
 """The `chat-stats rollup` commands."""
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import orjson
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from chat_stats.service.catalogue.timerange import parse_age, parse_moment
 from chat_stats.service.errors import InvalidParameter
-from chat_stats.service.rollup.retention import Purge, open_retention
-from chat_stats.service.rollup.state import RollupStatus
-from chat_stats.service.rollup.upkeep import Rollup, open_rollup
-from chat_stats.service.settings import Settings, load_settings
 from chat_stats.worker.cli import own_rollups
-from chat_stats.worker.cli.progress import bar
+from chat_stats.worker.cli.output import Json, out, print_json
+
+if TYPE_CHECKING:
+    from chat_stats.service.rollup.retention import Purge
+    from chat_stats.service.rollup.state import RollupStatus
+    from chat_stats.service.rollup.upkeep import Rollup
+    from chat_stats.service.settings import Settings
 
 app = typer.Typer(
     help="The rollup: totals kept up to date by triggers, so that answers do not grow with the table.",
@@ -28,7 +30,6 @@ app = typer.Typer(
 app.command("add")(own_rollups.add)
 app.command("remove")(own_rollups.remove)
 app.command("list")(own_rollups.list_rollups)
-out = Console()
 
 
 @app.command()
@@ -41,6 +42,8 @@ def enable() -> None:
 @app.command()
 def disable() -> None:
     """Switch the rollup off: the functions scan the requests again."""
+    from chat_stats.service.rollup.upkeep import open_rollup
+    from chat_stats.service.settings import load_settings
 
     async def work(settings: Settings) -> None:
         async with open_rollup(settings) as rollup:
@@ -51,13 +54,13 @@ def disable() -> None:
 
 
 @app.command()
-def status(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-) -> None:
+def status(as_json: Json = False) -> None:
     """Show the rollup's state, its unfolded deltas, its size, and the last fold and audit.
 
     Exits with 1 when it is damaged.
     """
+    from chat_stats.service.rollup.upkeep import open_rollup
+    from chat_stats.service.settings import load_settings
 
     async def work(settings: Settings) -> Any:
         async with open_rollup(settings) as rollup:
@@ -65,7 +68,7 @@ def status(
 
     found = asyncio.run(work(load_settings()))
     if as_json:
-        out.out(orjson.dumps(asdict(found), option=orjson.OPT_INDENT_2).decode(), highlight=False)
+        print_json(asdict(found))
     else:
         table = Table("rollup", "")
         share = found.rollup_bytes / found.table_bytes if found.table_bytes else 0
@@ -106,13 +109,17 @@ def purge(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only report and verify what would be deleted.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Delete the requests that are older than DATE, and keep their statistics.
 
     Works in small transactions, and verifies the rollup against the requests before each. If they differ,
     deletes nothing more and exits with 1.
     """
+    from chat_stats.service.rollup.retention import open_retention
+    from chat_stats.service.settings import load_settings
+    from chat_stats.worker.cli.progress import bar
+
     moment = parse_moment("before", before)
 
     async def work(settings: Settings) -> Purge:
@@ -123,7 +130,7 @@ def purge(
 
     done = asyncio.run(work(load_settings()))
     if as_json:
-        out.out(orjson.dumps(asdict(done), option=orjson.OPT_INDENT_2).decode(), highlight=False)
+        print_json(asdict(done))
     else:
         table = Table("would be purged" if dry_run else "purged", "")
         table.add_row("requests", f"{done.requests:,}")
@@ -149,6 +156,10 @@ def retain(
 
     Without an option, shows what is set.
     """
+    from chat_stats.service.rollup.retention import open_retention
+    from chat_stats.service.rollup.upkeep import open_rollup
+    from chat_stats.service.settings import load_settings
+
     if off and older_than is not None:
         raise InvalidParameter("off", "give either an age or --off")
     age = None if older_than is None else parse_age("older-than", older_than)
@@ -181,6 +192,10 @@ def _verified(done: Purge) -> str:
 
 
 def _with_progress(description: str, work: Callable[[Rollup, Callable[[int], None]], Awaitable[Any]]) -> Any:
+    from chat_stats.service.rollup.upkeep import open_rollup
+    from chat_stats.service.settings import load_settings
+    from chat_stats.worker.cli.progress import bar
+
     async def run(settings: Settings) -> Any:
         async with open_rollup(settings) as rollup:
             requests = await rollup.estimate_requests()

@@ -25,6 +25,7 @@ from chat_stats.worker.cli import rights
 
 #: An empty range: a call over it shows at almost no cost whether the function works.
 _NO_TIME = TimeRange(None, datetime(2000, 1, 1, tzinfo=UTC), datetime(2000, 1, 1, tzinfo=UTC))
+_HAS_REQUESTS = "SELECT EXISTS (SELECT FROM gateway_schema.chat_completion_requests) AS has_requests"
 _CHECK_SECONDS = 5.0
 _REDIS_SECONDS = 2.0
 
@@ -71,22 +72,44 @@ class Status:
     rollup: RollupState | None = None
     #: By function: "ok", or what is wrong with it.
     functions: dict[str, str] = field(default_factory=dict)
+    #: Whether there are no requests yet; None: it could not be looked at.
+    empty: bool | None = None
 
     @property
     def healthy(self) -> bool:
-        parts = (
-            self.redis,
-            self.database,
-            self.rights,
-            self.locks,
-            self.row_security,
-            *self.functions.values(),
-            *(standby.trouble or "ok" for standby in self.standbys),
-        )
-        refreshed = self.last_refresh is not None and not self.late and self.last_refresh["failed"] == 0
-        damaged = self.rollup is None or self.rollup.state == "damaged"
-        failing = damaged or (self.last_purge is not None and self.last_purge["error"] is not None)
-        return all(part == "ok" for part in parts) and self.worker == "alive" and refreshed and not failing
+        return not self.problems
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """What is not well, by part."""
+        found = {
+            "redis": self.redis,
+            "database": self.database,
+            "worker": "ok" if self.worker == "alive" else self.worker,
+            "rights": self.rights,
+            "locks": self.locks,
+            "row security": self.row_security,
+            **{f"standby {each.host}": each.trouble for each in self.standbys},
+            "rollup": self._rollup_problem,
+            "last refresh": self._refresh_problem,
+            "last purge": None if self.last_purge is None else self.last_purge["error"],
+            **{f"{name}()": state for name, state in self.functions.items()},
+        }
+        return {part: state for part, state in found.items() if state not in (None, "ok")}
+
+    @property
+    def _rollup_problem(self) -> str | None:
+        if self.rollup is None:
+            return "its state cannot be read" if self.database == "ok" else None
+        return str(self.rollup) if self.rollup.state == "damaged" else None
+
+    @property
+    def _refresh_problem(self) -> str | None:
+        if self.last_refresh is None:
+            return "there was none yet"
+        if self.last_refresh["failed"]:
+            return f"{self.last_refresh['failed']} of its answers could not be computed"
+        return f"{self.last_refresh['age_seconds']:,.0f} s ago, too long" if self.late else None
 
 
 async def worker_alive(settings: Settings) -> bool:
@@ -193,8 +216,19 @@ async def _check_database(database: Database, status: Status) -> None:
             status.row_security = await rights.row_security(snapshot)
             if status.database == "ok":
                 status.functions = await _functions(snapshot)
+            status.empty = await _is_empty(snapshot)
     except ChatStatsError as error:
         status.database = str(error)
+
+
+async def _is_empty(snapshot: Snapshot) -> bool | None:
+    try:
+        [row] = await snapshot.fetch(_HAS_REQUESTS, timeout=_CHECK_SECONDS)
+    except asyncpg.UndefinedTableError:
+        return True
+    except asyncpg.PostgresError:
+        return None  # such as a permission that is missing, which `database` says
+    return not row["has_requests"]
 
 
 async def _functions(snapshot: Snapshot) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Loads a request log, a CSV file, into the gateway's tables: `chat-stats import FILE.csv`.
+"""Loads a request log, as CSV or JSON lines, into the gateway's tables: `chat-stats import FILE`.
 
 The file is read twice: first to check every line without touching a table, then to load it with COPY in one
 transaction. So a file with bad lines costs the database nothing, and a later failure (a full disk, a
@@ -25,10 +25,11 @@ from chat_stats.service.database.pool import LOCK_CLASS, connect
 from chat_stats.service.errors import ChatStatsError, DatabaseBusy, DatabaseUnavailable, SchemaError
 from chat_stats.service.settings import Settings
 from chat_stats.worker.importer.fields import FIELDS, Column
+from chat_stats.worker.importer.json_lines import open_log
 from chat_stats.worker.importer.records import REQUESTS, ImportOptions, Request, Requests, new_id
-from chat_stats.worker.importer.rows import DESCRIBED_BAD_LINES, BadLine, BadLines, CsvFile
+from chat_stats.worker.importer.rows import DESCRIBED_BAD_LINES, BadLine, BadLines, LogFile
 
-__all__ = ["FIELDS", "BadLine", "BadLines", "ImportOptions", "ImportResult", "import_csv"]
+__all__ = ["FIELDS", "BadLine", "BadLines", "ImportOptions", "ImportResult", "import_log"]
 
 #: Called with the bytes read and their total; each of the two passes counts the whole file.
 Progress = Callable[[int, int], None]
@@ -84,7 +85,7 @@ class ImportResult:
     new_models: list[str] = field(default_factory=list)
 
 
-async def import_csv(
+async def import_log(
     settings: Settings, path: Path, options: ImportOptions, *, progress: Progress = lambda _done, _total: None
 ) -> ImportResult:
     """Load the file's requests; create providers and models that do not exist yet.
@@ -92,7 +93,7 @@ async def import_csv(
     Raises `BadLines` (unless `options.skip_bad`), `InvalidParameter` with the wrong option or file,
     `SchemaError` when a table cannot take the requests, and `Unavailable`. Then nothing was loaded.
     """
-    file = CsvFile(path, encoding=options.encoding, delimiter=options.delimiter)
+    file = open_log(path, encoding=options.encoding, delimiter=options.delimiter, columns=options.columns)
     async with _connection(settings) as connection, connection.transaction():
         names = (await begin(connection)).names
         tables = {name: await _columns(connection, names, name) for name in _NEEDED}
@@ -115,7 +116,7 @@ async def import_csv(
 
 
 async def _check(
-    file: CsvFile, requests: Requests, options: ImportOptions, result: ImportResult, progress: Progress
+    file: LogFile, requests: Requests, options: ImportOptions, result: ImportResult, progress: Progress
 ) -> tuple[int, dict[tuple[str, str], None]]:
     """Read the whole file; return the number of good requests, and their (provider, model) names."""
     good = 0
@@ -201,7 +202,7 @@ async def _insert(
 async def _copy(
     connection: Connection,
     names: Names,
-    file: CsvFile,
+    file: LogFile,
     requests: Requests,
     model_ids: Mapping[tuple[str, str], object],
     result: ImportResult,
@@ -230,7 +231,7 @@ async def _copy(
         progress(file.size + file.position, 2 * file.size)
 
 
-def _changed(file: CsvFile) -> ChatStatsError:
+def _changed(file: LogFile) -> ChatStatsError:
     return ChatStatsError(f"{file.path} changed while it was imported; nothing was loaded")
 
 

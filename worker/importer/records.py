@@ -1,4 +1,4 @@
-"""Turns the records of a CSV file into rows for `chat_completion_requests`, or says why a record is bad."""
+"""Turns the records of a log into rows for `chat_completion_requests`, or says why a record is bad."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from chat_stats.worker.importer.fields import (
     find_columns,
     option,
 )
-from chat_stats.worker.importer.rows import BadLine, CsvFile, shown
+from chat_stats.worker.importer.rows import BadLine, LogFile, shown
 
 REQUESTS = "chat_completion_requests"
 DEFAULT_PROVIDER = "imported"
@@ -59,7 +59,7 @@ class Requests:
     `table` holds the columns that chat_completion_requests has.
     """
 
-    def __init__(self, file: CsvFile, options: ImportOptions, table: Mapping[str, Column]) -> None:
+    def __init__(self, file: LogFile, options: ImportOptions, table: Mapping[str, Column]) -> None:
         self._file = file
         places = find_columns(file.header, options.columns)
         self._provider = _name("provider", options.provider, options, places, DEFAULT_PROVIDER)

@@ -1,4 +1,4 @@
-"""Reads the records of a CSV file, each with its line number, and describes the bad ones.
+"""Reads the records of a log, each with its line number, and describes the bad ones; here, those of CSV.
 
 Python's `csv` module does the parsing (RFC 4180, strict). This module knows nothing about requests.
 """
@@ -19,7 +19,10 @@ from chat_stats.service.errors import ChatStatsError, InvalidParameter
 #: Bad lines that are described; further ones are only counted.
 DESCRIBED_BAD_LINES = 20
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
+#: Its first line, and its fields in the order of the header.
+Record = tuple[int, list[str]]
+
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +51,18 @@ class BadLines(ChatStatsError):
         self.total = total
 
 
-class CsvFile:
-    """A CSV file whose first record names the columns. Each pass reads it again; it is never held in memory.
+class LogFile:
+    """A file of requests. Each pass reads it again; it is never held in memory.
 
     Raises `InvalidParameter` for a file, an encoding or a delimiter that cannot be used, and `BadLines` when
-    the header cannot be read.
+    the names of its columns cannot be read.
     """
 
-    def __init__(self, path: Path, *, encoding: str, delimiter: str) -> None:
+    header: list[str]
+
+    def __init__(self, path: Path, encoding: str) -> None:
         self.path = path
         self._encoding = _known_encoding(encoding)
-        self._delimiter = _one_character(delimiter)
         self._raw: BufferedReader | None = None
         #: Lines of the last record; whether it ends the file without a line end.
         self.lines = 1
@@ -69,15 +73,12 @@ class CsvFile:
                 raise InvalidParameter("file", f"{path} {exists}")
             self._state = self._stat()
         except OSError as error:
-            raise _unreadable(path, error) from error
+            raise unreadable(path, error) from error
         self.size = self._state[0]
-        self.header = self._read_header()
 
-    def records(self) -> Iterator[tuple[int, list[str]] | BadLine]:
-        """Yield (line, fields) of each record after the header, and a `BadLine` for each malformed one."""
-        records = self._all_records()
-        next(records, None)
-        return records
+    def records(self) -> Iterator[Record | BadLine]:
+        """Yield the line and the fields of each record, as `header` names them, or why it is bad."""
+        raise NotImplementedError
 
     @property
     def position(self) -> int:
@@ -95,6 +96,47 @@ class CsvFile:
         stat = self.path.stat()
         return stat.st_size, stat.st_mtime_ns, stat.st_ino
 
+    def _open(self, raw: BufferedReader) -> TextIOWrapper:
+        self._raw = raw
+        # An invalid byte becomes a lone surrogate, so that only its own line is bad.
+        return TextIOWrapper(raw, self._encoding, errors="surrogateescape", newline="")
+
+    def _refusal(self, error: UnicodeError, before: int) -> BadLines:
+        """Say where a multi-byte encoding has an error that no surrogate can represent."""
+        if isinstance(error, UnicodeDecodeError):
+            before += error.object[: error.start].decode(error.encoding, "replace").count("\n")
+        return BadLines([BadLine(before, self._not_decodable(str(error)))], 1)
+
+    def _problem(self, lines: list[str]) -> str | None:
+        for text in lines:
+            if not text.isascii() and (wrong := SURROGATE.search(text)):
+                byte = ord(wrong.group()) & 0xFF
+                return self._not_decodable(f"byte 0x{byte:02x} at column {wrong.start() + 1}")
+            if "\0" in text:
+                return "holds a NUL character, which Postgres cannot store"
+        return None
+
+    def _not_decodable(self, what: str) -> str:
+        name = self._encoding.removesuffix("-sig")
+        return (
+            f"is not {name} ({what}); name the file's encoding with --encoding, for instance cp1252 or utf-16"
+        )
+
+
+class CsvFile(LogFile):
+    """A CSV file whose first record names the columns."""
+
+    def __init__(self, path: Path, *, encoding: str, delimiter: str) -> None:
+        self._delimiter = _one_character(delimiter)
+        super().__init__(path, encoding)
+        self.header = self._read_header()
+
+    def records(self) -> Iterator[Record | BadLine]:
+        """Yield each record after the header, and a `BadLine` for each malformed one."""
+        records = self._all_records()
+        next(records, None)
+        return records
+
     def _read_header(self) -> list[str]:
         with closing(self._all_records()) as records:
             match next(records, None):
@@ -105,14 +147,12 @@ class CsvFile:
                 case _, fields:
                     return [name.strip() for name in fields]
 
-    def _all_records(self) -> Generator[tuple[int, list[str]] | BadLine]:
+    def _all_records(self) -> Generator[Record | BadLine]:
         line = 1
         read: list[str] = []  # lines of the current record
         try:
             with self.path.open("rb") as raw:
-                self._raw = raw
-                # An invalid byte becomes a lone surrogate, so that only its own line is bad.
-                file = TextIOWrapper(raw, self._encoding, errors="surrogateescape", newline="")
+                file = self._open(raw)
                 replay: deque[str] = deque()
                 reader = self._reader(file, replay, read)
                 while True:
@@ -135,13 +175,9 @@ class CsvFile:
                         problem = self._problem(read)
                         yield (line, fields) if problem is None else BadLine(line, problem)
         except UnicodeError as error:
-            # Multi-byte encodings have errors that no surrogate can represent.
-            before = line + len(read)
-            if isinstance(error, UnicodeDecodeError):
-                before += error.object[: error.start].decode(error.encoding, "replace").count("\n")
-            raise BadLines([BadLine(before, self._not_decodable(str(error)))], 1) from error
+            raise self._refusal(error, line + len(read)) from error
         except OSError as error:
-            raise _unreadable(self.path, error) from error
+            raise unreadable(self.path, error) from error
 
     def _reader(self, file: TextIOWrapper, replay: deque[str], read: list[str]) -> Iterator[list[str]]:
         def lines() -> Iterator[str]:
@@ -151,28 +187,13 @@ class CsvFile:
 
         return csv.reader(lines(), delimiter=self._delimiter, strict=True, skipinitialspace=True)
 
-    def _problem(self, lines: list[str]) -> str | None:
-        for text in lines:
-            if not text.isascii() and (wrong := _SURROGATE.search(text)):
-                byte = ord(wrong.group()) & 0xFF
-                return self._not_decodable(f"byte 0x{byte:02x} at column {wrong.start() + 1}")
-            if "\0" in text:
-                return "holds a NUL character, which Postgres cannot store"
-        return None
-
-    def _not_decodable(self, what: str) -> str:
-        name = self._encoding.removesuffix("-sig")
-        return (
-            f"is not {name} ({what}); name the file's encoding with --encoding, for instance cp1252 or utf-16"
-        )
-
 
 def shown(text: str) -> str:
     """Return a cell as a message shows it: quoted, unprintable characters escaped, not too long."""
     return repr(text if len(text) <= 40 else text[:39] + "…")
 
 
-def _unreadable(path: Path, error: OSError) -> InvalidParameter:
+def unreadable(path: Path, error: OSError) -> InvalidParameter:
     # In a container the user is another one than outside, and has no name there.
     who = f" by user {os.geteuid()}" if isinstance(error, PermissionError) else ""
     return InvalidParameter("file", f"{path} cannot be read{who}: {error.strerror}")
