@@ -80,6 +80,8 @@ class Begun:
     names: Names
     #: Which of the gateway's tables have row level security for our role.
     secured: list[str]
+    #: Whether the database has Citus.
+    has_citus: bool = False
 
 
 async def begin(
@@ -98,4 +100,4 @@ async def begin(
         row["path"],
         statuses or Statuses(),
     )
-    return Begun(row["now"], names, row["secured"])
+    return Begun(row["now"], names, row["secured"], row["has_citus"])

@@ -42,6 +42,8 @@ class Snapshot:
     now: datetime
     #: The gateway's tables that have row level security.
     secured: list[str]
+    #: Whether the database has Citus: it cannot plan some statements.
+    has_citus: bool = False
     #: What `service.compute.look` saw in it.
     seen: Look | None = None
     #: Whether it is one of a standby, so that others may be newer.
