@@ -131,7 +131,7 @@ class Reading:
     def _branches(self, arguments: list[Any]) -> list[Branch]:
         # In another order than by time, no index has the models apart. To Citus each branch would be a query
         # of its own; of many models it reads the shards at the same time.
-        merges = self.order.by == NEWEST_FIRST.by and not self.snapshot.has_citus
+        merges = self.order.by == NEWEST_FIRST.by and not self.snapshot.in_citus
         most = MERGED_MODELS if merges else 1
         if self.unresolved is None:
             one, many = queries.load("of_one_model"), queries.load("of_many_models")
