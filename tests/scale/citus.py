@@ -5,6 +5,7 @@ source of Citus. That is built into a copy of the Postgres of the package embedd
 later runs.
 """
 
+import asyncio
 import fcntl
 import hashlib
 import os
@@ -39,6 +40,9 @@ OPTIONS = {
     "citus.shard_count": str(SHARDS),
 }
 
+#: Owns the gateway's tables, and is no superuser.
+OWNER = "gateway"
+
 #: The gateway's tables as its owner has them on Citus: the requests distributed, the rest on each node.
 DISTRIBUTE = (
     "SELECT create_reference_table('providers')",
@@ -71,10 +75,12 @@ CREATE TABLE chat_completion_requests (
 class Cluster:
     coordinator: PostgresServer
     workers: list[PostgresServer]
+    #: Nodes that are not added yet.
+    spare: list[PostgresServer]
 
-    async def create_database(self, name: str) -> str:
-        """Create a database with Citus over all nodes; return its URL on the coordinator."""
-        for server in (self.coordinator, *self.workers):
+    async def create_database(self, name: str, owner: str = OWNER) -> str:
+        """Create a database with Citus over all nodes; return the URL of `owner` on the coordinator."""
+        for server in (self.coordinator, *self.workers, *self.spare):
             await run(server.url(), f"CREATE DATABASE {name}")
             await run(server.url(name), "CREATE EXTENSION citus")
         url = self.coordinator.url(name)
@@ -82,8 +88,17 @@ class Cluster:
             url,
             f"SELECT citus_set_coordinator_host('127.0.0.1', {self.coordinator.port})",
             *(f"SELECT citus_add_node('127.0.0.1', {worker.port})" for worker in self.workers),
+            f"GRANT CREATE, USAGE ON SCHEMA public TO {owner}",
+            f"GRANT CREATE ON DATABASE {name} TO {owner}",
         )
-        return url
+        return url.replace("//postgres:", f"//{owner}:")
+
+    async def grow(self, url: str) -> None:
+        """Add the spare nodes to a database, and move shards to them."""
+        url = url.replace(f"//{OWNER}:", "//postgres:")
+        for server in self.spare:
+            await run(url, f"SELECT citus_add_node('127.0.0.1', {server.port})")
+        await run(url, "SELECT rebalance_table_shards(shard_transfer_mode => 'force_logical')")
 
 
 async def run(url: str, *statements: str) -> None:
@@ -96,21 +111,22 @@ async def run(url: str, *statements: str) -> None:
 
 
 @contextmanager
-def cluster(folder: Path, found: Path, workers: int) -> Iterator[Cluster]:
-    """Start a cluster; `found` is what `tests.tools.CITUS` found."""
+def cluster(folder: Path, found: Path, *, workers: int, spare: int) -> Iterator[Cluster]:
+    """Start a cluster with spare nodes; `found` is what `tests.tools.CITUS` found."""
     binaries = (_built(found) if found.is_file() else found) / "bin"
     trust = folder / "pg_hba.conf"
     trust.write_text("host all all 127.0.0.1/32 trust\nhost replication all 127.0.0.1/32 trust\n")
     trust.chmod(0o644)
     with ExitStack() as stack:
         servers = []
-        for number in range(1 + workers):
+        for number in range(1 + workers + spare):
             server = postgres_server(folder / f"node{number}", binaries=binaries)
             server.options |= {**OPTIONS, "hba_file": str(trust)}
             server.start()
             stack.callback(server.kill)
+            asyncio.run(run(server.url(), f"CREATE ROLE {OWNER} LOGIN"))
             servers.append(server)
-        yield Cluster(servers[0], servers[1:])
+        yield Cluster(servers[0], servers[1 : 1 + workers], servers[1 + workers :])
 
 
 def _built(archive: Path) -> Path:

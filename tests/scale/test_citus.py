@@ -3,7 +3,9 @@ and a rollup that would miss writes is refused.
 """
 
 import asyncio
+import os
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -14,16 +16,19 @@ from typing import Any
 
 import asyncpg
 import httpx
+import orjson
 import pytest
 from asgi_lifespan import LifespanManager
 
 from chat_stats.service.app import create_app
+from chat_stats.service.catalogue.aggregations import Query
+from chat_stats.service.catalogue.timerange import TimeRange
 from chat_stats.service.errors import SchemaError
 from chat_stats.service.rollup.upkeep import open_rollup
 from chat_stats.service.settings import Settings
 from chat_stats.worker.local_servers import PostgresServer, RedisServer
 from tests.conftest import _create_database, _drop_database, make_settings, run_migrations
-from tests.integration.conftest import open_flow
+from tests.integration.conftest import Flow, open_flow
 from tests.processes import chat_stats, environment
 from tests.questions import recount
 from tests.questions.conftest import COLUMNS, DIMENSIONS, tags
@@ -33,6 +38,8 @@ from tests.tools import CITUS, need
 pytestmark = pytest.mark.slow
 
 REQUESTS = 4000
+#: Refreshes beside writers, at least.
+GENERATIONS = int(os.environ.get("CHAT_STATS_TESTS_GENERATIONS", "20"))
 DAYS = 9
 _numbers = count(1)
 
@@ -100,7 +107,7 @@ def citus(server_folder: Path) -> Iterator[Cluster]:
     folder = server_folder / "citus"
     folder.mkdir()
     folder.chmod(0o755)
-    with cluster(folder, found, workers=2) as servers:
+    with cluster(folder, found, workers=2, spare=2) as servers:
         yield servers
 
 
@@ -239,6 +246,73 @@ async def test_functions_return_to_direct_callers_what_they_do_on_one_postgres(p
         assert on_citus == on_one, call
 
 
+async def test_generations_add_up_beside_writers_while_nodes_are_added_and_shards_moved(
+    citus: Cluster, distributed: str, redis: RedisServer
+) -> None:
+    await fill(distributed, [])
+    written = Counter[int]()
+    stopped = False
+
+    async def write(number: int) -> None:
+        rng = random.Random(number)  # noqa: S311
+        connection = await asyncpg.connect(distributed)
+        try:
+            while not stopped:
+                models = [rng.choice([1, 2, 3, 4, 10, 77]) for _ in range(rng.randrange(1, 9))]
+                await connection.execute(
+                    "INSERT INTO chat_completion_requests (model_id, processing_time_ms) "
+                    "SELECT m, 10 FROM unnest($1::bigint[]) AS m",
+                    models,
+                )
+                written.update(models)
+        finally:
+            await connection.close()
+
+    async with open_flow(make_settings(distributed, redis.url, windows="all,24h")) as flow:
+        generations = 0
+        async with asyncio.TaskGroup() as tasks:
+            for number in range(4):
+                tasks.create_task(write(number))
+            moving = tasks.create_task(citus.grow(distributed))
+            while not moving.done() or generations < GENERATIONS:
+                report = await flow.refresh()
+                assert report.failed == []
+                await assert_adds_up(flow)
+                generations += 1
+            stopped = True
+        await flow.refresh()
+        await assert_adds_up(flow)
+        counts = await flow.stats.read(Query("counts", TimeRange("all")))
+    counted = {row["model_id"]: row["request_count"] for row in orjson.loads(counts.entry.body)}
+    assert counted == {model: written[model] for model in (1, 2, 3, 10)}
+    assert await requests_counted(distributed) == written.total()
+    connection = await asyncpg.connect(distributed)
+    nodes = await connection.fetchval(
+        "SELECT count(DISTINCT nodeport) FROM citus_shards WHERE citus_table_type = 'distributed'"
+    )
+    await connection.close()
+    assert nodes == 4
+
+
+async def assert_adds_up(flow: Flow) -> None:
+    """Compare the answers of a generation."""
+    for window in ("all", "24h"):
+        entries = {
+            name: (await flow.stats.read(Query(name, TimeRange(window)))).entry
+            for name in ("summary", "models", "providers", "counts")
+        }
+        assert len({entry.generation for entry in entries.values()}) == 1
+        rows = {name: orjson.loads(entry.body) for name, entry in entries.items()}
+        sums = {
+            "models": sum(row["stats"]["total_requests"] for row in rows["models"]),
+            "providers": sum(row["total_requests"] for row in rows["providers"]),
+            "counts": sum(row["request_count"] for row in rows["counts"]),
+        }
+        for name, found in sums.items():
+            total = found + entries[name].totals["unresolved_requests"]
+            assert total == rows["summary"]["total_requests"], (window, name)
+
+
 async def test_enable_refuses_a_distributed_table_and_says_why(distributed: str, redis: RedisServer) -> None:
     env = environment(distributed, redis.url)
     done = await asyncio.to_thread(chat_stats, "rollup", "enable", env=env)
@@ -294,7 +368,7 @@ async def test_enable_refuses_whatever_citus_holds(citus: Cluster, redis: RedisS
 
 
 async def test_migrate_refuses_a_schema_that_is_sharded_as_a_whole(citus: Cluster) -> None:
-    url = await citus.create_database(f"tenants_{next(_numbers)}")
+    url = await citus.create_database(f"tenants_{next(_numbers)}", owner="postgres")
     await run(
         url,
         "SET citus.enable_schema_based_sharding = on",
