@@ -207,7 +207,7 @@ class Stats:
         async with self._database.snapshot(wait_seconds=timeout) as snapshot:
             computed = await compute(snapshot, query, timeout=timeout)
         generation = new_generation(snapshot.now)
-        entry = _entry(computed, generation, snapshot.now)
+        entry = _entry(computed, generation, snapshot.now, snapshot.consistency)
         entry = replace(entry, on_demand=self._freshness.lifetime(query) is not None)
         began_at = time.monotonic()
         stored = await self._cache.store(query.key(), entry, lifetime_seconds=self._freshness.lifetime(query))
@@ -305,10 +305,15 @@ class Stats:
         """Compute queries over one range, from the same rows; storing them goes on beside the next range."""
         timeout = self._settings.refresh_timeout_seconds
         computed = await compute_together(snapshot, queries, timeout=timeout)
-        await storing.start(self._prepare(queries, computed, report, prepared))
+        await storing.start(self._prepare(queries, computed, report, prepared, snapshot.consistency))
 
     async def _prepare(
-        self, queries: list[Query], computed: Results, report: RefreshReport, prepared: Prepared
+        self,
+        queries: list[Query],
+        computed: Results,
+        report: RefreshReport,
+        prepared: Prepared,
+        consistency: str | None,
     ) -> None:
         """Report what was computed, and prepare its entries."""
         for query in queries:
@@ -320,7 +325,8 @@ class Stats:
                 continue
             rows, ms = len(rows_of(found.data)), found.compute_ms
             report.results.append(Refreshed(query.aggregation, window, found.method, rows, ms))
-            await prepared.add(query.key(), _entry(found, report.generation, report.computed_at))
+            entry = _entry(found, report.generation, report.computed_at, consistency)
+            await prepared.add(query.key(), entry)
 
 
 class _Beside:
@@ -356,7 +362,7 @@ def _computed_names(names: Iterable[str]) -> Iterable[str]:
     return dict.fromkeys(MODELS.name if name == MODEL.name else name for name in names)
 
 
-def _entry(computed: Computed, generation: str, computed_at: datetime) -> Entry:
+def _entry(computed: Computed, generation: str, computed_at: datetime, consistency: str | None) -> Entry:
     return Entry(
         body=orjson.dumps(computed.data),
         totals=computed.totals,
@@ -366,4 +372,5 @@ def _entry(computed: Computed, generation: str, computed_at: datetime) -> Entry:
         generation=generation,
         unavailable=computed.unavailable,
         precision=computed.precision,
+        consistency=consistency,
     )

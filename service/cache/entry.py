@@ -47,6 +47,8 @@ class Entry:
     unavailable: tuple[str, ...] = ()
     #: "15m": requests at an edge of the range were purged, so that it is exact to 15 minutes only.
     precision: str | None = None
+    #: "shard": Citus holds the requests, and its nodes have no snapshot in common.
+    consistency: str | None = None
     #: Whether the worker does not keep it computed: it stays fresh until the next refresh of everything.
     on_demand: bool = False
 
@@ -87,6 +89,7 @@ class Entry:
             "totals": self.totals,
             "unavailable": self.unavailable,
             "precision": self.precision,
+            "consistency": self.consistency,
             "on_demand": self.on_demand,
         }
         return orjson.dumps(header) + b"\n"
@@ -119,6 +122,7 @@ def decode(stored: bytes) -> Entry:
             generation=str(header["generation"]),
             unavailable=tuple(header["unavailable"]),
             precision=header.get("precision"),
+            consistency=header.get("consistency"),
             on_demand=bool(header.get("on_demand")),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:

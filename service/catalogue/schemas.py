@@ -12,6 +12,14 @@ Method = Literal["rpc", "fallback_optimized", "fallback_with_counts", "fallback"
 CacheState = Literal["hit", "miss", "stale", "bypass"]
 
 
+CONSISTENCY: Any = Field(
+    None,
+    description="shard: Citus holds the requests. The numbers of each of its shards, and so of each model "
+    "where the requests are distributed by model, are those of one moment; a transaction that wrote to "
+    "several shards may be counted on some of them only. Absent: all numbers are those of one moment.",
+)
+
+
 class Schema(BaseModel):
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
@@ -100,6 +108,7 @@ class Metadata(Schema):
         description="15m: an edge of the range lies within 15 minutes (by the clock, in UTC) of which "
         "requests were purged; these count as a whole if they begin in the range. Absent: it is exact.",
     )
+    consistency: Literal["shard"] | None = CONSISTENCY
 
 
 class RowsMetadata(Metadata):

@@ -34,6 +34,14 @@ _OURS = (
     "get_provider_request_stats",
 )
 
+#: Only Citus has this table.
+_IN_CITUS = """
+SELECT EXISTS (
+    SELECT FROM pg_catalog.pg_dist_partition
+    WHERE logicalrelid = 'gateway_schema.chat_completion_requests'::pg_catalog.regclass
+) AS held
+"""
+
 _PLACE = re.compile(r"\b(?:stats_schema|readable(?=\.(\w+))|gateway_schema(?=\.(\w+)))\.")
 _STATUSES = re.compile(r"\b(success|pending)_statuses\b")
 
@@ -80,6 +88,8 @@ class Begun:
     names: Names
     #: Which of the gateway's tables have row level security for our role.
     secured: list[str]
+    #: Whether Citus holds the requests.
+    in_citus: bool = False
 
 
 async def begin(
@@ -98,4 +108,13 @@ async def begin(
         row["path"],
         statuses or Statuses(),
     )
-    return Begun(row["now"], names, row["secured"])
+    in_citus = row["has_citus"] and await _in_citus(connection, names)
+    return Begun(row["now"], names, row["secured"], in_citus)
+
+
+async def _in_citus(connection: Connection, names: Names) -> bool:
+    if names.gateway["chat_completion_requests"] is None:
+        return False
+    row = await connection.fetchrow(names.fill(_IN_CITUS))
+    assert row is not None
+    return bool(row["held"])

@@ -142,7 +142,7 @@ class Server:
         )
         await connection.execute("SAVEPOINT statement")
         self._read_clock(begun.now, asked_at, answered_at)  # it is when BEGIN arrived
-        return Snapshot(connection, begun.names, begun.now, begun.secured)
+        return Snapshot(connection, begun.names, begun.now, begun.secured, in_citus=begun.in_citus)
 
     def _read_clock(self, now: datetime, asked_at: float, answered_at: float) -> None:
         self.clock.read(now, asked_at=asked_at, answered_at=answered_at)

@@ -46,6 +46,13 @@ class Snapshot:
     seen: Look | None = None
     #: Whether it is one of a standby, so that others may be newer.
     of_standby: bool = False
+    #: Whether Citus holds the requests: it cannot plan some statements.
+    in_citus: bool = False
+
+    @property
+    def consistency(self) -> str | None:
+        """Return for the metadata of what is one moment's: `shard` on Citus; None: everything."""
+        return "shard" if self.in_citus else None
 
     async def fetch(self, sql: str, *args: Any, timeout: float) -> list[asyncpg.Record]:
         """Run one statement for at most `timeout` seconds; when it fails, the snapshot stays usable.

@@ -12,6 +12,7 @@ from typing import Any
 from chat_stats.service.cache.freshness import CacheState
 from chat_stats.service.concurrency.single_flight import SingleFlight
 from chat_stats.service.database.pool import Database
+from chat_stats.service.database.snapshot import Snapshot
 from chat_stats.service.errors import ComputationTimedOut, SchemaError, Unavailable
 from chat_stats.service.explorer import plot
 from chat_stats.service.explorer.columns import Columns
@@ -149,6 +150,7 @@ class Explorer:
                 computed_at,
                 self._database.clock.now(),
                 (time.perf_counter() - started) * 1000,
+                reading.snapshot,
             ),
         }
 
@@ -210,7 +212,9 @@ class Explorer:
                 "compression": "arrays",
                 "format_version": "1.0",
                 "sampling": chosen.sampling,
-                **_common(filters, method, total, snapshot.now, self._database.clock.now(), compute_ms),
+                **_common(
+                    filters, method, total, snapshot.now, self._database.clock.now(), compute_ms, snapshot
+                ),
             },
             snapshot.now,
             time.monotonic(),
@@ -242,8 +246,10 @@ def _common(
     computed_at: datetime,
     now: datetime,
     compute_ms: float,
+    snapshot: Snapshot,
 ) -> dict[str, Any]:
     range_ = filters.range
+    consistency = {} if snapshot.consistency is None else {"consistency": snapshot.consistency}
     bounds = {} if range_.window is not None else {"start_date": range_.start, "end_date": range_.end}
     return {
         "timestamp": now,
@@ -256,4 +262,5 @@ def _common(
         "window": range_.window,
         **bounds,
         "unavailable": ["total_count"] if total is None else [],
+        **consistency,
     }

@@ -122,7 +122,8 @@ async def _read(reading: Reading, slots: list[Slot], per_slot: int) -> dict[Slot
         [slot[1] if highest is None else min(slot[1], highest) for slot in slots],
         per_slot,
     ]
-    statement = reading.statement("plot_slots", arguments, _COLUMNS)
+    name = "plot_slots_citus" if reading.snapshot.in_citus else "plot_slots"
+    statement = reading.statement(name, arguments, _COLUMNS)
     records = await fetch(reading.snapshot, statement, *arguments, timeout=reading.timeout)
     taken: dict[Slot, list[asyncpg.Record]] = {slot: [] for slot in slots}
     for record in records:

@@ -129,8 +129,10 @@ class Reading:
         return whole.format(columns=columns_text, branches=" UNION ALL ".join(branches), **order)
 
     def _branches(self, arguments: list[Any]) -> list[Branch]:
-        # In another order than by time, no index has the models apart.
-        most = MERGED_MODELS if self.order.by == NEWEST_FIRST.by else 1
+        # In another order than by time, no index has the models apart. To Citus each branch would be a query
+        # of its own; of many models it reads the shards at the same time.
+        merges = self.order.by == NEWEST_FIRST.by and not self.snapshot.in_citus
+        most = MERGED_MODELS if merges else 1
         if self.unresolved is None:
             one, many = queries.load("of_one_model"), queries.load("of_many_models")
             return _branches(list(self.models), arguments, one, many, most)
@@ -159,6 +161,7 @@ _STATUS_ARGUMENT = {
     "requests_count": "$3",
     "plot_end": "$3",
     "plot_slots": "$1",
+    "plot_slots_citus": "$1",
 }
 
 

@@ -109,7 +109,8 @@ class Requests:
             and filters.model_name is None
             and all(_wants(filter_, None) for filter_ in filters.where)
         ):
-            records = await fetch(snapshot, queries.load("requests_unresolved"), timeout=self._timeout)
+            statement = "requests_unresolved_citus" if snapshot.in_citus else "requests_unresolved"
+            records = await fetch(snapshot, queries.load(statement), timeout=self._timeout)
             unresolved = [record["model_id"] for record in records]
         return Reading(snapshot, filters, as_of, models, unresolved, columns, self._timeout, order, types)
 

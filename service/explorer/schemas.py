@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from chat_stats.service.catalogue.schemas import CacheState, Id, Method, Provider, Schema
+from chat_stats.service.catalogue.schemas import CONSISTENCY, CacheState, Id, Method, Provider, Schema
 
 
 class RequestModel(Schema):
@@ -107,6 +107,7 @@ class CommonMetadata(Schema):
     start_date: datetime | None = None
     end_date: datetime | None = None
     unavailable: list[str] = Field(description="Fields that could not be known; they are null.")
+    consistency: Literal["shard"] | None = CONSISTENCY
 
 
 class RequestsMetadata(CommonMetadata):

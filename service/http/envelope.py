@@ -162,6 +162,8 @@ def _end(answer: Answer, range_: TimeRange, now: datetime) -> bytes:
         metadata |= {"start_date": range_.start, "end_date": range_.end}
     if entry.precision is not None:
         metadata["precision"] = entry.precision
+    if entry.consistency is not None:
+        metadata["consistency"] = entry.consistency
     return b',"metadata":%b}' % orjson.dumps(metadata, option=orjson.OPT_UTC_Z)
 
 

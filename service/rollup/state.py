@@ -14,7 +14,7 @@ from chat_stats.service.database.errors import upkeep_error
 from chat_stats.service.database.snapshot import Snapshot
 from chat_stats.service.errors import DatabaseBusy, SchemaError
 from chat_stats.service.rollup.connection import TABLE
-from chat_stats.service.rollup.triggers import TRIGGERS
+from chat_stats.service.rollup.triggers import TRIGGERS, distribution_trouble
 
 STATE_TABLE = "chat_stats_rollup_state"
 #: What is kept of requests that were purged. Not a part of the rollups, which are made from it too.
@@ -30,9 +30,18 @@ Fetch = Callable[..., Awaitable[list[asyncpg.Record]]]
 State = Literal["off", "backfilling", "on", "damaged"]
 #: Why a rollup is damaged: rows differ; writes went uncounted; columns changed; our functions know other
 #: statuses than our settings; partitions or the table lack our triggers; tables or functions of ours are
-#: missing; our role may not read it.
+#: missing; our role may not read it; Citus holds the requests.
 Trouble = Literal[
-    "drift", "uncounted", "columns", "statuses", "partitions", "triggers", "tables", "functions", "forbidden"
+    "drift",
+    "uncounted",
+    "columns",
+    "statuses",
+    "partitions",
+    "triggers",
+    "tables",
+    "functions",
+    "forbidden",
+    "distributed",
 ]
 STATES: tuple[State, ...] = get_args(State)
 TROUBLES: tuple[Trouble, ...] = get_args(Trouble)
@@ -149,7 +158,8 @@ async def read_state(fetch: Fetch) -> RollupState:
         if missing:
             raise SchemaError(f"the rollup lacks {missing}; run: chat-stats migrate")
         if found["forbidden"] or found["secured"] or not await fetch(_WAS_ON):
-            return RollupState("off", "chat-stats rollup enable switches it on")
+            distributed = found["has_citus"] and await distribution_trouble(fetch)
+            return RollupState("off", distributed or "chat-stats rollup enable switches it on")
     if missing:
         return _damaged(
             "tables", f"{missing} missing; run: chat-stats migrate, then chat-stats rollup enable"
@@ -172,6 +182,8 @@ async def read_state(fetch: Fetch) -> RollupState:
             "and so it scans; it needs BYPASSRLS",
         )
     try:
+        if found["has_citus"] and (distributed := await distribution_trouble(fetch)):
+            return _damaged("distributed", f"{distributed}; run: chat-stats rollup disable")
         rows = await fetch(queries.load("rollup_trouble"))
     except SchemaError as error:
         permission = isinstance(error.__cause__, asyncpg.InsufficientPrivilegeError)

@@ -64,6 +64,23 @@ async def require_rights(connection: UpkeepConnection) -> None:
         )
 
 
+async def distribution_trouble(fetch: Callable[..., Awaitable[list[asyncpg.Record]]]) -> str | None:
+    """Return why there can be no rollup where Citus holds the requests; None where it does not."""
+    [(held,)] = await fetch("SELECT stats_schema.chat_stats_distribution()")
+    if held is None:
+        return None
+    return (
+        f"{TABLE} is {held} in Citus: triggers fire on its shards, where the tables of the rollup are not, "
+        "so it would miss what is written; without it, the functions scan"
+    )
+
+
+async def require_countable(connection: UpkeepConnection) -> None:
+    """Raise `SchemaError` where the triggers of the rollup would not see what is written."""
+    if trouble := await distribution_trouble(connection.fetch):
+        raise SchemaError(trouble)
+
+
 async def require_readable(connection: UpkeepConnection) -> None:
     """Raise `SchemaError` naming the columns whose type cannot be read, and what would be right."""
     unreadable = [
@@ -108,9 +125,8 @@ async def drop_triggers(connection: UpkeepConnection) -> None:
         table = row["name"]
 
         async def drop(table: str = table) -> None:
-            await connection.execute_raw(
-                "; ".join(f"DROP TRIGGER IF EXISTS {name} ON {table}" for name in TRIGGERS)
-            )
+            for name in TRIGGERS:  # one by one: Citus takes no list of them
+                await connection.execute_raw(f"DROP TRIGGER IF EXISTS {name} ON {table}")
 
         await _with_table_lock(connection, table, drop)
 
@@ -120,8 +136,11 @@ async def _with_table_lock(
 ) -> None:
     """Run `work` without keeping the writers of `table` waiting for long."""
 
+    # Without the second one Citus drops no trigger of a distributed table; elsewhere it means nothing.
+    settings = f"SET LOCAL lock_timeout = {LOCK_MS}; SET LOCAL citus.enable_unsafe_triggers = on"
+
     async def transaction() -> None:
-        async with connection.raw_transaction(f"SET LOCAL lock_timeout = {LOCK_MS}"):
+        async with connection.raw_transaction(settings):
             await work()
 
     try:

@@ -42,6 +42,7 @@ from chat_stats.service.rollup.triggers import (
     create_triggers,
     drop_triggers,
     request_tables,
+    require_countable,
     require_readable,
     require_rights,
 )
@@ -124,6 +125,7 @@ class Rollup:
             if (await self.state()).state == "on":
                 return
             await self.show_progress()
+            await require_countable(self.connection)
             await require_rights(self.connection)
             await require_readable(self.connection)
             await self.connection.execute(
@@ -164,6 +166,7 @@ class Rollup:
             state = await self.state()
             if state.state in ("off", "backfilling") or not await self.has_triggers():
                 raise SchemaError(f"the rollup is {state}")
+            await require_countable(self.connection)
             drift = Counter[str]()
             await self.show_progress()
             await self._cover_partitions(progress)
@@ -178,6 +181,7 @@ class Rollup:
     async def repair(self, progress: Progress) -> int:
         """Make the rollup equal to the requests; return how many models' buckets differed."""
         async with self.connection.lock():
+            await require_countable(self.connection)
             if await count_triggers(self.connection, firing=True) != len(TRIGGERS):
                 raise SchemaError("the rollup is not enabled; run: chat-stats rollup enable")
             await self._require_statuses()
@@ -198,6 +202,7 @@ class Rollup:
     async def _cover_partitions(self, progress: Progress) -> None:
         if await count_triggers(self.connection, firing=True) != len(TRIGGERS):
             return
+        await require_countable(self.connection)
         await create_triggers(self.connection, await self._untriggered(), present=PRESENT)
         for row in await self.connection.fetch(queries.load("rollup_uncounted_partitions"), PRESENT):
             await self._repair(row["start"], progress, end=row["end"])

@@ -12,9 +12,28 @@ DECLARE
     requests oid := pg_catalog.to_regclass('chat_completion_requests');
     missing text[];
     occupied boolean;
+    sharded text;
 BEGIN
     -- Nothing that others created in the schemas of the session is to run in here.
     PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+    -- In such a schema Citus would put our tables, too, on another node than our functions.
+    IF to_regclass('pg_catalog.pg_dist_schema') IS NOT NULL THEN  -- (planned only where there is Citus)
+        sharded := (
+            SELECT n.nspname
+            FROM pg_dist_schema AS s
+            JOIN pg_namespace AS n ON n.oid = s.schemaid
+            WHERE n.nspname = schema
+               OR n.oid IN (SELECT c.relnamespace FROM pg_class AS c WHERE c.oid IN (providers, models, requests))
+            LIMIT 1
+        );
+        IF sharded IS NOT NULL THEN
+            RAISE EXCEPTION 'Citus shards the schema "%" as a whole: chat-stats needs the tables, not the schema, to be distributed',
+                sharded
+                USING ERRCODE = 'feature_not_supported',
+                      HINT = format('Turn it into an ordinary schema: SELECT citus_schema_undistribute(%L). '
+                                    'Its tables can then be distributed by model_id.', sharded);
+        END IF;
+    END IF;
     SELECT array_agg(t.name ORDER BY t.ordinal) INTO missing
     FROM (VALUES
         (1, 'providers', providers), (2, 'models', models), (3, 'chat_completion_requests', requests)

@@ -59,6 +59,7 @@ SELECT
     f.stats,
     f.secured,
     f.path,
+    pg_catalog.to_regclass('pg_catalog.pg_dist_partition') IS NOT NULL AS has_citus,
     pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true),
     ARRAY(
         SELECT pg_catalog.set_config(w.name, w.value, true)

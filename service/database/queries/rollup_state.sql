@@ -1,6 +1,7 @@
 -- What may keep our role from reading the rollup, as far as the catalogue tells: $1 are its tables, $2 its triggers.
 SELECT
     quote_ident(current_user) AS role,
+    to_regclass('pg_catalog.pg_dist_partition') IS NOT NULL AS has_citus,
     count(t.tgname) AS triggers,
     count(t.tgname) FILTER (WHERE t.tgenabled IN ('O', 'A')) AS firing,
     ARRAY(

@@ -8,6 +8,7 @@ CASE WHEN {{ values.means_success('concat(q.status)') }} OR {{ values.means_pend
              SELECT concat(
                  ' ', translate(lower(concat(left(concat(error_message), {{ characters }}), ' ', q.status)), {{ separators }}, {{ blanks }}), ' '
              ) AS message
+             FROM unnest(ARRAY[true]) AS one  -- without a FROM, Citus could not plan it
              OFFSET 0
          ) AS t
      ) END
