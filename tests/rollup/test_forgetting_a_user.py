@@ -9,6 +9,8 @@ from tests.docs.documents import ROOT, blocks
 from tests.rollup.conftest import ignored
 from tests.rollup.own import COLUMNS, add, own_rollups
 
+pytestmark = pytest.mark.slow
+
 #: A value that occurs nowhere else.
 USER = "user-to-forget"
 VALUES = f"UPDATE chat_completion_requests SET user_id = CASE id % 7 WHEN 0 THEN '{USER}' ELSE 'another' END"
