@@ -10,6 +10,8 @@ from mcp import Client, StdioServerParameters
 from chat_stats.service.catalogue.question_parameters import PARAMETERS, VALUE_PARAMETERS
 from tests.processes import COMMAND, ROOT, chat_stats, serving
 
+pytestmark = pytest.mark.slow
+
 KEY = "let-me-read"
 
 

@@ -53,6 +53,7 @@ def run(
         cache_prefix=database,
         admin_token="let-me-in",
         worker_metrics_port=0,
+        connect_timeout_seconds=10,  # a busy machine is no outage
         dimensions=sample.DIMENSIONS,
     )
     with (

@@ -33,6 +33,20 @@ def test_every_page_can_be_searched(site: Path) -> None:
     assert {page or "index.html" for page in found} == pages
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        *("nginx", "Kubernetes", "production traffic only", "rotating keys", "memory Redis", "RDS pgbouncer"),
+        *("interval per window", "embedding chart", "JavaScript Python clients", "alerting errors"),
+        *("deleting user data", "adding column", "language models MCP", "Grafana"),
+    ],
+)
+def test_what_owners_look_for_has_a_heading_that_the_search_finds(site: Path, words: str) -> None:
+    items = json.loads((site / "search.json").read_text())["items"]
+    found = [item for item in items if all(word.lower() in item["title"].lower() for word in words.split())]
+    assert any(len(item["text"]) > 40 for item in found), "a heading with an answer below it"
+
+
 def test_a_page_loads_no_external_resources(site: Path) -> None:
     loads = re.compile(
         r"""<(?:script|img|iframe|source)[^>]*\ssrc="?(?:https?:)?//|<link[^>]*href="?(?:https?:)?//"""

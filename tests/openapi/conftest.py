@@ -46,6 +46,7 @@ def service(
         admin_token=KEY,
         rate_limit_misses="",
         rate_limit_rows="",
+        connect_timeout_seconds=10,  # a busy machine is no outage
     )
     with (
         running("worker", env=env, log=folder / "worker.log"),
