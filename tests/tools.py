@@ -60,6 +60,12 @@ def _second_postgres() -> Path | None:
     return path_postgres_binaries() or next((path.parent for path in reversed(by_version)), None)
 
 
+def _redis_with_tls() -> Path | None:
+    """Return the one on PATH: the one of the package that the other tests use has no TLS."""
+    found = _program("redis-server")()
+    return found if found and b"libssl" in found.read_bytes() else None
+
+
 def _faketime() -> Path | None:
     """Return the library of PyPI's package, which is for Linux on x86-64, else that of Debian's."""
     spec = find_spec("libfaketime")
@@ -118,6 +124,7 @@ PROMETHEUS = Tool(
     "prometheus", "the dashboard over a real scrape", _program("prometheus"), package="prometheus"
 )
 PROMTOOL = Tool("promtool", "alert rules and dashboard", _program("promtool"), package="prometheus")
+REDIS_TLS = Tool("redis-tls", "Redis over TLS", _redis_with_tls, source="a redis-server with TLS on PATH")
 SECOND_POSTGRES = Tool("postgres", "a second version of Postgres", _second_postgres, package="postgresql")
 SYSTEMD = Tool("systemd", "the units of systemd", _program("systemd-analyze"), package="systemd")
 TRACE = Tool("trace", "a real trace", _azure_trace, source=f"../shared/data/{AZURE_TRACE.name}")
@@ -132,6 +139,7 @@ TOOLS = (
     NPM,
     PROMETHEUS,
     PROMTOOL,
+    REDIS_TLS,
     SECOND_POSTGRES,
     SYSTEMD,
     TRACE,

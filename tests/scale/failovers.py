@@ -6,7 +6,7 @@ from datetime import datetime
 from tests.drills.load import Reply
 
 #: How often each failover is driven.
-FAILOVERS = int(os.environ.get("CHAT_STATS_FAILOVERS", "1"))
+FAILOVERS = int(os.environ.get("FAILOVERS", "1"))
 #: What the worker keeps computed.
 TARGETS = [f"/api/monitoring/chat-requests/{name}?window=all" for name in ("counts", "summary", "models")]
 #: Seconds after which answers are to be fresh again; a machine under load gets twice that.

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from redis import Redis, RedisError
 
 from chat_stats.service.settings import PREFIX, Settings
 from chat_stats.worker.local_servers import free_port, redis_program
@@ -100,11 +101,22 @@ def test_a_sentinel_starts_with_its_script_and_keeps_what_it_learned(tmp_path: P
     ):
         assert documented in text
         text = text.replace(documented, here)
+    ids = []
     for _ in range(2):
         process = subprocess.Popen(["sh", "-c", text], stdout=subprocess.PIPE, text=True)
         try:
-            until(lambda: "sentinel myid" in (tmp_path / "sentinel.conf").read_text())
+            until(lambda: answers(port), seconds=60)
         finally:
             process.kill()
             process.communicate()
-    assert (tmp_path / "sentinel.conf").read_text().count("sentinel monitor main") == 1
+        ids.append(re.findall("sentinel myid .*", (tmp_path / "sentinel.conf").read_text()))
+    assert len(ids[0]) == 1
+    assert ids[0] == ids[1]
+
+
+def answers(port: int) -> bool:
+    try:
+        with Redis(port=port) as client:
+            return bool(client.ping())
+    except RedisError:
+        return False
