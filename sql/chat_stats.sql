@@ -5800,7 +5800,7 @@ BEGIN
             GROUP BY b.day, b.slot, b.bin
             HAVING sum(b.n) <> 0
         )
-    $changes$, 'moved');
+    $changes$, 'moved', NULL::text);
     kept_until := (SELECT max(k.bucket) + interval '15 minutes' FROM stats_schema.chat_stats_kept AS k);
     IF kept_until IS NOT NULL THEN
         retained := stats_schema.chat_stats_purged_add($changes$
@@ -5852,7 +5852,7 @@ $install$);
 --
 -- The caller holds the lock that keeps two of these apart: see chat_stats_fold() and chat_stats_rollup_repair().
 SELECT chat_stats_install('chat_stats_rollup_add', $install$
-CREATE OR REPLACE FUNCTION stats_schema.chat_stats_rollup_add(p_changes text, p_counted text, p_only text DEFAULT NULL)
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_rollup_add(p_changes text, p_counted text, p_only text)
 RETURNS bigint
 LANGUAGE plpgsql
 AS $function$
@@ -6487,9 +6487,7 @@ $install$);
 -- A text: as rows of a function, hundreds of thousands of requests would pass through a temporary file. The
 -- requests are summed up first, by themselves and in their own types, since that is where nearly all rows are.
 SELECT chat_stats_install('chat_stats_rollup_changes', $install$
-CREATE OR REPLACE FUNCTION stats_schema.chat_stats_rollup_changes(
-    p_start timestamptz, p_end timestamptz, p_only text DEFAULT NULL
-)
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_rollup_changes(p_start timestamptz, p_end timestamptz, p_only text)
 RETURNS text
 LANGUAGE plpgsql
 STABLE
@@ -6788,7 +6786,7 @@ LANGUAGE plpgsql
 STABLE
 AS $function$
 BEGIN
-    RETURN QUERY EXECUTE 'WITH ' || stats_schema.chat_stats_rollup_changes(p_start, p_end) || $differences$
+    RETURN QUERY EXECUTE 'WITH ' || stats_schema.chat_stats_rollup_changes(p_start, p_end, NULL::text) || $differences$
         SELECT
             'model'::text,
             model_id,
