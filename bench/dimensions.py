@@ -14,6 +14,7 @@ import platform
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from time import perf_counter
 from urllib.parse import parse_qsl
@@ -23,6 +24,7 @@ from rich.console import Console
 
 from bench.dataset import Shape, describe, fill
 from bench.servers import Servers, create_database, drop_database, own_servers, settings_for
+from bench.writes import CLIENTS, pgbench
 from chat_stats.service.catalogue.question_parameters import parse_question
 from chat_stats.service.catalogue.rows import Data
 from chat_stats.service.compute.ladder import compute
@@ -35,6 +37,8 @@ from chat_stats.service.settings import Settings
 STATEMENT_SECONDS = 600.0
 #: Requests that are inserted one by one, for a fold.
 FOLDED = 100_000
+#: Seconds and turns of inserts, with all rollups and with the built-in ones.
+INSERT_SECONDS, INSERT_TURNS = 5, 3
 
 # The share of a user falls with the third power: the first thousand have a fifth of the requests.
 _DIMENSIONS = """
@@ -68,6 +72,14 @@ BEGIN
     END LOOP;
 END
 $inserts$
+"""
+_INSERT = """\\set n random(1, 1000000)
+INSERT INTO chat_completion_requests (
+    model_id, user_id, key_id, input_tokens, output_tokens, processing_time_ms, status, cost_usd, created_at
+) VALUES (
+    1 + :n % 500, 'u' || :n % 1000, 'k' || :n % 100, :n % 3000, :n % 1000, 80.25 + :n % 997, 'completed',
+    (:n % 3000) * 0.000003, now()
+);
 """
 
 #: By name: dimensions, and whether there are percentiles.
@@ -139,6 +151,14 @@ async def _measure(servers: Servers, requests: int, repeat: int) -> None:
         started = perf_counter()
         folded = await connection.fetchval("SELECT chat_stats_fold()")
         fold_seconds = perf_counter() - started
+        _say("inserting with all rollups, then with the built-in ones")
+        script = servers.folder / "insert.sql"
+        script.write_text(_INSERT, encoding="utf-8")
+        with_all = await _insert(connection, url, script)
+        async with open_own_rollups(settings) as rollups:
+            for name in ROLLUPS:
+                await rollups.remove(name)
+        with_built_in = await _insert(connection, url, script)
     finally:
         await connection.close()
         await drop_database(servers.admin_url, url)
@@ -160,6 +180,10 @@ async def _measure(servers: Servers, requests: int, repeat: int) -> None:
         seconds = f"{added[name]:,.1f} s" if name in added else ""
         console.print(f"| {name} | {seconds} | {share:.1%} |")
     console.print(f"\nfold of {len(sizes)} rollups: {folded / fold_seconds:,.0f} deltas/s")
+    console.print(
+        f"inserts by {CLIENTS} clients: {with_built_in:,.0f}/s with the built-in rollups, "
+        f"{with_all:,.0f}/s with {len(sizes)}: {with_all / with_built_in:.2f}"
+    )
 
 
 def _say(text: str) -> None:
@@ -202,6 +226,15 @@ async def _ask(settings: Settings, repeat: int) -> dict[str, Answered]:
     finally:
         await database.close()
     return found
+
+
+async def _insert(connection: "asyncpg.Connection[asyncpg.Record]", url: str, script: Path) -> float:
+    """Return the single-row inserts per second."""
+    found = []
+    for _ in range(INSERT_TURNS):
+        await connection.execute("SELECT chat_stats_fold(); CHECKPOINT")
+        found.append(await asyncio.to_thread(pgbench, url, script, INSERT_SECONDS))
+    return median(found)
 
 
 async def _sizes(connection: "asyncpg.Connection[asyncpg.Record]") -> dict[str, float]:

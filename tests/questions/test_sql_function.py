@@ -17,6 +17,7 @@ from chat_stats.service.rollup.upkeep import Rollup
 from tests.questions.conftest import DAYS, DIMENSIONS, START, Compute
 from tests.questions.recount import HOSTILE, Request
 from tests.questions.test_migrate import run
+from tests.questions.test_own_rollups import add
 
 pytestmark = pytest.mark.every_postgres
 
@@ -157,3 +158,29 @@ async def test_a_question_about_no_requests_is_one_row_of_zeros(connection: asyn
     [row] = await connection.fetch("SELECT * FROM get_chat_request_stats()")
     assert (row["dimensions"], row["total_requests"], row["p99_processing_time_ms"]) == ("{}", 0, 0)
     assert await connection.fetch("SELECT * FROM get_chat_request_stats('{status}')") == []
+
+
+async def test_a_rollup_of_the_operators_own_is_read_where_it_has_all_dimensions(
+    connection: asyncpg.Connection, compute_all: Compute, requests: list[Request], database_url: str
+) -> None:
+    await run(database_url, DIMENSIONS)
+    await Rollup(connection).enable(lambda _done: None)
+    await add(connection, "users", "user_id")
+    await add(connection, "teams", "team", "error_kind", "status", "model_id")
+    await connection.execute("UPDATE chat_completion_requests SET input_tokens = 7 WHERE model_id = 2")
+    assert await compare(connection, compute_all, 4, 25) > 100
+    await connection.execute("SELECT chat_stats_fold()")
+    assert await compare(connection, compute_all, 5, 12) > 50
+    await Retention(connection).purge(START + timedelta(days=4), lambda _done: None)
+    assert await compare(connection, compute_all, 6, 12) > 50
+    users = "SELECT sum(total_requests)::int FROM get_chat_request_stats('{user_id}'{filters})"
+    for filters in ("", ', \'{"user_id": ["@kept@", "@requests@ %s", null]}\''):
+        text = users.replace("{filters}", filters)
+        before = await connection.fetchval(text)
+        await connection.execute(
+            "UPDATE chat_stats_rollup_users_lifetime SET requests = requests + 1 WHERE by_user_id IS NULL"
+        )
+        assert await connection.fetchval(text) == before + 1
+    await connection.execute("UPDATE chat_stats_rollups SET ready = false")
+    left = await connection.fetchval("SELECT count(*)::int FROM chat_completion_requests")
+    assert await connection.fetchval(users.replace("{filters}", "")) == left < len(requests)

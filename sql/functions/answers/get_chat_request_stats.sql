@@ -1,7 +1,38 @@
 {% import 'macros/values.sql.j2' as values %}
 {% import 'macros/requests.sql.j2' as requests %}
 {% import 'macros/figures.sql.j2' as figures %}
-{% set places = (1, 2, 3) %}
+{# A rollup of the operator's own, whose name and columns are put in place when it is read. #}
+{% set start, end, timezone = '$1', '$2', '$4' %}
+{% set tables = {} %}
+{% for tier in tiers %}{% set _ = tables.update({tier.name: 'chat_stats_rollup_@rollup@_' ~ tier.name}) %}{% endfor %}
+{% set kept_by = {
+    'rollup': {'tables': tables, 'purged': 'chat_stats_purged_@rollup@', 'binned': ('months', 'lifetime')},
+    'selected': [('@model@', 'model_id'), ('@column1@', 'd1'), ('@column2@', 'd2'), ('@column3@', 'd3')],
+    'read': [('@read0@', 'model_id'), ('@read1@', 'd1'), ('@read2@', 'd2'), ('@read3@', 'd3')],
+    'conditions': ['@kept@'], 'of_requests': ['@requests@'],
+} %}
+{% set own = dict(kept_by, all_time=false) %}
+{% set interval = '@bucket@' %}
+{% import 'macros/own_reading.sql.j2' as of_series with context %}
+{% set interval = none %}
+{% import 'macros/own_reading.sql.j2' as of_range with context %}
+{% set own = dict(kept_by, all_time=true) %}
+{% import 'macros/own_reading.sql.j2' as of_all_time with context %}
+{# The rows of such a rollup: sums, or cells of histograms. #}
+{% macro own_rows(reading, what, columns) -%}
+$own$
+            WITH {{ reading.pieces() | indent(12) }}
+            SELECT u.interval_start, @member@ AS model_id, u.d1, u.d2, u.d3, {{ columns }}
+            FROM (
+                {{ (reading.sums() if what == 'sums' else reading.cells()) | indent(16) }}
+            ) AS u
+            $own$
+{%- endmacro %}
+{% macro own_text(what, columns) -%}
+CASE WHEN p_bucket IS NOT NULL THEN {{ own_rows(of_series, what, columns) }}
+            WHEN range_start IS NULL AND range_end IS NULL THEN {{ own_rows(of_all_time, what, columns) }}
+            ELSE {{ own_rows(of_range, what, columns) }} END
+{%- endmacro %}
 -- Any measures by up to three dimensions over [p_start, p_end): a row for each combination of values that requests have,
 -- most requests first; without p_group_by one row. With p_bucket (15m, 1h, 1d, 1w or 1mo of the calendar of p_timezone)
 -- a row for each interval of each of them, empty ones too.
@@ -14,7 +45,9 @@
 -- no cost_usd column.
 --
 -- By models and providers alone it reads what chat_stats_totals() and its like read: the rollup where it is ready, and
--- purged requests. All else is a scan of the requests of the range: what was purged is not among them.
+-- purged requests. By other dimensions it reads the smallest rollup that `chat-stats rollup add` keeps by all of them, with
+-- purged requests where that was there before. All else is a scan of the requests of the range: what was purged is not
+-- among them.
 --
 -- The statement is put together from text of chat_stats_dimension(), and from values of filters as literals.
 SELECT chat_stats_claim_function('get_chat_request_stats');
@@ -61,6 +94,18 @@ DECLARE
     name text;
     negated boolean;
     asked record;
+    names text[] := group_by;
+    -- Of a rollup of the operator's own: a column for each place, one of them for those that are not used, and filters.
+    kept_by text;
+    columns text[] := ARRAY[NULL, NULL, NULL]::text[];
+    any_column text;
+    of_kept text := 'true';
+    of_kept_requests text := 'true';
+    kept_values text;
+    kept_column text;
+    kept_value text;
+    has_null boolean;
+    put record;
 BEGIN
     IF p_bucket NOT IN ('15m', '1h', '1d', '1w', '1mo') THEN
         RAISE EXCEPTION 'unknown p_bucket %; known: 15m, 1h, 1d, 1w, 1mo', p_bucket
@@ -94,6 +139,8 @@ BEGIN
         ELSE
             by_requests := true;
             reads[place] := asked.value;
+            columns[place] := quote_ident('by_' || group_by[place]);
+            any_column := columns[place];
             keys := keys || format('u.d%s', place);
             shown := shown || format(', %L, g.key[%s]', group_by[place], place);
         END IF;
@@ -119,10 +166,49 @@ BEGIN
         ELSE
             by_requests := true;
             of_requests := of_requests || ' AND ' || condition;
+            any_column := COALESCE(any_column, quote_ident('by_' || rtrim(name, '!')));
+            -- (Put together by ||: in a value, too, there may be what format() or replace() would look for.)
+            kept_values := quote_literal(ARRAY(
+                SELECT stats_schema.chat_stats_dimension_value(v.value) FROM unnest(array_remove(wanted, NULL)) AS v (value)
+            )::text) || '::text[]';
+            kept_column := 't.' || quote_ident('by_' || rtrim(name, '!'));
+            kept_value := 'stats_schema.chat_stats_dimension_value(' || asked.value || ')';
+            has_null := array_position(wanted, NULL) IS NOT NULL;
+            of_kept := of_kept || ' AND (' || kept_column || ' = ANY (' || kept_values || ')'
+                || CASE WHEN has_null THEN ' OR ' || kept_column || ' IS NULL' ELSE '' END || ')'
+                || CASE WHEN negated THEN ' IS NOT TRUE' ELSE '' END;
+            of_kept_requests := of_kept_requests || ' AND (' || kept_value || ' = ANY (' || kept_values || ')'
+                || CASE WHEN has_null THEN ' OR ' || kept_value || ' IS NULL' ELSE '' END || ')'
+                || CASE WHEN negated THEN ' IS NOT TRUE' ELSE '' END;
         END IF;
+        names := names || rtrim(name, '!');
     END LOOP;
-
     IF by_requests THEN
+        kept_by := stats_schema.chat_stats_rollup_for(names, COALESCE(p_percentiles, false));
+    END IF;
+
+    IF kept_by IS NOT NULL THEN
+        usage := {{ own_text('sums', each('u.{name}')) }};
+        bins := {{ own_text('cells', 'u.bin, u.n') }};
+        FOR put IN
+            SELECT * FROM (VALUES
+                ('@rollup@', kept_by), ('@bucket@', p_bucket),
+                ('@member@', CASE WHEN by_models THEN 'u.model_id' ELSE '(NULL::gateway_schema.models).id' END),
+                ('@model@', CASE WHEN by_models THEN 'model_id' ELSE any_column END),
+                ('@read0@', CASE WHEN by_models THEN 'q.model_id' ELSE 'NULL::text' END),
+{% for place in (1, 2, 3) %}
+                ('@column{{ place }}@', COALESCE(columns[{{ place }}], any_column)),
+                ('@read{{ place }}@', CASE WHEN columns[{{ place }}] IS NULL THEN 'NULL::text'
+                    ELSE format('stats_schema.chat_stats_dimension_value(%s)', reads[{{ place }}]) END){{ ',' if not loop.last }}
+{% endfor %}
+            ) AS p (place, text)
+        LOOP
+            usage := replace(usage, put.place, COALESCE(put.text, ''));
+            bins := replace(bins, put.place, COALESCE(put.text, ''));
+        END LOOP;
+        usage := stats_schema.chat_stats_with_filters(usage, of_kept, of_kept_requests);
+        bins := stats_schema.chat_stats_with_filters(bins, of_kept, of_kept_requests);
+    ELSIF by_requests THEN
         usage := format($scan$
             SELECT
                 u.interval_start, u.model_id, u.d1, u.d2, u.d3,
@@ -212,6 +298,7 @@ BEGIN
                     LEFT JOIN catalogue AS c ON c.model_id = u.model_id
                     WHERE %4$s
                     GROUP BY 1, 2, 3
+                    HAVING sum(u.n) <> 0
                 ) AS b
             ) AS ranked
             GROUP BY key, interval_start

@@ -50,7 +50,7 @@ BEGIN
             HAVING sum(b.n) <> 0
 {% endfor %}
         )
-    $changes$, 'moved');
+    $changes$, 'moved', NULL::text);
     kept_until := (SELECT max(k.bucket) + interval '15 minutes' FROM stats_schema.chat_stats_kept AS k);
     IF kept_until IS NOT NULL THEN
         retained := stats_schema.chat_stats_purged_add($changes$

@@ -145,9 +145,7 @@ $changes$
 -- A text: as rows of a function, hundreds of thousands of requests would pass through a temporary file. The
 -- requests are summed up first, by themselves and in their own types, since that is where nearly all rows are.
 SELECT chat_stats_install('chat_stats_rollup_changes', $install$
-CREATE OR REPLACE FUNCTION stats_schema.chat_stats_rollup_changes(
-    p_start timestamptz, p_end timestamptz, p_only text DEFAULT NULL
-)
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_rollup_changes(p_start timestamptz, p_end timestamptz, p_only text)
 RETURNS text
 LANGUAGE plpgsql
 STABLE

@@ -42,7 +42,7 @@ LANGUAGE plpgsql
 STABLE
 AS $function$
 BEGIN
-    RETURN QUERY EXECUTE 'WITH ' || stats_schema.chat_stats_rollup_changes(p_start, p_end) || $differences$
+    RETURN QUERY EXECUTE 'WITH ' || stats_schema.chat_stats_rollup_changes(p_start, p_end, NULL::text) || $differences$
 {% for rollup in rollups %}
         SELECT
             '{{ rollup.name }}'::text,
