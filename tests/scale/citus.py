@@ -23,7 +23,7 @@ import asyncpg
 
 from chat_stats.worker.local_servers import PostgresServer, embedded_postgres_binaries, postgres_server
 
-BUILD_SECONDS = 900
+BUILD_SECONDS = 1500
 #: Tables of so many shards: each is a query of its own.
 SHARDS = 4
 OPTIONS = {

@@ -35,7 +35,8 @@ from tests.questions.conftest import COLUMNS, DIMENSIONS, tags
 from tests.scale.citus import DISTRIBUTE, TABLES, Cluster, cluster, run
 from tests.tools import CITUS, need
 
-pytestmark = pytest.mark.slow
+#: The first test may have to build Citus, on a busy machine.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 REQUESTS = 4000
 #: Refreshes beside writers, at least.
