@@ -2,7 +2,7 @@
 
     /                                  index.html: revalidated each time, it names all others
     /static/<digest>/...               our modules, style sheet and icon; the digest is that of all of them
-    /static/vendor/chartkick-<version>/Chart.bundle.js    Chart.js, as the package chartkick brings it
+    /static/<digest>/vendor/uplot/uPlot.js    uPlot as it is published, minified, with an export at its end
 
 A file under /static never changes, because its path does: browsers keep it for a year and never ask again.
 """
@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
-from importlib.metadata import version
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
@@ -54,7 +53,7 @@ def load_assets() -> dict[str, Asset]:
     for name, body in sorted(sources.items()):
         digest.update(name.encode() + b"\0" + body + b"\0")
     folder = f"static/{digest.hexdigest()}"
-    library = f"static/vendor/chartkick-{version('chartkick')}/Chart.bundle.js"
+    library = f"{folder}/vendor/uplot/uPlot.js"
     page = sources.pop("index.html").decode()
     modules = sorted(name for name in sources if name.endswith(".js"))
     for placeholder, value in {
@@ -66,14 +65,8 @@ def load_assets() -> dict[str, Asset]:
         page = page.replace(placeholder, value)
     return {
         "": Asset(page.encode(), _MEDIA_TYPES["html"], REVALIDATED),
-        library: Asset(_chart_library(), _MEDIA_TYPES["js"], IMMUTABLE),
         **{f"{folder}/{name}": Asset(body, _media_type(name), IMMUTABLE) for name, body in sources.items()},
     }
-
-
-def _chart_library() -> bytes:
-    # The package holds it among its files for Django; reading it needs no Django.
-    return (files("chartkick") / "django" / "static" / "chartkick" / "Chart.bundle.js").read_bytes()
 
 
 def _sources(folder: Traversable | None = None, prefix: str = "") -> Iterator[tuple[str, bytes]]:

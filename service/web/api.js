@@ -49,8 +49,10 @@ export class Resource {
     this.label = label;
     this.cached = cached;
     this.url = new URL(path, BASE);
-    for (const [name, value] of Object.entries(parameters)) {
-      if (value !== null && value !== undefined) this.url.searchParams.set(name, value);
+    for (const [name, given] of Object.entries(parameters)) {
+      for (const value of [given].flat()) {
+        if (value !== null && value !== undefined) this.url.searchParams.append(name, value);
+      }
     }
   }
 
@@ -114,11 +116,7 @@ export class Resource {
     }
     const body = await json(response);
     if (!response.ok || body?.success === false || body?.data === undefined) {
-      throw new Failure(response.status === 404 && body?.detail === "Not Found" ? "This service does not offer it." : sentence(body?.detail) || `The service answered with status ${response.status}.`, {
-        status: response.status,
-        parameter: body?.parameter ?? null,
-        retryAfter: Number(response.headers.get("Retry-After")) || 0,
-      });
+      throw failure(response, body);
     }
     const etag = response.headers.get("ETag");
     if (this.data === null || etag === null || etag !== this.#etag) this.version += 1;
@@ -135,6 +133,19 @@ export class Resource {
     this.receivedAt = now;
   }
 }
+
+/** Fetch an answer whole, for a download or a list; throws Failure. */
+export async function ask(address, { accept = "application/json", signal = undefined } = {}) {
+  const response = await fetch(new URL(address, BASE), { headers: headers(accept), signal, cache: "no-store", credentials: "same-origin" })
+    .catch((error) => {
+      throw new Failure(said(error));
+    });
+  if (!response.ok) throw failure(response, await json(response));
+  return response;
+}
+
+/** Parse an answer that `ask` returned; a body that cannot be parsed is null. */
+export const parsed = (response) => json(response);
 
 /** The headers of every request, with the key if there is one. */
 export function headers(accept) {
@@ -167,6 +178,16 @@ export function sentence(text) {
   if (!text) return "";
   const start = text.replace(/^[a-z](?=[a-z]*[ ,:])/, (letter) => letter.toUpperCase()); // not a name, such as model_id
   return /[.!?]$/.test(start) ? start : `${start}.`;
+}
+
+/** What an answer that is none says. */
+function failure(response, body) {
+  const text = response.status === 404 && body?.detail === "Not Found" ? "This service does not offer it." : sentence(body?.detail);
+  return new Failure(text || `The service answered with status ${response.status}.`, {
+    status: response.status,
+    parameter: body?.parameter ?? null,
+    retryAfter: Number(response.headers.get("Retry-After")) || 0,
+  });
 }
 
 /** Age and cache state from the headers of a 304 (Age, and RFC 9211's Cache-Status). */

@@ -78,6 +78,14 @@ export function age(seconds) {
   return `${Math.round(value / 86400)} days`;
 }
 
+/** +12.3%, −4%, for a share of change; null: there was nothing before. */
+export function change(share) {
+  if (missing(share)) return "new";
+  if (Number(share) === 0) return "±0%";
+  const value = Math.abs(Number(share) * 100);
+  return `${share > 0 ? "+" : "−"}${value >= 1000 ? count(Math.round(value)) : value.toFixed(value < 10 ? 1 : 0)}%`;
+}
+
 const MOMENT = { year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit" };
 const moments = new Intl.DateTimeFormat(LOCALE, { ...MOMENT, hourCycle: "h23" });
 const days = new Intl.DateTimeFormat(LOCALE, { month: "short", day: "numeric" });

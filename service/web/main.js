@@ -1,17 +1,20 @@
 // Shows the view that the address names, and keeps its numbers new while the page is visible.
 
 import { forgetAll, key } from "./api.js";
+import { controls } from "./controls.js";
+import * as dimensions from "./dimensions.js";
 import { h, name } from "./dom.js";
 import * as events from "./events.js";
 import * as freshness from "./freshness.js";
 import * as readiness from "./readiness.js";
-import { href, parse, RANGES } from "./route.js";
+import { href, parse } from "./route.js";
 import * as scroll from "./scroll.js";
 import { model } from "./views/model.js";
 import { overview } from "./views/overview.js";
 import { provider } from "./views/provider.js";
+import { requests } from "./views/requests.js";
 
-const VIEWS = { overview, provider, model };
+const VIEWS = { overview, provider, model, requests };
 const POLL_SECONDS = 15;
 // While events tell of new numbers.
 const LIVE_POLL_SECONDS = 45;
@@ -39,26 +42,29 @@ function show(route, { focus }) {
   const create = VIEWS[route.view];
   if (!create) return missing("There is no such page.");
   const view = create(route, ZONE);
-  const heading = h("h1", { tabindex: "-1" });
+  const heading = h("h1", { tabindex: "-1", "data-focus": "heading" });
   const crumbs = h("nav", { class: "crumbs", "aria-label": "Path" });
   current = { route, view, heading, crumbs, abort: new AbortController(), used: false };
-  main.replaceChildren(h("div", { class: "view-head" }, h("div", {}, crumbs, heading, view.subtitle ?? null), ranges(route)), view.element);
+  main.replaceChildren(
+    h("div", { class: "view-head" }, h("div", {}, crumbs, heading, view.identifiers ?? null), controls(route, ZONE)),
+    view.subtitle ?? "", view.element);
+  for (const link of document.querySelectorAll(".views a")) {
+    const here = link.dataset.view === route.view;
+    link.setAttribute("href", href({ view: link.dataset.view, range: route.range, filters: route.filters }));
+    if (here) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
   render();
-  if (focus === "heading") heading.focus({ preventScroll: true });
-  if (focus === "range") main.querySelector(".ranges [aria-pressed=true]").focus({ preventScroll: true });
+  if (focus !== null) main.querySelector(`[data-focus="${CSS.escape(focus)}"]`)?.focus({ preventScroll: true });
   poll();
   return undefined;
 }
 
-function ranges(route) {
-  return h("div", { class: "ranges", role: "group", "aria-label": "Time range" }, RANGES.map((range) =>
-    h("button", {
-      type: "button", title: range.name, "aria-label": `${range.label}: ${range.name}`,
-      "aria-pressed": String(range.window === route.range.window),
-      onclick: () => {
-        location.hash = href({ ...route, range });
-      },
-    }, range.label)));
+/** What keeps the focus when the view is drawn again: the same control, or else the heading. */
+function focusKey() {
+  const active = document.activeElement;
+  if (!main.contains(active) || active === main) return null;
+  return active.dataset.focus ?? "heading";
 }
 
 function render() {
@@ -71,12 +77,12 @@ function render() {
   if (heading.textContent !== title) heading.replaceChildren(name(title));
   document.title = route.view === "overview" ? "chat-stats" : `${title} · chat-stats`;
   const path = [{ text: "All providers", href: href({ view: "overview", range: route.range }) }, ...view.crumbs()];
-  const trail = route.view === "overview" ? "" : path.map(({ text }) => text).join("\n");
+  const trail = ["overview", "requests"].includes(route.view) ? "" : path.map(({ text }) => text).join("\n");
   if (crumbs.dataset.trail !== trail) {
     crumbs.dataset.trail = trail;
     crumbs.replaceChildren(...(trail ? [h("ol", {}, path.map((step) => h("li", {}, h("a", { href: step.href }, name(step.text)))))] : []));
   }
-  if (route.range.bucket === "1mo" && !current.used && view.series.data?.length > 0 && view.series.data.length <= FEW_MONTHS) return refine();
+  if (route.range.bucket === "1mo" && !current.used && view.series?.data?.length > 0 && view.series.data.length <= FEW_MONTHS) return refine();
   view.parts.forEach((part) => part.render());
   scroll.restore({ complete: view.resources.every(({ settled }) => settled) });
   document.getElementById("forget-key").hidden = !key.get();
@@ -86,9 +92,8 @@ function render() {
 
 /** Show all time by days: over a short history, months are but a handful of bars. Not while a view is in use. */
 function refine() {
-  const { route, heading } = current;
-  const active = document.activeElement;
-  const focus = active === heading ? "heading" : active?.closest(".ranges") ? "range" : null;
+  const { route } = current;
+  const focus = focusKey();
   scroll.stay();
   show({ ...route, range: { ...route.range, bucket: "1d" } }, { focus });
 }
@@ -161,6 +166,7 @@ function askForKey() {
   leave("API key needed");
   key.forget();
   forgetAll();
+  dimensions.forget();
   const input = h("input", { type: "password", id: "key", autocomplete: "off", required: true, "aria-describedby": "key-note", "aria-invalid": refused ? "true" : null });
   const form = h("form", {
     class: "notice",
@@ -190,7 +196,7 @@ function leave(title) {
 
 for (const use of ["focusin", "click"]) {
   main.addEventListener(use, ({ target }) => {
-    if (current && target !== current.heading && !target.closest(".ranges")) current.used = true;
+    if (current && target !== current.heading && !target.closest(".controls")) current.used = true;
   });
 }
 addEventListener("hashchange", () => {
@@ -199,7 +205,7 @@ addEventListener("hashchange", () => {
   const before = current?.route;
   const same = before?.view === route.view && before?.id === route.id;
   scroll.move({ otherwise: same ? scrollY : 0 });
-  show(route, { focus: same && main.querySelector(".ranges")?.contains(document.activeElement) ? "range" : same ? null : "heading" });
+  show(route, { focus: same ? focusKey() : "heading" });
 });
 document.addEventListener("visibilitychange", () => {
   tick();

@@ -3,11 +3,11 @@
 import { h } from "./dom.js";
 import { moment, NONE } from "./format.js";
 
-/** A section with a heading whose content comes from one resource; `content` is {element, update(data)}. */
+/** A section with a heading, and a note beside it; its content, {element, update(data)}, comes from one resource. */
 export function panel(title, resource, content, note = null) {
   const message = h("p", { class: "panel-message" }, "Loading");
   const element = h("section", { class: "panel", "data-state": "loading" },
-    h("div", { class: "panel-head" }, h("h2", {}, title), note && h("p", { class: "note" }, note)),
+    h("div", { class: "panel-head" }, h("h2", {}, title), note),
     message, content.element);
   content.element.hidden = true;
   return part(element, resource, {
@@ -24,20 +24,21 @@ export function panel(title, resource, content, note = null) {
   });
 }
 
-/** A figure of charts.js over one resource. */
-export function figure(chart, resource) {
-  return { ...part(chart.element, resource, { update: chart.update, fail: chart.fail }), destroy: chart.destroy };
+/** A figure of charts.js over one resource, that looks at others too. */
+export function figure(chart, resource, others = []) {
+  return { ...part(chart.element, resource, { update: chart.update, fail: chart.fail }, others), destroy: chart.destroy };
 }
 
-/** What is drawn again when, and only when, its resource has other numbers. */
-export function part(element, resource, { update, fail }) {
+/** What is drawn again when, and only when, its resource, or one of the others that it looks at, has other numbers. */
+export function part(element, resource, { update, fail }, others = []) {
   const kept = h("p", { class: "kept", hidden: true });
   if (element) element.append(kept);
-  let shown = -1;
+  let shown = "";
   return {
     element,
     render() {
-      const { data, error, metadata, version } = resource;
+      const { data, error, metadata } = resource;
+      const version = [resource, ...others].map((one) => one.version).join();
       if (data !== null && version !== shown) {
         shown = version;
         update(data, metadata);
@@ -53,13 +54,20 @@ export function part(element, resource, { update, fail }) {
 
 /** The row of key figures; `set(label, value, {note, title})` fills one of them, `note(label, text)` its note. */
 export function cards(names) {
-  const parts = new Map(names.map((label) => [label, { value: h("dd", { class: "value" }, NONE), note: h("dd", { class: "note" }) }]));
-  const element = h("dl", { class: "cards" }, [...parts].map(([label, { value, note }]) =>
-    h("div", { class: "card" }, h("dt", {}, label), value, note)));
+  const parts = new Map(names.map((label) => [label, { value: h("dd", { class: "value" }, NONE), note: h("dd", { class: "note" }), change: h("dd", { class: "change", hidden: true }) }]));
+  const element = h("dl", { class: "cards" }, [...parts].map(([label, { value, note, change }]) =>
+    h("div", { class: "card" }, h("dt", {}, label), value, note, change)));
   return {
     element,
     note(label, text) {
       parts.get(label).note.textContent = text;
+    },
+    /** How much it changed since the period before, in words. */
+    change(label, text) {
+      const found = parts.get(label)?.change;
+      if (!found) return;
+      found.textContent = text;
+      found.hidden = false;
     },
     set(label, shown, { note = null, title = null } = {}) {
       const found = parts.get(label);

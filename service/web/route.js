@@ -4,55 +4,97 @@
 //   #/                        all providers
 //   #/providers/3?range=7d    one provider
 //   #/models/7?range=7d       one model
+//   #/requests?where.status=failed&order=-cost_usd&cursor=...    single requests
 //
+// All views: ?range=7d, or from= and to=; by=user_id splits the charts; compare=1 adds the period before; each where. is
+// a filter of the API (where.status!=completed: all but these).
 // Behind it stands how the view's tables are searched, sorted and opened, as far as the user has changed it:
 //
 //   #/?range=7d&models.search=gpt&models.sort=-tokens&models.all=1
 
-/** The ranges: the button's label, the API's window, the length of the series' buckets. */
-export const RANGES = [
-  { label: "1D", name: "Last 24 hours", window: "24h", bucket: "1h" },
-  { label: "1W", name: "Last 7 days", window: "7d", bucket: "1h" },
-  { label: "1M", name: "Last 30 days", window: "30d", bucket: "1d" },
-  { label: "6M", name: "Last 180 days", window: "180d", bucket: "1d" },
-  { label: "1Y", name: "Last 365 days", window: "365d", bucket: "1w" },
-  { label: "All", name: "All time", window: "all", bucket: "1mo" },
-];
+import { between, DEFAULT_RANGE, RANGES } from "./ranges.js";
 
-const DEFAULT_WINDOW = "7d";
 const VIEWS = { providers: "provider", models: "model" };
+const WHERE = "where.";
 
-/** Return {view, id, range, tables}, or null when the hash is none of ours (#main of the skip link). */
+/** Return {view, id, range, by, compare, filters, order, cursor, tables}, or null when the hash is none of ours. */
 export function parse(hash) {
   if (hash !== "" && !hash.startsWith("#/")) return null;
-  const [path, query = ""] = hash.slice(2).split("?", 2);
+  const [path, query = ""] = hash.slice(2).split(/\?(.*)/s, 2);
   const parameters = new URLSearchParams(query);
-  const wanted = parameters.get("range") ?? DEFAULT_WINDOW;
-  const tables = tablesIn(parameters);
-  const range = RANGES.find(({ window }) => window === wanted) ?? RANGES.find(({ window }) => window === DEFAULT_WINDOW);
-  const [folder, id, ...rest] = path.split("/");
+  const rest = {
+    range: rangeIn(parameters),
+    by: parameters.get("by"),
+    compare: parameters.get("compare") === "1",
+    filters: [...parameters].filter(([name]) => name.startsWith(WHERE)).map(([name, value]) => [name.slice(WHERE.length), value]),
+    order: parameters.get("order"),
+    cursor: parameters.get("cursor"),
+    tables: tablesIn(parameters),
+  };
+  return { ...viewIn(path), ...rest };
+}
+
+function viewIn(path) {
+  const [folder, id, ...others] = path.split("/");
   const view = VIEWS[folder];
-  if (view && id && rest.length === 0) {
+  if (view && id && others.length === 0) {
     try {
-      return { view, id: decodeURIComponent(id), range, tables };
+      return { view, id: decodeURIComponent(id) };
     } catch {
-      return { view: "unknown", id: null, range, tables };
+      return { view: "unknown", id: null };
     }
   }
-  return { view: path === "" ? "overview" : "unknown", id: null, range, tables };
+  return { view: { "": "overview", requests: "requests" }[path] ?? "unknown", id: null };
+}
+
+function rangeIn(parameters) {
+  const named = RANGES.find(({ window }) => window === parameters.get("range"));
+  return named ?? between(parameters.get("from"), parameters.get("to")) ?? DEFAULT_RANGE;
 }
 
 /** The address of a view; without `tables` these are as they are at first. */
-export function href({ view, id, range, tables = {} }) {
+export function href({ view, id, range, by = null, compare = false, filters = [], order = null, cursor = null, tables = {} }) {
   const folder = Object.keys(VIEWS).find((key) => VIEWS[key] === view);
-  const path = folder ? `${folder}/${encodeURIComponent(id)}` : "";
-  const parameters = new URLSearchParams(range.window === DEFAULT_WINDOW ? {} : { range: range.window });
+  const path = folder ? `${folder}/${encodeURIComponent(id)}` : view === "requests" ? "requests" : "";
+  const parameters = new URLSearchParams();
+  if (range.window === null) {
+    parameters.set("from", range.start);
+    parameters.set("to", range.end);
+  } else if (range.window !== DEFAULT_RANGE.window) parameters.set("range", range.window);
+  if (by) parameters.set("by", by);
+  if (compare) parameters.set("compare", "1");
+  for (const [name, value] of filters) parameters.append(WHERE + name, value);
+  if (order) parameters.set("order", order);
+  if (cursor) parameters.set("cursor", cursor);
   for (const [table, { search, sort, all }] of Object.entries(tables)) {
     if (search) parameters.set(`${table}.search`, search);
     if (sort) parameters.set(`${table}.sort`, sort);
     if (all) parameters.set(`${table}.all`, "1");
   }
   return `#/${path}${parameters.size ? `?${parameters}` : ""}`;
+}
+
+/** The requests behind a number: those of a view, narrowed by further filters, over its range or another one. */
+export function requestsHref(route, further = [], range = route.range) {
+  const own = { provider: "provider_id", model: "model_id" }[route.view];
+  const scope = own ? [[own, route.id]] : [];
+  return href({ view: "requests", range, filters: merged([...scope, ...route.filters], further) });
+}
+
+/** Filters of which later ones take the place of earlier ones of the same name. */
+export function merged(filters, further) {
+  const replaced = new Set(further.map(([name]) => name));
+  return [...filters.filter(([name]) => !replaced.has(name)), ...further];
+}
+
+/** Failed requests alone have a kind of error. */
+export const FAILED = ["error_kind!", "__null__"];
+
+/** Filters as parameters of the API: name to values. */
+export function filterParameters(filters) {
+  const parameters = {};
+  for (const [name, value] of filters) (parameters[name] ??= []).push(value);
+  return parameters;
 }
 
 /** What the address says of one table of the view, and how it is told of changes. */
@@ -74,6 +116,7 @@ function tablesIn(parameters) {
   const tables = Object.create(null); // any name may stand there
   for (const [parameter, value] of parameters) {
     const [table, what] = parameter.split(".");
+    if (parameter.startsWith(WHERE)) continue;
     if (["search", "sort", "all"].includes(what)) tables[table] = { ...tables[table], [what]: what === "all" ? value === "1" : value };
   }
   return tables;

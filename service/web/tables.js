@@ -1,21 +1,34 @@
 // The tables of providers, models and requests.
 
+import { openRequest } from "./details.js";
 import { h, name } from "./dom.js";
 import * as format from "./format.js";
-import { href, tableState } from "./route.js";
+import { remember } from "./names.js";
+import { FAILED, href, requestsHref, tableState } from "./route.js";
 import { table } from "./table.js";
 
-const names = new Map();
-
 /** A link to a provider or model; its name is remembered, so that the view has its title at once. */
-function link(view, id, range, text) {
-  const address = href({ view, id, range });
-  names.set(`${view}/${id}`, text);
-  return h("a", { href: address }, name(text));
+export function link(view, id, route, text) {
+  const { range, compare } = route;
+  const filters = route.filters.filter(([dimension]) => !/^(provider|model)_id!?$/.test(dimension));
+  remember(view, id, text);
+  return h("a", { href: href({ view, id, range, compare, filters }) }, name(text));
 }
 
-/** The name under which the provider or model was last linked to, if it was. */
-export const lastName = (view, id) => names.get(`${view}/${id}`) || null;
+/** The share of requests that failed, as a link to them: [columns of table()]. */
+export function failures(route, whole, filterOf, known = () => true) {
+  const rate = (row) => (known("failed_requests") && whole(row).total_requests ? whole(row).failed_requests / whole(row).total_requests : null);
+  return {
+    label: "Failed", numeric: true, value: rate,
+    cell(row) {
+      const { failed_requests: failed } = whole(row);
+      if (!failed || rate(row) === null) return format.percent(rate(row));
+      const requests = `${format.exact(failed)} failed requests`;
+      return h("a", { href: requestsHref(route, [...filterOf(row), FAILED]), title: requests },
+        format.percent(rate(row)), h("span", { class: "hidden" }, `: ${requests}`));
+    },
+  };
+}
 
 /** A number, with a bar that compares it to the largest. */
 function share(value, largest) {
@@ -25,8 +38,8 @@ function share(value, largest) {
 }
 
 export function providers(route) {
-  const { range } = route;
   let [whole, largest] = [0, 0];
+  let known = () => true;
   const shown = table({
     caption: "Providers",
     rowId: (row) => row.provider_id,
@@ -38,23 +51,36 @@ export function providers(route) {
     columns: [
       {
         label: "Provider", wide: true, value: (row) => row.name ?? row.slug,
-        cell: (row) => link("provider", row.provider_id, range, row.name ?? row.slug),
+        cell: (row) => link("provider", row.provider_id, route, row.name ?? row.slug),
       },
-      { label: "Models", numeric: true, value: (row) => row.models_with_requests, cell: (row) => format.exact(row.models_with_requests) },
+      { label: "Models", numeric: true, optional: true, value: (row) => row.models_with_requests, cell: (row) => format.exact(row.models_with_requests) },
       { label: "Requests", numeric: true, value: (row) => row.total_requests, cell: (row) => share(row.total_requests, largest) },
       {
         label: "Share", numeric: true, optional: true, value: (row) => row.total_requests,
         cell: (row) => format.percent(whole ? row.total_requests / whole : null),
       },
+      failures(route, (row) => row, (row) => [["provider_id", row.provider_id]], (field) => known(field)),
+      numbers((row) => row, "p50", "p50_processing_time_ms", format.duration, (field) => known(field), { optional: true }),
+      numbers((row) => row, "Cost", "total_cost_usd", format.dollars, (field) => known(field)),
     ],
   });
   return {
     element: shown.element,
-    update(rows) {
+    update(rows, metadata) {
+      known = (field) => !(metadata?.unavailable ?? []).includes(field);
       whole = rows.reduce((sum, row) => sum + row.total_requests, 0);
       largest = rows.reduce((most, row) => Math.max(most, row.total_requests), 0);
       shown.update(rows);
     },
+  };
+}
+
+/** A column of numbers; where the method cannot know them there are none. */
+export function numbers(whole, label, field, show, known, extra = {}) {
+  return {
+    label, numeric: true, ...extra,
+    value: (row) => (known(field) ? whole(row)[field] ?? null : null),
+    cell: (row) => (known(field) ? show(whole(row)[field]) : format.NONE),
   };
 }
 
@@ -63,10 +89,10 @@ export const modelName = (row) => row.model_name || row.model_identifier || row.
 const providerName = (provider) => provider.name ?? provider.slug;
 
 /** Which of several models of one name this is: on a narrow screen the column of providers is hidden. */
-function modelCell(row, range, { withProvider, twins }) {
+function modelCell(row, route, { withProvider, twins }) {
   const identifier = [row.model_identifier, row.provider_model_id].find((text) => text && text !== modelName(row));
   return [
-    link("model", row.model_id, range, modelName(row)),
+    link("model", row.model_id, route, modelName(row)),
     withProvider && h("span", { class: "which narrow" }, name(providerName(row.provider))),
     twins.has(twinKey(row)) && h("span", { class: "which" }, name(identifier ?? `id ${row.model_id}`)),
   ].filter(Boolean);
@@ -81,28 +107,25 @@ function twinsOf(rows) {
 }
 
 export function models(route, { withProvider, first }) {
-  const { range } = route;
   let largest = 0;
   let twins = new Set();
   let known = () => true;
-  const number = (label, field, show, extra = {}) => ({
-    label, numeric: true, ...extra,
-    value: (row) => (known(field) ? row.stats[field] ?? null : null),
-    cell: (row) => (known(field) ? show(row.stats[field]) : format.NONE),
-  });
+  const number = (label, field, show, extra) => numbers((row) => row.stats, label, field, show, (name) => known(name), extra);
   const columns = [
     {
       label: "Model", wide: true, value: modelName,
-      cell: (row) => modelCell(row, range, { withProvider, twins }),
+      cell: (row) => modelCell(row, route, { withProvider, twins }),
     },
     withProvider && {
       label: "Provider", optional: true, value: (row) => providerName(row.provider),
       cell: (row) => name(providerName(row.provider)),
     },
     { label: "Requests", numeric: true, value: (row) => row.stats.total_requests, cell: (row) => share(row.stats.total_requests, largest) },
-    number("Tokens", "total_tokens", format.count),
-    number("Average", "avg_processing_time_ms", format.duration, { optional: true }),
+    failures(route, (row) => row.stats, (row) => [["model_id", row.model_id]], (field) => known(field)),
+    number("Tokens", "total_tokens", format.count, { optional: true }),
+    number("p50", "p50_processing_time_ms", format.duration, { optional: true }),
     number("p95", "p95_processing_time_ms", format.duration, { optional: true }),
+    number("Cost", "total_cost_usd", format.dollars),
   ].filter(Boolean);
   const shown = table({
     caption: "Models",
@@ -127,23 +150,23 @@ export function models(route, { withProvider, first }) {
 
 const SUCCESS = new Set(["completed", "complete", "success", "successful", "succeeded", "ok", "200"]);
 
-export function requests(route, { withModel }) {
-  const { range } = route;
+export function requests(route, { withModel, caption = "Recent requests" }) {
   const shown = table({
-    caption: "Recent requests",
+    caption,
     rowId: (row) => row.id,
     memory: tableState(route, "requests"),
     empty: "No requests in this range.",
     columns: [
       {
         label: "Time", value: (row) => Date.parse(row.created_at),
-        cell: (row) => h("time", { datetime: row.created_at, title: format.moment(row.created_at) }, 
-          h("span", { class: "optional" }, `${format.day(row.created_at)}, `), format.time(row.created_at)),
+        cell: (row) => h("button", { type: "button", class: "link", "aria-haspopup": "dialog", onclick: () => openRequest(row) },
+          h("time", { datetime: row.created_at, title: format.moment(row.created_at) },
+            h("span", { class: "optional" }, `${format.day(row.created_at)}, `), format.time(row.created_at))),
       },
       withModel && {
         label: "Model", wide: true, value: (row) => row.models && modelName(row.models),
         cell: (row) => (row.models ? [
-          link("model", row.models.id, range, modelName(row.models)),
+          link("model", row.models.id, route, modelName(row.models)),
           row.models.providers && h("span", { class: "which" }, name(providerName(row.models.providers))),
         ] : format.NONE),
       },

@@ -15,38 +15,41 @@ const startOf = (point) => Date.parse(point.bucket_start);
  * Return {points, since, partial} of an answer: the points to draw, the start of the first one when those before it are
  * left out (else null), and for each partial point its index and what it covers, in words.
  */
-export function timeline(points, metadata, { window, bucket }) {
+export function timeline(points, metadata, range) {
   const first = points.findIndex((point) => point.total_requests > 0);
   const isLong = points.length > 1 && startOf(points.at(-1)) - startOf(points[0]) > LONG_MS;
   const blank = isLong && first > points.length * BLANK_SHARE;
   const shown = blank ? points.slice(first) : points;
-  return { points: shown, since: blank ? shown[0].bucket_start : null, partial: partialOf(shown, metadata, window, bucket) };
+  return { points: shown, since: blank ? shown[0].bucket_start : null, partial: partialOf(shown, metadata, range) };
 }
 
-function partialOf(points, metadata, window, bucket) {
+function partialOf(points, metadata, { window, start: from, end: to, bucket }) {
   const partial = new Map();
   const now = Date.parse(metadata.computed_at);
   if (points.length === 0 || Number.isNaN(now)) return partial;
   const [, count, unit] = /^(\d+)([hd])$/.exec(window) ?? [];
-  const start = unit ? now - count * UNIT_MS[unit] : -Infinity; // all time begins with the first request
+  // All time begins with the first request.
+  const start = window === null ? Date.parse(from) : unit ? now - count * UNIT_MS[unit] : -Infinity;
+  const until = window === null ? Math.min(now, Date.parse(to)) : now;
   const last = points.length - 1;
   if (startOf(points[0]) < start) partial.set(0, `from ${format.minute(start)}`);
-  if (endOf(startOf(points[last]), bucket) > now) {
-    partial.set(last, [partial.get(last), `until ${format.minute(now)}`].filter(Boolean).join(" "));
+  if (endOf(startOf(points[last]), bucket) > until && startOf(points[last]) < until) {
+    partial.set(last, [partial.get(last), `until ${format.minute(until)}`].filter(Boolean).join(" "));
   }
   return partial;
 }
 
-function endOf(start, bucket) {
+/** The end of the interval that begins then, exclusive. */
+export function endOf(start, bucket) {
   const end = new Date(start);
   if (bucket === "1d") end.setDate(end.getDate() + 1);
   else if (bucket === "1w") end.setDate(end.getDate() + 7);
   else if (bucket === "1mo") end.setMonth(end.getMonth() + 1);
-  else return start + HOUR_MS;
+  else return start + (bucket === "15m" ? HOUR_MS / 4 : HOUR_MS);
   return end.getTime();
 }
 
-const hours = (every) => (time) => new Date(time).getHours() % every === 0;
+const hours = (every) => (time) => new Date(time).getMinutes() === 0 && new Date(time).getHours() % every === 0;
 const monthStarts = (time) => new Date(time).getDate() === 1;
 const all = () => true;
 const inSteps = (of, steps, text, pixels) => steps.map((step) => ({ of, step, text, pixels }));
@@ -54,6 +57,7 @@ const hourOrDay = (time) => (hours(24)(time) ? format.day(time) : format.hour(ti
 
 /** From fine to coarse: of the starts of buckets that are `of`, each `step`th, with a text that takes so many pixels. */
 const LEVELS = {
+  "15m": [...inSteps(all, [1, 2], hourOrDay, 64), ...[1, 2, 3, 6].flatMap((every) => inSteps(hours(every), [1], hourOrDay, 64))],
   "1h": [
     ...[1, 3, 6, 12].flatMap((every) => inSteps(hours(every), [1], hourOrDay, 64)),
     ...inSteps(hours(24), [1, 2, 3, 7], format.day, 64),

@@ -41,7 +41,7 @@ from tests.tools import CHROMIUM, need
 REQUESTS = 20_000
 
 #: Milliseconds: a busy machine is slow to draw.
-expect.set_options(timeout=15_000)
+expect.set_options(timeout=30_000)
 
 _numbers = count(1)
 
@@ -150,7 +150,8 @@ async def service(
 ) -> AsyncIterator[Service]:
     """The service that tests share if they change nothing."""
     database = await _copy(postgres, sample_database)
-    service = _service(postgres, redis, database, tmp_path_factory.mktemp("service") / "log")
+    log = tmp_path_factory.mktemp("service") / "log"
+    service = _service(postgres, redis, database, log, dimensions=sample.DIMENSIONS)
     service.start()
     yield service
     service.stop()
@@ -230,7 +231,7 @@ async def tab(chromium: Browser) -> AsyncIterator[OpenTab]:
 
     async def open_tab(**options: Any) -> Watched:
         context = await chromium.new_context(timezone_id="Asia/Kolkata", **options)
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(30_000)
         await context.add_init_script(_WATCH)
         page = await context.new_page()
         watched = Watched(page)

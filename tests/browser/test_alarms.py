@@ -167,5 +167,5 @@ async def test_a_first_request_that_fails_is_repeated_before_anything_is_said(
     await page.route("**/api/monitoring/chat-requests**", fail_once)
     await page.goto(f"{service.url}#/?range=30d")
     await expect(page.locator("#freshness-state")).to_have_text("Live")
-    assert len(failed) == 5
+    assert len(failed) == 6
     assert await states(page) <= {"Loading", "Updating", "Live"}

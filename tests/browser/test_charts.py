@@ -1,44 +1,53 @@
 """The charts' axes: shared ticks, partial intervals, where a long range begins, and narrow screens."""
 
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import Any
 
 from playwright.async_api import Page, expect
 
 from tests.browser.conftest import OpenTab, OwnService, Service
 
+_loads = count(1)
+
 PHONE = {"width": 390, "height": 844}
 
-#: Of each drawn chart: its title, its ticks on the axis of x, and that axis's place on the screen.
-AXES = """() => Object.values(Chart.instances).map((chart) => ({
-  title: chart.canvas.closest("figure").querySelector("h2").textContent,
-  ticks: chart.scales.x.ticks.map(({ value, label }) => [value, label]),
-  labels: chart.scales.x.ticks.map(({ label, value }) => {
-    const at = chart.scales.x.getPixelForValue(value);
-    const half = chart.ctx.measureText(label).width / 2;
+#: Of each drawn chart over time: its title, its ticks on the axis of x, and that axis's place on the screen.
+AXES = """() => [...document.querySelectorAll(".uplot")].map(({ plot }) => ({
+  title: plot.root.closest("figure").querySelector("h2").textContent,
+  ticks: plot.axes[0]._splits.map((value, index) => [value, plot.axes[0]._values[index]]),
+  labels: plot.axes[0]._splits.map((value, index) => {
+    const at = plot.valToPos(value, "x");
+    plot.ctx.font = `${11 * devicePixelRatio}px ${getComputedStyle(document.body).fontFamily}`;
+    const half = plot.ctx.measureText(plot.axes[0]._values[index]).width / devicePixelRatio / 2;
     return [at - half, at + half];
   }),
-  values: chart.scales.y.ticks.filter(({ label }) => label).length,
-  place: [chart.scales.x.left, chart.scales.x.right],
-  range: [chart.scales.x.min, chart.scales.x.max],
-  starts: chart.data.datasets[0].data.map(({ x }) => x),
+  values: plot.axes[1]._values.filter(Boolean).length,
+  place: [plot.over.offsetLeft, plot.over.offsetWidth],
+  range: [plot.scales.x.min, plot.scales.x.max],
+  starts: plot.data[0],
 }))"""
 
-#: What the tooltip of a chart says at one of its points.
-TOOLTIP = """([title, index]) => {
-  const chart = Object.values(Chart.instances).find(({ canvas }) =>
-    canvas.closest("figure").querySelector("h2").textContent === title);
-  const at = index < 0 ? chart.data.datasets[0].data.length + index : index;
-  chart.tooltip.setActiveElements([{ datasetIndex: 0, index: at }], { x: 0, y: 0 });
-  chart.update();
-  return chart.tooltip.title.join(" ");
+#: Moves the cursor of a chart to one of its points, as a mouse does.
+POINT = """([title, index]) => {
+  const { plot } = [...document.querySelectorAll(".uplot")].find(({ plot }) =>
+    plot.root.closest("figure").querySelector("h2").textContent === title);
+  const box = plot.over.getBoundingClientRect();
+  const at = plot.valToPos(plot.data[0].at(index), "x");
+  const where = { clientX: box.left + at, clientY: box.top + 20, bubbles: true, view: window };
+  plot.over.dispatchEvent(new MouseEvent("mouseenter", where));
+  plot.over.dispatchEvent(new MouseEvent("mousemove", where));
 }"""
 
-#: How the bars of the chart of requests are filled: the first, one of the middle, the last.
+#: The colours at the foot of the first chart: of its first bar, of one in the middle, of the last.
 FILLS = """() => {
-  const chart = Object.values(Chart.instances).find(({ config }) => config.type === "bar");
-  const bars = chart.getDatasetMeta(0).data;
-  return [0, Math.floor(bars.length / 2), bars.length - 1].map((at) => bars[at].options.backgroundColor);
+  const { plot } = document.querySelector(".uplot");
+  const xs = plot.data[0];
+  const foot = Math.round(plot.valToPos(0, "y", true)) - 2;
+  const row = plot.ctx.getImageData(0, foot, plot.ctx.canvas.width, 1).data;
+  return [0, Math.floor(xs.length / 2), xs.length - 1].map((index) => {
+    const at = 4 * Math.round(plot.valToPos(xs[index], "x", true));
+    return [...row.slice(at, at + 4)].join();
+  });
 }"""
 
 
@@ -46,19 +55,24 @@ async def axes(page: Page) -> list[dict[str, Any]]:
     return await page.evaluate(AXES)
 
 
-async def drawn(page: Page, count: int) -> None:
+async def drawn(page: Page, charts: int) -> None:
+    """Wait until all charts are on the screen, with their last numbers."""
     await expect(page.locator(".panel[data-state=loading]")).to_have_count(0)
-    await expect(page.locator("figure[data-state=ready]")).to_have_count(count)
+    await expect(page.locator("figure[data-state=ready] .uplot")).to_have_count(charts)
+
+
+async def open_view(page: Page, service: Service, view: str, charts: int) -> None:
+    """Load the page whole, since a change behind the # alone leaves the last view there for a moment."""
+    await page.goto(f"{service.url}?{next(_loads)}{view}")
+    await drawn(page, charts)
 
 
 async def test_charts_beside_each_other_share_their_ticks_in_every_range(
     service: Service, tab: OpenTab
 ) -> None:
     page = (await tab(viewport={"width": 1280, "height": 900})).page
-    for window in ("24h", "7d", "30d", "180d", "365d", "all"):
-        await page.goto(f"{service.url}#/?range={window}")
-        await page.reload()
-        await drawn(page, 4)
+    for window in ("1h", "24h", "7d", "30d", "180d", "365d", "all"):
+        await open_view(page, service, f"#/?range={window}", 4)
         first, *others = await axes(page)
         assert len(first["ticks"]) >= 3, window
         for other in others:
@@ -69,16 +83,20 @@ async def test_charts_beside_each_other_share_their_ticks_in_every_range(
         )
 
 
-async def test_partial_intervals_are_marked_in_the_drawing_the_tooltip_and_the_table(
+async def test_partial_intervals_are_marked_in_the_drawing_at_the_cursor_and_in_the_table(
     service: Service, tab: OpenTab
 ) -> None:
     page = (await tab()).page
-    await page.goto(f"{service.url}#/?range=30d")
-    await drawn(page, 4)
+    await open_view(page, service, "#/?range=30d", 4)
+    readouts = page.locator(".readout")
     for title in ("Requests", "Latency"):
-        assert "(partial: from " in await page.evaluate(TOOLTIP, [title, 0])
-        assert "(partial: until " in await page.evaluate(TOOLTIP, [title, -1])
-        assert "partial" not in await page.evaluate(TOOLTIP, [title, 10])
+        for index, text in ((0, "(partial: from "), (-1, "(partial: until ")):
+            await page.evaluate(POINT, [title, index])
+            # One cursor runs through all charts.
+            for at in range(4):
+                await expect(readouts.nth(at)).to_contain_text(text)
+        await page.evaluate(POINT, [title, 10])
+        await expect(readouts.first).not_to_contain_text("partial")
     first, middle, last = await page.evaluate(FILLS)
     assert first == last != middle
     chart = page.locator("figure", has=page.get_by_role("heading", name="Requests", exact=True))
@@ -114,9 +132,7 @@ async def test_ticks_do_not_touch_on_a_phone(service: Service, tab: OpenTab) -> 
     page = (await tab(viewport=PHONE)).page
     model = service.get("chat-requests/models")["data"][0]["model_id"]
     for window in ("24h", "7d", "30d", "all"):
-        await page.goto(f"{service.url}#/models/{model}?range={window}")
-        await page.reload()
-        await drawn(page, 5)
+        await open_view(page, service, f"#/models/{model}?range={window}", 5)
         for axis in await axes(page):
             assert axis["values"] >= 2, axis
             edges = sorted(axis["labels"])

@@ -1,35 +1,36 @@
 // One model: its totals, its series, latency against tokens, its last requests.
 
+import { analysis } from "../analysis.js";
 import { resource } from "../api.js";
 import { h, name } from "../dom.js";
-import * as figures from "../figures.js";
+import { filterBar } from "../filters.js";
 import * as format from "../format.js";
+import { lastName } from "../names.js";
 import { cards, figure, knows, panel, part } from "../panel.js";
-import { href } from "../route.js";
+import { href, requestsHref } from "../route.js";
+import { scatter } from "../scatter.js";
 import * as tables from "../tables.js";
 import { showLatency } from "./overview.js";
 import { showSeriesTotals } from "./series_totals.js";
 
 export function model(route, zone) {
   const { id, range } = route;
-  const { window, bucket } = range;
-  const row = resource("Model", `chat-requests/models/${encodeURIComponent(id)}`, { window });
-  const series = resource("Time series", "chat-requests/timeseries", { window, bucket, timezone: zone, model_id: id });
-  const plot = resource("Latency against tokens", "chat-requests/plot-data", { window, model_id: id });
-  const recent = resource("Recent requests", "chat-requests", { window, limit: 20, model_id: id }, { cached: false });
-
   const totals = cards(["Requests", "Success rate", "Tokens", "Latency", "Cost"]);
+  const { at, series, resources, parts: shared, bar, charts, table } = analysis(route, zone, totals, { model_id: id });
+  const { model_id: _, ...others } = at;
+  const row = resource("Model", `chat-requests/models/${encodeURIComponent(id)}`, others);
+  const plot = resource("Latency against tokens", "chat-requests/plot-data", at);
+  const recent = resource("Recent requests", "chat-requests", { ...at, limit: 20 }, { cached: false });
+
   const identifiers = h("p", { class: "note identifiers" });
   const parts = [
+    figure(scatter(), plot),
+    panel("Recent requests", recent, tables.requests(route, { withModel: false }), h("a", { href: requestsHref(route) }, "All requests")),
     part(null, row, { update: show, fail: () => {} }),
     part(null, series, { update: (points, metadata) => showSeriesTotals(totals, points, metadata), fail: () => {} }),
-    figure(figures.requests(range), series),
-    figure(figures.latency(range), series),
-    figure(figures.scatter(), plot),
-    figure(figures.tokens(range), series),
-    figure(figures.cost(range), series),
-    panel("Recent requests", recent, tables.requests(route, { withModel: false })),
+    ...shared,
   ];
+  const [sample, recentTable] = parts.map(({ element }) => element);
 
   function show(data, metadata) {
     const { stats } = data;
@@ -45,19 +46,18 @@ export function model(route, zone) {
     identifiers.replaceChildren(...shown.map((text) => h("code", {}, name(text))));
   }
 
-  const [requests, latency, scatter, tokens, cost, table] = parts.slice(2).map(({ element }) => element);
   return {
-    title: () => (row.data && tables.modelName(row.data)) || tables.lastName("model", id) || `Model ${id}`,
+    title: () => (row.data && tables.modelName(row.data)) || lastName("model", id) || `Model ${id}`,
     crumbs() {
       const owner = row.data?.provider;
       return owner ? [{ text: owner.name ?? owner.slug, href: href({ view: "provider", id: owner.id, range }) }] : [];
     },
     missing: () => (row.error?.status === 404 || row.error?.parameter === "model_id" ? row.error.message : null),
     series,
-    resources: [row, series, plot, recent],
+    resources: [row, ...resources, plot, recent],
     parts,
-    subtitle: identifiers,
-    element: h("div", { class: "view" }, totals.element,
-      h("div", { class: "grid" }, requests, latency, scatter, tokens), cost, table),
+    identifiers,
+    subtitle: filterBar(route),
+    element: h("div", { class: "view" }, totals.element, bar, h("div", { class: "grid" }, charts, sample), table, recentTable),
   };
 }

@@ -1,45 +1,49 @@
 // All providers: the totals, the series, the providers, the top models, the last requests.
 
+import { analysis } from "../analysis.js";
 import { resource } from "../api.js";
 import { h } from "../dom.js";
-import * as figures from "../figures.js";
+import { filterBar } from "../filters.js";
 import * as format from "../format.js";
-import { cards, figure, knows, panel, part } from "../panel.js";
+import { cards, knows, panel, part } from "../panel.js";
+import { requestsHref } from "../route.js";
 import * as tables from "../tables.js";
+import { welcome } from "../welcome.js";
 
 export function overview(route, zone) {
-  const { window, bucket } = route.range;
-  const summary = resource("Totals", "chat-requests/summary", { window });
-  const providers = resource("Providers", "chat-requests/providers", { window });
-  const models = resource("Models", "chat-requests/models", { window });
-  const series = resource("Time series", "chat-requests/timeseries", { window, bucket, timezone: zone });
-  const recent = resource("Recent requests", "chat-requests", { window, limit: 10 }, { cached: false });
-
   const totals = cards(["Requests", "Success rate", "Tokens", "Latency", "Cost"]);
+  const { at, series, resources, parts: shared, bar, charts, table } = analysis(route, zone, totals);
+  const summary = resource("Totals", "chat-requests/summary", at);
+  const providers = resource("Providers", "chat-requests/providers", at);
+  const models = resource("Models", "chat-requests/models", at);
+  const recent = resource("Recent requests", "chat-requests", { ...at, limit: 10 }, { cached: false });
+
+  const greeting = welcome();
   const parts = [
-    part(null, summary, { update: (data, metadata) => showTotals(totals, data, metadata), fail: () => {} }),
-    part(null, models, { update: (rows) => totals.note("Requests", `${format.exact(rows.length)} models`), fail: () => {} }),
     panel("Providers", providers, tables.providers(route)),
     panel("Top models", models, tables.models(route, { withProvider: true, first: 12 })),
-    figure(figures.requests(route.range), series),
-    figure(figures.latency(route.range), series),
-    figure(figures.tokens(route.range), series),
-    figure(figures.cost(route.range), series),
-    panel("Recent requests", recent, tables.requests(route, { withModel: true })),
+    panel("Recent requests", recent, tables.requests(route, { withModel: true }), h("a", { href: requestsHref(route) }, "All requests")),
+    part(null, summary, {
+      update(data, metadata) {
+        showTotals(totals, data, metadata);
+        greeting.update(data);
+      },
+      fail: () => {},
+    }),
+    part(null, models, { update: (rows) => totals.note("Requests", `${format.exact(rows.length)} models`), fail: () => {} }),
+    ...shared,
   ];
-  const [, , providerTable, modelTable, ...rest] = parts.map(({ element }) => element);
+  const [providerTable, modelTable, recentTable] = parts.map(({ element }) => element);
   return {
     title: () => "All providers",
     crumbs: () => [],
+    subtitle: filterBar(route),
     missing: () => null,
     series,
-    resources: [summary, providers, models, series, recent],
+    resources: [summary, providers, models, ...resources, recent],
     parts,
     element: h("div", { class: "view" },
-      totals.element,
-      h("div", { class: "grid" }, rest.slice(0, 4)),
-      h("div", { class: "grid uneven" }, providerTable, modelTable),
-      rest[4]),
+      greeting.element, totals.element, bar, h("div", { class: "grid" }, charts), table, providerTable, modelTable, recentTable),
   };
 }
 

@@ -1,50 +1,50 @@
 // One provider: its totals, its series, its models, its last requests.
 
+import { analysis } from "../analysis.js";
 import { resource } from "../api.js";
 import { h } from "../dom.js";
-import * as figures from "../figures.js";
+import { filterBar } from "../filters.js";
 import * as format from "../format.js";
-import { cards, figure, knows, panel, part } from "../panel.js";
+import { lastName } from "../names.js";
+import { cards, knows, panel, part } from "../panel.js";
+import { requestsHref } from "../route.js";
 import * as tables from "../tables.js";
 import { showSeriesTotals } from "./series_totals.js";
 
 export function provider(route, zone) {
   const { id } = route;
-  const { window, bucket } = route.range;
-  const models = resource("Models", "chat-requests/models", { window, provider_id: id });
-  const series = resource("Time series", "chat-requests/timeseries", { window, bucket, timezone: zone, provider_id: id });
-  const recent = resource("Recent requests", "chat-requests", { window, limit: 10, provider_id: id }, { cached: false });
+  const totals = cards(["Requests", "Success rate", "Tokens", "Models", "Cost"]);
+  const { at, series, resources, parts: shared, bar, charts, table } = analysis(route, zone, totals, { provider_id: id });
+  const models = resource("Models", "chat-requests/models", at);
+  const recent = resource("Recent requests", "chat-requests", { ...at, limit: 10 }, { cached: false });
   // For the name of a provider without requests in this range.
   const providers = resource("Providers", "chat-requests/providers", { window: "all" });
 
-  const totals = cards(["Requests", "Success rate", "Tokens", "Models", "Cost"]);
   const parts = [
+    panel("Models", models, tables.models(route, { withProvider: false, first: 25 })),
+    panel("Recent requests", recent, tables.requests(route, { withModel: true }), h("a", { href: requestsHref(route) }, "All requests")),
     part(null, models, { update: (rows, metadata) => showModels(totals, rows, metadata), fail: () => {} }),
     part(null, series, { update: (points, metadata) => showSeriesTotals(totals, points, metadata), fail: () => {} }),
-    panel("Models", models, tables.models(route, { withProvider: false, first: 25 })),
-    figure(figures.requests(route.range), series),
-    figure(figures.latency(route.range), series),
-    figure(figures.tokens(route.range), series),
-    figure(figures.cost(route.range), series),
-    panel("Recent requests", recent, tables.requests(route, { withModel: true })),
+    ...shared,
   ];
+  const [modelTable, recentTable] = parts.map(({ element }) => element);
   const listed = () => providers.data?.find((row) => String(row.provider_id) === String(id));
-  const [, , modelTable, ...rest] = parts.map(({ element }) => element);
   return {
     title() {
       const found = models.data?.[0]?.provider ?? listed();
-      return found?.name || found?.slug || tables.lastName("provider", id) || `Provider ${id}`;
+      return found?.name || found?.slug || lastName("provider", id) || `Provider ${id}`;
     },
     crumbs: () => [],
+    subtitle: filterBar(route),
     missing() {
       if (models.error?.parameter === "provider_id") return models.error.message;
       const absent = models.data?.length === 0 && providers.data !== null && !listed();
       return absent ? `No provider with the id ${id} has requests.` : null;
     },
     series,
-    resources: [models, series, recent, providers],
+    resources: [models, ...resources, recent, providers],
     parts,
-    element: h("div", { class: "view" }, totals.element, h("div", { class: "grid" }, rest.slice(0, 4)), modelTable, rest[4]),
+    element: h("div", { class: "view" }, totals.element, bar, h("div", { class: "grid" }, charts), table, modelTable, recentTable),
   };
 }
 
