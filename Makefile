@@ -2,7 +2,7 @@
 # make quick  format, types, import contracts, unit tests, one pass over SQL and HTTP; its servers stay up
 # make quick-stop   stops the servers of make quick
 # make test   format, types, import contracts, all tests but the slow ones
-# make test-slow   the slow tests: the page in a browser, a second Postgres, installed packages
+# make test-slow   the slow tests: the page in a browser, a second Postgres, drills under load, rarer cases
 # make sql    renders sql/chat_stats.sql from the templates
 # make docs   the documentation as a site in build/site/site, with strict links and search
 # make screenshots   the screenshots of the page in docs/screenshots, with the Chromium on PATH
@@ -24,19 +24,18 @@ demo: $(VENV)/.installed
 	@$(BIN)/chat-stats demo
 
 quick: $(VENV)/.installed check
-	CHAT_STATS_KEEP_SERVERS=1 $(BIN)/pytest -q -m "not alone and not slow" --numprocesses 2 --dist worksteal $(QUICK)
+	CHAT_STATS_KEEP_SERVERS=1 $(BIN)/pytest -q -m "not slow" --numprocesses 2 --dist worksteal $(QUICK)
 
 quick-stop: $(VENV)/.installed
 	$(BIN)/python -m tests.kept_servers stop
 
 test: $(VENV)/.installed check
-	$(BIN)/pytest -m "not alone and not slow" --numprocesses 2 --dist loadfile --no-loadscope-reorder
-	$(BIN)/pytest -m "alone and not slow"
+	$(BIN)/pytest -m "not slow" --numprocesses 2 --dist loadfile --no-loadscope-reorder
 	@$(BIN)/python -m tests.tools
 
 test-slow: $(VENV)/.installed
 	$(BIN)/pytest -m "slow and not alone" --numprocesses 2 --dist loadfile --no-loadscope-reorder
-	$(BIN)/pytest -m "slow and alone"
+	$(BIN)/pytest -m alone
 	@$(BIN)/python -m tests.tools
 
 test-long: $(VENV)/.installed

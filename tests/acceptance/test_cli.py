@@ -101,6 +101,7 @@ def test_the_first_read_after_a_refresh_that_was_waited_for_is_newer(
             assert after["computed_at"] > before["computed_at"]
 
 
+@pytest.mark.slow
 def test_the_refresh_endpoint_waits_too(env: dict[str, str], tmp_path: Path) -> None:
     env = {**env, "CHAT_STATS_REFRESH_INTERVAL_SECONDS": "3600"}
     with serving(env, tmp_path / "service") as client, running("worker", env=env, log=tmp_path / "worker"):
@@ -160,6 +161,7 @@ async def test_an_empty_database_is_greeted_with_three_ways_to_begin(
     assert all(step in shown for step in steps), shown
 
 
+@pytest.mark.slow
 async def test_a_damaged_rollup_is_said_by_status_and_makes_readiness_degraded(
     env: dict[str, str], connection: asyncpg.Connection, tmp_path: Path
 ) -> None:

@@ -158,6 +158,7 @@ def test_a_folder_that_another_demo_uses_is_refused(folder: Path) -> None:
         assert "another demo runs in" in refused.output
 
 
+@pytest.mark.slow
 def test_a_killed_demo_leaves_nothing_running(folder: Path) -> None:
     with demo(folder) as running:
         processes = running.started_processes()
@@ -177,6 +178,7 @@ def test_when_the_service_dies_its_log_is_shown_and_everything_stops(folder: Pat
         assert all(is_gone(pid) for pid in processes)
 
 
+@pytest.mark.slow
 async def test_a_given_database_with_rows_stays_as_it_is(
     folder: Path, connection: asyncpg.Connection, database_url: str, redis: RedisServer
 ) -> None:

@@ -103,6 +103,7 @@ def test_the_worker_serves_its_own_counts_if_it_has_a_port(
         assert "CHAT_STATS_WORKER_METRICS_PORT" in second.stderr
 
 
+@pytest.mark.slow
 def test_every_line_of_the_service_is_json_with_the_json_format(tmp_path: Path) -> None:
     env = environment(*NOWHERE, log_format="json", access_log="true")
     with serving(env, tmp_path / "log") as (client, process):

@@ -39,6 +39,7 @@ def generation(redis: RedisServer, env: dict[str, str]) -> dict[str, Any]:
     return json.loads(stored) if isinstance(stored, bytes) else {}
 
 
+@pytest.mark.slow
 def test_it_refreshes_at_every_interval(redis: RedisServer, env: dict[str, str], log: Path) -> None:
     with running("worker", env=env, log=log):
         seen: dict[str, None] = {}
@@ -54,6 +55,7 @@ def test_it_refreshes_at_every_interval(redis: RedisServer, env: dict[str, str],
     assert (last - first).total_seconds() > 2
 
 
+@pytest.mark.slow
 def test_two_workers_share_the_schedule(redis: RedisServer, env: dict[str, str], tmp_path: Path) -> None:
     with (
         running("worker", env=env, log=tmp_path / "one") as one,

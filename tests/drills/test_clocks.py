@@ -25,8 +25,6 @@ from tests.drills.load import Client, Reply, load
 from tests.drills.world import FRESH_SECONDS, KNOWN, REFRESH_SECONDS, World
 from tests.processes import running, until
 
-pytestmark = pytest.mark.slow
-
 RATE = 100.0
 #: Seconds of load in which several refreshes are published, and fresh answers become stale.
 SECONDS = 3 * FRESH_SECONDS

@@ -51,7 +51,6 @@ def workers_of(process: Process) -> set[int]:
     return found
 
 
-@pytest.mark.slow
 def test_all_processes_are_replaced_one_by_one_without_a_failed_request(world: World, log: Path) -> None:
     with service(world, log, workers=2) as (process, port):
         before = workers_of(process)

@@ -59,6 +59,7 @@ async def change_settings(connection: Connection, written: Written) -> int:
     return 0
 
 
+@pytest.mark.slow
 async def test_no_reader_sees_a_number_that_a_scan_in_its_snapshot_would_not_give(
     rolled_up: Connection,
     database_url: str,

@@ -33,6 +33,7 @@ SMALL_CHUNKS = (
 )
 
 
+@pytest.mark.slow
 async def test_it_is_exact_over_a_table_that_is_written_to_and_keeps_no_writer_waiting(
     requests: Connection, database_url: str, rollup: Rollup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -71,6 +72,7 @@ async def test_two_connections_backfill_days_of_their_own_at_the_same_time_and_i
     await assert_exact(requests)
 
 
+@pytest.mark.slow
 async def test_while_a_long_transaction_is_open_writers_wait_only_for_a_moment_at_a_time(
     requests: Connection, database_url: str, connect: Connect
 ) -> None:

@@ -283,6 +283,7 @@ async def test_deleting_and_truncating_by_hand_subtract_what_is_there_and_no_mor
     await assert_exact(rolled_up)
 
 
+@pytest.mark.slow
 async def test_the_command_says_what_it_did_and_refuses_what_makes_no_sense(
     rolled_up: Connection, env: dict[str, str]
 ) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from chat_stats.service.errors import SchemaError
 from chat_stats.service.rollup.upkeep import Rollup
+from tests.cases import sampled
 from tests.conftest import Connection, run_migrations
 from tests.rollup.conftest import ignored
 from tests.rollup.exactness import assert_exact
@@ -124,7 +125,7 @@ async def write(connection: asyncpg.Connection, table: str, *, truncate: bool = 
         await connection.execute(f"INSERT INTO {table} (request_id) VALUES ('last')")
 
 
-@pytest.mark.parametrize(("change", "undo", "reason"), CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize(("change", "undo", "reason"), sampled(CHANGES))
 async def test_writes_go_on_when(
     rolled_up: Connection,
     writers: list[asyncpg.Connection],
@@ -161,7 +162,7 @@ async def test_writes_go_on_when(
     await assert_exact(rolled_up)
 
 
-@pytest.mark.parametrize("drop", DROPPED.values(), ids=DROPPED)
+@pytest.mark.parametrize("drop", sampled(DROPPED))
 async def test_writes_go_on_without(
     rolled_up: Connection, writers: list[asyncpg.Connection], database_url: str, drop: str
 ) -> None:
@@ -204,7 +205,7 @@ MOVES = {
 }
 
 
-@pytest.mark.parametrize(("move", "place"), MOVES.values(), ids=MOVES)
+@pytest.mark.parametrize(("move", "place"), sampled(MOVES))
 async def test_writes_go_on_when_the_table_is(
     rolled_up: Connection, writers: list[asyncpg.Connection], move: str, place: str
 ) -> None:

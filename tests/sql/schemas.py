@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import cycle, product
 from uuid import UUID
 
-import pytest
+from tests.cases import sampled
 
 #: Beyond the range of int.
 BIGINT_BASE = 5_000_000_000
@@ -193,13 +193,6 @@ SPECIAL = [
     ),
 ]
 
-#: All of them; most combinations in the slow suite alone.
-VARIANTS = [
-    *(
-        variant if number % 5 == 0 else pytest.param(variant, marks=pytest.mark.slow)
-        for number, variant in enumerate(PRODUCT)
-    ),
-    *SPECIAL,
-]
+VARIANTS = [*sampled({variant.name: variant for variant in PRODUCT}), *SPECIAL]
 
 PLAIN = Variant("plain")

@@ -4,6 +4,7 @@ import asyncpg
 import pytest
 
 from chat_stats.service.errors import SchemaError
+from tests.cases import sampled
 from tests.conftest import run_migrations
 from tests.sql import sample
 from tests.sql.calls import FUNCTIONS, rows_of
@@ -118,8 +119,7 @@ RERUN = {
 }
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "definition"), RERUN.values(), ids=RERUN)
+@pytest.mark.parametrize(("name", "definition"), sampled(RERUN))
 async def test_a_gateways_migration_that_runs_ten_times_leaves_one_copy(
     live: Gateway, owner: Connection, name: str, definition: str
 ) -> None:

@@ -11,6 +11,7 @@ from chat_stats.service.database.pool import Database
 from chat_stats.service.errors import ChatStatsError, RowsHidden
 from chat_stats.service.rollup.upkeep import Rollup, open_rollup
 from chat_stats.service.settings import Settings
+from tests.cases import sampled
 from tests.sql import sample
 from tests.sql.conftest import Ask, Gateway, Role, connect
 from tests.sql.schemas import PLAIN
@@ -62,7 +63,7 @@ async def refusal(ask: Ask, role: Role) -> ChatStatsError:
     return refused.value
 
 
-@pytest.mark.parametrize("policies", HIDING.values(), ids=HIDING)
+@pytest.mark.parametrize("policies", sampled(HIDING))
 async def test_statistics_of_some_requests_are_refused(
     reader: Role, owner: Connection, ask: Ask, policies: str
 ) -> None:
@@ -73,7 +74,7 @@ async def test_statistics_of_some_requests_are_refused(
     assert "policy USING (true)" in message
 
 
-@pytest.mark.parametrize("policies", SHOWING.values(), ids=SHOWING)
+@pytest.mark.parametrize("policies", sampled(SHOWING))
 async def test_where_nothing_is_hidden_statistics_are_those_of_all_requests(
     reader: Role, owner: Connection, ask: Ask, policies: str
 ) -> None:
