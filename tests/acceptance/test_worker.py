@@ -75,6 +75,7 @@ def test_after_a_kill_the_next_worker_refreshes_within_seconds(
 ) -> None:
     """The worker dies in the middle of a refresh, with its job taken and its lock held."""
     url = env["CHAT_STATS_DATABASE_URL"]
+    psql(postgres, url, ADD_REQUEST)  # without any, nothing asks whether there are costs
     psql(
         postgres,
         url,
@@ -126,7 +127,7 @@ def test_sigterm_lets_the_running_refresh_finish(
         postgres,
         url,
         "CREATE OR REPLACE FUNCTION chat_stats_has_cost() RETURNS boolean LANGUAGE sql "
-        "AS 'SELECT true FROM pg_sleep(0.1)'",
+        "AS 'SELECT true FROM pg_sleep(1)'",
     )
     with running("worker", env=env, log=log) as worker:
         until(lambda: psql(postgres, url, "SELECT 1 FROM pg_locks WHERE locktype = 'advisory'"))

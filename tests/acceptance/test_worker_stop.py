@@ -11,7 +11,7 @@ import pytest
 
 from chat_stats.worker.local_servers import PostgresServer, RedisServer
 from chat_stats.worker.main import END_SECONDS, STOP_SECONDS
-from tests.acceptance.test_worker import psql
+from tests.acceptance.test_worker import ADD_REQUEST, psql
 from tests.processes import Process, running, until
 
 SLOW = (
@@ -49,6 +49,7 @@ def test_it_ends_in_time_when_a_server_hangs_in_the_midst_of_a_refresh(
     postgres: PostgresServer, redis: RedisServer, env: dict[str, str], log: Path, hanging: str
 ) -> None:
     url = env["CHAT_STATS_DATABASE_URL"]
+    psql(postgres, url, ADD_REQUEST)  # without any, nothing asks whether there are costs
     psql(postgres, url, SLOW)
     with running("worker", env=env, log=log) as worker:
         until(lambda: psql(postgres, url, "SELECT 1 FROM pg_locks WHERE locktype = 'advisory'"), seconds=60)
