@@ -229,6 +229,11 @@ class Aggregation:
             return ()
         return tuple(name for name, kind in self.fields.items() if kind in (int, float))
 
+    @property
+    def default_order(self) -> str:
+        """Return the order that its rows have when none is asked for."""
+        return f"-{self.sortable[0]}"
+
     def cut(self, query: Query, base: Query, data: Any, totals: Totals) -> tuple[Data, Totals] | None:
         """Return the answer to `query` from that to its base, and its metadata; None: that does not tell.
 
@@ -250,7 +255,7 @@ class Aggregation:
             selected = rows_behind(query.cursor, selected)
         page = selected[: query.limit]
         if len(page) < len(selected):
-            metadata["next_cursor"] = cursor_of(page[-1], query.order_by)
+            metadata["next_cursor"] = cursor_of(page[-1], query.order_by or self.default_order)
         return page, metadata
 
     @cached_property

@@ -167,9 +167,13 @@ def _order(aggregation: Aggregation) -> Callable[..., Awaitable[_Parts]]:
             Query(description="`next_cursor` of the rows before, with the same filters and order."),
         ] = None,
     ) -> _Parts:
+        if order_by is not None:
+            aggregations.parse_order_by(aggregation, order_by)
+        if cursor is not None:
+            parse_cursor(cursor, order_by or aggregation.default_order)
         return {
-            "order_by": None if order_by is None else aggregations.parse_order_by(aggregation, order_by),
-            "cursor": None if cursor is None else parse_cursor(cursor, order_by),
+            "order_by": order_by,
+            "cursor": cursor,
             "limit": parse_number("limit", limit, default=None, least=1, most=MAX_LIMIT),
         }
 

@@ -11,7 +11,7 @@ def rows(*requests: tuple[int, int]) -> list[Row]:
     return [{"model_id": model_id, "stats": {"total_requests": total}} for model_id, total in requests]
 
 
-ENDED_AT = cursor_of(rows((2, 50))[0], None)
+ENDED_AT = cursor_of(rows((2, 50))[0], "-total_requests")
 
 
 @pytest.mark.parametrize(
@@ -40,6 +40,6 @@ def test_the_next_page_begins_behind_its_place(now: list[Row], behind: list[int]
 
 
 def test_a_cursor_of_another_order_is_refused() -> None:
-    assert parse_cursor(ENDED_AT, None) == ENDED_AT
+    assert parse_cursor(ENDED_AT, "-total_requests") == ENDED_AT
     with pytest.raises(InvalidParameter, match="the order of that answer"):
         parse_cursor(ENDED_AT, "total_tokens")
