@@ -231,7 +231,7 @@ class Aggregation:
 
     @property
     def default_order(self) -> str:
-        """Return the order that its rows have when none is asked for."""
+        """Return the order of rows with a `next_cursor` when none is asked for: their first number."""
         return f"-{self.sortable[0]}"
 
     def cut(self, query: Query, base: Query, data: Any, totals: Totals) -> tuple[Data, Totals] | None:
@@ -254,7 +254,7 @@ class Aggregation:
         if query.cursor is not None:
             selected = rows_behind(query.cursor, selected)
         page = selected[: query.limit]
-        if len(page) < len(selected):
+        if self.states_unresolved and len(page) < len(selected):  # the metadata that have a cursor
             metadata["next_cursor"] = cursor_of(page[-1], query.order_by or self.default_order)
         return page, metadata
 
