@@ -8,7 +8,7 @@ from pydantic import SecretStr
 
 from chat_stats.service.catalogue.scopes import Scope
 from chat_stats.service.errors import NotAuthenticated, NotPermitted
-from chat_stats.service.keys.keys import ScopedKey, looks_scoped
+from chat_stats.service.keys.keys import ScopedKey, hash_of, looks_scoped
 from chat_stats.service.keys.known_keys import KnownKeys
 from chat_stats.service.settings import Settings
 
@@ -41,15 +41,27 @@ class ReadKeys:
         self._unscoped = settings.api_keys
         self._known = known
 
-    def reads_everything(self, headers: Headers) -> bool:
-        """Return whether a request with these headers may read everything; False also if only `reader` knows.
+    def known_reader(self, headers: Headers) -> Reader | None:
+        """Return who reads with these headers; None if that is refused, or if only `reader` knows.
 
         It is on the path of each hit, and looks nothing up.
         """
-        given = given_keys(headers)
-        if any(map(looks_scoped, given)):
-            return False
-        return not self._is_needed or accepted_key(headers, self._unscoped) is not None
+        scoped = {key for key in given_keys(headers) if looks_scoped(key)}
+        if scoped:
+            if len(scoped) > 1 or not self._is_needed:
+                return None
+            key = self._known.known(hash_of(*scoped))
+            return Reader(key.hash, key.scope) if key is not None and key.scope else None
+        if self._is_needed and accepted_key(headers, self._unscoped) is None:
+            return None
+        return UNSCOPED
+
+    def reads_on(self, reader: Reader) -> bool:
+        """Return whether one that `known_reader` gave may go on: its key still has that scope."""
+        if reader.identity is None:
+            return True
+        key = self._known.known(reader.identity)
+        return key is not None and key.scope == reader.scope
 
     async def reader(self, headers: Headers) -> Reader:
         """Return who reads with these headers.

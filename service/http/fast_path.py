@@ -1,9 +1,9 @@
 """Answers what is cached ahead of FastAPI, whose work per request costs several times what the answer does.
 
 It bypasses no authentication, limit or validation. It knows only request targets (path and query string,
-exactly) whose parameters the ordinary route has checked before, in this process. A request with a scoped key
-takes the ordinary route: here a target means the same to all clients. It uses the code of that
-route to check keys (`service.http.auth`), get answers (`service.stats`) and render (`service.http.envelope`).
+exactly) whose parameters the ordinary route has checked before, in this process. To keys of different scopes
+the same target means different things, so that each learns it for itself. It uses the code of that route to
+check keys (`service.http.auth`), get answers (`service.stats`) and render (`service.http.envelope`).
 Everything else it hands on: each refusal and each error is the ordinary route's.
 
 Under `chat-stats serve` the HTTP protocol answers hits with what is prepared here (`service.http.hits`). The
@@ -13,7 +13,7 @@ wait for an answer that is not cached: a thousand requests for one computation c
 
 import asyncio
 import time
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,11 +22,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from chat_stats.service.cache.entry import Entry
 from chat_stats.service.cache.freshness import CacheState
 from chat_stats.service.catalogue.aggregations import Query
+from chat_stats.service.catalogue.scopes import Scope as KeyScope
 from chat_stats.service.concurrency.single_flight import SingleFlight
 from chat_stats.service.errors import StillComputing, TooManyRequests
 from chat_stats.service.http import access_log as access
 from chat_stats.service.http.access_log import STARTED
-from chat_stats.service.http.auth import ReadKeys
+from chat_stats.service.http.auth import READER, Headers, Reader, ReadKeys
 from chat_stats.service.http.envelope import Envelope, Form, Rendered, form_of, is_made
 from chat_stats.service.http.negotiation import Wishes, wishes_of
 from chat_stats.service.http.rate_limit import RateLimiter, Work
@@ -54,6 +55,14 @@ FAILURE = "chat_stats.failure"
 READ = "chat_stats.read"
 
 _METHODS = frozenset(("GET", "HEAD"))
+
+#: What a request asks for: its path and query string, within the scope of its key.
+Asked = tuple[str, bytes, KeyScope]
+
+
+def asked(scope: Scope, reader: Reader) -> Asked:
+    """Return what the request with this ASGI scope asks for."""
+    return scope["path"], scope["query_string"], reader.scope
 
 
 @dataclass(slots=True, eq=False)
@@ -95,7 +104,7 @@ class FastPath:
         self._envelope = envelope
         self.logs = settings.access_log
         self._is_open = False
-        self._targets: dict[tuple[str, bytes], Target] = {}
+        self._targets: dict[Asked, Target] = {}
         self._prepared: dict[tuple[str, Form], Prepared] = {}
         self._prepared_until = 0.0
         self._prepared_bytes = 0
@@ -113,22 +122,25 @@ class FastPath:
         self._targets.clear()
         await self._reads.close()
 
-    def learn(self, scope: Scope, query: Query) -> None:
-        """Remember that this request is valid, and that it asks for `query` if its key has no scope."""
+    def learn(self, scope: Scope, reader: Reader, query: Query) -> None:
+        """Remember that this request is valid, and that it asks for `query` within the reader's scope."""
         if not self._is_open or len(scope["query_string"]) > LONGEST_QUERY_STRING:
             return
-        self._targets.setdefault((scope["path"], scope["query_string"]), Target(query, query.key()))
+        self._targets.setdefault(asked(scope, reader), Target(query, query.key()))
         if len(self._targets) > CAPACITY:
             self._targets.pop(next(iter(self._targets))).is_known = False
 
-    def accepted_target(
-        self, path: str, query_string: bytes, headers: Iterable[tuple[bytes, bytes]]
-    ) -> Target | None:
-        """Return the known target of a GET or HEAD, if the request may read everything."""
-        target = self._targets.get((path, query_string))
-        if target is None or not self._read_keys.reads_everything(headers):
-            return None
-        return target
+    def reader(self, headers: Headers) -> Reader | None:
+        """Return who reads; None if the ordinary route has to find that out, or refuses it."""
+        return self._read_keys.known_reader(headers)
+
+    def reads_on(self, reader: Reader) -> bool:
+        """Return whether a reader may still read what it might."""
+        return self._read_keys.reads_on(reader)
+
+    def target(self, of: Asked) -> Target | None:
+        """Return the target of a GET or HEAD, if it is known."""
+        return self._targets.get(of)
 
     def hit(self, target: Target, wishes: Wishes) -> Prepared | None:
         """Return the response from the local copy, a hit or stale.
@@ -154,17 +166,19 @@ class FastPath:
             return self._render(target, form, answer)
         return known
 
-    def read_under_way(self, path: str, query_string: bytes) -> asyncio.Task[Answer] | None:
+    def read_under_way(self, of: Asked) -> asyncio.Task[Answer] | None:
         """Return the read that requests for this target share now, if they do."""
-        target = self._targets.get((path, query_string))
+        target = self._targets.get(of)
         return None if target is None else self._reads.under_way(target.key)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = scope.get(STARTED) or time.perf_counter()
         prepared = target = None
         if scope["type"] == "http" and scope["method"] in _METHODS and FAILURE not in scope:
-            target = self.accepted_target(scope["path"], scope["query_string"], scope["headers"])
+            reader = self.reader(scope["headers"])
+            target = None if reader is None else self.target(asked(scope, reader))
             if target is not None:
+                scope[READER] = reader  # whom limits are about
                 wishes = wishes_of(scope["headers"])
                 prepared = self.hit(target, wishes) or await self._read(scope, target, wishes, started)
         if target is None or prepared is None:

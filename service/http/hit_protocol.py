@@ -14,6 +14,7 @@ from uvicorn._types import ASGI3Application
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from chat_stats.service.http.auth import READER
 from chat_stats.service.http.fast_path import Prepared, Target
 from chat_stats.service.http.hits import Hits, Request
 from chat_stats.service.http.negotiation import Wishes
@@ -144,7 +145,7 @@ class WaitingCycle:
         if not cycle.keep_alive or cycle.disconnected or not protocol.can_write():
             return False
         url = scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b"")
-        request = Request(scope["method"], url, target, wishes, sent(scope["headers"]))
+        request = Request(scope["method"], url, scope[READER], target, wishes, sent(scope["headers"]))
         headers = protocol.server_state.default_headers
         if not self._hits.write(
             request, prepared, self.began_at, protocol.transport, headers, protocol.client

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 from chat_stats.service.http import access_log as access
+from chat_stats.service.http.auth import Reader
 from chat_stats.service.http.envelope import Headers, Rendered
 from chat_stats.service.http.fast_path import FastPath, Prepared, Target
 from chat_stats.service.http.negotiation import Wishes, wishes_of
@@ -46,6 +47,7 @@ class Request:
 
     method: str
     url: bytes
+    reader: Reader
     target: Target
     wishes: Wishes
     #: The id that the client sent.
@@ -72,10 +74,13 @@ class Hits:
         for name, _ in headers:
             if name in _NOT_PLAIN or (self._logs and name in _FORWARDED):
                 return None
-        target = self._fast_path.accepted_target(path.decode("ascii"), query_string, headers)
+        reader = self._fast_path.reader(headers)
+        if reader is None:
+            return None
+        target = self._fast_path.target((path.decode("ascii"), query_string, reader.scope))
         if target is None:
             return None
-        return Request(_METHODS[method], url, target, wishes_of(headers), sent(headers))
+        return Request(_METHODS[method], url, reader, target, wishes_of(headers), sent(headers))
 
     def answer(
         self,
@@ -134,7 +139,7 @@ class Hits:
     def remembered(self, data: bytes) -> Request | None:
         """Return the request whose bytes these are, no fewer and no more."""
         request = self._remembered.get(data) if len(data) <= LONGEST_REMEMBERED else None
-        if request is not None and not request.target.is_known:
+        if request is not None and not (request.target.is_known and self._fast_path.reads_on(request.reader)):
             del self._remembered[data]
             self._remembered_bytes -= len(data)
             return None

@@ -70,6 +70,10 @@ class KnownKeys:
             raise DatabaseUnavailable("the database, which knows the keys, does not answer")
         return found
 
+    def known(self, hashed: bytes) -> ScopedKey | None:
+        """Return the key with this hash if it is known now, looking nothing up: else only `find` can tell."""
+        return self._keys.get(hashed) if self._is_read() else None
+
     def _is_read(self) -> bool:
         """Return whether what is known of the table still counts."""
         return self._read_at is not None and time.monotonic() - self._read_at < OFFLINE_SECONDS

@@ -19,14 +19,19 @@ _Header = Annotated[object, Security(APIKeyHeader(name="X-API-Key", auto_error=F
 async def check_read_key(
     request: Request, services: RequestServices, _bearer: _Bearer, _header: _Header
 ) -> None:
-    """Pass when reading is open or the request has a key that may read; `scope_of` then says what."""
+    """Pass when reading is open or the request has a key that may read; `reader_of` then says who."""
     request.scope[READER] = await services.read_keys.reader(request.scope["headers"])
 
 
-def scope_of(request: Request) -> Scope:
-    """Return what the request may read. A route without the guard above fails."""
+def reader_of(request: Request) -> Reader:
+    """Return who reads. A route without the guard above fails."""
     reader: Reader = request.scope[READER]
-    return reader.scope
+    return reader
+
+
+def scope_of(request: Request) -> Scope:
+    """Return what the request may read."""
+    return reader_of(request).scope
 
 
 async def check_admin_token(

@@ -31,7 +31,7 @@ from chat_stats.service.http.rate_limit import Work
 from chat_stats.service.http.services import RequestServices, Services
 from chat_stats.service.routes import parameters
 from chat_stats.service.routes import question_document as document
-from chat_stats.service.routes.guards import check_read_key, count_request, scope_of
+from chat_stats.service.routes.guards import check_read_key, count_request, reader_of
 from chat_stats.service.settings import Settings
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -188,11 +188,10 @@ async def respond(request: Request, services: Services, query: aggregations.Quer
     scope = request.scope
     if (failure := scope.get(FAILURE)) is not None:  # the fast path has tried already
         raise failure
-    key_scope = scope_of(request)
-    query = query_within(query, key_scope)
-    # To other keys the same target means another query; one against caches comes once.
-    if not key_scope and parameters.CACHE_BUSTER not in request.query_params:
-        services.fast_path.learn(scope, query)
+    reader = reader_of(request)
+    query = query_within(query, reader.scope)
+    if parameters.CACHE_BUSTER not in request.query_params:  # such a target comes once
+        services.fast_path.learn(scope, reader, query)
     answer = await services.stats.read(query, admit=lambda: services.rate_limiter.spend(Work.MISSES, scope))
     scope[ANSWER] = (answer.state, answer.entry.method)
     rendered = await services.envelope.respond(scope["headers"], query.range, answer)

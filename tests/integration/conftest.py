@@ -17,6 +17,7 @@ from chat_stats.service.app import create_app
 from chat_stats.service.cache.refresh_report import RefreshReport
 from chat_stats.service.cache.store import Cache, connect
 from chat_stats.service.database.pool import Database
+from chat_stats.service.http.hit_protocol import WaitingCycle
 from chat_stats.service.http.hits import Hits, Request
 from chat_stats.service.settings import Settings
 from chat_stats.service.stats import Stats
@@ -242,3 +243,19 @@ async def ports(open_ports: OpenPorts, monkeypatch: pytest.MonkeyPatch) -> Ports
     ports = await open_ports()
     stop_time(monkeypatch, ports.app)
     return ports
+
+
+@pytest.fixture
+def waited(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The paths of the requests that were answered after they had waited without a task."""
+    paths: list[str] = []
+    answer = WaitingCycle.answer
+
+    def noting(self: WaitingCycle, *arguments: Any) -> bool:
+        is_answered = answer(self, *arguments)
+        if is_answered:
+            paths.append(self.scope["path"])
+        return is_answered
+
+    monkeypatch.setattr(WaitingCycle, "answer", noting)
+    return paths

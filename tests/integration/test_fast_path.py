@@ -311,7 +311,13 @@ async def test_the_number_of_known_targets_is_bounded(
     assert len(targets) == 0
     for number in range(8):
         await client.get(f"{BASE}/counts?{'&' * number}")
-    assert [query_string for _, query_string in targets] == [b"&&&", b"&&&&", b"&&&&&", b"&&&&&&", b"&&&&&&&"]
+    assert [query_string for _, query_string, _ in targets] == [
+        b"&&&",
+        b"&&&&",
+        b"&&&&&",
+        b"&&&&&&",
+        b"&&&&&&&",
+    ]
 
 
 async def test_ages_advance_and_a_newer_answer_is_served_at_once(

@@ -1,7 +1,9 @@
 """Two scopes against each other: a key gets what it would get if there were no rows outside of its scope."""
 
+import asyncio
 import io
 import random
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
@@ -21,6 +23,7 @@ from chat_stats.service.keys.scopes import parse_scope
 from chat_stats.service.keys.table import open_keys
 from chat_stats.service.rollup.own import open_own_rollups
 from chat_stats.service.rollup.upkeep import open_rollup
+from chat_stats.service.settings import Settings
 from chat_stats.worker.local_servers import PostgresServer, RedisServer
 from tests.conftest import _create_database, _drop_database, make_settings
 from tests.integration.conftest import OpenClient
@@ -208,6 +211,7 @@ class World:
     """A service over a database, and keys for it."""
 
     client: httpx.AsyncClient
+    settings: Settings
     #: By whose they are: "own", "other" and "all".
     keys: dict[str, str] = field(default_factory=dict)
 
@@ -260,7 +264,7 @@ def open_world(new_database: NewDatabase, redis: RedisServer, client_of: OpenCli
             async with open_own_rollups(settings) as own:
                 for name, by in (("users", ["user_id"]), ("users_models", ["user_id", "model_id", "team"])):
                     await own.add(await own.declare(name, by, percentiles=True), lambda _: None)
-        world = World(await client_of(settings), {"all": "everything"})
+        world = World(await client_of(settings), settings, {"all": "everything"})
         async with open_keys(settings) as keys:
             for who, scope in (("own", tenant.scope), ("other", tenant.other)):
                 world.keys[who] = await keys.create(who, parse_scope(scope, settings.known_dimensions))
@@ -351,23 +355,53 @@ async def test_a_cursor_of_another_key_is_refused(open_world: OpenWorld) -> None
             assert (refused.status_code, refused.json()["parameter"]) == (422, "cursor")
 
 
-async def test_the_http_protocol_leaves_scoped_keys_to_the_route(
+async def test_the_http_protocol_answers_each_key_within_its_scope_until_it_is_revoked(
     open_world: OpenWorld, answered: list[bytes]
 ) -> None:
     world = await open_world(made_rows(), USER)
-    target = "/chat-requests/query?group_by=user_id"
-    url = BASE_PATH + target
-
-    def sent(who: str) -> bytes:
-        return request(url, f"X-API-Key: {world.keys[who]}")
-
-    await world.get(target, "all")
+    url = BASE_PATH + "/chat-requests/query?group_by=user_id"
+    users = {"all": {"a", "secret-b", None}, "own": {"a"}, "other": {"secret-b"}}
     async with ports_of(world.app) as ports:
         connection = await ports.connect()
-        for _ in range(3):
-            for who in ("all", "own", "other"):
-                answer = await connection.send(sent(who))
-                rows = orjson.loads(answer.partition(b"\r\n\r\n")[2])["data"]
-                users = {row["user_id"] for row in rows}
-                assert users == {"all": {"a", "secret-b", None}, "own": {"a"}, "other": {"secret-b"}}[who]
-    assert answered == [url.encode()] * 3
+
+        async def get(who: str) -> tuple[bytes, set[str | None]]:
+            """Return the status and the users in the rows, if there are any."""
+            answer = await connection.send(request(url, f"X-API-Key: {world.keys[who]}"))
+            rows = orjson.loads(answer.partition(b"\r\n\r\n")[2]).get("data", [])
+            return answer.split()[1], {row["user_id"] for row in rows}
+
+        for _ in range(4):
+            for who, expected in users.items():
+                assert await get(who) == (b"200", expected)
+        assert answered == [url.encode()] * 9  # the first one of each was checked by the route
+        async with open_keys(world.settings) as keys:
+            await keys.revoke("own")
+        revoked_at = time.monotonic()
+        while (await get("own"))[0] == b"200":
+            assert time.monotonic() < revoked_at + 10  # on a busy machine
+            await asyncio.sleep(0.05)
+        for _ in range(2):
+            assert await get("own") == (b"401", set())
+            assert await get("other") == (b"200", {"secret-b"})
+
+
+async def test_requests_that_wait_together_wait_for_the_answer_within_their_scope(
+    open_world: OpenWorld, waited: list[str]
+) -> None:
+    rows = made_rows()
+    world = await open_world(rows, USER)
+    of_user = {"all": len(rows)} | {
+        who: sum(row["user_id"] == user for row in rows)
+        for who, user in (("own", "a"), ("other", "secret-b"))
+    }
+    for who in of_user:  # from now on the process knows these keys
+        await world.get("/chat-requests/dimensions", who)
+    url = BASE_PATH + "/chat-requests/query?group_by=model_id"
+    async with ports_of(world.app) as ports:
+        askers = [(who, await ports.connect()) for who in list(of_user) * 5]
+        for who, connection in askers:
+            connection.client.send(request(url, f"X-API-Key: {world.keys[who]}"))
+        for who, connection in askers:
+            answer = orjson.loads((await connection.rest()).partition(b"\r\n\r\n")[2])
+            assert answer["metadata"]["total"]["total_requests"] == of_user[who]
+    assert len(waited) >= 3 * 3  # of each five, all but those that check the target and start the read

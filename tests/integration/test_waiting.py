@@ -10,7 +10,6 @@ import asyncpg
 import pytest
 
 from chat_stats.service.errors import StillComputing, TooManyRequests, Unavailable
-from chat_stats.service.http.hit_protocol import WaitingCycle
 from chat_stats.service.observability import metrics
 from tests.integration.conftest import OpenPorts
 from tests.integration.test_hit_connections import put
@@ -64,22 +63,6 @@ class Reads:
 @pytest.fixture
 def reads(ports: Ports, monkeypatch: pytest.MonkeyPatch) -> Reads:
     return Reads(ports, monkeypatch)
-
-
-@pytest.fixture
-def waited(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The paths of the requests that were answered after they had waited without a task."""
-    paths: list[str] = []
-    answer = WaitingCycle.answer
-
-    def noting(self: WaitingCycle, *arguments: Any) -> bool:
-        is_answered = answer(self, *arguments)
-        if is_answered:
-            paths.append(self.scope["path"])
-        return is_answered
-
-    monkeypatch.setattr(WaitingCycle, "answer", noting)
-    return paths
 
 
 async def turns(count: int = 12) -> None:
