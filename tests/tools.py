@@ -74,6 +74,11 @@ def _faketime() -> Path | None:
     return next((path for folder in folders if (path := folder / "libfaketime.so.1").exists()), None)
 
 
+def _patroni() -> Path | None:
+    """Return the one of Debian, with its library for Raft."""
+    return _program("patroni")() if Path("/usr/lib/python3/dist-packages/pysyncobj").exists() else None
+
+
 def _docker_compose() -> Path | None:
     """Return Docker's plugin, which is a program of its own too."""
     folders = [
@@ -120,6 +125,7 @@ FAKETIME = Tool("libfaketime", "clocks that are wrong", _faketime, package="libf
 HAPROXY = Tool("haproxy", "several services behind HAProxy", _program("haproxy"), package="haproxy")
 NGINX = Tool("nginx", "caching by a proxy in front", _program("nginx"), package="nginx")
 NPM = Tool("npm", "a client in TypeScript", _program("npm"), source="Node.js with npm")
+PATRONI = Tool("patroni", "a failover by Patroni", _patroni, package="patroni python3-pysyncobj")
 PROMETHEUS = Tool(
     "prometheus", "the dashboard over a real scrape", _program("prometheus"), package="prometheus"
 )
@@ -137,6 +143,7 @@ TOOLS = (
     HAPROXY,
     NGINX,
     NPM,
+    PATRONI,
     PROMETHEUS,
     PROMTOOL,
     REDIS_TLS,

@@ -46,7 +46,7 @@ class PostgresServer:
 
     def start(self) -> None:
         """Create the cluster if it does not exist, start the server, and wait until it answers."""
-        user = _server_user()
+        user = server_user()
         data = self.folder / "data"
         if not (data / "PG_VERSION").exists():
             self._init(data, user)
@@ -244,7 +244,7 @@ def _package_folder(package: str, server: str) -> Path:
     return Path(spec.origin).parent
 
 
-def _server_user() -> int | None:
+def server_user() -> int | None:
     """Return the id of the user that Postgres runs as if we are root; None for the current user."""
     if os.geteuid() != 0:
         return None

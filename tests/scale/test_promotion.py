@@ -1,6 +1,8 @@
 """A standby is promoted under load: known answers are served, refreshes and folds go on."""
 
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,8 @@ from tests.drills.load import load
 from tests.drills.writer import Writer
 from tests.processes import chat_stats, environment, running, until
 from tests.scale.failovers import BRISK, FAILOVERS, FRESH_AGAIN_SECONDS, TARGETS, computed_after, failed
-from tests.scale.standby import execute, pair
+from tests.scale.patroni import patroni_pair
+from tests.scale.standby import Pair, execute, pair
 
 pytestmark = pytest.mark.slow
 
@@ -22,14 +25,20 @@ FILL = (
 
 
 @pytest.mark.parametrize("number", range(FAILOVERS))
+@pytest.mark.parametrize(
+    "started", [pytest.param(pair, id="pg_ctl"), pytest.param(patroni_pair, id="Patroni")]
+)
 def test_no_known_answer_fails_and_no_fold_is_lost_or_doubled(
-    server_folder: Path, redis: RedisServer, number: int
+    server_folder: Path,
+    redis: RedisServer,
+    started: Callable[[Path], AbstractContextManager[Pair]],
+    number: int,
 ) -> None:
-    folder = server_folder / f"promotion-{number}"
+    folder = server_folder / f"{started.__name__}-{number}"
     folder.mkdir()
     folder.chmod(0o755)
     port = free_port()
-    with pair(folder) as servers:
+    with started(folder) as servers:
         env = environment(
             servers.either_url,
             redis.url,
