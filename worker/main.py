@@ -41,7 +41,7 @@ from chat_stats.service.queue import (
 from chat_stats.service.settings import PREFIX, Settings, load_settings
 from chat_stats.service.stats import Stats
 from chat_stats.worker import metrics, tasks
-from chat_stats.worker.live_totals import LiveTotals
+from chat_stats.worker.live_totals import LOOKS, LiveTotals
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ async def start(ctx: dict[str, Any]) -> None:
     ctx["database"] = Database(settings, application_name="chat-stats worker")
     ctx["cache"] = Cache(settings, connect(redis_url, timeout_seconds=PUBLISH_SECONDS), ctx["database"].clock)
     ctx["stats"] = Stats(settings, ctx["database"], ctx["cache"])
-    ctx["live_totals"] = LiveTotals(ctx["stats"])
+    ctx["live_totals"] = LiveTotals(ctx["stats"], interval_seconds=settings.live_interval_seconds)
     ctx["refreshing"] = asyncio.Lock()
     await ctx["database"].open()
 
@@ -222,7 +222,11 @@ def worker_settings(settings: Settings) -> type:
                 every(FOLD_SECONDS, fold),
                 every(settings.audit_interval_seconds, audit),
                 every(PURGE_SECONDS, purge),
-                *([every(settings.live_interval_seconds, totals)] if settings.live_interval_seconds else ()),
+                *(
+                    [every(settings.live_interval_seconds / LOOKS, totals)]
+                    if settings.live_interval_seconds
+                    else ()
+                ),
             ],
             "redis_pool": connect_queue(settings),
             "queue_name": queue_name(settings),

@@ -151,7 +151,7 @@ async def test_costly_totals_come_less_often(flow: Flow, monkeypatch: pytest.Mon
         await asyncio.sleep(0.5)
 
     monkeypatch.setattr(flow.stats, "publish_totals", slowly)
-    live = LiveTotals(flow.stats)
+    live = LiveTotals(flow.stats, interval_seconds=0.1)
     for _ in range(20):
         await live.publish_when_due()
     assert calls == 1
