@@ -16,7 +16,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.synchronize import Event
@@ -34,7 +34,7 @@ from bench.servers import Servers, create_database, drop_database, own_servers, 
 from chat_stats.service.cache.entry import VERSION, Generation, decode_generation
 from chat_stats.service.catalogue.aggregations import Query
 from chat_stats.service.rollup.upkeep import open_rollup
-from chat_stats.service.settings import PREFIX
+from chat_stats.service.settings import PREFIX, Settings
 
 #: Seconds to wait for each refresh.
 REFRESH_SECONDS = 120
@@ -116,21 +116,28 @@ def _measure_size(
 
     async def fill_it() -> None:
         await fill(settings, shape)
-        await _execute(database_url, _IDLE_MODELS, models - used, shape.providers)
-
-    async def switch_on() -> None:
-        async with open_rollup(settings) as rollup:
-            await rollup.enable(lambda _progress: None)
+        await add_idle_models(database_url, models - used, shape)
 
     with console.status(f"{models} models") as status:
         asyncio.run(fill_it())
         for rollup in ("off", "on", f"on, {options.current:,} in the bucket"):
             status.update(f"{models} models, rollup {rollup}")
             if rollup == "on":
-                asyncio.run(switch_on())
+                asyncio.run(switch_on(settings))
             elif rollup != "off":
                 asyncio.run(_execute(database_url, _CURRENT, options.current, used))
             yield _row(models, used, rollup, _measure(servers, database_url, options.refreshes))
+
+
+async def add_idle_models(database_url: str, models: int, shape: Shape) -> None:
+    """Add models without requests."""
+    await _execute(database_url, _IDLE_MODELS, models, shape.providers)
+
+
+async def switch_on(settings: Settings) -> None:
+    """Switch the rollup on."""
+    async with open_rollup(settings) as rollup:
+        await rollup.enable(lambda _progress: None)
 
 
 async def _execute(database_url: str, statement: str, *arguments: Any) -> None:
@@ -149,22 +156,22 @@ def _measure(servers: Servers, database_url: str, refreshes: int) -> Measured:
     redis.config_resetstat()
     redis.config_set("slowlog-log-slower-than", 1000)
     redis.config_set("slowlog-max-len", 10_000)
-    with _worker(servers, database_url) as worker:
+    with running_worker(servers, database_url, {"REFRESH_INTERVAL_SECONDS": "1"}) as worker:
         seen: dict[str, Generation] = {}
         _wait_for(redis, seen, 2)  # the first ones compile statements and import modules
         redis.slowlog_reset()
         with _client(servers.redis_url) as longest:
             memory = [worker.memory_info().rss]
             seen.clear()
-            before = _processor_seconds(servers, worker)
+            before = processor_seconds(servers, worker)
             _wait_for(redis, seen, refreshes, lambda: memory.append(worker.memory_info().rss))
-            processor_seconds = (_processor_seconds(servers, worker) - before) / refreshes
+            used = (processor_seconds(servers, worker) - before) / refreshes
         figures: Any = redis.info("memory")
         slow: Any = redis.slowlog_get(10_000)
         commands = [each["duration"] / 1000 for each in slow]
     return Measured(
         [generation.duration_ms / 1000 for generation in seen.values()],
-        processor_seconds,
+        used,
         max(generation.entries for generation in seen.values()),
         max(memory),
         figures["used_memory"],
@@ -174,7 +181,7 @@ def _measure(servers: Servers, database_url: str, refreshes: int) -> Measured:
     )
 
 
-def _processor_seconds(servers: Servers, worker: psutil.Process) -> float:
+def processor_seconds(servers: Servers, worker: psutil.Process) -> float:
     """Return what the worker, and Postgres with its backends, have used so far."""
     processes = [worker]
     for process in psutil.process_iter(["cmdline"]):
@@ -185,12 +192,14 @@ def _processor_seconds(servers: Servers, worker: psutil.Process) -> float:
 
 
 @contextmanager
-def _worker(servers: Servers, database_url: str) -> Iterator[psutil.Process]:
+def running_worker(
+    servers: Servers, database_url: str, settings: Mapping[str, str]
+) -> Iterator[psutil.Process]:
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(PREFIX)},
         f"{PREFIX}DATABASE_URL": database_url,
         f"{PREFIX}REDIS_URL": servers.redis_url,
-        f"{PREFIX}REFRESH_INTERVAL_SECONDS": "1",
+        **{f"{PREFIX}{name}": value for name, value in settings.items()},
     }
     command = (sys.executable, "-m", "chat_stats", "worker")
     with (servers.folder / "worker.log").open("ab") as log:

@@ -181,6 +181,9 @@ async def _running(app: FastAPI, services: Services, *, own_process: bool) -> As
     services.fast_path.open()
     following = asyncio.create_task(services.announcements.follow())
     streaming = asyncio.create_task(services.event_streams.keep())
+    telling = asyncio.create_task(
+        services.stats.watched.keep_telling(lambda: len(services.event_streams) > 0)
+    )
     gauge(LOCAL_CACHE_ENTRIES, services.stats.local_entries)
     gauge(EVENT_STREAMS, lambda: len(services.event_streams))
     loop = asyncio.get_running_loop()
@@ -194,9 +197,9 @@ async def _running(app: FastAPI, services: Services, *, own_process: bool) -> As
                 yield
     finally:
         services.event_streams.stop()
-        for task in (clock, keys, following, streaming):
+        for task in (clock, keys, following, streaming, telling):
             task.cancel()
-        await asyncio.wait((following, streaming))
+        await asyncio.wait((following, streaming, telling))
         await services.fast_path.close()
         await services.health.close()
         await services.known_keys.close()

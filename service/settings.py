@@ -70,6 +70,13 @@ class Settings(BaseSettings):
     refresh_interval_seconds: float = Field(
         30, ge=1, le=86400, description="Seconds between two refreshes by the worker."
     )
+    live_interval_seconds: float = Field(
+        1,
+        ge=0,
+        le=86400,
+        description="Seconds between two publications of totals between refreshes, with the rollup on and "
+        "while a client listens to events. 0: never.",
+    )
     audit_interval_seconds: float = Field(
         300, ge=1, le=86400, description="Seconds between two audits of the rollup by the worker."
     )

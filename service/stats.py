@@ -7,16 +7,13 @@ read     local copy -> Redis -> absent: one computation over all processes (`ser
          One model, some models, or the first of an order: the entry of all is read so, and the answer cut
          from its rows (`service.cache.cuts`).
 refresh  one database snapshot -> every aggregation x window -> one generation in Redis
+         Between refreshes, with the rollup on, those of the windows that clients watch (`publish_totals`).
 """
 
 import asyncio
 import time
-from collections.abc import Coroutine, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import Any
-
-import orjson
 
 from chat_stats.service.cache.computations import Admit, Computations
 from chat_stats.service.cache.cuts import Cuts
@@ -24,9 +21,10 @@ from chat_stats.service.cache.entry import Entry
 from chat_stats.service.cache.freshness import CacheState, Freshness
 from chat_stats.service.cache.local_cache import LocalCache
 from chat_stats.service.cache.look_up import LookUps
-from chat_stats.service.cache.publication import Prepared, Publication
-from chat_stats.service.cache.refresh_report import Refreshed, RefreshReport, new_generation
+from chat_stats.service.cache.publication import Publication
+from chat_stats.service.cache.refresh_report import RefreshReport, new_generation
 from chat_stats.service.cache.store import Cache, Stored
+from chat_stats.service.cache.watched import Watched
 from chat_stats.service.catalogue.aggregations import (
     AGGREGATIONS,
     MODEL,
@@ -34,19 +32,17 @@ from chat_stats.service.catalogue.aggregations import (
     Query,
     key_names,
 )
-from chat_stats.service.catalogue.rows import rows_of
 from chat_stats.service.catalogue.timerange import TimeRange
-from chat_stats.service.compute.computed import Computed
-from chat_stats.service.compute.ladder import Results, compute, compute_together
+from chat_stats.service.compute.changes import Changes
+from chat_stats.service.compute.ladder import compute
 from chat_stats.service.database.pool import Database
-from chat_stats.service.database.snapshot import Snapshot
 from chat_stats.service.errors import (
-    ChatStatsError,
     SchemaError,
     StillComputing,
     TooManyRequests,
     Unavailable,
 )
+from chat_stats.service.generation import entry_of, next_generation
 from chat_stats.service.observability import tracing
 from chat_stats.service.settings import Settings
 
@@ -73,11 +69,13 @@ class Stats:
         self._database = database
         self._cache = cache
         self._publication = Publication(cache)
+        self.watched = Watched(cache)
+        self.changes = Changes()
         self._clock = clock = database.clock
         self._local = LocalCache(settings.local_cache_seconds, clock)
         self._cuts = Cuts(self._local)
         self._freshness = Freshness(settings, clock)
-        self._look_ups = LookUps(cache, self._local, self._freshness)
+        self._look_ups = LookUps(cache, self._local, self._freshness, self.watched)
         self._computations = Computations(
             cache,
             self._local,
@@ -207,7 +205,7 @@ class Stats:
         async with self._database.snapshot(wait_seconds=timeout) as snapshot:
             computed = await compute(snapshot, query, timeout=timeout)
         generation = new_generation(snapshot.now)
-        entry = _entry(computed, generation, snapshot.now, snapshot.consistency)
+        entry = entry_of(computed, generation, snapshot.now, snapshot.consistency)
         entry = replace(entry, on_demand=self._freshness.lifetime(query) is not None)
         began_at = time.monotonic()
         stored = await self._cache.store(query.key(), entry, lifetime_seconds=self._freshness.lifetime(query))
@@ -235,7 +233,7 @@ class Stats:
         names, windows = tuple(names), tuple(windows)
         all_names = not names
         everything = all_names and not windows
-        names = names or tuple(name for name, each in AGGREGATIONS.items() if each.kept_computed)
+        names = names or _kept_names()
         windows = windows or tuple(dict.fromkeys((*self._settings.windows, *also)))
         async with self._database.lock(self._cache.name) as lock:
             last = await self._publication.last_generation()
@@ -250,26 +248,45 @@ class Stats:
             )
             if not windows:
                 return None
-            started = time.perf_counter()
             # Opened under the lock, so that what is published later comes from a later snapshot.
             async with self._database.snapshot(wait_seconds=self._settings.query_timeout_seconds) as snapshot:
-                report = RefreshReport(new_generation(snapshot.now), snapshot.now)
-                async with (
-                    self._publication.prepare(report.generation) as prepared,
-                    _Beside() as storing,
-                ):
+                timeout = self._settings.refresh_timeout_seconds
+                async with next_generation(snapshot, self._publication, timeout=timeout) as following:
                     for queries in self._to_refresh(names, windows, questions=all_names):
-                        await self._refresh_together(snapshot, queries, report, prepared, storing)
+                        await following.compute(queries)
                         await lock.keep()
-                    await storing.done()
-                    report.entries = len(prepared)
-                    report.duration_ms = (time.perf_counter() - started) * 1000
+                    report = await following.done()
                     generation = report.summary(key_names(names), windows, last)
-                    report.published = await prepared.publish(
-                        generation, of_everything=everything, keep_newer=snapshot.of_standby
-                    )
+                    await following.publish(generation, of_everything=everything)
                     if everything and report.published:
                         self._freshness.refreshed(generation)
+        return report
+
+    @tracing.traced("totals")
+    async def publish_totals(self) -> RefreshReport | None:
+        """Publish what is kept computed of the watched windows, as one generation, between two refreshes.
+
+        None, and nothing is computed, unless the rollup is read and has changes that were not published, and
+        clients listen to events; and while a refresh is under way. Answers on demand stay as fresh as they
+        are. Raises `Unavailable` when the database or Redis cannot be reached.
+        """
+        watched = await self.watched.windows()
+        windows = tuple(window for window in self._settings.windows if window in watched)
+        if not windows:
+            return None
+        timeout = self._settings.query_timeout_seconds
+        async with self._database.snapshot(wait_seconds=timeout) as snapshot:
+            if not await self.changes.are_new(snapshot, timeout=timeout):
+                return None
+            # Looked for after the snapshot was opened: a later refresh has a later one, and replaces this.
+            if await self._database.is_locked(self._cache.name):
+                return None
+            async with next_generation(snapshot, self._publication, timeout=timeout) as following:
+                for queries in self._to_refresh(_kept_names(), windows, questions=False):
+                    await following.compute(queries)
+                report = await following.done()
+                await following.publish(replace(report.summary((), (), None), totals=windows))
+            self.changes.published(snapshot)
         return report
 
     def local_entries(self) -> int:
@@ -294,83 +311,11 @@ class Stats:
             if windows == self._settings.windows or query.range.window in windows:
                 yield [query]
 
-    async def _refresh_together(
-        self,
-        snapshot: Snapshot,
-        queries: list[Query],
-        report: RefreshReport,
-        prepared: Prepared,
-        storing: "_Beside",
-    ) -> None:
-        """Compute queries over one range, from the same rows; storing them goes on beside the next range."""
-        timeout = self._settings.refresh_timeout_seconds
-        computed = await compute_together(snapshot, queries, timeout=timeout)
-        await storing.start(self._prepare(queries, computed, report, prepared, snapshot.consistency))
 
-    async def _prepare(
-        self,
-        queries: list[Query],
-        computed: Results,
-        report: RefreshReport,
-        prepared: Prepared,
-        consistency: str | None,
-    ) -> None:
-        """Report what was computed, and prepare its entries."""
-        for query in queries:
-            # Taken out, so that the rows of one answer make way for the next.
-            found = computed.pop(query)
-            window = query.range.window or "(range)"
-            if isinstance(found, ChatStatsError):
-                report.results.append(Refreshed(query.aggregation, window, None, 0, 0.0, str(found)))
-                continue
-            rows, ms = len(rows_of(found.data)), found.compute_ms
-            report.results.append(Refreshed(query.aggregation, window, found.method, rows, ms))
-            entry = _entry(found, report.generation, report.computed_at, consistency)
-            await prepared.add(query.key(), entry)
-
-
-class _Beside:
-    """Runs one thing at a time beside its caller, who waits only for the one before."""
-
-    def __init__(self) -> None:
-        self._running: asyncio.Task[None] | None = None
-
-    async def start(self, work: Coroutine[Any, Any, None]) -> None:
-        """Start `work` once what runs is done; raises what that raised."""
-        try:
-            await self.done()
-        except BaseException:
-            work.close()
-            raise
-        self._running = asyncio.create_task(work)
-
-    async def done(self) -> None:
-        if self._running is not None:
-            await self._running
-
-    async def __aenter__(self) -> "_Beside":
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._running is not None:
-            self._running.cancel()
-            await asyncio.gather(self._running, return_exceptions=True)
+def _kept_names() -> tuple[str, ...]:
+    return tuple(name for name, each in AGGREGATIONS.items() if each.kept_computed)
 
 
 def _computed_names(names: Iterable[str]) -> Iterable[str]:
     """Return what to compute: the row of one model comes from the rows of all."""
     return dict.fromkeys(MODELS.name if name == MODEL.name else name for name in names)
-
-
-def _entry(computed: Computed, generation: str, computed_at: datetime, consistency: str | None) -> Entry:
-    return Entry(
-        body=orjson.dumps(computed.data),
-        totals=computed.totals,
-        method=computed.method,
-        computed_at=computed_at,
-        compute_ms=round(computed.compute_ms, 3),
-        generation=generation,
-        unavailable=computed.unavailable,
-        precision=computed.precision,
-        consistency=consistency,
-    )

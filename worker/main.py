@@ -41,6 +41,7 @@ from chat_stats.service.queue import (
 from chat_stats.service.settings import PREFIX, Settings, load_settings
 from chat_stats.service.stats import Stats
 from chat_stats.worker import metrics, tasks
+from chat_stats.worker.live_totals import LOOKS, LiveTotals
 
 logger = logging.getLogger(__name__)
 
@@ -108,6 +109,7 @@ async def start(ctx: dict[str, Any]) -> None:
     ctx["database"] = Database(settings, application_name="chat-stats worker")
     ctx["cache"] = Cache(settings, connect(redis_url, timeout_seconds=PUBLISH_SECONDS), ctx["database"].clock)
     ctx["stats"] = Stats(settings, ctx["database"], ctx["cache"])
+    ctx["live_totals"] = LiveTotals(ctx["stats"], interval_seconds=settings.live_interval_seconds)
     ctx["refreshing"] = asyncio.Lock()
     await ctx["database"].open()
 
@@ -150,10 +152,22 @@ async def _announce_windows(redis: ArqRedis, settings: Settings) -> None:
 
 async def scheduled_fold(ctx: dict[str, Any]) -> None:
     try:
-        await tasks.fold(ctx["settings"])
+        if await tasks.fold(ctx["settings"]):
+            ctx["stats"].changes.folded(ctx["database"].clock.now())
     except ChatStatsError as error:
         metrics.count_failure(metrics.FOLD_FAILURES, error)
         logger.warning("could not fold the rollup: %s", error)
+
+
+async def scheduled_totals(ctx: dict[str, Any]) -> None:
+    if ctx["refreshing"].locked():
+        return
+    try:
+        await ctx["live_totals"].publish_when_due()
+    except ChatStatsError as error:
+        # No warning: it is tried again and again, and the refresh says what is wrong.
+        metrics.count_failure(metrics.TOTALS_FAILURES, error)
+        logger.debug("could not publish totals: %s", error)
 
 
 async def scheduled_audit(ctx: dict[str, Any]) -> None:
@@ -197,6 +211,7 @@ def worker_settings(settings: Settings) -> type:
     fold = cron(scheduled_fold, name="scheduled_fold", max_tries=5)
     audit = cron(scheduled_audit, name="scheduled_audit", max_tries=5)
     purge = cron(scheduled_purge, name="scheduled_purge", run_at_startup=True, max_tries=5)
+    totals = cron(scheduled_totals, name="scheduled_totals", max_tries=5)
     return type(
         "WorkerSettings",
         (),
@@ -207,6 +222,11 @@ def worker_settings(settings: Settings) -> type:
                 every(FOLD_SECONDS, fold),
                 every(settings.audit_interval_seconds, audit),
                 every(PURGE_SECONDS, purge),
+                *(
+                    [every(settings.live_interval_seconds / LOOKS, totals)]
+                    if settings.live_interval_seconds
+                    else ()
+                ),
             ],
             "redis_pool": connect_queue(settings),
             "queue_name": queue_name(settings),

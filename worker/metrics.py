@@ -24,6 +24,18 @@ REFRESH_PART_FAILURES = Counter(
     ["aggregation"],
     registry=REGISTRY,
 )
+TOTALS_DURATION = Histogram(
+    "chat_stats_totals_duration_seconds",
+    "Time that publishing totals between two refreshes took.",
+    buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+    registry=REGISTRY,
+)
+TOTALS_FAILURES = Counter(
+    "chat_stats_totals_failures_total",
+    "Totals between two refreshes that could not be published.",
+    ["error"],
+    registry=REGISTRY,
+)
 FOLDED_DELTAS = Counter(
     "chat_stats_folded_deltas_total", "Deltas of the rollup that were folded.", registry=REGISTRY
 )
@@ -52,7 +64,7 @@ LAST_PURGE = Gauge(
 
 # From 0, as in `known_labels`: so that the first failure is seen to increase them.
 for _error in (*FAILURES, CacheUnavailable):
-    for _failures in (REFRESH_FAILURES, FOLD_FAILURES, AUDIT_FAILURES, PURGE_FAILURES):
+    for _failures in (REFRESH_FAILURES, TOTALS_FAILURES, FOLD_FAILURES, AUDIT_FAILURES, PURGE_FAILURES):
         _failures.labels(_error.__name__)
 for _aggregation in AGGREGATIONS.values():
     if _aggregation.kept_computed:

@@ -35,10 +35,11 @@ class Announcements:
         self._cache = cache
         self._publication = Publication(cache)
         self._listeners: list[Listener] = []
-        self._last: Generation | None = None
+        #: The last one of a refresh (False), and of the totals alone (True).
+        self._last: dict[bool, Generation] = {}
 
     def listen(self, listener: Listener) -> None:
-        """Have `listener` called with each generation that is later than the one before."""
+        """Have `listener` called with each generation that is later than the one before of its kind."""
         self._listeners.append(listener)
 
     async def follow(self) -> None:
@@ -70,12 +71,12 @@ class Announcements:
     def _found(self, generation: Generation | None) -> None:
         if generation is None or not self._is_later(generation):
             return
-        self._last = generation
+        self._last[bool(generation.totals)] = generation
         for listener in self._listeners:
             listener(generation)
 
     def _is_later(self, generation: Generation) -> bool:
-        last = self._last
+        last = self._last.get(bool(generation.totals))
         return last is None or (
             generation.generation != last.generation
             and not self._cache.clock.is_newer(last.computed_at, generation.computed_at)

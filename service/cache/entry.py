@@ -162,6 +162,8 @@ class Generation:
     aggregations: tuple[str, ...] = ()
     #: When each window was last refreshed, in this cache and with these aggregations, by whatever worker.
     windows: Mapping[str, datetime] = field(default_factory=dict)
+    #: The windows whose totals alone were published, between two refreshes; empty: a refresh did.
+    totals: tuple[str, ...] = ()
 
     def age_seconds(self, now: datetime) -> float:
         return max(0.0, (now - self.computed_at).total_seconds())
@@ -169,7 +171,8 @@ class Generation:
     def figures(self) -> dict[str, Any]:
         """Return what readiness and `status` state."""
         figures = asdict(self)
-        del figures["aggregations"], figures["windows"]
+        for name in ("aggregations", "windows", "totals"):
+            del figures[name]
         return figures
 
     def encode(self) -> bytes:
@@ -188,6 +191,7 @@ def decode_generation(stored: bytes | None) -> Generation | None:
             int(fields["failed"]),
             tuple(fields["aggregations"]),
             {name: _moment(text) for name, text in fields.get("windows", {}).items()},
+            tuple(fields.get("totals", ())),
         )
     except (ValueError, KeyError, TypeError):
         return None

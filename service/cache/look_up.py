@@ -7,6 +7,7 @@ from chat_stats.service.cache.entry import Entry
 from chat_stats.service.cache.freshness import CacheState, Freshness
 from chat_stats.service.cache.local_cache import LocalCache
 from chat_stats.service.cache.store import Cache
+from chat_stats.service.cache.watched import Watched
 from chat_stats.service.catalogue.aggregations import Query
 from chat_stats.service.concurrency.single_flight import SingleFlight
 
@@ -19,10 +20,11 @@ LARGE_BYTES = 64 * 1024
 class LookUps:
     """The look-ups under way. One per process; what they find becomes a local copy."""
 
-    def __init__(self, cache: Cache, local: LocalCache, freshness: Freshness) -> None:
+    def __init__(self, cache: Cache, local: LocalCache, freshness: Freshness, watched: Watched) -> None:
         self._cache = cache
         self._local = local
         self._freshness = freshness
+        self._watched = watched
         #: The result of a look-up: whether Redis answers and lost the entry.
         self._flights = SingleFlight[bool]()
 
@@ -54,6 +56,8 @@ class LookUps:
         It is lost when Redis has nothing, or nothing that can be decoded; or, after a failover or restored
         from an old dump, a stale entry that is older than the local copy.
         """
+        if query.range.window is not None:
+            self._watched.note(query.range.window)
         key = query.key()
         began_at = time.monotonic()
         entry = await self._get(query)

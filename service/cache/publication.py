@@ -82,13 +82,18 @@ class Prepared:
         One `of_everything` is remembered as the last. Returns False, and changes nothing, when a later
         refresh was published already (by another worker, while this one was delayed). An entry that was
         computed live in between is replaced, so that all answers are of one generation; with `keep_newer`,
-        for what a standby gave and may be from long before, a newer one stays.
+        for what a standby gave and may be from long before, and for totals between two refreshes, a newer one
+        stays.
         """
-        kept = await self._newer_than(generation.computed_at) if keep_newer else set()
         waiting = list(self._waiting.values())
         try:
             async with self._cache.redis.pipeline() as pipe:
                 await pipe.watch(self._cache.generation_key, *waiting)
+                if generation.totals:  # no lock keeps another worker from publishing newer ones right now
+                    await pipe.watch(*map(self._cache.entry_key, self._waiting))
+                kept = set[str]()
+                if keep_newer or generation.totals:
+                    kept = await self._newer_than(generation.computed_at)
                 last = await _last(pipe, self._cache.generation_key)
                 if last is not None and self._cache.clock.is_newer(last.computed_at, generation.computed_at):
                     return False

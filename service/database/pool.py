@@ -142,6 +142,11 @@ class Database:
                 raise RefreshRunning(f"another refresh is under way{by}")
             yield Lock(holder.connection)
 
+    async def is_locked(self, name: str) -> bool:
+        """Return whether a process holds the lock of that name; looking never keeps one from taking it."""
+        async with self.transaction(reads=False) as looking:
+            return bool(await looking.fetch(_HOLDERS, LOCK_CLASS, _lock_number(name), timeout=5))
+
     @asynccontextmanager
     async def transaction(self, *, reads: bool = True) -> AsyncIterator[Snapshot]:
         """Open a REPEATABLE READ, READ ONLY transaction on the primary.
@@ -207,14 +212,16 @@ SELECT
     set_config('idle_in_transaction_session_timeout', $3, true)
 """
 
-# Any role can take an advisory lock: one of another role is named.
-_OTHER_ROLE = """
+_HOLDERS = """
 SELECT l.pid, a.usename::text AS role
 FROM pg_locks AS l JOIN pg_stat_activity AS a ON a.pid = l.pid
 WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
   AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
-  AND l.classid = $1::integer::oid AND l.objid = $2::integer::oid AND a.usename <> current_user
+  AND l.classid = $1::integer::oid AND l.objid = $2::integer::oid
 """
+
+# Any role can take an advisory lock: one of another role is named.
+_OTHER_ROLE = f"{_HOLDERS}  AND a.usename <> current_user"
 
 
 def _lock_number(name: str) -> int:

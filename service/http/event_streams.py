@@ -6,6 +6,10 @@
     event: generation
     data: {"generation":"20260104T120000.000000Z-3f9a1c","computed_at":"2026-01-04T12:00:00Z"}
 
+    id: 20260104T120001.000000Z-8d20e7
+    event: totals
+    data: {"generation":"20260104T120001.000000Z-8d20e7", ..., "windows":["24h"]}
+
     : still here
 
 Five thousand clients of one process must cost no query, no look at Redis and no timer each: the process is
@@ -20,6 +24,7 @@ import random
 import re
 import time
 from contextlib import suppress
+from typing import Any
 
 import orjson
 from starlette.responses import Response
@@ -45,6 +50,9 @@ WOKEN_AT_A_TIME = 50
 
 HEARTBEAT = b": still here\n\n"
 
+#: The events: a refresh was published; totals of some windows were, between two refreshes.
+GENERATION, TOTALS = "generation", "totals"
+
 HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
     # no-transform: a proxy that compresses would hold events back.
@@ -63,9 +71,8 @@ class EventStreams:
         self._open: set[EventStream] = set()
         self._news = asyncio.Event()
         self.beats = 0
-        self.last: Generation | None = None
-        #: The bytes of the event of the last generation.
-        self.event = b""
+        #: The event of the last refresh, and that of the last totals between two: name and bytes of each.
+        self.events: dict[str, tuple[str, bytes]] = {}
         self.is_stopping = False
 
     def __len__(self) -> int:
@@ -79,10 +86,13 @@ class EventStreams:
 
     def publish(self, generation: Generation) -> None:
         """Send an event to all clients."""
-        data = {"generation": generation.generation, "computed_at": generation.computed_at}
+        name = generation.generation
+        data: dict[str, Any] = {"generation": name, "computed_at": generation.computed_at}
+        kind = GENERATION
+        if generation.totals:
+            kind, data["windows"] = TOTALS, generation.totals
         text = orjson.dumps(data, option=orjson.OPT_UTC_Z)
-        self.event = b"id: %b\nevent: generation\ndata: %b\n\n" % (generation.generation.encode(), text)
-        self.last = generation
+        self.events[kind] = name, b"id: %b\nevent: %b\ndata: %b\n\n" % (name.encode(), kind.encode(), text)
         self._news.set()
 
     async def keep(self) -> None:
@@ -162,11 +172,14 @@ class EventStream(Response):
         return not (self._has_left or self._streams.is_stopping or time.monotonic() > self._ends_at)
 
     def _due(self, beat: int) -> bytes:
-        last = self._streams.last
         # Names of generations sort by time: a client may have seen a later one, in another process.
-        if last is not None and self._seen < last.generation:
-            self._seen = last.generation
-            return self._streams.event
+        due = b""
+        for name, event in sorted(self._streams.events.values()):
+            if self._seen < name:
+                self._seen = name
+                due += event
+        if due:
+            return due
         return HEARTBEAT if beat != self._streams.beats else b""
 
     async def _notice_leaving(self, receive: Receive) -> None:

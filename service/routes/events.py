@@ -1,4 +1,4 @@
-"""GET /events: Server-Sent Events, one for each generation that is published."""
+"""GET /events: Server-Sent Events, one for each generation that is published, by a refresh or between two."""
 
 from fastapi import APIRouter, Depends, Request, Response
 
@@ -15,6 +15,10 @@ _EXAMPLE = (
     "id: 20260104T120000.000000Z-3f9a1c\n"
     "event: generation\n"
     'data: {"generation":"20260104T120000.000000Z-3f9a1c","computed_at":"2026-01-04T12:00:00Z"}\n\n'
+    "id: 20260104T120001.000000Z-8d20e7\n"
+    "event: totals\n"
+    'data: {"generation":"20260104T120001.000000Z-8d20e7","computed_at":"2026-01-04T12:00:01Z",'
+    '"windows":["24h"]}\n\n'
 )
 
 router = APIRouter(

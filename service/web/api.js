@@ -13,6 +13,9 @@ const KEPT = 60;
 // A 304 says how old the numbers are and whether they are stale, but not by which method they were
 // computed this time: now and then the whole answer is asked for.
 const FULL_EVERY = 4;
+// Paths of what is published between two refreshes, and the length from which on it is not asked for so often.
+const TOTALS = /\/chat-requests\/(summary|providers|models)(\/[^/]*)?$/;
+const LARGE = 200_000;
 
 export const key = {
   get: () => sessionStorage.getItem(KEY),
@@ -43,6 +46,7 @@ export class Resource {
   version = 0;
   #etag = null;
   #polls = 0;
+  #length = 0;
   #running = null;
 
   constructor(label, path, parameters, { cached = true } = {}) {
@@ -58,6 +62,11 @@ export class Resource {
 
   get settled() {
     return this.data !== null || this.error !== null;
+  }
+
+  /** Whether it shows what is published of these windows between two refreshes. A large answer waits for the refresh. */
+  hasTotalsOf(windows) {
+    return TOTALS.test(this.url.pathname) && windows.includes(this.url.searchParams.get("window")) && this.#length < LARGE;
   }
 
   /** Age of the numbers in seconds, by the server's clock at receipt and ours since then. */
@@ -114,7 +123,8 @@ export class Resource {
       this.#received({ ...this.metadata, ...freshness(response.headers) });
       return;
     }
-    const body = await json(response);
+    const text = await response.text();
+    const body = json(text);
     if (!response.ok || body?.success === false || body?.data === undefined) {
       throw failure(response, body);
     }
@@ -122,6 +132,7 @@ export class Resource {
     if (this.data === null || etag === null || etag !== this.#etag) this.version += 1;
     this.data = body.data;
     this.#etag = etag;
+    this.#length = text.length;
     this.#received(body.metadata ?? {});
   }
 
@@ -140,12 +151,12 @@ export async function ask(address, { accept = "application/json", signal = undef
     .catch((error) => {
       throw new Failure(said(error));
     });
-  if (!response.ok) throw failure(response, await json(response));
+  if (!response.ok) throw failure(response, json(await response.text()));
   return response;
 }
 
 /** Parse an answer that `ask` returned; a body that cannot be parsed is null. */
-export const parsed = (response) => json(response);
+export const parsed = async (response) => json(await response.text());
 
 /** The headers of every request, with the key if there is one. */
 export function headers(accept) {
@@ -202,8 +213,7 @@ function freshness(headers) {
 }
 
 /** Parse; ids beyond 2^53 stay exact, as text, where the browser shows us their digits. */
-async function json(response) {
-  const text = await response.text();
+function json(text) {
   try {
     if (!/\d{16}/.test(text)) return JSON.parse(text);
     return JSON.parse(text, (name, value, context) =>

@@ -1,4 +1,4 @@
-// Listens to the service's events: one for each refresh that was published.
+// Listens to the service's events: one for each refresh that was published, and for totals between two of them.
 
 import { headers } from "./api.js";
 
@@ -18,7 +18,10 @@ let retryMs = 3000;
 /** Whether events come, so that there is less need to poll. */
 export const live = () => running !== null && Date.now() - last.at < LIVE_MS;
 
-/** Call `heard` with the name of each generation that is published, until `stop`. EventSource sends no keys. */
+/**
+ * Call `heard` with each generation that is published, until `stop`: {generation, windows: those of which there are
+ * new totals alone, or null}. EventSource sends no keys.
+ */
 export function listen(heard) {
   if (running !== null) return;
   const mine = new AbortController();
@@ -72,9 +75,10 @@ async function connect(signal, heard) {
 function take(block, heard) {
   const fields = new Map(block.split("\n").map((line) => line.split(/: ?(.*)/s, 2)));
   if (fields.has("retry")) retryMs = Number(fields.get("retry")) || retryMs;
-  if (fields.get("event") !== "generation") return;
+  const totals = fields.get("event") === "totals";
+  if (!totals && fields.get("event") !== "generation") return;
   last = { id: fields.get("id"), at: Date.now() };
-  heard(last.id);
+  heard({ generation: last.id, windows: totals ? JSON.parse(fields.get("data")).windows : null });
 }
 
 function sleep(ms, signal) {

@@ -127,11 +127,24 @@ async function poll() {
 }
 
 /** A generation was published: ask for its numbers, unless all that is shown has them. */
-function heard(generation) {
+function heard({ generation, windows }) {
+  if (windows !== null) return hearTotals(generation, windows);
   const cached = current?.view?.resources.filter((one) => one.cached) ?? [];
   if (cached.every(({ metadata }) => metadata?.generation >= generation)) return;
   announced = true;
   plan(performance.now() + Math.random() * SPREAD_MS);
+  return undefined;
+}
+
+/** Ask for new totals of these windows alone, beside the polls; while nothing answers, the polls find out first. */
+function hearTotals(generation, windows) {
+  const { view, abort } = current;
+  const newer = view?.resources.filter((one) => one.hasTotalsOf(windows) && !(one.metadata?.generation >= generation)) ?? [];
+  if (newer.length === 0 || failures > 0) return;
+  setTimeout(() => {
+    if (abort.signal.aborted || document.hidden) return;
+    for (const one of newer) one.refresh(abort.signal).then(() => abort.signal.aborted || render());
+  }, Math.random() * SPREAD_MS);
 }
 
 /** Poll at that time; until then, while Redis is away, ask every few seconds whether it is back, and poll then. */

@@ -5,12 +5,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
+import orjson
 import pytest
 
-from chat_stats.worker.local_servers import free_port
-from tests.processes import COMMAND, ROOT, answers, chat_stats, until
+from chat_stats.worker.local_servers import PostgresServer, free_port
+from tests.acceptance.test_worker import ADD_REQUEST, psql
+from tests.processes import COMMAND, ROOT, answers, chat_stats, running, serving, until
 
 pytestmark = pytest.mark.slow
 
@@ -31,6 +34,14 @@ SERVERS = {
         str(ROOT),
     ),
 }
+
+
+def datas(lines: Iterator[str], kind: str) -> Iterator[dict[str, Any]]:
+    """Return what the events of a kind say."""
+    for line in lines:
+        if line == f"event: {kind}":
+            found: dict[str, Any] = orjson.loads(next(lines).removeprefix("data: "))
+            yield found
 
 
 def ids(lines: Iterator[str], count: int) -> list[str]:
@@ -73,3 +84,32 @@ def test_a_refresh_reaches_the_client_and_the_server_stops_although_it_listens(
         process.kill()
         process.wait()
     assert "Traceback" not in (tmp_path / "server").read_text()
+
+
+def test_a_commit_is_in_the_answers_of_who_listens_long_before_the_refresh(
+    postgres: PostgresServer, env: dict[str, str], tmp_path: Path
+) -> None:
+    url = env["CHAT_STATS_DATABASE_URL"]
+    psql(postgres, url, ADD_REQUEST)
+    assert chat_stats("rollup", "enable", env=env).returncode == 0
+    env = {**env, "CHAT_STATS_REFRESH_INTERVAL_SECONDS": "3600"}
+    with (
+        running("worker", env=env, log=tmp_path / "worker") as worker,
+        serving(env, tmp_path / "service") as client,
+        httpx.Client(base_url=client.base_url.copy_with(path="/api/monitoring"), timeout=60) as listener,
+        listener.stream("GET", "/events") as response,
+    ):
+        until(lambda: "refreshed" in worker.output())
+        events = datas(response.iter_lines(), "totals")
+        for expected in range(2, 5):
+            # As a page does when it opens.
+            assert client.get("/summary", params={"window": "24h"}).status_code == 200
+            psql(postgres, url, ADD_REQUEST)
+            for event in events:  # what was folded meanwhile may have one of its own
+                assert event["windows"] == ["24h"]
+                answer = client.get("/summary", params={"window": "24h"}).json()
+                assert answer["metadata"]["generation"] >= event["generation"]
+                if answer["data"]["total_requests"] == expected:
+                    break
+        assert worker.output().count("refreshed") == 1
+    assert "Traceback" not in worker.output()

@@ -1,13 +1,14 @@
 """`chat-stats key` as an operator uses it, with a service that goes by it."""
 
 import json
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import asyncpg
 import pytest
 
 from chat_stats.worker.local_servers import RedisServer
-from tests.processes import chat_stats, environment, serving, until
+from tests.processes import chat_stats, environment, on_a_terminal, serving, until
 
 QUERY = "query?measures=total_requests"
 
@@ -38,9 +39,12 @@ def test_a_key_is_printed_once_listed_by_its_scope_and_gone_when_it_is_revoked(
         # On a busy machine, Postgres may be late, which is a 503.
         until(lambda: client.get(QUERY).status_code == 200, what=lambda: client.get(QUERY).text)
         assert client.get(QUERY).json()["metadata"]["total"] == {"total_requests": 3}
-        listed = chat_stats("key", "list", env=env).stdout
-        assert "one" in listed
+        name, scope, made_at, trouble = chat_stats("key", "list", env=env).stdout.split("\t")
+        assert (name, scope, trouble) == ("one", "user_id=user 1", "\n")
+        assert datetime.fromisoformat(made_at).utcoffset() == timedelta(0)
+        listed = on_a_terminal("key", "list", env=env)
         assert "user_id=user 1" in listed
+        assert "\t" not in listed
         assert key not in listed
         assert chat_stats("key", "revoke", "one", env=env).stdout == "revoked: one\n"
         until(lambda: client.get(QUERY).status_code == 401, what=lambda: "the key to end")

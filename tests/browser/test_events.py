@@ -1,11 +1,12 @@
 """The page listens to events, and asks for the numbers of a refresh as soon as it is published."""
 
 import asyncio
+from pathlib import Path
 
 from playwright.async_api import expect
 
 from tests.browser.conftest import OpenTab, OwnService
-from tests.processes import chat_stats
+from tests.processes import chat_stats, running, until
 
 
 async def test_a_refresh_shows_without_a_poll_and_a_hidden_tab_does_not_listen(
@@ -44,3 +45,30 @@ async def test_a_refresh_shows_without_a_poll_and_a_hidden_tab_does_not_listen(
         await page.evaluate("setHidden(true)")
     async with page.expect_request("**/events"):
         await page.evaluate("setHidden(false)")
+
+
+async def test_with_the_rollup_on_a_commit_shows_without_a_refresh_and_without_asking_for_the_rest(
+    own_service: OwnService, tab: OpenTab, tmp_path: Path
+) -> None:
+    service = await own_service(refresh_interval_seconds=3600, fresh_seconds=7200)
+    enabled = await asyncio.to_thread(chat_stats, "rollup", "enable", env=service.env)
+    assert enabled.returncode == 0, enabled.stderr
+    with running("worker", env=service.env, log=tmp_path / "worker") as worker:
+        await asyncio.to_thread(until, lambda: "refreshed" in worker.output(), seconds=60)
+        service.start()
+        watched = await tab()
+        page = watched.page
+        async with page.expect_request("**/events"):
+            await page.goto(f"{service.url}#/?range=all")
+        await expect(page.locator(".panel[data-state=loading]")).to_have_count(0)
+        others = ("?", "/query")
+        before = {path: len(watched.api_requests(f"chat-requests{path}")) for path in others}
+        total = service.get("chat-requests/summary")["data"]["total_requests"]
+        await service.execute(
+            "INSERT INTO chat_completion_requests (model_id, created_at) "
+            "SELECT (SELECT min(id) FROM models), now() FROM generate_series(1, 7)"
+        )
+        value = page.locator(".card", has_text="Requests").locator(".value")
+        await expect(value).to_have_attribute("title", f"{total + 7:,}")
+        assert {path: len(watched.api_requests(f"chat-requests{path}")) for path in others} == before
+        assert worker.output().count("refreshed") == 1

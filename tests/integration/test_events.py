@@ -50,12 +50,14 @@ class Listener:
 
     @property
     def events(self) -> list[dict[str, Any]]:
-        """What the events say; each has the id of its generation."""
+        return self.of("generation")
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        """What the events of a kind say; each has the id of its generation."""
         found = []
         for block in self.body.decode().split("\n\n")[:-1]:
             fields = dict(line.split(": ", 1) for line in block.splitlines())
-            if "event" in fields:
-                assert fields["event"] == "generation"
+            if fields.get("event") == kind:
                 found.append(orjson.loads(fields["data"]))
                 assert found[-1]["generation"] == fields["id"]
         return found

@@ -313,7 +313,13 @@ async def test_the_commands_add_list_verify_and_remove(
     found = chat_stats("rollup", "verify", env=env)
     assert found.returncode == 1
     assert re.search(r"^  \d+ of the rollup users$", found.stdout, re.MULTILINE)
-    assert chat_stats("rollup", "list", env=env).returncode == 1
+    listed = chat_stats("rollup", "list", env=env)
+    assert listed.returncode == 1
+    model, total, users = (line.split("\t") for line in listed.stdout.splitlines())
+    assert (model[:4], total[:4]) == (["model", "model_id", "yes", "on"], ["total", "", "yes", "on"])
+    assert users[:4] == ["users", "user_id", "yes", "damaged"]
+    assert int(users[4]) > 0
+    assert "differ" in users[6]
     removed = chat_stats("rollup", "remove", "users", env=env)
     assert (removed.returncode, removed.stdout) == (0, "the rollup users is removed\n"), removed.stderr
     assert await states(tagged) == {"model": "on", "total": "on"}

@@ -12,10 +12,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from chat_stats.worker.cli import completion
-from chat_stats.worker.cli.output import Json, err, out, print_json
+from chat_stats.worker.cli.output import Json, err, out, print_json, print_tabs
 
 if TYPE_CHECKING:
-    from chat_stats.service.keys.table import KeyTable
+    from chat_stats.service.keys.table import KeptKey, KeyTable
     from chat_stats.service.settings import Settings
 
 app = typer.Typer(
@@ -63,13 +63,13 @@ def list_(as_json: Json = False) -> None:
     found = _run(load_settings(), lambda keys: keys.listed())
     if as_json:
         print_json([asdict(each) for each in found])
+    elif not out.is_terminal:
+        print_tabs((each.name, _scope(each), each.created_at.isoformat(), each.trouble) for each in found)
     else:
         table = Table("key", "scope", "made")
         for each in found:
-            scope = ", ".join(f"{name}={value}" for name, value in (each.scope or {}).items())
-            table.add_row(
-                escape(each.name), escape(each.trouble or scope), f"{each.created_at:%Y-%m-%d %H:%M} UTC"
-            )
+            scope = escape(each.trouble or _scope(each))
+            table.add_row(escape(each.name), scope, f"{each.created_at:%Y-%m-%d %H:%M} UTC")
         out.print(table)
     raise typer.Exit(1 if any(each.trouble for each in found) else 0)
 
@@ -83,6 +83,10 @@ def revoke(
 
     _run(load_settings(), lambda keys: keys.revoke(name))
     out.print(f"revoked: {escape(name)}", highlight=False, soft_wrap=True)
+
+
+def _scope(key: KeptKey) -> str:
+    return ", ".join(f"{name}={value}" for name, value in (key.scope or {}).items())
 
 
 def _run(settings: Settings, work: Callable[[KeyTable], Awaitable[Result]]) -> Result:

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from chat_stats.worker.cli import completion
-from chat_stats.worker.cli.output import Json, err, out, print_json
+from chat_stats.worker.cli.output import Json, err, out, print_json, print_tabs
 
 if TYPE_CHECKING:
     from chat_stats.service.rollup.own import Estimate, OwnStatus
@@ -96,6 +96,8 @@ def list_rollups(as_json: Json = False) -> None:
     found = asyncio.run(work(load_settings()))
     if as_json:
         print_json([asdict(each) for each in found])
+    elif not out.is_terminal:
+        print_tabs(map(_cells, found))
     else:
         table = Table("rollup", "by", "percentiles", "state")
         table.add_column("size", justify="right")
@@ -115,6 +117,19 @@ def _expected(name: str, expected: Estimate) -> str:
     return (
         f"{name}: about {expected.groups:,} groups and {expected.day_rows:,} rows by day, of "
         f"{expected.requests:,} requests; about {expected.size_bytes / 1e6:,.0f} MB"
+    )
+
+
+def _cells(each: OwnStatus) -> tuple[object, ...]:
+    """Return what a script reads of a rollup."""
+    return (
+        each.name,
+        ",".join(each.dimensions),
+        "yes" if each.percentiles else "no",
+        each.state,
+        each.size_bytes,
+        None if each.whole_from is None else each.whole_from.isoformat(),
+        each.reason,
     )
 
 

@@ -1,0 +1,157 @@
+"""Totals between two refreshes: what is published, and when nothing is."""
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+
+from chat_stats.service.cache import watched
+from chat_stats.service.cache.entry import Generation
+from chat_stats.service.cache.publication import Publication
+from chat_stats.service.catalogue.aggregations import Query
+from chat_stats.service.catalogue.timerange import TimeRange
+from chat_stats.service.rollup.upkeep import Rollup
+from chat_stats.service.settings import Settings
+from chat_stats.worker.live_totals import LiveTotals
+from tests.integration.conftest import Flow, OpenClient
+from tests.integration.test_events import Listener, app_of, listening
+
+KEPT = ("summary", "providers", "models", "counts")
+ADD = "INSERT INTO chat_completion_requests (model_id, status) VALUES (1, 'completed')"
+
+
+@pytest.fixture
+async def watching(
+    gateway: asyncpg.Connection,
+    client_of: OpenClient,
+    settings: Settings,
+    flow: Flow,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Any:
+    """A client that listens to events and looks at all time, over a database whose rollup is on."""
+    monkeypatch.setattr(watched, "TELL_SECONDS", 0.05)
+    await Rollup(gateway).enable(lambda _requests: None)
+    await flow.refresh()
+    client = await client_of(settings)
+    async with listening(app_of(client)) as listen:
+        listener = await listen()
+        await client.get("/chat-requests/summary")
+        async with asyncio.timeout(30):
+            while "all" not in await flow.stats.watched.windows():  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        yield client, listener
+
+
+async def metadata(client: httpx.AsyncClient, path: str, **parameters: str) -> dict[str, Any]:
+    answer = await client.get(f"/chat-requests/{path}", params=parameters)
+    found: dict[str, Any] = answer.json()["metadata"]
+    return found
+
+
+async def test_what_is_counted_is_published_at_once_for_the_windows_that_clients_watch(
+    watching: tuple[httpx.AsyncClient, Listener], flow: Flow, gateway: asyncpg.Connection
+) -> None:
+    client, listener = watching
+    assert await flow.stats.publish_totals() is None  # nothing is new
+    refreshed = await Publication(flow.cache).last_generation()
+    series = await metadata(client, "timeseries")
+
+    await gateway.execute(ADD)
+    report = await flow.stats.publish_totals()
+    assert report is not None
+    assert report.published
+    assert report.failed == []
+    assert {(result.aggregation, result.window) for result in report.results} == {
+        (name, "all") for name in KEPT
+    }
+    for path in KEPT:
+        found = await metadata(client, path)
+        assert (found["generation"], found["cache"], found["method"]) == (report.generation, "hit", "rpc")
+    assert (await client.get("/chat-requests/summary")).json()["data"]["total_requests"] == 7
+    assert (await metadata(client, "counts"))["total_requests"] == 7
+    # An unwatched window, and what the worker does not keep computed, wait for the refresh.
+    assert (await metadata(client, "summary", window="24h"))["generation"] != report.generation
+    assert (await metadata(client, "timeseries")) | {"timestamp": 0, "cache_age_seconds": 0} == series | {
+        "cache": "hit",
+        "timestamp": 0,
+        "cache_age_seconds": 0,
+    }
+    assert await Publication(flow.cache).last_generation() == refreshed
+
+    await listener.until(lambda it: it.of("totals"))
+    [event] = listener.of("totals")
+    assert (event["generation"], event["windows"]) == (report.generation, ["all"])
+    assert [event["generation"] for event in listener.of("generation")] == [refreshed.generation]  # type: ignore[union-attr]
+
+    assert await flow.stats.publish_totals() is None  # it waits to be folded, and is published
+    await Rollup(gateway).fold()
+    flow.stats.changes.folded(flow.database.clock.now())
+    assert await flow.stats.publish_totals() is not None  # it may have come after the last publication
+    assert await flow.stats.publish_totals() is None
+
+
+async def test_nothing_is_computed_during_a_refresh_or_while_no_client_listens_or_functions_scan(
+    watching: tuple[httpx.AsyncClient, Listener],
+    flow: Flow,
+    gateway: asyncpg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await gateway.execute(ADD)
+    async with flow.database.lock(flow.cache.name):
+        assert await flow.stats.publish_totals() is None
+    monkeypatch.setattr(watched, "LISTENING_SECONDS", -1.0)
+    assert await flow.stats.publish_totals() is None
+    monkeypatch.undo()
+    await gateway.execute("UPDATE chat_stats_rollup_state SET ready = false")
+    assert await flow.stats.publish_totals() is None
+    await gateway.execute("UPDATE chat_stats_rollup_state SET ready = true")
+    assert await flow.stats.publish_totals() is not None
+    await gateway.execute(f"{ADD}; DROP TABLE chat_stats_deltas")
+    assert await flow.stats.publish_totals() is None
+
+
+async def test_older_totals_replace_nothing_that_is_newer(flow: Flow, gateway: asyncpg.Connection) -> None:
+    await flow.refresh()
+    publication = Publication(flow.cache)
+    last = await publication.last_generation()
+    assert last is not None
+    key = Query("summary", TimeRange("all")).key()
+    current = await flow.cache.get(key)
+    assert current is not None
+
+    async def publish(seconds: float) -> bool:
+        moment = last.computed_at + timedelta(seconds=seconds)
+        generation = Generation(f"of {seconds}", moment, 0.0, 1, 0, totals=("all",))
+        async with publication.prepare(generation.generation) as prepared:
+            await prepared.add(key, replace(current, computed_at=moment, generation=generation.generation))
+            return await prepared.publish(generation, of_everything=False)
+
+    async def stored() -> str:
+        entry = await flow.cache.get(key)
+        assert entry is not None
+        return entry.generation
+
+    assert not await publish(-1)
+    assert await stored() == last.generation
+    assert await publish(2)
+    await publish(1)  # of another worker, which was delayed
+    assert await stored() == "of 2"
+
+
+async def test_costly_totals_come_less_often(flow: Flow, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = 0
+
+    async def slowly() -> None:
+        nonlocal calls
+        calls += 1
+        await asyncio.sleep(0.5)
+
+    monkeypatch.setattr(flow.stats, "publish_totals", slowly)
+    live = LiveTotals(flow.stats, interval_seconds=0.1)
+    for _ in range(20):
+        await live.publish_when_due()
+    assert calls == 1
