@@ -27,12 +27,8 @@ from bench.refresh import add_idle_models, processor_seconds, running_worker, sw
 from bench.servers import Servers, create_database, drop_database, own_servers, settings_for, web_service
 from chat_stats.worker.local_servers import free_port
 
-#: What a page asks for again at each event, here of two windows: the first path says what is counted.
-PATHS = [
-    f"/chat-requests/{name}?window={window}"
-    for window in ("all", "24h")
-    for name in ("summary", "providers", "models")
-]
+#: What a page asks for again at each event: the first one says how many there are.
+PATHS = [f"/chat-requests/{name}?window=all" for name in ("summary", "providers", "models")]
 #: Commits a second beside those that are measured.
 WRITES = 20
 #: As in the page (`main.js`).

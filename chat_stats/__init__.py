@@ -6,14 +6,12 @@ files.
 
 from typing import TYPE_CHECKING, Any
 
-from chat_stats.service import VERSION
-
 if TYPE_CHECKING:
     from chat_stats.service.app import create_app
 
 __all__ = ["__version__", "create_app"]
 
-__version__ = VERSION
+__version__: str
 
 
 def __getattr__(name: str) -> Any:
@@ -22,4 +20,8 @@ def __getattr__(name: str) -> Any:
         from chat_stats.service.app import create_app
 
         return create_app
+    if name == "__version__":
+        from chat_stats.service import VERSION
+
+        return VERSION
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

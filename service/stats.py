@@ -279,7 +279,7 @@ class Stats:
             if not await self.changes.are_new(snapshot, timeout=timeout):
                 return None
             # Looked for after the snapshot was opened: a later refresh has a later one, and replaces this.
-            if await self._database.is_locked(self._cache.name):
+            if await self._database.is_locked(self._cache.name, snapshot):
                 return None
             async with next_generation(snapshot, self._publication, timeout=timeout) as following:
                 for queries in self._to_refresh(_kept_names(), windows, questions=False):

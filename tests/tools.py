@@ -124,7 +124,9 @@ COMPOSE = Tool(
 FAKETIME = Tool("libfaketime", "clocks that are wrong", _faketime, package="libfaketime")
 HAPROXY = Tool("haproxy", "several services behind HAProxy", _program("haproxy"), package="haproxy")
 NGINX = Tool("nginx", "caching by a proxy in front", _program("nginx"), package="nginx")
-NPM = Tool("npm", "a client in TypeScript", _program("npm"), source="Node.js with npm")
+NPM = Tool(
+    "npm", "a client in TypeScript, the dashboards' schema", _program("npm"), source="Node.js with npm"
+)
 PATRONI = Tool("patroni", "a failover by Patroni", _patroni, package="patroni python3-pysyncobj")
 PROMETHEUS = Tool(
     "prometheus", "the dashboard over a real scrape", _program("prometheus"), package="prometheus"

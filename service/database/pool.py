@@ -142,9 +142,15 @@ class Database:
                 raise RefreshRunning(f"another refresh is under way{by}")
             yield Lock(holder.connection)
 
-    async def is_locked(self, name: str) -> bool:
-        """Return whether a process holds the lock of that name; looking never keeps one from taking it."""
-        async with self.transaction(reads=False) as looking:
+    async def is_locked(self, name: str, snapshot: Snapshot) -> bool:
+        """Return whether a process holds the lock of that name now, later than when the snapshot was opened.
+
+        Looking keeps none from taking it.
+        """
+        async with AsyncExitStack() as stack:
+            looking = snapshot  # it sees the locks as they are
+            if snapshot.of_standby:  # the locks are on the primary
+                looking = await stack.enter_async_context(self.transaction(reads=False))
             return bool(await looking.fetch(_HOLDERS, LOCK_CLASS, _lock_number(name), timeout=5))
 
     @asynccontextmanager

@@ -103,6 +103,11 @@ async def test_nothing_is_computed_during_a_refresh_or_while_no_client_listens_o
     await gateway.execute(ADD)
     async with flow.database.lock(flow.cache.name):
         assert await flow.stats.publish_totals() is None
+        async with flow.database.snapshot(wait_seconds=5) as snapshot:
+            assert await flow.database.is_locked(flow.cache.name, snapshot)
+            snapshot.of_standby = True
+            assert await flow.database.is_locked(flow.cache.name, snapshot)
+            assert not await flow.database.is_locked("another cache", snapshot)
     monkeypatch.setattr(watched, "LISTENING_SECONDS", -1.0)
     assert await flow.stats.publish_totals() is None
     monkeypatch.undo()

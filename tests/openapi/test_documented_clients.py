@@ -10,9 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests import npm
 from tests.docs.documents import ROOT, blocks
 from tests.openapi.conftest import KEY, REQUESTS
-from tests.tools import NPM, need
 
 pytestmark = pytest.mark.slow
 
@@ -20,7 +20,7 @@ PAGE = ROOT / "docs" / "clients.md"
 ADDRESS = "http://localhost:8000"
 BIN = Path(sys.executable).parent
 #: Known to work together; the page names none.
-PACKAGES = ("openapi-fetch@0.17.0", "openapi-typescript@7.13.0", "typescript@5.9.3", "@types/node@20")
+PACKAGES = ("openapi-fetch@0.17.0", "openapi-typescript@7.13.0", npm.TYPESCRIPT, "@types/node@20")
 
 
 def block(language: str, phrase: str, address: str) -> str:
@@ -82,19 +82,8 @@ process.exit(0);
 
 
 def test_the_typescript_client_is_typed_answers_and_polls(service: httpx.Client, tmp_path: Path) -> None:
-    need(NPM)
     address = str(service.base_url)
-    (tmp_path / "package.json").write_text('{"private": true, "type": "module"}')
-    installed = subprocess.run(
-        ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", *PACKAGES],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    if installed.returncode != 0:
-        pytest.skip(f"npm cannot install the packages: {installed.stderr[-300:]}")
+    npm.install(tmp_path, *PACKAGES)
     *_, generate = block("sh", "npx openapi-typescript", address).splitlines()
     run("sh", "-c", generate, folder=tmp_path)
     assert "VALUE_0" not in (tmp_path / "chat-stats.d.ts").read_text()

@@ -12,7 +12,6 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from chat_stats.service import VERSION
 from chat_stats.service.errors import ChatStatsError
 from chat_stats.worker.cli import keys, loading, mcp, query, refreshing, rollup, running
 from chat_stats.worker.cli.output import out, print_error
@@ -51,5 +50,7 @@ def main() -> NoReturn:
 @app.callback(invoke_without_command=True)
 def options(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
     if version:
+        from chat_stats.service import VERSION
+
         out.print(VERSION)
         raise typer.Exit
