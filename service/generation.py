@@ -7,9 +7,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
 
-import orjson
-
-from chat_stats.service.cache.entry import Entry, Generation
+from chat_stats.service.cache.entry import Entry, Generation, body_of
 from chat_stats.service.cache.publication import Prepared, Publication
 from chat_stats.service.cache.refresh_report import Refreshed, RefreshReport, new_generation
 from chat_stats.service.catalogue.aggregations import Query
@@ -111,7 +109,7 @@ class _Beside:
 
 def entry_of(computed: Computed, generation: str, computed_at: datetime, consistency: str | None) -> Entry:
     return Entry(
-        body=orjson.dumps(computed.data),
+        body=body_of(computed.data),
         totals=computed.totals,
         method=computed.method,
         computed_at=computed_at,

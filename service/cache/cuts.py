@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from chat_stats.service.cache.entry import Entry
+from chat_stats.service.cache.entry import Entry, body_of
 from chat_stats.service.cache.local_cache import LocalCache
 from chat_stats.service.catalogue.aggregations import AGGREGATIONS, Query
 
@@ -51,7 +51,7 @@ class Cuts:
             return None
         data, totals = cut
         unavailable = tuple(name for name in entry.unavailable if name in aggregation.fields)
-        return replace(entry, body=orjson.dumps(data), totals=totals, unavailable=unavailable)
+        return replace(entry, body=body_of(data), totals=totals, unavailable=unavailable)
 
     def _rows(self, key: str, entry: Entry) -> Any:
         parsed = self._bases.pop(key, None)
