@@ -6231,6 +6231,7 @@ BEGIN
                     ORDER BY u.slot
                 ) AS m
             )
+        RETURNING true
     )
     , model_days AS (
         INSERT INTO stats_schema.chat_stats_rollup_model_days AS t (
@@ -6247,6 +6248,7 @@ BEGIN
             timed = t.timed + excluded.timed,
             time_ms = t.time_ms + excluded.time_ms,
             cost_usd = t.cost_usd + excluded.cost_usd
+        RETURNING true
     )
     , model_months_cells AS MATERIALIZED (
         SELECT model_id, stats_schema.chat_stats_month(day) AS month, bin, sum(n)::bigint AS n
@@ -6304,9 +6306,7 @@ BEGIN
             time_ms = t.time_ms + excluded.time_ms,
             cost_usd = t.cost_usd + excluded.cost_usd,
             (bins, counts) = (
-                SELECT
-                    COALESCE(array_agg(h.bin ORDER BY h.bin), '{}'),
-                    COALESCE(array_agg(h.n ORDER BY h.bin), '{}')
+                SELECT COALESCE(array_agg(h.bin), '{}'), COALESCE(array_agg(h.n), '{}')
                 FROM (
                     SELECT b.bin, sum(b.n)::bigint AS n
                     FROM (
@@ -6316,6 +6316,7 @@ BEGIN
                     ) AS b (bin, n)
                     GROUP BY b.bin
                     HAVING sum(b.n) <> 0
+                    ORDER BY b.bin
                 ) AS h
             )
     )
@@ -6375,9 +6376,7 @@ BEGIN
             time_ms = t.time_ms + excluded.time_ms,
             cost_usd = t.cost_usd + excluded.cost_usd,
             (bins, counts) = (
-                SELECT
-                    COALESCE(array_agg(h.bin ORDER BY h.bin), '{}'),
-                    COALESCE(array_agg(h.n ORDER BY h.bin), '{}')
+                SELECT COALESCE(array_agg(h.bin), '{}'), COALESCE(array_agg(h.n), '{}')
                 FROM (
                     SELECT b.bin, sum(b.n)::bigint AS n
                     FROM (
@@ -6387,6 +6386,7 @@ BEGIN
                     ) AS b (bin, n)
                     GROUP BY b.bin
                     HAVING sum(b.n) <> 0
+                    ORDER BY b.bin
                 ) AS h
             )
     )
@@ -6508,6 +6508,7 @@ BEGIN
                     ORDER BY u.slot
                 ) AS m
             )
+        RETURNING true
     )
     , total_days_cells AS MATERIALIZED (
         SELECT day AS day, bin, sum(n)::bigint AS n
@@ -6565,9 +6566,7 @@ BEGIN
             time_ms = t.time_ms + excluded.time_ms,
             cost_usd = t.cost_usd + excluded.cost_usd,
             (bins, counts) = (
-                SELECT
-                    COALESCE(array_agg(h.bin ORDER BY h.bin), '{}'),
-                    COALESCE(array_agg(h.n ORDER BY h.bin), '{}')
+                SELECT COALESCE(array_agg(h.bin), '{}'), COALESCE(array_agg(h.n), '{}')
                 FROM (
                     SELECT b.bin, sum(b.n)::bigint AS n
                     FROM (
@@ -6577,12 +6576,13 @@ BEGIN
                     ) AS b (bin, n)
                     GROUP BY b.bin
                     HAVING sum(b.n) <> 0
+                    ORDER BY b.bin
                 ) AS h
             )
     )
     , total_months_cells AS MATERIALIZED (
         SELECT stats_schema.chat_stats_month(day) AS month, bin, sum(n)::bigint AS n
-        FROM total_cells
+        FROM total_days_cells
         GROUP BY month, bin
         HAVING sum(n) <> 0
     ), total_months_changes AS MATERIALIZED (
@@ -6609,7 +6609,7 @@ BEGIN
                 sum(time_ms) AS time_ms,
                 sum(cost_usd) AS cost_usd,
                 NULL::smallint[] AS bins, NULL::bigint[] AS counts
-            FROM total_changes
+            FROM total_days_changes
             GROUP BY month
             UNION ALL
             SELECT
@@ -6636,9 +6636,7 @@ BEGIN
             time_ms = t.time_ms + excluded.time_ms,
             cost_usd = t.cost_usd + excluded.cost_usd,
             (bins, counts) = (
-                SELECT
-                    COALESCE(array_agg(h.bin ORDER BY h.bin), '{}'),
-                    COALESCE(array_agg(h.n ORDER BY h.bin), '{}')
+                SELECT COALESCE(array_agg(h.bin), '{}'), COALESCE(array_agg(h.n), '{}')
                 FROM (
                     SELECT b.bin, sum(b.n)::bigint AS n
                     FROM (
@@ -6648,6 +6646,7 @@ BEGIN
                     ) AS b (bin, n)
                     GROUP BY b.bin
                     HAVING sum(b.n) <> 0
+                    ORDER BY b.bin
                 ) AS h
             )
     )
@@ -6707,9 +6706,7 @@ BEGIN
             time_ms = t.time_ms + excluded.time_ms,
             cost_usd = t.cost_usd + excluded.cost_usd,
             (bins, counts) = (
-                SELECT
-                    COALESCE(array_agg(h.bin ORDER BY h.bin), '{}'),
-                    COALESCE(array_agg(h.n ORDER BY h.bin), '{}')
+                SELECT COALESCE(array_agg(h.bin), '{}'), COALESCE(array_agg(h.n), '{}')
                 FROM (
                     SELECT b.bin, sum(b.n)::bigint AS n
                     FROM (
@@ -6719,12 +6716,25 @@ BEGIN
                     ) AS b (bin, n)
                     GROUP BY b.bin
                     HAVING sum(b.n) <> 0
+                    ORDER BY b.bin
                 ) AS h
             )
     )
     $statement$ ELSE '' END
     || $statement$
-    SELECT count(*) FROM $statement$ || quote_ident(p_counted)
+    SELECT count(*) FROM $statement$ || quote_ident(p_counted) || $statement$
+    WHERE true
+    $statement$
+    -- What repairs of other days share is locked last: until here they run side by side.
+    || CASE WHEN p_only IS NULL OR p_only = 'model' THEN $statement$
+      AND (SELECT count(*) FROM model_slots) >= 0
+      AND (SELECT count(*) FROM model_days) >= 0
+      AND (SELECT count(*) FROM model_lifetime_changes) >= 0
+    $statement$ ELSE '' END
+    || CASE WHEN p_only IS NULL OR p_only = 'total' THEN $statement$
+      AND (SELECT count(*) FROM total_slots) >= 0
+      AND (SELECT count(*) FROM total_lifetime_changes) >= 0
+    $statement$ ELSE '' END
     INTO counted;
     RETURN counted;
 END
@@ -6779,7 +6789,7 @@ r.input_tokens, r.output_tokens, r.time_ms, r.cost_usd
             ) AS r
             ORDER BY model_id, day, slot, bin
         )
-        , model_counted AS (
+        , model_counted AS MATERIALIZED (
             SELECT
                 r.model_id, r.day, r.slot,
                 count(*) AS requests,
@@ -6792,22 +6802,8 @@ r.input_tokens, r.output_tokens, r.time_ms, r.cost_usd
                 COALESCE(sum(r.cost_usd), 0)::numeric AS cost_usd
             FROM sorted AS r
             GROUP BY r.model_id, r.day, r.slot
-        ), model_slot_sums AS MATERIALIZED (
-            SELECT
-                k.model_id, k.day, k.slot,
-                sum(k.requests)::bigint AS requests,
-                sum(k.successful)::bigint AS successful,
-                sum(k.pending)::bigint AS pending,
-                sum(k.input_tokens) AS input_tokens,
-                sum(k.output_tokens) AS output_tokens,
-                sum(k.timed)::bigint AS timed,
-                sum(k.time_ms) AS time_ms,
-                sum(k.cost_usd) AS cost_usd
-            FROM (
-                SELECT
-                    model_id, day, slot, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd
-                FROM model_counted
-                UNION ALL
+        ), model_kept (model_id, day, slot, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd) AS NOT MATERIALIZED (
+            SELECT * FROM (
                 SELECT
                     t.model_id, t.day, s.slot, -s.requests, -s.successful, -s.pending, -s.input_tokens, -s.output_tokens, -s.timed, -s.time_ms, -s.cost_usd
                 FROM stats_schema.chat_stats_rollup_model_slots AS t
@@ -6830,18 +6826,13 @@ r.input_tokens, r.output_tokens, r.time_ms, r.cost_usd
                 FROM stats_schema.chat_stats_deltas AS d
                 WHERE %5$s
             ) AS k
-            GROUP BY k.model_id, k.day, k.slot
-            HAVING (sum(k.requests), sum(k.successful), sum(k.pending), sum(k.input_tokens), sum(k.output_tokens), sum(k.timed), sum(k.time_ms), sum(k.cost_usd)) <> (0, 0, 0, 0, 0, 0, 0, 0)
-        ), model_counted_cells AS (
+        ), model_counted_cells AS MATERIALIZED (
             SELECT r.model_id, r.day, r.slot, r.bin, count(*) AS n
             FROM sorted AS r
             WHERE r.bin IS NOT NULL
             GROUP BY r.model_id, r.day, r.slot, r.bin
-        ), model_cells AS MATERIALIZED (
-            SELECT b.model_id, b.day, b.slot, b.bin, sum(b.n)::bigint AS n
-            FROM (
-                SELECT model_id, day, slot, bin, n FROM model_counted_cells
-                UNION ALL
+        ), model_kept_cells (model_id, day, slot, bin, n) AS NOT MATERIALIZED (
+            SELECT * FROM (
                 SELECT t.model_id, t.day, s.slot, s.bin, -s.n
                 FROM stats_schema.chat_stats_rollup_model_slots AS t
                 CROSS JOIN LATERAL unnest(t.bin_slots, t.bins, t.counts) AS s (slot, bin, n)
@@ -6870,10 +6861,8 @@ r.input_tokens, r.output_tokens, r.time_ms, r.cost_usd
                 CROSS JOIN LATERAL unnest(d.times) AS u (time_ms)
                 WHERE d.times IS NOT NULL AND %5$s
             ) AS b
-            GROUP BY b.model_id, b.day, b.slot, b.bin
-            HAVING sum(b.n) <> 0
         )
-        , total_counted AS (
+        , total_counted AS MATERIALIZED (
             SELECT
                 r.day, r.slot,
                 sum(r.requests)::bigint AS requests,
@@ -6886,22 +6875,8 @@ r.input_tokens, r.output_tokens, r.time_ms, r.cost_usd
                 sum(r.cost_usd) AS cost_usd
             FROM model_counted AS r
             GROUP BY r.day, r.slot
-        ), total_slot_sums AS MATERIALIZED (
-            SELECT
-                k.day, k.slot,
-                sum(k.requests)::bigint AS requests,
-                sum(k.successful)::bigint AS successful,
-                sum(k.pending)::bigint AS pending,
-                sum(k.input_tokens) AS input_tokens,
-                sum(k.output_tokens) AS output_tokens,
-                sum(k.timed)::bigint AS timed,
-                sum(k.time_ms) AS time_ms,
-                sum(k.cost_usd) AS cost_usd
-            FROM (
-                SELECT
-                    day, slot, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd
-                FROM total_counted
-                UNION ALL
+        ), total_kept (day, slot, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd) AS NOT MATERIALIZED (
+            SELECT * FROM (
                 SELECT
                     t.day, s.slot, -s.requests, -s.successful, -s.pending, -s.input_tokens, -s.output_tokens, -s.timed, -s.time_ms, -s.cost_usd
                 FROM stats_schema.chat_stats_rollup_total_slots AS t
@@ -6924,18 +6899,13 @@ r.input_tokens, r.output_tokens, r.time_ms, r.cost_usd
                 FROM stats_schema.chat_stats_deltas AS d
                 WHERE %5$s
             ) AS k
-            GROUP BY k.day, k.slot
-            HAVING (sum(k.requests), sum(k.successful), sum(k.pending), sum(k.input_tokens), sum(k.output_tokens), sum(k.timed), sum(k.time_ms), sum(k.cost_usd)) <> (0, 0, 0, 0, 0, 0, 0, 0)
-        ), total_counted_cells AS (
+        ), total_counted_cells AS MATERIALIZED (
             SELECT r.day, r.slot, r.bin, sum(r.n)::bigint AS n
             FROM model_counted_cells AS r
             WHERE r.bin IS NOT NULL
             GROUP BY r.day, r.slot, r.bin
-        ), total_cells AS MATERIALIZED (
-            SELECT b.day, b.slot, b.bin, sum(b.n)::bigint AS n
-            FROM (
-                SELECT day, slot, bin, n FROM total_counted_cells
-                UNION ALL
+        ), total_kept_cells (day, slot, bin, n) AS NOT MATERIALIZED (
+            SELECT * FROM (
                 SELECT t.day, s.slot, s.bin, -s.n
                 FROM stats_schema.chat_stats_rollup_total_slots AS t
                 CROSS JOIN LATERAL unnest(t.bin_slots, t.bins, t.counts) AS s (slot, bin, n)
@@ -6964,14 +6934,96 @@ r.input_tokens, r.output_tokens, r.time_ms, r.cost_usd
                 CROSS JOIN LATERAL unnest(d.times) AS u (time_ms)
                 WHERE d.times IS NOT NULL AND %5$s
             ) AS b
+        )
+        -- In a backfill there is nothing but the requests, nearly always. What was counted is the change then, and need
+        -- not be grouped again.
+        , beside AS MATERIALIZED (
+            SELECT EXISTS (SELECT FROM model_kept) OR EXISTS (SELECT FROM model_kept_cells) OR EXISTS (SELECT FROM total_kept) OR EXISTS (SELECT FROM total_kept_cells) AS anything
+        )
+        , model_slot_sums AS MATERIALIZED (
+            SELECT model_id, day, slot, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd
+            FROM model_counted
+            WHERE NOT (SELECT anything FROM beside)
+            UNION ALL
+            SELECT
+                k.model_id, k.day, k.slot,
+                sum(k.requests)::bigint AS requests,
+                sum(k.successful)::bigint AS successful,
+                sum(k.pending)::bigint AS pending,
+                sum(k.input_tokens) AS input_tokens,
+                sum(k.output_tokens) AS output_tokens,
+                sum(k.timed)::bigint AS timed,
+                sum(k.time_ms) AS time_ms,
+                sum(k.cost_usd) AS cost_usd
+            FROM (
+                SELECT model_id, day, slot, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd FROM model_counted
+                UNION ALL
+                SELECT * FROM model_kept
+            ) AS k
+            WHERE (SELECT anything FROM beside)
+            GROUP BY k.model_id, k.day, k.slot
+            HAVING (sum(k.requests), sum(k.successful), sum(k.pending), sum(k.input_tokens), sum(k.output_tokens), sum(k.timed), sum(k.time_ms), sum(k.cost_usd)) <> (0, 0, 0, 0, 0, 0, 0, 0)
+        ), model_cells AS MATERIALIZED (
+            SELECT model_id, day, slot, bin, n
+            FROM model_counted_cells
+            WHERE NOT (SELECT anything FROM beside)
+            UNION ALL
+            SELECT b.model_id, b.day, b.slot, b.bin, sum(b.n)::bigint AS n
+            FROM (
+                SELECT model_id, day, slot, bin, n FROM model_counted_cells
+                UNION ALL
+                SELECT * FROM model_kept_cells
+            ) AS b
+            WHERE (SELECT anything FROM beside)
+            GROUP BY b.model_id, b.day, b.slot, b.bin
+            HAVING sum(b.n) <> 0
+        )
+        , total_slot_sums AS MATERIALIZED (
+            SELECT day, slot, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd
+            FROM total_counted
+            WHERE NOT (SELECT anything FROM beside)
+            UNION ALL
+            SELECT
+                k.day, k.slot,
+                sum(k.requests)::bigint AS requests,
+                sum(k.successful)::bigint AS successful,
+                sum(k.pending)::bigint AS pending,
+                sum(k.input_tokens) AS input_tokens,
+                sum(k.output_tokens) AS output_tokens,
+                sum(k.timed)::bigint AS timed,
+                sum(k.time_ms) AS time_ms,
+                sum(k.cost_usd) AS cost_usd
+            FROM (
+                SELECT day, slot, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd FROM total_counted
+                UNION ALL
+                SELECT * FROM total_kept
+            ) AS k
+            WHERE (SELECT anything FROM beside)
+            GROUP BY k.day, k.slot
+            HAVING (sum(k.requests), sum(k.successful), sum(k.pending), sum(k.input_tokens), sum(k.output_tokens), sum(k.timed), sum(k.time_ms), sum(k.cost_usd)) <> (0, 0, 0, 0, 0, 0, 0, 0)
+        ), total_cells AS MATERIALIZED (
+            SELECT day, slot, bin, n
+            FROM total_counted_cells
+            WHERE NOT (SELECT anything FROM beside)
+            UNION ALL
+            SELECT b.day, b.slot, b.bin, sum(b.n)::bigint AS n
+            FROM (
+                SELECT day, slot, bin, n FROM total_counted_cells
+                UNION ALL
+                SELECT * FROM total_kept_cells
+            ) AS b
+            WHERE (SELECT anything FROM beside)
             GROUP BY b.day, b.slot, b.bin
             HAVING sum(b.n) <> 0
         )
         , differing AS (
+            SELECT FROM model_counted WHERE NOT (SELECT anything FROM beside)
+            UNION ALL
             SELECT FROM (
                 (SELECT model_id, day, slot FROM model_slot_sums
                 UNION SELECT model_id, day, slot FROM model_cells)
             ) AS places
+            WHERE (SELECT anything FROM beside)
             UNION ALL
             SELECT FROM (
                 (SELECT day, slot FROM total_slot_sums
@@ -6980,6 +7032,7 @@ r.input_tokens, r.output_tokens, r.time_ms, r.cost_usd
                 (SELECT day, slot FROM model_slot_sums
                 UNION SELECT day, slot FROM model_cells)
             ) AS places
+            WHERE (SELECT anything FROM beside)
         )
         $changes$
         END,

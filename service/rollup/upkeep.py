@@ -53,7 +53,7 @@ logger = logging.getLogger(__name__)
 #: Requests that one chunk covers, at most (unless more came in a quarter of an hour).
 CHUNK_REQUESTS = 400_000
 #: Chunks of a smaller table: so many that its progress is seen, of at least so many requests.
-SHOWN_CHUNKS = 20
+SHOWN_CHUNKS = 8
 SHOWN_CHUNK_REQUESTS = 2_000
 
 BUILT_IN = [rollup.name for rollup in ROLLUPS]

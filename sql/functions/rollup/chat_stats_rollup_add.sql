@@ -58,6 +58,7 @@ BEGIN
         FROM {{ rollup.name }}_changes
         ON CONFLICT ({{ dims }}day) DO UPDATE SET
             {{ kept.slots_added() | indent(12) }}
+        RETURNING true
     )
 {% if 'days' not in rollup.binned %}
     , {{ rollup.name }}_days AS (
@@ -68,10 +69,11 @@ BEGIN
         FROM {{ rollup.name }}_changes
         ON CONFLICT ({{ dims }}day) DO UPDATE SET
             {{ each('{name} = t.{name} + excluded.{name}', 12) }}
+        RETURNING true
     )
 {% endif %}
 {% for tier in tiers if tier.name in rollup.binned %}
-{% set made_of = '' if tier.made_of in ('slots', 'days') else '_' ~ tier.made_of %}
+{% set made_of = '_' ~ tier.made_of if tier.made_of in rollup.binned else '' %}
 {% set key = kept.key(rollup, tier) %}
     , {{ rollup.name }}_{{ tier.name }}_cells AS MATERIALIZED (
         SELECT {{ dims }}{{ tier.of_day }} AS {{ tier.time }}, bin, sum(n)::bigint AS n
@@ -108,9 +110,7 @@ BEGIN
         ON CONFLICT ({{ key }}) DO UPDATE SET
             {{ each('{name} = t.{name} + excluded.{name}', 12) }},
             (bins, counts) = (
-                SELECT
-                    COALESCE(array_agg(h.bin ORDER BY h.bin), '{}'),
-                    COALESCE(array_agg(h.n ORDER BY h.bin), '{}')
+                SELECT COALESCE(array_agg(h.bin), '{}'), COALESCE(array_agg(h.n), '{}')
                 FROM (
                     SELECT b.bin, sum(b.n)::bigint AS n
                     FROM (
@@ -120,6 +120,7 @@ BEGIN
                     ) AS b (bin, n)
                     GROUP BY b.bin
                     HAVING sum(b.n) <> 0
+                    ORDER BY b.bin
                 ) AS h
             )
     )
@@ -127,7 +128,19 @@ BEGIN
     $statement$ ELSE '' END
 {% endfor %}
     || $statement$
-    SELECT count(*) FROM $statement$ || quote_ident(p_counted)
+    SELECT count(*) FROM $statement$ || quote_ident(p_counted) || $statement$
+    WHERE true
+    $statement$
+    -- What repairs of other days share is locked last: until here they run side by side.
+{% for rollup in rollups %}
+    || CASE WHEN p_only IS NULL OR p_only = '{{ rollup.name }}' THEN $statement$
+      AND (SELECT count(*) FROM {{ rollup.name }}_slots) >= 0
+{% if 'days' not in rollup.binned %}
+      AND (SELECT count(*) FROM {{ rollup.name }}_days) >= 0
+{% endif %}
+      AND (SELECT count(*) FROM {{ rollup.name }}_{{ tiers[-1].name }}_changes) >= 0
+    $statement$ ELSE '' END
+{% endfor %}
     INTO counted;
     RETURN counted;
 END

@@ -40,21 +40,14 @@ $changes$
 {% for rollup in of %}
 {% set from = finer(rollup) %}
 {% set name = rollup.name %}
-        , {{ name }}_counted AS (
+        , {{ name }}_counted AS MATERIALIZED (
             SELECT
                 {{ kept.dims(rollup, 'r.') }}r.day, r.slot,
                 {{ each('sum(r.{name}){cast} AS {name}', 16) if from else sums() | indent(16) }}
             FROM {{ from.name ~ '_counted' if from else 'sorted' }} AS r
             GROUP BY {{ kept.dims(rollup, 'r.') }}r.day, r.slot
-        ), {{ name }}_slot_sums AS MATERIALIZED (
-            SELECT
-                {{ kept.dims(rollup, 'k.') }}k.day, k.slot,
-                {{ each('sum(k.{name}){cast} AS {name}', 16) }}
-            FROM (
-                SELECT
-                    {{ kept.dims(rollup) }}day, slot, {{ each('{name}') }}
-                FROM {{ name }}_counted
-                UNION ALL
+        ), {{ name }}_kept ({{ kept.dims(rollup) }}day, slot, {{ each('{name}') }}) AS NOT MATERIALIZED (
+            SELECT * FROM (
                 SELECT
                     {{ kept.dims(rollup, 't.') }}t.day, s.slot, {{ each('-s.{name}') }}
                 FROM stats_schema.{{ rollup.tables.slots }} AS t
@@ -77,18 +70,13 @@ $changes$
                 FROM stats_schema.chat_stats_deltas AS d
                 WHERE %5$s
             ) AS k
-            GROUP BY {{ kept.dims(rollup, 'k.') }}k.day, k.slot
-            HAVING {{ kept.changed('k') }}
-        ), {{ name }}_counted_cells AS (
+        ), {{ name }}_counted_cells AS MATERIALIZED (
             SELECT {{ kept.dims(rollup, 'r.') }}r.day, r.slot, r.bin, {{ 'sum(r.n)::bigint' if from else 'count(*)' }} AS n
             FROM {{ from.name ~ '_counted_cells' if from else 'sorted' }} AS r
             WHERE r.bin IS NOT NULL{{ ' AND false' if not rollup.histograms }}
             GROUP BY {{ kept.dims(rollup, 'r.') }}r.day, r.slot, r.bin
-        ), {{ name }}_cells AS MATERIALIZED (
-            SELECT {{ kept.dims(rollup, 'b.') }}b.day, b.slot, b.bin, sum(b.n)::bigint AS n
-            FROM (
-                SELECT {{ kept.dims(rollup) }}day, slot, bin, n FROM {{ name }}_counted_cells
-                UNION ALL
+        ), {{ name }}_kept_cells ({{ kept.dims(rollup) }}day, slot, bin, n) AS NOT MATERIALIZED (
+            SELECT * FROM (
                 SELECT {{ kept.dims(rollup, 't.') }}t.day, s.slot, s.bin, -s.n
                 FROM stats_schema.{{ rollup.tables.slots }} AS t
                 CROSS JOIN LATERAL unnest(t.bin_slots, t.bins, t.counts) AS s (slot, bin, n)
@@ -117,12 +105,53 @@ $changes$
                 CROSS JOIN LATERAL unnest(d.times) AS u (time_ms)
                 WHERE d.times IS NOT NULL AND {{ 'false AND ' if not rollup.histograms }}%5$s
             ) AS b
+        )
+{% endfor %}
+        -- In a backfill there is nothing but the requests, nearly always. What was counted is the change then, and need
+        -- not be grouped again.
+        , beside AS MATERIALIZED (
+            SELECT {% for rollup in of %}EXISTS (SELECT FROM {{ rollup.name }}_kept) OR EXISTS (SELECT FROM {{ rollup.name }}_kept_cells){{ ' OR ' if not loop.last }}{% endfor %} AS anything
+        )
+{% for rollup in of %}
+{% set name = rollup.name %}
+        , {{ name }}_slot_sums AS MATERIALIZED (
+            SELECT {{ kept.dims(rollup) }}day, slot, {{ each('{name}') }}
+            FROM {{ name }}_counted
+            WHERE NOT (SELECT anything FROM beside)
+            UNION ALL
+            SELECT
+                {{ kept.dims(rollup, 'k.') }}k.day, k.slot,
+                {{ each('sum(k.{name}){cast} AS {name}', 16) }}
+            FROM (
+                SELECT {{ kept.dims(rollup) }}day, slot, {{ each('{name}') }} FROM {{ name }}_counted
+                UNION ALL
+                SELECT * FROM {{ name }}_kept
+            ) AS k
+            WHERE (SELECT anything FROM beside)
+            GROUP BY {{ kept.dims(rollup, 'k.') }}k.day, k.slot
+            HAVING {{ kept.changed('k') }}
+        ), {{ name }}_cells AS MATERIALIZED (
+            SELECT {{ kept.dims(rollup) }}day, slot, bin, n
+            FROM {{ name }}_counted_cells
+            WHERE NOT (SELECT anything FROM beside)
+            UNION ALL
+            SELECT {{ kept.dims(rollup, 'b.') }}b.day, b.slot, b.bin, sum(b.n)::bigint AS n
+            FROM (
+                SELECT {{ kept.dims(rollup) }}day, slot, bin, n FROM {{ name }}_counted_cells
+                UNION ALL
+                SELECT * FROM {{ name }}_kept_cells
+            ) AS b
+            WHERE (SELECT anything FROM beside)
             GROUP BY {{ kept.dims(rollup, 'b.') }}b.day, b.slot, b.bin
             HAVING sum(b.n) <> 0
         )
 {% endfor %}
         , differing AS (
 {% for rollup in of %}
+{% if not finer(rollup) %}
+            SELECT FROM {{ rollup.name }}_counted WHERE NOT (SELECT anything FROM beside)
+            UNION ALL
+{% endif %}
             SELECT FROM (
                 {{ kept.differing(rollup, rollup) | indent(16) }}
 {% if finer(rollup) %}
@@ -130,6 +159,7 @@ $changes$
                 {{ kept.differing(rollup, finer(rollup)) | indent(16) }}
 {% endif %}
             ) AS places
+            WHERE (SELECT anything FROM beside)
 {{ '            UNION ALL\n' if not loop.last -}}
 {% endfor %}
         )
