@@ -84,9 +84,7 @@ def statement(
     of_groups: list[str] = []
     of_requests = [] if functions or own else _time_conditions(bounds, arguments)
     of_own = (
-        None
-        if own is None
-        else _of_own(own, question, read, bounds, arguments, of_groups, as_rows=as_rows)
+        None if own is None else _of_own(own, question, read, bounds, arguments, of_groups, as_rows=as_rows)
     )
     for filter_ in question.filters if own is None else ():
         _add_filter(filter_, types, arguments, None if functions else of_requests, of_groups)
