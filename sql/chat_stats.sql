@@ -1821,32 +1821,33 @@ BEGIN
             ), edges AS MATERIALIZED (
                 SELECT e.* FROM stats_schema.chat_stats_edges($1, $2) AS e WHERE e.tier = 'requests'
             )
-            SELECT u.interval_start, @member@ AS model_id, u.d1, u.d2, u.d3, u.requests, u.successful, u.pending, u.input_tokens, u.output_tokens, u.timed, u.time_ms, u.cost_usd
+            SELECT u.interval_start, @member@ AS model_id, u.d1, u.d2, u.d3, sum(u.requests)::bigint AS requests, sum(u.successful)::bigint AS successful, sum(u.pending)::bigint AS pending, sum(u.input_tokens) AS input_tokens, sum(u.output_tokens) AS output_tokens, sum(u.timed)::bigint AS timed, sum(u.time_ms) AS time_ms, sum(u.cost_usd) AS cost_usd
             FROM (
-                SELECT p.interval_start, p.model_id, p.d1, p.d2, p.d3, p.sign * p.requests AS requests, p.sign * p.successful AS successful, p.sign * p.pending AS pending, p.sign * p.input_tokens AS input_tokens, p.sign * p.output_tokens AS output_tokens, p.sign * p.timed AS timed, p.sign * p.time_ms AS time_ms, p.sign * p.cost_usd AS cost_usd
+                SELECT p.interval_start, p.model_id, p.d1, p.d2, p.d3, CASE WHEN p.sign > 0 THEN p.requests ELSE -p.requests END AS requests, CASE WHEN p.sign > 0 THEN p.successful ELSE -p.successful END AS successful, CASE WHEN p.sign > 0 THEN p.pending ELSE -p.pending END AS pending, CASE WHEN p.sign > 0 THEN p.input_tokens ELSE -p.input_tokens END AS input_tokens, CASE WHEN p.sign > 0 THEN p.output_tokens ELSE -p.output_tokens END AS output_tokens, CASE WHEN p.sign > 0 THEN p.timed ELSE -p.timed END AS timed, CASE WHEN p.sign > 0 THEN p.time_ms ELSE -p.time_ms END AS time_ms, CASE WHEN p.sign > 0 THEN p.cost_usd ELSE -p.cost_usd END AS cost_usd
                 FROM (
-                    SELECT p.sign, p.interval_start, p.model_id, p.d1, p.d2, p.d3, sum(p.requests) AS requests, sum(p.successful) AS successful, sum(p.pending) AS pending, sum(p.input_tokens) AS input_tokens, sum(p.output_tokens) AS output_tokens, sum(p.timed) AS timed, sum(p.time_ms) AS time_ms, sum(p.cost_usd) AS cost_usd
-                    FROM (
-                        SELECT 1 AS sign, c.interval_start, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
-                        FROM days AS c
-                        JOIN stats_schema.chat_stats_rollup_@rollup@_days AS t ON t.day = c.day
-                        WHERE c.interval_start IS NOT NULL AND NOT c.is_month  AND @kept@
-                        UNION ALL
-                        SELECT 1, c.interval_start, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
-                        FROM days AS c
-                        JOIN stats_schema.chat_stats_rollup_@rollup@_months AS t ON t.month = c.day
-                        WHERE c.is_month  AND @kept@
-                        UNION ALL
-                        SELECT 1, s.slot_intervals[s.slot + 1], s.model_id, s.d1, s.d2, s.d3, s.requests, s.successful, s.pending, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
-                        FROM (
-                            SELECT c.slot_intervals, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, unnest(t.slots) AS slot, unnest(t.slot_requests) AS requests, unnest(t.slot_successful) AS successful, unnest(t.slot_pending) AS pending, unnest(t.slot_input_tokens) AS input_tokens, unnest(t.slot_output_tokens) AS output_tokens, unnest(t.slot_timed) AS timed, unnest(t.slot_time_ms) AS time_ms, unnest(t.slot_cost_usd) AS cost_usd
-                            FROM days AS c
-                            JOIN stats_schema.chat_stats_rollup_@rollup@_slots AS t ON t.day = c.day
-                            WHERE c.interval_start IS NULL  AND @kept@
+                    SELECT 1 AS sign, c.interval_start, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, COALESCE(t.requests, 1) AS requests, COALESCE(t.successful, COALESCE(t.requests, 1)) AS successful, COALESCE(t.pending, 0) AS pending, COALESCE(t.input_tokens, 0) AS input_tokens, COALESCE(t.output_tokens, 0) AS output_tokens, COALESCE(t.timed, COALESCE(t.requests, 1)) AS timed, COALESCE(t.time_ms, 0) AS time_ms, COALESCE(t.cost_usd, 0) AS cost_usd
+                    FROM days AS c
+                    JOIN stats_schema.chat_stats_rollup_@rollup@_slots AS t ON t.day = c.day
+                    WHERE c.interval_start IS NOT NULL AND NOT c.is_month  AND @kept@
+                    UNION ALL
+                    SELECT 1, c.interval_start, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, COALESCE(t.requests, 1) AS requests, COALESCE(t.successful, COALESCE(t.requests, 1)) AS successful, COALESCE(t.pending, 0) AS pending, COALESCE(t.input_tokens, 0) AS input_tokens, COALESCE(t.output_tokens, 0) AS output_tokens, COALESCE(t.timed, COALESCE(t.requests, 1)) AS timed, COALESCE(t.time_ms, 0) AS time_ms, COALESCE(t.cost_usd, 0) AS cost_usd
+                    FROM days AS c
+                    JOIN stats_schema.chat_stats_rollup_@rollup@_months AS t ON t.month = c.day
+                    WHERE c.is_month  AND @kept@
+                    UNION ALL
+                    SELECT 1, c.slot_intervals[s.slot + 1], t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, s.requests, s.successful, s.pending, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
+                    FROM days AS c
+                    JOIN stats_schema.chat_stats_rollup_@rollup@_slots AS t ON t.day = c.day
+                    CROSS JOIN LATERAL (
+                            SELECT e.slot, COALESCE(e.requests, 1) AS requests, COALESCE(e.successful, COALESCE(e.requests, 1)) AS successful, COALESCE(e.pending, 0) AS pending, COALESCE(e.input_tokens, 0) AS input_tokens, COALESCE(e.output_tokens, 0) AS output_tokens, COALESCE(e.timed, COALESCE(e.requests, 1)) AS timed, COALESCE(e.time_ms, 0) AS time_ms, COALESCE(e.cost_usd, 0) AS cost_usd
+                            FROM unnest(
+                                COALESCE(t.slots, ARRAY[t.slot]),
+                        CASE WHEN t.slots IS NULL THEN ARRAY[t.requests] ELSE t.slot_requests END, CASE WHEN t.slots IS NULL THEN ARRAY[t.successful] ELSE t.slot_successful END, CASE WHEN t.slots IS NULL THEN ARRAY[t.pending] ELSE t.slot_pending END, CASE WHEN t.slots IS NULL THEN ARRAY[t.input_tokens] ELSE t.slot_input_tokens END, CASE WHEN t.slots IS NULL THEN ARRAY[t.output_tokens] ELSE t.slot_output_tokens END, CASE WHEN t.slots IS NULL THEN ARRAY[t.timed] ELSE t.slot_timed END, CASE WHEN t.slots IS NULL THEN ARRAY[t.time_ms] ELSE t.slot_time_ms END, CASE WHEN t.slots IS NULL THEN ARRAY[t.cost_usd] ELSE t.slot_cost_usd END
+                            ) AS e (slot, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
                         ) AS s
-                        WHERE s.slot_intervals[s.slot + 1] IS NOT NULL
-                        UNION ALL
-                        SELECT 1, CASE '@bucket@'::text
+                    WHERE c.interval_start IS NULL AND c.slot_intervals[s.slot + 1] IS NOT NULL  AND @kept@
+                    UNION ALL
+                    SELECT 1, CASE '@bucket@'::text
                     WHEN '15m' THEN t.bucket
                     WHEN '1h' THEN CASE
                         WHEN date_trunc('hour', t.bucket, $4) AT TIME ZONE $4 = date_trunc('hour', t.bucket AT TIME ZONE $4) THEN date_trunc('hour', t.bucket, $4)
@@ -1862,11 +1863,11 @@ BEGIN
                     WHEN '1w' THEN date_trunc('week', t.bucket, $4)
                     WHEN '1mo' THEN date_trunc('month', t.bucket, $4)
                 END, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
-                        FROM whole AS w
-                        JOIN stats_schema.chat_stats_deltas AS t ON t.bucket >= w.starts AND t.bucket < w.ends
-                        WHERE true  AND @kept@
-                        UNION ALL
-                        SELECT s.sign, CASE '@bucket@'::text
+                    FROM whole AS w
+                    JOIN stats_schema.chat_stats_deltas AS t ON t.bucket >= w.starts AND t.bucket < w.ends
+                    WHERE true  AND @kept@
+                    UNION ALL
+                    SELECT s.sign, CASE '@bucket@'::text
                     WHEN '15m' THEN s.bucket
                     WHEN '1h' THEN CASE
                         WHEN date_trunc('hour', s.bucket, $4) AT TIME ZONE $4 = date_trunc('hour', s.bucket AT TIME ZONE $4) THEN date_trunc('hour', s.bucket, $4)
@@ -1882,8 +1883,8 @@ BEGIN
                     WHEN '1w' THEN date_trunc('week', s.bucket, $4)
                     WHEN '1mo' THEN date_trunc('month', s.bucket, $4)
                 END, s.model_id, s.d1, s.d2, s.d3, s.requests, s.successful, s.pending, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
-                        FROM (
-                            SELECT c.sign, stats_schema.chat_stats_bucket(r.created_at::timestamptz) AS bucket, r.model_id, r.d1, r.d2, r.d3, 1 AS requests,
+                    FROM (
+                        SELECT c.sign, stats_schema.chat_stats_bucket(r.created_at::timestamptz) AS bucket, r.model_id, r.d1, r.d2, r.d3, 1 AS requests,
                 CASE WHEN stats_schema.chat_stats_is_success(concat(r.status)) THEN 1 ELSE 0 END AS successful,
                 CASE WHEN stats_schema.chat_stats_is_pending(concat(r.status)) THEN 1 ELSE 0 END AS pending,
                 COALESCE(r.input_tokens, 0)::numeric AS input_tokens,
@@ -1891,7 +1892,7 @@ BEGIN
                 CASE WHEN r.time_ms IS NULL THEN 0 ELSE 1 END AS timed,
                 COALESCE(r.time_ms, 0)::numeric AS time_ms,
                 COALESCE(r.cost_usd, 0)::numeric AS cost_usd
-                            FROM edges AS c
+                        FROM edges AS c
                 CROSS JOIN (SELECT NULL::numeric AS cost_usd) AS absent
                 CROSS JOIN (SELECT NULL::text AS error_message) AS no_message
                 CROSS JOIN LATERAL (
@@ -1905,9 +1906,9 @@ BEGIN
                     WHERE q.created_at >= c.starts AND q.created_at < c.ends 
                  AND @requests@
                 ) AS r
-                        ) AS s
-                        UNION ALL
-                        SELECT c.sign, CASE '@bucket@'::text
+                    ) AS s
+                    UNION ALL
+                    SELECT c.sign, CASE '@bucket@'::text
                     WHEN '15m' THEN stats_schema.chat_stats_bucket_at(t.day, s.slot)
                     WHEN '1h' THEN CASE
                         WHEN date_trunc('hour', stats_schema.chat_stats_bucket_at(t.day, s.slot), $4) AT TIME ZONE $4 = date_trunc('hour', stats_schema.chat_stats_bucket_at(t.day, s.slot) AT TIME ZONE $4) THEN date_trunc('hour', stats_schema.chat_stats_bucket_at(t.day, s.slot), $4)
@@ -1923,14 +1924,14 @@ BEGIN
                     WHEN '1w' THEN date_trunc('week', stats_schema.chat_stats_bucket_at(t.day, s.slot), $4)
                     WHEN '1mo' THEN date_trunc('month', stats_schema.chat_stats_bucket_at(t.day, s.slot), $4)
                 END, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, s.requests, s.successful, s.pending, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
-                        FROM edges AS c
-                        JOIN stats_schema.chat_stats_purged_@rollup@ AS t
-                            ON t.day BETWEEN stats_schema.chat_stats_day(c.starts) AND stats_schema.chat_stats_day(c.ends)
-                        CROSS JOIN LATERAL unnest(t.slots, t.slot_requests, t.slot_successful, t.slot_pending, t.slot_input_tokens, t.slot_output_tokens, t.slot_timed, t.slot_time_ms, t.slot_cost_usd) AS s (slot, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
-                        WHERE stats_schema.chat_stats_bucket_at(t.day, s.slot) >= c.starts
+                    FROM edges AS c
+                    JOIN stats_schema.chat_stats_purged_@rollup@ AS t
+                        ON t.day BETWEEN stats_schema.chat_stats_day(c.starts) AND stats_schema.chat_stats_day(c.ends)
+                    CROSS JOIN LATERAL unnest(t.slots, t.slot_requests, t.slot_successful, t.slot_pending, t.slot_input_tokens, t.slot_output_tokens, t.slot_timed, t.slot_time_ms, t.slot_cost_usd) AS s (slot, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
+                    WHERE stats_schema.chat_stats_bucket_at(t.day, s.slot) >= c.starts
                       AND stats_schema.chat_stats_bucket_at(t.day, s.slot) < c.ends  AND @kept@
-                        UNION ALL
-                        SELECT c.sign, CASE '@bucket@'::text
+                    UNION ALL
+                    SELECT c.sign, CASE '@bucket@'::text
                     WHEN '15m' THEN t.bucket
                     WHEN '1h' THEN CASE
                         WHEN date_trunc('hour', t.bucket, $4) AT TIME ZONE $4 = date_trunc('hour', t.bucket AT TIME ZONE $4) THEN date_trunc('hour', t.bucket, $4)
@@ -1946,17 +1947,16 @@ BEGIN
                     WHEN '1w' THEN date_trunc('week', t.bucket, $4)
                     WHEN '1mo' THEN date_trunc('month', t.bucket, $4)
                 END, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
-                        FROM edges AS c
-                        JOIN stats_schema.chat_stats_kept AS t ON t.bucket >= c.starts AND t.bucket < c.ends
-                        WHERE true  AND @kept@
-                    ) AS p (sign, interval_start, model_id, d1, d2, d3, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
-                    GROUP BY 1, 2, 3, 4, 5, 6
-                ) AS p
+                    FROM edges AS c
+                    JOIN stats_schema.chat_stats_kept AS t ON t.bucket >= c.starts AND t.bucket < c.ends
+                    WHERE true  AND @kept@
+                ) AS p (sign, interval_start, model_id, d1, d2, d3, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
             ) AS u
+            GROUP BY 1, 2, 3, 4, 5
             $own$
             WHEN range_start IS NULL AND range_end IS NULL THEN $own$
             WITH pieces AS (SELECT 1)
-            SELECT u.interval_start, @member@ AS model_id, u.d1, u.d2, u.d3, u.requests, u.successful, u.pending, u.input_tokens, u.output_tokens, u.timed, u.time_ms, u.cost_usd
+            SELECT u.interval_start, @member@ AS model_id, u.d1, u.d2, u.d3, sum(u.requests)::bigint AS requests, sum(u.successful)::bigint AS successful, sum(u.pending)::bigint AS pending, sum(u.input_tokens) AS input_tokens, sum(u.output_tokens) AS output_tokens, sum(u.timed)::bigint AS timed, sum(u.time_ms) AS time_ms, sum(u.cost_usd) AS cost_usd
             FROM (
                 SELECT '-infinity'::timestamptz AS interval_start, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
                 FROM stats_schema.chat_stats_rollup_@rollup@_lifetime AS t
@@ -1966,46 +1966,45 @@ BEGIN
                 FROM stats_schema.chat_stats_deltas AS t
                 WHERE true  AND @kept@
             ) AS u
+            GROUP BY 1, 2, 3, 4, 5
             $own$
             ELSE $own$
             WITH pieces AS MATERIALIZED (
                 SELECT * FROM stats_schema.chat_stats_cover($1, $2)
             )
-            SELECT u.interval_start, @member@ AS model_id, u.d1, u.d2, u.d3, u.requests, u.successful, u.pending, u.input_tokens, u.output_tokens, u.timed, u.time_ms, u.cost_usd
+            SELECT u.interval_start, @member@ AS model_id, u.d1, u.d2, u.d3, sum(u.requests)::bigint AS requests, sum(u.successful)::bigint AS successful, sum(u.pending)::bigint AS pending, sum(u.input_tokens) AS input_tokens, sum(u.output_tokens) AS output_tokens, sum(u.timed)::bigint AS timed, sum(u.time_ms) AS time_ms, sum(u.cost_usd) AS cost_usd
             FROM (
-                SELECT '-infinity'::timestamptz AS interval_start, p.model_id, p.d1, p.d2, p.d3, p.sign * p.requests AS requests, p.sign * p.successful AS successful, p.sign * p.pending AS pending, p.sign * p.input_tokens AS input_tokens, p.sign * p.output_tokens AS output_tokens, p.sign * p.timed AS timed, p.sign * p.time_ms AS time_ms, p.sign * p.cost_usd AS cost_usd
+                SELECT '-infinity'::timestamptz AS interval_start, p.model_id, p.d1, p.d2, p.d3, CASE WHEN p.sign > 0 THEN p.requests ELSE -p.requests END AS requests, CASE WHEN p.sign > 0 THEN p.successful ELSE -p.successful END AS successful, CASE WHEN p.sign > 0 THEN p.pending ELSE -p.pending END AS pending, CASE WHEN p.sign > 0 THEN p.input_tokens ELSE -p.input_tokens END AS input_tokens, CASE WHEN p.sign > 0 THEN p.output_tokens ELSE -p.output_tokens END AS output_tokens, CASE WHEN p.sign > 0 THEN p.timed ELSE -p.timed END AS timed, CASE WHEN p.sign > 0 THEN p.time_ms ELSE -p.time_ms END AS time_ms, CASE WHEN p.sign > 0 THEN p.cost_usd ELSE -p.cost_usd END AS cost_usd
                 FROM (
-                    SELECT p.sign, p.model_id, p.d1, p.d2, p.d3, sum(p.requests) AS requests, sum(p.successful) AS successful, sum(p.pending) AS pending, sum(p.input_tokens) AS input_tokens, sum(p.output_tokens) AS output_tokens, sum(p.timed) AS timed, sum(p.time_ms) AS time_ms, sum(p.cost_usd) AS cost_usd
-                    FROM (
-                        SELECT c.sign, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
-                        FROM pieces AS c
-                        JOIN stats_schema.chat_stats_rollup_@rollup@_months AS t
-                            ON t.month >= c.first_day AND (t.month < c.end_day OR c.end_day IS NULL)
-                        WHERE c.tier = 'months'  AND @kept@
-                        UNION ALL
-                        SELECT c.sign, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
-                        FROM pieces AS c
-                        JOIN stats_schema.chat_stats_rollup_@rollup@_days AS t ON t.day >= c.first_day AND t.day < c.end_day
-                        WHERE c.tier = 'days'  AND @kept@
-                        UNION ALL
-                        SELECT t.sign, t.model_id, t.d1, t.d2, t.d3, unnest(t.slot_requests[t.first:t.last]), unnest(t.slot_successful[t.first:t.last]), unnest(t.slot_pending[t.first:t.last]), unnest(t.slot_input_tokens[t.first:t.last]), unnest(t.slot_output_tokens[t.first:t.last]), unnest(t.slot_timed[t.first:t.last]), unnest(t.slot_time_ms[t.first:t.last]), unnest(t.slot_cost_usd[t.first:t.last])
-                        FROM (
-                            SELECT
-                                c.sign, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, t.slot_requests, t.slot_successful, t.slot_pending, t.slot_input_tokens, t.slot_output_tokens, t.slot_timed, t.slot_time_ms, t.slot_cost_usd,
-                                width_bucket((c.first_slot - 1)::smallint, t.slots) + 1 AS first,
-                                width_bucket((c.end_slot - 1)::smallint, t.slots) AS last
-                            FROM pieces AS c
-                            JOIN stats_schema.chat_stats_rollup_@rollup@_slots AS t ON t.day = c.first_day
-                            WHERE c.tier = 'slots'  AND @kept@
-                            OFFSET 0
-                        ) AS t
-                        UNION ALL
-                        SELECT c.sign, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
-                        FROM pieces AS c
-                        JOIN stats_schema.chat_stats_deltas AS t ON t.bucket >= c.starts AND (t.bucket < c.ends OR c.ends IS NULL)
-                        WHERE c.tier = 'deltas'  AND @kept@
-                        UNION ALL
-                        SELECT c.sign, r.model_id, r.d1, r.d2, r.d3, 1 AS requests,
+                    SELECT c.sign, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, COALESCE(t.requests, 1) AS requests, COALESCE(t.successful, COALESCE(t.requests, 1)) AS successful, COALESCE(t.pending, 0) AS pending, COALESCE(t.input_tokens, 0) AS input_tokens, COALESCE(t.output_tokens, 0) AS output_tokens, COALESCE(t.timed, COALESCE(t.requests, 1)) AS timed, COALESCE(t.time_ms, 0) AS time_ms, COALESCE(t.cost_usd, 0) AS cost_usd
+                    FROM pieces AS c
+                    JOIN stats_schema.chat_stats_rollup_@rollup@_months AS t
+                        ON t.month >= c.first_day AND (t.month < c.end_day OR c.end_day IS NULL)
+                    WHERE c.tier = 'months'  AND @kept@
+                    UNION ALL
+                    SELECT c.sign, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, COALESCE(t.requests, 1) AS requests, COALESCE(t.successful, COALESCE(t.requests, 1)) AS successful, COALESCE(t.pending, 0) AS pending, COALESCE(t.input_tokens, 0) AS input_tokens, COALESCE(t.output_tokens, 0) AS output_tokens, COALESCE(t.timed, COALESCE(t.requests, 1)) AS timed, COALESCE(t.time_ms, 0) AS time_ms, COALESCE(t.cost_usd, 0) AS cost_usd
+                    FROM pieces AS c
+                    JOIN stats_schema.chat_stats_rollup_@rollup@_slots AS t ON t.day >= c.first_day AND t.day < c.end_day
+                    WHERE c.tier = 'days'  AND @kept@
+                    UNION ALL
+                    SELECT c.sign, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, s.requests, s.successful, s.pending, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
+                    FROM pieces AS c
+                    JOIN stats_schema.chat_stats_rollup_@rollup@_slots AS t ON t.day = c.first_day
+                    CROSS JOIN LATERAL (
+                            SELECT e.slot, COALESCE(e.requests, 1) AS requests, COALESCE(e.successful, COALESCE(e.requests, 1)) AS successful, COALESCE(e.pending, 0) AS pending, COALESCE(e.input_tokens, 0) AS input_tokens, COALESCE(e.output_tokens, 0) AS output_tokens, COALESCE(e.timed, COALESCE(e.requests, 1)) AS timed, COALESCE(e.time_ms, 0) AS time_ms, COALESCE(e.cost_usd, 0) AS cost_usd
+                            FROM unnest(
+                                COALESCE(t.slots, ARRAY[t.slot]),
+                        CASE WHEN t.slots IS NULL THEN ARRAY[t.requests] ELSE t.slot_requests END, CASE WHEN t.slots IS NULL THEN ARRAY[t.successful] ELSE t.slot_successful END, CASE WHEN t.slots IS NULL THEN ARRAY[t.pending] ELSE t.slot_pending END, CASE WHEN t.slots IS NULL THEN ARRAY[t.input_tokens] ELSE t.slot_input_tokens END, CASE WHEN t.slots IS NULL THEN ARRAY[t.output_tokens] ELSE t.slot_output_tokens END, CASE WHEN t.slots IS NULL THEN ARRAY[t.timed] ELSE t.slot_timed END, CASE WHEN t.slots IS NULL THEN ARRAY[t.time_ms] ELSE t.slot_time_ms END, CASE WHEN t.slots IS NULL THEN ARRAY[t.cost_usd] ELSE t.slot_cost_usd END
+                            ) AS e (slot, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
+                        ) AS s
+                    WHERE c.tier = 'slots' AND s.slot >= c.first_slot AND s.slot < c.end_slot AND (t.slots IS NOT NULL OR t.slot >= c.first_slot AND t.slot < c.end_slot)  AND @kept@
+                    UNION ALL
+                    SELECT c.sign, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+                    FROM pieces AS c
+                    JOIN stats_schema.chat_stats_deltas AS t ON t.bucket >= c.starts AND (t.bucket < c.ends OR c.ends IS NULL)
+                    WHERE c.tier = 'deltas'  AND @kept@
+                    UNION ALL
+                    SELECT c.sign, r.model_id, r.d1, r.d2, r.d3, 1 AS requests,
                 CASE WHEN stats_schema.chat_stats_is_success(concat(r.status)) THEN 1 ELSE 0 END AS successful,
                 CASE WHEN stats_schema.chat_stats_is_pending(concat(r.status)) THEN 1 ELSE 0 END AS pending,
                 COALESCE(r.input_tokens, 0)::numeric AS input_tokens,
@@ -2013,7 +2012,7 @@ BEGIN
                 CASE WHEN r.time_ms IS NULL THEN 0 ELSE 1 END AS timed,
                 COALESCE(r.time_ms, 0)::numeric AS time_ms,
                 COALESCE(r.cost_usd, 0)::numeric AS cost_usd
-                        FROM pieces AS c
+                    FROM pieces AS c
                 CROSS JOIN (SELECT NULL::numeric AS cost_usd) AS absent
                 CROSS JOIN (SELECT NULL::text AS error_message) AS no_message
                 CROSS JOIN LATERAL (
@@ -2027,24 +2026,23 @@ BEGIN
                     WHERE c.tier = 'requests' AND q.created_at >= c.starts AND q.created_at < c.ends 
                  AND @requests@
                 ) AS r
-                        UNION ALL
-                        -- A bucket that was purged counts as a whole where it begins.
-                        SELECT c.sign, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, s.requests, s.successful, s.pending, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
-                        FROM pieces AS c
-                        JOIN stats_schema.chat_stats_purged_@rollup@ AS t
-                            ON t.day BETWEEN stats_schema.chat_stats_day(c.starts) AND stats_schema.chat_stats_day(c.ends)
-                        CROSS JOIN LATERAL unnest(t.slots, t.slot_requests, t.slot_successful, t.slot_pending, t.slot_input_tokens, t.slot_output_tokens, t.slot_timed, t.slot_time_ms, t.slot_cost_usd) AS s (slot, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
-                        WHERE c.tier = 'requests' AND stats_schema.chat_stats_bucket_at(t.day, s.slot) >= c.starts
+                    UNION ALL
+                    -- A bucket that was purged counts as a whole where it begins.
+                    SELECT c.sign, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, s.requests, s.successful, s.pending, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
+                    FROM pieces AS c
+                    JOIN stats_schema.chat_stats_purged_@rollup@ AS t
+                        ON t.day BETWEEN stats_schema.chat_stats_day(c.starts) AND stats_schema.chat_stats_day(c.ends)
+                    CROSS JOIN LATERAL unnest(t.slots, t.slot_requests, t.slot_successful, t.slot_pending, t.slot_input_tokens, t.slot_output_tokens, t.slot_timed, t.slot_time_ms, t.slot_cost_usd) AS s (slot, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
+                    WHERE c.tier = 'requests' AND stats_schema.chat_stats_bucket_at(t.day, s.slot) >= c.starts
                       AND stats_schema.chat_stats_bucket_at(t.day, s.slot) < c.ends  AND @kept@
-                        UNION ALL
-                        SELECT c.sign, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
-                        FROM pieces AS c
-                        JOIN stats_schema.chat_stats_kept AS t ON t.bucket >= c.starts AND t.bucket < c.ends
-                        WHERE c.tier = 'requests'  AND @kept@
-                    ) AS p (sign, model_id, d1, d2, d3, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
-                    GROUP BY 1, 2, 3, 4, 5
-                ) AS p
+                    UNION ALL
+                    SELECT c.sign, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+                    FROM pieces AS c
+                    JOIN stats_schema.chat_stats_kept AS t ON t.bucket >= c.starts AND t.bucket < c.ends
+                    WHERE c.tier = 'requests'  AND @kept@
+                ) AS p (sign, model_id, d1, d2, d3, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
             ) AS u
+            GROUP BY 1, 2, 3, 4, 5
             $own$ END;
         bins := CASE WHEN p_bucket IS NOT NULL THEN $own$
             WITH whole AS MATERIALIZED (
@@ -2058,24 +2056,44 @@ BEGIN
             )
             SELECT u.interval_start, @member@ AS model_id, u.d1, u.d2, u.d3, u.bin, u.n
             FROM (
-                SELECT c.interval_start, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, unnest(t.bins) AS bin, unnest(t.counts) AS n
+                SELECT c.interval_start, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, h.bin, h.n
                 FROM days AS c
                 JOIN stats_schema.chat_stats_rollup_@rollup@_slots AS t ON t.day = c.day
+                CROSS JOIN LATERAL (
+                    SELECT e.slot, e.bin, COALESCE(e.n, 1) AS n
+                    FROM unnest(t.bin_slots, t.bins, t.counts) AS e (slot, bin, n)
+                    UNION ALL
+                    SELECT e.slot, stats_schema.chat_stats_bin(COALESCE(e.time_ms, 0)), 1
+                    FROM unnest(
+                        COALESCE(t.slots, ARRAY[t.slot]),
+                        CASE WHEN t.slots IS NULL THEN ARRAY[t.requests] ELSE t.slot_requests END, CASE WHEN t.slots IS NULL THEN ARRAY[t.timed] ELSE t.slot_timed END, CASE WHEN t.slots IS NULL THEN ARRAY[t.time_ms] ELSE t.slot_time_ms END
+                    ) AS e (slot, requests, timed, time_ms)
+                    WHERE t.bins IS NULL AND COALESCE(e.timed, e.requests, 1) = 1
+                ) AS h
                 WHERE c.interval_start IS NOT NULL AND NOT c.is_month  AND @kept@
                 UNION ALL
-                SELECT c.interval_start, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, unnest(t.bins), unnest(t.counts)
+                SELECT c.interval_start, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, unnest(COALESCE(t.bins, CASE WHEN COALESCE(t.timed, t.requests, 1) = 1
+                     THEN ARRAY[stats_schema.chat_stats_bin(COALESCE(t.time_ms, 0))] ELSE '{}' END)), unnest(COALESCE(t.counts, array_fill(1::bigint, ARRAY[cardinality(COALESCE(t.bins, CASE WHEN COALESCE(t.timed, t.requests, 1) = 1
+                     THEN ARRAY[stats_schema.chat_stats_bin(COALESCE(t.time_ms, 0))] ELSE '{}' END))])))
                 FROM days AS c
                 JOIN stats_schema.chat_stats_rollup_@rollup@_months AS t ON t.month = c.day
                 WHERE c.is_month  AND @kept@
                 UNION ALL
-                SELECT h.slot_intervals[h.slot + 1], h.model_id, h.d1, h.d2, h.d3, h.bin, h.n
-                FROM (
-                    SELECT c.slot_intervals, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, unnest(t.bin_slots) AS slot, unnest(t.bins) AS bin, unnest(t.counts) AS n
-                    FROM days AS c
-                    JOIN stats_schema.chat_stats_rollup_@rollup@_slots AS t ON t.day = c.day
-                    WHERE c.interval_start IS NULL  AND @kept@
+                SELECT c.slot_intervals[h.slot + 1], t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, h.bin, h.n
+                FROM days AS c
+                JOIN stats_schema.chat_stats_rollup_@rollup@_slots AS t ON t.day = c.day
+                CROSS JOIN LATERAL (
+                    SELECT e.slot, e.bin, COALESCE(e.n, 1) AS n
+                    FROM unnest(t.bin_slots, t.bins, t.counts) AS e (slot, bin, n)
+                    UNION ALL
+                    SELECT e.slot, stats_schema.chat_stats_bin(COALESCE(e.time_ms, 0)), 1
+                    FROM unnest(
+                        COALESCE(t.slots, ARRAY[t.slot]),
+                        CASE WHEN t.slots IS NULL THEN ARRAY[t.requests] ELSE t.slot_requests END, CASE WHEN t.slots IS NULL THEN ARRAY[t.timed] ELSE t.slot_timed END, CASE WHEN t.slots IS NULL THEN ARRAY[t.time_ms] ELSE t.slot_time_ms END
+                    ) AS e (slot, requests, timed, time_ms)
+                    WHERE t.bins IS NULL AND COALESCE(e.timed, e.requests, 1) = 1
                 ) AS h
-                WHERE h.slot_intervals[h.slot + 1] IS NOT NULL
+                WHERE c.interval_start IS NULL AND c.slot_intervals[h.slot + 1] IS NOT NULL  AND @kept@
                 UNION ALL
                 SELECT CASE '@bucket@'::text
                     WHEN '15m' THEN t.bucket
@@ -2172,12 +2190,15 @@ BEGIN
                 JOIN stats_schema.chat_stats_kept AS t ON t.bucket >= c.starts AND t.bucket < c.ends
                 WHERE t.timed <> 0  AND @kept@
             ) AS u
+            
             $own$
             WHEN range_start IS NULL AND range_end IS NULL THEN $own$
             WITH pieces AS (SELECT 1)
             SELECT u.interval_start, @member@ AS model_id, u.d1, u.d2, u.d3, u.bin, u.n
             FROM (
-                SELECT '-infinity'::timestamptz AS interval_start, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, unnest(t.bins) AS bin, unnest(t.counts) AS n
+                SELECT '-infinity'::timestamptz AS interval_start, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, unnest(COALESCE(t.bins, CASE WHEN COALESCE(t.timed, t.requests, 1) = 1
+                     THEN ARRAY[stats_schema.chat_stats_bin(COALESCE(t.time_ms, 0))] ELSE '{}' END)) AS bin, unnest(COALESCE(t.counts, array_fill(1::bigint, ARRAY[cardinality(COALESCE(t.bins, CASE WHEN COALESCE(t.timed, t.requests, 1) = 1
+                     THEN ARRAY[stats_schema.chat_stats_bin(COALESCE(t.time_ms, 0))] ELSE '{}' END))]))) AS n
                 FROM stats_schema.chat_stats_rollup_@rollup@_lifetime AS t
                 WHERE true  AND @kept@
                 UNION ALL
@@ -2186,6 +2207,7 @@ BEGIN
                 CROSS JOIN LATERAL unnest(COALESCE(t.times, ARRAY[t.timed * t.time_ms])) AS u (time_ms)
                 WHERE t.timed <> 0  AND @kept@
             ) AS u
+            
             $own$
             ELSE $own$
             WITH pieces AS MATERIALIZED (
@@ -2195,28 +2217,45 @@ BEGIN
             FROM (
                 SELECT '-infinity'::timestamptz AS interval_start, h.model_id, h.d1, h.d2, h.d3, h.bin, h.sign * h.n AS n
                 FROM (
-                    SELECT c.sign, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, unnest(t.bins) AS bin, unnest(t.counts) AS n
+                    SELECT c.sign, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, unnest(COALESCE(t.bins, CASE WHEN COALESCE(t.timed, t.requests, 1) = 1
+                     THEN ARRAY[stats_schema.chat_stats_bin(COALESCE(t.time_ms, 0))] ELSE '{}' END)) AS bin, unnest(COALESCE(t.counts, array_fill(1::bigint, ARRAY[cardinality(COALESCE(t.bins, CASE WHEN COALESCE(t.timed, t.requests, 1) = 1
+                     THEN ARRAY[stats_schema.chat_stats_bin(COALESCE(t.time_ms, 0))] ELSE '{}' END))]))) AS n
                     FROM pieces AS c
                     JOIN stats_schema.chat_stats_rollup_@rollup@_months AS t
                         ON t.month >= c.first_day AND (t.month < c.end_day OR c.end_day IS NULL)
                     WHERE c.tier = 'months'  AND @kept@
                     UNION ALL
-                    SELECT c.sign, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, unnest(t.bins), unnest(t.counts)
+                    SELECT c.sign, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, b.bin, b.n
                     FROM pieces AS c
                     JOIN stats_schema.chat_stats_rollup_@rollup@_slots AS t ON t.day >= c.first_day AND t.day < c.end_day
+                    CROSS JOIN LATERAL (
+                        SELECT e.slot, e.bin, COALESCE(e.n, 1) AS n
+                        FROM unnest(t.bin_slots, t.bins, t.counts) AS e (slot, bin, n)
+                        UNION ALL
+                        SELECT e.slot, stats_schema.chat_stats_bin(COALESCE(e.time_ms, 0)), 1
+                        FROM unnest(
+                            COALESCE(t.slots, ARRAY[t.slot]),
+                            CASE WHEN t.slots IS NULL THEN ARRAY[t.requests] ELSE t.slot_requests END, CASE WHEN t.slots IS NULL THEN ARRAY[t.timed] ELSE t.slot_timed END, CASE WHEN t.slots IS NULL THEN ARRAY[t.time_ms] ELSE t.slot_time_ms END
+                        ) AS e (slot, requests, timed, time_ms)
+                        WHERE t.bins IS NULL AND COALESCE(e.timed, e.requests, 1) = 1
+                    ) AS b
                     WHERE c.tier = 'days'  AND @kept@
                     UNION ALL
-                    SELECT t.sign, t.model_id, t.d1, t.d2, t.d3, unnest(t.bins[t.first:t.last]), unnest(t.counts[t.first:t.last])
-                    FROM (
-                        SELECT
-                            c.sign, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, t.bins, t.counts,
-                            width_bucket((c.first_slot - 1)::smallint, t.bin_slots) + 1 AS first,
-                            width_bucket((c.end_slot - 1)::smallint, t.bin_slots) AS last
-                        FROM pieces AS c
-                        JOIN stats_schema.chat_stats_rollup_@rollup@_slots AS t ON t.day = c.first_day
-                        WHERE c.tier = 'slots' AND cardinality(t.bin_slots) > 0  AND @kept@
-                        OFFSET 0
-                    ) AS t
+                    SELECT c.sign, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, b.bin, b.n
+                    FROM pieces AS c
+                    JOIN stats_schema.chat_stats_rollup_@rollup@_slots AS t ON t.day = c.first_day
+                    CROSS JOIN LATERAL (
+                        SELECT e.slot, e.bin, COALESCE(e.n, 1) AS n
+                        FROM unnest(t.bin_slots, t.bins, t.counts) AS e (slot, bin, n)
+                        UNION ALL
+                        SELECT e.slot, stats_schema.chat_stats_bin(COALESCE(e.time_ms, 0)), 1
+                        FROM unnest(
+                            COALESCE(t.slots, ARRAY[t.slot]),
+                            CASE WHEN t.slots IS NULL THEN ARRAY[t.requests] ELSE t.slot_requests END, CASE WHEN t.slots IS NULL THEN ARRAY[t.timed] ELSE t.slot_timed END, CASE WHEN t.slots IS NULL THEN ARRAY[t.time_ms] ELSE t.slot_time_ms END
+                        ) AS e (slot, requests, timed, time_ms)
+                        WHERE t.bins IS NULL AND COALESCE(e.timed, e.requests, 1) = 1
+                    ) AS b
+                    WHERE c.tier = 'slots' AND b.slot >= c.first_slot AND b.slot < c.end_slot AND (t.slots IS NOT NULL OR t.slot >= c.first_slot AND t.slot < c.end_slot)  AND @kept@
                     UNION ALL
                     SELECT c.sign, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, stats_schema.chat_stats_bin(u.time_ms), sign(t.timed)::bigint
                     FROM pieces AS c
@@ -2249,6 +2288,7 @@ BEGIN
                     WHERE c.tier = 'requests' AND t.timed <> 0  AND @kept@
                 ) AS h (sign, model_id, d1, d2, d3, bin, n)
             ) AS u
+            
             $own$ END;
         FOR put IN
             SELECT * FROM (VALUES
@@ -4815,8 +4855,6 @@ BEGIN
             FROM (
                 SELECT 'chat_stats_rollup_' || r.name || '_slots' AS name
                 UNION ALL
-                SELECT 'chat_stats_rollup_' || r.name || '_days' AS name
-                UNION ALL
                 SELECT 'chat_stats_rollup_' || r.name || '_months' AS name
                 UNION ALL
                 SELECT 'chat_stats_rollup_' || r.name || '_lifetime' AS name
@@ -6166,6 +6204,7 @@ BEGIN
             SELECT
                 model_id, day, NULL::bigint, NULL::bigint, NULL::bigint, NULL::numeric, NULL::numeric, NULL::bigint, NULL::numeric, NULL::numeric,
                 NULL::smallint[], NULL::bigint[], NULL::bigint[], NULL::bigint[], NULL::numeric[], NULL::numeric[], NULL::bigint[], NULL::numeric[], NULL::numeric[],
+                
                 array_agg(slot), array_agg(bin), array_agg(n)
             FROM (SELECT * FROM model_cells ORDER BY model_id, day, slot) AS c
             GROUP BY model_id, day
@@ -6294,7 +6333,7 @@ BEGIN
             model_id, month, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, bins, counts
         )
         SELECT model_id, month, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, bins, counts
-        FROM model_months_changes
+        FROM model_months_changes AS a
         ORDER BY model_id, month  -- all that add to the same rows do so in the same order: no deadlock
         ON CONFLICT (model_id, month) DO UPDATE SET
             requests = t.requests + excluded.requests,
@@ -6364,7 +6403,7 @@ BEGIN
             model_id, always, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, bins, counts
         )
         SELECT model_id, always, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, bins, counts
-        FROM model_lifetime_changes
+        FROM model_lifetime_changes AS a
         ORDER BY model_id, always  -- all that add to the same rows do so in the same order: no deadlock
         ON CONFLICT (model_id, always) DO UPDATE SET
             requests = t.requests + excluded.requests,
@@ -6443,6 +6482,7 @@ BEGIN
             SELECT
                 day, NULL::bigint, NULL::bigint, NULL::bigint, NULL::numeric, NULL::numeric, NULL::bigint, NULL::numeric, NULL::numeric,
                 NULL::smallint[], NULL::bigint[], NULL::bigint[], NULL::bigint[], NULL::numeric[], NULL::numeric[], NULL::bigint[], NULL::numeric[], NULL::numeric[],
+                
                 array_agg(slot), array_agg(bin), array_agg(n)
             FROM (SELECT * FROM total_cells ORDER BY day, slot) AS c
             GROUP BY day
@@ -6554,7 +6594,7 @@ BEGIN
             day, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, bins, counts
         )
         SELECT day, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, bins, counts
-        FROM total_days_changes
+        FROM total_days_changes AS a
         ORDER BY day  -- all that add to the same rows do so in the same order: no deadlock
         ON CONFLICT (day) DO UPDATE SET
             requests = t.requests + excluded.requests,
@@ -6624,7 +6664,7 @@ BEGIN
             month, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, bins, counts
         )
         SELECT month, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, bins, counts
-        FROM total_months_changes
+        FROM total_months_changes AS a
         ORDER BY month  -- all that add to the same rows do so in the same order: no deadlock
         ON CONFLICT (month) DO UPDATE SET
             requests = t.requests + excluded.requests,
@@ -6694,7 +6734,7 @@ BEGIN
             always, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, bins, counts
         )
         SELECT always, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, bins, counts
-        FROM total_lifetime_changes
+        FROM total_lifetime_changes AS a
         ORDER BY always  -- all that add to the same rows do so in the same order: no deadlock
         ON CONFLICT (always) DO UPDATE SET
             requests = t.requests + excluded.requests,

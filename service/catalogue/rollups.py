@@ -45,6 +45,10 @@ TIERS = (
 )
 
 
+#: Those of the operator's own have the totals of a day beside its slots: of most days there is one.
+OWN_TIERS = tuple(tier for tier in TIERS if tier.name != "days")
+
+
 @dataclass(frozen=True, slots=True)
 class Rollup:
     """Totals by `dimensions`, in whose columns NULL is a value as any other."""
@@ -66,9 +70,13 @@ class Rollup:
         return tuple(name for name in self.dimensions if name not in DIMENSIONS)
 
     @property
+    def tiers(self) -> tuple[Tier, ...]:
+        return TIERS if self.built_in else OWN_TIERS
+
+    @property
     def tables(self) -> dict[str, str]:
         """The names of its tables by tier."""
-        return {tier.name: f"chat_stats_rollup_{self.name}_{tier.name}" for tier in TIERS}
+        return {tier.name: f"chat_stats_rollup_{self.name}_{tier.name}" for tier in self.tiers}
 
     @property
     def purged(self) -> str:

@@ -70,8 +70,9 @@ def statement(
     arguments = _Arguments()
     asked = question.computed
     percentiles = any(figure_of(name).is_percentile for name in asked)
+    as_rows = own is not None and wanted is None and _are_rows(own, question, bounds)
     read = [
-        _grouped(dimension, place, types, arguments, own)
+        _grouped(dimension, place, types, arguments, own, as_rows=as_rows)
         for place, dimension in enumerate(question.read, start=1)
     ]
     dimensions = read[: len(question.group_by)]
@@ -82,7 +83,9 @@ def statement(
     ]
     of_groups: list[str] = []
     of_requests = [] if functions or own else _time_conditions(bounds, arguments)
-    of_own = None if own is None else _of_own(own, question, read, bounds, arguments, of_groups)
+    of_own = (
+        None if own is None else _of_own(own, question, read, bounds, arguments, of_groups, as_rows=as_rows)
+    )
     for filter_ in question.filters if own is None else ():
         _add_filter(filter_, types, arguments, None if functions else of_requests, of_groups)
     if question.prefix is not None and own is None:
@@ -141,6 +144,8 @@ class _Own:
 
     rollup: Rollup
     all_time: bool
+    #: Whether each group is a row of it.
+    as_rows: bool
     #: Its columns and what they are called.
     selected: list[tuple[str, str]]
     #: The same of the requests at ragged edges: expressions, and what they are called.
@@ -156,6 +161,8 @@ def _of_own(
     bounds: Bounds,
     arguments: _Arguments,
     of_groups: list[str],
+    *,
+    as_rows: bool,
 ) -> _Own:
     uses_models = _uses_models(question)
     selected = [("model_id", "model_id")] if uses_models else []
@@ -164,7 +171,7 @@ def _of_own(
         if grouped.expression is not None:
             selected.append((_own_dimension(own, dimension).column, grouped.called))
             read.append((grouped.expression, grouped.called))
-    found = _Own(own.rollup, bounds == (None, None), selected, read)
+    found = _Own(own.rollup, bounds == (None, None), as_rows, selected, read)
     for filter_ in question.filters:
         if filter_.dimension.is_id:
             models = _add_id_filter(filter_, arguments, of_groups)
@@ -201,6 +208,19 @@ def _of_own(
     return found
 
 
+def _are_rows(own: OwnRollup, question: Question, bounds: Bounds) -> bool:
+    """Return whether each group is a row of the rollup over all time, and ordered by its sums or values."""
+    columns = [kept.column for dimension in question.group_by if (kept := own.kept_as(dimension)) is not None]
+    by_sums = question.order.by not in question.computed or not figure_of(question.order.by).is_percentile
+    return (
+        bounds == (None, None)
+        and not question.bucket
+        and not question.distinct
+        and by_sums
+        and set(columns) == set(own.rollup.dimensions)
+    )
+
+
 def _own_dimension(own: OwnRollup, dimension: Dimension) -> KeptDimension:
     kept = own.kept_as(dimension)
     assert kept is not None, "the rollup was chosen for its dimensions"
@@ -232,9 +252,15 @@ def _time_conditions(bounds: Bounds, arguments: _Arguments) -> list[str]:
 
 
 def _grouped(
-    dimension: Dimension, place: int, types: ColumnTypes, arguments: _Arguments, own: OwnRollup | None
+    dimension: Dimension,
+    place: int,
+    types: ColumnTypes,
+    arguments: _Arguments,
+    own: OwnRollup | None,
+    *,
+    as_rows: bool,
 ) -> _Grouped:
-    key = f"s.key[{place}]"
+    key = f"s.d{place}" if as_rows else f"s.key[{place}]"
     by_text = f'{key} COLLATE "C"'
     if dimension.is_id:
         return _Grouped(f"d{place}", None, f"c.{dimension.kind}", [f"length({key})", by_text])

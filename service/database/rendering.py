@@ -27,7 +27,7 @@ from chat_stats.service.catalogue.error_kinds import (
 from chat_stats.service.catalogue.figures import FIGURES, of_cost
 from chat_stats.service.catalogue.kept_dimensions import KeptDimension, OwnRollup, identifier, kept_dimensions
 from chat_stats.service.catalogue.measures import MEASURES, Measure, columns
-from chat_stats.service.catalogue.rollups import DIMENSIONS, ROLLUPS, TIERS, Rollup, dimensions, finer
+from chat_stats.service.catalogue.rollups import DIMENSIONS, OWN_TIERS, ROLLUPS, Rollup, dimensions, finer
 from chat_stats.service.catalogue.statuses import Statuses, listed_in, literals
 from chat_stats.service.errors import SchemaError
 
@@ -80,7 +80,7 @@ class Renderer:
                 measures=measures,
                 columns=columns(measures),
                 rollups=rollups,
-                tiers=TIERS,
+                own_tiers=OWN_TIERS,
                 dimensions=dimensions(rollups),
                 own_rollups=[rollup for rollup in rollups if not rollup.built_in],
                 built_in=[rollup for rollup in rollups if rollup.built_in],

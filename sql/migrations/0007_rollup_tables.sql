@@ -1,4 +1,6 @@
 {% import 'macros/rollups.sql.j2' as kept %}
+{% import 'macros/compact.sql.j2' as compact %}
+{% import 'macros/tiers.sql.j2' as made %}
 -- The tables of the rollups. They stay empty until `chat-stats rollup enable`.
 --
 -- The key of each begins with its dimensions, so that a distributed Postgres can keep those that have model_id beside
@@ -121,13 +123,15 @@ BEGIN
     -- Of days, slots and totals are apart: ranges of weeks read many totals, and of the slots only those of the two days
     -- at their ends.
 {% for rollup in rollups %}
-{% for tier in tiers %}
+{% for tier in rollup.tiers %}
 {% set table = rollup.tables[tier.name] %}
     EXECUTE format($table$
         CREATE TABLE IF NOT EXISTS stats_schema.{{ table }} (
             {{ kept.dimensions_definition(rollup) | indent(12) -}}
             {{ tier.time }} {{ tier.type }} NOT NULL,
-{% if tier.holds == 'slots' %}
+{% if not rollup.built_in %}
+            {{ compact.definition(tier) | indent(12) }}
+{% elif tier.holds == 'slots' %}
             {{ kept.slots_definition() | indent(12) }}
 {% else %}
             {{ each('{name} {type} NOT NULL', 12) }},
@@ -142,15 +146,34 @@ BEGIN
             UNIQUE NULLS NOT DISTINCT ({{ kept.key(rollup, tier) }})
         )
     $table$, VARIADIC types);
-{% if tier.time == 'day' and rollup.dimensions %}
+{% if (tier.time == 'day' or tier.time == 'month' and not rollup.built_in) and rollup.dimensions %}
     -- For ranges over all of them: without it, they read the whole of the other index.
-    CREATE INDEX IF NOT EXISTS {{ table }}_day_idx ON stats_schema.{{ table }} (day);
+    CREATE INDEX IF NOT EXISTS {{ table }}_{{ tier.time }}_idx ON stats_schema.{{ table }} ({{ tier.time }});
 {% endif %}
 {% if tier.name in rollup.binned %}
-    -- Adding up totals passes over the histograms: out of line, they are not in the way.
-    ALTER TABLE stats_schema.{{ table }} SET (toast_tuple_target = 128);
+    -- Adding up totals passes over the histograms: out of line, they are not in the way{{ '; those of a few requests are not, in line' if not rollup.built_in }}.
+    ALTER TABLE stats_schema.{{ table }} SET (toast_tuple_target = {{ 128 if rollup.built_in else 256 }});
 {% endif %}
 {% endfor %}
+{% if not rollup.built_in %}
+    -- An earlier form kept the totals of days apart, and wrote all out.
+    IF to_regclass('stats_schema.chat_stats_rollup_{{ rollup.name }}_days') IS NOT NULL THEN
+        PERFORM set_config('lock_timeout', '200', true);
+        PERFORM FROM stats_schema.chat_stats_rollup_state FOR UPDATE;  -- the lock of chat_stats_fold()
+        ALTER TABLE stats_schema.{{ rollup.tables.slots }}
+            {{ each('ADD COLUMN {name} {type}', 12) }},
+            ADD COLUMN slot smallint,
+            {{ each('ALTER COLUMN slot_{name} DROP NOT NULL', 12) }},
+            {% for name in ('slots', 'bin_slots', 'bins', 'counts') %}ALTER COLUMN {{ name }} DROP NOT NULL{{ ', ' if not loop.last }}{% endfor %};
+        {{ made.totals_of_days(rollup) | indent(8) }};
+        ALTER TABLE stats_schema.{{ rollup.tables.months }}
+            {{ each('ALTER COLUMN {name} DROP NOT NULL', 12) }},
+            ALTER COLUMN bins DROP NOT NULL, ALTER COLUMN counts DROP NOT NULL;
+        ALTER TABLE stats_schema.{{ rollup.tables.lifetime }}
+            ALTER COLUMN bins DROP NOT NULL, ALTER COLUMN counts DROP NOT NULL;
+        DROP TABLE stats_schema.chat_stats_rollup_{{ rollup.name }}_days;
+    END IF;
+{% endif %}
 
 {% endfor %}
     -- One row. `ready` since the backfill is done: only then are the rollups read.

@@ -123,6 +123,39 @@ async def test_every_figure_is_that_of_a_recount_over_any_range_folded_or_not(
             check(answer, list(filter(condition, members)), names, asked, f"rollup:{source}")
 
 
+async def test_the_first_groups_of_all_time_are_those_of_a_scan_whatever_is_not_folded(
+    ask: Ask, kept: asyncpg.Connection
+) -> None:
+    measures = "total_requests,total_cost_usd,success_rate"
+    orders = ("-total_cost_usd", "total_requests", "-success_rate", "user_id", "-user_id")
+    # (Rollups shorten long values.)
+    await kept.execute("UPDATE chat_completion_requests SET user_id = 'x' WHERE length(user_id) > 100")
+    await kept.execute("SELECT chat_stats_fold()")
+    for _ in range(2):
+        for order in orders:
+            question = f"group_by=user_id&measures={measures}&order_by={order}&limit="
+            await kept.execute("UPDATE chat_stats_rollups SET ready = false")
+            scanned = await ask(f"{question}10000")
+            await kept.execute("UPDATE chat_stats_rollups SET ready = true")
+            for limit in (1, 3, 10000):
+                found = await ask(f"{question}{limit}")
+                assert (found.totals["source"], scanned.totals["source"]) == ("rollup:users", "scan")
+                assert found.data == scanned.data[:limit]
+                for name in ("total", "total_groups"):
+                    assert found.totals[name] == scanned.totals[name]
+        by_cost = sorted(scanned.data, key=lambda row: row["total_cost_usd"])
+        # A group that goes, one that comes, one of NULL, and two that change places.
+        await kept.execute("DELETE FROM chat_completion_requests WHERE user_id = 'user3'")
+        await kept.execute("UPDATE chat_completion_requests SET user_id = 'late' WHERE id % 50 = 0")
+        await kept.execute("UPDATE chat_completion_requests SET user_id = NULL WHERE id % 51 = 0")
+        for row, cost in ((by_cost[0], 1000), (by_cost[-1], 0)):
+            await kept.execute(
+                "UPDATE chat_completion_requests SET cost_usd = $1 WHERE user_id IS NOT DISTINCT FROM $2",
+                cost,
+                row["user_id"],
+            )
+
+
 async def test_a_series_in_any_time_zone_has_the_figures_of_a_recount(
     ask: Ask, kept: asyncpg.Connection, requests: list[Request]
 ) -> None:

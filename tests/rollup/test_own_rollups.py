@@ -212,7 +212,7 @@ async def test_drift_in_one_is_found_by_the_audit_and_keeps_that_one_alone_from_
     await add(tagged, "users", "user_id")
     await tagged.execute("SELECT chat_stats_fold()")
     await tagged.execute(
-        "UPDATE chat_stats_rollup_users_slots SET slot_requests[1] = slot_requests[1] + 1 "
+        "UPDATE chat_stats_rollup_users_slots SET requests = COALESCE(requests, 1) + 1, slots = NULL "
         "WHERE (day, by_user_id) = ("
         "SELECT day, by_user_id FROM chat_stats_rollup_users_slots WHERE by_user_id <> '' "
         "ORDER BY 1, 2 LIMIT 1)"
@@ -308,7 +308,7 @@ async def test_the_commands_add_list_verify_and_remove(
     assert (await states(tagged))["users"] == "on"
     assert await differences(tagged, "users", {"by_user_id": "user_id"}) == []
     await tagged.execute(
-        "UPDATE chat_stats_rollup_users_days SET requests = requests + 1 WHERE by_user_id = 'u1'"
+        "UPDATE chat_stats_rollup_users_lifetime SET requests = requests + 1 WHERE by_user_id = 'u1'"
     )
     found = chat_stats("rollup", "verify", env=env)
     assert found.returncode == 1

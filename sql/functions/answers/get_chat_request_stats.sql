@@ -4,9 +4,9 @@
 {# A rollup of the operator's own, whose name and columns are put in place when it is read. #}
 {% set start, end, timezone = '$1', '$2', '$4' %}
 {% set tables = {} %}
-{% for tier in tiers %}{% set _ = tables.update({tier.name: 'chat_stats_rollup_@rollup@_' ~ tier.name}) %}{% endfor %}
+{% for tier in own_tiers %}{% set _ = tables.update({tier.name: 'chat_stats_rollup_@rollup@_' ~ tier.name}) %}{% endfor %}
 {% set kept_by = {
-    'rollup': {'tables': tables, 'purged': 'chat_stats_purged_@rollup@', 'binned': ('months', 'lifetime')},
+    'rollup': {'tables': tables, 'purged': 'chat_stats_purged_@rollup@'},
     'selected': [('@model@', 'model_id'), ('@column1@', 'd1'), ('@column2@', 'd2'), ('@column3@', 'd3')],
     'read': [('@read0@', 'model_id'), ('@read1@', 'd1'), ('@read2@', 'd2'), ('@read3@', 'd3')],
     'conditions': ['@kept@'], 'of_requests': ['@requests@'],
@@ -18,7 +18,7 @@
 {% import 'macros/own_reading.sql.j2' as of_range with context %}
 {% set own = dict(kept_by, all_time=true) %}
 {% import 'macros/own_reading.sql.j2' as of_all_time with context %}
-{# The rows of such a rollup: sums, or cells of histograms. #}
+{# The rows of such a rollup: sums, one of each group, or cells of histograms. #}
 {% macro own_rows(reading, what, columns) -%}
 $own$
             WITH {{ reading.pieces() | indent(12) }}
@@ -26,6 +26,7 @@ $own$
             FROM (
                 {{ (reading.sums() if what == 'sums' else reading.cells()) | indent(16) }}
             ) AS u
+            {{ 'GROUP BY 1, 2, 3, 4, 5' if what == 'sums' }}
             $own$
 {%- endmacro %}
 {% macro own_text(what, columns) -%}
@@ -188,7 +189,7 @@ BEGIN
     END IF;
 
     IF kept_by IS NOT NULL THEN
-        usage := {{ own_text('sums', each('u.{name}')) }};
+        usage := {{ own_text('sums', each('sum(u.{name}){cast} AS {name}')) }};
         bins := {{ own_text('cells', 'u.bin, u.n') }};
         FOR put IN
             SELECT * FROM (VALUES

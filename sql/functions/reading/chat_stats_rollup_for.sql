@@ -24,7 +24,7 @@ BEGIN
         FROM (
             SELECT to_regclass('stats_schema.' || n.name)::oid AS relation
             FROM (
-{% for tier in tiers %}
+{% for tier in own_tiers %}
                 SELECT 'chat_stats_rollup_' || r.name || '_{{ tier.name }}' AS name
                 UNION ALL
 {% endfor %}

@@ -1,4 +1,5 @@
 {% import 'macros/rollups.sql.j2' as kept %}
+{% import 'macros/compact.sql.j2' as compact %}
 -- Adds changes to slots, days, months and lifetime of all rollups, in one statement: each reader sees each of them once,
 -- before or after. Returns the number of rows in p_counted.
 --
@@ -30,14 +31,23 @@ BEGIN
             {{ each("COALESCE(min(slot_{name}), '{}') AS slot_{name}", 12) }},
             COALESCE(min(bin_slots), '{}') AS bin_slots, COALESCE(min(bins), '{}') AS bins,
             COALESCE(min(counts), '{}') AS counts
+{%- if not rollup.built_in %},
+            COALESCE(min(timed_slots), '{}') AS timed_slots, COALESCE(min(timed_bins), '{}') AS timed_bins
+{% else %}
+
+{% endif %}
         FROM (
             -- The arrays of a row are parallel, since one pass makes them from the same rows; in the order of the slots,
             -- since the rows come in it.
             SELECT
                 {{ dims }}day,
+{% if rollup.built_in %}
                 {{ each('sum({name}){cast} AS {name}', 16) }},
                 array_agg(slot) AS slots,
                 {{ each('array_agg({name}) AS slot_{name}', 16) }},
+{% else %}
+                {{ compact.gathered_slots('s') | indent(16) }},
+{% endif %}
                 NULL::smallint[] AS bin_slots, NULL::smallint[] AS bins, NULL::bigint[] AS counts
             FROM (SELECT * FROM {{ rollup.name }}_slot_sums ORDER BY {{ dims }}day, slot) AS s
             GROUP BY {{ dims }}day
@@ -45,12 +55,14 @@ BEGIN
             SELECT
                 {{ dims }}day, {{ each('NULL::{type}') }},
                 NULL::smallint[], {{ each('NULL::{type}[]') }},
+                {{ 'NULL::smallint[], NULL::smallint[],' if not rollup.built_in }}
                 array_agg(slot), array_agg(bin), array_agg(n)
             FROM (SELECT * FROM {{ rollup.name }}_cells ORDER BY {{ dims }}day, slot) AS c
             GROUP BY {{ dims }}day
         ) AS u
         GROUP BY {{ dims }}day
     ), {{ rollup.name }}_slots AS (
+{% if rollup.built_in %}
         INSERT INTO stats_schema.{{ rollup.tables.slots }} AS t (
             {{ dims }}day, {{ kept.columns_of_slots() }}
         )
@@ -58,9 +70,20 @@ BEGIN
         FROM {{ rollup.name }}_changes
         ON CONFLICT ({{ dims }}day) DO UPDATE SET
             {{ kept.slots_added() | indent(12) }}
+{% else %}
+        INSERT INTO stats_schema.{{ rollup.tables.slots }} AS t (
+            {{ dims }}day, {{ compact.columns() }}
+        )
+        SELECT
+            {{ dims }}day,
+            {{ compact.packed(rollup, 'a') | indent(12) }}
+        FROM {{ rollup.name }}_changes AS a
+        ON CONFLICT ({{ dims }}day) DO UPDATE SET
+            {{ compact.slots_added(rollup) | indent(12) }}
+{% endif %}
         RETURNING true
     )
-{% if 'days' not in rollup.binned %}
+{% if rollup.built_in and 'days' not in rollup.binned %}
     , {{ rollup.name }}_days AS (
         INSERT INTO stats_schema.{{ rollup.tables.days }} AS t (
             {{ dims }}day, {{ each('{name}') }}
@@ -72,7 +95,7 @@ BEGIN
         RETURNING true
     )
 {% endif %}
-{% for tier in tiers if tier.name in rollup.binned %}
+{% for tier in rollup.tiers if tier.name in rollup.binned %}
 {% set made_of = '_' ~ tier.made_of if tier.made_of in rollup.binned else '' %}
 {% set key = kept.key(rollup, tier) %}
     , {{ rollup.name }}_{{ tier.name }}_cells AS MATERIALIZED (
@@ -104,10 +127,13 @@ BEGIN
         INSERT INTO stats_schema.{{ rollup.tables[tier.name] }} AS t (
             {{ key }}, {{ kept.columns(rollup, tier) }}
         )
-        SELECT {{ key }}, {{ kept.columns(rollup, tier) }}
-        FROM {{ rollup.name }}_{{ tier.name }}_changes
+        SELECT {{ key }}, {{ kept.columns(rollup, tier) if rollup.built_in else compact.packed_tier(rollup, tier, 'a') }}
+        FROM {{ rollup.name }}_{{ tier.name }}_changes AS a
         ORDER BY {{ key }}  -- all that add to the same rows do so in the same order: no deadlock
         ON CONFLICT ({{ key }}) DO UPDATE SET
+{% if not rollup.built_in %}
+            {{ compact.tier_added(rollup, tier) | indent(12) }}
+{% else %}
             {{ each('{name} = t.{name} + excluded.{name}', 12) }},
             (bins, counts) = (
                 SELECT COALESCE(array_agg(h.bin), '{}'), COALESCE(array_agg(h.n), '{}')
@@ -123,6 +149,7 @@ BEGIN
                     ORDER BY b.bin
                 ) AS h
             )
+{% endif %}
     )
 {% endfor %}
     $statement$ ELSE '' END
@@ -135,10 +162,10 @@ BEGIN
 {% for rollup in rollups %}
     || CASE WHEN p_only IS NULL OR p_only = '{{ rollup.name }}' THEN $statement$
       AND (SELECT count(*) FROM {{ rollup.name }}_slots) >= 0
-{% if 'days' not in rollup.binned %}
+{% if rollup.built_in and 'days' not in rollup.binned %}
       AND (SELECT count(*) FROM {{ rollup.name }}_days) >= 0
 {% endif %}
-      AND (SELECT count(*) FROM {{ rollup.name }}_{{ tiers[-1].name }}_changes) >= 0
+      AND (SELECT count(*) FROM {{ rollup.name }}_{{ rollup.tiers[-1].name }}_changes) >= 0
     $statement$ ELSE '' END
 {% endfor %}
     INTO counted;

@@ -1,5 +1,6 @@
 {% import 'macros/rollups.sql.j2' as kept %}
 {% import 'macros/requests.sql.j2' as requests %}
+{% import 'macros/compact.sql.j2' as compact %}
 {# The measures of the rows that `sorted` has. #}
 {% macro sums() -%}
 {% for m in measures %}
@@ -51,7 +52,7 @@ $changes$
                 SELECT
                     {{ kept.dims(rollup, 't.') }}t.day, s.slot, {{ each('-s.{name}') }}
                 FROM stats_schema.{{ rollup.tables.slots }} AS t
-                CROSS JOIN LATERAL {{ kept.slots_of('t') }}
+                CROSS JOIN LATERAL {{ kept.slots_of('t') if rollup.built_in else compact.slots_of('t') ~ ' AS s' }}
                 WHERE t.day BETWEEN %3$L AND %4$L AND %2$s
                 UNION ALL
                 SELECT
@@ -79,8 +80,8 @@ $changes$
             SELECT * FROM (
                 SELECT {{ kept.dims(rollup, 't.') }}t.day, s.slot, s.bin, -s.n
                 FROM stats_schema.{{ rollup.tables.slots }} AS t
-                CROSS JOIN LATERAL unnest(t.bin_slots, t.bins, t.counts) AS s (slot, bin, n)
-                WHERE t.day BETWEEN %3$L AND %4$L AND %2$s
+                CROSS JOIN LATERAL {{ 'unnest(t.bin_slots, t.bins, t.counts) AS s (slot, bin, n)' if rollup.built_in else compact.cells_of('t') ~ ' AS s' }}
+                WHERE {{ 'false AND ' if not rollup.histograms }}t.day BETWEEN %3$L AND %4$L AND %2$s
                 UNION ALL
                 SELECT {{ kept.dims(rollup, 't.') }}t.day, s.slot, s.bin, s.n
                 FROM stats_schema.{{ rollup.purged }} AS t

@@ -13,17 +13,24 @@ BEGIN
 {% for rollup in rollups %}
     rollup := '{{ rollup.name }}';
     places := 0;
-{% for tier in tiers if tier.made_of %}
+{% if not rollup.built_in %}
+    places := (SELECT count(*) {{ made.of_own_days(rollup) | indent(4) }});
+{% endif %}
+{% for tier in rollup.tiers if tier.made_of %}
     places := places + (
         SELECT count(*)
         FROM (
             SELECT
             FROM (
+{% if rollup.built_in %}
                 SELECT {{ kept.key(rollup, tier) }}, {{ kept.columns(rollup, tier) }}
                 FROM stats_schema.{{ rollup.tables[tier.name] }}
+{% else %}
+                {{ made.of_own(rollup, tier) | indent(16) }}
+{% endif %}
                 UNION ALL
                 SELECT * FROM (
-                    {{ made.expected(rollup, tier) | indent(20) }}
+                    {{ (made.expected(rollup, tier) if rollup.built_in else made.expected_of_own(rollup, tier)) | indent(20) }}
                 ) AS expected
             ) AS both_ways
             GROUP BY {{ kept.key(rollup, tier) }}

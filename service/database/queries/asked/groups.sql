@@ -11,6 +11,8 @@
 {# Whether each histogram that a function returns is that of one group. #}
 {% set of_members = functions and models and (members == 'model') == ('c.model' in grouping | map(attribute='resolved')) and grouping %}
 {% set as_kept = (of_all or of_members) and not by_percentile %}
+{# Whether each group is one row of a rollup, beside deltas. #}
+{% set as_rows = own and own.as_rows %}
 {# The sums of whole groups: without intervals each has one row already. #}
 {% set groups = 'groups' if interval else 'members' %}
 -- Figures of groups of requests by any dimensions: the first groups in an order (or those that are wanted), in a series
@@ -45,6 +47,10 @@ ARRAY[{% for dimension in grouping %}{{ of ~ '.' ~ dimension.called if dimension
 {# A figure, of sums `s`, percentiles `p` and numbers of different values `x1`, `x2` ... #}
 {% macro figure(name) -%}
 {% for place, distinct, _ in counted if distinct == name %}COALESCE(x{{ place }}.n, 0){% else %}{{ figures.figure(name) }}{% endfor %}
+{%- endmacro %}
+{# By what groups are ordered. #}
+{% macro ordered() -%}
+{{ figure(by_figure) ~ direction ~ ', ' if by_figure }}{{ order | join(', ') }}
 {%- endmacro %}
 {# The rows that make groups, before those are told apart. #}
 {% macro rows() -%}
@@ -105,7 +111,9 @@ WITH {% if models %}catalogue AS MATERIALIZED (
     SELECT m.id AS model_id, m.id::text AS model, m.model_name::text AS model_name, p.id::text AS provider, p.name::text AS provider_name
     FROM gateway_schema.models AS m
     JOIN gateway_schema.providers AS p ON p.id = m.provider_id
-), {% endif %}{% if own %}{{ own_rollup.pieces() }}, members AS MATERIALIZED (
+), {% endif %}{% if as_rows %}unfolded AS MATERIALIZED (
+    {{ own_rollup.unfolded() | indent(4) }}
+{% elif own %}{{ own_rollup.pieces() }}, members AS MATERIALIZED (
     SELECT
         {{ key('u') }},
         {{ each('sum(u.{name}){cast} AS {name}', 8) }}
@@ -236,6 +244,18 @@ WITH {% if models %}catalogue AS MATERIALIZED (
     FROM ROWS FROM ({% for column in wanted %}unnest({{ column }}::text[]){{ ', ' if not loop.last }}{% endfor %}) WITH ORDINALITY
         AS w ({% for column in wanted %}v{{ loop.index }}, {% endfor %}place)
     LEFT JOIN {{ groups }} AS s ON s.key = ARRAY[{% for column in wanted %}w.v{{ loop.index }}{{ ', ' if not loop.last }}{% endfor %}]::text[]
+{% elif as_rows %}
+    SELECT
+        ARRAY[{% for dimension in grouping %}s.{{ dimension.called }}{{ ', ' if not loop.last }}{% endfor %}]::text[] AS key,
+        {{ each('s.{name}', 8) }}, row_number() OVER () AS place
+    FROM (
+        SELECT s.*
+        FROM (
+            {{ own_rollup.first_groups(ordered(), limit, offset) | indent(12) }}
+        ) AS s
+        ORDER BY {{ ordered() }}
+        LIMIT {{ limit }} OFFSET {{ offset }}
+    ) AS s
 {% else %}
     SELECT s.*, row_number() OVER () AS place  -- numbered once they are chosen: all need not be sorted
     FROM (
@@ -249,7 +269,7 @@ WITH {% if models %}catalogue AS MATERIALIZED (
         SELECT v.key, count(DISTINCT v.value) AS n FROM values_{{ place }} AS v GROUP BY v.key
     ) AS x{{ place }} ON x{{ place }}.key = s.key
 {% endfor %}
-    ORDER BY {{ figure(by_figure) ~ direction if by_figure }}{{ ', ' if by_figure }}{{ order | join(', ') }}
+    ORDER BY {{ ordered() }}
     LIMIT {{ limit }} OFFSET {{ offset }}
     ) AS s
 {% endif %}
@@ -262,8 +282,12 @@ WITH {% if models %}catalogue AS MATERIALIZED (
 ), points AS (
     SELECT (SELECT count(*) FROM chosen) * (SELECT count(*) FROM intervals) AS number
 ), total AS MATERIALIZED (
+{% if as_rows %}
+    {{ own_rollup.all_groups() | indent(4) }}
+{% else %}
     SELECT count(*) AS groups, {{ each('COALESCE(sum(s.{name}), 0){cast} AS {name}') }}
     FROM {{ groups }} AS s
+{% endif %}
 ), parts AS (
     SELECT 'row' AS part, c.place, c.key, i.interval_start, {{ each('COALESCE(' ~ ('s' if interval else 'c') ~ '.{name}, 0) AS {name}') }}
     FROM chosen AS c
