@@ -67,6 +67,15 @@ class UpkeepConnection:
         async with self.raw_transaction() as names:
             await self.raw.execute(names.fill(statements))
 
+    async def execute_alone(self, statement: str) -> None:
+        """Run a statement that is a transaction of its own, such as VACUUM."""
+        try:
+            async with self.raw.transaction():
+                names = (await begin(self.raw)).names
+            await self.raw.execute(names.fill(statement))
+        except ERRORS as error:
+            raise upkeep_error(error) from error
+
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
         try:

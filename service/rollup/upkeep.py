@@ -282,7 +282,28 @@ class Rollup:
         await self._keep_up_own()
         await self.connection.execute(queries.load("own_repair_begins"), name)
         await self._repair(place, progress, only=name)
+        await self._rewrite(name)
         await self.connection.execute(queries.load("own_repair_done"), name)
+
+    async def _rewrite(self, name: str) -> None:
+        """Make the tables of a rollup that is not read yet small again.
+
+        The chunks of a backfill leave earlier versions of rows behind, and pages of indexes half empty. Folds
+        leave out their turn meanwhile, since a second connection holds their lock.
+        """
+        if self._another is None:
+            return
+        listed = await read_own_rollups(self.connection.fetch)
+        tables = [table for each in listed if each.name == name for table in each.own.rollup.tables.values()]
+        async with AsyncExitStack() as stack:
+            try:
+                other = UpkeepConnection(await stack.enter_async_context(self._another()))
+            except DatabaseUnavailable:
+                return
+            await stack.enter_async_context(other.transaction())
+            await other.execute("SELECT FROM stats_schema.chat_stats_rollup_state FOR UPDATE")
+            for table in tables:
+                await self.connection.execute_alone(f"VACUUM (FULL, ANALYZE) stats_schema.{table}")
 
     async def _repair(
         self, place: str, progress: Progress, *, end: str = "infinity", only: str | None = None
