@@ -25,6 +25,7 @@ from chat_stats.service.rollup.audit import audit
 from chat_stats.service.rollup.connection import ERRORS, UpkeepConnection
 from chat_stats.service.rollup.own_installation import OwnInstallation
 from chat_stats.service.rollup.partitions import forget_partitions, keep_detached
+from chat_stats.service.rollup.rewriting import rewrite
 from chat_stats.service.rollup.state import (
     ROLLUP_TABLES,
     STATE_TABLE,
@@ -286,24 +287,14 @@ class Rollup:
         await self.connection.execute(queries.load("own_repair_done"), name)
 
     async def _rewrite(self, name: str) -> None:
-        """Make the tables of a rollup that is not read yet small again.
-
-        The chunks of a backfill leave earlier versions of rows behind, and pages of indexes half empty. Folds
-        leave out their turn meanwhile, since a second connection holds their lock.
-        """
+        """Write the tables of a rollup that is not read yet once more, with a second connection."""
         if self._another is None:
             return
         listed = await read_own_rollups(self.connection.fetch)
         tables = [table for each in listed if each.name == name for table in each.own.rollup.tables.values()]
-        async with AsyncExitStack() as stack:
-            try:
-                other = UpkeepConnection(await stack.enter_async_context(self._another()))
-            except DatabaseUnavailable:
-                return
-            await stack.enter_async_context(other.transaction())
-            await other.execute("SELECT FROM stats_schema.chat_stats_rollup_state FOR UPDATE")
-            for table in tables:
-                await self.connection.execute_alone(f"VACUUM (FULL, ANALYZE) stats_schema.{table}")
+        with suppress(DatabaseUnavailable):  # then they stay as they are
+            async with self._another() as another:
+                await rewrite(self.connection, UpkeepConnection(another), tables)
 
     async def _repair(
         self, place: str, progress: Progress, *, end: str = "infinity", only: str | None = None
