@@ -67,6 +67,20 @@ class UpkeepConnection:
         async with self.raw_transaction() as names:
             await self.raw.execute(names.fill(statements))
 
+    async def execute_alone(self, statement: str, *, lock_ms: int) -> None:
+        """Run a statement that is a transaction of its own, such as VACUUM; it waits `lock_ms` for locks."""
+        try:
+            async with self.raw.transaction():
+                names = (await begin(self.raw)).names
+            await self.raw.execute(f"SET lock_timeout = {lock_ms}")
+            try:
+                await self.raw.execute(names.fill(statement))
+            finally:
+                with suppress(*ERRORS):
+                    await self.raw.execute("RESET lock_timeout")
+        except ERRORS as error:
+            raise upkeep_error(error) from error
+
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
         try:

@@ -28,9 +28,11 @@ OwnState = Literal["backfilling", "on", "damaged"]
 
 #: Requests of the sample by which the size of a rollup is estimated.
 SAMPLE_REQUESTS = 30_000
-#: Bytes of a row of a rollup by day, and of one of its coarser tiers, beside the values of its dimensions.
-_DAY_BYTES = 560
-_COARSE_BYTES = 420
+#: Bytes of a row of a rollup by day, of each further slot of it, and of a row of its coarser tiers, beside
+#: the values of its dimensions.
+_DAY_BYTES = 115
+_SLOT_BYTES = 50
+_COARSE_BYTES = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,9 +257,14 @@ def _estimated(requests: int, found: Any) -> Estimate:
     day_rows = min(requests, round(found["day_rows"] / sampled * requests))
     day_rows = max(day_rows, all_groups)
     characters = found["characters"]
-    # Slots and totals by day; months and the lifetime of each group: about as many as days at most.
-    coarse = min(day_rows, all_groups * 4)
-    size = day_rows * (_DAY_BYTES + 2 * characters) + coarse * (_COARSE_BYTES + characters)
+    # Of a year; where it is longer, most groups do not have requests in each month.
+    coarse = min(day_rows, all_groups * 12) + all_groups
+    slots = min(requests, day_rows * 96)
+    size = (
+        day_rows * (_DAY_BYTES + 2 * characters)
+        + (slots - day_rows) * _SLOT_BYTES
+        + coarse * (_COARSE_BYTES + 2 * characters)
+    )
     return Estimate(requests, all_groups, day_rows, round(size))
 
 

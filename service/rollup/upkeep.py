@@ -25,6 +25,7 @@ from chat_stats.service.rollup.audit import audit
 from chat_stats.service.rollup.connection import ERRORS, UpkeepConnection
 from chat_stats.service.rollup.own_installation import OwnInstallation
 from chat_stats.service.rollup.partitions import forget_partitions, keep_detached
+from chat_stats.service.rollup.rewriting import rewrite
 from chat_stats.service.rollup.state import (
     ROLLUP_TABLES,
     STATE_TABLE,
@@ -282,7 +283,18 @@ class Rollup:
         await self._keep_up_own()
         await self.connection.execute(queries.load("own_repair_begins"), name)
         await self._repair(place, progress, only=name)
+        await self._rewrite(name)
         await self.connection.execute(queries.load("own_repair_done"), name)
+
+    async def _rewrite(self, name: str) -> None:
+        """Write the tables of a rollup that is not read yet once more, with a second connection."""
+        if self._another is None:
+            return
+        listed = await read_own_rollups(self.connection.fetch)
+        tables = [table for each in listed if each.name == name for table in each.own.rollup.tables.values()]
+        with suppress(DatabaseUnavailable):  # then they stay as they are
+            async with self._another() as another:
+                await rewrite(self.connection, UpkeepConnection(another), tables)
 
     async def _repair(
         self, place: str, progress: Progress, *, end: str = "infinity", only: str | None = None

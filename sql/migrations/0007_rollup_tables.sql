@@ -161,8 +161,8 @@ BEGIN
         PERFORM set_config('lock_timeout', '200', true);
         PERFORM FROM stats_schema.chat_stats_rollup_state FOR UPDATE;  -- the lock of chat_stats_fold()
         ALTER TABLE stats_schema.{{ rollup.tables.slots }}
-            {{ each('ADD COLUMN {name} {type}', 12) }},
-            ADD COLUMN slot smallint,
+            {{ each('ADD COLUMN IF NOT EXISTS {name} {type}', 12) }},
+            ADD COLUMN IF NOT EXISTS slot smallint,
             {{ each('ALTER COLUMN slot_{name} DROP NOT NULL', 12) }},
             {% for name in ('slots', 'bin_slots', 'bins', 'counts') %}ALTER COLUMN {{ name }} DROP NOT NULL{{ ', ' if not loop.last }}{% endfor %};
         {{ made.totals_of_days(rollup) | indent(8) }};

@@ -1,11 +1,14 @@
 """How rollups of the operator's own keep rows of one request or a few, and rows of an earlier form."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import pytest
 
 from chat_stats.service.rollup.upkeep import Rollup
 from tests.conftest import Connection
 from tests.processes import chat_stats
-from tests.rollup.conftest import ignored
+from tests.rollup.conftest import Connect, ignored
 from tests.rollup.exactness import DRIFT
 from tests.rollup.own import add, differences
 
@@ -123,6 +126,29 @@ async def test_what_is_damaged_is_found_and_repaired(users: Connection) -> None:
         assert await Rollup(users).repair(ignored) > 0, damage
         await assert_exact(users)
     assert await Rollup(users).verify(ignored) == 0
+
+
+async def test_a_table_that_is_in_use_is_left_as_it_is_when_a_rollup_was_added(
+    users: Connection, connect: Connect
+) -> None:
+    @asynccontextmanager
+    async def another() -> AsyncIterator[Connection]:
+        yield await connect()
+
+    async def files() -> list[int]:
+        return [
+            await users.fetchval(f"SELECT pg_relation_filenode('chat_stats_rollup_users_{tier}')")
+            for tier in ("slots", "months", "lifetime")
+        ]
+
+    reader = await connect()
+    await reader.execute("BEGIN; SELECT FROM chat_stats_rollup_users_slots LIMIT 1")
+    before = await files()
+    await Rollup(users, another).backfill_own("users", "infinity", ignored)
+    after = await files()
+    assert [old == new for old, new in zip(before, after, strict=True)] == [True, False, False]
+    assert await users.fetchval("SELECT ready FROM chat_stats_rollups")
+    await assert_exact(users)
 
 
 async def test_rows_of_an_earlier_form_are_read_as_they_are_and_written_on(

@@ -293,6 +293,8 @@ async def test_the_commands_add_list_verify_and_remove(
     assert await states(tagged) == {"model": "on", "total": "on"}
     added = asks("users", "--by", "user_id", "--yes")
     assert (added.returncode, added.stdout) == (0, "the rollup users is on\n"), added.stderr
+    written = "SELECT pg_relation_filenode(c.oid) <> c.oid FROM pg_class AS c WHERE c.relname = $1"
+    assert await tagged.fetchval(written, "chat_stats_rollup_users_slots"), "once more, without room for more"
     unknown = chat_stats("rollup", "add", "colours", "--by", "colour", env=env)
     assert unknown.returncode == 2
     assert "unknown dimension 'colour'; known:" in unknown.stderr
