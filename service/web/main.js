@@ -34,6 +34,7 @@ let timer = null;
 let failures = 0;
 let unsettled = 0;
 let recovered = false;
+let pressed = false; // whether a pointer is
 let announced = false; // whether newer numbers were published since they were last asked for
 
 function show(route, { focus }) {
@@ -136,16 +137,21 @@ function heard({ generation, windows }) {
   return undefined;
 }
 
-/** Ask for new totals of these windows alone, beside the polls; while nothing answers, the polls find out first. */
+/**
+ * Ask for new totals of these windows alone, beside the polls; while nothing answers, the polls find out first. They
+ * come each second: while the user presses or selects something, nothing is drawn beneath it.
+ */
 function hearTotals(generation, windows) {
   const { view, abort } = current;
   const newer = view?.resources.filter((one) => one.hasTotalsOf(windows) && !(one.metadata?.generation >= generation)) ?? [];
   if (newer.length === 0 || failures > 0) return;
   setTimeout(() => {
-    if (abort.signal.aborted || document.hidden) return;
-    for (const one of newer) one.refresh(abort.signal).then(() => abort.signal.aborted || render());
+    if (abort.signal.aborted || document.hidden || busy()) return;
+    for (const one of newer) one.refresh(abort.signal).then(() => abort.signal.aborted || busy() || render());
   }, Math.random() * SPREAD_MS);
 }
+
+const busy = () => pressed || !getSelection().isCollapsed;
 
 /** Poll at that time; until then, while Redis is away, ask every few seconds whether it is back, and poll then. */
 function plan(due) {
@@ -212,6 +218,8 @@ for (const use of ["focusin", "click"]) {
     if (current && target !== current.heading && !target.closest(".controls")) current.used = true;
   });
 }
+addEventListener("pointerdown", () => { pressed = true; });
+for (const release of ["pointerup", "pointercancel", "blur"]) addEventListener(release, () => { pressed = false; });
 addEventListener("hashchange", () => {
   const route = parse(location.hash);
   if (route === null) return;

@@ -1,6 +1,7 @@
 """The page listens to events, and asks for the numbers of a refresh as soon as it is published."""
 
 import asyncio
+import re
 from pathlib import Path
 
 from playwright.async_api import expect
@@ -72,3 +73,12 @@ async def test_with_the_rollup_on_a_commit_shows_without_a_refresh_and_without_a
         await expect(value).to_have_attribute("title", f"{total + 7:,}")
         assert {path: len(watched.api_requests(f"chat-requests{path}")) for path in others} == before
         assert worker.output().count("refreshed") == 1
+
+        # A row that was replaced while it is pressed would lose the click.
+        link = page.get_by_role("table", name="Providers").get_by_role("link").first
+        await link.hover()
+        await page.mouse.down()
+        await service.execute("INSERT INTO chat_completion_requests (model_id) SELECT min(id) FROM models")
+        await page.wait_for_timeout(3000)
+        await page.mouse.up()
+        await expect(page).to_have_url(re.compile("#/providers/"))
