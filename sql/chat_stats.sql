@@ -8000,8 +8000,9 @@ END
 $function$;
 $install$);
 
--- Appends what a statement changed, a row for each request: its old rows are taken away, its new ones added. Those that
--- a DELETE takes and whose statistics are to be kept (chat_stats_kept_before()) are not taken away, but listed.
+-- Appends what a statement changed, a row for each request, or one for many that it inserted together: its old rows are
+-- taken away, its new ones added. Those that a DELETE takes and whose statistics are to be kept (chat_stats_kept_before())
+-- are not taken away, but listed.
 --
 -- It runs in the writer's transaction, so it must never fail. What may fail is all in the block with the handler:
 -- whether this table is counted, and each statement that appends, of no rows. There the column that was renamed or
@@ -8025,9 +8026,238 @@ AS $function$
 DECLARE
     taken text;
     trouble text;
+    many boolean;
     can_mark boolean;
     kept_before timestamptz;
 BEGIN
+    -- Nearly all writes of a gateway insert one request. Each condition that is evaluated costs its INSERT nearly 1 %, so
+    -- they have a short path: the same guard, in one condition. Where it fails, the long one finds out why.
+    IF TG_OP = 'INSERT' THEN
+        <<short>>
+        BEGIN
+            <<one>>
+            BEGIN
+            BEGIN
+                IF (TG_RELID = 'gateway_schema.chat_completion_requests'::regclass::oid
+                    OR stats_schema.chat_stats_is_counted(TG_RELID))
+                   AND has_table_privilege('stats_schema.chat_stats_deltas'::regclass, 'INSERT')
+                   AND NOT row_security_active('stats_schema.chat_stats_deltas'::regclass)
+                   -- How many the transaction inserted: nothing depends on it but the time that this takes.
+                   AND pg_stat_get_xact_tuples_inserted(TG_RELID) < 64::bigint THEN
+                    PERFORM FROM (
+                        SELECT model_id, bucket, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd
+                        FROM stats_schema.chat_stats_deltas
+                        UNION ALL
+                        SELECT
+                            r.model_id, stats_schema.chat_stats_bucket(r.created_at),
+                            1::bigint,
+                            CASE WHEN stats_schema.chat_stats_is_success(r.status) THEN 1::bigint ELSE 0::bigint END,
+                            CASE WHEN stats_schema.chat_stats_is_pending(r.status) THEN 1::bigint ELSE 0::bigint END,
+                            r.input_tokens,
+                            r.output_tokens,
+                            CASE WHEN r.time_ms IS NULL THEN 0::bigint ELSE 1::bigint END,
+                            COALESCE(r.time_ms, 0::numeric),
+                            COALESCE(r.cost_usd, 0::numeric)
+                        FROM (SELECT NULL::numeric AS cost_usd) AS absent
+                        CROSS JOIN LATERAL (
+                            SELECT
+                                model_id, COALESCE(created_at, NULL::timestamptz) AS created_at, concat(status) AS status,
+                                COALESCE(input_tokens, 0::bigint)::numeric AS input_tokens,
+                                COALESCE(output_tokens, 0::bigint)::numeric AS output_tokens,
+                                CASE WHEN processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
+                                     THEN processing_time_ms END::numeric AS time_ms,
+                                CASE WHEN readable.cost_usd BETWEEN -1000000000000000 AND 1000000000000000
+                                     THEN readable.cost_usd END::numeric AS cost_usd
+                            FROM new_rows
+                        ) AS r
+                    ) AS nothing
+                    WHERE false;
+                ELSE
+                    EXIT one;
+                END IF;
+            EXCEPTION WHEN OTHERS THEN
+                EXIT short;
+            END;
+            INSERT INTO stats_schema.chat_stats_deltas (model_id, bucket, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
+            SELECT
+                r.model_id, stats_schema.chat_stats_bucket(r.created_at),
+                1::bigint,
+                CASE WHEN stats_schema.chat_stats_is_success(r.status) THEN 1::bigint ELSE 0::bigint END,
+                CASE WHEN stats_schema.chat_stats_is_pending(r.status) THEN 1::bigint ELSE 0::bigint END,
+                r.input_tokens,
+                r.output_tokens,
+                CASE WHEN r.time_ms IS NULL THEN 0::bigint ELSE 1::bigint END,
+                COALESCE(r.time_ms, 0::numeric),
+                COALESCE(r.cost_usd, 0::numeric)
+            FROM (SELECT NULL::numeric AS cost_usd) AS absent
+            CROSS JOIN LATERAL (
+                SELECT
+                    model_id, COALESCE(created_at, NULL::timestamptz) AS created_at, concat(status) AS status,
+                    COALESCE(input_tokens, 0::bigint)::numeric AS input_tokens,
+                    COALESCE(output_tokens, 0::bigint)::numeric AS output_tokens,
+                    CASE WHEN processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
+                         THEN processing_time_ms END::numeric AS time_ms,
+                    CASE WHEN readable.cost_usd BETWEEN -1000000000000000 AND 1000000000000000
+                         THEN readable.cost_usd END::numeric AS cost_usd
+                FROM new_rows
+            ) AS r;
+            RETURN NULL;
+            END;
+
+            -- Many of one hour are put together: a row for each would take longer. Not too many, since their times are
+            -- one value of at most 1 GB.
+            BEGIN
+                IF NOT ((TG_RELID = 'gateway_schema.chat_completion_requests'::regclass::oid
+                         OR stats_schema.chat_stats_is_counted(TG_RELID))
+                        AND has_table_privilege('stats_schema.chat_stats_deltas'::regclass, 'INSERT')
+                        AND NOT row_security_active('stats_schema.chat_stats_deltas'::regclass)) THEN
+                    EXIT short;
+                END IF;
+                PERFORM FROM (
+                    SELECT model_id, bucket, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd
+                    FROM stats_schema.chat_stats_deltas
+                    UNION ALL
+                    SELECT
+                        r.model_id, stats_schema.chat_stats_bucket(r.created_at),
+                        1::bigint,
+                        CASE WHEN stats_schema.chat_stats_is_success(r.status) THEN 1::bigint ELSE 0::bigint END,
+                        CASE WHEN stats_schema.chat_stats_is_pending(r.status) THEN 1::bigint ELSE 0::bigint END,
+                        r.input_tokens,
+                        r.output_tokens,
+                        CASE WHEN r.time_ms IS NULL THEN 0::bigint ELSE 1::bigint END,
+                        COALESCE(r.time_ms, 0::numeric),
+                        COALESCE(r.cost_usd, 0::numeric)
+                    FROM (SELECT NULL::numeric AS cost_usd) AS absent
+                    CROSS JOIN LATERAL (
+                        SELECT
+                            model_id, COALESCE(created_at, NULL::timestamptz) AS created_at, concat(status) AS status,
+                            COALESCE(input_tokens, 0::bigint)::numeric AS input_tokens,
+                            COALESCE(output_tokens, 0::bigint)::numeric AS output_tokens,
+                            CASE WHEN processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
+                                 THEN processing_time_ms END::numeric AS time_ms,
+                            CASE WHEN readable.cost_usd BETWEEN -1000000000000000 AND 1000000000000000
+                                 THEN readable.cost_usd END::numeric AS cost_usd
+                        FROM new_rows
+                    ) AS r
+                ) AS nothing
+                WHERE false;
+                many := (
+                    SELECT count(*) BETWEEN 64::bigint AND 100000::bigint
+                       AND max(r.created_at) <= min(r.created_at) + interval '1 hour'
+                    FROM (SELECT COALESCE(created_at, NULL::timestamptz) AS created_at FROM new_rows) AS r
+                );
+                IF many THEN
+                    PERFORM FROM (
+                        SELECT model_id, bucket, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, times
+                        FROM stats_schema.chat_stats_deltas
+                        UNION ALL
+                        SELECT
+                            g.model_id, g.bucket,
+                            g.requests,
+                            CASE WHEN stats_schema.chat_stats_is_success(g.status) THEN g.requests ELSE 0::bigint END,
+                            CASE WHEN stats_schema.chat_stats_is_pending(g.status) THEN g.requests ELSE 0::bigint END,
+                            g.input_tokens,
+                            g.output_tokens,
+                            g.timed,
+                            g.time_ms,
+                            g.cost_usd,
+                            CASE WHEN g.timed > 1::bigint THEN g.times END
+                        FROM (
+                            SELECT
+                                r.model_id, stats_schema.chat_stats_bucket(r.created_at) AS bucket, r.status,
+                                count(*) AS requests,
+                                sum(r.input_tokens) AS input_tokens,
+                                sum(r.output_tokens) AS output_tokens,
+                                count(r.time_ms) AS timed,
+                                COALESCE(sum(r.time_ms), 0::numeric) AS time_ms,
+                                COALESCE(sum(r.cost_usd), 0::numeric) AS cost_usd,
+                                array_agg(r.time_ms) FILTER (WHERE r.time_ms IS NOT NULL) AS times
+                            FROM (SELECT NULL::numeric AS cost_usd) AS absent
+                            CROSS JOIN LATERAL (
+                                SELECT
+                                    model_id, COALESCE(created_at, NULL::timestamptz) AS created_at, concat(status) AS status,
+                                    COALESCE(input_tokens, 0::bigint)::numeric AS input_tokens,
+                                    COALESCE(output_tokens, 0::bigint)::numeric AS output_tokens,
+                                    CASE WHEN processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
+                                         THEN processing_time_ms END::numeric AS time_ms,
+                                    CASE WHEN readable.cost_usd BETWEEN -1000000000000000 AND 1000000000000000
+                                         THEN readable.cost_usd END::numeric AS cost_usd
+                                FROM new_rows
+                            ) AS r
+                            GROUP BY r.model_id, stats_schema.chat_stats_bucket(r.created_at), r.status
+                        ) AS g
+                    ) AS nothing
+                    WHERE false;
+                END IF;
+            EXCEPTION WHEN OTHERS THEN
+                EXIT short;
+            END;
+            IF many THEN
+                INSERT INTO stats_schema.chat_stats_deltas (model_id, bucket, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, times)
+                SELECT
+                    g.model_id, g.bucket,
+                    g.requests,
+                    CASE WHEN stats_schema.chat_stats_is_success(g.status) THEN g.requests ELSE 0::bigint END,
+                    CASE WHEN stats_schema.chat_stats_is_pending(g.status) THEN g.requests ELSE 0::bigint END,
+                    g.input_tokens,
+                    g.output_tokens,
+                    g.timed,
+                    g.time_ms,
+                    g.cost_usd,
+                    CASE WHEN g.timed > 1::bigint THEN g.times END
+                FROM (
+                    SELECT
+                        r.model_id, stats_schema.chat_stats_bucket(r.created_at) AS bucket, r.status,
+                        count(*) AS requests,
+                        sum(r.input_tokens) AS input_tokens,
+                        sum(r.output_tokens) AS output_tokens,
+                        count(r.time_ms) AS timed,
+                        COALESCE(sum(r.time_ms), 0::numeric) AS time_ms,
+                        COALESCE(sum(r.cost_usd), 0::numeric) AS cost_usd,
+                        array_agg(r.time_ms) FILTER (WHERE r.time_ms IS NOT NULL) AS times
+                    FROM (SELECT NULL::numeric AS cost_usd) AS absent
+                    CROSS JOIN LATERAL (
+                        SELECT
+                            model_id, COALESCE(created_at, NULL::timestamptz) AS created_at, concat(status) AS status,
+                            COALESCE(input_tokens, 0::bigint)::numeric AS input_tokens,
+                            COALESCE(output_tokens, 0::bigint)::numeric AS output_tokens,
+                            CASE WHEN processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
+                                 THEN processing_time_ms END::numeric AS time_ms,
+                            CASE WHEN readable.cost_usd BETWEEN -1000000000000000 AND 1000000000000000
+                                 THEN readable.cost_usd END::numeric AS cost_usd
+                        FROM new_rows
+                    ) AS r
+                    GROUP BY r.model_id, stats_schema.chat_stats_bucket(r.created_at), r.status
+                ) AS g;
+            ELSE
+                INSERT INTO stats_schema.chat_stats_deltas (model_id, bucket, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
+                SELECT
+                    r.model_id, stats_schema.chat_stats_bucket(r.created_at),
+                    1::bigint,
+                    CASE WHEN stats_schema.chat_stats_is_success(r.status) THEN 1::bigint ELSE 0::bigint END,
+                    CASE WHEN stats_schema.chat_stats_is_pending(r.status) THEN 1::bigint ELSE 0::bigint END,
+                    r.input_tokens,
+                    r.output_tokens,
+                    CASE WHEN r.time_ms IS NULL THEN 0::bigint ELSE 1::bigint END,
+                    COALESCE(r.time_ms, 0::numeric),
+                    COALESCE(r.cost_usd, 0::numeric)
+                FROM (SELECT NULL::numeric AS cost_usd) AS absent
+                CROSS JOIN LATERAL (
+                    SELECT
+                        model_id, COALESCE(created_at, NULL::timestamptz) AS created_at, concat(status) AS status,
+                        COALESCE(input_tokens, 0::bigint)::numeric AS input_tokens,
+                        COALESCE(output_tokens, 0::bigint)::numeric AS output_tokens,
+                        CASE WHEN processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
+                             THEN processing_time_ms END::numeric AS time_ms,
+                        CASE WHEN readable.cost_usd BETWEEN -1000000000000000 AND 1000000000000000
+                             THEN readable.cost_usd END::numeric AS cost_usd
+                    FROM new_rows
+                ) AS r;
+            END IF;
+            RETURN NULL;
+        END;
+    END IF;
+
     BEGIN
         IF TG_RELID <> 'gateway_schema.chat_completion_requests'::regclass::oid
            AND NOT stats_schema.chat_stats_is_counted(TG_RELID) THEN

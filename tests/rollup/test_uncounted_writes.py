@@ -116,7 +116,10 @@ async def writers(rolled_up: Connection, database_url: str) -> AsyncIterator[lis
 async def write(connection: asyncpg.Connection, table: str, *, truncate: bool = True) -> None:
     """Write in each way that there is, with columns that none of the changes touches."""
     await connection.execute(f"INSERT INTO {table} (request_id) VALUES ('one')")
-    await connection.execute(f"INSERT INTO {table} (request_id) SELECT 'many' FROM generate_series(1, 3)")
+    for many in (3, 80):
+        await connection.execute(
+            f"INSERT INTO {table} (request_id) SELECT 'many' FROM generate_series(1, {many})"
+        )
     await connection.execute(f"UPDATE {table} SET error_message = 'none' WHERE request_id IN ('one', 'many')")
     await connection.execute(f"DELETE FROM {table} WHERE request_id = 'many'")
     await connection.execute(f"DELETE FROM {table} WHERE request_id = 'none'")
