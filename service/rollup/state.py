@@ -51,6 +51,7 @@ _KEPT = (
     "extract(epoch FROM retain_older_than)::double precision AS retain_older_than_seconds "
     "FROM stats_schema.chat_stats_rollup_state"
 )
+_UNFOLDED = "SELECT stats_schema.chat_stats_unfolded_deltas()"
 #: A row where the rollup was on. (A table that took the place of the requests' own has none of our triggers.)
 _WAS_ON = "SELECT FROM stats_schema.chat_stats_rollup_state WHERE ready"
 
@@ -93,11 +94,7 @@ async def read_status(fetch: Fetch, statuses: Statuses | None = None) -> RollupS
     missing = (await fetch(queries.load("rollup_missing"), list(TABLES)))[0][0]
     [sizes] = await fetch(queries.load("rollup_sizes"), list(ROLLUP_TABLES))
     kept = [] if STATE_TABLE in missing else await fetch(_KEPT)
-    unfolded = (
-        0
-        if "chat_stats_deltas" in missing
-        else (await fetch("SELECT count(*) FROM stats_schema.chat_stats_deltas"))[0][0]
-    )
+    unfolded = 0 if "chat_stats_deltas" in missing else (await fetch(_UNFOLDED))[0][0]
     kept_purged = not {STATE_TABLE, *PURGED_TABLES} & set(missing)
     purged = dict((await fetch(queries.load("rollup_purged")))[0]) if kept_purged else {}
     return RollupStatus(**asdict(state), unfolded_deltas=unfolded, **sizes, **dict(*kept), **purged)
