@@ -9547,6 +9547,7 @@ BEGIN
         p_start, p_end
     );
     GET DIAGNOSTICS deleted = ROW_COUNT;
+    UPDATE stats_schema.chat_stats_rollup_state SET purged_before = GREATEST(purged_before, p_end) WHERE deleted > 0;
     RETURN deleted;
 END
 $function$;
@@ -9569,6 +9570,7 @@ DECLARE
     -- The shard to append to, with its schema; and whether the table itself is truncated.
     beside text;
     is_distributed boolean := false;
+    changed record;
     reason text;
 BEGIN
     IF to_regclass('pg_catalog.pg_dist_shard') IS NOT NULL THEN
@@ -9649,59 +9651,135 @@ BEGIN
         reason := 'the session has a shard of chat_completion_requests on its own node';
     ELSE
         BEGIN
-            IF TG_OP IN ('UPDATE', 'DELETE') THEN
-                EXECUTE 'INSERT INTO ' || beside || $old$ (model_id, bucket, bin, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, n)
-                    SELECT
-                        r.model_id, stats_schema.chat_stats_bucket(r.created_at), stats_schema.chat_stats_bin(r.time_ms),
-                        -1::bigint,
-                        CASE WHEN stats_schema.chat_stats_is_success(r.status) THEN -1::bigint ELSE 0::bigint END,
-                        CASE WHEN stats_schema.chat_stats_is_pending(r.status) THEN -1::bigint ELSE 0::bigint END,
-                        COALESCE(-r.input_tokens, 0::numeric),
-                        COALESCE(-r.output_tokens, 0::numeric),
-                        CASE WHEN r.time_ms IS NULL THEN 0::bigint ELSE -1::bigint END,
-                        COALESCE(-r.time_ms, 0::numeric),
-                        COALESCE(-r.cost_usd, 0::numeric),
-                        CASE WHEN r.time_ms IS NULL THEN 0::bigint ELSE -1::bigint END
-                    FROM (SELECT NULL::numeric AS cost_usd) AS absent
-                    CROSS JOIN LATERAL (
+            -- Planned once; the statement with the name of the shard, each time: so that one is as simple as can be.
+            IF TG_OP = 'INSERT' THEN
+                SELECT array_agg(s.model_id) AS model_id, array_agg(s.bucket) AS bucket, array_agg(s.bin) AS bin, array_agg(s.requests) AS requests, array_agg(s.successful) AS successful, array_agg(s.pending) AS pending, array_agg(s.input_tokens) AS input_tokens, array_agg(s.output_tokens) AS output_tokens, array_agg(s.timed) AS timed, array_agg(s.time_ms) AS time_ms, array_agg(s.cost_usd) AS cost_usd, array_agg(s.n) AS n
+                INTO changed
+                FROM (
+                    SELECT model_id, bucket, bin, sum(requests)::bigint AS requests, sum(successful)::bigint AS successful, sum(pending)::bigint AS pending, sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens, sum(timed)::bigint AS timed, sum(time_ms) AS time_ms, sum(cost_usd) AS cost_usd, sum(n)::bigint AS n
+                    FROM (
                         SELECT
-                            model_id, COALESCE(created_at, NULL::timestamptz) AS created_at, concat(status) AS status,
-                            COALESCE(input_tokens, 0::bigint)::numeric AS input_tokens,
-                            COALESCE(output_tokens, 0::bigint)::numeric AS output_tokens,
-                            CASE WHEN processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
-                                 THEN processing_time_ms END::numeric AS time_ms,
-                            CASE WHEN readable.cost_usd BETWEEN -1000000000000000 AND 1000000000000000
-                                 THEN readable.cost_usd END::numeric AS cost_usd
-                        FROM old_rows
-                    ) AS r
-                $old$;
+                            r.model_id, stats_schema.chat_stats_bucket(r.created_at), stats_schema.chat_stats_bin(r.time_ms),
+                            1::bigint,
+                            CASE WHEN stats_schema.chat_stats_is_success(r.status) THEN 1::bigint ELSE 0::bigint END,
+                            CASE WHEN stats_schema.chat_stats_is_pending(r.status) THEN 1::bigint ELSE 0::bigint END,
+                            COALESCE(r.input_tokens, 0::numeric),
+                            COALESCE(r.output_tokens, 0::numeric),
+                            CASE WHEN r.time_ms IS NULL THEN 0::bigint ELSE 1::bigint END,
+                            COALESCE(r.time_ms, 0::numeric),
+                            COALESCE(r.cost_usd, 0::numeric),
+                            CASE WHEN r.time_ms IS NULL THEN 0::bigint ELSE 1::bigint END
+                        FROM (SELECT NULL::numeric AS cost_usd) AS absent
+                        CROSS JOIN LATERAL (
+                            SELECT
+                                model_id, COALESCE(created_at, NULL::timestamptz) AS created_at, concat(status) AS status,
+                                COALESCE(input_tokens, 0::bigint)::numeric AS input_tokens,
+                                COALESCE(output_tokens, 0::bigint)::numeric AS output_tokens,
+                                CASE WHEN processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
+                                     THEN processing_time_ms END::numeric AS time_ms,
+                                CASE WHEN readable.cost_usd BETWEEN -1000000000000000 AND 1000000000000000
+                                     THEN readable.cost_usd END::numeric AS cost_usd
+                            FROM new_rows
+                        ) AS r
+                    ) AS u (model_id, bucket, bin, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, n)
+                    GROUP BY model_id, bucket, bin
+                    HAVING (sum(u.requests), sum(u.successful), sum(u.pending), sum(u.input_tokens), sum(u.output_tokens), sum(u.timed), sum(u.time_ms), sum(u.cost_usd)) <> (0, 0, 0, 0, 0, 0, 0, 0) OR sum(n) <> 0
+                ) AS s;
+            ELSIF TG_OP = 'DELETE' THEN
+                SELECT array_agg(s.model_id) AS model_id, array_agg(s.bucket) AS bucket, array_agg(s.bin) AS bin, array_agg(s.requests) AS requests, array_agg(s.successful) AS successful, array_agg(s.pending) AS pending, array_agg(s.input_tokens) AS input_tokens, array_agg(s.output_tokens) AS output_tokens, array_agg(s.timed) AS timed, array_agg(s.time_ms) AS time_ms, array_agg(s.cost_usd) AS cost_usd, array_agg(s.n) AS n
+                INTO changed
+                FROM (
+                    SELECT model_id, bucket, bin, sum(requests)::bigint AS requests, sum(successful)::bigint AS successful, sum(pending)::bigint AS pending, sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens, sum(timed)::bigint AS timed, sum(time_ms) AS time_ms, sum(cost_usd) AS cost_usd, sum(n)::bigint AS n
+                    FROM (
+                        SELECT
+                            r.model_id, stats_schema.chat_stats_bucket(r.created_at), stats_schema.chat_stats_bin(r.time_ms),
+                            -1::bigint,
+                            CASE WHEN stats_schema.chat_stats_is_success(r.status) THEN -1::bigint ELSE 0::bigint END,
+                            CASE WHEN stats_schema.chat_stats_is_pending(r.status) THEN -1::bigint ELSE 0::bigint END,
+                            COALESCE(-r.input_tokens, 0::numeric),
+                            COALESCE(-r.output_tokens, 0::numeric),
+                            CASE WHEN r.time_ms IS NULL THEN 0::bigint ELSE -1::bigint END,
+                            COALESCE(-r.time_ms, 0::numeric),
+                            COALESCE(-r.cost_usd, 0::numeric),
+                            CASE WHEN r.time_ms IS NULL THEN 0::bigint ELSE -1::bigint END
+                        FROM (SELECT NULL::numeric AS cost_usd) AS absent
+                        CROSS JOIN LATERAL (
+                            SELECT
+                                model_id, COALESCE(created_at, NULL::timestamptz) AS created_at, concat(status) AS status,
+                                COALESCE(input_tokens, 0::bigint)::numeric AS input_tokens,
+                                COALESCE(output_tokens, 0::bigint)::numeric AS output_tokens,
+                                CASE WHEN processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
+                                     THEN processing_time_ms END::numeric AS time_ms,
+                                CASE WHEN readable.cost_usd BETWEEN -1000000000000000 AND 1000000000000000
+                                     THEN readable.cost_usd END::numeric AS cost_usd
+                            FROM old_rows
+                        ) AS r
+                    ) AS u (model_id, bucket, bin, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, n)
+                    GROUP BY model_id, bucket, bin
+                    HAVING (sum(u.requests), sum(u.successful), sum(u.pending), sum(u.input_tokens), sum(u.output_tokens), sum(u.timed), sum(u.time_ms), sum(u.cost_usd)) <> (0, 0, 0, 0, 0, 0, 0, 0) OR sum(n) <> 0
+                ) AS s;
+            ELSE
+                SELECT array_agg(s.model_id) AS model_id, array_agg(s.bucket) AS bucket, array_agg(s.bin) AS bin, array_agg(s.requests) AS requests, array_agg(s.successful) AS successful, array_agg(s.pending) AS pending, array_agg(s.input_tokens) AS input_tokens, array_agg(s.output_tokens) AS output_tokens, array_agg(s.timed) AS timed, array_agg(s.time_ms) AS time_ms, array_agg(s.cost_usd) AS cost_usd, array_agg(s.n) AS n
+                INTO changed
+                FROM (
+                    SELECT model_id, bucket, bin, sum(requests)::bigint AS requests, sum(successful)::bigint AS successful, sum(pending)::bigint AS pending, sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens, sum(timed)::bigint AS timed, sum(time_ms) AS time_ms, sum(cost_usd) AS cost_usd, sum(n)::bigint AS n
+                    FROM (
+                        SELECT
+                            r.model_id, stats_schema.chat_stats_bucket(r.created_at), stats_schema.chat_stats_bin(r.time_ms),
+                            -1::bigint,
+                            CASE WHEN stats_schema.chat_stats_is_success(r.status) THEN -1::bigint ELSE 0::bigint END,
+                            CASE WHEN stats_schema.chat_stats_is_pending(r.status) THEN -1::bigint ELSE 0::bigint END,
+                            COALESCE(-r.input_tokens, 0::numeric),
+                            COALESCE(-r.output_tokens, 0::numeric),
+                            CASE WHEN r.time_ms IS NULL THEN 0::bigint ELSE -1::bigint END,
+                            COALESCE(-r.time_ms, 0::numeric),
+                            COALESCE(-r.cost_usd, 0::numeric),
+                            CASE WHEN r.time_ms IS NULL THEN 0::bigint ELSE -1::bigint END
+                        FROM (SELECT NULL::numeric AS cost_usd) AS absent
+                        CROSS JOIN LATERAL (
+                            SELECT
+                                model_id, COALESCE(created_at, NULL::timestamptz) AS created_at, concat(status) AS status,
+                                COALESCE(input_tokens, 0::bigint)::numeric AS input_tokens,
+                                COALESCE(output_tokens, 0::bigint)::numeric AS output_tokens,
+                                CASE WHEN processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
+                                     THEN processing_time_ms END::numeric AS time_ms,
+                                CASE WHEN readable.cost_usd BETWEEN -1000000000000000 AND 1000000000000000
+                                     THEN readable.cost_usd END::numeric AS cost_usd
+                            FROM old_rows
+                        ) AS r
+                        UNION ALL
+                        SELECT
+                            r.model_id, stats_schema.chat_stats_bucket(r.created_at), stats_schema.chat_stats_bin(r.time_ms),
+                            1::bigint,
+                            CASE WHEN stats_schema.chat_stats_is_success(r.status) THEN 1::bigint ELSE 0::bigint END,
+                            CASE WHEN stats_schema.chat_stats_is_pending(r.status) THEN 1::bigint ELSE 0::bigint END,
+                            COALESCE(r.input_tokens, 0::numeric),
+                            COALESCE(r.output_tokens, 0::numeric),
+                            CASE WHEN r.time_ms IS NULL THEN 0::bigint ELSE 1::bigint END,
+                            COALESCE(r.time_ms, 0::numeric),
+                            COALESCE(r.cost_usd, 0::numeric),
+                            CASE WHEN r.time_ms IS NULL THEN 0::bigint ELSE 1::bigint END
+                        FROM (SELECT NULL::numeric AS cost_usd) AS absent
+                        CROSS JOIN LATERAL (
+                            SELECT
+                                model_id, COALESCE(created_at, NULL::timestamptz) AS created_at, concat(status) AS status,
+                                COALESCE(input_tokens, 0::bigint)::numeric AS input_tokens,
+                                COALESCE(output_tokens, 0::bigint)::numeric AS output_tokens,
+                                CASE WHEN processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
+                                     THEN processing_time_ms END::numeric AS time_ms,
+                                CASE WHEN readable.cost_usd BETWEEN -1000000000000000 AND 1000000000000000
+                                     THEN readable.cost_usd END::numeric AS cost_usd
+                            FROM new_rows
+                        ) AS r
+                    ) AS u (model_id, bucket, bin, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, n)
+                    GROUP BY model_id, bucket, bin
+                    HAVING (sum(u.requests), sum(u.successful), sum(u.pending), sum(u.input_tokens), sum(u.output_tokens), sum(u.timed), sum(u.time_ms), sum(u.cost_usd)) <> (0, 0, 0, 0, 0, 0, 0, 0) OR sum(n) <> 0
+                ) AS s;
             END IF;
-            IF TG_OP IN ('INSERT', 'UPDATE') THEN
-                EXECUTE 'INSERT INTO ' || beside || $new$ (model_id, bucket, bin, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, n)
-                    SELECT
-                        r.model_id, stats_schema.chat_stats_bucket(r.created_at), stats_schema.chat_stats_bin(r.time_ms),
-                        1::bigint,
-                        CASE WHEN stats_schema.chat_stats_is_success(r.status) THEN 1::bigint ELSE 0::bigint END,
-                        CASE WHEN stats_schema.chat_stats_is_pending(r.status) THEN 1::bigint ELSE 0::bigint END,
-                        COALESCE(r.input_tokens, 0::numeric),
-                        COALESCE(r.output_tokens, 0::numeric),
-                        CASE WHEN r.time_ms IS NULL THEN 0::bigint ELSE 1::bigint END,
-                        COALESCE(r.time_ms, 0::numeric),
-                        COALESCE(r.cost_usd, 0::numeric),
-                        CASE WHEN r.time_ms IS NULL THEN 0::bigint ELSE 1::bigint END
-                    FROM (SELECT NULL::numeric AS cost_usd) AS absent
-                    CROSS JOIN LATERAL (
-                        SELECT
-                            model_id, COALESCE(created_at, NULL::timestamptz) AS created_at, concat(status) AS status,
-                            COALESCE(input_tokens, 0::bigint)::numeric AS input_tokens,
-                            COALESCE(output_tokens, 0::bigint)::numeric AS output_tokens,
-                            CASE WHEN processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
-                                 THEN processing_time_ms END::numeric AS time_ms,
-                            CASE WHEN readable.cost_usd BETWEEN -1000000000000000 AND 1000000000000000
-                                 THEN readable.cost_usd END::numeric AS cost_usd
-                        FROM new_rows
-                    ) AS r
-                $new$;
+            IF changed.n IS NOT NULL THEN
+                EXECUTE 'INSERT INTO ' || beside || ' (model_id, bucket, bin, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, n) '
+                    'SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)'
+                USING changed.model_id, changed.bucket, changed.bin, changed.requests, changed.successful, changed.pending, changed.input_tokens, changed.output_tokens, changed.timed, changed.time_ms, changed.cost_usd, changed.n;
             END IF;
         EXCEPTION WHEN OTHERS THEN
             reason := SQLERRM;

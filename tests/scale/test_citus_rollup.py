@@ -37,7 +37,7 @@ WAIT_MS = 2000
 
 PURGED_BEFORE = [
     datetime.fromisoformat(moment)
-    for moment in ("0001-01-01T00:00:00+00:00", "2024-02-28T11:15:00+00:00", "2024-03-01T00:07:30+00:00")
+    for moment in ("0050-01-01T00:00:00+00:00", "2024-02-28T11:15:00+00:00", "2024-03-01T00:07:30+00:00")
 ]
 
 #: What is known of each model of the requests that are there, and of those that were purged.

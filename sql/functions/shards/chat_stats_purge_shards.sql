@@ -44,6 +44,7 @@ BEGIN
         p_start, p_end
     );
     GET DIAGNOSTICS deleted = ROW_COUNT;
+    UPDATE stats_schema.chat_stats_rollup_state SET purged_before = GREATEST(purged_before, p_end) WHERE deleted > 0;
     RETURN deleted;
 END
 $function$;

@@ -28,7 +28,25 @@ CROSS JOIN LATERAL (
     FROM {{ rows }}
 ) AS r
 {%- endmacro %}
-{% set columns_of_deltas %}{{ kept.all_dims() }}bucket, bin, {{ each('{name}') }}, n{% endset %}
+{% set columns = dimensions + ['bucket', 'bin'] + (measures | map(attribute='name') | list) + ['n'] %}
+{% set columns_of_deltas = columns | join(', ') %}
+{# The changes of transition tables, each with its sign, as an array of each column; NULL where nothing changes. #}
+{% macro summed_up(of) -%}
+SELECT {% for name in columns %}array_agg(s.{{ name }}) AS {{ name }}{{ ', ' if not loop.last }}{% endfor %}
+
+INTO changed
+FROM (
+    SELECT {{ kept.all_dims() }}bucket, bin, {{ each('sum({name}){cast} AS {name}') }}, sum(n)::bigint AS n
+    FROM (
+{% for rows, sign in of %}
+        {{ changes(rows, sign) | indent(8) }}
+{{ '        UNION ALL\n' if not loop.last -}}
+{% endfor %}
+    ) AS u ({{ columns_of_deltas }})
+    GROUP BY {{ kept.all_dims() }}bucket, bin
+    HAVING {{ kept.changed('u') }} OR sum(n) <> 0
+) AS s
+{%- endmacro %}
 -- As chat_stats_record_changes(), on Citus: there a statement of a writer fires the triggers of the shards that it
 -- changes, on their nodes. Each appends to the shard of chat_stats_shard_deltas that is beside its own, by its name: a
 -- node sends no query on from within one. TRUNCATE alone fires on the table itself, where the statement was given.
@@ -46,6 +64,7 @@ DECLARE
     -- The shard to append to, with its schema; and whether the table itself is truncated.
     beside text;
     is_distributed boolean := false;
+    changed record;
     reason text;
 BEGIN
     IF to_regclass('pg_catalog.pg_dist_shard') IS NOT NULL THEN
@@ -104,15 +123,18 @@ BEGIN
         reason := 'the session has a shard of chat_completion_requests on its own node';
     ELSE
         BEGIN
-            IF TG_OP IN ('UPDATE', 'DELETE') THEN
-                EXECUTE 'INSERT INTO ' || beside || $old$ ({{ columns_of_deltas }})
-                    {{ changes('old_rows', '-') | indent(20) }}
-                $old$;
+            -- Planned once; the statement with the name of the shard, each time: so that one is as simple as can be.
+            IF TG_OP = 'INSERT' THEN
+                {{ summed_up([('new_rows', '')]) | indent(16) }};
+            ELSIF TG_OP = 'DELETE' THEN
+                {{ summed_up([('old_rows', '-')]) | indent(16) }};
+            ELSE
+                {{ summed_up([('old_rows', '-'), ('new_rows', '')]) | indent(16) }};
             END IF;
-            IF TG_OP IN ('INSERT', 'UPDATE') THEN
-                EXECUTE 'INSERT INTO ' || beside || $new$ ({{ columns_of_deltas }})
-                    {{ changes('new_rows', '') | indent(20) }}
-                $new$;
+            IF changed.n IS NOT NULL THEN
+                EXECUTE 'INSERT INTO ' || beside || ' ({{ columns_of_deltas }}) '
+                    'SELECT * FROM unnest({% for name in columns %}${{ loop.index }}{{ ', ' if not loop.last }}{% endfor %})'
+                USING {% for name in columns %}changed.{{ name }}{{ ', ' if not loop.last }}{% endfor %};
             END IF;
         EXCEPTION WHEN OTHERS THEN
             reason := SQLERRM;
