@@ -184,6 +184,8 @@ class Machine:
         assert await counted(self.reader, OF_FUNCTIONS) == {
             model: numbers for model, numbers in expected.items() if numbers["requests"]
         }
+        status = await Rollup(self.reader).status()
+        assert status.purged_requests == sum(numbers["requests"] for numbers in self.purged.values())
         assert await differences(self.reader, some_questions(self.rng, 2)) == []
         assert await self.reader.fetchval(DRIFT) == 0
 
