@@ -1658,8 +1658,12 @@ BEGIN
         folded boolean NOT NULL DEFAULT false,
         settled_at timestamptz
     );
-    -- What was written since the requests were distributed was not counted.
-    UPDATE stats_schema.chat_stats_rollup_state SET ready = false, backfilled_to = NULL;
+    -- What was written since the requests were distributed was not counted. And the nodes do not know from which age on
+    -- the statistics of requests that others delete are to be kept.
+    IF EXISTS (SELECT FROM stats_schema.chat_stats_rollup_state AS s WHERE s.retain_older_than IS NOT NULL) THEN
+        RAISE WARNING 'on Citus the statistics of requests that others delete are not kept: rollup retain is off now';
+    END IF;
+    UPDATE stats_schema.chat_stats_rollup_state SET ready = false, backfilled_to = NULL, retain_older_than = NULL;
     PERFORM stats_schema.chat_stats_close_tables();
 END
 $migration$;
