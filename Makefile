@@ -41,6 +41,7 @@ test-slow: $(VENV)/.installed
 test-long: $(VENV)/.installed
 	CHAT_STATS_STATE_MACHINE_STEPS=50000 CHAT_STATS_CONCURRENCY_SECONDS=60 \
 		$(BIN)/pytest tests/rollup/test_state_machine.py tests/rollup/test_concurrency.py
+	CHAT_STATS_TESTS_CITUS_STEPS=5000 $(BIN)/pytest -m slow tests/scale/test_citus_rollup.py -k after_any_steps
 	CHAT_STATS_OPENAPI_EXAMPLES=200 $(BIN)/pytest tests/openapi/test_schemathesis.py
 
 screenshots: $(VENV)/.installed

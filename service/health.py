@@ -184,7 +184,7 @@ async def _figures(snapshot: Snapshot, rollup: RollupState) -> RollupFigures | N
     if rollup.state == "off" or rollup.trouble in ("tables", "forbidden"):
         return None
     fetch = fetch_in(snapshot, timeout=PART_SECONDS)
-    [found] = await fetch(queries.load("rollup_vitals"))
+    [found] = await fetch(queries.load("rollup_vitals_citus" if snapshot.in_citus else "rollup_vitals"))
     [sizes] = await fetch(queries.load("rollup_sizes"), list(ROLLUP_TABLES))
 
     def since(moment: datetime | None) -> float | None:

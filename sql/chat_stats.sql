@@ -1561,6 +1561,114 @@ END
 $migration$;
 $run$);
 
+-- Where Citus has distributed the requests by model_id: what the triggers append is on the nodes, beside the requests of
+-- the same shard, so that a writer's statement and its deltas commit on one node. The rollups stay on the coordinator.
+--
+-- What is appended goes through batches (chat_stats_fold_shards()), which chat_stats_batches lists: that is how numbers
+-- of the coordinator and of the nodes are of one state, though no snapshot spans them.
+SELECT chat_stats_run($run$
+DO $migration$
+DECLARE
+    requests regclass := 'gateway_schema.chat_completion_requests'::regclass;
+    shards text := 'stats_schema.chat_stats_shard_deltas';
+    types text[] := ARRAY(
+        SELECT CASE WHEN starts_with(d.name, 'by_') THEN 'text COLLATE "C"' ELSE format_type(a.atttypid, NULL) END
+        FROM unnest(ARRAY['model_id']::text[]) WITH ORDINALITY AS d (name, place)
+        JOIN pg_attribute AS a ON a.attname = d.name
+        WHERE a.attrelid = 'stats_schema.chat_stats_deltas'::regclass
+        ORDER BY d.place
+    );
+    is_distributed boolean := false;
+    present text[];
+    wanted text[] := ARRAY['requests', 'successful', 'pending', 'input_tokens', 'output_tokens', 'timed', 'time_ms', 'cost_usd'];
+BEGIN
+    IF to_regclass('pg_catalog.pg_dist_partition') IS NULL THEN  -- (what follows is planned only where there is Citus)
+        RETURN;
+    END IF;
+    is_distributed := EXISTS (
+        SELECT FROM pg_dist_partition AS p
+        WHERE p.logicalrelid = requests AND p.partmethod = 'h'
+          AND column_to_column_name(p.logicalrelid, p.partkey) = 'model_id'
+    );
+    -- Where the requests are elsewhere now, or the measures others, the rollup is made again.
+    IF to_regclass(shards) IS NOT NULL THEN
+        present := ARRAY(
+            SELECT a.attname::text FROM pg_attribute AS a
+            WHERE a.attrelid = to_regclass(shards) AND a.attname = ANY (wanted::name[]) AND NOT a.attisdropped
+        );
+        IF NOT is_distributed OR NOT present @> wanted OR NOT EXISTS (
+            SELECT FROM pg_dist_partition AS p
+            JOIN pg_dist_partition AS r ON r.colocationid = p.colocationid AND r.logicalrelid = requests
+            WHERE p.logicalrelid = to_regclass(shards)
+        ) THEN
+            -- What is kept of purged requests may be there alone.
+            EXECUTE format('SELECT EXISTS (SELECT 1 FROM %s AS t WHERE t.kept AND (t.batch IS NULL OR t.batch > (
+                SELECT COALESCE(max(b.batch), 0) FROM stats_schema.chat_stats_batches AS b WHERE b.folded)))', shards)
+            INTO STRICT is_distributed;
+            IF is_distributed THEN
+                RAISE EXCEPTION 'chat_stats_shard_deltas keeps statistics of purged requests that are not folded yet'
+                    USING HINT = 'Distribute the requests as they were; run SELECT chat_stats_fold() twice; then migrate.';
+            END IF;
+            DROP TABLE stats_schema.chat_stats_shard_deltas, stats_schema.chat_stats_batches;
+            UPDATE stats_schema.chat_stats_rollup_state SET ready = false, backfilled_to = NULL;
+            is_distributed := EXISTS (
+                SELECT FROM pg_dist_partition AS p
+                WHERE p.logicalrelid = requests AND p.partmethod = 'h'
+                  AND column_to_column_name(p.logicalrelid, p.partkey) = 'model_id'
+            );
+        END IF;
+    END IF;
+    IF NOT is_distributed OR to_regclass(shards) IS NOT NULL THEN
+        RETURN;
+    END IF;
+
+    -- A signed change of the requests of one value of each dimension, in one bucket and bin of the times; or with `kept`,
+    -- sums of requests that were purged; or with `trouble`, that a write could not be counted, and why. `batch` is NULL
+    -- until folds see it; a batch that is `summed` stands for all rows of its own that there were.
+    EXECUTE format($table$
+        CREATE TABLE stats_schema.chat_stats_shard_deltas (
+            model_id %1$s NOT NULL,
+            bucket timestamptz,
+            bin smallint,
+            requests bigint NOT NULL DEFAULT 0,
+            successful bigint NOT NULL DEFAULT 0,
+            pending bigint NOT NULL DEFAULT 0,
+            input_tokens numeric NOT NULL DEFAULT 0,
+            output_tokens numeric NOT NULL DEFAULT 0,
+            timed bigint NOT NULL DEFAULT 0,
+            time_ms numeric NOT NULL DEFAULT 0,
+            cost_usd numeric NOT NULL DEFAULT 0,
+            n bigint NOT NULL DEFAULT 0,
+            kept boolean NOT NULL DEFAULT false,
+            trouble text,
+            batch bigint,
+            summed boolean NOT NULL DEFAULT false
+        )
+    $table$, VARIADIC types);
+    CREATE INDEX chat_stats_shard_deltas_batch_idx ON stats_schema.chat_stats_shard_deltas (batch);
+    -- Without a key, and so that Citus can move shards while folds update and delete.
+    ALTER TABLE stats_schema.chat_stats_shard_deltas REPLICA IDENTITY FULL;
+    PERFORM create_distributed_table(
+        'stats_schema.chat_stats_shard_deltas', 'model_id', colocate_with => requests::text
+    );
+    -- The batches in order. `summed` is how many rows it has; `settled_at`: that it is folded was committed by then.
+    CREATE TABLE IF NOT EXISTS stats_schema.chat_stats_batches (
+        batch bigint PRIMARY KEY,
+        summed bigint NOT NULL,
+        folded boolean NOT NULL DEFAULT false,
+        settled_at timestamptz
+    );
+    -- What was written since the requests were distributed was not counted. And the nodes do not know from which age on
+    -- the statistics of requests that others delete are to be kept.
+    IF EXISTS (SELECT FROM stats_schema.chat_stats_rollup_state AS s WHERE s.retain_older_than IS NOT NULL) THEN
+        RAISE WARNING 'on Citus the statistics of requests that others delete are not kept: rollup retain is off now';
+    END IF;
+    UPDATE stats_schema.chat_stats_rollup_state SET ready = false, backfilled_to = NULL, retain_older_than = NULL;
+    PERFORM stats_schema.chat_stats_close_tables();
+END
+$migration$;
+$run$);
+
 -- The rows of get_models_with_requests, of all providers or of one (its id as text).
 SELECT chat_stats_claim_function('chat_stats_models');
 
@@ -3273,7 +3381,8 @@ BEGIN
                     WHERE f.day > '-infinity' AND cardinality(f.slots) > 0
                 )
             ),
-            (SELECT min(d.bucket) FROM stats_schema.chat_stats_kept AS d WHERE d.bucket > '-infinity')
+            (SELECT min(d.bucket) FROM stats_schema.chat_stats_kept AS d WHERE d.bucket > '-infinity'),
+            (SELECT min(d.bucket) FROM stats_schema.chat_stats_kept_on_shards() AS d WHERE d.bucket > '-infinity')
         );
     END IF;
     RETURN first_moment;
@@ -3492,8 +3601,126 @@ AS $function$
 DECLARE
     only_unresolved boolean := p_model_id IS NOT DISTINCT FROM 'unresolved' AND p_provider_id IS NULL AND p_model_name IS NULL;
     all_models boolean := only_unresolved OR (p_provider_id IS NULL AND p_model_id IS NULL AND p_model_name IS NULL);
+    model_ids text[];
 BEGIN
-    IF p_start IS NULL AND p_end IS NULL THEN
+    IF stats_schema.chat_stats_on_shards() THEN
+        model_ids := CASE WHEN NOT all_models THEN ARRAY(
+            SELECT m.id::text FROM gateway_schema.models AS m
+            WHERE (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
+              AND (p_model_id IS NULL OR m.id::text = p_model_id)
+              AND (p_model_name IS NULL OR strpos(lower(m.model_name::text), lower(p_model_name)) > 0)
+        ) END;
+        IF p_start IS NULL AND p_end IS NULL THEN
+            RETURN QUERY
+            SELECT
+                p.model_id, 
+                sum(p.requests)::bigint,
+                sum(p.successful)::bigint,
+                sum(p.pending)::bigint,
+                sum(p.input_tokens),
+                sum(p.output_tokens),
+                sum(p.timed)::bigint,
+                sum(p.time_ms),
+                sum(p.cost_usd)
+            FROM (
+                SELECT t.model_id, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+                FROM stats_schema.chat_stats_rollup_model_lifetime AS t
+                UNION ALL
+                SELECT t.model_id, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+                FROM stats_schema.chat_stats_unfolded('rollup', NULL::text, NULL::text, p_start, p_end, model_ids) AS t
+            ) AS p
+            WHERE all_models OR p.model_id IN (
+                SELECT m.id FROM gateway_schema.models AS m
+                WHERE (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
+                  AND (p_model_id IS NULL OR m.id::text = p_model_id)
+                  AND (p_model_name IS NULL OR strpos(lower(m.model_name::text), lower(p_model_name)) > 0)
+            )
+            GROUP BY p.model_id
+            HAVING sum(p.requests) <> 0;
+        ELSE
+            RETURN QUERY
+            WITH pieces AS MATERIALIZED (
+                SELECT * FROM stats_schema.chat_stats_cover(p_start, p_end)
+            ), wanted AS (
+                SELECT m.id AS model_id FROM gateway_schema.models AS m
+                WHERE (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
+                  AND (p_model_id IS NULL OR m.id::text = p_model_id)
+                  AND (p_model_name IS NULL OR strpos(lower(m.model_name::text), lower(p_model_name)) > 0)
+            ), parts AS (
+                SELECT
+                    c.sign, t.model_id, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+                FROM pieces AS c
+                JOIN stats_schema.chat_stats_rollup_model_months AS t
+                    ON t.month >= c.first_day AND (t.month < c.end_day OR c.end_day IS NULL)
+                WHERE c.tier = 'months' AND (all_models OR t.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
+                UNION ALL
+                SELECT
+                    c.sign, t.model_id, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+                FROM pieces AS c
+                JOIN stats_schema.chat_stats_rollup_model_days AS t ON t.day >= c.first_day AND t.day < c.end_day
+                WHERE c.tier = 'days' AND (all_models OR t.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
+                UNION ALL
+                -- Of the arrays, only the part that lies between; taken apart by SELECT, since FROM would put each aside first.
+                SELECT
+                    t.sign, t.model_id, 
+                    unnest(t.slot_requests[t.first:t.last]),
+                    unnest(t.slot_successful[t.first:t.last]),
+                    unnest(t.slot_pending[t.first:t.last]),
+                    unnest(t.slot_input_tokens[t.first:t.last]),
+                    unnest(t.slot_output_tokens[t.first:t.last]),
+                    unnest(t.slot_timed[t.first:t.last]),
+                    unnest(t.slot_time_ms[t.first:t.last]),
+                    unnest(t.slot_cost_usd[t.first:t.last])
+                FROM (
+                    SELECT
+                        c.sign, t.*,
+                        width_bucket((c.first_slot - 1)::smallint, t.slots) + 1 AS first,
+                        width_bucket((c.end_slot - 1)::smallint, t.slots) AS last
+                    FROM pieces AS c
+                    JOIN stats_schema.chat_stats_rollup_model_slots AS t ON t.day = c.first_day
+                    WHERE c.tier = 'slots' AND (all_models OR t.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
+                    OFFSET 0
+                ) AS t
+                UNION ALL
+                SELECT
+                    1, t.model_id, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+                FROM stats_schema.chat_stats_unfolded('rollup', NULL::text, NULL::text, p_start, p_end, model_ids) AS t
+                UNION ALL
+                -- A bucket that was purged counts as a whole where it begins.
+                SELECT
+                    c.sign, t.model_id, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+                FROM pieces AS c
+                CROSS JOIN LATERAL stats_schema.chat_stats_purged_slots(c.starts, c.ends) AS t
+                WHERE c.tier = 'requests' AND (all_models OR t.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
+            ), signed AS (
+                SELECT
+                    p.model_id, p.sign,
+                    sum(p.requests) AS requests,
+                    sum(p.successful) AS successful,
+                    sum(p.pending) AS pending,
+                    sum(p.input_tokens) AS input_tokens,
+                    sum(p.output_tokens) AS output_tokens,
+                    sum(p.timed) AS timed,
+                    sum(p.time_ms) AS time_ms,
+                    sum(p.cost_usd) AS cost_usd
+                FROM parts AS p (sign, model_id, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
+                GROUP BY p.model_id, p.sign
+            )
+            SELECT
+                p.model_id, 
+                sum(p.sign * p.requests)::bigint,
+                sum(p.sign * p.successful)::bigint,
+                sum(p.sign * p.pending)::bigint,
+                sum(p.sign * p.input_tokens),
+                sum(p.sign * p.output_tokens),
+                sum(p.sign * p.timed)::bigint,
+                sum(p.sign * p.time_ms),
+                sum(p.sign * p.cost_usd)
+            FROM signed AS p
+            GROUP BY p.model_id
+            HAVING sum(p.sign * p.requests) <> 0;
+        END IF;
+    ELSIF p_start IS NULL AND p_end IS NULL THEN
         RETURN QUERY
         SELECT
             p.model_id, 
@@ -3658,8 +3885,216 @@ DECLARE
     all_models boolean := only_unresolved OR (p_provider_id IS NULL AND p_model_id IS NULL AND p_model_name IS NULL);
     -- Nearly all of the histograms of models over all time are there already as they are wanted.
     found_whole boolean := p_group_by = 'model';
+    model_ids text[];
 BEGIN
-    IF p_group_by = 'none' AND all_models AND NOT only_unresolved THEN
+    IF stats_schema.chat_stats_on_shards() THEN
+        model_ids := CASE WHEN NOT all_models THEN ARRAY(
+            SELECT m.id::text FROM gateway_schema.models AS m
+            WHERE (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
+              AND (p_model_id IS NULL OR m.id::text = p_model_id)
+              AND (p_model_name IS NULL OR strpos(lower(m.model_name::text), lower(p_model_name)) > 0)
+        ) END;
+        IF p_group_by = 'none' AND all_models AND NOT only_unresolved THEN
+            IF p_start IS NULL AND p_end IS NULL THEN
+                RETURN QUERY
+                WITH cells AS (
+                    SELECT unnest(t.bins) AS bin, unnest(t.counts) AS n
+                    FROM stats_schema.chat_stats_rollup_total_lifetime AS t
+                    
+                    WHERE true 
+                    UNION ALL
+                    SELECT h.bin, h.n
+                    FROM stats_schema.chat_stats_unfolded_bins('rollup', NULL::text, NULL::text, NULL::timestamptz, NULL::timestamptz, NULL::text[]) AS h
+
+                    WHERE h.n <> 0 
+                )
+                SELECT
+                    (NULL::gateway_schema.models).id,
+                    array_agg(b.bin), array_agg(b.n), sum(b.n::double precision)::bigint
+                FROM (
+                    SELECT c.bin, sum(c.n::double precision)::bigint AS n
+                    FROM cells AS c
+                    GROUP BY c.bin
+                    HAVING sum(c.n::double precision) <> 0
+                    ORDER BY c.bin
+                ) AS b
+                HAVING count(*) > 0
+;
+            ELSE
+                RETURN QUERY
+                WITH pieces AS MATERIALIZED (
+                    SELECT * FROM stats_schema.chat_stats_cover(p_start, p_end)
+                ), cells (bin, n) AS (
+                    -- Arrays are taken apart by SELECT, since FROM would put each aside first.
+                    SELECT h.bin, h.sign * h.n
+                    FROM (
+                        SELECT c.sign, unnest(t.bins) AS bin, unnest(t.counts) AS n
+                        FROM pieces AS c
+                        JOIN stats_schema.chat_stats_rollup_total_months AS t
+                            ON t.month >= c.first_day AND (t.month < c.end_day OR c.end_day IS NULL)
+                        
+                        WHERE c.tier = 'months' 
+                    ) AS h
+                    UNION ALL
+                    SELECT h.bin, h.sign * h.n
+                    FROM (
+                        SELECT c.sign, unnest(t.bins) AS bin, unnest(t.counts) AS n
+                        FROM pieces AS c
+                        JOIN stats_schema.chat_stats_rollup_total_days AS t ON t.day >= c.first_day AND t.day < c.end_day
+                        
+                        WHERE c.tier = 'days' 
+                    ) AS h
+                    UNION ALL
+                    SELECT h.bin, h.sign * h.n
+                    FROM (
+                        SELECT
+                            t.sign, unnest(t.bins[t.first:t.last]) AS bin, unnest(t.counts[t.first:t.last]) AS n
+                        FROM (
+                            SELECT
+                                c.sign, t.bins, t.counts,
+                                width_bucket((c.first_slot - 1)::smallint, t.bin_slots) + 1 AS first,
+                                width_bucket((c.end_slot - 1)::smallint, t.bin_slots) AS last
+                            FROM pieces AS c
+                            JOIN stats_schema.chat_stats_rollup_total_slots AS t ON t.day = c.first_day
+                            
+                            WHERE c.tier = 'slots' AND cardinality(t.bin_slots) > 0 
+                            OFFSET 0
+                        ) AS t
+                    ) AS h
+                    UNION ALL
+                    SELECT h.bin, h.n
+                    FROM stats_schema.chat_stats_unfolded_bins('rollup', NULL::text, NULL::text, p_start, p_end, NULL::text[]) AS h
+
+                    WHERE h.n <> 0 
+                    UNION ALL
+                    -- A bucket that was purged counts as a whole where it begins.
+                    SELECT t.bin, c.sign * t.n
+                    FROM pieces AS c
+                    CROSS JOIN LATERAL stats_schema.chat_stats_purged_bins(c.starts, c.ends) AS t
+                    
+                    WHERE c.tier = 'requests' 
+                )
+                SELECT
+                    (NULL::gateway_schema.models).id,
+                    array_agg(b.bin), array_agg(b.n), sum(b.n::double precision)::bigint
+                FROM (
+                    SELECT c.bin, sum(c.n::double precision)::bigint AS n
+                    FROM cells AS c
+                    GROUP BY c.bin
+                    HAVING sum(c.n::double precision) <> 0
+                    ORDER BY c.bin
+                ) AS b
+                HAVING count(*) > 0
+;
+            END IF;
+        ELSIF p_start IS NULL AND p_end IS NULL THEN
+            RETURN QUERY
+            WITH groups AS MATERIALIZED (
+                SELECT * FROM stats_schema.chat_stats_groups(
+                    p_group_by, CASE WHEN NOT all_models THEN p_provider_id END, CASE WHEN NOT all_models THEN p_model_id END,
+                    CASE WHEN NOT all_models THEN p_model_name END
+                )
+            ), cells AS (
+                SELECT g.member, unnest(t.bins) AS bin, unnest(t.counts) AS n
+                FROM stats_schema.chat_stats_rollup_model_lifetime AS t
+                LEFT JOIN groups AS g ON g.id = t.model_id
+                WHERE true AND (all_models OR t.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
+                AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
+                UNION ALL
+                SELECT g.member, h.bin, h.n
+                FROM stats_schema.chat_stats_unfolded_bins('rollup', NULL::text, NULL::text, NULL::timestamptz, NULL::timestamptz, model_ids) AS h
+                LEFT JOIN groups AS g ON g.id = h.model_id
+                WHERE h.n <> 0 AND (all_models OR h.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
+                    AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
+            )
+            SELECT
+                b.member,
+                array_agg(b.bin), array_agg(b.n), sum(b.n::double precision)::bigint
+            FROM (
+                SELECT c.member, c.bin, sum(c.n::double precision)::bigint AS n
+                FROM cells AS c
+                GROUP BY c.member, c.bin
+                HAVING sum(c.n::double precision) <> 0
+                ORDER BY c.member, c.bin
+            ) AS b
+            GROUP BY b.member;
+        ELSE
+            RETURN QUERY
+            WITH groups AS MATERIALIZED (
+                SELECT * FROM stats_schema.chat_stats_groups(
+                    p_group_by, CASE WHEN NOT all_models THEN p_provider_id END, CASE WHEN NOT all_models THEN p_model_id END,
+                    CASE WHEN NOT all_models THEN p_model_name END
+                )
+            ), pieces AS MATERIALIZED (
+                SELECT * FROM stats_schema.chat_stats_cover(p_start, p_end)
+            ), cells (member, bin, n) AS (
+                -- Arrays are taken apart by SELECT, since FROM would put each aside first.
+                SELECT h.member, h.bin, h.sign * h.n
+                FROM (
+                    SELECT g.member, c.sign, unnest(t.bins) AS bin, unnest(t.counts) AS n
+                    FROM pieces AS c
+                    JOIN stats_schema.chat_stats_rollup_model_months AS t
+                        ON t.month >= c.first_day AND (t.month < c.end_day OR c.end_day IS NULL)
+                    LEFT JOIN groups AS g ON g.id = t.model_id
+                    WHERE c.tier = 'months' AND (all_models OR t.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
+                    AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
+                ) AS h
+                UNION ALL
+                SELECT h.member, h.bin, h.sign * h.n
+                FROM (
+                    SELECT g.member, c.sign, unnest(t.bins) AS bin, unnest(t.counts) AS n
+                    FROM pieces AS c
+                    JOIN stats_schema.chat_stats_rollup_model_slots AS t ON t.day >= c.first_day AND t.day < c.end_day
+                    LEFT JOIN groups AS g ON g.id = t.model_id
+                    WHERE c.tier = 'days' AND (all_models OR t.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
+                    AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
+                ) AS h
+                UNION ALL
+                SELECT h.member, h.bin, h.sign * h.n
+                FROM (
+                    SELECT
+                        t.member, t.sign, unnest(t.bins[t.first:t.last]) AS bin, unnest(t.counts[t.first:t.last]) AS n
+                    FROM (
+                        SELECT
+                            g.member, c.sign, t.bins, t.counts,
+                            width_bucket((c.first_slot - 1)::smallint, t.bin_slots) + 1 AS first,
+                            width_bucket((c.end_slot - 1)::smallint, t.bin_slots) AS last
+                        FROM pieces AS c
+                        JOIN stats_schema.chat_stats_rollup_model_slots AS t ON t.day = c.first_day
+                        LEFT JOIN groups AS g ON g.id = t.model_id
+                        WHERE c.tier = 'slots' AND cardinality(t.bin_slots) > 0 AND (all_models OR t.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
+                        AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
+                        OFFSET 0
+                    ) AS t
+                ) AS h
+                UNION ALL
+                SELECT g.member, h.bin, h.n
+                FROM stats_schema.chat_stats_unfolded_bins('rollup', NULL::text, NULL::text, p_start, p_end, model_ids) AS h
+                LEFT JOIN groups AS g ON g.id = h.model_id
+                WHERE h.n <> 0 AND (all_models OR h.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
+                    AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
+                UNION ALL
+                -- A bucket that was purged counts as a whole where it begins.
+                SELECT g.member, t.bin, c.sign * t.n
+                FROM pieces AS c
+                CROSS JOIN LATERAL stats_schema.chat_stats_purged_bins(c.starts, c.ends) AS t
+                LEFT JOIN groups AS g ON g.id = t.model_id
+                WHERE c.tier = 'requests' AND (all_models OR t.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
+                AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
+            )
+            SELECT
+                b.member,
+                array_agg(b.bin), array_agg(b.n), sum(b.n::double precision)::bigint
+            FROM (
+                SELECT c.member, c.bin, sum(c.n::double precision)::bigint AS n
+                FROM cells AS c
+                GROUP BY c.member, c.bin
+                HAVING sum(c.n::double precision) <> 0
+                ORDER BY c.member, c.bin
+            ) AS b
+            GROUP BY b.member;
+        END IF;
+    ELSIF p_group_by = 'none' AND all_models AND NOT only_unresolved THEN
         IF p_start IS NULL AND p_end IS NULL THEN
             RETURN QUERY
             WITH cells AS (
@@ -3942,12 +4377,167 @@ DECLARE
     end_bucket timestamptz;
     only_unresolved boolean := p_model_id IS NOT DISTINCT FROM 'unresolved' AND p_provider_id IS NULL AND p_model_name IS NULL;
     all_models boolean := only_unresolved OR (p_provider_id IS NULL AND p_model_id IS NULL AND p_model_name IS NULL);
+    model_ids text[];
 BEGIN
     SELECT e.starts, e.ends INTO first_bucket, end_bucket
     FROM stats_schema.chat_stats_edges(p_start, p_end) AS e WHERE e.tier = 'buckets';
     IF NOT FOUND THEN
         first_bucket := p_end;
         end_bucket := p_end;
+    END IF;
+    IF stats_schema.chat_stats_on_shards() THEN
+        model_ids := CASE WHEN NOT all_models THEN ARRAY(
+            SELECT m.id::text FROM gateway_schema.models AS m
+            WHERE (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
+              AND (p_model_id IS NULL OR m.id::text = p_model_id)
+              AND (p_model_name IS NULL OR strpos(lower(m.model_name::text), lower(p_model_name)) > 0)
+        ) END;
+        RETURN QUERY
+        WITH days AS MATERIALIZED (
+            SELECT * FROM stats_schema.chat_stats_series_days(p_interval, p_timezone, first_bucket, end_bucket)
+        ), cut AS MATERIALIZED (
+            SELECT
+                d.day,
+                CASE WHEN d.at > 48 THEN d.before ELSE d.after END AS base,
+                CASE WHEN d.at > 48 THEN d.after ELSE d.before END AS other,
+                CASE WHEN d.at > 48 THEN d.at ELSE 0 END AS first_slot,
+                CASE WHEN d.at > 48 THEN 96 ELSE d.at END AS end_slot
+            FROM (
+                SELECT
+                    c.day, c.slot_intervals, c.slot_intervals[1] AS before, c.slot_intervals[96] AS after,
+                    array_position(c.slot_intervals, c.slot_intervals[96]) - 1 AS at
+                FROM days AS c
+                WHERE c.interval_start IS NULL AND p_interval IN ('1d', '1w', '1mo')
+            ) AS d
+            WHERE d.before IS NOT NULL AND d.after IS NOT NULL
+              AND d.slot_intervals = array_fill(d.before, ARRAY[d.at]) || array_fill(d.after, ARRAY[96 - d.at])
+        ), edges AS MATERIALIZED (
+            SELECT * FROM stats_schema.chat_stats_edges(p_start, p_end) AS e WHERE e.tier = 'requests'
+        ), wanted AS (
+            SELECT m.id AS model_id FROM gateway_schema.models AS m
+            WHERE (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
+              AND (p_model_id IS NULL OR m.id::text = p_model_id)
+              AND (p_model_name IS NULL OR strpos(lower(m.model_name::text), lower(p_model_name)) > 0)
+        ), parts AS (
+            -- A day or a month that lies in one interval as a whole counts by its totals; so does a day that a border cuts, less
+            -- the slots behind it, which are moved; of the others each slot counts.
+            SELECT
+                c.interval_start, t.model_id, 
+                t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+            FROM days AS c
+            JOIN stats_schema.chat_stats_rollup_model_days AS t ON t.day = c.day
+            WHERE c.interval_start IS NOT NULL AND NOT c.is_month AND (all_models OR t.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
+            UNION ALL
+            SELECT
+                c.interval_start, t.model_id, 
+                t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+            FROM days AS c
+            JOIN stats_schema.chat_stats_rollup_model_months AS t ON t.month = c.day
+            WHERE c.is_month AND (all_models OR t.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
+            UNION ALL
+            SELECT
+                c.base, t.model_id, 
+                t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+            FROM cut AS c
+            JOIN stats_schema.chat_stats_rollup_model_days AS t ON t.day = c.day
+            WHERE (all_models OR t.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
+            UNION ALL
+            SELECT
+                unnest(ARRAY[m.other, m.base]), m.model_id, 
+                unnest(ARRAY[m.requests, -m.requests]),
+                unnest(ARRAY[m.successful, -m.successful]),
+                unnest(ARRAY[m.pending, -m.pending]),
+                unnest(ARRAY[m.input_tokens, -m.input_tokens]),
+                unnest(ARRAY[m.output_tokens, -m.output_tokens]),
+                unnest(ARRAY[m.timed, -m.timed]),
+                unnest(ARRAY[m.time_ms, -m.time_ms]),
+                unnest(ARRAY[m.cost_usd, -m.cost_usd])
+            FROM (
+                SELECT
+                    s.base, s.other, s.model_id, 
+                    sum(s.requests)::bigint AS requests,
+                    sum(s.successful)::bigint AS successful,
+                    sum(s.pending)::bigint AS pending,
+                    sum(s.input_tokens) AS input_tokens,
+                    sum(s.output_tokens) AS output_tokens,
+                    sum(s.timed)::bigint AS timed,
+                    sum(s.time_ms) AS time_ms,
+                    sum(s.cost_usd) AS cost_usd
+                FROM (
+                    SELECT
+                        t.base, t.other, t.model_id, 
+                        unnest(t.slot_requests[t.first:t.last]) AS requests,
+                        unnest(t.slot_successful[t.first:t.last]) AS successful,
+                        unnest(t.slot_pending[t.first:t.last]) AS pending,
+                        unnest(t.slot_input_tokens[t.first:t.last]) AS input_tokens,
+                        unnest(t.slot_output_tokens[t.first:t.last]) AS output_tokens,
+                        unnest(t.slot_timed[t.first:t.last]) AS timed,
+                        unnest(t.slot_time_ms[t.first:t.last]) AS time_ms,
+                        unnest(t.slot_cost_usd[t.first:t.last]) AS cost_usd
+                    FROM (
+                        SELECT
+                            c.base, c.other, t.*,
+                            width_bucket((c.first_slot - 1)::smallint, t.slots) + 1 AS first,
+                            width_bucket((c.end_slot - 1)::smallint, t.slots) AS last
+                        FROM cut AS c
+                        JOIN stats_schema.chat_stats_rollup_model_slots AS t ON t.day = c.day
+                        WHERE cardinality(t.slots) > 0 AND (all_models OR t.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
+                        OFFSET 0
+                    ) AS t
+                ) AS s
+                GROUP BY s.model_id, s.base, s.other
+            ) AS m
+            UNION ALL
+            SELECT
+                s.slot_intervals[s.slot + 1], s.model_id, 
+                s.requests, s.successful, s.pending, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
+            FROM (
+                -- Taken apart by SELECT, since FROM would put each aside first.
+                SELECT
+                    c.slot_intervals, t.model_id, unnest(t.slots) AS slot,
+                    unnest(t.slot_requests) AS requests,
+                    unnest(t.slot_successful) AS successful,
+                    unnest(t.slot_pending) AS pending,
+                    unnest(t.slot_input_tokens) AS input_tokens,
+                    unnest(t.slot_output_tokens) AS output_tokens,
+                    unnest(t.slot_timed) AS timed,
+                    unnest(t.slot_time_ms) AS time_ms,
+                    unnest(t.slot_cost_usd) AS cost_usd
+                FROM days AS c
+                JOIN stats_schema.chat_stats_rollup_model_slots AS t ON t.day = c.day
+                WHERE c.interval_start IS NULL AND c.day NOT IN (SELECT d.day FROM cut AS d) AND (all_models OR t.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
+            ) AS s
+            WHERE s.slot_intervals[s.slot + 1] IS NOT NULL
+            UNION ALL
+            SELECT
+                d.moment, d.model_id, 
+                d.requests, d.successful, d.pending, d.input_tokens, d.output_tokens, d.timed, d.time_ms, d.cost_usd
+            FROM stats_schema.chat_stats_unfolded('rollup', p_interval, p_timezone, p_start, p_end, model_ids) AS d
+            UNION ALL
+            -- A bucket that was purged counts as a whole where it begins.
+            SELECT
+                stats_schema.chat_stats_interval_start(p_interval, s.bucket, p_timezone), s.model_id, 
+                e.sign * s.requests, e.sign * s.successful, e.sign * s.pending, e.sign * s.input_tokens, e.sign * s.output_tokens, e.sign * s.timed, e.sign * s.time_ms, e.sign * s.cost_usd
+            FROM edges AS e
+            CROSS JOIN LATERAL stats_schema.chat_stats_purged_slots(e.starts, e.ends) AS s
+            WHERE (all_models OR s.model_id = ANY (ARRAY(SELECT w.model_id FROM wanted AS w)))
+        )
+        SELECT
+            p.interval_start, p.model_id, 
+            sum(p.requests)::bigint,
+            sum(p.successful)::bigint,
+            sum(p.pending)::bigint,
+            sum(p.input_tokens),
+            sum(p.output_tokens),
+            sum(p.timed)::bigint,
+            sum(p.time_ms),
+            sum(p.cost_usd)
+        FROM parts AS p (
+            interval_start, model_id, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd
+        )
+        GROUP BY p.model_id, p.interval_start
+        HAVING sum(p.requests) <> 0;
+        RETURN;
     END IF;
     RETURN QUERY
     WITH days AS MATERIALIZED (
@@ -4160,6 +4750,7 @@ DECLARE
     end_bucket timestamptz;
     only_unresolved boolean := p_model_id IS NOT DISTINCT FROM 'unresolved' AND p_provider_id IS NULL AND p_model_name IS NULL;
     all_models boolean := only_unresolved OR (p_provider_id IS NULL AND p_model_id IS NULL AND p_model_name IS NULL);
+    model_ids text[];
 BEGIN
     SELECT e.starts, e.ends INTO first_bucket, end_bucket
     FROM stats_schema.chat_stats_edges(p_start, p_end) AS e WHERE e.tier = 'buckets';
@@ -4167,7 +4758,264 @@ BEGIN
         first_bucket := p_end;
         end_bucket := p_end;
     END IF;
-    IF p_group_by = 'none' AND all_models AND NOT only_unresolved THEN
+    IF stats_schema.chat_stats_on_shards() THEN
+        model_ids := CASE WHEN NOT all_models THEN ARRAY(
+            SELECT m.id::text FROM gateway_schema.models AS m
+            WHERE (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
+              AND (p_model_id IS NULL OR m.id::text = p_model_id)
+              AND (p_model_name IS NULL OR strpos(lower(m.model_name::text), lower(p_model_name)) > 0)
+        ) END;
+        IF p_group_by = 'none' AND all_models AND NOT only_unresolved THEN
+            RETURN QUERY
+            WITH days AS MATERIALIZED (
+                SELECT * FROM stats_schema.chat_stats_series_days(p_interval, p_timezone, first_bucket, end_bucket)
+            ), cut AS MATERIALIZED (
+                SELECT
+                    d.day,
+                    CASE WHEN d.at > 48 THEN d.before ELSE d.after END AS base,
+                    CASE WHEN d.at > 48 THEN d.after ELSE d.before END AS other,
+                    CASE WHEN d.at > 48 THEN d.at ELSE 0 END AS first_slot,
+                    CASE WHEN d.at > 48 THEN 96 ELSE d.at END AS end_slot
+                FROM (
+                    SELECT
+                        c.day, c.slot_intervals, c.slot_intervals[1] AS before, c.slot_intervals[96] AS after,
+                        array_position(c.slot_intervals, c.slot_intervals[96]) - 1 AS at
+                    FROM days AS c
+                    WHERE c.interval_start IS NULL AND p_interval IN ('1d', '1w', '1mo')
+                ) AS d
+                WHERE d.before IS NOT NULL AND d.after IS NOT NULL
+                  AND d.slot_intervals = array_fill(d.before, ARRAY[d.at]) || array_fill(d.after, ARRAY[96 - d.at])
+            ), moved AS MATERIALIZED (
+                SELECT t.*, h.moved_bins, h.moved_counts
+                FROM (
+                    SELECT
+                        c.*, t.bins, t.counts,
+                        width_bucket((c.first_slot - 1)::smallint, t.bin_slots) + 1 AS first,
+                        width_bucket((c.end_slot - 1)::smallint, t.bin_slots) AS last
+                    FROM cut AS c
+                    LEFT JOIN stats_schema.chat_stats_rollup_total_slots AS t ON t.day = c.day AND cardinality(t.bin_slots) > 0
+                    OFFSET 0
+                ) AS t
+                CROSS JOIN LATERAL (
+                    SELECT array_agg(b.bin) AS bins, array_agg(b.n) AS counts, sum(b.n::double precision)::bigint AS total
+                    FROM (
+                        SELECT c.bin, sum(c.n::double precision)::bigint AS n
+                        FROM (
+                            SELECT unnest(t.bins[t.first:t.last]) AS bin, unnest(t.counts[t.first:t.last]) AS n
+                        ) AS c
+                        GROUP BY c.bin
+                        HAVING sum(c.n::double precision) <> 0
+                        ORDER BY c.bin
+                    ) AS b
+                ) AS h (moved_bins, moved_counts, total)
+            ), paired AS MATERIALIZED (
+                SELECT
+                    c.base AS interval_start, c.day, c.moved_bins AS less_bins, c.moved_counts AS less_counts,
+                    c.next_bins AS more_bins, c.next_counts AS more_counts
+                FROM (
+                    SELECT
+                        m.*,
+                        CASE WHEN m.first_slot = 0 THEN lead(m.day) OVER by_day ELSE lag(m.day) OVER by_day END
+                            AS next_day,
+                        CASE WHEN m.first_slot = 0 THEN lead(m.other) OVER by_day ELSE lag(m.other) OVER by_day END
+                            AS next_other,
+                        CASE WHEN m.first_slot = 0 THEN lead(m.first_slot) OVER by_day ELSE lag(m.first_slot) OVER by_day END
+                            AS next_first_slot,
+                        CASE WHEN m.first_slot = 0 THEN lead(m.end_slot) OVER by_day ELSE lag(m.end_slot) OVER by_day END
+                            AS next_end_slot,
+                        CASE WHEN m.first_slot = 0 THEN lead(m.moved_bins) OVER by_day ELSE lag(m.moved_bins) OVER by_day END
+                            AS next_bins,
+                        CASE WHEN m.first_slot = 0 THEN lead(m.moved_counts) OVER by_day ELSE lag(m.moved_counts) OVER by_day END
+                            AS next_counts
+                    FROM moved AS m
+                    WINDOW by_day AS (ORDER BY m.day)
+                ) AS c
+                CROSS JOIN LATERAL (
+                    SELECT
+                        (CASE WHEN c.first_slot = 0 THEN c.day + c.end_slot * interval '15 minutes'
+                              ELSE c.next_day + c.next_first_slot * interval '15 minutes' END) AT TIME ZONE 'UTC' AS starts,
+                        (CASE WHEN c.first_slot = 0 THEN c.next_day + c.next_end_slot * interval '15 minutes'
+                              ELSE c.day + c.first_slot * interval '15 minutes' END) AT TIME ZONE 'UTC' AS ends
+                ) AS r
+                WHERE p_interval = '1d'
+                  AND c.next_other = c.base
+                  AND c.next_day = CASE WHEN c.first_slot = 0 THEN c.day + 1 ELSE c.day - 1 END
+                  AND (c.next_first_slot = 0) = (c.first_slot = 0)
+                  AND r.starts > found_from AND r.ends <= found_to
+                  AND r.starts = c.base
+                  AND r.ends AT TIME ZONE p_timezone = r.starts AT TIME ZONE p_timezone + interval '1 day'
+                  AND (r.starts - interval '2 hours') AT TIME ZONE p_timezone = r.starts AT TIME ZONE p_timezone - interval '2 hours'
+                  AND (r.ends - interval '2 hours') AT TIME ZONE p_timezone = r.ends AT TIME ZONE p_timezone - interval '2 hours'
+            ), edges AS MATERIALIZED (
+                SELECT * FROM stats_schema.chat_stats_edges(p_start, p_end) AS e WHERE e.tier = 'requests'
+            ), cells (interval_start, bin, n) AS (
+                -- Arrays are taken apart by SELECT, since FROM would put each aside first.
+                SELECT c.interval_start, unnest(t.bins), unnest(t.counts)
+                FROM days AS c
+                JOIN stats_schema.chat_stats_rollup_total_days AS t ON t.day = c.day
+                
+                WHERE c.interval_start IS NOT NULL AND NOT c.is_month 
+                  AND NOT (c.interval_start > found_from AND (c.day + 1)::timestamp AT TIME ZONE 'UTC' <= found_to
+            AND c.interval_start = c.day::timestamp AT TIME ZONE 'UTC' AND stats_schema.chat_stats_interval_start(p_interval, (c.day + 1)::timestamp AT TIME ZONE 'UTC', p_timezone)
+                = (c.day + 1)::timestamp AT TIME ZONE 'UTC')
+                UNION ALL
+                SELECT c.interval_start, unnest(t.bins), unnest(t.counts)
+                FROM days AS c
+                JOIN stats_schema.chat_stats_rollup_total_months AS t ON t.month = c.day
+                
+                WHERE c.is_month 
+                UNION ALL
+                -- Of a day that a border cuts: by days, and what is moved by slots. (Only where days have histograms.)
+                SELECT c.base, unnest(t.bins), unnest(t.counts)
+                FROM cut AS c
+                JOIN stats_schema.chat_stats_rollup_total_days AS t ON t.day = c.day
+                WHERE c.base NOT IN (SELECT p.interval_start FROM paired AS p)
+                UNION ALL
+                SELECT m.other, unnest(m.moved_bins), unnest(m.moved_counts)
+                FROM moved AS m
+                WHERE m.other NOT IN (SELECT p.interval_start FROM paired AS p)
+                UNION ALL
+                SELECT h.base, h.bin, -h.n
+                FROM (
+                    SELECT m.base, unnest(m.moved_bins) AS bin, unnest(m.moved_counts) AS n
+                    FROM moved AS m
+                    WHERE m.base NOT IN (SELECT p.interval_start FROM paired AS p)
+                ) AS h
+                UNION ALL
+                SELECT h.slot_intervals[h.slot + 1], h.bin, h.n
+                FROM (
+                    SELECT
+                        c.slot_intervals, 
+                        unnest(t.bin_slots) AS slot, unnest(t.bins) AS bin, unnest(t.counts) AS n
+                    FROM days AS c
+                    JOIN stats_schema.chat_stats_rollup_total_slots AS t ON t.day = c.day
+                    
+                    WHERE c.interval_start IS NULL 
+                      AND c.day NOT IN (SELECT d.day FROM cut AS d)
+                ) AS h
+                WHERE h.slot_intervals[h.slot + 1] IS NOT NULL
+                UNION ALL
+                SELECT h.moment, h.bin, h.n
+                FROM stats_schema.chat_stats_unfolded_bins('rollup', p_interval, p_timezone, p_start, p_end, NULL::text[]) AS h
+
+                WHERE h.n <> 0 
+                UNION ALL
+                -- A bucket that was purged counts as a whole where it begins.
+                SELECT stats_schema.chat_stats_interval_start(p_interval, t.bucket, p_timezone), t.bin, e.sign * t.n
+                FROM edges AS e
+                CROSS JOIN LATERAL stats_schema.chat_stats_purged_bins(e.starts, e.ends) AS t
+                
+                WHERE true 
+            )
+            SELECT
+                b.interval_start, (NULL::gateway_schema.models).id,
+                array_agg(b.bin), array_agg(b.n), sum(b.n::double precision)::bigint
+            FROM (
+                SELECT c.interval_start, c.bin, sum(c.n::double precision)::bigint AS n
+                FROM cells AS c
+                GROUP BY c.interval_start, c.bin
+                HAVING sum(c.n::double precision) <> 0
+                ORDER BY c.interval_start, c.bin
+            ) AS b
+            GROUP BY b.interval_start
+            UNION ALL
+            SELECT c.interval_start, (NULL::gateway_schema.models).id, t.bins, t.counts, t.timed
+            FROM days AS c
+            JOIN stats_schema.chat_stats_rollup_total_days AS t ON t.day = c.day
+            WHERE c.interval_start > found_from AND (c.day + 1)::timestamp AT TIME ZONE 'UTC' <= found_to
+                AND c.interval_start = c.day::timestamp AT TIME ZONE 'UTC' AND stats_schema.chat_stats_interval_start(p_interval, (c.day + 1)::timestamp AT TIME ZONE 'UTC', p_timezone)
+                    = (c.day + 1)::timestamp AT TIME ZONE 'UTC'
+              AND t.timed > 0
+            UNION ALL
+            SELECT p.interval_start, (NULL::gateway_schema.models).id, h.bins, h.counts, h.total
+            FROM paired AS p
+            LEFT JOIN stats_schema.chat_stats_rollup_total_days AS d ON d.day = p.day
+            CROSS JOIN LATERAL (
+                SELECT array_agg(b.bin) AS bins, array_agg(b.n) AS counts, sum(b.n::double precision)::bigint AS total
+                FROM (
+                    SELECT c.bin, sum(c.n::double precision)::bigint AS n
+                    FROM (
+                        SELECT unnest(d.bins) AS bin, unnest(d.counts) AS n
+                        UNION ALL
+                        SELECT unnest(p.more_bins), unnest(p.more_counts)
+                        UNION ALL
+                        SELECT l.bin, -l.n FROM (SELECT unnest(p.less_bins) AS bin, unnest(p.less_counts) AS n) AS l
+                    ) AS c
+                    GROUP BY c.bin
+                    HAVING sum(c.n::double precision) <> 0
+                    ORDER BY c.bin
+                ) AS b
+            ) AS h
+            WHERE h.total > 0
+;
+        ELSE
+            RETURN QUERY
+            WITH groups AS MATERIALIZED (
+                SELECT * FROM stats_schema.chat_stats_groups(
+                    p_group_by, CASE WHEN NOT all_models THEN p_provider_id END, CASE WHEN NOT all_models THEN p_model_id END,
+                    CASE WHEN NOT all_models THEN p_model_name END
+                )
+            ), days AS MATERIALIZED (
+                SELECT * FROM stats_schema.chat_stats_series_days(p_interval, p_timezone, first_bucket, end_bucket)
+            ), edges AS MATERIALIZED (
+                SELECT * FROM stats_schema.chat_stats_edges(p_start, p_end) AS e WHERE e.tier = 'requests'
+            ), cells (interval_start, member, bin, n) AS (
+                -- Arrays are taken apart by SELECT, since FROM would put each aside first.
+                SELECT c.interval_start, g.member, unnest(t.bins), unnest(t.counts)
+                FROM days AS c
+                JOIN stats_schema.chat_stats_rollup_model_slots AS t ON t.day = c.day
+                LEFT JOIN groups AS g ON g.id = t.model_id
+                WHERE c.interval_start IS NOT NULL AND NOT c.is_month AND (all_models OR t.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
+                AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
+                UNION ALL
+                SELECT c.interval_start, g.member, unnest(t.bins), unnest(t.counts)
+                FROM days AS c
+                JOIN stats_schema.chat_stats_rollup_model_months AS t ON t.month = c.day
+                LEFT JOIN groups AS g ON g.id = t.model_id
+                WHERE c.is_month AND (all_models OR t.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
+                AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
+                UNION ALL
+                SELECT h.slot_intervals[h.slot + 1], h.member, h.bin, h.n
+                FROM (
+                    SELECT
+                        c.slot_intervals, g.member, 
+                        unnest(t.bin_slots) AS slot, unnest(t.bins) AS bin, unnest(t.counts) AS n
+                    FROM days AS c
+                    JOIN stats_schema.chat_stats_rollup_model_slots AS t ON t.day = c.day
+                    LEFT JOIN groups AS g ON g.id = t.model_id
+                    WHERE c.interval_start IS NULL AND (all_models OR t.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
+                    AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
+                ) AS h
+                WHERE h.slot_intervals[h.slot + 1] IS NOT NULL
+                UNION ALL
+                SELECT h.moment, g.member, h.bin, h.n
+                FROM stats_schema.chat_stats_unfolded_bins('rollup', p_interval, p_timezone, p_start, p_end, model_ids) AS h
+                LEFT JOIN groups AS g ON g.id = h.model_id
+                WHERE h.n <> 0 AND (all_models OR h.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
+                    AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
+                UNION ALL
+                -- A bucket that was purged counts as a whole where it begins.
+                SELECT stats_schema.chat_stats_interval_start(p_interval, t.bucket, p_timezone), g.member, t.bin, e.sign * t.n
+                FROM edges AS e
+                CROSS JOIN LATERAL stats_schema.chat_stats_purged_bins(e.starts, e.ends) AS t
+                LEFT JOIN groups AS g ON g.id = t.model_id
+                WHERE true AND (all_models OR t.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
+                AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
+            )
+            SELECT
+                b.interval_start, b.member,
+                array_agg(b.bin), array_agg(b.n), sum(b.n::double precision)::bigint
+            FROM (
+                SELECT c.interval_start, c.member, c.bin, sum(c.n::double precision)::bigint AS n
+                FROM cells AS c
+                GROUP BY c.interval_start, c.member, c.bin
+                HAVING sum(c.n::double precision) <> 0
+                ORDER BY c.interval_start, c.member, c.bin
+            ) AS b
+            GROUP BY b.interval_start, b.member
+;
+        END IF;
+    ELSIF p_group_by = 'none' AND all_models AND NOT only_unresolved THEN
         IF p_interval = '1d' THEN  -- up to the first delta, and without the ragged edges
             found_from := stats_schema.chat_stats_bucket(p_start);
             found_to := LEAST(stats_schema.chat_stats_bucket(p_end), (
@@ -4482,7 +5330,105 @@ ROWS 1
 AS $function$
 #variable_conflict use_column
 BEGIN
-    IF p_start IS NULL AND p_end IS NULL THEN
+    IF stats_schema.chat_stats_on_shards() THEN
+        IF p_start IS NULL AND p_end IS NULL THEN
+            RETURN QUERY
+            SELECT
+                
+                sum(p.requests)::bigint,
+                sum(p.successful)::bigint,
+                sum(p.pending)::bigint,
+                sum(p.input_tokens),
+                sum(p.output_tokens),
+                sum(p.timed)::bigint,
+                sum(p.time_ms),
+                sum(p.cost_usd)
+            FROM (
+                SELECT t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+                FROM stats_schema.chat_stats_rollup_total_lifetime AS t
+                UNION ALL
+                SELECT t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+                FROM stats_schema.chat_stats_unfolded('rollup', NULL::text, NULL::text, p_start, p_end, NULL::text[]) AS t
+            ) AS p
+            HAVING sum(p.requests) <> 0;
+        ELSE
+            RETURN QUERY
+            WITH pieces AS MATERIALIZED (
+                SELECT * FROM stats_schema.chat_stats_cover(p_start, p_end)
+            ), parts AS (
+                SELECT
+                    c.sign, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+                FROM pieces AS c
+                JOIN stats_schema.chat_stats_rollup_total_months AS t
+                    ON t.month >= c.first_day AND (t.month < c.end_day OR c.end_day IS NULL)
+                WHERE c.tier = 'months' 
+                UNION ALL
+                SELECT
+                    c.sign, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+                FROM pieces AS c
+                JOIN stats_schema.chat_stats_rollup_total_days AS t ON t.day >= c.first_day AND t.day < c.end_day
+                WHERE c.tier = 'days' 
+                UNION ALL
+                -- Of the arrays, only the part that lies between; taken apart by SELECT, since FROM would put each aside first.
+                SELECT
+                    t.sign, 
+                    unnest(t.slot_requests[t.first:t.last]),
+                    unnest(t.slot_successful[t.first:t.last]),
+                    unnest(t.slot_pending[t.first:t.last]),
+                    unnest(t.slot_input_tokens[t.first:t.last]),
+                    unnest(t.slot_output_tokens[t.first:t.last]),
+                    unnest(t.slot_timed[t.first:t.last]),
+                    unnest(t.slot_time_ms[t.first:t.last]),
+                    unnest(t.slot_cost_usd[t.first:t.last])
+                FROM (
+                    SELECT
+                        c.sign, t.*,
+                        width_bucket((c.first_slot - 1)::smallint, t.slots) + 1 AS first,
+                        width_bucket((c.end_slot - 1)::smallint, t.slots) AS last
+                    FROM pieces AS c
+                    JOIN stats_schema.chat_stats_rollup_total_slots AS t ON t.day = c.first_day
+                    WHERE c.tier = 'slots' 
+                    OFFSET 0
+                ) AS t
+                UNION ALL
+                SELECT
+                    1, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+                FROM stats_schema.chat_stats_unfolded('rollup', NULL::text, NULL::text, p_start, p_end, NULL::text[]) AS t
+                UNION ALL
+                -- A bucket that was purged counts as a whole where it begins.
+                SELECT
+                    c.sign, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+                FROM pieces AS c
+                CROSS JOIN LATERAL stats_schema.chat_stats_purged_slots(c.starts, c.ends) AS t
+                WHERE c.tier = 'requests' 
+            ), signed AS (
+                SELECT
+                    p.sign,
+                    sum(p.requests) AS requests,
+                    sum(p.successful) AS successful,
+                    sum(p.pending) AS pending,
+                    sum(p.input_tokens) AS input_tokens,
+                    sum(p.output_tokens) AS output_tokens,
+                    sum(p.timed) AS timed,
+                    sum(p.time_ms) AS time_ms,
+                    sum(p.cost_usd) AS cost_usd
+                FROM parts AS p (sign, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
+                GROUP BY p.sign
+            )
+            SELECT
+                
+                sum(p.sign * p.requests)::bigint,
+                sum(p.sign * p.successful)::bigint,
+                sum(p.sign * p.pending)::bigint,
+                sum(p.sign * p.input_tokens),
+                sum(p.sign * p.output_tokens),
+                sum(p.sign * p.timed)::bigint,
+                sum(p.sign * p.time_ms),
+                sum(p.sign * p.cost_usd)
+            FROM signed AS p
+            HAVING sum(p.sign * p.requests) <> 0;
+        END IF;
+    ELSIF p_start IS NULL AND p_end IS NULL THEN
         RETURN QUERY
         SELECT
             
@@ -4646,6 +5592,149 @@ BEGIN
     IF NOT FOUND THEN
         first_bucket := p_end;
         end_bucket := p_end;
+    END IF;
+    IF stats_schema.chat_stats_on_shards() THEN
+        RETURN QUERY
+        WITH days AS MATERIALIZED (
+            SELECT * FROM stats_schema.chat_stats_series_days(p_interval, p_timezone, first_bucket, end_bucket)
+        ), cut AS MATERIALIZED (
+            SELECT
+                d.day,
+                CASE WHEN d.at > 48 THEN d.before ELSE d.after END AS base,
+                CASE WHEN d.at > 48 THEN d.after ELSE d.before END AS other,
+                CASE WHEN d.at > 48 THEN d.at ELSE 0 END AS first_slot,
+                CASE WHEN d.at > 48 THEN 96 ELSE d.at END AS end_slot
+            FROM (
+                SELECT
+                    c.day, c.slot_intervals, c.slot_intervals[1] AS before, c.slot_intervals[96] AS after,
+                    array_position(c.slot_intervals, c.slot_intervals[96]) - 1 AS at
+                FROM days AS c
+                WHERE c.interval_start IS NULL AND p_interval IN ('1d', '1w', '1mo')
+            ) AS d
+            WHERE d.before IS NOT NULL AND d.after IS NOT NULL
+              AND d.slot_intervals = array_fill(d.before, ARRAY[d.at]) || array_fill(d.after, ARRAY[96 - d.at])
+        ), edges AS MATERIALIZED (
+            SELECT * FROM stats_schema.chat_stats_edges(p_start, p_end) AS e WHERE e.tier = 'requests'
+        ), parts AS (
+            -- A day or a month that lies in one interval as a whole counts by its totals; so does a day that a border cuts, less
+            -- the slots behind it, which are moved; of the others each slot counts.
+            SELECT
+                c.interval_start, 
+                t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+            FROM days AS c
+            JOIN stats_schema.chat_stats_rollup_total_days AS t ON t.day = c.day
+            WHERE c.interval_start IS NOT NULL AND NOT c.is_month 
+            UNION ALL
+            SELECT
+                c.interval_start, 
+                t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+            FROM days AS c
+            JOIN stats_schema.chat_stats_rollup_total_months AS t ON t.month = c.day
+            WHERE c.is_month 
+            UNION ALL
+            SELECT
+                c.base, 
+                t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+            FROM cut AS c
+            JOIN stats_schema.chat_stats_rollup_total_days AS t ON t.day = c.day
+            
+            UNION ALL
+            SELECT
+                unnest(ARRAY[m.other, m.base]), 
+                unnest(ARRAY[m.requests, -m.requests]),
+                unnest(ARRAY[m.successful, -m.successful]),
+                unnest(ARRAY[m.pending, -m.pending]),
+                unnest(ARRAY[m.input_tokens, -m.input_tokens]),
+                unnest(ARRAY[m.output_tokens, -m.output_tokens]),
+                unnest(ARRAY[m.timed, -m.timed]),
+                unnest(ARRAY[m.time_ms, -m.time_ms]),
+                unnest(ARRAY[m.cost_usd, -m.cost_usd])
+            FROM (
+                SELECT
+                    s.base, s.other, 
+                    sum(s.requests)::bigint AS requests,
+                    sum(s.successful)::bigint AS successful,
+                    sum(s.pending)::bigint AS pending,
+                    sum(s.input_tokens) AS input_tokens,
+                    sum(s.output_tokens) AS output_tokens,
+                    sum(s.timed)::bigint AS timed,
+                    sum(s.time_ms) AS time_ms,
+                    sum(s.cost_usd) AS cost_usd
+                FROM (
+                    SELECT
+                        t.base, t.other, 
+                        unnest(t.slot_requests[t.first:t.last]) AS requests,
+                        unnest(t.slot_successful[t.first:t.last]) AS successful,
+                        unnest(t.slot_pending[t.first:t.last]) AS pending,
+                        unnest(t.slot_input_tokens[t.first:t.last]) AS input_tokens,
+                        unnest(t.slot_output_tokens[t.first:t.last]) AS output_tokens,
+                        unnest(t.slot_timed[t.first:t.last]) AS timed,
+                        unnest(t.slot_time_ms[t.first:t.last]) AS time_ms,
+                        unnest(t.slot_cost_usd[t.first:t.last]) AS cost_usd
+                    FROM (
+                        SELECT
+                            c.base, c.other, t.*,
+                            width_bucket((c.first_slot - 1)::smallint, t.slots) + 1 AS first,
+                            width_bucket((c.end_slot - 1)::smallint, t.slots) AS last
+                        FROM cut AS c
+                        JOIN stats_schema.chat_stats_rollup_total_slots AS t ON t.day = c.day
+                        WHERE cardinality(t.slots) > 0 
+                        OFFSET 0
+                    ) AS t
+                ) AS s
+                GROUP BY s.base, s.other
+            ) AS m
+            UNION ALL
+            SELECT
+                s.slot_intervals[s.slot + 1], 
+                s.requests, s.successful, s.pending, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
+            FROM (
+                -- Taken apart by SELECT, since FROM would put each aside first.
+                SELECT
+                    c.slot_intervals, unnest(t.slots) AS slot,
+                    unnest(t.slot_requests) AS requests,
+                    unnest(t.slot_successful) AS successful,
+                    unnest(t.slot_pending) AS pending,
+                    unnest(t.slot_input_tokens) AS input_tokens,
+                    unnest(t.slot_output_tokens) AS output_tokens,
+                    unnest(t.slot_timed) AS timed,
+                    unnest(t.slot_time_ms) AS time_ms,
+                    unnest(t.slot_cost_usd) AS cost_usd
+                FROM days AS c
+                JOIN stats_schema.chat_stats_rollup_total_slots AS t ON t.day = c.day
+                WHERE c.interval_start IS NULL AND c.day NOT IN (SELECT d.day FROM cut AS d) 
+            ) AS s
+            WHERE s.slot_intervals[s.slot + 1] IS NOT NULL
+            UNION ALL
+            SELECT
+                d.moment, 
+                d.requests, d.successful, d.pending, d.input_tokens, d.output_tokens, d.timed, d.time_ms, d.cost_usd
+            FROM stats_schema.chat_stats_unfolded('rollup', p_interval, p_timezone, p_start, p_end, NULL::text[]) AS d
+            UNION ALL
+            -- A bucket that was purged counts as a whole where it begins.
+            SELECT
+                stats_schema.chat_stats_interval_start(p_interval, s.bucket, p_timezone), 
+                e.sign * s.requests, e.sign * s.successful, e.sign * s.pending, e.sign * s.input_tokens, e.sign * s.output_tokens, e.sign * s.timed, e.sign * s.time_ms, e.sign * s.cost_usd
+            FROM edges AS e
+            CROSS JOIN LATERAL stats_schema.chat_stats_purged_slots(e.starts, e.ends) AS s
+            
+        )
+        SELECT
+            p.interval_start, 
+            sum(p.requests)::bigint,
+            sum(p.successful)::bigint,
+            sum(p.pending)::bigint,
+            sum(p.input_tokens),
+            sum(p.output_tokens),
+            sum(p.timed)::bigint,
+            sum(p.time_ms),
+            sum(p.cost_usd)
+        FROM parts AS p (
+            interval_start, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd
+        )
+        GROUP BY p.interval_start
+        HAVING sum(p.requests) <> 0;
+        RETURN;
     END IF;
     RETURN QUERY
     WITH days AS MATERIALIZED (
@@ -4915,7 +6004,38 @@ AS $function$
 DECLARE
     only_unresolved boolean := p_model_id IS NOT DISTINCT FROM 'unresolved' AND p_provider_id IS NULL AND p_model_name IS NULL;
     all_models boolean := only_unresolved OR (p_provider_id IS NULL AND p_model_id IS NULL AND p_model_name IS NULL);
+    model_ids text[];
 BEGIN
+    IF stats_schema.chat_stats_on_shards() THEN
+        model_ids := CASE WHEN NOT all_models THEN ARRAY(
+            SELECT m.id::text FROM gateway_schema.models AS m
+            WHERE (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
+              AND (p_model_id IS NULL OR m.id::text = p_model_id)
+              AND (p_model_name IS NULL OR strpos(lower(m.model_name::text), lower(p_model_name)) > 0)
+        ) END;
+        RETURN QUERY
+        SELECT
+            t.model_id,
+            sum(t.requests)::bigint,
+            sum(t.successful)::bigint,
+            sum(t.pending)::bigint,
+            sum(t.input_tokens),
+            sum(t.output_tokens),
+            sum(t.timed)::bigint,
+            sum(t.time_ms),
+            sum(t.cost_usd)
+        FROM (
+            SELECT u.model_id, u.requests, u.successful, u.pending, u.input_tokens, u.output_tokens, u.timed, u.time_ms, u.cost_usd
+            FROM stats_schema.chat_stats_unfolded('scan', NULL::text, NULL::text, p_start, p_end, model_ids) AS u
+            UNION ALL
+            SELECT s.model_id, s.requests, s.successful, s.pending, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
+            FROM stats_schema.chat_stats_purged_slots(p_start, p_end) AS s
+            WHERE all_models OR s.model_id::text = ANY (model_ids)
+        ) AS t
+        GROUP BY t.model_id
+        HAVING sum(t.requests) <> 0;
+        RETURN;
+    END IF;
     RETURN QUERY
     SELECT
         t.model_id,
@@ -5015,7 +6135,41 @@ AS $function$
 DECLARE
     only_unresolved boolean := p_model_id IS NOT DISTINCT FROM 'unresolved' AND p_provider_id IS NULL AND p_model_name IS NULL;
     all_models boolean := only_unresolved OR (p_provider_id IS NULL AND p_model_id IS NULL AND p_model_name IS NULL);
+    model_ids text[];
 BEGIN
+    IF stats_schema.chat_stats_on_shards() THEN
+        model_ids := CASE WHEN NOT all_models THEN ARRAY(
+            SELECT m.id::text FROM gateway_schema.models AS m
+            WHERE (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
+              AND (p_model_id IS NULL OR m.id::text = p_model_id)
+              AND (p_model_name IS NULL OR strpos(lower(m.model_name::text), lower(p_model_name)) > 0)
+        ) END;
+        RETURN QUERY
+        WITH groups AS MATERIALIZED (
+            SELECT * FROM stats_schema.chat_stats_groups(
+                p_group_by, CASE WHEN NOT all_models THEN p_provider_id END, CASE WHEN NOT all_models THEN p_model_id END,
+                CASE WHEN NOT all_models THEN p_model_name END
+            )
+        ), cells (interval_start, model_id, bin, n) AS (
+            SELECT u.moment, u.model_id, u.bin, u.n
+            FROM stats_schema.chat_stats_unfolded_bins('scan', p_interval, p_timezone, p_start, p_end, model_ids) AS u
+            UNION ALL
+            SELECT stats_schema.chat_stats_interval_start(p_interval, t.bucket, p_timezone), t.model_id, t.bin, t.n
+            FROM stats_schema.chat_stats_purged_bins(p_start, p_end) AS t
+        )
+        SELECT b.interval_start, b.member, array_agg(b.bin), array_agg(b.n), sum(b.n)::bigint
+        FROM (
+            SELECT c.interval_start, g.member, c.bin, sum(c.n)::bigint AS n
+            FROM cells AS c
+            LEFT JOIN groups AS g ON g.id = c.model_id
+            WHERE (g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL)
+            GROUP BY c.interval_start, g.member, c.bin
+            HAVING sum(c.n) <> 0
+            ORDER BY c.interval_start, g.member, c.bin
+        ) AS b
+        GROUP BY b.interval_start, b.member;
+        RETURN;
+    END IF;
     RETURN QUERY
     WITH groups AS MATERIALIZED (
         SELECT * FROM stats_schema.chat_stats_groups(
@@ -5082,7 +6236,39 @@ AS $function$
 DECLARE
     only_unresolved boolean := p_model_id IS NOT DISTINCT FROM 'unresolved' AND p_provider_id IS NULL AND p_model_name IS NULL;
     all_models boolean := only_unresolved OR (p_provider_id IS NULL AND p_model_id IS NULL AND p_model_name IS NULL);
+    model_ids text[];
 BEGIN
+    IF stats_schema.chat_stats_on_shards() THEN
+        model_ids := CASE WHEN NOT all_models THEN ARRAY(
+            SELECT m.id::text FROM gateway_schema.models AS m
+            WHERE (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
+              AND (p_model_id IS NULL OR m.id::text = p_model_id)
+              AND (p_model_name IS NULL OR strpos(lower(m.model_name::text), lower(p_model_name)) > 0)
+        ) END;
+        RETURN QUERY
+        SELECT
+            t.interval_start, t.model_id,
+            sum(t.requests)::bigint,
+            sum(t.successful)::bigint,
+            sum(t.pending)::bigint,
+            sum(t.input_tokens),
+            sum(t.output_tokens),
+            sum(t.timed)::bigint,
+            sum(t.time_ms),
+            sum(t.cost_usd)
+        FROM (
+            SELECT u.moment AS interval_start, u.model_id, u.requests, u.successful, u.pending, u.input_tokens, u.output_tokens, u.timed, u.time_ms, u.cost_usd
+            FROM stats_schema.chat_stats_unfolded('scan', p_interval, p_timezone, p_start, p_end, model_ids) AS u
+            UNION ALL
+            SELECT
+                stats_schema.chat_stats_interval_start(p_interval, s.bucket, p_timezone), s.model_id, s.requests, s.successful, s.pending, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
+            FROM stats_schema.chat_stats_purged_slots(p_start, p_end) AS s
+            WHERE all_models OR s.model_id::text = ANY (model_ids)
+        ) AS t
+        GROUP BY 1, 2
+        HAVING sum(t.requests) <> 0;
+        RETURN;
+    END IF;
     RETURN QUERY
     SELECT
         t.interval_start, t.model_id,
@@ -5588,47 +6774,50 @@ BEGIN
     IF differing > 0 THEN
         RETURN;
     END IF;
-    deleted := stats_schema.chat_stats_purged_add(
-        format(
-            $changes$
-                gone AS (
-                    DELETE FROM gateway_schema.chat_completion_requests
-                    WHERE created_at >= %1$L::timestamptz AND created_at < %2$L::timestamptz
-                    RETURNING *
-                ), changes AS MATERIALIZED (
-                    SELECT
-                        r.model_id, stats_schema.chat_stats_bucket(r.created_at::timestamptz) AS bucket,
-                        stats_schema.chat_stats_bin(r.time_ms) AS bin,
-                        1 AS requests,
-                        CASE WHEN stats_schema.chat_stats_is_success(concat(r.status)) THEN 1 ELSE 0 END AS successful,
-                        CASE WHEN stats_schema.chat_stats_is_pending(concat(r.status)) THEN 1 ELSE 0 END AS pending,
-                        COALESCE(r.input_tokens, 0)::numeric AS input_tokens,
-                        COALESCE(r.output_tokens, 0)::numeric AS output_tokens,
-                        CASE WHEN r.time_ms IS NULL THEN 0 ELSE 1 END AS timed,
-                        COALESCE(r.time_ms, 0)::numeric AS time_ms,
-                        COALESCE(r.cost_usd, 0)::numeric AS cost_usd,
-                        CASE WHEN r.time_ms IS NULL THEN 0 ELSE 1 END AS n
-                    FROM (SELECT NULL::numeric AS cost_usd) AS absent
-                    CROSS JOIN LATERAL (
+    IF stats_schema.chat_stats_on_shards() THEN
+        deleted := stats_schema.chat_stats_purge_shards(p_start, p_end);
+    ELSE
+        deleted := stats_schema.chat_stats_purged_add(
+            format(
+                $changes$
+                    gone AS (
+                        DELETE FROM gateway_schema.chat_completion_requests
+                        WHERE created_at >= %1$L::timestamptz AND created_at < %2$L::timestamptz
+                        RETURNING *
+                    ), changes AS MATERIALIZED (
                         SELECT
-                            model_id, created_at, status,
-                            input_tokens,
-                            output_tokens,
-                            CASE WHEN processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
-                                 THEN processing_time_ms END::numeric AS time_ms,
-                            CASE WHEN readable.cost_usd BETWEEN -1000000000000000 AND 1000000000000000
-                                 THEN readable.cost_usd END::numeric AS cost_usd
-                        FROM gone
-                    ) AS r
-                    WHERE %3$L IS NULL OR r.created_at::timestamptz >= %3$L::timestamptz  -- else the trigger kept it
-                ), added_again AS (
-                    INSERT INTO stats_schema.chat_stats_deltas (
-                        model_id, bucket, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd,
-                        times
-                    )
-                    SELECT
-                        c.model_id, c.bucket,
-                        sum(c.requests),
+                            r.model_id, stats_schema.chat_stats_bucket(r.created_at::timestamptz) AS bucket,
+                            stats_schema.chat_stats_bin(r.time_ms) AS bin,
+                            1 AS requests,
+                            CASE WHEN stats_schema.chat_stats_is_success(concat(r.status)) THEN 1 ELSE 0 END AS successful,
+                            CASE WHEN stats_schema.chat_stats_is_pending(concat(r.status)) THEN 1 ELSE 0 END AS pending,
+                            COALESCE(r.input_tokens, 0)::numeric AS input_tokens,
+                            COALESCE(r.output_tokens, 0)::numeric AS output_tokens,
+                            CASE WHEN r.time_ms IS NULL THEN 0 ELSE 1 END AS timed,
+                            COALESCE(r.time_ms, 0)::numeric AS time_ms,
+                            COALESCE(r.cost_usd, 0)::numeric AS cost_usd,
+                            CASE WHEN r.time_ms IS NULL THEN 0 ELSE 1 END AS n
+                        FROM (SELECT NULL::numeric AS cost_usd) AS absent
+                        CROSS JOIN LATERAL (
+                            SELECT
+                                model_id, created_at, status,
+                                input_tokens,
+                                output_tokens,
+                                CASE WHEN processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
+                                     THEN processing_time_ms END::numeric AS time_ms,
+                                CASE WHEN readable.cost_usd BETWEEN -1000000000000000 AND 1000000000000000
+                                     THEN readable.cost_usd END::numeric AS cost_usd
+                            FROM gone
+                        ) AS r
+                        WHERE %3$L IS NULL OR r.created_at::timestamptz >= %3$L::timestamptz  -- else the trigger kept it
+                    ), added_again AS (
+                        INSERT INTO stats_schema.chat_stats_deltas (
+                            model_id, bucket, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd,
+                            times
+                        )
+                        SELECT
+                            c.model_id, c.bucket,
+                            sum(c.requests),
                         sum(c.successful),
                         sum(c.pending),
                         sum(c.input_tokens),
@@ -5636,16 +6825,17 @@ BEGIN
                         sum(c.timed),
                         sum(c.time_ms),
                         sum(c.cost_usd),
-                        CASE WHEN sum(c.timed) > 1 THEN array_agg(c.time_ms) FILTER (WHERE c.timed = 1) END
-                    FROM changes AS c
-                    GROUP BY c.model_id, c.bucket
-                )
-                , model_changes AS (SELECT * FROM changes)
-            $changes$,
-            p_start, p_end, stats_schema.chat_stats_kept_before()
-        ),
-        'gone'
-    );
+                            CASE WHEN sum(c.timed) > 1 THEN array_agg(c.time_ms) FILTER (WHERE c.timed = 1) END
+                        FROM changes AS c
+                        GROUP BY c.model_id, c.bucket
+                    )
+                    , model_changes AS (SELECT * FROM changes)
+                $changes$,
+                p_start, p_end, stats_schema.chat_stats_kept_before()
+            ),
+            'gone'
+        );
+    END IF;
     -- Each row has been subtracted and added, unless a trigger or rule of others was in the way.
     IF EXISTS (
         SELECT FROM stats_schema.chat_stats_rollup_differences(p_start, p_end) AS d WHERE d.rollup <> ALL (unready)
@@ -6010,6 +7200,9 @@ BEGIN
               WHERE t.day = stats_schema.chat_stats_day(e.edge) AND stats_schema.chat_stats_slot(e.edge) = ANY (t.slots)
           ) OR EXISTS (
               SELECT FROM stats_schema.chat_stats_kept AS d WHERE d.bucket = stats_schema.chat_stats_bucket(e.edge)
+          ) OR EXISTS (
+              SELECT FROM stats_schema.chat_stats_kept_on_shards() AS d
+              WHERE d.bucket = stats_schema.chat_stats_bucket(e.edge)
           ))
     );
 END
@@ -6033,6 +7226,8 @@ BEGIN
     PERFORM FROM stats_schema.chat_stats_rollup_state FOR UPDATE SKIP LOCKED;
     IF NOT FOUND THEN
         RETURN 0;
+    ELSIF stats_schema.chat_stats_on_shards() THEN
+        RETURN stats_schema.chat_stats_fold_shards();
     END IF;
     folded := stats_schema.chat_stats_rollup_add($changes$
         moved AS (
@@ -6805,6 +8000,258 @@ DECLARE
 BEGIN
     RETURN format(
         CASE
+        WHEN p_only IS NULL AND stats_schema.chat_stats_on_shards() THEN
+        $changes$
+        sorted AS MATERIALIZED (
+            SELECT r.model_id, stats_schema.chat_stats_day(r.bucket) AS day, stats_schema.chat_stats_slot(r.bucket) AS slot, r.bin, r.requests, r.successful, r.pending, r.input_tokens, r.output_tokens, r.timed, r.time_ms, r.cost_usd, r.n
+            FROM stats_schema.chat_stats_shard_changes(%6$L::timestamptz, %7$L::timestamptz) AS r
+        )
+        , model_counted AS MATERIALIZED (
+            SELECT
+                r.model_id, r.day, r.slot,
+                sum(r.requests)::bigint AS requests,
+                sum(r.successful)::bigint AS successful,
+                sum(r.pending)::bigint AS pending,
+                sum(r.input_tokens) AS input_tokens,
+                sum(r.output_tokens) AS output_tokens,
+                sum(r.timed)::bigint AS timed,
+                sum(r.time_ms) AS time_ms,
+                sum(r.cost_usd) AS cost_usd
+            FROM sorted AS r
+            GROUP BY r.model_id, r.day, r.slot
+        ), model_kept (model_id, day, slot, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd) AS NOT MATERIALIZED (
+            SELECT * FROM (
+                SELECT
+                    t.model_id, t.day, s.slot, -s.requests, -s.successful, -s.pending, -s.input_tokens, -s.output_tokens, -s.timed, -s.time_ms, -s.cost_usd
+                FROM stats_schema.chat_stats_rollup_model_slots AS t
+                CROSS JOIN LATERAL unnest(t.slots, t.slot_requests, t.slot_successful, t.slot_pending, t.slot_input_tokens, t.slot_output_tokens, t.slot_timed, t.slot_time_ms, t.slot_cost_usd) AS s (slot, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
+                WHERE t.day BETWEEN %3$L AND %4$L AND %2$s
+                UNION ALL
+                SELECT
+                    t.model_id, t.day, s.slot, s.requests, s.successful, s.pending, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
+                FROM stats_schema.chat_stats_purged_model AS t
+                CROSS JOIN LATERAL unnest(t.slots, t.slot_requests, t.slot_successful, t.slot_pending, t.slot_input_tokens, t.slot_output_tokens, t.slot_timed, t.slot_time_ms, t.slot_cost_usd) AS s (slot, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
+                WHERE t.day BETWEEN %3$L AND %4$L AND %2$s
+                UNION ALL
+                SELECT
+                    d.model_id, stats_schema.chat_stats_day(d.bucket) AS day, stats_schema.chat_stats_slot(d.bucket) AS slot, d.requests, d.successful, d.pending, d.input_tokens, d.output_tokens, d.timed, d.time_ms, d.cost_usd
+                FROM stats_schema.chat_stats_kept AS d
+                WHERE %5$s
+                UNION ALL
+                SELECT
+                    d.model_id, stats_schema.chat_stats_day(d.bucket) AS day, stats_schema.chat_stats_slot(d.bucket) AS slot, -d.requests, -d.successful, -d.pending, -d.input_tokens, -d.output_tokens, -d.timed, -d.time_ms, -d.cost_usd
+                FROM stats_schema.chat_stats_deltas AS d
+                WHERE %5$s
+            ) AS k
+        ), model_counted_cells AS MATERIALIZED (
+            SELECT r.model_id, r.day, r.slot, r.bin, sum(r.n)::bigint AS n
+            FROM sorted AS r
+            WHERE r.bin IS NOT NULL
+            GROUP BY r.model_id, r.day, r.slot, r.bin
+        ), model_kept_cells (model_id, day, slot, bin, n) AS NOT MATERIALIZED (
+            SELECT * FROM (
+                SELECT t.model_id, t.day, s.slot, s.bin, -s.n
+                FROM stats_schema.chat_stats_rollup_model_slots AS t
+                CROSS JOIN LATERAL unnest(t.bin_slots, t.bins, t.counts) AS s (slot, bin, n)
+                WHERE t.day BETWEEN %3$L AND %4$L AND %2$s
+                UNION ALL
+                SELECT t.model_id, t.day, s.slot, s.bin, s.n
+                FROM stats_schema.chat_stats_purged_model AS t
+                CROSS JOIN LATERAL unnest(t.bin_slots, t.bins, t.counts) AS s (slot, bin, n)
+                WHERE t.day BETWEEN %3$L AND %4$L AND %2$s
+                UNION ALL
+                SELECT d.model_id, stats_schema.chat_stats_day(d.bucket) AS day, stats_schema.chat_stats_slot(d.bucket) AS slot, stats_schema.chat_stats_bin(d.time_ms), d.timed
+                FROM stats_schema.chat_stats_kept AS d
+                WHERE d.timed <> 0 AND %5$s
+                UNION ALL
+                SELECT
+                    d.model_id, stats_schema.chat_stats_day(d.bucket) AS day, stats_schema.chat_stats_slot(d.bucket) AS slot,
+                    stats_schema.chat_stats_bin(CASE WHEN d.timed > 0 THEN d.time_ms ELSE -d.time_ms END),
+                    -d.timed
+                FROM stats_schema.chat_stats_deltas AS d
+                WHERE d.times IS NULL AND d.timed <> 0 AND %5$s
+                UNION ALL
+                SELECT
+                    d.model_id, stats_schema.chat_stats_day(d.bucket) AS day, stats_schema.chat_stats_slot(d.bucket) AS slot,
+                    stats_schema.chat_stats_bin(u.time_ms), -sign(d.timed)::bigint
+                FROM stats_schema.chat_stats_deltas AS d
+                CROSS JOIN LATERAL unnest(d.times) AS u (time_ms)
+                WHERE d.times IS NOT NULL AND %5$s
+            ) AS b
+        )
+        , total_counted AS MATERIALIZED (
+            SELECT
+                r.day, r.slot,
+                sum(r.requests)::bigint AS requests,
+                sum(r.successful)::bigint AS successful,
+                sum(r.pending)::bigint AS pending,
+                sum(r.input_tokens) AS input_tokens,
+                sum(r.output_tokens) AS output_tokens,
+                sum(r.timed)::bigint AS timed,
+                sum(r.time_ms) AS time_ms,
+                sum(r.cost_usd) AS cost_usd
+            FROM model_counted AS r
+            GROUP BY r.day, r.slot
+        ), total_kept (day, slot, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd) AS NOT MATERIALIZED (
+            SELECT * FROM (
+                SELECT
+                    t.day, s.slot, -s.requests, -s.successful, -s.pending, -s.input_tokens, -s.output_tokens, -s.timed, -s.time_ms, -s.cost_usd
+                FROM stats_schema.chat_stats_rollup_total_slots AS t
+                CROSS JOIN LATERAL unnest(t.slots, t.slot_requests, t.slot_successful, t.slot_pending, t.slot_input_tokens, t.slot_output_tokens, t.slot_timed, t.slot_time_ms, t.slot_cost_usd) AS s (slot, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
+                WHERE t.day BETWEEN %3$L AND %4$L AND %2$s
+                UNION ALL
+                SELECT
+                    t.day, s.slot, s.requests, s.successful, s.pending, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
+                FROM stats_schema.chat_stats_purged_total AS t
+                CROSS JOIN LATERAL unnest(t.slots, t.slot_requests, t.slot_successful, t.slot_pending, t.slot_input_tokens, t.slot_output_tokens, t.slot_timed, t.slot_time_ms, t.slot_cost_usd) AS s (slot, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
+                WHERE t.day BETWEEN %3$L AND %4$L AND %2$s
+                UNION ALL
+                SELECT
+                    stats_schema.chat_stats_day(d.bucket) AS day, stats_schema.chat_stats_slot(d.bucket) AS slot, d.requests, d.successful, d.pending, d.input_tokens, d.output_tokens, d.timed, d.time_ms, d.cost_usd
+                FROM stats_schema.chat_stats_kept AS d
+                WHERE %5$s
+                UNION ALL
+                SELECT
+                    stats_schema.chat_stats_day(d.bucket) AS day, stats_schema.chat_stats_slot(d.bucket) AS slot, -d.requests, -d.successful, -d.pending, -d.input_tokens, -d.output_tokens, -d.timed, -d.time_ms, -d.cost_usd
+                FROM stats_schema.chat_stats_deltas AS d
+                WHERE %5$s
+            ) AS k
+        ), total_counted_cells AS MATERIALIZED (
+            SELECT r.day, r.slot, r.bin, sum(r.n)::bigint AS n
+            FROM model_counted_cells AS r
+            WHERE r.bin IS NOT NULL
+            GROUP BY r.day, r.slot, r.bin
+        ), total_kept_cells (day, slot, bin, n) AS NOT MATERIALIZED (
+            SELECT * FROM (
+                SELECT t.day, s.slot, s.bin, -s.n
+                FROM stats_schema.chat_stats_rollup_total_slots AS t
+                CROSS JOIN LATERAL unnest(t.bin_slots, t.bins, t.counts) AS s (slot, bin, n)
+                WHERE t.day BETWEEN %3$L AND %4$L AND %2$s
+                UNION ALL
+                SELECT t.day, s.slot, s.bin, s.n
+                FROM stats_schema.chat_stats_purged_total AS t
+                CROSS JOIN LATERAL unnest(t.bin_slots, t.bins, t.counts) AS s (slot, bin, n)
+                WHERE t.day BETWEEN %3$L AND %4$L AND %2$s
+                UNION ALL
+                SELECT stats_schema.chat_stats_day(d.bucket) AS day, stats_schema.chat_stats_slot(d.bucket) AS slot, stats_schema.chat_stats_bin(d.time_ms), d.timed
+                FROM stats_schema.chat_stats_kept AS d
+                WHERE d.timed <> 0 AND %5$s
+                UNION ALL
+                SELECT
+                    stats_schema.chat_stats_day(d.bucket) AS day, stats_schema.chat_stats_slot(d.bucket) AS slot,
+                    stats_schema.chat_stats_bin(CASE WHEN d.timed > 0 THEN d.time_ms ELSE -d.time_ms END),
+                    -d.timed
+                FROM stats_schema.chat_stats_deltas AS d
+                WHERE d.times IS NULL AND d.timed <> 0 AND %5$s
+                UNION ALL
+                SELECT
+                    stats_schema.chat_stats_day(d.bucket) AS day, stats_schema.chat_stats_slot(d.bucket) AS slot,
+                    stats_schema.chat_stats_bin(u.time_ms), -sign(d.timed)::bigint
+                FROM stats_schema.chat_stats_deltas AS d
+                CROSS JOIN LATERAL unnest(d.times) AS u (time_ms)
+                WHERE d.times IS NOT NULL AND %5$s
+            ) AS b
+        )
+        -- In a backfill there is nothing but the requests, nearly always. What was counted is the change then, and need
+        -- not be grouped again.
+        , beside AS MATERIALIZED (
+            SELECT EXISTS (SELECT FROM model_kept) OR EXISTS (SELECT FROM model_kept_cells) OR EXISTS (SELECT FROM total_kept) OR EXISTS (SELECT FROM total_kept_cells) AS anything
+        )
+        , model_slot_sums AS MATERIALIZED (
+            SELECT model_id, day, slot, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd
+            FROM model_counted
+            WHERE NOT (SELECT anything FROM beside)
+            UNION ALL
+            SELECT
+                k.model_id, k.day, k.slot,
+                sum(k.requests)::bigint AS requests,
+                sum(k.successful)::bigint AS successful,
+                sum(k.pending)::bigint AS pending,
+                sum(k.input_tokens) AS input_tokens,
+                sum(k.output_tokens) AS output_tokens,
+                sum(k.timed)::bigint AS timed,
+                sum(k.time_ms) AS time_ms,
+                sum(k.cost_usd) AS cost_usd
+            FROM (
+                SELECT model_id, day, slot, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd FROM model_counted
+                UNION ALL
+                SELECT * FROM model_kept
+            ) AS k
+            WHERE (SELECT anything FROM beside)
+            GROUP BY k.model_id, k.day, k.slot
+            HAVING (sum(k.requests), sum(k.successful), sum(k.pending), sum(k.input_tokens), sum(k.output_tokens), sum(k.timed), sum(k.time_ms), sum(k.cost_usd)) <> (0, 0, 0, 0, 0, 0, 0, 0)
+        ), model_cells AS MATERIALIZED (
+            SELECT model_id, day, slot, bin, n
+            FROM model_counted_cells
+            WHERE NOT (SELECT anything FROM beside)
+            UNION ALL
+            SELECT b.model_id, b.day, b.slot, b.bin, sum(b.n)::bigint AS n
+            FROM (
+                SELECT model_id, day, slot, bin, n FROM model_counted_cells
+                UNION ALL
+                SELECT * FROM model_kept_cells
+            ) AS b
+            WHERE (SELECT anything FROM beside)
+            GROUP BY b.model_id, b.day, b.slot, b.bin
+            HAVING sum(b.n) <> 0
+        )
+        , total_slot_sums AS MATERIALIZED (
+            SELECT day, slot, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd
+            FROM total_counted
+            WHERE NOT (SELECT anything FROM beside)
+            UNION ALL
+            SELECT
+                k.day, k.slot,
+                sum(k.requests)::bigint AS requests,
+                sum(k.successful)::bigint AS successful,
+                sum(k.pending)::bigint AS pending,
+                sum(k.input_tokens) AS input_tokens,
+                sum(k.output_tokens) AS output_tokens,
+                sum(k.timed)::bigint AS timed,
+                sum(k.time_ms) AS time_ms,
+                sum(k.cost_usd) AS cost_usd
+            FROM (
+                SELECT day, slot, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd FROM total_counted
+                UNION ALL
+                SELECT * FROM total_kept
+            ) AS k
+            WHERE (SELECT anything FROM beside)
+            GROUP BY k.day, k.slot
+            HAVING (sum(k.requests), sum(k.successful), sum(k.pending), sum(k.input_tokens), sum(k.output_tokens), sum(k.timed), sum(k.time_ms), sum(k.cost_usd)) <> (0, 0, 0, 0, 0, 0, 0, 0)
+        ), total_cells AS MATERIALIZED (
+            SELECT day, slot, bin, n
+            FROM total_counted_cells
+            WHERE NOT (SELECT anything FROM beside)
+            UNION ALL
+            SELECT b.day, b.slot, b.bin, sum(b.n)::bigint AS n
+            FROM (
+                SELECT day, slot, bin, n FROM total_counted_cells
+                UNION ALL
+                SELECT * FROM total_kept_cells
+            ) AS b
+            WHERE (SELECT anything FROM beside)
+            GROUP BY b.day, b.slot, b.bin
+            HAVING sum(b.n) <> 0
+        )
+        , differing AS (
+            SELECT FROM model_counted WHERE NOT (SELECT anything FROM beside)
+            UNION ALL
+            SELECT FROM (
+                (SELECT model_id, day, slot FROM model_slot_sums
+                UNION SELECT model_id, day, slot FROM model_cells)
+            ) AS places
+            WHERE (SELECT anything FROM beside)
+            UNION ALL
+            SELECT FROM (
+                (SELECT day, slot FROM total_slot_sums
+                UNION SELECT day, slot FROM total_cells)
+                EXCEPT
+                (SELECT day, slot FROM model_slot_sums
+                UNION SELECT day, slot FROM model_cells)
+            ) AS places
+            WHERE (SELECT anything FROM beside)
+        )
+        $changes$
         WHEN p_only IS NULL THEN
         $changes$
         sorted AS MATERIALIZED (  -- once, in an order that serves the sums and the histograms
@@ -7079,7 +8526,7 @@ r.input_tokens, r.output_tokens, r.time_ms, r.cost_usd
         format(in_range, 'created_at'),
         -- (Where the arrays were made of unequal length, there are numbers without a slot: they are to go.)
         format(in_range, 'stats_schema.chat_stats_bucket_at(t.day, COALESCE(s.slot, 0::smallint))'),
-        stats_schema.chat_stats_day(p_start), stats_schema.chat_stats_day(p_end), format(in_range, 'd.bucket')
+        stats_schema.chat_stats_day(p_start), stats_schema.chat_stats_day(p_end), format(in_range, 'd.bucket'), p_start, p_end
     );
 END
 $function$;
@@ -7208,8 +8655,9 @@ ALTER FUNCTION chat_stats_rollup_differences(timestamptz, timestamptz) SET enabl
 ALTER FUNCTION chat_stats_rollup_differences(timestamptz, timestamptz) SET jit = off;
 
 -- Whether the rollup may be read: its backfill is done, its triggers fire on every part of the requests, no write went
--- uncounted, the columns are those of which it was made, Citus does not hold the requests, and the caller may read its
--- tables and sees all of them and of the requests. Otherwise the functions scan.
+-- uncounted, the columns are those of which it was made, Citus does not hold the requests, or beside them what the triggers
+-- append and the snapshot is not too old for that (chat_stats_unfolded()), and the caller may read its tables and sees all
+-- of them and of the requests. Otherwise the functions scan.
 SELECT chat_stats_install('chat_stats_rollup_ready', $install$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_rollup_ready()
 RETURNS boolean
@@ -7225,6 +8673,12 @@ BEGIN
         WHERE NOT COALESCE(has_table_privilege(to_regclass('stats_schema.' || t.name), 'SELECT'), false)
            OR row_security_active(to_regclass('stats_schema.' || t.name)::oid)
     ) OR stats_schema.chat_stats_distribution() IS NOT NULL THEN
+        RETURN false;
+    ELSIF to_regclass('stats_schema.chat_stats_shard_deltas') IS NOT NULL AND (
+        stats_schema.chat_stats_snapshot_age() > interval '5 minutes'
+        OR NOT has_table_privilege('stats_schema.chat_stats_shard_deltas', 'SELECT')
+        OR NOT has_table_privilege('stats_schema.chat_stats_batches', 'SELECT')
+    ) THEN
         RETURN false;
     END IF;
     RETURN EXISTS (
@@ -7911,6 +9365,932 @@ END
 $function$;
 $install$);
 
+-- The rows of a batch, of all nodes.
+SELECT chat_stats_claim_function('chat_stats_batch');
+
+SELECT chat_stats_install('chat_stats_batch', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_batch(p_batch bigint)
+RETURNS TABLE (
+    model_id stats_schema.chat_stats_deltas.model_id%TYPE,
+    bucket timestamptz,
+    bin smallint,
+    requests bigint,
+    successful bigint,
+    pending bigint,
+    input_tokens numeric,
+    output_tokens numeric,
+    timed bigint,
+    time_ms numeric,
+    cost_usd numeric,
+    n bigint,
+    kept boolean,
+    trouble text
+)
+LANGUAGE plpgsql
+STABLE
+ROWS 10000
+AS $function$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY EXECUTE format(
+        'SELECT model_id, bucket, bin, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, n, kept, trouble '
+        'FROM stats_schema.chat_stats_shard_deltas WHERE batch = %s', p_batch
+    );
+END
+$function$;
+$install$);
+
+-- Folds what the triggers appended on the nodes of Citus, in two steps. This call adds the batch that the call before
+-- closed to the rollups, and closes a new one. The caller holds the lock of chat_stats_fold().
+--
+-- No snapshot spans the nodes. So a batch is closed first: summed up on the nodes, with a number. Only once all nodes have
+-- committed that, which the number of its rows tells, the coordinator adds it, and says in the same commit that it is
+-- folded. A reader takes from the nodes what is in no batch that is folded in its own snapshot, and so has each change
+-- once, whenever each node commits. Batches are deleted when no reader can need them: chat_stats_unfolded().
+--
+-- Returns how many rows of the triggers went into the new batch.
+SELECT chat_stats_install('chat_stats_fold_shards', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_fold_shards()
+RETURNS bigint
+LANGUAGE plpgsql
+AS $function$
+DECLARE
+    closed record;
+    present bigint;
+    kept_until timestamptz;
+    unneeded bigint;
+    next bigint := (SELECT COALESCE(max(b.batch), 0) + 1 FROM stats_schema.chat_stats_batches AS b);
+    appended bigint;
+BEGIN
+    UPDATE stats_schema.chat_stats_batches SET settled_at = clock_timestamp() WHERE folded AND settled_at IS NULL;
+    FOR closed IN
+        SELECT b.batch, b.summed FROM stats_schema.chat_stats_batches AS b WHERE NOT b.folded ORDER BY b.batch
+    LOOP
+        EXECUTE format('SELECT count(*) FROM stats_schema.chat_stats_shard_deltas WHERE batch = %s', closed.batch)
+        INTO STRICT present;
+        IF present <> closed.summed THEN
+            RAISE EXCEPTION 'a node of Citus has not committed batch % yet', closed.batch
+                USING ERRCODE = 'lock_not_available', HINT = 'Citus does so by itself: SELECT recover_prepared_transactions().';
+        END IF;
+        PERFORM stats_schema.chat_stats_rollup_add(
+            format(
+                $changes$
+                    moved AS MATERIALIZED (
+                        SELECT * FROM stats_schema.chat_stats_batch(%s::bigint) AS b
+                        WHERE NOT b.kept AND b.trouble IS NULL
+                    ), model_slot_sums AS MATERIALIZED (
+                        SELECT
+                            d.model_id, stats_schema.chat_stats_day(d.bucket) AS day, stats_schema.chat_stats_slot(d.bucket) AS slot,
+                            sum(d.requests)::bigint AS requests,
+                            sum(d.successful)::bigint AS successful,
+                            sum(d.pending)::bigint AS pending,
+                            sum(d.input_tokens) AS input_tokens,
+                            sum(d.output_tokens) AS output_tokens,
+                            sum(d.timed)::bigint AS timed,
+                            sum(d.time_ms) AS time_ms,
+                            sum(d.cost_usd) AS cost_usd
+                        FROM moved AS d
+                        GROUP BY d.model_id, d.bucket
+                        HAVING (sum(d.requests), sum(d.successful), sum(d.pending), sum(d.input_tokens), sum(d.output_tokens), sum(d.timed), sum(d.time_ms), sum(d.cost_usd)) <> (0, 0, 0, 0, 0, 0, 0, 0)
+                    ), model_cells AS MATERIALIZED (
+                        SELECT
+                            b.model_id, stats_schema.chat_stats_day(b.bucket) AS day, stats_schema.chat_stats_slot(b.bucket) AS slot, b.bin, sum(b.n)::bigint AS n
+                        FROM moved AS b
+                        WHERE b.bin IS NOT NULL
+                        GROUP BY b.model_id, b.bucket, b.bin
+                        HAVING sum(b.n) <> 0
+                    ), total_slot_sums AS MATERIALIZED (
+                        SELECT
+                            d.day, d.slot,
+                            sum(d.requests)::bigint AS requests,
+                            sum(d.successful)::bigint AS successful,
+                            sum(d.pending)::bigint AS pending,
+                            sum(d.input_tokens) AS input_tokens,
+                            sum(d.output_tokens) AS output_tokens,
+                            sum(d.timed)::bigint AS timed,
+                            sum(d.time_ms) AS time_ms,
+                            sum(d.cost_usd) AS cost_usd
+                        FROM model_slot_sums AS d
+                        GROUP BY d.day, d.slot
+                        HAVING (sum(d.requests), sum(d.successful), sum(d.pending), sum(d.input_tokens), sum(d.output_tokens), sum(d.timed), sum(d.time_ms), sum(d.cost_usd)) <> (0, 0, 0, 0, 0, 0, 0, 0)
+                    ), total_cells AS MATERIALIZED (
+                        SELECT
+                            b.day, b.slot, b.bin, sum(b.n)::bigint AS n
+                        FROM model_cells AS b
+                        WHERE b.bin IS NOT NULL
+                        GROUP BY b.day, b.slot, b.bin
+                        HAVING sum(b.n) <> 0
+                    )
+                $changes$,
+                closed.batch
+            ),
+            'moved', NULL::text
+        );
+        kept_until := (
+            SELECT max(b.bucket) + interval '15 minutes' FROM stats_schema.chat_stats_batch(closed.batch) AS b WHERE b.kept
+        );
+        IF kept_until IS NOT NULL THEN
+            PERFORM stats_schema.chat_stats_purged_add(
+                format(
+                    $changes$
+                        moved AS MATERIALIZED (
+                            SELECT * FROM stats_schema.chat_stats_batch(%s::bigint) AS b WHERE b.kept
+                        ), model_changes AS (
+                            SELECT k.model_id, k.bucket, k.bin, k.requests, k.successful, k.pending, k.input_tokens, k.output_tokens, k.timed, k.time_ms, k.cost_usd, k.n FROM moved AS k
+                        )
+                    $changes$,
+                    closed.batch
+                ),
+                'moved'
+            );
+        END IF;
+        INSERT INTO stats_schema.chat_stats_uncounted (relation, reason)
+        SELECT 'gateway_schema.chat_completion_requests'::regclass::oid, b.trouble
+        FROM stats_schema.chat_stats_batch(closed.batch) AS b
+        WHERE b.trouble IS NOT NULL;
+        UPDATE stats_schema.chat_stats_batches SET folded = true WHERE batch = closed.batch;
+        UPDATE stats_schema.chat_stats_rollup_state
+        SET folded_at = clock_timestamp(), purged_before = GREATEST(purged_before, kept_until);
+    END LOOP;
+
+    -- Each reader has those that were folded 15 minutes ago in its rollups, or is too old to read.
+    unneeded := (
+        SELECT max(b.batch) FROM stats_schema.chat_stats_batches AS b
+        WHERE b.settled_at < clock_timestamp() - interval '15 minutes'
+    );
+    IF unneeded IS NOT NULL THEN
+        EXECUTE format('DELETE FROM stats_schema.chat_stats_shard_deltas WHERE batch <= %s', unneeded);
+        DELETE FROM stats_schema.chat_stats_batches WHERE batch <= unneeded AND batch < next - 1;
+        UPDATE stats_schema.chat_stats_batches SET settled_at = 'infinity' WHERE batch = unneeded;  -- done, but the last
+    END IF;
+
+    EXECUTE format('UPDATE stats_schema.chat_stats_shard_deltas SET batch = %s WHERE batch IS NULL', next);
+    GET DIAGNOSTICS appended = ROW_COUNT;
+    IF appended = 0 THEN
+        UPDATE stats_schema.chat_stats_rollup_state SET folded_at = clock_timestamp();
+        RETURN 0;
+    END IF;
+    EXECUTE format(
+        $sum$
+            INSERT INTO stats_schema.chat_stats_shard_deltas (
+                model_id, bucket, bin, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, n, kept, trouble, batch, summed
+            )
+            SELECT
+                model_id, bucket, bin, sum(requests)::bigint, sum(successful)::bigint, sum(pending)::bigint, sum(input_tokens), sum(output_tokens), sum(timed)::bigint, sum(time_ms), sum(cost_usd), sum(n)::bigint, kept, trouble,
+                %1$s::bigint, true
+            FROM stats_schema.chat_stats_shard_deltas
+            WHERE batch = %1$s
+            GROUP BY model_id, bucket, bin, kept, trouble
+        $sum$,
+        next
+    );
+    GET DIAGNOSTICS present = ROW_COUNT;
+    EXECUTE format('DELETE FROM stats_schema.chat_stats_shard_deltas WHERE batch = %s AND NOT summed', next);
+    INSERT INTO stats_schema.chat_stats_batches (batch, summed) VALUES (next, present);
+    RETURN appended;
+END
+$function$;
+$install$);
+
+-- As chat_stats_fold(), and for the same reasons.
+ALTER FUNCTION chat_stats_fold_shards() SET work_mem = '64MB';
+ALTER FUNCTION chat_stats_fold_shards() SET jit = off;
+
+-- The last batch that the rollups have, as the caller's snapshot sees them: what is in later ones, or in none yet, is to
+-- be added to them.
+SELECT chat_stats_install('chat_stats_folded_batch', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_folded_batch()
+RETURNS bigint
+LANGUAGE plpgsql
+STABLE
+AS $function$
+BEGIN
+    IF to_regclass('stats_schema.chat_stats_batches') IS NULL THEN
+        RAISE EXCEPTION 'the coordinator of Citus has the statistics, and no other node' USING ERRCODE = 'undefined_table';
+    END IF;
+    RETURN (SELECT COALESCE(max(b.batch), 0) FROM stats_schema.chat_stats_batches AS b WHERE b.folded);
+END
+$function$;
+$install$);
+
+-- What is kept of purged requests on the nodes of Citus and not folded yet, by model and bucket; no row elsewhere.
+SELECT chat_stats_claim_function('chat_stats_kept_on_shards');
+
+SELECT chat_stats_install('chat_stats_kept_on_shards', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_kept_on_shards()
+RETURNS TABLE (
+    model_id stats_schema.chat_stats_deltas.model_id%TYPE,
+    bucket timestamptz,
+    requests bigint,
+    successful bigint,
+    pending bigint,
+    input_tokens numeric,
+    output_tokens numeric,
+    timed bigint,
+    time_ms numeric,
+    cost_usd numeric
+)
+LANGUAGE plpgsql
+STABLE
+ROWS 10
+AS $function$
+#variable_conflict use_column
+BEGIN
+    IF stats_schema.chat_stats_on_shards() AND stats_schema.chat_stats_has_purged() THEN
+        RETURN QUERY EXECUTE format(
+            'SELECT model_id, bucket, sum(requests)::bigint, sum(successful)::bigint, sum(pending)::bigint, sum(input_tokens), sum(output_tokens), sum(timed)::bigint, sum(time_ms), sum(cost_usd) FROM stats_schema.chat_stats_shard_deltas '
+            'WHERE kept AND (batch IS NULL OR batch > %s) GROUP BY model_id, bucket',
+            stats_schema.chat_stats_folded_batch()
+        );
+    END IF;
+END
+$function$;
+$install$);
+
+-- Whether Citus has distributed the requests by model_id, and beside them what our triggers append.
+SELECT chat_stats_install('chat_stats_on_shards', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_on_shards()
+RETURNS boolean
+LANGUAGE plpgsql
+STABLE
+AS $function$
+BEGIN
+    -- Statements are planned when they are reached: without Citus there is no such table.
+    IF to_regclass('pg_catalog.pg_dist_partition') IS NULL THEN
+        RETURN false;
+    END IF;
+    RETURN EXISTS (
+        SELECT
+        FROM pg_dist_partition AS r
+        JOIN pg_dist_partition AS d ON d.colocationid = r.colocationid AND d.partmethod = 'h'
+        WHERE r.logicalrelid = 'gateway_schema.chat_completion_requests'::regclass AND r.partmethod = 'h'
+          AND d.logicalrelid = to_regclass('stats_schema.chat_stats_shard_deltas')
+          AND column_to_column_name(r.logicalrelid, r.partkey) = 'model_id'
+    );
+END
+$function$;
+$install$);
+
+-- Deletes the requests in [p_start, p_end) on the nodes of Citus, and appends there what is kept of them, which folds move
+-- to the coordinator; and once more what the triggers take away. So on each node all of it is one commit. Returns how many
+-- requests were deleted. For chat_stats_purge(), which compares before and after.
+SELECT chat_stats_claim_function('chat_stats_purge_shards');
+
+SELECT chat_stats_install('chat_stats_purge_shards', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_purge_shards(p_start timestamptz, p_end timestamptz)
+RETURNS bigint
+LANGUAGE plpgsql
+AS $function$
+DECLARE
+    deleted bigint;
+BEGIN
+    EXECUTE format(
+        $keep$
+            INSERT INTO stats_schema.chat_stats_shard_deltas (model_id, bucket, bin, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, n, kept)
+            SELECT
+                c.model_id, c.bucket, c.bin, sum(c.requests)::bigint, sum(c.successful)::bigint, sum(c.pending)::bigint, sum(c.input_tokens), sum(c.output_tokens), sum(c.timed)::bigint, sum(c.time_ms), sum(c.cost_usd), sum(c.n)::bigint, k.kept
+            FROM (
+                SELECT
+                    r.model_id, stats_schema.chat_stats_bucket(r.created_at::timestamptz) AS bucket,
+                    stats_schema.chat_stats_bin(r.time_ms) AS bin,
+                    1 AS requests,
+                    CASE WHEN stats_schema.chat_stats_is_success(concat(r.status)) THEN 1 ELSE 0 END AS successful,
+                    CASE WHEN stats_schema.chat_stats_is_pending(concat(r.status)) THEN 1 ELSE 0 END AS pending,
+                    COALESCE(r.input_tokens, 0)::numeric AS input_tokens,
+                    COALESCE(r.output_tokens, 0)::numeric AS output_tokens,
+                    CASE WHEN r.time_ms IS NULL THEN 0 ELSE 1 END AS timed,
+                    COALESCE(r.time_ms, 0)::numeric AS time_ms,
+                    COALESCE(r.cost_usd, 0)::numeric AS cost_usd,
+                    CASE WHEN r.time_ms IS NULL THEN 0 ELSE 1 END AS n
+                FROM (SELECT NULL::numeric AS cost_usd) AS absent
+                CROSS JOIN LATERAL (
+                    SELECT
+                        model_id, created_at, status,
+                        input_tokens,
+                        output_tokens,
+                        CASE WHEN processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
+                             THEN processing_time_ms END::numeric AS time_ms,
+                        CASE WHEN readable.cost_usd BETWEEN -1000000000000000 AND 1000000000000000
+                             THEN readable.cost_usd END::numeric AS cost_usd
+                    FROM gateway_schema.chat_completion_requests
+                    WHERE created_at >= %1$L::timestamptz AND created_at < %2$L::timestamptz
+                ) AS r
+            ) AS c
+            CROSS JOIN (VALUES (true), (false)) AS k (kept)
+            GROUP BY c.model_id, c.bucket, c.bin, k.kept
+        $keep$,
+        p_start, p_end
+    );
+    EXECUTE format(
+        'DELETE FROM gateway_schema.chat_completion_requests '
+        'WHERE created_at >= %1$L::timestamptz AND created_at < %2$L::timestamptz',
+        p_start, p_end
+    );
+    GET DIAGNOSTICS deleted = ROW_COUNT;
+    UPDATE stats_schema.chat_stats_rollup_state SET purged_before = GREATEST(purged_before, p_end) WHERE deleted > 0;
+    RETURN deleted;
+END
+$function$;
+$install$);
+
+-- As chat_stats_record_changes(), on Citus: there a statement of a writer fires the triggers of the shards that it
+-- changes, on their nodes. Each appends to the shard of chat_stats_shard_deltas that is beside its own, by its name: a
+-- node sends no query on from within one. TRUNCATE alone fires on the table itself, where the statement was given.
+--
+-- It must never fail: what cannot be counted leaves a row with the reason, and from then on the functions scan. So is what
+-- a session changes in a shard of its own node: there, the savepoint of a block with a handler would have to be set on
+-- other nodes, too, amid what they are sent.
+SELECT chat_stats_install('chat_stats_record_shard_changes', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_record_shard_changes()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER  -- writers of requests need no rights on our tables
+AS $function$
+DECLARE
+    -- The shard to append to, with its schema; and whether the table itself is truncated.
+    beside text;
+    is_distributed boolean := false;
+    changed record;
+    reason text;
+BEGIN
+    IF to_regclass('pg_catalog.pg_dist_shard') IS NOT NULL THEN
+        beside := (
+            SELECT c.relnamespace::regnamespace::text || '.chat_stats_shard_deltas_' || d.shardid
+            FROM pg_dist_shard AS r
+            JOIN pg_dist_shard AS d
+                ON d.logicalrelid = to_regclass('stats_schema.chat_stats_shard_deltas')
+                AND d.shardminvalue = r.shardminvalue
+            JOIN pg_class AS c ON c.oid = d.logicalrelid
+            WHERE r.shardid = substring(TG_TABLE_NAME FROM '_(\d{1,18})$')::bigint
+        );
+        is_distributed := beside IS NULL AND TG_OP = 'TRUNCATE' AND EXISTS (
+            SELECT FROM pg_dist_partition AS p WHERE p.logicalrelid = TG_RELID
+        );
+    END IF;
+    IF beside IS NULL AND NOT is_distributed THEN
+        -- A table that is not distributed any more: only the coordinator has this one.
+        IF to_regclass('stats_schema.chat_stats_uncounted') IS NOT NULL THEN
+            INSERT INTO stats_schema.chat_stats_uncounted (relation, reason)
+            VALUES (TG_RELID, 'chat_completion_requests is not distributed any more');
+        END IF;
+        RETURN NULL;
+    END IF;
+    IF TG_OP = 'TRUNCATE' THEN
+        -- Shards that were moved have this trigger, too; and so have partitions, which have the rows.
+        IF beside IS NOT NULL OR (SELECT c.relkind FROM pg_class AS c WHERE c.oid = TG_RELID) = 'p'::"char" THEN
+            RETURN NULL;
+        END IF;
+        BEGIN
+            IF current_setting('transaction_isolation') IN ('repeatable read', 'serializable') THEN
+                RAISE EXCEPTION 'TRUNCATE in a % transaction takes requests that are younger than its snapshot',
+                    upper(current_setting('transaction_isolation'));
+            ELSIF row_security_active(TG_RELID) THEN
+                RAISE EXCEPTION 'row level security hides requests from the owner of chat_stats_record_shard_changes()';
+            END IF;
+            EXECUTE replace($taken$
+                INSERT INTO stats_schema.chat_stats_shard_deltas (model_id, bucket, bin, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, n)
+                SELECT model_id, bucket, bin, sum(requests)::bigint, sum(successful)::bigint, sum(pending)::bigint, sum(input_tokens), sum(output_tokens), sum(timed)::bigint, sum(time_ms), sum(cost_usd), sum(n)::bigint
+                FROM (
+                    SELECT
+                        r.model_id, stats_schema.chat_stats_bucket(r.created_at), stats_schema.chat_stats_bin(r.time_ms),
+                        -1::bigint,
+                        CASE WHEN stats_schema.chat_stats_is_success(r.status) THEN -1::bigint ELSE 0::bigint END,
+                        CASE WHEN stats_schema.chat_stats_is_pending(r.status) THEN -1::bigint ELSE 0::bigint END,
+                        COALESCE(-r.input_tokens, 0::numeric),
+                        COALESCE(-r.output_tokens, 0::numeric),
+                        CASE WHEN r.time_ms IS NULL THEN 0::bigint ELSE -1::bigint END,
+                        COALESCE(-r.time_ms, 0::numeric),
+                        COALESCE(-r.cost_usd, 0::numeric),
+                        CASE WHEN r.time_ms IS NULL THEN 0::bigint ELSE -1::bigint END
+                    FROM (SELECT NULL::numeric AS cost_usd) AS absent
+                    CROSS JOIN LATERAL (
+                        SELECT
+                            model_id, COALESCE(created_at, NULL::timestamptz) AS created_at, concat(status) AS status,
+                            COALESCE(input_tokens, 0::bigint)::numeric AS input_tokens,
+                            COALESCE(output_tokens, 0::bigint)::numeric AS output_tokens,
+                            CASE WHEN processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
+                                 THEN processing_time_ms END::numeric AS time_ms,
+                            CASE WHEN readable.cost_usd BETWEEN -1000000000000000 AND 1000000000000000
+                                 THEN readable.cost_usd END::numeric AS cost_usd
+                        FROM TRUNCATED
+                    ) AS r
+                ) AS u (model_id, bucket, bin, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, n)
+                GROUP BY model_id, bucket, bin
+            $taken$, 'TRUNCATED', TG_RELID::regclass::text);
+        EXCEPTION WHEN OTHERS THEN
+            reason := SQLERRM;
+        END;
+        IF reason IS NOT NULL THEN
+            INSERT INTO stats_schema.chat_stats_shard_deltas (model_id, trouble)
+            SELECT r.model_id, reason FROM gateway_schema.chat_completion_requests AS r LIMIT 1;
+        END IF;
+        RETURN NULL;
+    END IF;
+
+    IF NOT starts_with(current_setting('application_name'), 'citus_internal ') THEN
+        reason := 'the session has a shard of chat_completion_requests on its own node';
+    ELSE
+        BEGIN
+            -- Planned once; the statement with the name of the shard, each time: so that one is as simple as can be.
+            IF TG_OP = 'INSERT' THEN
+                SELECT array_agg(s.model_id) AS model_id, array_agg(s.bucket) AS bucket, array_agg(s.bin) AS bin, array_agg(s.requests) AS requests, array_agg(s.successful) AS successful, array_agg(s.pending) AS pending, array_agg(s.input_tokens) AS input_tokens, array_agg(s.output_tokens) AS output_tokens, array_agg(s.timed) AS timed, array_agg(s.time_ms) AS time_ms, array_agg(s.cost_usd) AS cost_usd, array_agg(s.n) AS n
+                INTO changed
+                FROM (
+                    SELECT model_id, bucket, bin, sum(requests)::bigint AS requests, sum(successful)::bigint AS successful, sum(pending)::bigint AS pending, sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens, sum(timed)::bigint AS timed, sum(time_ms) AS time_ms, sum(cost_usd) AS cost_usd, sum(n)::bigint AS n
+                    FROM (
+                        SELECT
+                            r.model_id, stats_schema.chat_stats_bucket(r.created_at), stats_schema.chat_stats_bin(r.time_ms),
+                            1::bigint,
+                            CASE WHEN stats_schema.chat_stats_is_success(r.status) THEN 1::bigint ELSE 0::bigint END,
+                            CASE WHEN stats_schema.chat_stats_is_pending(r.status) THEN 1::bigint ELSE 0::bigint END,
+                            COALESCE(r.input_tokens, 0::numeric),
+                            COALESCE(r.output_tokens, 0::numeric),
+                            CASE WHEN r.time_ms IS NULL THEN 0::bigint ELSE 1::bigint END,
+                            COALESCE(r.time_ms, 0::numeric),
+                            COALESCE(r.cost_usd, 0::numeric),
+                            CASE WHEN r.time_ms IS NULL THEN 0::bigint ELSE 1::bigint END
+                        FROM (SELECT NULL::numeric AS cost_usd) AS absent
+                        CROSS JOIN LATERAL (
+                            SELECT
+                                model_id, COALESCE(created_at, NULL::timestamptz) AS created_at, concat(status) AS status,
+                                COALESCE(input_tokens, 0::bigint)::numeric AS input_tokens,
+                                COALESCE(output_tokens, 0::bigint)::numeric AS output_tokens,
+                                CASE WHEN processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
+                                     THEN processing_time_ms END::numeric AS time_ms,
+                                CASE WHEN readable.cost_usd BETWEEN -1000000000000000 AND 1000000000000000
+                                     THEN readable.cost_usd END::numeric AS cost_usd
+                            FROM new_rows
+                        ) AS r
+                    ) AS u (model_id, bucket, bin, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, n)
+                    GROUP BY model_id, bucket, bin
+                    HAVING (sum(u.requests), sum(u.successful), sum(u.pending), sum(u.input_tokens), sum(u.output_tokens), sum(u.timed), sum(u.time_ms), sum(u.cost_usd)) <> (0, 0, 0, 0, 0, 0, 0, 0) OR sum(n) <> 0
+                ) AS s;
+            ELSIF TG_OP = 'DELETE' THEN
+                SELECT array_agg(s.model_id) AS model_id, array_agg(s.bucket) AS bucket, array_agg(s.bin) AS bin, array_agg(s.requests) AS requests, array_agg(s.successful) AS successful, array_agg(s.pending) AS pending, array_agg(s.input_tokens) AS input_tokens, array_agg(s.output_tokens) AS output_tokens, array_agg(s.timed) AS timed, array_agg(s.time_ms) AS time_ms, array_agg(s.cost_usd) AS cost_usd, array_agg(s.n) AS n
+                INTO changed
+                FROM (
+                    SELECT model_id, bucket, bin, sum(requests)::bigint AS requests, sum(successful)::bigint AS successful, sum(pending)::bigint AS pending, sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens, sum(timed)::bigint AS timed, sum(time_ms) AS time_ms, sum(cost_usd) AS cost_usd, sum(n)::bigint AS n
+                    FROM (
+                        SELECT
+                            r.model_id, stats_schema.chat_stats_bucket(r.created_at), stats_schema.chat_stats_bin(r.time_ms),
+                            -1::bigint,
+                            CASE WHEN stats_schema.chat_stats_is_success(r.status) THEN -1::bigint ELSE 0::bigint END,
+                            CASE WHEN stats_schema.chat_stats_is_pending(r.status) THEN -1::bigint ELSE 0::bigint END,
+                            COALESCE(-r.input_tokens, 0::numeric),
+                            COALESCE(-r.output_tokens, 0::numeric),
+                            CASE WHEN r.time_ms IS NULL THEN 0::bigint ELSE -1::bigint END,
+                            COALESCE(-r.time_ms, 0::numeric),
+                            COALESCE(-r.cost_usd, 0::numeric),
+                            CASE WHEN r.time_ms IS NULL THEN 0::bigint ELSE -1::bigint END
+                        FROM (SELECT NULL::numeric AS cost_usd) AS absent
+                        CROSS JOIN LATERAL (
+                            SELECT
+                                model_id, COALESCE(created_at, NULL::timestamptz) AS created_at, concat(status) AS status,
+                                COALESCE(input_tokens, 0::bigint)::numeric AS input_tokens,
+                                COALESCE(output_tokens, 0::bigint)::numeric AS output_tokens,
+                                CASE WHEN processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
+                                     THEN processing_time_ms END::numeric AS time_ms,
+                                CASE WHEN readable.cost_usd BETWEEN -1000000000000000 AND 1000000000000000
+                                     THEN readable.cost_usd END::numeric AS cost_usd
+                            FROM old_rows
+                        ) AS r
+                    ) AS u (model_id, bucket, bin, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, n)
+                    GROUP BY model_id, bucket, bin
+                    HAVING (sum(u.requests), sum(u.successful), sum(u.pending), sum(u.input_tokens), sum(u.output_tokens), sum(u.timed), sum(u.time_ms), sum(u.cost_usd)) <> (0, 0, 0, 0, 0, 0, 0, 0) OR sum(n) <> 0
+                ) AS s;
+            ELSE
+                SELECT array_agg(s.model_id) AS model_id, array_agg(s.bucket) AS bucket, array_agg(s.bin) AS bin, array_agg(s.requests) AS requests, array_agg(s.successful) AS successful, array_agg(s.pending) AS pending, array_agg(s.input_tokens) AS input_tokens, array_agg(s.output_tokens) AS output_tokens, array_agg(s.timed) AS timed, array_agg(s.time_ms) AS time_ms, array_agg(s.cost_usd) AS cost_usd, array_agg(s.n) AS n
+                INTO changed
+                FROM (
+                    SELECT model_id, bucket, bin, sum(requests)::bigint AS requests, sum(successful)::bigint AS successful, sum(pending)::bigint AS pending, sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens, sum(timed)::bigint AS timed, sum(time_ms) AS time_ms, sum(cost_usd) AS cost_usd, sum(n)::bigint AS n
+                    FROM (
+                        SELECT
+                            r.model_id, stats_schema.chat_stats_bucket(r.created_at), stats_schema.chat_stats_bin(r.time_ms),
+                            -1::bigint,
+                            CASE WHEN stats_schema.chat_stats_is_success(r.status) THEN -1::bigint ELSE 0::bigint END,
+                            CASE WHEN stats_schema.chat_stats_is_pending(r.status) THEN -1::bigint ELSE 0::bigint END,
+                            COALESCE(-r.input_tokens, 0::numeric),
+                            COALESCE(-r.output_tokens, 0::numeric),
+                            CASE WHEN r.time_ms IS NULL THEN 0::bigint ELSE -1::bigint END,
+                            COALESCE(-r.time_ms, 0::numeric),
+                            COALESCE(-r.cost_usd, 0::numeric),
+                            CASE WHEN r.time_ms IS NULL THEN 0::bigint ELSE -1::bigint END
+                        FROM (SELECT NULL::numeric AS cost_usd) AS absent
+                        CROSS JOIN LATERAL (
+                            SELECT
+                                model_id, COALESCE(created_at, NULL::timestamptz) AS created_at, concat(status) AS status,
+                                COALESCE(input_tokens, 0::bigint)::numeric AS input_tokens,
+                                COALESCE(output_tokens, 0::bigint)::numeric AS output_tokens,
+                                CASE WHEN processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
+                                     THEN processing_time_ms END::numeric AS time_ms,
+                                CASE WHEN readable.cost_usd BETWEEN -1000000000000000 AND 1000000000000000
+                                     THEN readable.cost_usd END::numeric AS cost_usd
+                            FROM old_rows
+                        ) AS r
+                        UNION ALL
+                        SELECT
+                            r.model_id, stats_schema.chat_stats_bucket(r.created_at), stats_schema.chat_stats_bin(r.time_ms),
+                            1::bigint,
+                            CASE WHEN stats_schema.chat_stats_is_success(r.status) THEN 1::bigint ELSE 0::bigint END,
+                            CASE WHEN stats_schema.chat_stats_is_pending(r.status) THEN 1::bigint ELSE 0::bigint END,
+                            COALESCE(r.input_tokens, 0::numeric),
+                            COALESCE(r.output_tokens, 0::numeric),
+                            CASE WHEN r.time_ms IS NULL THEN 0::bigint ELSE 1::bigint END,
+                            COALESCE(r.time_ms, 0::numeric),
+                            COALESCE(r.cost_usd, 0::numeric),
+                            CASE WHEN r.time_ms IS NULL THEN 0::bigint ELSE 1::bigint END
+                        FROM (SELECT NULL::numeric AS cost_usd) AS absent
+                        CROSS JOIN LATERAL (
+                            SELECT
+                                model_id, COALESCE(created_at, NULL::timestamptz) AS created_at, concat(status) AS status,
+                                COALESCE(input_tokens, 0::bigint)::numeric AS input_tokens,
+                                COALESCE(output_tokens, 0::bigint)::numeric AS output_tokens,
+                                CASE WHEN processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
+                                     THEN processing_time_ms END::numeric AS time_ms,
+                                CASE WHEN readable.cost_usd BETWEEN -1000000000000000 AND 1000000000000000
+                                     THEN readable.cost_usd END::numeric AS cost_usd
+                            FROM new_rows
+                        ) AS r
+                    ) AS u (model_id, bucket, bin, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, n)
+                    GROUP BY model_id, bucket, bin
+                    HAVING (sum(u.requests), sum(u.successful), sum(u.pending), sum(u.input_tokens), sum(u.output_tokens), sum(u.timed), sum(u.time_ms), sum(u.cost_usd)) <> (0, 0, 0, 0, 0, 0, 0, 0) OR sum(n) <> 0
+                ) AS s;
+            END IF;
+            IF changed.n IS NOT NULL THEN
+                EXECUTE 'INSERT INTO ' || beside || ' (model_id, bucket, bin, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, n) '
+                    'SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)'
+                USING changed.model_id, changed.bucket, changed.bin, changed.requests, changed.successful, changed.pending, changed.input_tokens, changed.output_tokens, changed.timed, changed.time_ms, changed.cost_usd, changed.n;
+            END IF;
+        EXCEPTION WHEN OTHERS THEN
+            reason := SQLERRM;
+        END;
+    END IF;
+    IF reason IS NOT NULL THEN
+        -- By a model of the shard: Citus takes no row for its own otherwise.
+        EXECUTE 'INSERT INTO ' || beside || ' (model_id, trouble) SELECT model_id, $1 FROM '
+            || CASE TG_OP WHEN 'DELETE' THEN 'old_rows' ELSE 'new_rows' END || ' LIMIT 1'
+        USING reason;
+    END IF;
+    RETURN NULL;
+END
+$function$;
+
+-- It writes with its owner's rights: no other role may hang it on a table of its own.
+REVOKE EXECUTE ON FUNCTION stats_schema.chat_stats_record_shard_changes() FROM PUBLIC;
+$install$);
+
+-- What the rollups of the coordinator must have of the buckets in [p_start, p_end) (as chat_stats_rollup_changes() takes
+-- them) by what the nodes of Citus hold: the requests, and what is kept of purged ones and not folded, less the deltas that
+-- are not folded. One statement that is pushed down: of each model all is of one snapshot.
+SELECT chat_stats_claim_function('chat_stats_shard_changes');
+
+SELECT chat_stats_install('chat_stats_shard_changes', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_shard_changes(p_start timestamptz, p_end timestamptz)
+RETURNS TABLE (
+    model_id stats_schema.chat_stats_deltas.model_id%TYPE,
+    bucket timestamptz,
+    bin smallint,
+    requests bigint,
+    successful bigint,
+    pending bigint,
+    input_tokens numeric,
+    output_tokens numeric,
+    timed bigint,
+    time_ms numeric,
+    cost_usd numeric,
+    n bigint
+)
+LANGUAGE plpgsql
+STABLE
+ROWS 10000
+AS $function$
+#variable_conflict use_column
+DECLARE
+    in_range text := CASE
+        WHEN p_start IS NULL THEN '%1$s IS NULL'
+        WHEN p_end = 'infinity' THEN format('%%1$s >= %L::timestamptz', p_start)
+        ELSE format('%%1$s >= %L::timestamptz AND %%1$s < %L::timestamptz', p_start, p_end)
+    END;
+BEGIN
+    RETURN QUERY EXECUTE format(
+        $changes$
+            SELECT model_id, bucket, bin, sum(requests)::bigint, sum(successful)::bigint, sum(pending)::bigint, sum(input_tokens), sum(output_tokens), sum(timed)::bigint, sum(time_ms), sum(cost_usd), sum(n)::bigint
+            FROM (
+                SELECT
+                    r.model_id, stats_schema.chat_stats_bucket(r.created_at::timestamptz),
+                    stats_schema.chat_stats_bin(r.time_ms),
+                    1 AS requests,
+                    CASE WHEN stats_schema.chat_stats_is_success(concat(r.status)) THEN 1 ELSE 0 END AS successful,
+                    CASE WHEN stats_schema.chat_stats_is_pending(concat(r.status)) THEN 1 ELSE 0 END AS pending,
+                    COALESCE(r.input_tokens, 0)::numeric AS input_tokens,
+                    COALESCE(r.output_tokens, 0)::numeric AS output_tokens,
+                    CASE WHEN r.time_ms IS NULL THEN 0 ELSE 1 END AS timed,
+                    COALESCE(r.time_ms, 0)::numeric AS time_ms,
+                    COALESCE(r.cost_usd, 0)::numeric AS cost_usd,
+                    CASE WHEN r.time_ms IS NULL THEN 0 ELSE 1 END
+                FROM (SELECT NULL::numeric AS cost_usd) AS absent
+                CROSS JOIN LATERAL (
+                    SELECT
+                        model_id, created_at, status,
+                        input_tokens,
+                        output_tokens,
+                        CASE WHEN processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
+                             THEN processing_time_ms END::numeric AS time_ms,
+                        CASE WHEN readable.cost_usd BETWEEN -1000000000000000 AND 1000000000000000
+                             THEN readable.cost_usd END::numeric AS cost_usd
+                    FROM gateway_schema.chat_completion_requests
+                    WHERE %1$s
+                ) AS r
+                UNION ALL
+                SELECT
+                    model_id, bucket, bin, CASE WHEN kept THEN requests ELSE -requests END, CASE WHEN kept THEN successful ELSE -successful END, CASE WHEN kept THEN pending ELSE -pending END, CASE WHEN kept THEN input_tokens ELSE -input_tokens END, CASE WHEN kept THEN output_tokens ELSE -output_tokens END, CASE WHEN kept THEN timed ELSE -timed END, CASE WHEN kept THEN time_ms ELSE -time_ms END, CASE WHEN kept THEN cost_usd ELSE -cost_usd END,
+                    CASE WHEN kept THEN n ELSE -n END
+                FROM stats_schema.chat_stats_shard_deltas
+                WHERE trouble IS NULL AND (batch IS NULL OR batch > %3$s) AND %2$s
+            ) AS u (model_id, bucket, bin, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, n)
+            GROUP BY model_id, bucket, bin
+        $changes$,
+        format(in_range, 'created_at'), format(in_range, 'bucket'), stats_schema.chat_stats_folded_batch()
+    );
+    IF stats_schema.chat_stats_snapshot_age() > interval '10 minutes' THEN
+        RAISE EXCEPTION 'the snapshot is too old for the nodes of Citus: statistics need a transaction that is younger'
+            USING ERRCODE = 'snapshot_too_old';
+    END IF;
+END
+$function$;
+$install$);
+
+-- A statement for the nodes that sums up, by model and interval (without p_interval: NULL), what the coordinator's rollups
+-- do not know of [p_start, p_end). With p_part:
+--
+--   rollup   the deltas of the whole buckets that are not folded, and the requests at the ragged edges: chat_stats_edges()
+--   scan     all requests of the range, and no delta
+--
+-- and in both what is kept of purged requests and not folded, whose buckets count where they begin. It has the measures,
+-- or with p_bins the bins of times and their counts `n`; and `trouble`, where a write could not be counted.
+--
+-- Bounds and filters are constants, and each branch is of one shard: so Citus pushes all of it down.
+SELECT chat_stats_claim_function('chat_stats_shard_statement');
+
+SELECT chat_stats_install('chat_stats_shard_statement', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_shard_statement(
+    p_part text, p_bins boolean, p_interval text, p_timezone text, p_start timestamptz, p_end timestamptz,
+    p_models text[]
+)
+RETURNS text
+LANGUAGE plpgsql
+STABLE
+AS $function$
+DECLARE
+    has_purged boolean := stats_schema.chat_stats_has_purged();
+    unfolded text := CASE
+        WHEN p_part = 'rollup' OR has_purged
+        THEN format('(batch IS NULL OR batch > %s)', stats_schema.chat_stats_folded_batch())
+    END;
+    -- Makes of a bucket, as SQL, the moment by which to group.
+    moment text := CASE
+        WHEN p_interval IS NULL THEN 'NULL::timestamptz'
+        ELSE format('stats_schema.chat_stats_interval_start(%L::text, BUCKET, %L::text)', p_interval, p_timezone)
+    END;
+    of_models text := CASE
+        WHEN p_models IS NOT NULL THEN format(
+            ' AND model_id = ANY (%L::%s[])', p_models, pg_typeof((NULL::stats_schema.chat_stats_deltas).model_id)
+        )
+        ELSE ''
+    END;
+    moment_of_bucket text := replace(moment, 'BUCKET', 'bucket');
+    moment_of_request text := replace(moment, 'BUCKET', 'stats_schema.chat_stats_bucket(created_at::timestamptz)');
+    branches text[] := '{}';
+    piece record;
+    in_piece text;
+BEGIN
+    FOR piece IN
+        SELECT 'requests' AS tier, 1 AS sign, p_start AS starts, p_end AS ends WHERE p_part = 'scan'
+        UNION ALL
+        SELECT 'buckets', 1, NULL, NULL WHERE p_part = 'rollup' AND p_start IS NULL AND p_end IS NULL
+        UNION ALL
+        SELECT e.tier, e.sign, e.starts, e.ends FROM stats_schema.chat_stats_edges(p_start, p_end) AS e
+        WHERE p_part = 'rollup' AND (p_start IS NOT NULL OR p_end IS NOT NULL)
+    LOOP
+        in_piece := CASE WHEN piece.starts IS NOT NULL THEN format(' AND MOMENT >= %L::timestamptz', piece.starts) ELSE '' END
+            || CASE WHEN piece.ends IS NOT NULL THEN format(' AND MOMENT < %L::timestamptz', piece.ends) ELSE '' END;
+        IF piece.tier = 'buckets' OR has_purged THEN
+            branches := branches || format(
+                CASE WHEN p_bins THEN $branch$
+                    SELECT model_id, %1$s, bin, %2$s * n, NULL::text
+                    FROM stats_schema.chat_stats_shard_deltas
+                    WHERE trouble IS NULL AND n <> 0 AND %3$s AND %4$s %5$s
+                $branch$ ELSE $branch$
+                    SELECT model_id, %1$s, %2$s * requests, %2$s * successful, %2$s * pending, %2$s * input_tokens, %2$s * output_tokens, %2$s * timed, %2$s * time_ms, %2$s * cost_usd, NULL::text
+                    FROM stats_schema.chat_stats_shard_deltas
+                    WHERE trouble IS NULL AND %3$s AND %4$s %5$s
+                $branch$ END,
+                moment_of_bucket, piece.sign, CASE WHEN piece.tier = 'requests' THEN 'kept' ELSE 'NOT kept' END, unfolded,
+                replace(in_piece, 'MOMENT', 'bucket') || of_models
+            );
+        END IF;
+        CONTINUE WHEN piece.tier <> 'requests';
+        branches := branches || format(
+            CASE WHEN p_bins THEN $branch$
+                SELECT r.model_id, %1$s, stats_schema.chat_stats_bin(r.processing_time_ms::numeric), %2$s::bigint, NULL::text
+                FROM (
+                    SELECT model_id, created_at, processing_time_ms
+                    FROM gateway_schema.chat_completion_requests
+                    WHERE processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000 %3$s
+                ) AS r
+            $branch$ ELSE $branch$
+                SELECT s.model_id, s.moment, %2$s * s.requests, %2$s * s.successful, %2$s * s.pending, %2$s * s.input_tokens, %2$s * s.output_tokens, %2$s * s.timed, %2$s * s.time_ms, %2$s * s.cost_usd, NULL::text
+                FROM (
+                    SELECT
+                        u.model_id, u.moment,
+                        u.requests AS requests,
+                        CASE WHEN stats_schema.chat_stats_is_success(concat(u.status)) THEN u.requests ELSE 0 END AS successful,
+                        CASE WHEN stats_schema.chat_stats_is_pending(concat(u.status)) THEN u.requests ELSE 0 END AS pending,
+                        COALESCE(u.input_tokens, 0) AS input_tokens,
+                        COALESCE(u.output_tokens, 0) AS output_tokens,
+                        u.timed AS timed,
+                        COALESCE(u.time_ms, 0) AS time_ms,
+                        COALESCE(u.cost_usd, 0) AS cost_usd
+                    FROM (
+                        SELECT
+                            r.model_id, %1$s AS moment, r.status,
+                            count(*) AS requests,
+                            sum(r.input_tokens)::numeric AS input_tokens,
+                            sum(r.output_tokens)::numeric AS output_tokens,
+                            count(*) FILTER (
+                                WHERE r.processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
+                            ) AS timed,
+                            sum(r.processing_time_ms) FILTER (
+                                WHERE r.processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
+                            )::numeric AS time_ms,
+                            sum(r.cost_usd) FILTER (
+                                WHERE r.cost_usd BETWEEN -1000000000000000 AND 1000000000000000
+                            )::numeric AS cost_usd
+                        FROM (SELECT NULL::numeric AS cost_usd) AS absent
+                        CROSS JOIN LATERAL (
+                            SELECT model_id, created_at, status, input_tokens, output_tokens, processing_time_ms, readable.cost_usd
+                            FROM gateway_schema.chat_completion_requests
+                            WHERE true %3$s
+                        ) AS r
+                        GROUP BY r.model_id, 2, r.status
+                    ) AS u
+                ) AS s
+            $branch$ END,
+            moment_of_request, piece.sign, replace(in_piece, 'MOMENT', 'created_at') || of_models
+        );
+    END LOOP;
+    IF p_part = 'rollup' THEN
+        branches := branches || format(
+            'SELECT model_id, NULL::timestamptz, '
+            || CASE WHEN p_bins THEN 'NULL::smallint, 0::bigint' ELSE '0::bigint, 0::bigint, 0::bigint, 0::numeric, 0::numeric, 0::bigint, 0::numeric, 0::numeric' END
+            || ', trouble FROM stats_schema.chat_stats_shard_deltas WHERE trouble IS NOT NULL AND %s', unfolded
+        );
+    END IF;
+    RETURN CASE WHEN p_bins
+        THEN 'SELECT model_id, moment, bin, sum(n)::bigint AS n, max(trouble) AS trouble FROM ('
+        ELSE 'SELECT model_id, moment, sum(requests)::bigint AS requests, sum(successful)::bigint AS successful, sum(pending)::bigint AS pending, sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens, sum(timed)::bigint AS timed, sum(time_ms) AS time_ms, sum(cost_usd) AS cost_usd, max(trouble) AS trouble FROM ('
+    END || array_to_string(branches, ' UNION ALL ') || CASE WHEN p_bins
+        THEN ') AS u (model_id, moment, bin, n, trouble) GROUP BY model_id, moment, bin'
+        ELSE ') AS u (model_id, moment, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, trouble) GROUP BY model_id, moment'
+    END;
+END
+$function$;
+$install$);
+
+-- How old the caller's snapshot is, at most. (One that a clock set back makes younger than nothing is too old for all.)
+SELECT chat_stats_install('chat_stats_snapshot_age', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_snapshot_age()
+RETURNS interval
+LANGUAGE plpgsql
+STABLE
+AS $function$
+DECLARE
+    age interval := clock_timestamp() - CASE
+        WHEN current_setting('transaction_isolation') IN ('read committed', 'read uncommitted') THEN statement_timestamp()
+        ELSE now()
+    END;
+BEGIN
+    RETURN CASE WHEN age < interval '0' THEN interval '1 day' ELSE age END;
+END
+$function$;
+$install$);
+
+-- What chat_stats_shard_statement() finds of the measures.
+--
+-- Batches stay on the nodes for 15 minutes after they are folded: for a transaction that is older, they may be gone.
+SELECT chat_stats_claim_function('chat_stats_unfolded');
+
+SELECT chat_stats_install('chat_stats_unfolded', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_unfolded(
+    p_part text, p_interval text, p_timezone text, p_start timestamptz, p_end timestamptz,
+    p_models text[]
+)
+RETURNS TABLE (
+    model_id stats_schema.chat_stats_deltas.model_id%TYPE,
+    moment timestamptz,
+    requests bigint,
+    successful bigint,
+    pending bigint,
+    input_tokens numeric,
+    output_tokens numeric,
+    timed bigint,
+    time_ms numeric,
+    cost_usd numeric
+)
+LANGUAGE plpgsql
+STABLE
+ROWS 100
+AS $function$
+#variable_conflict use_column
+DECLARE
+    found record;
+BEGIN
+    FOR found IN EXECUTE stats_schema.chat_stats_shard_statement(
+        p_part, false, p_interval, p_timezone, p_start, p_end, p_models
+    ) LOOP
+        IF found.trouble IS NOT NULL THEN
+            RAISE EXCEPTION 'a write could not be counted: %', found.trouble USING ERRCODE = 'data_exception';
+        END IF;
+        model_id := found.model_id;
+        moment := found.moment;
+        requests := found.requests;
+        successful := found.successful;
+        pending := found.pending;
+        input_tokens := found.input_tokens;
+        output_tokens := found.output_tokens;
+        timed := found.timed;
+        time_ms := found.time_ms;
+        cost_usd := found.cost_usd;
+        RETURN NEXT;
+    END LOOP;
+    IF (p_part = 'rollup' OR stats_schema.chat_stats_has_purged())
+       AND stats_schema.chat_stats_snapshot_age() > interval '10 minutes' THEN
+        RAISE EXCEPTION 'the snapshot is too old for the nodes of Citus: statistics need a transaction that is younger'
+            USING ERRCODE = 'snapshot_too_old';
+    END IF;
+END
+$function$;
+$install$);
+
+-- What chat_stats_shard_statement() finds of the bins of times.
+SELECT chat_stats_claim_function('chat_stats_unfolded_bins');
+
+SELECT chat_stats_install('chat_stats_unfolded_bins', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_unfolded_bins(
+    p_part text, p_interval text, p_timezone text, p_start timestamptz, p_end timestamptz,
+    p_models text[]
+)
+RETURNS TABLE (
+    model_id stats_schema.chat_stats_deltas.model_id%TYPE, moment timestamptz, bin smallint, n bigint
+)
+LANGUAGE plpgsql
+STABLE
+ROWS 100
+AS $function$
+#variable_conflict use_column
+DECLARE
+    found record;
+BEGIN
+    FOR found IN EXECUTE stats_schema.chat_stats_shard_statement(
+        p_part, true, p_interval, p_timezone, p_start, p_end, p_models
+    ) LOOP
+        IF found.trouble IS NOT NULL THEN
+            RAISE EXCEPTION 'a write could not be counted: %', found.trouble USING ERRCODE = 'data_exception';
+        END IF;
+        model_id := found.model_id;
+        moment := found.moment;
+        bin := found.bin;
+        n := found.n;
+        RETURN NEXT;
+    END LOOP;
+    IF (p_part = 'rollup' OR stats_schema.chat_stats_has_purged())
+       AND stats_schema.chat_stats_snapshot_age() > interval '10 minutes' THEN
+        RAISE EXCEPTION 'the snapshot is too old for the nodes of Citus: statistics need a transaction that is younger'
+            USING ERRCODE = 'snapshot_too_old';
+    END IF;
+END
+$function$;
+$install$);
+
+-- How many deltas there are that no fold has seen; up to a million, which means that they do not get folded.
+SELECT chat_stats_install('chat_stats_unfolded_deltas', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_unfolded_deltas()
+RETURNS bigint
+LANGUAGE plpgsql
+STABLE
+AS $function$
+DECLARE
+    unfolded bigint;
+BEGIN
+    EXECUTE format(
+        'SELECT count(*) FROM (SELECT 1 FROM stats_schema.%s LIMIT 1000000) AS d',
+        CASE WHEN stats_schema.chat_stats_on_shards() THEN 'chat_stats_shard_deltas WHERE batch IS NULL' ELSE 'chat_stats_deltas' END
+    ) INTO STRICT unfolded;
+    RETURN unfolded;
+END
+$function$;
+$install$);
+
 -- What some columns of the requests are now: their numbers, their types, and which transactions made or renamed each last.
 -- A column that was dropped and added again, renamed back, or retyped may hold other values meanwhile.
 SELECT chat_stats_install('chat_stats_dimension_columns', $install$
@@ -7935,8 +10315,8 @@ END
 $function$;
 $install$);
 
--- How Citus holds the requests, or a part of them; NULL where it does not. Then a statement of a writer fires the triggers
--- of the shards, and what they append would not be in the rollup's tables: these are on the coordinator.
+-- How Citus holds the requests, or a part of them, where the rollup cannot be kept so; NULL where it can: Citus does not
+-- hold them, or has distributed them by model_id, and beside them what the triggers of the shards append.
 SELECT chat_stats_install('chat_stats_distribution', $install$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_distribution()
 RETURNS text
@@ -7947,6 +10327,22 @@ BEGIN
     -- Statements are planned when they are reached: without Citus there is no such table.
     IF to_regclass('pg_catalog.pg_dist_partition') IS NULL THEN
         RETURN NULL;
+    END IF;
+    IF stats_schema.chat_stats_on_shards() THEN
+        RETURN (  -- where they were distributed with the triggers of a plain table
+            SELECT 'distributed by model_id, with triggers that write to the coordinator'
+            FROM pg_trigger AS t
+            WHERE t.tgrelid = 'gateway_schema.chat_completion_requests'::regclass
+              AND t.tgfoid = to_regproc('stats_schema.chat_stats_record_changes')
+            UNION ALL  -- whose own sessions cannot count (chat_stats_record_shard_changes())
+            SELECT 'distributed by model_id, with shards on the coordinator'
+            FROM pg_dist_shard AS s
+            JOIN pg_dist_placement AS p ON p.shardid = s.shardid AND p.groupid = 0
+            WHERE s.logicalrelid = 'gateway_schema.chat_completion_requests'::regclass
+            LIMIT 1
+        );
+    ELSIF to_regclass('stats_schema.chat_stats_shard_deltas') IS NOT NULL THEN
+        RETURN 'not distributed as chat_stats_shard_deltas is';
     END IF;
     RETURN (
         SELECT CASE

@@ -14,6 +14,7 @@ from chat_stats.service.compute.look import look
 from chat_stats.service.compute.models import catalogue, most_requests_first
 from chat_stats.service.database import queries
 from chat_stats.service.database.snapshot import Snapshot
+from chat_stats.service.errors import SchemaError
 
 Bounds = tuple[datetime | None, datetime | None]
 
@@ -40,6 +41,11 @@ async def with_purged(
     """Add the purged requests to what was counted of the others, in those fields."""
     if not (await look(snapshot, timeout=deadline.left())).has_purged:
         return usage
+    if snapshot.in_citus:
+        raise SchemaError(
+            "where Citus holds the requests, only the functions of chat-stats add those that were purged; "
+            "run: chat-stats migrate"
+        )
     bounds = query.range.bounds(snapshot.now)
     records = await snapshot.fetch(queries.load("purged_by_model"), *bounds, timeout=deadline.left())
     purged = {record["model_id"]: record for record in records}

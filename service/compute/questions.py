@@ -300,10 +300,9 @@ class Asking:
             return None
         if not (await look(self._snapshot, timeout=self._deadline.left())).has_purged:
             return None
+        name = "purged_until_citus" if self._snapshot.in_citus else "purged_until"
         moments = [
-            record["moment"]
-            for bounds in ranges
-            for record in await self._fetch(queries.load("purged_until"), *bounds)
+            record["moment"] for bounds in ranges for record in await self._fetch(queries.load(name), *bounds)
         ]
         if source.whole_from is not None:
             moments = [min(moment, source.whole_from) for moment in moments if self._reaches(source, ranges)]

@@ -18,6 +18,7 @@ from typing import Any
 from chat_stats.service.database import queries
 from chat_stats.service.rollup.connection import UpkeepConnection
 from chat_stats.service.rollup.partitions import keep_detached
+from chat_stats.service.rollup.triggers import on_shards
 
 #: Requests that one audit compares in each of its ranges, at most, and in that of the sweep over all time.
 RANGE_REQUESTS = 50_000
@@ -76,9 +77,10 @@ async def _compare_latest(connection: UpkeepConnection, state: Any) -> tuple[Cou
     number, now = state["audits"], state["end_of_now"]
     recent = await _range(connection, number, now, state["day_ago"], RANGE_REQUESTS)
     future = await _range(connection, number, END, now, RANGE_REQUESTS)
+    of_untimed = "rollup_audit_untimed_citus" if await on_shards(connection) else "rollup_audit_untimed"
     untimed = [
         Range(row["start"], row["end"], _is_due(row["crowd"], RANGE_REQUESTS, number))
-        for row in await connection.fetch(queries.load("rollup_audit_untimed"), RANGE_REQUESTS)
+        for row in await connection.fetch(queries.load(of_untimed), RANGE_REQUESTS)
     ]
     compared_from = future.start if future.is_due else END
     timed = [recent, future]

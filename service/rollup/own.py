@@ -21,6 +21,7 @@ from chat_stats.service.database.dimension_columns import column_types
 from chat_stats.service.database.own_rollups import OWN_TABLE, ListedRollup, read_own_rollups
 from chat_stats.service.errors import InvalidParameter, SchemaError
 from chat_stats.service.rollup.own_installation import OwnInstallation
+from chat_stats.service.rollup.triggers import on_shards
 from chat_stats.service.rollup.upkeep import Progress, Rollup, open_rollup
 from chat_stats.service.settings import Settings
 
@@ -70,6 +71,10 @@ class OwnRollups:
 
     async def declare(self, name: str, by: Sequence[str], *, percentiles: bool) -> OwnRollup:
         """Return the rollup that is asked for; `SchemaError` or `InvalidParameter` says why it cannot be."""
+        if await on_shards(self._connection):
+            raise SchemaError(
+                "on Citus there are the built-in rollups alone; questions by other dimensions scan"
+            )
         wanted = own_rollup(name, self._known(by), histograms=percentiles)
         check_name(wanted.rollup)
         if name in [rollup.name for rollup in ROLLUPS]:

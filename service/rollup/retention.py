@@ -22,6 +22,7 @@ from chat_stats.service.database.errors import upkeep_error
 from chat_stats.service.errors import DatabaseBusy, InvalidParameter, SchemaError
 from chat_stats.service.rollup.connection import ERRORS, REQUESTS, TABLE, UpkeepConnection
 from chat_stats.service.rollup.partitions import keep_detached
+from chat_stats.service.rollup.triggers import on_shards
 from chat_stats.service.rollup.upkeep import Rollup, open_rollup
 from chat_stats.service.settings import Settings
 
@@ -73,6 +74,11 @@ class Retention:
         """Let deletes by others keep the statistics of requests that are older; None: of none any more."""
         async with self._connection.lock():
             state = await self._rollup.state()
+            if older_than is not None and await on_shards(self._connection):
+                raise SchemaError(
+                    "on Citus the statistics of requests that others delete are not kept, since its nodes do "
+                    "not know the age; chat-stats rollup purge deletes requests and keeps their statistics"
+                )
             if older_than is not None and state.state != "on":
                 raise SchemaError(f"the rollup must be on, to keep statistics; it is {state}")
             await self._connection.execute(
@@ -109,6 +115,9 @@ class Retention:
                 "SELECT stats_schema.chat_stats_bucket($1::timestamptz)::text", before
             )
             purge = Purge(end, dry_run)
+            if not dry_run and await on_shards(self._connection):
+                async with self._connection.transaction():
+                    await self._connection.execute_raw(queries.load("retention_begins_citus"))
             place, step = "-infinity", self._look_at if dry_run else self._delete
             while purge.requests < at_most and (reached := await step(place, purge)) is not None:
                 place = reached
@@ -117,9 +126,9 @@ class Retention:
 
     async def _chunk(self, place: str, end: str, requests: int) -> tuple[str, str] | None:
         """Return where the next chunk of about so many requests starts and ends, or None at the end."""
-        found = await self._connection.fetch(
-            queries.load("retention_next_chunk"), place, requests - 1, end, BATCH_DAYS
-        )
+        shards = await on_shards(self._connection)
+        query = "retention_next_chunk_citus" if shards else "retention_next_chunk"
+        found = await self._connection.fetch(queries.load(query), place, requests - 1, end, BATCH_DAYS)
         return (found[0]["start"], found[0]["end"]) if found else None
 
     async def _look_at(self, place: str, purge: Purge) -> str | None:
@@ -175,6 +184,9 @@ class Retention:
                 f"SET LOCAL lock_timeout = {LOCK_MS}; LOCK TABLE {REQUESTS} IN {lock} MODE",
                 isolation="repeatable_read",
             ):
+                if await on_shards(self._connection):  # its nodes know no setting of the coordinator else
+                    await self._connection.execute_raw("SET LOCAL citus.propagate_set_commands = local")
+                    await self._connection.execute_raw(f"SET LOCAL lock_timeout = {LOCK_MS}")
                 yield
         except _IN_THE_WAY:
             raise

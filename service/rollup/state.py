@@ -51,6 +51,9 @@ _KEPT = (
     "extract(epoch FROM retain_older_than)::double precision AS retain_older_than_seconds "
     "FROM stats_schema.chat_stats_rollup_state"
 )
+_ON_SHARDS = "SELECT to_regclass('stats_schema.chat_stats_shard_deltas') IS NOT NULL"
+_UNFOLDED = "SELECT count(*) FROM stats_schema.chat_stats_deltas"
+_UNFOLDED_ON_SHARDS = "SELECT stats_schema.chat_stats_unfolded_deltas()"
 #: A row where the rollup was on. (A table that took the place of the requests' own has none of our triggers.)
 _WAS_ON = "SELECT FROM stats_schema.chat_stats_rollup_state WHERE ready"
 
@@ -93,13 +96,12 @@ async def read_status(fetch: Fetch, statuses: Statuses | None = None) -> RollupS
     missing = (await fetch(queries.load("rollup_missing"), list(TABLES)))[0][0]
     [sizes] = await fetch(queries.load("rollup_sizes"), list(ROLLUP_TABLES))
     kept = [] if STATE_TABLE in missing else await fetch(_KEPT)
-    unfolded = (
-        0
-        if "chat_stats_deltas" in missing
-        else (await fetch("SELECT count(*) FROM stats_schema.chat_stats_deltas"))[0][0]
-    )
+    [(on_shards,)] = await fetch(_ON_SHARDS)
+    counted = _UNFOLDED_ON_SHARDS if on_shards else _UNFOLDED
+    unfolded = 0 if "chat_stats_deltas" in missing else (await fetch(counted))[0][0]
     kept_purged = not {STATE_TABLE, *PURGED_TABLES} & set(missing)
-    purged = dict((await fetch(queries.load("rollup_purged")))[0]) if kept_purged else {}
+    query = queries.load("rollup_purged_citus" if on_shards else "rollup_purged")
+    purged = dict((await fetch(query))[0]) if kept_purged else {}
     return RollupStatus(**asdict(state), unfolded_deltas=unfolded, **sizes, **dict(*kept), **purged)
 
 

@@ -71,8 +71,26 @@ async def distribution_trouble(fetch: Callable[..., Awaitable[list[asyncpg.Recor
         return None
     return (
         f"{TABLE} is {held} in Citus: triggers fire on its shards, where the tables of the rollup are not, "
-        "so it would miss what is written; without it, the functions scan"
+        "so it would miss what is written; without it, the functions scan. "
+        "Distribute it by model_id, then run: chat-stats migrate, and chat-stats rollup enable"
     )
+
+
+async def on_shards(connection: UpkeepConnection) -> bool:
+    """Return whether the triggers write beside the shards of the requests, on the nodes of Citus."""
+    return bool(await connection.fetchval("SELECT stats_schema.chat_stats_on_shards()"))
+
+
+async def drop_other_triggers(connection: UpkeepConnection) -> None:
+    """Drop triggers of ours that were right before the requests were distributed, or put together again."""
+    function = trigger_function(await on_shards(connection))
+    found = await connection.fetch(queries.load("rollup_triggered"))
+    if any(row["function"] != function for row in found):
+        await drop_triggers(connection)
+
+
+def trigger_function(shards: bool) -> str:
+    return "chat_stats_record_shard_changes" if shards else "chat_stats_record_changes"
 
 
 async def require_countable(connection: UpkeepConnection) -> None:
@@ -99,14 +117,15 @@ async def create_triggers(
     With `present`, a table that has rows is marked as uncounted for that reason, in the same transaction:
     nothing is known of how they came.
     """
+    function = trigger_function(await on_shards(connection))
     for table in tables:
 
         async def create(table: RequestTable = table) -> None:
             for name, when in TRIGGERS.items():
-                await connection.execute_raw(
-                    f"DROP TRIGGER IF EXISTS {name} ON {table.name}; "
+                await connection.execute_raw(f"DROP TRIGGER IF EXISTS {name} ON {table.name}")
+                await connection.execute_raw(  # one by one: Citus takes no list of them
                     f"CREATE TRIGGER {name} {when.format(table=table.name)} "
-                    "FOR EACH STATEMENT EXECUTE FUNCTION stats_schema.chat_stats_record_changes()"
+                    f"FOR EACH STATEMENT EXECUTE FUNCTION stats_schema.{function}()"
                 )
             if present is not None:
                 await connection.fetch_raw(
@@ -125,7 +144,7 @@ async def drop_triggers(connection: UpkeepConnection) -> None:
         table = row["name"]
 
         async def drop(table: str = table) -> None:
-            for name in TRIGGERS:  # one by one: Citus takes no list of them
+            for name in TRIGGERS:
                 await connection.execute_raw(f"DROP TRIGGER IF EXISTS {name} ON {table}")
 
         await _with_table_lock(connection, table, drop)

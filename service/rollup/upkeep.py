@@ -22,7 +22,7 @@ from chat_stats.service.database.own_rollups import read_own_rollups
 from chat_stats.service.database.pool import connect
 from chat_stats.service.errors import DatabaseBusy, DatabaseUnavailable, SchemaError
 from chat_stats.service.rollup.audit import audit
-from chat_stats.service.rollup.connection import ERRORS, UpkeepConnection
+from chat_stats.service.rollup.connection import ERRORS, REQUESTS, UpkeepConnection
 from chat_stats.service.rollup.own_installation import OwnInstallation
 from chat_stats.service.rollup.partitions import forget_partitions, keep_detached
 from chat_stats.service.rollup.rewriting import rewrite
@@ -41,7 +41,9 @@ from chat_stats.service.rollup.triggers import (
     RequestTable,
     count_triggers,
     create_triggers,
+    drop_other_triggers,
     drop_triggers,
+    on_shards,
     request_tables,
     require_countable,
     require_readable,
@@ -107,6 +109,8 @@ class Rollup:
 
     async def estimate_requests(self) -> int:
         """Return about how many requests there are, from the table's statistics."""
+        if await on_shards(self.connection):  # the coordinator has none
+            return int(await self.connection.fetchval(f"SELECT count(*) FROM {REQUESTS}"))  # noqa: S608
         row = await self.connection.fetchrow(
             "SELECT COALESCE(sum(GREATEST(c.reltuples, 0)), 0)::bigint AS requests FROM pg_class AS c "
             "WHERE c.oid = 'gateway_schema.chat_completion_requests'::regclass OR c.oid IN "
@@ -126,6 +130,7 @@ class Rollup:
             if (await self.state()).state == "on":
                 return
             await self.show_progress()
+            await drop_other_triggers(self.connection)
             await require_countable(self.connection)
             await require_rights(self.connection)
             await require_readable(self.connection)
@@ -263,6 +268,9 @@ class Rollup:
         """
         await create_triggers(self.connection, await self._untriggered())
         await self._keep_up_own()
+        if await on_shards(self.connection):  # what went uncounted on the nodes is known here then
+            await self.fold()
+            await self.fold()
         repaired = 0
         for _attempt in range(REPAIRS):
             await self.connection.execute(queries.load("own_repair_begins"), None)

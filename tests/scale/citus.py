@@ -32,6 +32,7 @@ OPTIONS = {
     "wal_level": "logical",
     "max_connections": "200",
     "max_prepared_transactions": "200",
+    "max_worker_processes": "64",
     "shared_buffers": "64MB",
     "fsync": "off",
     "synchronous_commit": "off",

@@ -1,13 +1,13 @@
 """On Citus, with the requests distributed by model: every answer is that of one Postgres with the same rows,
-and a rollup that would miss writes is refused.
+by scan and with the rollup, and a rollup that would miss writes is refused.
 """
 
 import asyncio
 import os
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -18,12 +18,13 @@ import asyncpg
 import httpx
 import orjson
 import pytest
+import yaml
 from asgi_lifespan import LifespanManager
 
 from chat_stats.service.app import create_app
 from chat_stats.service.catalogue.aggregations import Query
 from chat_stats.service.catalogue.timerange import TimeRange
-from chat_stats.service.errors import SchemaError
+from chat_stats.service.errors import DatabaseBusy, SchemaError
 from chat_stats.service.rollup.upkeep import open_rollup
 from chat_stats.service.settings import Settings
 from chat_stats.worker.local_servers import PostgresServer, RedisServer
@@ -32,12 +33,12 @@ from tests.integration.conftest import Flow, open_flow
 from tests.processes import chat_stats, environment
 from tests.questions import recount
 from tests.questions.conftest import COLUMNS, DIMENSIONS, tags
-from tests.scale.citus import DISTRIBUTE, TABLES, Cluster, cluster, run
-from tests.tools import CITUS, need
+from tests.scale.citus import DISTRIBUTE, TABLES, Cluster, run
 
 #: The first test may have to build Citus, on a busy machine.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
+ROOT = Path(__file__).parents[2]
 REQUESTS = 4000
 #: Refreshes beside writers, at least.
 GENERATIONS = int(os.environ.get("CHAT_STATS_TESTS_GENERATIONS", "20"))
@@ -102,25 +103,6 @@ CALLS = (
 )
 
 
-@pytest.fixture(scope="module")
-def citus(server_folder: Path) -> Iterator[Cluster]:
-    found = need(CITUS)
-    folder = server_folder / "citus"
-    folder.mkdir()
-    folder.chmod(0o755)
-    with cluster(folder, found, workers=2, spare=2) as servers:
-        yield servers
-
-
-@pytest.fixture
-async def distributed(citus: Cluster) -> str:
-    """The URL of a gateway's database without any request, distributed by model, and migrated."""
-    url = await citus.create_database(f"distributed_{next(_numbers)}")
-    await run(url, TABLES, *DISTRIBUTE)
-    await run_migrations(url)
-    return url
-
-
 @pytest.fixture
 async def alone(postgres: PostgresServer) -> AsyncIterator[str]:
     """The URL of the same on one Postgres."""
@@ -131,13 +113,22 @@ async def alone(postgres: PostgresServer) -> AsyncIterator[str]:
     await _drop_database(postgres, name)
 
 
-@pytest.fixture
-async def pair(distributed: str, alone: str) -> list[str]:
-    """Both, with the same requests."""
+@pytest.fixture(params=["scan", "rollup"])
+async def pair(distributed: str, alone: str, request: pytest.FixtureRequest) -> list[str]:
+    """Both, with the same requests: by scan, or with the rollup on and some of it in batches and in none."""
     end = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     made = recount.random_requests(random.Random(11), REQUESTS, end - timedelta(days=DAYS), DAYS)  # noqa: S311
     for url in (distributed, alone):
-        await fill(url, [replace(each, model_id=each.model_id or 77) for each in made])
+        requests = [replace(each, model_id=each.model_id or 77) for each in made]
+        await fill(url, requests[: REQUESTS // 2])
+        if request.param == "rollup":
+            async with open_rollup(make_settings(url, "redis://127.0.0.1:1/0")) as rollup:
+                await rollup.enable(lambda _requests: None)
+                await add_requests(url, REQUESTS // 2, requests[REQUESTS // 2 : -REQUESTS // 4])
+                await rollup.fold()
+                await add_requests(url, REQUESTS * 3 // 4, requests[-REQUESTS // 4 :])
+        else:
+            await add_requests(url, REQUESTS // 2, requests[REQUESTS // 2 :])
     return [distributed, alone]
 
 
@@ -155,6 +146,14 @@ async def fill(url: str, requests: list[recount.Request]) -> None:
                 for id_, (name, provider) in recount.MODELS.items()
             ],
         )
+    finally:
+        await connection.close()
+    await add_requests(url, 0, requests)
+
+
+async def add_requests(url: str, first: int, requests: list[recount.Request]) -> None:
+    connection = await asyncpg.connect(url)
+    try:
         await connection.copy_records_to_table(
             "chat_completion_requests",
             columns=("id", *COLUMNS),
@@ -166,7 +165,7 @@ async def fill(url: str, requests: list[recount.Request]) -> None:
                         for name in COLUMNS
                     ),
                 )
-                for number, each in enumerate(requests, 1)
+                for number, each in enumerate(requests, first + 1)
             ],
         )
     finally:
@@ -247,10 +246,15 @@ async def test_functions_return_to_direct_callers_what_they_do_on_one_postgres(p
         assert on_citus == on_one, call
 
 
+@pytest.mark.parametrize("with_rollup", [False, True])
 async def test_generations_add_up_beside_writers_while_nodes_are_added_and_shards_moved(
-    citus: Cluster, distributed: str, redis: RedisServer
+    citus: Cluster, distributed: str, redis: RedisServer, with_rollup: bool
 ) -> None:
     await fill(distributed, [])
+    settings = make_settings(distributed, redis.url, windows="all,24h")
+    if with_rollup:
+        async with open_rollup(settings) as rollup:
+            await rollup.enable(lambda _requests: None)
     written = Counter[int]()
     stopped = False
 
@@ -269,11 +273,19 @@ async def test_generations_add_up_beside_writers_while_nodes_are_added_and_shard
         finally:
             await connection.close()
 
-    async with open_flow(make_settings(distributed, redis.url, windows="all,24h")) as flow:
+    async def fold() -> None:
+        async with open_rollup(settings) as rollup:
+            while with_rollup and not stopped:
+                with suppress(DatabaseBusy):  # a shard is on its way
+                    await rollup.fold()
+                await asyncio.sleep(0.1)
+
+    async with open_flow(settings) as flow:
         generations = 0
         async with asyncio.TaskGroup() as tasks:
             for number in range(4):
                 tasks.create_task(write(number))
+            tasks.create_task(fold())
             moving = tasks.create_task(citus.grow(distributed))
             while not moving.done() or generations < GENERATIONS:
                 report = await flow.refresh()
@@ -293,6 +305,14 @@ async def test_generations_add_up_beside_writers_while_nodes_are_added_and_shard
     )
     await connection.close()
     assert nodes == 4
+    if with_rollup:
+        async with open_rollup(settings) as rollup:
+            assert (await rollup.state()).state == "on"
+            assert await rollup.verify(lambda _requests: None) == 0
+            await run(distributed, "TRUNCATE chat_completion_requests")
+            assert await rollup.verify(lambda _requests: None) == 0
+            assert (await rollup.state()).state == "on"
+            assert await requests_counted(distributed) == 0
 
 
 async def assert_adds_up(flow: Flow) -> None:
@@ -314,18 +334,50 @@ async def assert_adds_up(flow: Flow) -> None:
             assert total == rows["summary"]["total_requests"], (window, name)
 
 
-async def test_enable_refuses_a_distributed_table_and_says_why(distributed: str, redis: RedisServer) -> None:
-    env = environment(distributed, redis.url)
+async def test_enable_refuses_what_is_not_distributed_by_model_and_says_why(
+    citus: Cluster, redis: RedisServer
+) -> None:
+    url = await citus.create_database(f"by_user_{next(_numbers)}")
+    await run(
+        url,
+        TABLES.replace("PRIMARY KEY (model_id, id)", "PRIMARY KEY (user_id, id)"),
+        "SELECT create_distributed_table('chat_completion_requests', 'user_id')",
+    )
+    await run_migrations(url)
+    env = environment(url, redis.url)
     done = await asyncio.to_thread(chat_stats, "rollup", "enable", env=env)
     assert done.returncode == SchemaError.exit_code
-    assert "chat_completion_requests is distributed by model_id in Citus" in done.stderr
+    assert "chat_completion_requests is distributed by user_id in Citus" in done.stderr
     await run(
-        distributed, "INSERT INTO chat_completion_requests (model_id) SELECT 1 FROM generate_series(1, 7)"
+        url,
+        "INSERT INTO chat_completion_requests (user_id, model_id) "
+        "SELECT concat('u', i), 1 FROM generate_series(1, 7) AS i",
     )
-    assert await requests_counted(distributed) == 7
+    assert await requests_counted(url) == 7
     shown = await asyncio.to_thread(chat_stats, "rollup", "status", "--json", env=env)
     assert '"state": "off"' in shown.stdout
-    assert "distributed by model_id" in shown.stdout
+    assert "distributed by user_id" in shown.stdout
+
+
+async def test_enable_refuses_until_migrate_has_distributed_the_rollup(
+    citus: Cluster, redis: RedisServer
+) -> None:
+    url = await citus.create_database(f"undistributed_{next(_numbers)}")
+    await run(url, TABLES)
+    await run_migrations(url)
+    await run(url, *DISTRIBUTE)
+    env = environment(url, redis.url)
+    done = await asyncio.to_thread(chat_stats, "rollup", "enable", env=env)
+    assert done.returncode == SchemaError.exit_code
+    assert "run: chat-stats migrate" in done.stderr
+    insert = "INSERT INTO chat_completion_requests (model_id) SELECT m FROM generate_series(1, 7) AS m"
+    await run(url, insert)
+    assert await requests_counted(url) == 7
+    await run_migrations(url)
+    done = await asyncio.to_thread(chat_stats, "rollup", "enable", env=env)
+    assert done.returncode == 0, done.stderr
+    await run(url, insert)
+    assert await requests_counted(url) == 14
 
 
 async def test_a_rollup_whose_table_is_distributed_later_is_not_read(
@@ -366,6 +418,24 @@ async def test_enable_refuses_whatever_citus_holds(citus: Cluster, redis: RedisS
             await rollup.enable(lambda _requests: None)
     await run(url, "INSERT INTO chat_completion_requests (model_id) SELECT 1 FROM generate_series(1, 3)")
     assert await requests_counted(url) == 3
+
+
+async def test_what_docker_compose_sets_up_can_have_the_rollup(citus: Cluster, redis: RedisServer) -> None:
+    services = yaml.safe_load((ROOT / "docker-compose.citus.yml").read_text())["services"]
+    [script] = services["citus"]["command"]
+    script = script.replace("$$", "$")
+    nodes = zip(("postgres", "node-one", "node-two"), (citus.coordinator, *citus.workers), strict=True)
+    for name, server in nodes:
+        assert f"'{name}', 5432" in script
+        script = script.replace(f"'{name}', 5432", f"'127.0.0.1', {server.port}")
+    url = await citus.create_database(f"composed_{next(_numbers)}", owner="postgres")
+    await run(url, script, script)
+    await run_migrations(url)
+    async with open_rollup(make_settings(url, redis.url)) as rollup:
+        await rollup.enable(lambda _requests: None)
+        await run(url, "INSERT INTO chat_completion_requests (model_id) SELECT generate_series(1, 7)")
+        assert await rollup.verify(lambda _requests: None) == 0
+    assert await requests_counted(url) == 7
 
 
 async def test_migrate_refuses_a_schema_that_is_sharded_as_a_whole(citus: Cluster) -> None:

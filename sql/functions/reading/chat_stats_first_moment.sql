@@ -24,7 +24,8 @@ BEGIN
                     WHERE f.day > '-infinity' AND cardinality(f.slots) > 0
                 )
             ),
-            (SELECT min(d.bucket) FROM stats_schema.chat_stats_kept AS d WHERE d.bucket > '-infinity')
+            (SELECT min(d.bucket) FROM stats_schema.chat_stats_kept AS d WHERE d.bucket > '-infinity'),
+            (SELECT min(d.bucket) FROM stats_schema.chat_stats_kept_on_shards() AS d WHERE d.bucket > '-infinity')
         );
     END IF;
     RETURN first_moment;

@@ -18,8 +18,18 @@ AS $function$
 #variable_conflict use_column
 DECLARE
     {{ filters.declared() }}
+    {{ filters.declared_ids() }}
 BEGIN
-    IF p_start IS NULL AND p_end IS NULL THEN
+    IF stats_schema.chat_stats_on_shards() THEN
+        {{ filters.ids() | indent(8) }}
+        IF p_start IS NULL AND p_end IS NULL THEN
+            RETURN QUERY
+            {{ reading.of_all_time(rollup('model'), reading.on_shards(rollup('model'))) | indent(12) }};
+        ELSE
+            RETURN QUERY
+            {{ reading.of_range(rollup('model'), shards=true) | indent(12) }};
+        END IF;
+    ELSIF p_start IS NULL AND p_end IS NULL THEN
         RETURN QUERY
         {{ reading.of_all_time(rollup('model')) | indent(8) }};
     ELSE

@@ -18,8 +18,26 @@ DECLARE
     {{ filters.declared() }}
     -- Nearly all of the histograms of models over all time are there already as they are wanted.
     found_whole boolean := p_group_by = 'model';
+    {{ filters.declared_ids() }}
 BEGIN
-    IF p_group_by = 'none' AND all_models AND NOT only_unresolved THEN
+    IF stats_schema.chat_stats_on_shards() THEN
+        {{ filters.ids() | indent(8) }}
+        IF p_group_by = 'none' AND all_models AND NOT only_unresolved THEN
+            IF p_start IS NULL AND p_end IS NULL THEN
+                RETURN QUERY
+                {{ histograms.of_all_time(rollup('total'), shards=true) | indent(16) }};
+            ELSE
+                RETURN QUERY
+                {{ histograms.of_range(rollup('total'), shards=true) | indent(16) }};
+            END IF;
+        ELSIF p_start IS NULL AND p_end IS NULL THEN
+            RETURN QUERY
+            {{ histograms.of_all_time(rollup('model'), shards=true) | indent(12) }};
+        ELSE
+            RETURN QUERY
+            {{ histograms.of_range(rollup('model'), shards=true) | indent(12) }};
+        END IF;
+    ELSIF p_group_by = 'none' AND all_models AND NOT only_unresolved THEN
         IF p_start IS NULL AND p_end IS NULL THEN
             RETURN QUERY
             {{ histograms.of_all_time(rollup('total')) | indent(12) }};

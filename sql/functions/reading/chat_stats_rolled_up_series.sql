@@ -23,12 +23,19 @@ DECLARE
     first_bucket timestamptz;
     end_bucket timestamptz;
     {{ filters.declared() }}
+    {{ filters.declared_ids() }}
 BEGIN
     SELECT e.starts, e.ends INTO first_bucket, end_bucket
     FROM stats_schema.chat_stats_edges(p_start, p_end) AS e WHERE e.tier = 'buckets';
     IF NOT FOUND THEN
         first_bucket := p_end;
         end_bucket := p_end;
+    END IF;
+    IF stats_schema.chat_stats_on_shards() THEN
+        {{ filters.ids() | indent(8) }}
+        RETURN QUERY
+        {{ reading.of_intervals(rollup('model'), shards=true) | indent(8) }};
+        RETURN;
     END IF;
     RETURN QUERY
     {{ reading.of_intervals(rollup('model')) | indent(4) }};

@@ -25,6 +25,7 @@ DECLARE
     found_to timestamptz := '-infinity';
     end_bucket timestamptz;
     {{ filters.declared() }}
+    {{ filters.declared_ids() }}
 BEGIN
     SELECT e.starts, e.ends INTO first_bucket, end_bucket
     FROM stats_schema.chat_stats_edges(p_start, p_end) AS e WHERE e.tier = 'buckets';
@@ -32,7 +33,16 @@ BEGIN
         first_bucket := p_end;
         end_bucket := p_end;
     END IF;
-    IF p_group_by = 'none' AND all_models AND NOT only_unresolved THEN
+    IF stats_schema.chat_stats_on_shards() THEN
+        {{ filters.ids() | indent(8) }}
+        IF p_group_by = 'none' AND all_models AND NOT only_unresolved THEN
+            RETURN QUERY
+            {{ histograms.of_intervals(rollup('total'), shards=true) | indent(12) }};
+        ELSE
+            RETURN QUERY
+            {{ histograms.of_intervals(rollup('model'), shards=true) | indent(12) }};
+        END IF;
+    ELSIF p_group_by = 'none' AND all_models AND NOT only_unresolved THEN
         IF p_interval = '1d' THEN  -- up to the first delta, and without the ragged edges
             found_from := stats_schema.chat_stats_bucket(p_start);
             found_to := LEAST(stats_schema.chat_stats_bucket(p_end), (

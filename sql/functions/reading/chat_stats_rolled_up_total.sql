@@ -15,7 +15,15 @@ ROWS 1
 AS $function$
 #variable_conflict use_column
 BEGIN
-    IF p_start IS NULL AND p_end IS NULL THEN
+    IF stats_schema.chat_stats_on_shards() THEN
+        IF p_start IS NULL AND p_end IS NULL THEN
+            RETURN QUERY
+            {{ reading.of_all_time(rollup('total'), reading.on_shards(rollup('total'))) | indent(12) }};
+        ELSE
+            RETURN QUERY
+            {{ reading.of_range(rollup('total'), shards=true) | indent(12) }};
+        END IF;
+    ELSIF p_start IS NULL AND p_end IS NULL THEN
         RETURN QUERY
         {{ reading.of_all_time(rollup('total')) | indent(8) }};
     ELSE

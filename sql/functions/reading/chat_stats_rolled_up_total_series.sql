@@ -25,6 +25,11 @@ BEGIN
         first_bucket := p_end;
         end_bucket := p_end;
     END IF;
+    IF stats_schema.chat_stats_on_shards() THEN
+        RETURN QUERY
+        {{ reading.of_intervals(rollup('total'), shards=true) | indent(8) }};
+        RETURN;
+    END IF;
     RETURN QUERY
     {{ reading.of_intervals(rollup('total')) | indent(4) }};
 END

@@ -22,7 +22,31 @@ AS $function$
 #variable_conflict use_column
 DECLARE
     {{ filters.declared() }}
+    {{ filters.declared_ids() }}
 BEGIN
+    IF stats_schema.chat_stats_on_shards() THEN
+        {{ filters.ids() | indent(8) }}
+        RETURN QUERY
+        WITH {{ histograms.groups() | indent(8) }}, cells (interval_start, model_id, bin, n) AS (
+            SELECT u.moment, u.model_id, u.bin, u.n
+            FROM stats_schema.chat_stats_unfolded_bins('scan', p_interval, p_timezone, p_start, p_end, model_ids) AS u
+            UNION ALL
+            SELECT stats_schema.chat_stats_interval_start(p_interval, t.bucket, p_timezone), t.model_id, t.bin, t.n
+            FROM stats_schema.chat_stats_purged_bins(p_start, p_end) AS t
+        )
+        SELECT b.interval_start, b.member, array_agg(b.bin), array_agg(b.n), sum(b.n)::bigint
+        FROM (
+            SELECT c.interval_start, g.member, c.bin, sum(c.n)::bigint AS n
+            FROM cells AS c
+            LEFT JOIN groups AS g ON g.id = c.model_id
+            WHERE {{ filters.asked_for('g.id IS NULL') }}
+            GROUP BY c.interval_start, g.member, c.bin
+            HAVING sum(c.n) <> 0
+            ORDER BY c.interval_start, g.member, c.bin
+        ) AS b
+        GROUP BY b.interval_start, b.member;
+        RETURN;
+    END IF;
     RETURN QUERY
     WITH {{ histograms.groups() | indent(4) }}, cells (interval_start, model_id, bin, n) AS (
         SELECT

@@ -19,7 +19,27 @@ AS $function$
 #variable_conflict use_column
 DECLARE
     {{ filters.declared() }}
+    {{ filters.declared_ids() }}
 BEGIN
+    IF stats_schema.chat_stats_on_shards() THEN
+        {{ filters.ids() | indent(8) }}
+        RETURN QUERY
+        SELECT
+            t.interval_start, t.model_id,
+            {{ each('sum(t.{name}){cast}', 12) }}
+        FROM (
+            SELECT u.moment AS interval_start, u.model_id, {{ each('u.{name}') }}
+            FROM stats_schema.chat_stats_unfolded('scan', p_interval, p_timezone, p_start, p_end, model_ids) AS u
+            UNION ALL
+            SELECT
+                stats_schema.chat_stats_interval_start(p_interval, s.bucket, p_timezone), s.model_id, {{ each('s.{name}') }}
+            FROM stats_schema.chat_stats_purged_slots(p_start, p_end) AS s
+            WHERE all_models OR s.model_id::text = ANY (model_ids)
+        ) AS t
+        GROUP BY 1, 2
+        HAVING sum(t.requests) <> 0;
+        RETURN;
+    END IF;
     RETURN QUERY
     SELECT
         t.interval_start, t.model_id,

@@ -38,47 +38,51 @@ BEGIN
     IF differing > 0 THEN
         RETURN;
     END IF;
-    deleted := stats_schema.chat_stats_purged_add(
-        format(
-            $changes$
-                gone AS (
-                    DELETE FROM gateway_schema.chat_completion_requests
-                    WHERE created_at >= %1$L::timestamptz AND created_at < %2$L::timestamptz
-                    RETURNING *
-                ), changes AS MATERIALIZED (
-                    SELECT
-                        {{ kept.all_dims('r.') }}stats_schema.chat_stats_bucket(r.created_at::timestamptz) AS bucket,
-                        stats_schema.chat_stats_bin(r.time_ms) AS bin,
-                        {{ requests.of_request() | indent(24) }},
-                        CASE WHEN r.time_ms IS NULL THEN 0 ELSE 1 END AS n
-                    FROM {{ requests.absent() }}
-                    CROSS JOIN LATERAL (
+    IF stats_schema.chat_stats_on_shards() THEN
+        deleted := stats_schema.chat_stats_purge_shards(p_start, p_end);
+    ELSE
+        deleted := stats_schema.chat_stats_purged_add(
+            format(
+                $changes$
+                    gone AS (
+                        DELETE FROM gateway_schema.chat_completion_requests
+                        WHERE created_at >= %1$L::timestamptz AND created_at < %2$L::timestamptz
+                        RETURNING *
+                    ), changes AS MATERIALIZED (
                         SELECT
-                            {{ kept.read_dims() | indent(28) }}created_at, status,
-                            {{ requests.numbers() | indent(28) }}
-                        FROM gone
-                    ) AS r
-                    WHERE %3$L IS NULL OR r.created_at::timestamptz >= %3$L::timestamptz  -- else the trigger kept it
-                ), added_again AS (
-                    INSERT INTO stats_schema.chat_stats_deltas (
-                        {{ kept.all_dims() }}bucket, {{ each('{name}') }},
-                        times
+                            {{ kept.all_dims('r.') }}stats_schema.chat_stats_bucket(r.created_at::timestamptz) AS bucket,
+                            stats_schema.chat_stats_bin(r.time_ms) AS bin,
+                            {{ requests.of_request() | indent(28) }},
+                            CASE WHEN r.time_ms IS NULL THEN 0 ELSE 1 END AS n
+                        FROM {{ requests.absent() }}
+                        CROSS JOIN LATERAL (
+                            SELECT
+                                {{ kept.read_dims() | indent(32) }}created_at, status,
+                                {{ requests.numbers() | indent(32) }}
+                            FROM gone
+                        ) AS r
+                        WHERE %3$L IS NULL OR r.created_at::timestamptz >= %3$L::timestamptz  -- else the trigger kept it
+                    ), added_again AS (
+                        INSERT INTO stats_schema.chat_stats_deltas (
+                            {{ kept.all_dims() }}bucket, {{ each('{name}') }},
+                            times
+                        )
+                        SELECT
+                            {{ kept.all_dims('c.') }}c.bucket,
+                            {{ each('sum(c.{name})', 24) }},
+                            CASE WHEN sum(c.timed) > 1 THEN array_agg(c.time_ms) FILTER (WHERE c.timed = 1) END
+                        FROM changes AS c
+                        GROUP BY {{ kept.all_dims('c.') }}c.bucket
                     )
-                    SELECT
-                        {{ kept.all_dims('c.') }}c.bucket,
-                        {{ each('sum(c.{name})', 24) }},
-                        CASE WHEN sum(c.timed) > 1 THEN array_agg(c.time_ms) FILTER (WHERE c.timed = 1) END
-                    FROM changes AS c
-                    GROUP BY {{ kept.all_dims('c.') }}c.bucket
-                )
 {% for rollup in rollups if not finer(rollup) %}
-                , {{ rollup.name }}_changes AS (SELECT * FROM changes)
+                    , {{ rollup.name }}_changes AS (SELECT * FROM changes)
 {% endfor %}
-            $changes$,
-            p_start, p_end, stats_schema.chat_stats_kept_before()
-        ),
-        'gone'
-    );
+                $changes$,
+                p_start, p_end, stats_schema.chat_stats_kept_before()
+            ),
+            'gone'
+        );
+    END IF;
     -- Each row has been subtracted and added, unless a trigger or rule of others was in the way.
     IF EXISTS (
         SELECT FROM stats_schema.chat_stats_rollup_differences(p_start, p_end) AS d WHERE d.rollup <> ALL (unready)

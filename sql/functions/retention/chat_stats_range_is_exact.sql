@@ -19,6 +19,9 @@ BEGIN
               WHERE t.day = stats_schema.chat_stats_day(e.edge) AND stats_schema.chat_stats_slot(e.edge) = ANY (t.slots)
           ) OR EXISTS (
               SELECT FROM stats_schema.chat_stats_kept AS d WHERE d.bucket = stats_schema.chat_stats_bucket(e.edge)
+          ) OR EXISTS (
+              SELECT FROM stats_schema.chat_stats_kept_on_shards() AS d
+              WHERE d.bucket = stats_schema.chat_stats_bucket(e.edge)
           ))
     );
 END

@@ -16,6 +16,8 @@ BEGIN
     PERFORM FROM stats_schema.chat_stats_rollup_state FOR UPDATE SKIP LOCKED;
     IF NOT FOUND THEN
         RETURN 0;
+    ELSIF stats_schema.chat_stats_on_shards() THEN
+        RETURN stats_schema.chat_stats_fold_shards();
     END IF;
     folded := stats_schema.chat_stats_rollup_add($changes$
         moved AS (

@@ -16,9 +16,15 @@ count(*)
  AS {{ m.name }}{{ ',\n' if not loop.last -}}
 {% endfor %}
 {%- endmacro %}
-{# The changes of the rollups `of`, which have the dimensions `among`. #}
-{% macro changes(of, among) -%}
+{# The changes of the rollups `of`, which have the dimensions `among`. `shards`: on Citus. #}
+{% macro changes(of, among, shards=false) -%}
 $changes$
+{% if shards %}
+        sorted AS MATERIALIZED (
+            SELECT {{ kept.all_dims('r.', among=among) }}{{ kept.day_and_slot('r') }}, r.bin, {{ each('r.{name}') }}, r.n
+            FROM stats_schema.chat_stats_shard_changes(%6$L::timestamptz, %7$L::timestamptz) AS r
+        )
+{% else %}
         sorted AS MATERIALIZED (  -- once, in an order that serves the sums and the histograms
             SELECT
                 {{ kept.all_dims('r.', among=among) }}{{ kept.day_and_slot('r') }},
@@ -38,13 +44,14 @@ $changes$
             ) AS r
             ORDER BY {{ kept.all_dims(among=among) }}day, slot, bin
         )
+{% endif %}
 {% for rollup in of %}
 {% set from = finer(rollup) %}
 {% set name = rollup.name %}
         , {{ name }}_counted AS MATERIALIZED (
             SELECT
                 {{ kept.dims(rollup, 'r.') }}r.day, r.slot,
-                {{ each('sum(r.{name}){cast} AS {name}', 16) if from else sums() | indent(16) }}
+                {{ each('sum(r.{name}){cast} AS {name}', 16) if from or shards else sums() | indent(16) }}
             FROM {{ from.name ~ '_counted' if from else 'sorted' }} AS r
             GROUP BY {{ kept.dims(rollup, 'r.') }}r.day, r.slot
         ), {{ name }}_kept ({{ kept.dims(rollup) }}day, slot, {{ each('{name}') }}) AS NOT MATERIALIZED (
@@ -72,7 +79,7 @@ $changes$
                 WHERE %5$s
             ) AS k
         ), {{ name }}_counted_cells AS MATERIALIZED (
-            SELECT {{ kept.dims(rollup, 'r.') }}r.day, r.slot, r.bin, {{ 'sum(r.n)::bigint' if from else 'count(*)' }} AS n
+            SELECT {{ kept.dims(rollup, 'r.') }}r.day, r.slot, r.bin, {{ 'sum(r.n)::bigint' if from or shards else 'count(*)' }} AS n
             FROM {{ from.name ~ '_counted_cells' if from else 'sorted' }} AS r
             WHERE r.bin IS NOT NULL{{ ' AND false' if not rollup.histograms }}
             GROUP BY {{ kept.dims(rollup, 'r.') }}r.day, r.slot, r.bin
@@ -190,6 +197,8 @@ DECLARE
 BEGIN
     RETURN format(
         CASE
+        WHEN p_only IS NULL AND stats_schema.chat_stats_on_shards() THEN
+        {{ changes(rollups, dimensions, shards=true) }}
         WHEN p_only IS NULL THEN
         {{ changes(rollups, dimensions) }}
 {% for rollup in own_rollups %}
@@ -200,7 +209,7 @@ BEGIN
         format(in_range, 'created_at'),
         -- (Where the arrays were made of unequal length, there are numbers without a slot: they are to go.)
         format(in_range, 'stats_schema.chat_stats_bucket_at(t.day, COALESCE(s.slot, 0::smallint))'),
-        stats_schema.chat_stats_day(p_start), stats_schema.chat_stats_day(p_end), format(in_range, 'd.bucket')
+        stats_schema.chat_stats_day(p_start), stats_schema.chat_stats_day(p_end), format(in_range, 'd.bucket'), p_start, p_end
     );
 END
 $function$;

@@ -1,7 +1,8 @@
 {% import 'macros/rollups.sql.j2' as kept %}
 -- Whether the rollup may be read: its backfill is done, its triggers fire on every part of the requests, no write went
--- uncounted, the columns are those of which it was made, Citus does not hold the requests, and the caller may read its
--- tables and sees all of them and of the requests. Otherwise the functions scan.
+-- uncounted, the columns are those of which it was made, Citus does not hold the requests, or beside them what the triggers
+-- append and the snapshot is not too old for that (chat_stats_unfolded()), and the caller may read its tables and sees all
+-- of them and of the requests. Otherwise the functions scan.
 SELECT chat_stats_install('chat_stats_rollup_ready', $install$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_rollup_ready()
 RETURNS boolean
@@ -17,6 +18,12 @@ BEGIN
         WHERE NOT COALESCE(has_table_privilege(to_regclass('stats_schema.' || t.name), 'SELECT'), false)
            OR row_security_active(to_regclass('stats_schema.' || t.name)::oid)
     ) OR stats_schema.chat_stats_distribution() IS NOT NULL THEN
+        RETURN false;
+    ELSIF to_regclass('stats_schema.chat_stats_shard_deltas') IS NOT NULL AND (
+        stats_schema.chat_stats_snapshot_age() > interval '5 minutes'
+        OR NOT has_table_privilege('stats_schema.chat_stats_shard_deltas', 'SELECT')
+        OR NOT has_table_privilege('stats_schema.chat_stats_batches', 'SELECT')
+    ) THEN
         RETURN false;
     END IF;
     RETURN EXISTS (
