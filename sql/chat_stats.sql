@@ -8153,9 +8153,9 @@ BEGIN
             ) AS b
         )
         -- In a backfill there is nothing but the requests, nearly always. What was counted is the change then, and need
-        -- not be grouped again.
+        -- not be grouped again. (On Citus it may be nothing at all: what the nodes have beside the requests is off it.)
         , beside AS MATERIALIZED (
-            SELECT EXISTS (SELECT FROM model_kept) OR EXISTS (SELECT FROM model_kept_cells) OR EXISTS (SELECT FROM total_kept) OR EXISTS (SELECT FROM total_kept_cells) AS anything
+            SELECT true OR EXISTS (SELECT FROM model_kept) OR EXISTS (SELECT FROM model_kept_cells) OR EXISTS (SELECT FROM total_kept) OR EXISTS (SELECT FROM total_kept_cells) AS anything
         )
         , model_slot_sums AS MATERIALIZED (
             SELECT model_id, day, slot, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd
@@ -8423,7 +8423,7 @@ r.input_tokens, r.output_tokens, r.time_ms, r.cost_usd
             ) AS b
         )
         -- In a backfill there is nothing but the requests, nearly always. What was counted is the change then, and need
-        -- not be grouped again.
+        -- not be grouped again. (On Citus it may be nothing at all: what the nodes have beside the requests is off it.)
         , beside AS MATERIALIZED (
             SELECT EXISTS (SELECT FROM model_kept) OR EXISTS (SELECT FROM model_kept_cells) OR EXISTS (SELECT FROM total_kept) OR EXISTS (SELECT FROM total_kept_cells) AS anything
         )

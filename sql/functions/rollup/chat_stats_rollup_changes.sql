@@ -116,9 +116,9 @@ $changes$
         )
 {% endfor %}
         -- In a backfill there is nothing but the requests, nearly always. What was counted is the change then, and need
-        -- not be grouped again.
+        -- not be grouped again. (On Citus it may be nothing at all: what the nodes have beside the requests is off it.)
         , beside AS MATERIALIZED (
-            SELECT {% for rollup in of %}EXISTS (SELECT FROM {{ rollup.name }}_kept) OR EXISTS (SELECT FROM {{ rollup.name }}_kept_cells){{ ' OR ' if not loop.last }}{% endfor %} AS anything
+            SELECT {{ 'true OR ' if shards }}{% for rollup in of %}EXISTS (SELECT FROM {{ rollup.name }}_kept) OR EXISTS (SELECT FROM {{ rollup.name }}_kept_cells){{ ' OR ' if not loop.last }}{% endfor %} AS anything
         )
 {% for rollup in of %}
 {% set name = rollup.name %}
