@@ -11,6 +11,7 @@ import asyncpg
 from chat_stats.service.database import queries
 from chat_stats.service.database.errors import upkeep_error
 from chat_stats.service.database.locks import LOCK_MS, with_brief_locks
+from chat_stats.service.database.own_rollups import declared_own_rollups
 from chat_stats.service.errors import SchemaError
 from chat_stats.service.rollup.connection import ERRORS, TABLE, UpkeepConnection
 
@@ -97,6 +98,13 @@ async def require_countable(connection: UpkeepConnection) -> None:
     """Raise `SchemaError` where the triggers of the rollup would not see what is written."""
     if trouble := await distribution_trouble(connection.fetch):
         raise SchemaError(trouble)
+    own = await declared_own_rollups(connection.fetch) if await on_shards(connection) else []
+    if own:
+        names = [each.rollup.name for each in own]
+        raise SchemaError(
+            f"on Citus there are the built-in rollups alone; first: chat-stats rollup remove {names[0]}"
+            + (f", and the same of {', '.join(names[1:])}" if names[1:] else "")
+        )
 
 
 async def require_readable(connection: UpkeepConnection) -> None:

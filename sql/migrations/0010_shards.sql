@@ -65,7 +65,7 @@ BEGIN
     -- until folds see it; a batch that is `summed` stands for all rows of its own that there were.
     EXECUTE format($table$
         CREATE TABLE stats_schema.chat_stats_shard_deltas (
-{% for name in dimensions %}
+{% for name in built_in_dimensions %}
             {{ name }} %{{ loop.index }}$s{{ ' NOT NULL' if name == 'model_id' }},
 {% endfor %}
             bucket timestamptz,

@@ -105,7 +105,7 @@ async def test_the_fast_path_answers_a_question_that_it_knows(
     )
     await client.get(target)
     services = client._transport.app.state.services  # type: ignore[attr-defined]
-    assert any(b"group_by=user_id" in query for _, query in services.fast_path._targets)
+    assert any(b"group_by=user_id" in query for _, query, _ in services.fast_path._targets)
     assert (await client.get(target)).json()["metadata"]["cache"] == "hit"
 
 

@@ -65,12 +65,16 @@ async def test_all_that_the_rollup_changes_of_the_gateways_are_triggers_which_di
     assert await of_the_gateway(requests) == before
 
 
-async def test_one_function_runs_with_its_owners_rights_and_sets_what_it_searches(
+async def test_the_triggers_functions_alone_run_with_their_owners_rights_and_set_what_they_search(
     requests: Connection,
 ) -> None:
     definers = await requests.fetch("SELECT proname::text, proconfig FROM pg_proc WHERE prosecdef")
-    assert [row["proname"] for row in definers] == ["chat_stats_record_changes"]
-    assert any(setting.startswith("search_path=pg_catalog") for setting in definers[0]["proconfig"])
+    assert {row["proname"] for row in definers} == {
+        "chat_stats_record_changes",
+        "chat_stats_record_shard_changes",
+    }
+    for row in definers:
+        assert any(setting.startswith("search_path=pg_catalog") for setting in row["proconfig"])
 
 
 async def test_a_statement_appends_a_row_for_each_request_that_it_changed(rolled_up: Connection) -> None:

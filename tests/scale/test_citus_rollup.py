@@ -367,6 +367,23 @@ async def test_rollups_of_the_operators_own_and_retain_are_refused(
         assert "on Citus" in done.stderr
 
 
+async def test_rollups_of_ones_own_from_before_the_requests_were_distributed_are_to_be_removed_first(
+    citus: Cluster,
+) -> None:
+    url = await citus.create_database("own_from_before")
+    await run(url, TABLES, *DISTRIBUTE, workload.CATALOGUE)
+    await run_migrations(url)
+    await run(  # as `rollup add` left it, before there was Citus
+        url,
+        "INSERT INTO chat_stats_rollups (name, by, sources) "
+        """VALUES ('statuses', '[["status", "column", "status", null, []]]', '{status}')""",
+    )
+    await run_migrations(url)
+    async with open_rollup(make_settings(url, "redis://127.0.0.1:1/0")) as rollup:
+        with pytest.raises(SchemaError, match="rollup remove statuses"):
+            await rollup.enable(ignored)
+
+
 async def test_shards_on_the_coordinator_are_refused(citus: Cluster) -> None:
     url = await citus.create_database("beside_the_coordinator")
     port = citus.coordinator.port

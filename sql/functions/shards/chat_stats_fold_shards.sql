@@ -37,7 +37,7 @@ BEGIN
                     moved AS MATERIALIZED (
                         SELECT * FROM stats_schema.chat_stats_batch(%s::bigint) AS b
                         WHERE NOT b.kept AND b.trouble IS NULL
-{% for rollup in rollups %}
+{% for rollup in built_in %}
 {% set from = finer(rollup) %}
                     ), {{ rollup.name }}_slot_sums AS MATERIALIZED (
                         SELECT
@@ -69,7 +69,7 @@ BEGIN
                     $changes$
                         moved AS MATERIALIZED (
                             SELECT * FROM stats_schema.chat_stats_batch(%s::bigint) AS b WHERE b.kept
-{% for rollup in rollups if not finer(rollup) %}
+{% for rollup in built_in if not finer(rollup) %}
                         ), {{ rollup.name }}_changes AS (
                             SELECT {{ kept.dims(rollup, 'k.') }}k.bucket, k.bin, {{ each('k.{name}') }}, k.n FROM moved AS k
 {% endfor %}
@@ -109,14 +109,14 @@ BEGIN
     EXECUTE format(
         $sum$
             INSERT INTO stats_schema.chat_stats_shard_deltas (
-                {{ kept.all_dims() }}bucket, bin, {{ each('{name}') }}, n, kept, trouble, batch, summed
+                {{ kept.all_dims(further=false) }}bucket, bin, {{ each('{name}') }}, n, kept, trouble, batch, summed
             )
             SELECT
-                {{ kept.all_dims() }}bucket, bin, {{ each('sum({name}){cast}') }}, sum(n)::bigint, kept, trouble,
+                {{ kept.all_dims(further=false) }}bucket, bin, {{ each('sum({name}){cast}') }}, sum(n)::bigint, kept, trouble,
                 %1$s::bigint, true
             FROM stats_schema.chat_stats_shard_deltas
             WHERE batch = %1$s
-            GROUP BY {{ kept.all_dims() }}bucket, bin, kept, trouble
+            GROUP BY {{ kept.all_dims(further=false) }}bucket, bin, kept, trouble
         $sum$,
         next
     );

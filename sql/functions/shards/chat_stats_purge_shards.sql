@@ -15,26 +15,26 @@ DECLARE
 BEGIN
     EXECUTE format(
         $keep$
-            INSERT INTO stats_schema.chat_stats_shard_deltas ({{ kept.all_dims() }}bucket, bin, {{ each('{name}') }}, n, kept)
+            INSERT INTO stats_schema.chat_stats_shard_deltas ({{ kept.all_dims(further=false) }}bucket, bin, {{ each('{name}') }}, n, kept)
             SELECT
-                {{ kept.all_dims('c.') }}c.bucket, c.bin, {{ each('sum(c.{name}){cast}') }}, sum(c.n)::bigint, k.kept
+                {{ kept.all_dims('c.', further=false) }}c.bucket, c.bin, {{ each('sum(c.{name}){cast}') }}, sum(c.n)::bigint, k.kept
             FROM (
                 SELECT
-                    {{ kept.all_dims('r.') }}stats_schema.chat_stats_bucket(r.created_at::timestamptz) AS bucket,
+                    {{ kept.all_dims('r.', further=false) }}stats_schema.chat_stats_bucket(r.created_at::timestamptz) AS bucket,
                     stats_schema.chat_stats_bin(r.time_ms) AS bin,
                     {{ requests.of_request() | indent(20) }},
                     CASE WHEN r.time_ms IS NULL THEN 0 ELSE 1 END AS n
                 FROM {{ requests.absent() }}
                 CROSS JOIN LATERAL (
                     SELECT
-                        {{ kept.read_dims() | indent(24) }}created_at, status,
+                        {{ kept.read_dims(further=false) | indent(24) }}created_at, status,
                         {{ requests.numbers() | indent(24) }}
                     FROM gateway_schema.chat_completion_requests
                     WHERE created_at >= %1$L::timestamptz AND created_at < %2$L::timestamptz
                 ) AS r
             ) AS c
             CROSS JOIN (VALUES (true), (false)) AS k (kept)
-            GROUP BY {{ kept.all_dims('c.') }}c.bucket, c.bin, k.kept
+            GROUP BY {{ kept.all_dims('c.', further=false) }}c.bucket, c.bin, k.kept
         $keep$,
         p_start, p_end
     );

@@ -17,18 +17,18 @@ CASE WHEN r.{{ m.column.called }} IS NULL THEN 0::bigint ELSE {{ sign }}1::bigin
 {%- endmacro %}
 {% macro changes(rows, sign) -%}
 SELECT
-    {{ kept.all_dims('r.') }}stats_schema.chat_stats_bucket(r.created_at), stats_schema.chat_stats_bin(r.time_ms),
+    {{ kept.all_dims('r.', further=false) }}stats_schema.chat_stats_bucket(r.created_at), stats_schema.chat_stats_bin(r.time_ms),
     {{ change(sign) | indent(4) }},
     CASE WHEN r.time_ms IS NULL THEN 0::bigint ELSE {{ sign }}1::bigint END
 FROM {{ requests.absent() }}
 CROSS JOIN LATERAL (
     SELECT
-        {{ kept.read_dims(strict=true) | indent(8) }}COALESCE(created_at, NULL::timestamptz) AS created_at, concat(status) AS status,
+        {{ kept.read_dims(strict=true, further=false) | indent(8) }}COALESCE(created_at, NULL::timestamptz) AS created_at, concat(status) AS status,
         {{ requests.checked_numbers() | indent(8) }}
     FROM {{ rows }}
 ) AS r
 {%- endmacro %}
-{% set columns = dimensions + ['bucket', 'bin'] + (measures | map(attribute='name') | list) + ['n'] %}
+{% set columns = (built_in_dimensions | list) + ['bucket', 'bin'] + (measures | map(attribute='name') | list) + ['n'] %}
 {% set columns_of_deltas = columns | join(', ') %}
 {# The changes of transition tables, each with its sign, as an array of each column; NULL where nothing changes. #}
 {% macro summed_up(of) -%}
@@ -36,14 +36,14 @@ SELECT {% for name in columns %}array_agg(s.{{ name }}) AS {{ name }}{{ ', ' if 
 
 INTO changed
 FROM (
-    SELECT {{ kept.all_dims() }}bucket, bin, {{ each('sum({name}){cast} AS {name}') }}, sum(n)::bigint AS n
+    SELECT {{ kept.all_dims(further=false) }}bucket, bin, {{ each('sum({name}){cast} AS {name}') }}, sum(n)::bigint AS n
     FROM (
 {% for rows, sign in of %}
         {{ changes(rows, sign) | indent(8) }}
 {{ '        UNION ALL\n' if not loop.last -}}
 {% endfor %}
     ) AS u ({{ columns_of_deltas }})
-    GROUP BY {{ kept.all_dims() }}bucket, bin
+    GROUP BY {{ kept.all_dims(further=false) }}bucket, bin
     HAVING {{ kept.changed('u') }} OR sum(n) <> 0
 ) AS s
 {%- endmacro %}
@@ -103,11 +103,11 @@ BEGIN
             END IF;
             EXECUTE replace($taken$
                 INSERT INTO stats_schema.chat_stats_shard_deltas ({{ columns_of_deltas }})
-                SELECT {{ kept.all_dims() }}bucket, bin, {{ each('sum({name}){cast}') }}, sum(n)::bigint
+                SELECT {{ kept.all_dims(further=false) }}bucket, bin, {{ each('sum({name}){cast}') }}, sum(n)::bigint
                 FROM (
                     {{ changes('TRUNCATED', '-') | indent(20) }}
                 ) AS u ({{ columns_of_deltas }})
-                GROUP BY {{ kept.all_dims() }}bucket, bin
+                GROUP BY {{ kept.all_dims(further=false) }}bucket, bin
             $taken$, 'TRUNCATED', TG_RELID::regclass::text);
         EXCEPTION WHEN OTHERS THEN
             reason := SQLERRM;

@@ -8,7 +8,7 @@ SELECT chat_stats_claim_function('chat_stats_shard_changes');
 SELECT chat_stats_install('chat_stats_shard_changes', $install$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_shard_changes(p_start timestamptz, p_end timestamptz)
 RETURNS TABLE (
-{% for name in dimensions %}
+{% for name in built_in_dimensions %}
     {{ name }} stats_schema.chat_stats_deltas.{{ name }}%TYPE,
 {% endfor %}
     bucket timestamptz,
@@ -30,29 +30,29 @@ DECLARE
 BEGIN
     RETURN QUERY EXECUTE format(
         $changes$
-            SELECT {{ kept.all_dims() }}bucket, bin, {{ each('sum({name}){cast}') }}, sum(n)::bigint
+            SELECT {{ kept.all_dims(further=false) }}bucket, bin, {{ each('sum({name}){cast}') }}, sum(n)::bigint
             FROM (
                 SELECT
-                    {{ kept.all_dims('r.') }}stats_schema.chat_stats_bucket(r.created_at::timestamptz),
+                    {{ kept.all_dims('r.', further=false) }}stats_schema.chat_stats_bucket(r.created_at::timestamptz),
                     stats_schema.chat_stats_bin(r.time_ms),
                     {{ requests.of_request() | indent(20) }},
                     CASE WHEN r.time_ms IS NULL THEN 0 ELSE 1 END
                 FROM {{ requests.absent() }}
                 CROSS JOIN LATERAL (
                     SELECT
-                        {{ kept.read_dims() | indent(24) }}created_at, status,
+                        {{ kept.read_dims(further=false) | indent(24) }}created_at, status,
                         {{ requests.numbers() | indent(24) }}
                     FROM gateway_schema.chat_completion_requests
                     WHERE %1$s
                 ) AS r
                 UNION ALL
                 SELECT
-                    {{ kept.all_dims() }}bucket, bin, {{ each('CASE WHEN kept THEN {name} ELSE -{name} END') }},
+                    {{ kept.all_dims(further=false) }}bucket, bin, {{ each('CASE WHEN kept THEN {name} ELSE -{name} END') }},
                     CASE WHEN kept THEN n ELSE -n END
                 FROM stats_schema.chat_stats_shard_deltas
                 WHERE trouble IS NULL AND (batch IS NULL OR batch > %3$s) AND %2$s
-            ) AS u ({{ kept.all_dims() }}bucket, bin, {{ each('{name}') }}, n)
-            GROUP BY {{ kept.all_dims() }}bucket, bin
+            ) AS u ({{ kept.all_dims(further=false) }}bucket, bin, {{ each('{name}') }}, n)
+            GROUP BY {{ kept.all_dims(further=false) }}bucket, bin
         $changes$,
         format(in_range, 'created_at'), format(in_range, 'bucket'), stats_schema.chat_stats_folded_batch()
     );
