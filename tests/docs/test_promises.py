@@ -142,8 +142,9 @@ HELD_BY = {
     "Sessions": """
         tests/rollup/test_footprint.py::test_what_reads_is_read_only_has_time_limits_and_a_name
     """,
-    "One function": """
-        tests/rollup/test_footprint.py::test_one_function_runs_with_its_owners_rights_and_sets_what_it_searches
+    "Two functions": """
+        tests/rollup/test_footprint.py::
+            test_the_triggers_functions_alone_run_with_their_owners_rights_and_set_what_they_search
         tests/rollup/test_damage.py::
             test_no_role_can_attach_the_recording_functions_to_its_own_table
     """,

@@ -209,11 +209,12 @@ async def test_no_role_can_attach_the_recording_functions_to_its_own_table(rolle
         "SET ROLE stranger_of_triggers; CREATE TABLE theirs.requests (model_id bigint)"
     )
     try:
-        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="permission denied for function"):
-            await rolled_up.execute(
-                "CREATE TRIGGER t AFTER INSERT ON theirs.requests REFERENCING NEW TABLE AS new_rows "
-                "FOR EACH STATEMENT EXECUTE FUNCTION chat_stats_record_changes()"
-            )
+        for function in ("chat_stats_record_changes", "chat_stats_record_shard_changes"):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError, match="permission denied for function"):
+                await rolled_up.execute(
+                    "CREATE TRIGGER t AFTER INSERT ON theirs.requests REFERENCING NEW TABLE AS new_rows "
+                    f"FOR EACH STATEMENT EXECUTE FUNCTION {function}()"
+                )
     finally:
         await rolled_up.execute(
             "RESET ROLE; DROP OWNED BY stranger_of_triggers; DROP ROLE stranger_of_triggers"

@@ -198,7 +198,7 @@ BEGIN
     RETURN format(
         CASE
         WHEN p_only IS NULL AND stats_schema.chat_stats_on_shards() THEN
-        {{ changes(built_in, built_in_dimensions, shards=true) }}
+        {{ changes(rollups, built_in_dimensions, shards=true) }}
         WHEN p_only IS NULL THEN
         {{ changes(rollups, dimensions) }}
 {% for rollup in own_rollups %}

@@ -37,7 +37,7 @@ BEGIN
                     moved AS MATERIALIZED (
                         SELECT * FROM stats_schema.chat_stats_batch(%s::bigint) AS b
                         WHERE NOT b.kept AND b.trouble IS NULL
-{% for rollup in built_in %}
+{% for rollup in rollups %}
 {% set from = finer(rollup) %}
                     ), {{ rollup.name }}_slot_sums AS MATERIALIZED (
                         SELECT
@@ -69,7 +69,7 @@ BEGIN
                     $changes$
                         moved AS MATERIALIZED (
                             SELECT * FROM stats_schema.chat_stats_batch(%s::bigint) AS b WHERE b.kept
-{% for rollup in built_in if not finer(rollup) %}
+{% for rollup in rollups if not finer(rollup) %}
                         ), {{ rollup.name }}_changes AS (
                             SELECT {{ kept.dims(rollup, 'k.') }}k.bucket, k.bin, {{ each('k.{name}') }}, k.n FROM moved AS k
 {% endfor %}
