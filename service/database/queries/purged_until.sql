@@ -7,6 +7,10 @@ FROM (
     WHERE isfinite(t.day)
     UNION ALL
     SELECT k.bucket FROM stats_schema.chat_stats_kept AS k WHERE isfinite(k.bucket)
+{% if on_shards is defined %}
+    UNION ALL
+    SELECT k.bucket FROM stats_schema.chat_stats_kept_on_shards() AS k WHERE isfinite(k.bucket)
+{% endif %}
 ) AS b
 WHERE ($1::timestamptz IS NULL OR b.bucket + interval '15 minutes' > $1)
   AND ($2::timestamptz IS NULL OR b.bucket < $2)

@@ -1,16 +1,3 @@
 -- As purged_until.sql, where Citus holds the requests.
-SELECT b.bucket + interval '15 minutes' AS moment
-FROM (
-    SELECT (t.day + s.slot * interval '15 minutes') AT TIME ZONE 'UTC' AS bucket
-    FROM stats_schema.{{ rollup('total').purged }} AS t
-    CROSS JOIN LATERAL unnest(t.slots) AS s (slot)
-    WHERE isfinite(t.day)
-    UNION ALL
-    SELECT k.bucket FROM stats_schema.chat_stats_kept AS k WHERE isfinite(k.bucket)
-    UNION ALL
-    SELECT k.bucket FROM stats_schema.chat_stats_kept_on_shards() AS k WHERE isfinite(k.bucket)
-) AS b
-WHERE ($1::timestamptz IS NULL OR b.bucket + interval '15 minutes' > $1)
-  AND ($2::timestamptz IS NULL OR b.bucket < $2)
-ORDER BY b.bucket DESC
-LIMIT 1
+{% set on_shards = true %}
+{% include 'purged_until.sql' %}

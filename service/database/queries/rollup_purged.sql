@@ -19,4 +19,8 @@ FROM (
     FROM stats_schema.{{ rollup('total').purged }} AS t CROSS JOIN LATERAL unnest(t.slots, t.slot_requests) AS s (slot, requests)
     UNION ALL
     SELECT k.bucket, k.requests, true FROM stats_schema.chat_stats_kept AS k
+{% if on_shards is defined %}
+    UNION ALL
+    SELECT k.bucket, k.requests, false FROM stats_schema.chat_stats_kept_on_shards() AS k
+{% endif %}
 ) AS u
