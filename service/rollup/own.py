@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from math import sqrt
 from typing import Any, Literal
 
 import orjson
@@ -121,6 +122,7 @@ class OwnRollups:
                 count(*) AS sampled, count(DISTINCT s.key) AS groups,
                 count(*) FILTER (WHERE s.n = 1) AS once,
                 count(DISTINCT concat_ws('/', s.key, s.day)) AS day_rows,
+                count(DISTINCT s.day) AS days, count(DISTINCT stats_schema.chat_stats_month(s.day)) AS months,
                 COALESCE(avg(length(s.key)), 0)::double precision AS characters
             FROM (
                 SELECT q.key, q.day, count(*) OVER (PARTITION BY q.key) AS n
@@ -252,25 +254,34 @@ async def open_own_rollups(settings: Settings) -> AsyncIterator[OwnRollups]:
 
 
 def _estimated(requests: int, found: Any) -> Estimate:
-    """Scale the sample up: groups that it has once tell how many it has not seen (Duj1, as in ANALYZE)."""
-    sampled = found["sampled"]
-    if sampled == 0:
+    """Scale the sample up: a rollup holds at most a row for each request, and one of each group and day."""
+    if found["sampled"] == 0:
         return Estimate(requests, 0, 0, 0)
-    groups, once = found["groups"], found["once"]
-    unseen = sampled - once + once * sampled / requests
-    all_groups = min(requests, round(sampled * groups / unseen)) if unseen else requests
-    day_rows = min(requests, round(found["day_rows"] / sampled * requests))
-    day_rows = max(day_rows, all_groups)
-    characters = found["characters"]
-    # Of a year; where it is longer, most groups do not have requests in each month.
-    coarse = min(day_rows, all_groups * 12) + all_groups
+    requests = max(requests, found["sampled"])
+    groups = _all_groups(requests, found)
+    of_all = requests / found["sampled"]
+    day_rows = min(round(found["day_rows"] * of_all), groups * found["days"])
     slots = min(requests, day_rows * 96)
+    coarse = min(day_rows, groups * found["months"]) + groups
+    values = 2 * found["characters"]
     size = (
-        day_rows * (_DAY_BYTES + 2 * characters)
+        day_rows * (_DAY_BYTES + values)
         + (slots - day_rows) * _SLOT_BYTES
-        + coarse * (_COARSE_BYTES + 2 * characters)
+        + coarse * (_COARSE_BYTES + values)
     )
-    return Estimate(requests, all_groups, day_rows, round(size))
+    return Estimate(requests, groups, day_rows, round(size))
+
+
+def _all_groups(requests: int, found: Any) -> int:
+    """Estimate the groups of all requests: those that the sample has once tell of those that it has not.
+
+    The larger of two estimates: Duj1 (that of ANALYZE) falls short where few groups have most requests, GEE
+    (Charikar et al., Towards estimation error guarantees for distinct values, 2000) where each has few.
+    """
+    groups, once, sampled = int(found["groups"]), int(found["once"]), int(found["sampled"])
+    duj1 = sampled * groups / (sampled - once + once * sampled / requests)
+    gee = groups + (sqrt(requests / sampled) - 1) * once
+    return min(requests, round(max(duj1, gee)))
 
 
 def _state(each: ListedRollup) -> tuple[OwnState, str]:

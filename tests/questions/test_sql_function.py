@@ -14,7 +14,7 @@ from chat_stats.service.catalogue.figures import FIGURES
 from chat_stats.service.catalogue.question_parameters import parse_question
 from chat_stats.service.rollup.retention import Retention
 from chat_stats.service.rollup.upkeep import Rollup
-from tests.questions.conftest import DAYS, DIMENSIONS, START, Compute
+from tests.questions.conftest import DAYS, DIMENSIONS, START, Ask, Compute
 from tests.questions.recount import HOSTILE, Request
 from tests.questions.test_migrate import run
 from tests.questions.test_own_rollups import add
@@ -123,6 +123,27 @@ async def test_the_function_agrees_with_random_questions(
     assert await compare(connection, compute_all, 2, 12) > 50
     await Retention(connection).purge(START + timedelta(days=4), lambda _done: None)
     assert await compare(connection, compute_all, 3, 12) > 50
+
+
+async def test_different_values_are_counted_over_the_rows_by_their_dimension(
+    connection: asyncpg.Connection, ask: Ask, requests: list[Request], database_url: str
+) -> None:
+    await run(database_url, DIMENSIONS)
+    answer = await ask(
+        f"group_by=team&measures=distinct_user_id&limit=1000&end_date={START + timedelta(days=DAYS):%Y-%m-%d}"
+    )
+    records = await connection.fetch(
+        """
+        SELECT dimensions ->> 'team' AS team, count(dimensions ->> 'user_id') AS users
+        FROM get_chat_request_stats('{team,user_id}', p_end => $1, p_percentiles => false)
+        GROUP BY 1
+        """,
+        START + timedelta(days=DAYS),
+    )
+    assert len(records) > 3
+    assert {record["team"]: record["users"] for record in records} == {
+        row["team"]: row["distinct_user_id"] for row in answer.data
+    }
 
 
 async def test_percentiles_are_computed_only_when_they_are_asked_for(

@@ -5,6 +5,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from chat_stats.service.catalogue.dimensions import known_dimensions
+from chat_stats.service.rollup.own import OwnRollups
 from chat_stats.service.rollup.upkeep import Rollup
 from tests.conftest import Connection
 from tests.processes import chat_stats
@@ -178,3 +180,30 @@ async def test_rows_of_an_earlier_form_are_read_as_they_are_and_written_on(
         await requests.execute("DELETE FROM chat_completion_requests WHERE id % 4 = 0")
         await requests.execute("SELECT chat_stats_fold()")
     assert await Rollup(requests).verify(ignored) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "user", "at_most"),
+    [("users", "floor(20000 * random() ^ 3)", 1.5), ("teams", "id % 5", 6)],
+    ids=["a heavy tail of users", "few users"],
+)
+async def test_what_a_rollup_will_hold_is_estimated_from_a_sample(
+    requests: Connection, name: str, user: str, at_most: float
+) -> None:
+    await requests.execute(f"""
+        SELECT setseed(0.5);
+        INSERT INTO chat_completion_requests (status, created_at, processing_time_ms)
+        SELECT 'ok', timestamptz '2025-01-01 00:00Z' + random() * interval '200 days', n
+        FROM generate_series(1, 97000) AS n;
+        UPDATE chat_completion_requests SET user_id = {user};
+        ANALYZE chat_completion_requests
+    """)
+    await Rollup(requests).enable(ignored)
+    rollups = OwnRollups(Rollup(requests), known_dimensions("user_id"))
+    wanted = await rollups.declare(name, ["user_id"], percentiles=True)
+    expected = await rollups.estimate(wanted)
+    await rollups.add(wanted, lambda _done: None)
+    groups = await requests.fetchval(f"SELECT count(*) FROM chat_stats_rollup_{name}_lifetime")
+    assert expected.groups == pytest.approx(groups, rel=0.4)
+    [size] = [each.size_bytes for each in await rollups.list_all() if each.name == name]
+    assert size / 1.5 < expected.size_bytes < size * at_most
