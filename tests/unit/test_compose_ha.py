@@ -11,7 +11,7 @@ import yaml
 from redis import Redis, RedisError
 
 from chat_stats.service.settings import PREFIX, Settings
-from chat_stats.worker.local_servers import free_port, redis_program
+from chat_stats.worker.local_servers import RedisServer, free_port, redis_program
 from tests.processes import until
 from tests.tools import COMPOSE, need
 
@@ -82,6 +82,46 @@ def test_haproxy_gets_as_many_services_as_there_are_and_is_alone_on_the_port() -
     assert (ROOT / mounted).read_text() == text
 
 
+def test_haproxy_finds_containers_whatever_their_numbers_are() -> None:
+    assert set(HA["haproxy"]["environment"].values()) == {"service:8000"}
+
+
+def test_each_redis_is_known_by_its_name() -> None:
+    for name in ("redis", "redis-replica"):
+        command = HA[name]["command"]
+        assert command[command.index("--replica-announce-ip") + 1] == name
+
+
+def test_a_redis_that_does_not_follow_its_master_is_not_healthy(tmp_path: Path) -> None:
+    shell, check = HA["redis-replica"]["healthcheck"]["test"]
+    assert shell == "CMD-SHELL"
+    reader, _, condition = check.partition(" | ")
+    assert reader == "redis-cli info replication"
+    server = RedisServer(tmp_path, redis_program(), free_port())
+    server.start()
+    try:
+        with Redis(port=server.port) as client:
+            healthy = []
+            for following in (("127.0.0.1", str(free_port())), ("NO", "ONE")):
+                client.execute_command("REPLICAOF", *following)
+                told: Any = client.info("replication")
+                lines = "\n".join(f"{name}:{value}" for name, value in told.items())
+                checked = subprocess.run(["sh", "-c", condition], input=lines, text=True, check=False)
+                healthy.append(checked.returncode == 0)
+    finally:
+        server.stop()
+    assert healthy == [False, True]
+
+
+def test_users_of_the_images_can_write_to_folders_in_memory() -> None:
+    """Docker gives them to root unless told otherwise, and some versions leave the mode that the image has."""
+    open_to_all = {"/tmp", "/var/run/postgresql"}  # noqa: S108  in the images
+    for service in (*BASE.values(), *HA.values()):
+        for mount in service.get("tmpfs", ()):
+            folder, _, options = mount.partition(":")
+            assert folder in open_to_all or "uid=" in options, mount
+
+
 def test_docker_compose_reads_both_files() -> None:
     command = [str(need(COMPOSE)), *(f"--file={file}" for file in FILES), "config", "--services"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COMPOSE_")}
@@ -109,7 +149,10 @@ def test_a_sentinel_starts_with_its_script_and_keeps_what_it_learned(tmp_path: P
         finally:
             process.kill()
             process.communicate()
-        ids.append(re.findall("sentinel myid .*", (tmp_path / "sentinel.conf").read_text()))
+        kept = (tmp_path / "sentinel.conf").read_text()
+        ids.append(re.findall("sentinel myid .*", kept))
+        # Not the address, which is another one after a restart.
+        assert "sentinel monitor main localhost " in kept
     assert len(ids[0]) == 1
     assert ids[0] == ids[1]
 
