@@ -86,10 +86,29 @@ def test_haproxy_finds_containers_whatever_their_numbers_are() -> None:
     assert set(HA["haproxy"]["environment"].values()) == {"service:8000"}
 
 
-def test_each_redis_is_known_by_its_name() -> None:
-    for name in ("redis", "redis-replica"):
-        command = HA[name]["command"]
-        assert command[command.index("--replica-announce-ip") + 1] == name
+@pytest.mark.parametrize(
+    ("name", "told", "follows"),
+    [
+        ("redis", "", None),
+        ("redis", "redis\n6379", None),
+        ("redis", "redis-replica\n6379", "redis-replica"),
+        ("redis-replica", "", "redis"),
+        ("redis-replica", "redis\n6379", "redis"),
+        ("redis-replica", "redis-replica\n6379", None),
+        ("redis-replica", "ERR No such master with that name", "redis"),
+    ],
+)
+def test_a_redis_that_starts_follows_the_master_that_the_sentinels_name(
+    tmp_path: Path, name: str, told: str, follows: str | None
+) -> None:
+    for program, text in (("redis-cli", f"printf '{told}'"), ("docker-entrypoint.sh", 'echo "$@"')):
+        (tmp_path / program).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / program).chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", **HA[name]["environment"]}
+    command = ["sh", "-c", defaults(script(name))]
+    started = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert f" --replica-announce-ip {name}" in started.stdout
+    assert re.findall(r"--replicaof (.*)", started.stdout) == ([f"{follows} 6379"] if follows else [])
 
 
 def test_a_redis_that_does_not_follow_its_master_is_not_healthy(tmp_path: Path) -> None:
@@ -114,7 +133,7 @@ def test_a_redis_that_does_not_follow_its_master_is_not_healthy(tmp_path: Path) 
 
 
 def test_users_of_the_images_can_write_to_folders_in_memory() -> None:
-    """Docker gives them to root unless told otherwise, and some versions leave the mode that the image has."""
+    """Docker gives them to root unless told otherwise; some versions keep the mode of the image's folder."""
     open_to_all = {"/tmp", "/var/run/postgresql"}  # noqa: S108  in the images
     for service in (*BASE.values(), *HA.values()):
         for mount in service.get("tmpfs", ()):
