@@ -3,9 +3,7 @@ by scan and with the rollup, and a rollup that would miss writes is refused.
 """
 
 import asyncio
-import os
 import random
-from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
@@ -16,32 +14,28 @@ from typing import Any
 
 import asyncpg
 import httpx
-import orjson
 import pytest
 import yaml
 from asgi_lifespan import LifespanManager
 
 from chat_stats.service.app import create_app
-from chat_stats.service.catalogue.aggregations import Query
-from chat_stats.service.catalogue.timerange import TimeRange
 from chat_stats.service.errors import DatabaseBusy, SchemaError
 from chat_stats.service.rollup.upkeep import open_rollup
 from chat_stats.service.settings import Settings
 from chat_stats.worker.local_servers import PostgresServer, RedisServer
 from tests.conftest import _create_database, _drop_database, make_settings, run_migrations
-from tests.integration.conftest import Flow, open_flow
+from tests.integration.conftest import open_flow
 from tests.processes import chat_stats, environment
 from tests.questions import recount
 from tests.questions.conftest import COLUMNS, DIMENSIONS, tags
 from tests.scale.citus import DISTRIBUTE, TABLES, Cluster, run
+from tests.scale.generations import GENERATIONS, WINDOWS, assert_adds_up, counted, writers
 
 #: The first test may have to build Citus, on a busy machine.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 ROOT = Path(__file__).parents[2]
 REQUESTS = 4000
-#: Refreshes beside writers, at least.
-GENERATIONS = int(os.environ.get("CHAT_STATS_TESTS_GENERATIONS", "20"))
 DAYS = 9
 _numbers = count(1)
 
@@ -251,27 +245,11 @@ async def test_generations_add_up_beside_writers_while_nodes_are_added_and_shard
     citus: Cluster, distributed: str, redis: RedisServer, with_rollup: bool
 ) -> None:
     await fill(distributed, [])
-    settings = make_settings(distributed, redis.url, windows="all,24h")
+    settings = make_settings(distributed, redis.url, windows=WINDOWS)
     if with_rollup:
         async with open_rollup(settings) as rollup:
             await rollup.enable(lambda _requests: None)
-    written = Counter[int]()
     stopped = False
-
-    async def write(number: int) -> None:
-        rng = random.Random(number)  # noqa: S311
-        connection = await asyncpg.connect(distributed)
-        try:
-            while not stopped:
-                models = [rng.choice([1, 2, 3, 4, 10, 77]) for _ in range(rng.randrange(1, 9))]
-                await connection.execute(
-                    "INSERT INTO chat_completion_requests (model_id, processing_time_ms) "
-                    "SELECT m, 10 FROM unnest($1::bigint[]) AS m",
-                    models,
-                )
-                written.update(models)
-        finally:
-            await connection.close()
 
     async def fold() -> None:
         async with open_rollup(settings) as rollup:
@@ -282,9 +260,7 @@ async def test_generations_add_up_beside_writers_while_nodes_are_added_and_shard
 
     async with open_flow(settings) as flow:
         generations = 0
-        async with asyncio.TaskGroup() as tasks:
-            for number in range(4):
-                tasks.create_task(write(number))
+        async with asyncio.TaskGroup() as tasks, writers(distributed) as written:
             tasks.create_task(fold())
             moving = tasks.create_task(citus.grow(distributed))
             while not moving.done() or generations < GENERATIONS:
@@ -295,9 +271,7 @@ async def test_generations_add_up_beside_writers_while_nodes_are_added_and_shard
             stopped = True
         await flow.refresh()
         await assert_adds_up(flow)
-        counts = await flow.stats.read(Query("counts", TimeRange("all")))
-    counted = {row["model_id"]: row["request_count"] for row in orjson.loads(counts.entry.body)}
-    assert counted == {model: written[model] for model in (1, 2, 3, 10)}
+        assert await counted(flow) == {model: written[model] for model in (1, 2, 3, 10)}
     assert await requests_counted(distributed) == written.total()
     connection = await asyncpg.connect(distributed)
     nodes = await connection.fetchval(
@@ -313,25 +287,6 @@ async def test_generations_add_up_beside_writers_while_nodes_are_added_and_shard
             assert await rollup.verify(lambda _requests: None) == 0
             assert (await rollup.state()).state == "on"
             assert await requests_counted(distributed) == 0
-
-
-async def assert_adds_up(flow: Flow) -> None:
-    """Compare the answers of a generation."""
-    for window in ("all", "24h"):
-        entries = {
-            name: (await flow.stats.read(Query(name, TimeRange(window)))).entry
-            for name in ("summary", "models", "providers", "counts")
-        }
-        assert len({entry.generation for entry in entries.values()}) == 1
-        rows = {name: orjson.loads(entry.body) for name, entry in entries.items()}
-        sums = {
-            "models": sum(row["stats"]["total_requests"] for row in rows["models"]),
-            "providers": sum(row["total_requests"] for row in rows["providers"]),
-            "counts": sum(row["request_count"] for row in rows["counts"]),
-        }
-        for name, found in sums.items():
-            total = found + entries[name].totals["unresolved_requests"]
-            assert total == rows["summary"]["total_requests"], (window, name)
 
 
 async def test_enable_refuses_what_is_not_distributed_by_model_and_says_why(
