@@ -286,7 +286,8 @@ class Stats:
                     await following.compute(queries)
                 report = await following.done()
                 await following.publish(replace(report.summary((), (), None), totals=windows))
-            self.changes.published(snapshot)
+            if report.published:  # else a refresh or a computation came before it
+                self.changes.published(snapshot)
         return report
 
     def local_entries(self) -> int:

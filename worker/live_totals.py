@@ -1,5 +1,6 @@
 """Publishes totals between two refreshes, as soon as requests were counted and while clients watch."""
 
+import math
 import time
 
 from chat_stats.service.cache.refresh_report import RefreshReport
@@ -25,6 +26,7 @@ class LiveTotals:
         started = time.monotonic()
         if started < self._not_before:
             return None
+        self._not_before = math.inf  # for as long as it takes, which may be longer than an interval
         report = None
         try:
             report = await self._stats.publish_totals()

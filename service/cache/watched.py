@@ -45,11 +45,16 @@ class Watched:
                 await self._tell(listens())
 
     async def _tell(self, listens: bool) -> None:
-        told: dict[str, Any] = {**self._asked, **({_EVENTS: self._now()} if listens else {})}
-        if told:
+        asked, self._asked = self._asked, {}  # what is noted from now on is told the next time
+        told: dict[str, Any] = {**asked, **({_EVENTS: self._now()} if listens else {})}
+        if not told:
+            return
+        try:
             await self._cache.redis.zadd(self._key, told)
             await self._cache.redis.zremrangebyscore(self._key, "-inf", self._now() - WATCHED_SECONDS)
-            self._asked.clear()
+        except TROUBLE:
+            self._asked = {**asked, **self._asked}
+            raise
 
     async def windows(self) -> frozenset[str]:
         """Return the watched windows; none while no client listens. Raises `CacheUnavailable`."""

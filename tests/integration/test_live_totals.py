@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -11,7 +11,7 @@ import pytest
 
 from chat_stats.service.cache import watched
 from chat_stats.service.cache.entry import Generation
-from chat_stats.service.cache.publication import Publication
+from chat_stats.service.cache.publication import Prepared, Publication
 from chat_stats.service.catalogue.aggregations import Query
 from chat_stats.service.catalogue.timerange import TimeRange
 from chat_stats.service.rollup.upkeep import Rollup
@@ -160,3 +160,70 @@ async def test_costly_totals_come_less_often(flow: Flow, monkeypatch: pytest.Mon
     for _ in range(20):
         await live.publish_when_due()
     assert calls == 1
+
+
+async def test_totals_that_take_longer_than_an_interval_are_computed_once_at_a_time(
+    flow: Flow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = 0
+    done = asyncio.Event()
+
+    async def slowly() -> None:
+        nonlocal calls
+        calls += 1
+        await done.wait()
+
+    monkeypatch.setattr(flow.stats, "publish_totals", slowly)
+    live = LiveTotals(flow.stats, interval_seconds=0.1)
+    first = asyncio.create_task(live.publish_when_due())
+    await asyncio.sleep(0.3)
+    async with asyncio.timeout(30):
+        assert await live.publish_when_due() is None
+    done.set()
+    await first
+    assert calls == 1
+
+
+async def test_totals_that_a_computation_came_before_are_published_the_next_time(
+    watching: tuple[httpx.AsyncClient, Listener],
+    flow: Flow,
+    gateway: asyncpg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    key = Query("summary", TimeRange("all")).key()
+    newer_than = Prepared._newer_than
+
+    async def beside_a_computation(self: Prepared, moment: datetime) -> set[str]:
+        entry = await flow.cache.get(key)
+        assert entry is not None
+        await flow.cache.store(key, replace(entry, computed_at=moment), lifetime_seconds=None)
+        return await newer_than(self, moment)
+
+    await gateway.execute(ADD)
+    with monkeypatch.context() as patch:
+        patch.setattr(Prepared, "_newer_than", beside_a_computation)
+        report = await flow.stats.publish_totals()
+    assert report is not None
+    assert not report.published
+    report = await flow.stats.publish_totals()
+    assert report is not None
+    assert report.published
+
+
+async def test_a_window_that_is_asked_for_while_others_are_told_is_told_next(
+    flow: Flow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched_windows = flow.stats.watched
+    redis = flow.cache.redis
+    zadd = redis.zadd
+
+    async def beside_a_request(*arguments: Any) -> Any:
+        watched_windows.note("24h")
+        return await zadd(*arguments)
+
+    watched_windows.note("all")
+    with monkeypatch.context() as patch:
+        patch.setattr(redis, "zadd", beside_a_request)
+        await watched_windows._tell(True)
+    await watched_windows._tell(True)
+    assert await watched_windows.windows() == {"all", "24h"}
