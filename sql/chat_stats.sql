@@ -9697,20 +9697,35 @@ $install$);
 -- changes, on their nodes. Each appends to the shard of chat_stats_shard_deltas that is beside its own, by its name: a
 -- node sends no query on from within one. TRUNCATE alone fires on the table itself, where the statement was given.
 --
--- Nearly all writes of a gateway insert one request, so that has a path of its own. What costs the writer most is the
--- statement with the name of a shard, which is parsed and planned each time: it is as simple as can be, and Citus tells the
--- shard from its cache. All else is planned once.
+-- A statement that names the shard is planned once only where the function has it as it is, so for INSERTs it has one for
+-- each shard that there is when it is installed, in groups: each name that is compared costs memory. Others are parsed and
+-- planned each time: those of UPDATE and DELETE, of shards that were split since, and of all where there are more than 64,
+-- since each session of a node compiles the function for each shard. So they are as simple as can be.
 --
 -- It must never fail: what cannot be counted leaves a row with the reason, and from then on the functions scan. So is what
 -- a session changes in a shard of its own node: there, the savepoint of a block with a handler would have to be set on
 -- other nodes, too, amid what they are sent.
 SELECT chat_stats_install('chat_stats_record_shard_changes', $install$
+DO $compose$
+DECLARE
+    shards bigint[];
+BEGIN
+    IF to_regclass('pg_catalog.pg_dist_shard') IS NOT NULL THEN  -- (planned only where there is Citus)
+        shards := ARRAY(
+            SELECT s.shardid FROM pg_dist_shard AS s
+            WHERE s.logicalrelid = to_regclass('stats_schema.chat_stats_shard_deltas') ORDER BY s.shardid
+        );
+    END IF;
+    EXECUTE replace($definition$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_record_shard_changes()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER  -- writers of requests need no rights on our tables
 AS $function$
 DECLARE
+    -- (No variable has the type of a column: without the table, the function would not compile, and the write fail.)
+    inserted record;
+    shard bigint;
     -- What an INSERT of one request changes; and what other statements do, an array of each column.
     one record;
     changed record;
@@ -9724,7 +9739,13 @@ BEGIN
     ELSIF TG_OP <> 'TRUNCATE' THEN
         BEGIN
             IF TG_OP = 'INSERT' THEN
-                SELECT u.*, (SELECT count(*) FROM new_rows) AS inserted
+                SELECT model_id INTO inserted FROM new_rows LIMIT 1;
+                IF NOT FOUND THEN
+                    RETURN NULL;
+                END IF;
+                shard := get_shard_id_for_distribution_column('stats_schema.chat_stats_shard_deltas'::regclass, inserted.model_id);
+                -- each shard
+                SELECT u.*, (SELECT count(*) FROM new_rows) AS rows
                 INTO one
                 FROM (
                     SELECT
@@ -9751,8 +9772,8 @@ BEGIN
                         FROM new_rows
                     ) AS r
                 ) AS u (model_id, bucket, bin, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, n);
-                IF one.inserted = 1::bigint THEN
-                    EXECUTE 'INSERT INTO stats_schema.chat_stats_shard_deltas_' || get_shard_id_for_distribution_column('stats_schema.chat_stats_shard_deltas'::regclass, one.model_id) || ' (model_id, bucket, bin, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, n) '
+                IF one.rows = 1::bigint THEN
+                    EXECUTE 'INSERT INTO stats_schema.chat_stats_shard_deltas_' || shard || ' (model_id, bucket, bin, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, n) '
                         'VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)'
                     USING one.model_id, one.bucket, one.bin, one.requests, one.successful, one.pending, one.input_tokens, one.output_tokens, one.timed, one.time_ms, one.cost_usd, one.n;
                     RETURN NULL;
@@ -9972,7 +9993,48 @@ BEGIN
     USING reason;
     RETURN NULL;
 END
-$function$;
+$function$
+    $definition$, '-- each shard', COALESCE((
+        SELECT E'IF false THEN\n    NULL;\n' || string_agg(g.appends, '' ORDER BY g.last) || 'END IF;'
+        FROM (
+            SELECT
+                max(s.shard) AS last,
+                format(E'ELSIF shard <= %s THEN\nIF false THEN\n    NULL;', max(s.shard)) || string_agg(
+                    replace($append$
+ELSIF shard = SHARD THEN
+    INSERT INTO stats_schema.chat_stats_shard_deltas_SHARD (model_id, bucket, bin, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, n)
+    SELECT
+        r.model_id, stats_schema.chat_stats_bucket(r.created_at), stats_schema.chat_stats_bin(r.time_ms),
+        1::bigint,
+        CASE WHEN stats_schema.chat_stats_is_success(r.status) THEN 1::bigint ELSE 0::bigint END,
+        CASE WHEN stats_schema.chat_stats_is_pending(r.status) THEN 1::bigint ELSE 0::bigint END,
+        COALESCE(r.input_tokens, 0::numeric),
+        COALESCE(r.output_tokens, 0::numeric),
+        CASE WHEN r.time_ms IS NULL THEN 0::bigint ELSE 1::bigint END,
+        COALESCE(r.time_ms, 0::numeric),
+        COALESCE(r.cost_usd, 0::numeric),
+        CASE WHEN r.time_ms IS NULL THEN 0::bigint ELSE 1::bigint END
+    FROM (SELECT NULL::numeric AS cost_usd) AS absent
+    CROSS JOIN LATERAL (
+        SELECT
+            model_id, COALESCE(created_at, NULL::timestamptz) AS created_at, concat(status) AS status,
+            COALESCE(input_tokens, 0::bigint)::numeric AS input_tokens,
+            COALESCE(output_tokens, 0::bigint)::numeric AS output_tokens,
+            CASE WHEN processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
+                 THEN processing_time_ms END::numeric AS time_ms,
+            CASE WHEN readable.cost_usd BETWEEN -1000000000000000 AND 1000000000000000
+                 THEN readable.cost_usd END::numeric AS cost_usd
+        FROM new_rows
+    ) AS r;
+    RETURN NULL;$append$, 'SHARD', s.shard::text), '' ORDER BY s.shard
+                ) || E'\nEND IF;\n' AS appends
+            FROM unnest(shards) WITH ORDINALITY AS s (shard, place)
+            WHERE cardinality(shards) <= 64
+            GROUP BY (s.place - 1) / 8
+        ) AS g
+    ), ''));
+END
+$compose$;
 
 -- It writes with its owner's rights: no other role may hang it on a table of its own.
 REVOKE EXECUTE ON FUNCTION stats_schema.chat_stats_record_shard_changes() FROM PUBLIC;
