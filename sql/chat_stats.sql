@@ -9697,71 +9697,68 @@ $install$);
 -- changes, on their nodes. Each appends to the shard of chat_stats_shard_deltas that is beside its own, by its name: a
 -- node sends no query on from within one. TRUNCATE alone fires on the table itself, where the statement was given.
 --
+-- A statement that names the shard is planned once only where the function has it as it is, so for INSERTs it has one for
+-- each shard that there is when it is installed, in groups: each name that is compared costs memory. Others are parsed and
+-- planned each time: those of UPDATE and DELETE, of shards that were split since, and of all where there are more than 64,
+-- since each session of a node compiles the function for each shard. So they are as simple as can be.
+--
 -- It must never fail: what cannot be counted leaves a row with the reason, and from then on the functions scan. So is what
 -- a session changes in a shard of its own node: there, the savepoint of a block with a handler would have to be set on
 -- other nodes, too, amid what they are sent.
 SELECT chat_stats_install('chat_stats_record_shard_changes', $install$
+DO $compose$
+DECLARE
+    shards bigint[];
+BEGIN
+    IF to_regclass('pg_catalog.pg_dist_shard') IS NOT NULL THEN  -- (planned only where there is Citus)
+        shards := ARRAY(
+            SELECT s.shardid FROM pg_dist_shard AS s
+            WHERE s.logicalrelid = to_regclass('stats_schema.chat_stats_shard_deltas') ORDER BY s.shardid
+        );
+    END IF;
+    EXECUTE replace($definition$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_record_shard_changes()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER  -- writers of requests need no rights on our tables
 AS $function$
 DECLARE
+    -- (No variable has the type of a column: without the table, the function would not compile, and the write fail.)
+    inserted record;
+    shard bigint;
+    -- What an INSERT of one request changes; and what other statements do, an array of each column.
+    one record;
+    changed record;
+    reason text;
     -- The shard to append to, with its schema; and whether the table itself is truncated.
     beside text;
     is_distributed boolean := false;
-    changed record;
-    reason text;
 BEGIN
-    IF to_regclass('pg_catalog.pg_dist_shard') IS NOT NULL THEN
-        beside := (
-            SELECT c.relnamespace::regnamespace::text || '.chat_stats_shard_deltas_' || d.shardid
-            FROM pg_dist_shard AS r
-            JOIN pg_dist_shard AS d
-                ON d.logicalrelid = to_regclass('stats_schema.chat_stats_shard_deltas')
-                AND d.shardminvalue = r.shardminvalue
-            JOIN pg_class AS c ON c.oid = d.logicalrelid
-            WHERE r.shardid = substring(TG_TABLE_NAME FROM '_(\d{1,18})$')::bigint
-        );
-        is_distributed := beside IS NULL AND TG_OP = 'TRUNCATE' AND EXISTS (
-            SELECT FROM pg_dist_partition AS p WHERE p.logicalrelid = TG_RELID
-        );
-    END IF;
-    IF beside IS NULL AND NOT is_distributed THEN
-        -- A table that is not distributed any more: only the coordinator has this one.
-        IF to_regclass('stats_schema.chat_stats_uncounted') IS NOT NULL THEN
-            INSERT INTO stats_schema.chat_stats_uncounted (relation, reason)
-            VALUES (TG_RELID, 'chat_completion_requests is not distributed any more');
-        END IF;
-        RETURN NULL;
-    END IF;
-    IF TG_OP = 'TRUNCATE' THEN
-        -- Shards that were moved have this trigger, too; and so have partitions, which have the rows.
-        IF beside IS NOT NULL OR (SELECT c.relkind FROM pg_class AS c WHERE c.oid = TG_RELID) = 'p'::"char" THEN
-            RETURN NULL;
-        END IF;
+    IF NOT starts_with(current_setting('application_name'), 'citus_internal ') THEN
+        reason := 'the session has a shard of chat_completion_requests on its own node';
+    ELSIF TG_OP <> 'TRUNCATE' THEN
         BEGIN
-            IF current_setting('transaction_isolation') IN ('repeatable read', 'serializable') THEN
-                RAISE EXCEPTION 'TRUNCATE in a % transaction takes requests that are younger than its snapshot',
-                    upper(current_setting('transaction_isolation'));
-            ELSIF row_security_active(TG_RELID) THEN
-                RAISE EXCEPTION 'row level security hides requests from the owner of chat_stats_record_shard_changes()';
-            END IF;
-            EXECUTE replace($taken$
-                INSERT INTO stats_schema.chat_stats_shard_deltas (model_id, bucket, bin, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, n)
-                SELECT model_id, bucket, bin, sum(requests)::bigint, sum(successful)::bigint, sum(pending)::bigint, sum(input_tokens), sum(output_tokens), sum(timed)::bigint, sum(time_ms), sum(cost_usd), sum(n)::bigint
+            IF TG_OP = 'INSERT' THEN
+                SELECT model_id INTO inserted FROM new_rows LIMIT 1;
+                IF NOT FOUND THEN
+                    RETURN NULL;
+                END IF;
+                shard := get_shard_id_for_distribution_column('stats_schema.chat_stats_shard_deltas'::regclass, inserted.model_id);
+                -- each shard
+                SELECT u.*, (SELECT count(*) FROM new_rows) AS rows
+                INTO one
                 FROM (
                     SELECT
                         r.model_id, stats_schema.chat_stats_bucket(r.created_at), stats_schema.chat_stats_bin(r.time_ms),
-                        -1::bigint,
-                        CASE WHEN stats_schema.chat_stats_is_success(r.status) THEN -1::bigint ELSE 0::bigint END,
-                        CASE WHEN stats_schema.chat_stats_is_pending(r.status) THEN -1::bigint ELSE 0::bigint END,
-                        COALESCE(-r.input_tokens, 0::numeric),
-                        COALESCE(-r.output_tokens, 0::numeric),
-                        CASE WHEN r.time_ms IS NULL THEN 0::bigint ELSE -1::bigint END,
-                        COALESCE(-r.time_ms, 0::numeric),
-                        COALESCE(-r.cost_usd, 0::numeric),
-                        CASE WHEN r.time_ms IS NULL THEN 0::bigint ELSE -1::bigint END
+                        1::bigint,
+                        CASE WHEN stats_schema.chat_stats_is_success(r.status) THEN 1::bigint ELSE 0::bigint END,
+                        CASE WHEN stats_schema.chat_stats_is_pending(r.status) THEN 1::bigint ELSE 0::bigint END,
+                        COALESCE(r.input_tokens, 0::numeric),
+                        COALESCE(r.output_tokens, 0::numeric),
+                        CASE WHEN r.time_ms IS NULL THEN 0::bigint ELSE 1::bigint END,
+                        COALESCE(r.time_ms, 0::numeric),
+                        COALESCE(r.cost_usd, 0::numeric),
+                        CASE WHEN r.time_ms IS NULL THEN 0::bigint ELSE 1::bigint END
                     FROM (SELECT NULL::numeric AS cost_usd) AS absent
                     CROSS JOIN LATERAL (
                         SELECT
@@ -9772,27 +9769,15 @@ BEGIN
                                  THEN processing_time_ms END::numeric AS time_ms,
                             CASE WHEN readable.cost_usd BETWEEN -1000000000000000 AND 1000000000000000
                                  THEN readable.cost_usd END::numeric AS cost_usd
-                        FROM TRUNCATED
+                        FROM new_rows
                     ) AS r
-                ) AS u (model_id, bucket, bin, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, n)
-                GROUP BY model_id, bucket, bin
-            $taken$, 'TRUNCATED', TG_RELID::regclass::text);
-        EXCEPTION WHEN OTHERS THEN
-            reason := SQLERRM;
-        END;
-        IF reason IS NOT NULL THEN
-            INSERT INTO stats_schema.chat_stats_shard_deltas (model_id, trouble)
-            SELECT r.model_id, reason FROM gateway_schema.chat_completion_requests AS r LIMIT 1;
-        END IF;
-        RETURN NULL;
-    END IF;
-
-    IF NOT starts_with(current_setting('application_name'), 'citus_internal ') THEN
-        reason := 'the session has a shard of chat_completion_requests on its own node';
-    ELSE
-        BEGIN
-            -- Planned once; the statement with the name of the shard, each time: so that one is as simple as can be.
-            IF TG_OP = 'INSERT' THEN
+                ) AS u (model_id, bucket, bin, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, n);
+                IF one.rows = 1::bigint THEN
+                    EXECUTE 'INSERT INTO stats_schema.chat_stats_shard_deltas_' || shard || ' (model_id, bucket, bin, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, n) '
+                        'VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)'
+                    USING one.model_id, one.bucket, one.bin, one.requests, one.successful, one.pending, one.input_tokens, one.output_tokens, one.timed, one.time_ms, one.cost_usd, one.n;
+                    RETURN NULL;
+                END IF;
                 SELECT array_agg(s.model_id) AS model_id, array_agg(s.bucket) AS bucket, array_agg(s.bin) AS bin, array_agg(s.requests) AS requests, array_agg(s.successful) AS successful, array_agg(s.pending) AS pending, array_agg(s.input_tokens) AS input_tokens, array_agg(s.output_tokens) AS output_tokens, array_agg(s.timed) AS timed, array_agg(s.time_ms) AS time_ms, array_agg(s.cost_usd) AS cost_usd, array_agg(s.n) AS n
                 INTO changed
                 FROM (
@@ -9917,23 +9902,139 @@ BEGIN
                 ) AS s;
             END IF;
             IF changed.n IS NOT NULL THEN
-                EXECUTE 'INSERT INTO ' || beside || ' (model_id, bucket, bin, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, n) '
+                EXECUTE 'INSERT INTO stats_schema.chat_stats_shard_deltas_' || get_shard_id_for_distribution_column('stats_schema.chat_stats_shard_deltas'::regclass, changed.model_id[1]) || ' (model_id, bucket, bin, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, n) '
                     'SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)'
                 USING changed.model_id, changed.bucket, changed.bin, changed.requests, changed.successful, changed.pending, changed.input_tokens, changed.output_tokens, changed.timed, changed.time_ms, changed.cost_usd, changed.n;
             END IF;
+            RETURN NULL;
         EXCEPTION WHEN OTHERS THEN
             reason := SQLERRM;
         END;
     END IF;
-    IF reason IS NOT NULL THEN
-        -- By a model of the shard: Citus takes no row for its own otherwise.
-        EXECUTE 'INSERT INTO ' || beside || ' (model_id, trouble) SELECT model_id, $1 FROM '
-            || CASE TG_OP WHEN 'DELETE' THEN 'old_rows' ELSE 'new_rows' END || ' LIMIT 1'
-        USING reason;
+
+    IF to_regclass('pg_catalog.pg_dist_shard') IS NOT NULL THEN
+        beside := (
+            SELECT c.relnamespace::regnamespace::text || '.chat_stats_shard_deltas_' || d.shardid
+            FROM pg_dist_shard AS r
+            JOIN pg_dist_shard AS d
+                ON d.logicalrelid = to_regclass('stats_schema.chat_stats_shard_deltas')
+                AND d.shardminvalue = r.shardminvalue
+            JOIN pg_class AS c ON c.oid = d.logicalrelid
+            WHERE r.shardid = substring(TG_TABLE_NAME FROM '_(\d{1,18})$')::bigint
+        );
+        is_distributed := beside IS NULL AND TG_OP = 'TRUNCATE' AND EXISTS (
+            SELECT FROM pg_dist_partition AS p WHERE p.logicalrelid = TG_RELID
+        );
     END IF;
+    IF beside IS NULL AND NOT is_distributed THEN
+        -- A table that is not distributed any more: only the coordinator has this one.
+        IF to_regclass('stats_schema.chat_stats_uncounted') IS NOT NULL THEN
+            INSERT INTO stats_schema.chat_stats_uncounted (relation, reason)
+            VALUES (TG_RELID, 'chat_completion_requests is not distributed any more');
+        END IF;
+        RETURN NULL;
+    END IF;
+    IF TG_OP = 'TRUNCATE' THEN
+        reason := NULL;
+        -- Shards that were moved have this trigger, too; and so have partitions, which have the rows.
+        IF beside IS NOT NULL OR (SELECT c.relkind FROM pg_class AS c WHERE c.oid = TG_RELID) = 'p'::"char" THEN
+            RETURN NULL;
+        END IF;
+        BEGIN
+            IF current_setting('transaction_isolation') IN ('repeatable read', 'serializable') THEN
+                RAISE EXCEPTION 'TRUNCATE in a % transaction takes requests that are younger than its snapshot',
+                    upper(current_setting('transaction_isolation'));
+            ELSIF row_security_active(TG_RELID) THEN
+                RAISE EXCEPTION 'row level security hides requests from the owner of chat_stats_record_shard_changes()';
+            END IF;
+            EXECUTE replace($taken$
+                INSERT INTO stats_schema.chat_stats_shard_deltas (model_id, bucket, bin, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, n)
+                SELECT model_id, bucket, bin, sum(requests)::bigint, sum(successful)::bigint, sum(pending)::bigint, sum(input_tokens), sum(output_tokens), sum(timed)::bigint, sum(time_ms), sum(cost_usd), sum(n)::bigint
+                FROM (
+                    SELECT
+                        r.model_id, stats_schema.chat_stats_bucket(r.created_at), stats_schema.chat_stats_bin(r.time_ms),
+                        -1::bigint,
+                        CASE WHEN stats_schema.chat_stats_is_success(r.status) THEN -1::bigint ELSE 0::bigint END,
+                        CASE WHEN stats_schema.chat_stats_is_pending(r.status) THEN -1::bigint ELSE 0::bigint END,
+                        COALESCE(-r.input_tokens, 0::numeric),
+                        COALESCE(-r.output_tokens, 0::numeric),
+                        CASE WHEN r.time_ms IS NULL THEN 0::bigint ELSE -1::bigint END,
+                        COALESCE(-r.time_ms, 0::numeric),
+                        COALESCE(-r.cost_usd, 0::numeric),
+                        CASE WHEN r.time_ms IS NULL THEN 0::bigint ELSE -1::bigint END
+                    FROM (SELECT NULL::numeric AS cost_usd) AS absent
+                    CROSS JOIN LATERAL (
+                        SELECT
+                            model_id, COALESCE(created_at, NULL::timestamptz) AS created_at, concat(status) AS status,
+                            COALESCE(input_tokens, 0::bigint)::numeric AS input_tokens,
+                            COALESCE(output_tokens, 0::bigint)::numeric AS output_tokens,
+                            CASE WHEN processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
+                                 THEN processing_time_ms END::numeric AS time_ms,
+                            CASE WHEN readable.cost_usd BETWEEN -1000000000000000 AND 1000000000000000
+                                 THEN readable.cost_usd END::numeric AS cost_usd
+                        FROM TRUNCATED
+                    ) AS r
+                ) AS u (model_id, bucket, bin, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, n)
+                GROUP BY model_id, bucket, bin
+            $taken$, 'TRUNCATED', TG_RELID::regclass::text);
+        EXCEPTION WHEN OTHERS THEN
+            reason := SQLERRM;
+        END;
+        IF reason IS NOT NULL THEN
+            INSERT INTO stats_schema.chat_stats_shard_deltas (model_id, trouble)
+            SELECT r.model_id, reason FROM gateway_schema.chat_completion_requests AS r LIMIT 1;
+        END IF;
+        RETURN NULL;
+    END IF;
+
+    -- By a model of the shard: Citus takes no row for its own otherwise.
+    EXECUTE 'INSERT INTO ' || beside || ' (model_id, trouble) SELECT model_id, $1 FROM '
+        || CASE TG_OP WHEN 'DELETE' THEN 'old_rows' ELSE 'new_rows' END || ' LIMIT 1'
+    USING reason;
     RETURN NULL;
 END
-$function$;
+$function$
+    $definition$, '-- each shard', COALESCE((
+        SELECT E'IF false THEN\n    NULL;\n' || string_agg(g.appends, '' ORDER BY g.last) || 'END IF;'
+        FROM (
+            SELECT
+                max(s.shard) AS last,
+                format(E'ELSIF shard <= %s THEN\nIF false THEN\n    NULL;', max(s.shard)) || string_agg(
+                    replace($append$
+ELSIF shard = SHARD THEN
+    INSERT INTO stats_schema.chat_stats_shard_deltas_SHARD (model_id, bucket, bin, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, n)
+    SELECT
+        r.model_id, stats_schema.chat_stats_bucket(r.created_at), stats_schema.chat_stats_bin(r.time_ms),
+        1::bigint,
+        CASE WHEN stats_schema.chat_stats_is_success(r.status) THEN 1::bigint ELSE 0::bigint END,
+        CASE WHEN stats_schema.chat_stats_is_pending(r.status) THEN 1::bigint ELSE 0::bigint END,
+        COALESCE(r.input_tokens, 0::numeric),
+        COALESCE(r.output_tokens, 0::numeric),
+        CASE WHEN r.time_ms IS NULL THEN 0::bigint ELSE 1::bigint END,
+        COALESCE(r.time_ms, 0::numeric),
+        COALESCE(r.cost_usd, 0::numeric),
+        CASE WHEN r.time_ms IS NULL THEN 0::bigint ELSE 1::bigint END
+    FROM (SELECT NULL::numeric AS cost_usd) AS absent
+    CROSS JOIN LATERAL (
+        SELECT
+            model_id, COALESCE(created_at, NULL::timestamptz) AS created_at, concat(status) AS status,
+            COALESCE(input_tokens, 0::bigint)::numeric AS input_tokens,
+            COALESCE(output_tokens, 0::bigint)::numeric AS output_tokens,
+            CASE WHEN processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
+                 THEN processing_time_ms END::numeric AS time_ms,
+            CASE WHEN readable.cost_usd BETWEEN -1000000000000000 AND 1000000000000000
+                 THEN readable.cost_usd END::numeric AS cost_usd
+        FROM new_rows
+    ) AS r;
+    RETURN NULL;$append$, 'SHARD', s.shard::text), '' ORDER BY s.shard
+                ) || E'\nEND IF;\n' AS appends
+            FROM unnest(shards) WITH ORDINALITY AS s (shard, place)
+            WHERE cardinality(shards) <= 64
+            GROUP BY (s.place - 1) / 8
+        ) AS g
+    ), ''));
+END
+$compose$;
 
 -- It writes with its owner's rights: no other role may hang it on a table of its own.
 REVOKE EXECUTE ON FUNCTION stats_schema.chat_stats_record_shard_changes() FROM PUBLIC;

@@ -420,3 +420,32 @@ async def test_shards_that_come_to_the_coordinator_lose_no_write(citus: Cluster,
         assert (await rollup.state()).state == "on"
     await run(rolled_up, insert)
     assert await total(rolled_up) == 27
+
+
+async def test_writes_to_shards_that_were_split_are_counted(citus: Cluster, rolled_up: str) -> None:
+    """Before `migrate` knows of them, and after."""
+    writes = (
+        "INSERT INTO chat_completion_requests (model_id) SELECT 1 + i % 40 FROM generate_series(1, 90) AS i",
+        *(f"INSERT INTO chat_completion_requests (model_id) VALUES ({model})" for model in range(1, 41)),
+        "UPDATE chat_completion_requests SET processing_time_ms = 7 WHERE id % 5 = 0",
+        "DELETE FROM chat_completion_requests WHERE id % 7 = 0",
+    )
+    await run(rolled_up, *writes)
+    await run(
+        rolled_up.replace("//gateway:", "//postgres:"),
+        """
+        SELECT citus_split_shard_by_split_points(
+            s.shardid, ARRAY[((s.shardminvalue::bigint + s.shardmaxvalue::bigint) / 2)::text],
+            ARRAY(SELECT n.nodeid FROM pg_dist_node AS n WHERE n.shouldhaveshards ORDER BY n.nodeid LIMIT 2),
+            'block_writes'
+        )
+        FROM pg_dist_shard AS s WHERE s.logicalrelid = 'chat_completion_requests'::regclass
+        ORDER BY s.shardid LIMIT 1
+        """,
+    )
+    async with open_rollup(make_settings(rolled_up, "redis://127.0.0.1:1/0")) as rollup:
+        for _ in range(2):
+            await run(rolled_up, *writes)
+            assert (await rollup.state()).state == "on"
+            assert await rollup.verify(ignored) == 0
+            await run_migrations(rolled_up)

@@ -30,6 +30,10 @@ CROSS JOIN LATERAL (
 {%- endmacro %}
 {% set columns = (built_in_dimensions | list) + ['bucket', 'bin'] + (measures | map(attribute='name') | list) + ['n'] %}
 {% set columns_of_deltas = columns | join(', ') %}
+{# The shard of the deltas that is beside that of a model. #}
+{% macro shard(model) -%}
+get_shard_id_for_distribution_column('stats_schema.chat_stats_shard_deltas'::regclass, {{ model }})
+{%- endmacro %}
 {# The changes of transition tables, each with its sign, as an array of each column; NULL where nothing changes. #}
 {% macro summed_up(of) -%}
 SELECT {% for name in columns %}array_agg(s.{{ name }}) AS {{ name }}{{ ', ' if not loop.last }}{% endfor %}
@@ -51,22 +55,82 @@ FROM (
 -- changes, on their nodes. Each appends to the shard of chat_stats_shard_deltas that is beside its own, by its name: a
 -- node sends no query on from within one. TRUNCATE alone fires on the table itself, where the statement was given.
 --
+-- A statement that names the shard is planned once only where the function has it as it is, so for INSERTs it has one for
+-- each shard that there is when it is installed, in groups: each name that is compared costs memory. Others are parsed and
+-- planned each time: those of UPDATE and DELETE, of shards that were split since, and of all where there are more than 64,
+-- since each session of a node compiles the function for each shard. So they are as simple as can be.
+--
 -- It must never fail: what cannot be counted leaves a row with the reason, and from then on the functions scan. So is what
 -- a session changes in a shard of its own node: there, the savepoint of a block with a handler would have to be set on
 -- other nodes, too, amid what they are sent.
 SELECT chat_stats_install('chat_stats_record_shard_changes', $install$
+DO $compose$
+DECLARE
+    shards bigint[];
+BEGIN
+    IF to_regclass('pg_catalog.pg_dist_shard') IS NOT NULL THEN  -- (planned only where there is Citus)
+        shards := ARRAY(
+            SELECT s.shardid FROM pg_dist_shard AS s
+            WHERE s.logicalrelid = to_regclass('stats_schema.chat_stats_shard_deltas') ORDER BY s.shardid
+        );
+    END IF;
+    EXECUTE replace($definition$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_record_shard_changes()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER  -- writers of requests need no rights on our tables
 AS $function$
 DECLARE
+    -- (No variable has the type of a column: without the table, the function would not compile, and the write fail.)
+    inserted record;
+    shard bigint;
+    -- What an INSERT of one request changes; and what other statements do, an array of each column.
+    one record;
+    changed record;
+    reason text;
     -- The shard to append to, with its schema; and whether the table itself is truncated.
     beside text;
     is_distributed boolean := false;
-    changed record;
-    reason text;
 BEGIN
+    IF NOT starts_with(current_setting('application_name'), 'citus_internal ') THEN
+        reason := 'the session has a shard of chat_completion_requests on its own node';
+    ELSIF TG_OP <> 'TRUNCATE' THEN
+        BEGIN
+            IF TG_OP = 'INSERT' THEN
+                SELECT model_id INTO inserted FROM new_rows LIMIT 1;
+                IF NOT FOUND THEN
+                    RETURN NULL;
+                END IF;
+                shard := {{ shard('inserted.model_id') }};
+                -- each shard
+                SELECT u.*, (SELECT count(*) FROM new_rows) AS rows
+                INTO one
+                FROM (
+                    {{ changes('new_rows', '') | indent(20) }}
+                ) AS u ({{ columns_of_deltas }});
+                IF one.rows = 1::bigint THEN
+                    EXECUTE 'INSERT INTO stats_schema.chat_stats_shard_deltas_' || shard || ' ({{ columns_of_deltas }}) '
+                        'VALUES ({% for name in columns %}${{ loop.index }}{{ ', ' if not loop.last }}{% endfor %})'
+                    USING {% for name in columns %}one.{{ name }}{{ ', ' if not loop.last }}{% endfor %};
+                    RETURN NULL;
+                END IF;
+                {{ summed_up([('new_rows', '')]) | indent(16) }};
+            ELSIF TG_OP = 'DELETE' THEN
+                {{ summed_up([('old_rows', '-')]) | indent(16) }};
+            ELSE
+                {{ summed_up([('old_rows', '-'), ('new_rows', '')]) | indent(16) }};
+            END IF;
+            IF changed.n IS NOT NULL THEN
+                EXECUTE 'INSERT INTO stats_schema.chat_stats_shard_deltas_' || {{ shard('changed.model_id[1]') }} || ' ({{ columns_of_deltas }}) '
+                    'SELECT * FROM unnest({% for name in columns %}${{ loop.index }}{{ ', ' if not loop.last }}{% endfor %})'
+                USING {% for name in columns %}changed.{{ name }}{{ ', ' if not loop.last }}{% endfor %};
+            END IF;
+            RETURN NULL;
+        EXCEPTION WHEN OTHERS THEN
+            reason := SQLERRM;
+        END;
+    END IF;
+
     IF to_regclass('pg_catalog.pg_dist_shard') IS NOT NULL THEN
         beside := (
             SELECT c.relnamespace::regnamespace::text || '.chat_stats_shard_deltas_' || d.shardid
@@ -90,6 +154,7 @@ BEGIN
         RETURN NULL;
     END IF;
     IF TG_OP = 'TRUNCATE' THEN
+        reason := NULL;
         -- Shards that were moved have this trigger, too; and so have partitions, which have the rows.
         IF beside IS NOT NULL OR (SELECT c.relkind FROM pg_class AS c WHERE c.oid = TG_RELID) = 'p'::"char" THEN
             RETURN NULL;
@@ -119,36 +184,32 @@ BEGIN
         RETURN NULL;
     END IF;
 
-    IF NOT starts_with(current_setting('application_name'), 'citus_internal ') THEN
-        reason := 'the session has a shard of chat_completion_requests on its own node';
-    ELSE
-        BEGIN
-            -- Planned once; the statement with the name of the shard, each time: so that one is as simple as can be.
-            IF TG_OP = 'INSERT' THEN
-                {{ summed_up([('new_rows', '')]) | indent(16) }};
-            ELSIF TG_OP = 'DELETE' THEN
-                {{ summed_up([('old_rows', '-')]) | indent(16) }};
-            ELSE
-                {{ summed_up([('old_rows', '-'), ('new_rows', '')]) | indent(16) }};
-            END IF;
-            IF changed.n IS NOT NULL THEN
-                EXECUTE 'INSERT INTO ' || beside || ' ({{ columns_of_deltas }}) '
-                    'SELECT * FROM unnest({% for name in columns %}${{ loop.index }}{{ ', ' if not loop.last }}{% endfor %})'
-                USING {% for name in columns %}changed.{{ name }}{{ ', ' if not loop.last }}{% endfor %};
-            END IF;
-        EXCEPTION WHEN OTHERS THEN
-            reason := SQLERRM;
-        END;
-    END IF;
-    IF reason IS NOT NULL THEN
-        -- By a model of the shard: Citus takes no row for its own otherwise.
-        EXECUTE 'INSERT INTO ' || beside || ' (model_id, trouble) SELECT model_id, $1 FROM '
-            || CASE TG_OP WHEN 'DELETE' THEN 'old_rows' ELSE 'new_rows' END || ' LIMIT 1'
-        USING reason;
-    END IF;
+    -- By a model of the shard: Citus takes no row for its own otherwise.
+    EXECUTE 'INSERT INTO ' || beside || ' (model_id, trouble) SELECT model_id, $1 FROM '
+        || CASE TG_OP WHEN 'DELETE' THEN 'old_rows' ELSE 'new_rows' END || ' LIMIT 1'
+    USING reason;
     RETURN NULL;
 END
-$function$;
+$function$
+    $definition$, '-- each shard', COALESCE((
+        SELECT E'IF false THEN\n    NULL;\n' || string_agg(g.appends, '' ORDER BY g.last) || 'END IF;'
+        FROM (
+            SELECT
+                max(s.shard) AS last,
+                format(E'ELSIF shard <= %s THEN\nIF false THEN\n    NULL;', max(s.shard)) || string_agg(
+                    replace($append$
+ELSIF shard = SHARD THEN
+    INSERT INTO stats_schema.chat_stats_shard_deltas_SHARD ({{ columns_of_deltas }})
+    {{ changes('new_rows', '') | indent(4) }};
+    RETURN NULL;$append$, 'SHARD', s.shard::text), '' ORDER BY s.shard
+                ) || E'\nEND IF;\n' AS appends
+            FROM unnest(shards) WITH ORDINALITY AS s (shard, place)
+            WHERE cardinality(shards) <= 64
+            GROUP BY (s.place - 1) / 8
+        ) AS g
+    ), ''));
+END
+$compose$;
 
 -- It writes with its owner's rights: no other role may hang it on a table of its own.
 REVOKE EXECUTE ON FUNCTION stats_schema.chat_stats_record_shard_changes() FROM PUBLIC;
