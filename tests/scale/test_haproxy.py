@@ -148,4 +148,11 @@ def test_no_request_fails_while_services_are_replaced_drained_and_unready(
         balancer.until("two", "DOWN")
         sent = len(replies)
         until(lambda: len(replies) > sent + 100, seconds=60)
+
+        # An overloaded machine fails all checks.
+        balancer.command("disable health chat_stats/one")
+        balancer.command("set server chat_stats/one health down")
+        balancer.until("one", "DOWN")
+        sent = len(replies)
+        until(lambda: len(replies) > sent + 100, seconds=60)
     assert failed(replies, started_at) == [], (folder / "haproxy.log").read_text()

@@ -75,7 +75,7 @@ def test_its_settings_are_valid_and_name_its_services(name: str) -> None:
 
 def test_haproxy_gets_as_many_services_as_there_are_and_is_alone_on_the_port() -> None:
     text = (ROOT / "docs/deploying/haproxy.cfg").read_text()
-    assert set(re.findall(r'"\$\{(\w+)-', text)) == set(HA["haproxy"]["environment"])
+    assert set(re.findall(r"presetenv (\w+)", text)) == set(HA["haproxy"]["environment"])
     assert HA["service"]["scale"] == len(HA["haproxy"]["environment"])
     assert HA["service"]["ports"] is None
     mounted = HA["haproxy"]["volumes"][0].split(":")[0]
