@@ -20,12 +20,12 @@ from chat_stats.service.errors import ChatStatsError
 
 @asynccontextmanager
 async def next_generation(
-    snapshot: Snapshot, publication: Publication, *, timeout: float
+    snapshot: Snapshot, publication: Publication, *, timeout: float, functions_only: bool = False
 ) -> AsyncIterator["NextGeneration"]:
     """Begin one; what was not published when the block ends is removed."""
     report = RefreshReport(new_generation(snapshot.now), snapshot.now)
     async with publication.prepare(report.generation) as prepared, _Beside() as storing:
-        yield NextGeneration(snapshot, report, prepared, storing, timeout)
+        yield NextGeneration(snapshot, report, prepared, storing, timeout, functions_only)
 
 
 class NextGeneration:
@@ -38,17 +38,23 @@ class NextGeneration:
         prepared: Prepared,
         storing: "_Beside",
         timeout: float,
+        functions_only: bool,
     ) -> None:
         self._snapshot = snapshot
         self._prepared = prepared
         self._storing = storing
         self._timeout = timeout
+        self._functions_only = functions_only
         self._started = time.perf_counter()
         self.report = report
+        #: Why something could not be computed.
+        self.failure: ChatStatsError | None = None
 
     async def compute(self, queries: Sequence[Query]) -> None:
         """Compute queries over one range, from the same rows; storing them goes on beside the next range."""
-        computed = await compute_together(self._snapshot, queries, timeout=self._timeout)
+        computed = await compute_together(
+            self._snapshot, queries, timeout=self._timeout, functions_only=self._functions_only
+        )
         await self._storing.start(self._prepare(queries, computed))
 
     async def done(self) -> RefreshReport:
@@ -71,6 +77,7 @@ class NextGeneration:
             found = computed.pop(query)
             window = query.range.window or "(range)"
             if isinstance(found, ChatStatsError):
+                self.failure = found
                 report.results.append(Refreshed(query.aggregation, window, None, 0, 0.0, str(found)))
                 continue
             rows, ms = len(rows_of(found.data)), found.compute_ms

@@ -267,8 +267,9 @@ class Stats:
         """Publish what is kept computed of the watched windows, as one generation, between two refreshes.
 
         None, and nothing is computed, unless the rollup is read and has changes that were not published, and
-        clients listen to events; and while a refresh is under way. Answers on demand stay as fresh as they
-        are. Raises `Unavailable` when the database or Redis cannot be reached.
+        clients listen to events; and while a refresh is under way. Answers on demand, and what the functions
+        do not answer, stay as fresh as they are. Raises `Unavailable` when the database or Redis cannot be
+        reached, and what kept everything from being computed.
         """
         watched = await self.watched.windows()
         windows = tuple(window for window in self._settings.windows if window in watched)
@@ -281,10 +282,15 @@ class Stats:
             # Looked for after the snapshot was opened: a later refresh has a later one, and replaces this.
             if await self._database.is_locked(self._cache.name, snapshot):
                 return None
-            async with next_generation(snapshot, self._publication, timeout=timeout) as following:
+            # Functions only: other methods scan, or know less than what is published.
+            async with next_generation(
+                snapshot, self._publication, timeout=timeout, functions_only=True
+            ) as following:
                 for queries in self._to_refresh(_kept_names(), windows, questions=False):
                     await following.compute(queries)
                 report = await following.done()
+                if not report.entries and following.failure is not None:
+                    raise following.failure
                 await following.publish(replace(report.summary((), (), None), totals=windows))
             if report.published:  # else a refresh or a computation came before it
                 self.changes.published(snapshot)

@@ -57,10 +57,13 @@ async def compute(snapshot: Snapshot, query: Query, *, timeout: float) -> Comput
 
 
 @metrics.running
-async def compute_together(snapshot: Snapshot, queries: Sequence[Query], *, timeout: float) -> Results:
+async def compute_together(
+    snapshot: Snapshot, queries: Sequence[Query], *, timeout: float, functions_only: bool = False
+) -> Results:
     """Compute queries of the same range and filters; those that are made from usage, from the same rows.
 
-    An error stands in place of what could not be computed. Raises `Unavailable` on an outage.
+    An error stands in place of what could not be computed, with `functions_only` by the first method of the
+    ladder. Raises `Unavailable` on an outage.
     """
     results: Results = {}
     of_usage = [
@@ -74,8 +77,9 @@ async def compute_together(snapshot: Snapshot, queries: Sequence[Query], *, time
         groups = await _by_first_method(snapshot, of_usage, timeout)
     except asyncpg.PostgresError as error:
         return dict.fromkeys(queries, _reading_error(error))
+    last = Method.RPC if functions_only else LADDER[-1]
     for method, group in groups:
-        results |= await _or_errors(group, _climb_down(snapshot, group, method, timeout), timeout)
+        results |= await _or_errors(group, _climb_down(snapshot, group, method, last, timeout), timeout)
     for query in queries:
         if query not in of_usage:
             results |= await _or_errors([query], _own(snapshot, query, timeout), timeout)
@@ -125,10 +129,12 @@ async def _own(snapshot: Snapshot, query: Query, timeout: float) -> Results:
     return {query: await own(snapshot, query, timeout=timeout)}
 
 
-async def _climb_down(snapshot: Snapshot, queries: Sequence[Query], first: Method, timeout: float) -> Results:
-    """Compute queries from the rows of one method, that of `first` or one below."""
+async def _climb_down(
+    snapshot: Snapshot, queries: Sequence[Query], first: Method, last: Method, timeout: float
+) -> Results:
+    """Compute queries from the rows of one method, from `first` down to `last`."""
     started = time.perf_counter()
-    found, reason = await _find(snapshot, queries, first, timeout)
+    found, reason = await _find(snapshot, queries, first, last, timeout)
     query = queries[0]
     precision = await purged.precision(snapshot, query.range.bounds(snapshot.now), timeout=timeout)
     results: Results = {}
@@ -142,7 +148,7 @@ async def _climb_down(snapshot: Snapshot, queries: Sequence[Query], first: Metho
 
 
 async def _find(
-    snapshot: Snapshot, queries: Sequence[Query], first: Method, timeout: float
+    snapshot: Snapshot, queries: Sequence[Query], first: Method, last: Method, timeout: float
 ) -> tuple[Found, str | None]:
     """Return what the first method that works finds out, and why it is not the function."""
     aggregations = [AGGREGATIONS[query.aggregation] for query in queries]
@@ -151,17 +157,15 @@ async def _find(
     if first is not Method.RPC:
         functions = ", ".join(aggregation.function for aggregation in aggregations)
         reason = f"{functions} is missing, foreign or not to be executed by this role"
-    for step, method in enumerate(LADDER):
-        if step < LADDER.index(first):
-            continue
+    for method in LADDER[LADDER.index(first) : LADDER.index(last) + 1]:
         try:
             return await find_by(method, snapshot, query, groupings, timeout=timeout), reason
         except STEP_DOWN[method] as error:
             # The text of an error in the statement may quote data; the log is for operators.
             reason = f"{method} failed with {type(error).__name__}: {error}"
-            if method is LADDER[-1] or hides_rows(error):
+            if method is last or hides_rows(error):
                 raise
-    raise AssertionError("the last method has no next one")  # pragma: no cover
+    raise SchemaError(f"{reason}: a refresh alone computes this")
 
 
 async def find_by(

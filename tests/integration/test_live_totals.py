@@ -12,8 +12,9 @@ import pytest
 from chat_stats.service.cache import watched
 from chat_stats.service.cache.entry import Generation
 from chat_stats.service.cache.publication import Prepared, Publication
-from chat_stats.service.catalogue.aggregations import Query
+from chat_stats.service.catalogue.aggregations import AGGREGATIONS, Query
 from chat_stats.service.catalogue.timerange import TimeRange
+from chat_stats.service.errors import SchemaError
 from chat_stats.service.rollup.upkeep import Rollup
 from chat_stats.service.settings import Settings
 from chat_stats.worker.live_totals import LiveTotals
@@ -227,3 +228,24 @@ async def test_a_window_that_is_asked_for_while_others_are_told_is_told_next(
         await watched_windows._tell(True)
     await watched_windows._tell(True)
     assert await watched_windows.windows() == {"all", "24h"}
+
+
+async def test_what_only_a_scan_can_tell_is_left_to_the_refresh(
+    watching: tuple[httpx.AsyncClient, Listener], flow: Flow, gateway: asyncpg.Connection
+) -> None:
+    client, listener = watching
+    refreshed = (await metadata(client, "counts"))["generation"]
+    await gateway.execute(f"{ADD}; DROP FUNCTION get_model_request_counts")
+    report = await flow.stats.publish_totals()
+    assert report is not None
+    assert {result.aggregation for result in report.failed} == {"counts"}
+    assert (await metadata(client, "counts"))["generation"] == refreshed
+    assert (await metadata(client, "summary"))["generation"] == report.generation
+    for name in KEPT[:-1]:
+        await gateway.execute(f"DROP FUNCTION {AGGREGATIONS[name].function}")
+    await gateway.execute(ADD)
+    with pytest.raises(SchemaError, match="refresh"):
+        await flow.stats.publish_totals()
+    assert (await metadata(client, "summary"))["generation"] == report.generation
+    await listener.until(lambda it: it.of("totals"))
+    assert [event["generation"] for event in listener.of("totals")] == [report.generation]
