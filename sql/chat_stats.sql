@@ -3630,10 +3630,7 @@ BEGIN
                 FROM stats_schema.chat_stats_unfolded('rollup', NULL::text, NULL::text, p_start, p_end, model_ids) AS t
             ) AS p
             WHERE all_models OR p.model_id IN (
-                SELECT m.id FROM gateway_schema.models AS m
-                WHERE (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
-                  AND (p_model_id IS NULL OR m.id::text = p_model_id)
-                  AND (p_model_name IS NULL OR strpos(lower(m.model_name::text), lower(p_model_name)) > 0)
+                SELECT m.id FROM stats_schema.chat_stats_wanted_models(p_provider_id, p_model_id, p_model_name) AS m
             )
             GROUP BY p.model_id
             HAVING sum(p.requests) <> 0;
@@ -3642,10 +3639,7 @@ BEGIN
             WITH pieces AS MATERIALIZED (
                 SELECT * FROM stats_schema.chat_stats_cover(p_start, p_end)
             ), wanted AS (
-                SELECT m.id AS model_id FROM gateway_schema.models AS m
-                WHERE (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
-                  AND (p_model_id IS NULL OR m.id::text = p_model_id)
-                  AND (p_model_name IS NULL OR strpos(lower(m.model_name::text), lower(p_model_name)) > 0)
+                SELECT m.id AS model_id FROM stats_schema.chat_stats_wanted_models(p_provider_id, p_model_id, p_model_name) AS m
             ), parts AS (
                 SELECT
                     c.sign, t.model_id, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
@@ -4414,10 +4408,7 @@ BEGIN
         ), edges AS MATERIALIZED (
             SELECT * FROM stats_schema.chat_stats_edges(p_start, p_end) AS e WHERE e.tier = 'requests'
         ), wanted AS (
-            SELECT m.id AS model_id FROM gateway_schema.models AS m
-            WHERE (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
-              AND (p_model_id IS NULL OR m.id::text = p_model_id)
-              AND (p_model_name IS NULL OR strpos(lower(m.model_name::text), lower(p_model_name)) > 0)
+            SELECT m.id AS model_id FROM stats_schema.chat_stats_wanted_models(p_provider_id, p_model_id, p_model_name) AS m
         ), parts AS (
             -- A day or a month that lies in one interval as a whole counts by its totals; so does a day that a border cuts, less
             -- the slots behind it, which are moved; of the others each slot counts.
@@ -6550,61 +6541,102 @@ DECLARE
     only_unresolved boolean := p_model_id IS NOT DISTINCT FROM 'unresolved' AND p_provider_id IS NULL AND p_model_name IS NULL;
     all_models boolean := only_unresolved OR (p_provider_id IS NULL AND p_model_id IS NULL AND p_model_name IS NULL);
 BEGIN
-    RETURN QUERY
-    WITH catalogue AS (
-        SELECT
-            m.id AS model_id,
-            m.model_identifier,
-            m.model_name::text AS model_name,
-            m.provider_model_id::text AS provider_model_id,
-            p.id AS provider_id,
-            p.name::text AS provider_name,
-            p.slug::text AS provider_slug
-        FROM (SELECT NULL::text AS model_id) AS absent
-        CROSS JOIN LATERAL (
+    -- On Citus by a function: it would plan the whole statement as one of its own otherwise, each time.
+    IF to_regclass('pg_catalog.pg_dist_partition') IS NULL THEN
+        RETURN QUERY
+        WITH catalogue AS (
             SELECT
-                id, provider_id, model_name, provider_model_id,
-                COALESCE(model_id::text, provider_model_id::text) AS model_identifier
-            FROM gateway_schema.models
-        ) AS m
-        JOIN gateway_schema.providers AS p ON p.id = m.provider_id
-        WHERE (p_provider_id IS NULL OR p.id::text = p_provider_id)
-          AND (NULLIF(p_model_id, 'unresolved'::text) IS NULL OR m.id::text = NULLIF(p_model_id, 'unresolved'::text))
-          AND (p_model_name IS NULL OR strpos(lower(m.model_name::text), lower(p_model_name)) > 0)
-    ), found AS MATERIALIZED (
-        SELECT c.*, u.total_requests, u.successful_requests, u.pending_requests, u.total_input_tokens, u.total_output_tokens, u.timed_requests, u.total_processing_time_ms, u.total_cost_usd
-        FROM stats_schema.chat_stats_totals(p_start, p_end, p_provider_id, p_model_id, p_model_name) AS u
-        LEFT JOIN catalogue AS c ON c.model_id = u.model_id
-    )
-    SELECT
-        r.model_id, r.model_identifier, r.model_name, r.provider_model_id,
-        r.provider_id, r.provider_name, r.provider_slug,
-        r.total_requests,
-        r.successful_requests,
-        r.pending_requests,
-        r.total_input_tokens,
-        r.total_output_tokens,
-        r.timed_requests,
-        r.total_processing_time_ms,
-        CASE WHEN (SELECT stats_schema.chat_stats_has_cost()) THEN r.total_cost_usd END
-    FROM (
-        SELECT f.* FROM found AS f WHERE f.model_id IS NOT NULL AND p_model_id IS DISTINCT FROM 'unresolved'
-        UNION ALL
+                m.id AS model_id,
+                m.model_identifier,
+                m.model_name::text AS model_name,
+                m.provider_model_id::text AS provider_model_id,
+                p.id AS provider_id,
+                p.name::text AS provider_name,
+                p.slug::text AS provider_slug
+            FROM (SELECT NULL::text AS model_id) AS absent
+            CROSS JOIN LATERAL (
+                SELECT
+                    id, provider_id, model_name, provider_model_id,
+                    COALESCE(model_id::text, provider_model_id::text) AS model_identifier
+                FROM gateway_schema.models
+            ) AS m
+            JOIN gateway_schema.providers AS p ON p.id = m.provider_id
+            WHERE (p_provider_id IS NULL OR p.id::text = p_provider_id)
+              AND (NULLIF(p_model_id, 'unresolved'::text) IS NULL OR m.id::text = NULLIF(p_model_id, 'unresolved'::text))
+              AND (p_model_name IS NULL OR strpos(lower(m.model_name::text), lower(p_model_name)) > 0)
+        ), found AS MATERIALIZED (
+            SELECT c.*, u.total_requests, u.successful_requests, u.pending_requests, u.total_input_tokens, u.total_output_tokens, u.timed_requests, u.total_processing_time_ms, u.total_cost_usd
+            FROM stats_schema.chat_stats_totals(p_start, p_end, p_provider_id, p_model_id, p_model_name) AS u
+            LEFT JOIN catalogue AS c ON c.model_id = u.model_id
+        )
         SELECT
-            NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-            sum(f.total_requests)::bigint,
-            sum(f.successful_requests)::bigint,
-            sum(f.pending_requests)::bigint,
-            sum(f.total_input_tokens),
-            sum(f.total_output_tokens),
-            sum(f.timed_requests)::bigint,
-            sum(f.total_processing_time_ms),
-            sum(f.total_cost_usd)
-        FROM found AS f
-        WHERE f.model_id IS NULL AND all_models
-        HAVING sum(f.total_requests) <> 0
-    ) AS r
-    ORDER BY r.model_id IS NULL, r.total_requests DESC, r.model_id;
+            r.model_id, r.model_identifier, r.model_name, r.provider_model_id,
+            r.provider_id, r.provider_name, r.provider_slug,
+            r.total_requests,
+            r.successful_requests,
+            r.pending_requests,
+            r.total_input_tokens,
+            r.total_output_tokens,
+            r.timed_requests,
+            r.total_processing_time_ms,
+            CASE WHEN (SELECT stats_schema.chat_stats_has_cost()) THEN r.total_cost_usd END
+        FROM (
+            SELECT f.* FROM found AS f WHERE f.model_id IS NOT NULL AND p_model_id IS DISTINCT FROM 'unresolved'
+            UNION ALL
+            SELECT
+                NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+                sum(f.total_requests)::bigint,
+                sum(f.successful_requests)::bigint,
+                sum(f.pending_requests)::bigint,
+                sum(f.total_input_tokens),
+                sum(f.total_output_tokens),
+                sum(f.timed_requests)::bigint,
+                sum(f.total_processing_time_ms),
+                sum(f.total_cost_usd)
+            FROM found AS f
+            WHERE f.model_id IS NULL AND all_models
+            HAVING sum(f.total_requests) <> 0
+        ) AS r
+        ORDER BY r.model_id IS NULL, r.total_requests DESC, r.model_id;
+    ELSE
+        RETURN QUERY
+        WITH catalogue AS (
+            SELECT * FROM stats_schema.chat_stats_catalogue(p_provider_id, NULLIF(p_model_id, 'unresolved'::text), p_model_name)
+        ), found AS MATERIALIZED (
+            SELECT c.*, u.total_requests, u.successful_requests, u.pending_requests, u.total_input_tokens, u.total_output_tokens, u.timed_requests, u.total_processing_time_ms, u.total_cost_usd
+            FROM stats_schema.chat_stats_totals(p_start, p_end, p_provider_id, p_model_id, p_model_name) AS u
+            LEFT JOIN catalogue AS c ON c.model_id = u.model_id
+        )
+        SELECT
+            r.model_id, r.model_identifier, r.model_name, r.provider_model_id,
+            r.provider_id, r.provider_name, r.provider_slug,
+            r.total_requests,
+            r.successful_requests,
+            r.pending_requests,
+            r.total_input_tokens,
+            r.total_output_tokens,
+            r.timed_requests,
+            r.total_processing_time_ms,
+            CASE WHEN (SELECT stats_schema.chat_stats_has_cost()) THEN r.total_cost_usd END
+        FROM (
+            SELECT f.* FROM found AS f WHERE f.model_id IS NOT NULL AND p_model_id IS DISTINCT FROM 'unresolved'
+            UNION ALL
+            SELECT
+                NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+                sum(f.total_requests)::bigint,
+                sum(f.successful_requests)::bigint,
+                sum(f.pending_requests)::bigint,
+                sum(f.total_input_tokens),
+                sum(f.total_output_tokens),
+                sum(f.timed_requests)::bigint,
+                sum(f.total_processing_time_ms),
+                sum(f.total_cost_usd)
+            FROM found AS f
+            WHERE f.model_id IS NULL AND all_models
+            HAVING sum(f.total_requests) <> 0
+        ) AS r
+        ORDER BY r.model_id IS NULL, r.total_requests DESC, r.model_id;
+    END IF;
 END
 $function$;
 $install$);
@@ -9400,6 +9432,49 @@ END
 $function$;
 $install$);
 
+-- The models that have a provider, with it, as chat_stats_usage() narrows them down.
+SELECT chat_stats_claim_function('chat_stats_catalogue');
+
+SELECT chat_stats_install('chat_stats_catalogue', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_catalogue(p_provider_id text, p_model_id text, p_model_name text)
+RETURNS TABLE (
+    model_id gateway_schema.models.id%TYPE,
+    model_identifier text,
+    model_name text,
+    provider_model_id text,
+    provider_id gateway_schema.providers.id%TYPE,
+    provider_name text,
+    provider_slug text
+)
+LANGUAGE plpgsql
+STABLE
+AS $function$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    SELECT
+        m.id AS model_id,
+        m.model_identifier,
+        m.model_name::text AS model_name,
+        m.provider_model_id::text AS provider_model_id,
+        p.id AS provider_id,
+        p.name::text AS provider_name,
+        p.slug::text AS provider_slug
+    FROM (SELECT NULL::text AS model_id) AS absent
+    CROSS JOIN LATERAL (
+        SELECT
+            id, provider_id, model_name, provider_model_id,
+            COALESCE(model_id::text, provider_model_id::text) AS model_identifier
+        FROM gateway_schema.models
+    ) AS m
+    JOIN gateway_schema.providers AS p ON p.id = m.provider_id
+    WHERE (p_provider_id IS NULL OR p.id::text = p_provider_id)
+      AND (p_model_id IS NULL OR m.id::text = p_model_id)
+      AND (p_model_name IS NULL OR strpos(lower(m.model_name::text), lower(p_model_name)) > 0);
+END
+$function$;
+$install$);
+
 -- Folds what the triggers appended on the nodes of Citus, in two steps. This call adds the batch that the call before
 -- closed to the rollups, and closes a new one. The caller holds the lock of chat_stats_fold().
 --
@@ -10164,6 +10239,9 @@ DECLARE
     branches text[] := '{}';
     piece record;
     in_piece text;
+    -- Which deltas a branch reads; and whether one of them reads those that say `trouble`, whose numbers are 0.
+    deltas text;
+    finds_trouble boolean := false;
 BEGIN
     FOR piece IN
         SELECT 'requests' AS tier, 1 AS sign, p_start AS starts, p_end AS ends WHERE p_part = 'scan'
@@ -10176,18 +10254,24 @@ BEGIN
         in_piece := CASE WHEN piece.starts IS NOT NULL THEN format(' AND MOMENT >= %L::timestamptz', piece.starts) ELSE '' END
             || CASE WHEN piece.ends IS NOT NULL THEN format(' AND MOMENT < %L::timestamptz', piece.ends) ELSE '' END;
         IF piece.tier = 'buckets' OR has_purged THEN
+            deltas := CASE WHEN p_bins THEN 'n <> 0 AND ' ELSE '' END
+                || CASE WHEN piece.tier = 'requests' THEN 'kept' ELSE 'NOT kept' END
+                || replace(in_piece, 'MOMENT', 'bucket') || of_models;
+            IF piece.tier = 'buckets' THEN
+                deltas := format('(trouble IS NOT NULL OR %s)', deltas);
+                finds_trouble := true;
+            END IF;
             branches := branches || format(
                 CASE WHEN p_bins THEN $branch$
-                    SELECT model_id, %1$s, bin, %2$s * n, NULL::text
+                    SELECT model_id, %1$s, bin, %2$s * n, trouble
                     FROM stats_schema.chat_stats_shard_deltas
-                    WHERE trouble IS NULL AND n <> 0 AND %3$s AND %4$s %5$s
+                    WHERE %3$s AND %4$s
                 $branch$ ELSE $branch$
-                    SELECT model_id, %1$s, %2$s * requests, %2$s * successful, %2$s * pending, %2$s * input_tokens, %2$s * output_tokens, %2$s * timed, %2$s * time_ms, %2$s * cost_usd, NULL::text
+                    SELECT model_id, %1$s, %2$s * requests, %2$s * successful, %2$s * pending, %2$s * input_tokens, %2$s * output_tokens, %2$s * timed, %2$s * time_ms, %2$s * cost_usd, trouble
                     FROM stats_schema.chat_stats_shard_deltas
-                    WHERE trouble IS NULL AND %3$s AND %4$s %5$s
+                    WHERE %3$s AND %4$s
                 $branch$ END,
-                moment_of_bucket, piece.sign, CASE WHEN piece.tier = 'requests' THEN 'kept' ELSE 'NOT kept' END, unfolded,
-                replace(in_piece, 'MOMENT', 'bucket') || of_models
+                moment_of_bucket, piece.sign, unfolded, deltas
             );
         END IF;
         CONTINUE WHEN piece.tier <> 'requests';
@@ -10240,7 +10324,7 @@ BEGIN
             moment_of_request, piece.sign, replace(in_piece, 'MOMENT', 'created_at') || of_models
         );
     END LOOP;
-    IF p_part = 'rollup' THEN
+    IF p_part = 'rollup' AND NOT finds_trouble THEN
         branches := branches || format(
             'SELECT model_id, NULL::timestamptz, '
             || CASE WHEN p_bins THEN 'NULL::smallint, 0::bigint' ELSE '0::bigint, 0::bigint, 0::bigint, 0::numeric, 0::numeric, 0::bigint, 0::numeric, 0::numeric' END
@@ -10388,6 +10472,26 @@ BEGIN
         CASE WHEN stats_schema.chat_stats_on_shards() THEN 'chat_stats_shard_deltas WHERE batch IS NULL' ELSE 'chat_stats_deltas' END
     ) INTO STRICT unfolded;
     RETURN unfolded;
+END
+$function$;
+$install$);
+
+-- The models of a provider (its id as text), or the one with an id, or those whose names contain a text; NULL: of all.
+SELECT chat_stats_claim_function('chat_stats_wanted_models');
+
+SELECT chat_stats_install('chat_stats_wanted_models', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_wanted_models(p_provider_id text, p_model_id text, p_model_name text)
+RETURNS TABLE (id gateway_schema.models.id%TYPE)
+LANGUAGE plpgsql
+STABLE
+AS $function$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    SELECT m.id FROM gateway_schema.models AS m
+    WHERE (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
+      AND (p_model_id IS NULL OR m.id::text = p_model_id)
+      AND (p_model_name IS NULL OR strpos(lower(m.model_name::text), lower(p_model_name)) > 0);
 END
 $function$;
 $install$);
@@ -11067,8 +11171,8 @@ BEGIN
           AND g.tgenabled IN ('O', 'A')
     )
     FROM tree AS t
-    JOIN pg_class AS c ON c.oid = t.relation
-    WHERE c.relkind <> 'f';
+    -- (A join would read all of pg_class, and on Citus ask of each row whether it is a shard.)
+    WHERE (SELECT c.relkind FROM pg_class AS c WHERE c.oid = t.relation) <> 'f'::"char";
 END
 $function$;
 $install$);

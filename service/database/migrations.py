@@ -119,7 +119,8 @@ async def _build_index(connection: "asyncpg.Connection[asyncpg.Record]", stateme
 
     async def build() -> None:
         async with connection.transaction():
-            await connection.execute(f"SET LOCAL lock_timeout = {LOCK_MS}; {statement}")
+            await connection.execute(f"SET LOCAL lock_timeout = {LOCK_MS}")
+            await connection.execute(statement)  # on its own: Citus passes on all of the text
 
     if " CONCURRENTLY " in statement:
         await connection.execute(statement)

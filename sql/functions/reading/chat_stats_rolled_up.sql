@@ -24,7 +24,7 @@ BEGIN
         {{ filters.ids() | indent(8) }}
         IF p_start IS NULL AND p_end IS NULL THEN
             RETURN QUERY
-            {{ reading.of_all_time(rollup('model'), reading.on_shards(rollup('model'))) | indent(12) }};
+            {{ reading.of_all_time(rollup('model'), shards=true) | indent(12) }};
         ELSE
             RETURN QUERY
             {{ reading.of_range(rollup('model'), shards=true) | indent(12) }};

@@ -18,7 +18,7 @@ BEGIN
     IF stats_schema.chat_stats_on_shards() THEN
         IF p_start IS NULL AND p_end IS NULL THEN
             RETURN QUERY
-            {{ reading.of_all_time(rollup('total'), reading.on_shards(rollup('total'))) | indent(12) }};
+            {{ reading.of_all_time(rollup('total'), shards=true) | indent(12) }};
         ELSE
             RETURN QUERY
             {{ reading.of_range(rollup('total'), shards=true) | indent(12) }};

@@ -1,5 +1,32 @@
 {% import 'macros/requests.sql.j2' as requests %}
 {% import 'macros/filters.sql.j2' as filters %}
+{% macro usage(catalogue) -%}
+WITH catalogue AS (
+    {{ catalogue | indent(4) }}
+), found AS MATERIALIZED (
+    SELECT c.*, {{ each('u.{total}') }}
+    FROM stats_schema.chat_stats_totals(p_start, p_end, {{ filters.arguments() }}) AS u
+    LEFT JOIN catalogue AS c ON c.model_id = u.model_id
+)
+SELECT
+    r.model_id, r.model_identifier, r.model_name, r.provider_model_id,
+    r.provider_id, r.provider_name, r.provider_slug,
+{% for m in measures %}
+    {{ 'CASE WHEN (SELECT stats_schema.chat_stats_has_cost()) THEN r.total_cost_usd END' if m.name == 'cost_usd'
+       else 'r.' ~ m.total }}{{ ',' if not loop.last }}
+{% endfor %}
+FROM (
+    SELECT f.* FROM found AS f WHERE f.model_id IS NOT NULL AND p_model_id IS DISTINCT FROM 'unresolved'
+    UNION ALL
+    SELECT
+        NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+        {{ each('sum(f.{total}){cast}', 8) }}
+    FROM found AS f
+    WHERE f.model_id IS NULL AND all_models
+    HAVING sum(f.total_requests) <> 0
+) AS r
+ORDER BY r.model_id IS NULL, r.total_requests DESC, r.model_id
+{%- endmacro %}
 -- Totals per model over [p_start, p_end), for models that exist and have a provider that exists: the rows from which
 -- statistics of models and providers are made, most requests first, then by id. Last comes a row whose seven columns of
 -- who it is are NULL: the requests of no model and provider that exist, where there are any.
@@ -31,32 +58,14 @@ AS $function$
 DECLARE
     {{ filters.declared() }}
 BEGIN
-    RETURN QUERY
-    WITH catalogue AS (
-        {{ requests.catalogue('p_provider_id', "NULLIF(p_model_id, 'unresolved'::text)", 'p_model_name') | indent(8) }}
-    ), found AS MATERIALIZED (
-        SELECT c.*, {{ each('u.{total}') }}
-        FROM stats_schema.chat_stats_totals(p_start, p_end, {{ filters.arguments() }}) AS u
-        LEFT JOIN catalogue AS c ON c.model_id = u.model_id
-    )
-    SELECT
-        r.model_id, r.model_identifier, r.model_name, r.provider_model_id,
-        r.provider_id, r.provider_name, r.provider_slug,
-{% for m in measures %}
-        {{ 'CASE WHEN (SELECT stats_schema.chat_stats_has_cost()) THEN r.total_cost_usd END' if m.name == 'cost_usd'
-           else 'r.' ~ m.total }}{{ ',' if not loop.last }}
-{% endfor %}
-    FROM (
-        SELECT f.* FROM found AS f WHERE f.model_id IS NOT NULL AND p_model_id IS DISTINCT FROM 'unresolved'
-        UNION ALL
-        SELECT
-            NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-            {{ each('sum(f.{total}){cast}', 12) }}
-        FROM found AS f
-        WHERE f.model_id IS NULL AND all_models
-        HAVING sum(f.total_requests) <> 0
-    ) AS r
-    ORDER BY r.model_id IS NULL, r.total_requests DESC, r.model_id;
+    -- On Citus by a function: it would plan the whole statement as one of its own otherwise, each time.
+    IF to_regclass('pg_catalog.pg_dist_partition') IS NULL THEN
+        RETURN QUERY
+        {{ usage(requests.catalogue('p_provider_id', "NULLIF(p_model_id, 'unresolved'::text)", 'p_model_name')) | indent(8) }};
+    ELSE
+        RETURN QUERY
+        {{ usage("SELECT * FROM stats_schema.chat_stats_catalogue(p_provider_id, NULLIF(p_model_id, 'unresolved'::text), p_model_name)") | indent(8) }};
+    END IF;
 END
 $function$;
 $install$);

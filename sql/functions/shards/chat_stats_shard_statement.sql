@@ -42,6 +42,9 @@ DECLARE
     branches text[] := '{}';
     piece record;
     in_piece text;
+    -- Which deltas a branch reads; and whether one of them reads those that say `trouble`, whose numbers are 0.
+    deltas text;
+    finds_trouble boolean := false;
 BEGIN
     FOR piece IN
         SELECT 'requests' AS tier, 1 AS sign, p_start AS starts, p_end AS ends WHERE p_part = 'scan'
@@ -54,18 +57,24 @@ BEGIN
         in_piece := CASE WHEN piece.starts IS NOT NULL THEN format(' AND MOMENT >= %L::timestamptz', piece.starts) ELSE '' END
             || CASE WHEN piece.ends IS NOT NULL THEN format(' AND MOMENT < %L::timestamptz', piece.ends) ELSE '' END;
         IF piece.tier = 'buckets' OR has_purged THEN
+            deltas := CASE WHEN p_bins THEN 'n <> 0 AND ' ELSE '' END
+                || CASE WHEN piece.tier = 'requests' THEN 'kept' ELSE 'NOT kept' END
+                || replace(in_piece, 'MOMENT', 'bucket') || of_models;
+            IF piece.tier = 'buckets' THEN
+                deltas := format('(trouble IS NOT NULL OR %s)', deltas);
+                finds_trouble := true;
+            END IF;
             branches := branches || format(
                 CASE WHEN p_bins THEN $branch$
-                    SELECT model_id, %1$s, bin, %2$s * n, NULL::text
+                    SELECT model_id, %1$s, bin, %2$s * n, trouble
                     FROM stats_schema.chat_stats_shard_deltas
-                    WHERE trouble IS NULL AND n <> 0 AND %3$s AND %4$s %5$s
+                    WHERE %3$s AND %4$s
                 $branch$ ELSE $branch$
-                    SELECT model_id, %1$s, {{ each('%2$s * {name}') }}, NULL::text
+                    SELECT model_id, %1$s, {{ each('%2$s * {name}') }}, trouble
                     FROM stats_schema.chat_stats_shard_deltas
-                    WHERE trouble IS NULL AND %3$s AND %4$s %5$s
+                    WHERE %3$s AND %4$s
                 $branch$ END,
-                moment_of_bucket, piece.sign, CASE WHEN piece.tier = 'requests' THEN 'kept' ELSE 'NOT kept' END, unfolded,
-                replace(in_piece, 'MOMENT', 'bucket') || of_models
+                moment_of_bucket, piece.sign, unfolded, deltas
             );
         END IF;
         CONTINUE WHEN piece.tier <> 'requests';
@@ -100,7 +109,7 @@ BEGIN
             moment_of_request, piece.sign, replace(in_piece, 'MOMENT', 'created_at') || of_models
         );
     END LOOP;
-    IF p_part = 'rollup' THEN
+    IF p_part = 'rollup' AND NOT finds_trouble THEN
         branches := branches || format(
             'SELECT model_id, NULL::timestamptz, '
             || CASE WHEN p_bins THEN 'NULL::smallint, 0::bigint' ELSE '{{ each('0::{type}') }}' END
