@@ -2168,15 +2168,18 @@ BEGIN
                 FROM days AS c
                 JOIN stats_schema.chat_stats_rollup_@rollup@_slots AS t ON t.day = c.day
                 CROSS JOIN LATERAL (
-                    SELECT e.slot, e.bin, COALESCE(e.n, 1) AS n
-                    FROM unnest(t.bin_slots, t.bins, t.counts) AS e (slot, bin, n)
-                    UNION ALL
-                    SELECT e.slot, stats_schema.chat_stats_bin(COALESCE(e.time_ms, 0)), 1
-                    FROM unnest(
-                        COALESCE(t.slots, ARRAY[t.slot]),
-                        CASE WHEN t.slots IS NULL THEN ARRAY[t.requests] ELSE t.slot_requests END, CASE WHEN t.slots IS NULL THEN ARRAY[t.timed] ELSE t.slot_timed END, CASE WHEN t.slots IS NULL THEN ARRAY[t.time_ms] ELSE t.slot_time_ms END
-                    ) AS e (slot, requests, timed, time_ms)
-                    WHERE t.bins IS NULL AND COALESCE(e.timed, e.requests, 1) = 1
+                    SELECT e.bin, COALESCE(e.n, 1) AS n
+                    FROM (SELECT unnest(CASE
+                        WHEN t.bins IS NOT NULL THEN t.bins
+                        WHEN t.slots IS NULL THEN CASE WHEN COALESCE(t.timed, t.requests, 1) = 1
+                         THEN ARRAY[stats_schema.chat_stats_bin(COALESCE(t.time_ms, 0))] ELSE '{}' END
+                        ELSE ARRAY(
+                            SELECT stats_schema.chat_stats_bin(COALESCE(o.time_ms, 0))
+                            FROM unnest(t.slots, t.slot_requests, t.slot_timed, t.slot_time_ms)
+                                AS o (slot, requests, timed, time_ms)
+                            WHERE COALESCE(o.timed, o.requests, 1) = 1
+                        )
+                    END) AS bin, unnest(t.counts) AS n) AS e
                 ) AS h
                 WHERE c.interval_start IS NOT NULL AND NOT c.is_month  AND @kept@
                 UNION ALL
@@ -2297,6 +2300,7 @@ BEGIN
                 FROM edges AS c
                 JOIN stats_schema.chat_stats_kept AS t ON t.bucket >= c.starts AND t.bucket < c.ends
                 WHERE t.timed <> 0  AND @kept@
+
             ) AS u
             
             $own$
@@ -3088,6 +3092,7 @@ BEGIN
                 p_interval, b.ends - interval '15 minutes', p_timezone
             ) END AS last
         FROM bounded AS b
+        OFFSET 0  -- so that each is computed once
     ), judged AS (
         SELECT
             e.*,
@@ -3120,6 +3125,9 @@ BEGIN
 END
 $function$;
 $install$);
+
+-- Planning takes longer than the statement, whose plan does not depend on the range.
+ALTER FUNCTION chat_stats_series_days(text, text, timestamptz, timestamptz) SET plan_cache_mode = force_generic_plan;
 
 -- The place of a bucket among the 96 of its UTC day; 0 for an infinite one, and for none.
 SELECT chat_stats_install('chat_stats_slot', $install$
@@ -4735,14 +4743,16 @@ AS $function$
 DECLARE
     -- The whole buckets: [first_bucket, end_bucket).
     first_bucket timestamptz;
-    -- Days of the time zone whose histograms need no sorting of bins begin after found_from and end by found_to.
-    found_from timestamptz := 'infinity';
-    found_to timestamptz := '-infinity';
     end_bucket timestamptz;
     only_unresolved boolean := p_model_id IS NOT DISTINCT FROM 'unresolved' AND p_provider_id IS NULL AND p_model_name IS NULL;
     all_models boolean := only_unresolved OR (p_provider_id IS NULL AND p_model_id IS NULL AND p_model_name IS NULL);
     model_ids text[];
 BEGIN
+    IF p_group_by = 'none' AND all_models AND NOT only_unresolved THEN
+        RETURN QUERY
+        SELECT * FROM stats_schema.chat_stats_rolled_up_total_series_histograms(p_interval, p_timezone, p_start, p_end);
+        RETURN;
+    END IF;
     SELECT e.starts, e.ends INTO first_bucket, end_bucket
     FROM stats_schema.chat_stats_edges(p_start, p_end) AS e WHERE e.tier = 'buckets';
     IF NOT FOUND THEN
@@ -4756,456 +4766,70 @@ BEGIN
               AND (p_model_id IS NULL OR m.id::text = p_model_id)
               AND (p_model_name IS NULL OR strpos(lower(m.model_name::text), lower(p_model_name)) > 0)
         ) END;
-        IF p_group_by = 'none' AND all_models AND NOT only_unresolved THEN
-            RETURN QUERY
-            WITH days AS MATERIALIZED (
-                SELECT * FROM stats_schema.chat_stats_series_days(p_interval, p_timezone, first_bucket, end_bucket)
-            ), cut AS MATERIALIZED (
-                SELECT
-                    d.day,
-                    CASE WHEN d.at > 48 THEN d.before ELSE d.after END AS base,
-                    CASE WHEN d.at > 48 THEN d.after ELSE d.before END AS other,
-                    CASE WHEN d.at > 48 THEN d.at ELSE 0 END AS first_slot,
-                    CASE WHEN d.at > 48 THEN 96 ELSE d.at END AS end_slot
-                FROM (
-                    SELECT
-                        c.day, c.slot_intervals, c.slot_intervals[1] AS before, c.slot_intervals[96] AS after,
-                        array_position(c.slot_intervals, c.slot_intervals[96]) - 1 AS at
-                    FROM days AS c
-                    WHERE c.interval_start IS NULL AND p_interval IN ('1d', '1w', '1mo')
-                ) AS d
-                WHERE d.before IS NOT NULL AND d.after IS NOT NULL
-                  AND d.slot_intervals = array_fill(d.before, ARRAY[d.at]) || array_fill(d.after, ARRAY[96 - d.at])
-            ), moved AS MATERIALIZED (
-                SELECT t.*, h.moved_bins, h.moved_counts
-                FROM (
-                    SELECT
-                        c.*, t.bins, t.counts,
-                        width_bucket((c.first_slot - 1)::smallint, t.bin_slots) + 1 AS first,
-                        width_bucket((c.end_slot - 1)::smallint, t.bin_slots) AS last
-                    FROM cut AS c
-                    LEFT JOIN stats_schema.chat_stats_rollup_total_slots AS t ON t.day = c.day AND cardinality(t.bin_slots) > 0
-                    OFFSET 0
-                ) AS t
-                CROSS JOIN LATERAL (
-                    SELECT array_agg(b.bin) AS bins, array_agg(b.n) AS counts, sum(b.n::double precision)::bigint AS total
-                    FROM (
-                        SELECT c.bin, sum(c.n::double precision)::bigint AS n
-                        FROM (
-                            SELECT unnest(t.bins[t.first:t.last]) AS bin, unnest(t.counts[t.first:t.last]) AS n
-                        ) AS c
-                        GROUP BY c.bin
-                        HAVING sum(c.n::double precision) <> 0
-                        ORDER BY c.bin
-                    ) AS b
-                ) AS h (moved_bins, moved_counts, total)
-            ), paired AS MATERIALIZED (
-                SELECT
-                    c.base AS interval_start, c.day, c.moved_bins AS less_bins, c.moved_counts AS less_counts,
-                    c.next_bins AS more_bins, c.next_counts AS more_counts
-                FROM (
-                    SELECT
-                        m.*,
-                        CASE WHEN m.first_slot = 0 THEN lead(m.day) OVER by_day ELSE lag(m.day) OVER by_day END
-                            AS next_day,
-                        CASE WHEN m.first_slot = 0 THEN lead(m.other) OVER by_day ELSE lag(m.other) OVER by_day END
-                            AS next_other,
-                        CASE WHEN m.first_slot = 0 THEN lead(m.first_slot) OVER by_day ELSE lag(m.first_slot) OVER by_day END
-                            AS next_first_slot,
-                        CASE WHEN m.first_slot = 0 THEN lead(m.end_slot) OVER by_day ELSE lag(m.end_slot) OVER by_day END
-                            AS next_end_slot,
-                        CASE WHEN m.first_slot = 0 THEN lead(m.moved_bins) OVER by_day ELSE lag(m.moved_bins) OVER by_day END
-                            AS next_bins,
-                        CASE WHEN m.first_slot = 0 THEN lead(m.moved_counts) OVER by_day ELSE lag(m.moved_counts) OVER by_day END
-                            AS next_counts
-                    FROM moved AS m
-                    WINDOW by_day AS (ORDER BY m.day)
-                ) AS c
-                CROSS JOIN LATERAL (
-                    SELECT
-                        (CASE WHEN c.first_slot = 0 THEN c.day + c.end_slot * interval '15 minutes'
-                              ELSE c.next_day + c.next_first_slot * interval '15 minutes' END) AT TIME ZONE 'UTC' AS starts,
-                        (CASE WHEN c.first_slot = 0 THEN c.next_day + c.next_end_slot * interval '15 minutes'
-                              ELSE c.day + c.first_slot * interval '15 minutes' END) AT TIME ZONE 'UTC' AS ends
-                ) AS r
-                WHERE p_interval = '1d'
-                  AND c.next_other = c.base
-                  AND c.next_day = CASE WHEN c.first_slot = 0 THEN c.day + 1 ELSE c.day - 1 END
-                  AND (c.next_first_slot = 0) = (c.first_slot = 0)
-                  AND r.starts > found_from AND r.ends <= found_to
-                  AND r.starts = c.base
-                  AND r.ends AT TIME ZONE p_timezone = r.starts AT TIME ZONE p_timezone + interval '1 day'
-                  AND (r.starts - interval '2 hours') AT TIME ZONE p_timezone = r.starts AT TIME ZONE p_timezone - interval '2 hours'
-                  AND (r.ends - interval '2 hours') AT TIME ZONE p_timezone = r.ends AT TIME ZONE p_timezone - interval '2 hours'
-            ), edges AS MATERIALIZED (
-                SELECT * FROM stats_schema.chat_stats_edges(p_start, p_end) AS e WHERE e.tier = 'requests'
-            ), cells (interval_start, bin, n) AS (
-                -- Arrays are taken apart by SELECT, since FROM would put each aside first.
-                SELECT c.interval_start, unnest(t.bins), unnest(t.counts)
-                FROM days AS c
-                JOIN stats_schema.chat_stats_rollup_total_days AS t ON t.day = c.day
-                
-                WHERE c.interval_start IS NOT NULL AND NOT c.is_month 
-                  AND NOT (c.interval_start > found_from AND (c.day + 1)::timestamp AT TIME ZONE 'UTC' <= found_to
-            AND c.interval_start = c.day::timestamp AT TIME ZONE 'UTC' AND stats_schema.chat_stats_interval_start(p_interval, (c.day + 1)::timestamp AT TIME ZONE 'UTC', p_timezone)
-                = (c.day + 1)::timestamp AT TIME ZONE 'UTC')
-                UNION ALL
-                SELECT c.interval_start, unnest(t.bins), unnest(t.counts)
-                FROM days AS c
-                JOIN stats_schema.chat_stats_rollup_total_months AS t ON t.month = c.day
-                
-                WHERE c.is_month 
-                UNION ALL
-                -- Of a day that a border cuts: by days, and what is moved by slots. (Only where days have histograms.)
-                SELECT c.base, unnest(t.bins), unnest(t.counts)
-                FROM cut AS c
-                JOIN stats_schema.chat_stats_rollup_total_days AS t ON t.day = c.day
-                WHERE c.base NOT IN (SELECT p.interval_start FROM paired AS p)
-                UNION ALL
-                SELECT m.other, unnest(m.moved_bins), unnest(m.moved_counts)
-                FROM moved AS m
-                WHERE m.other NOT IN (SELECT p.interval_start FROM paired AS p)
-                UNION ALL
-                SELECT h.base, h.bin, -h.n
-                FROM (
-                    SELECT m.base, unnest(m.moved_bins) AS bin, unnest(m.moved_counts) AS n
-                    FROM moved AS m
-                    WHERE m.base NOT IN (SELECT p.interval_start FROM paired AS p)
-                ) AS h
-                UNION ALL
-                SELECT h.slot_intervals[h.slot + 1], h.bin, h.n
-                FROM (
-                    SELECT
-                        c.slot_intervals, 
-                        unnest(t.bin_slots) AS slot, unnest(t.bins) AS bin, unnest(t.counts) AS n
-                    FROM days AS c
-                    JOIN stats_schema.chat_stats_rollup_total_slots AS t ON t.day = c.day
-                    
-                    WHERE c.interval_start IS NULL 
-                      AND c.day NOT IN (SELECT d.day FROM cut AS d)
-                ) AS h
-                WHERE h.slot_intervals[h.slot + 1] IS NOT NULL
-                UNION ALL
-                SELECT h.moment, h.bin, h.n
-                FROM stats_schema.chat_stats_unfolded_bins('rollup', p_interval, p_timezone, p_start, p_end, NULL::text[]) AS h
-
-                WHERE h.n <> 0 
-                UNION ALL
-                -- A bucket that was purged counts as a whole where it begins.
-                SELECT stats_schema.chat_stats_interval_start(p_interval, t.bucket, p_timezone), t.bin, e.sign * t.n
-                FROM edges AS e
-                CROSS JOIN LATERAL stats_schema.chat_stats_purged_bins(e.starts, e.ends) AS t
-                
-                WHERE true 
+        RETURN QUERY
+        WITH groups AS MATERIALIZED (
+            SELECT * FROM stats_schema.chat_stats_groups(
+                p_group_by, CASE WHEN NOT all_models THEN p_provider_id END, CASE WHEN NOT all_models THEN p_model_id END,
+                CASE WHEN NOT all_models THEN p_model_name END
             )
-            SELECT
-                b.interval_start, (NULL::gateway_schema.models).id,
-                array_agg(b.bin), array_agg(b.n), sum(b.n::double precision)::bigint
-            FROM (
-                SELECT c.interval_start, c.bin, sum(c.n::double precision)::bigint AS n
-                FROM cells AS c
-                GROUP BY c.interval_start, c.bin
-                HAVING sum(c.n::double precision) <> 0
-                ORDER BY c.interval_start, c.bin
-            ) AS b
-            GROUP BY b.interval_start
-            UNION ALL
-            SELECT c.interval_start, (NULL::gateway_schema.models).id, t.bins, t.counts, t.timed
+        ), days AS MATERIALIZED (
+            SELECT * FROM stats_schema.chat_stats_series_days(p_interval, p_timezone, first_bucket, end_bucket)
+        ), edges AS MATERIALIZED (
+            SELECT * FROM stats_schema.chat_stats_edges(p_start, p_end) AS e WHERE e.tier = 'requests'
+        ), cells (interval_start, member, bin, n) AS (
+            -- Arrays are taken apart by SELECT, since FROM would put each aside first.
+            SELECT c.interval_start, g.member, unnest(t.bins), unnest(t.counts)
             FROM days AS c
-            JOIN stats_schema.chat_stats_rollup_total_days AS t ON t.day = c.day
-            WHERE c.interval_start > found_from AND (c.day + 1)::timestamp AT TIME ZONE 'UTC' <= found_to
-                AND c.interval_start = c.day::timestamp AT TIME ZONE 'UTC' AND stats_schema.chat_stats_interval_start(p_interval, (c.day + 1)::timestamp AT TIME ZONE 'UTC', p_timezone)
-                    = (c.day + 1)::timestamp AT TIME ZONE 'UTC'
-              AND t.timed > 0
+            JOIN stats_schema.chat_stats_rollup_model_slots AS t ON t.day = c.day
+            LEFT JOIN groups AS g ON g.id = t.model_id
+            WHERE c.interval_start IS NOT NULL AND NOT c.is_month AND (all_models OR t.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
+            AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
             UNION ALL
-            SELECT p.interval_start, (NULL::gateway_schema.models).id, h.bins, h.counts, h.total
-            FROM paired AS p
-            LEFT JOIN stats_schema.chat_stats_rollup_total_days AS d ON d.day = p.day
-            CROSS JOIN LATERAL (
-                SELECT array_agg(b.bin) AS bins, array_agg(b.n) AS counts, sum(b.n::double precision)::bigint AS total
-                FROM (
-                    SELECT c.bin, sum(c.n::double precision)::bigint AS n
-                    FROM (
-                        SELECT unnest(d.bins) AS bin, unnest(d.counts) AS n
-                        UNION ALL
-                        SELECT unnest(p.more_bins), unnest(p.more_counts)
-                        UNION ALL
-                        SELECT l.bin, -l.n FROM (SELECT unnest(p.less_bins) AS bin, unnest(p.less_counts) AS n) AS l
-                    ) AS c
-                    GROUP BY c.bin
-                    HAVING sum(c.n::double precision) <> 0
-                    ORDER BY c.bin
-                ) AS b
-            ) AS h
-            WHERE h.total > 0
-;
-        ELSE
-            RETURN QUERY
-            WITH groups AS MATERIALIZED (
-                SELECT * FROM stats_schema.chat_stats_groups(
-                    p_group_by, CASE WHEN NOT all_models THEN p_provider_id END, CASE WHEN NOT all_models THEN p_model_id END,
-                    CASE WHEN NOT all_models THEN p_model_name END
-                )
-            ), days AS MATERIALIZED (
-                SELECT * FROM stats_schema.chat_stats_series_days(p_interval, p_timezone, first_bucket, end_bucket)
-            ), edges AS MATERIALIZED (
-                SELECT * FROM stats_schema.chat_stats_edges(p_start, p_end) AS e WHERE e.tier = 'requests'
-            ), cells (interval_start, member, bin, n) AS (
-                -- Arrays are taken apart by SELECT, since FROM would put each aside first.
-                SELECT c.interval_start, g.member, unnest(t.bins), unnest(t.counts)
+            SELECT c.interval_start, g.member, unnest(t.bins), unnest(t.counts)
+            FROM days AS c
+            JOIN stats_schema.chat_stats_rollup_model_months AS t ON t.month = c.day
+            LEFT JOIN groups AS g ON g.id = t.model_id
+            WHERE c.is_month AND (all_models OR t.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
+            AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
+            UNION ALL
+            SELECT h.slot_intervals[h.slot + 1], h.member, h.bin, h.n
+            FROM (
+                SELECT
+                    c.slot_intervals, g.member, 
+                    unnest(t.bin_slots) AS slot, unnest(t.bins) AS bin, unnest(t.counts) AS n
                 FROM days AS c
                 JOIN stats_schema.chat_stats_rollup_model_slots AS t ON t.day = c.day
                 LEFT JOIN groups AS g ON g.id = t.model_id
-                WHERE c.interval_start IS NOT NULL AND NOT c.is_month AND (all_models OR t.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
+                WHERE c.interval_start IS NULL AND (all_models OR t.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
                 AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
-                UNION ALL
-                SELECT c.interval_start, g.member, unnest(t.bins), unnest(t.counts)
-                FROM days AS c
-                JOIN stats_schema.chat_stats_rollup_model_months AS t ON t.month = c.day
-                LEFT JOIN groups AS g ON g.id = t.model_id
-                WHERE c.is_month AND (all_models OR t.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
-                AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
-                UNION ALL
-                SELECT h.slot_intervals[h.slot + 1], h.member, h.bin, h.n
-                FROM (
-                    SELECT
-                        c.slot_intervals, g.member, 
-                        unnest(t.bin_slots) AS slot, unnest(t.bins) AS bin, unnest(t.counts) AS n
-                    FROM days AS c
-                    JOIN stats_schema.chat_stats_rollup_model_slots AS t ON t.day = c.day
-                    LEFT JOIN groups AS g ON g.id = t.model_id
-                    WHERE c.interval_start IS NULL AND (all_models OR t.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
-                    AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
-                ) AS h
-                WHERE h.slot_intervals[h.slot + 1] IS NOT NULL
-                UNION ALL
-                SELECT h.moment, g.member, h.bin, h.n
-                FROM stats_schema.chat_stats_unfolded_bins('rollup', p_interval, p_timezone, p_start, p_end, model_ids) AS h
-                LEFT JOIN groups AS g ON g.id = h.model_id
-                WHERE h.n <> 0 AND (all_models OR h.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
-                    AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
-                UNION ALL
-                -- A bucket that was purged counts as a whole where it begins.
-                SELECT stats_schema.chat_stats_interval_start(p_interval, t.bucket, p_timezone), g.member, t.bin, e.sign * t.n
-                FROM edges AS e
-                CROSS JOIN LATERAL stats_schema.chat_stats_purged_bins(e.starts, e.ends) AS t
-                LEFT JOIN groups AS g ON g.id = t.model_id
-                WHERE true AND (all_models OR t.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
-                AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
-            )
-            SELECT
-                b.interval_start, b.member,
-                array_agg(b.bin), array_agg(b.n), sum(b.n::double precision)::bigint
-            FROM (
-                SELECT c.interval_start, c.member, c.bin, sum(c.n::double precision)::bigint AS n
-                FROM cells AS c
-                GROUP BY c.interval_start, c.member, c.bin
-                HAVING sum(c.n::double precision) <> 0
-                ORDER BY c.interval_start, c.member, c.bin
-            ) AS b
-            GROUP BY b.interval_start, b.member
-;
-        END IF;
-    ELSIF p_group_by = 'none' AND all_models AND NOT only_unresolved THEN
-        IF p_interval = '1d' THEN  -- up to the first delta, and without the ragged edges
-            found_from := stats_schema.chat_stats_bucket(p_start);
-            found_to := LEAST(stats_schema.chat_stats_bucket(p_end), (
-                SELECT min(d.bucket) FROM stats_schema.chat_stats_deltas AS d
-                WHERE d.timed <> 0 AND d.bucket >= first_bucket
-            ));
-        END IF;
-        RETURN QUERY
-        WITH days AS MATERIALIZED (
-            SELECT * FROM stats_schema.chat_stats_series_days(p_interval, p_timezone, first_bucket, end_bucket)
-        ), cut AS MATERIALIZED (
-            SELECT
-                d.day,
-                CASE WHEN d.at > 48 THEN d.before ELSE d.after END AS base,
-                CASE WHEN d.at > 48 THEN d.after ELSE d.before END AS other,
-                CASE WHEN d.at > 48 THEN d.at ELSE 0 END AS first_slot,
-                CASE WHEN d.at > 48 THEN 96 ELSE d.at END AS end_slot
-            FROM (
-                SELECT
-                    c.day, c.slot_intervals, c.slot_intervals[1] AS before, c.slot_intervals[96] AS after,
-                    array_position(c.slot_intervals, c.slot_intervals[96]) - 1 AS at
-                FROM days AS c
-                WHERE c.interval_start IS NULL AND p_interval IN ('1d', '1w', '1mo')
-            ) AS d
-            WHERE d.before IS NOT NULL AND d.after IS NOT NULL
-              AND d.slot_intervals = array_fill(d.before, ARRAY[d.at]) || array_fill(d.after, ARRAY[96 - d.at])
-        ), moved AS MATERIALIZED (
-            SELECT t.*, h.moved_bins, h.moved_counts
-            FROM (
-                SELECT
-                    c.*, t.bins, t.counts,
-                    width_bucket((c.first_slot - 1)::smallint, t.bin_slots) + 1 AS first,
-                    width_bucket((c.end_slot - 1)::smallint, t.bin_slots) AS last
-                FROM cut AS c
-                LEFT JOIN stats_schema.chat_stats_rollup_total_slots AS t ON t.day = c.day AND cardinality(t.bin_slots) > 0
-                OFFSET 0
-            ) AS t
-            CROSS JOIN LATERAL (
-                SELECT array_agg(b.bin) AS bins, array_agg(b.n) AS counts, sum(b.n::double precision)::bigint AS total
-                FROM (
-                    SELECT c.bin, sum(c.n::double precision)::bigint AS n
-                    FROM (
-                        SELECT unnest(t.bins[t.first:t.last]) AS bin, unnest(t.counts[t.first:t.last]) AS n
-                    ) AS c
-                    GROUP BY c.bin
-                    HAVING sum(c.n::double precision) <> 0
-                    ORDER BY c.bin
-                ) AS b
-            ) AS h (moved_bins, moved_counts, total)
-        ), paired AS MATERIALIZED (
-            SELECT
-                c.base AS interval_start, c.day, c.moved_bins AS less_bins, c.moved_counts AS less_counts,
-                c.next_bins AS more_bins, c.next_counts AS more_counts
-            FROM (
-                SELECT
-                    m.*,
-                    CASE WHEN m.first_slot = 0 THEN lead(m.day) OVER by_day ELSE lag(m.day) OVER by_day END
-                        AS next_day,
-                    CASE WHEN m.first_slot = 0 THEN lead(m.other) OVER by_day ELSE lag(m.other) OVER by_day END
-                        AS next_other,
-                    CASE WHEN m.first_slot = 0 THEN lead(m.first_slot) OVER by_day ELSE lag(m.first_slot) OVER by_day END
-                        AS next_first_slot,
-                    CASE WHEN m.first_slot = 0 THEN lead(m.end_slot) OVER by_day ELSE lag(m.end_slot) OVER by_day END
-                        AS next_end_slot,
-                    CASE WHEN m.first_slot = 0 THEN lead(m.moved_bins) OVER by_day ELSE lag(m.moved_bins) OVER by_day END
-                        AS next_bins,
-                    CASE WHEN m.first_slot = 0 THEN lead(m.moved_counts) OVER by_day ELSE lag(m.moved_counts) OVER by_day END
-                        AS next_counts
-                FROM moved AS m
-                WINDOW by_day AS (ORDER BY m.day)
-            ) AS c
-            CROSS JOIN LATERAL (
-                SELECT
-                    (CASE WHEN c.first_slot = 0 THEN c.day + c.end_slot * interval '15 minutes'
-                          ELSE c.next_day + c.next_first_slot * interval '15 minutes' END) AT TIME ZONE 'UTC' AS starts,
-                    (CASE WHEN c.first_slot = 0 THEN c.next_day + c.next_end_slot * interval '15 minutes'
-                          ELSE c.day + c.first_slot * interval '15 minutes' END) AT TIME ZONE 'UTC' AS ends
-            ) AS r
-            WHERE p_interval = '1d'
-              AND c.next_other = c.base
-              AND c.next_day = CASE WHEN c.first_slot = 0 THEN c.day + 1 ELSE c.day - 1 END
-              AND (c.next_first_slot = 0) = (c.first_slot = 0)
-              AND r.starts > found_from AND r.ends <= found_to
-              AND r.starts = c.base
-              AND r.ends AT TIME ZONE p_timezone = r.starts AT TIME ZONE p_timezone + interval '1 day'
-              AND (r.starts - interval '2 hours') AT TIME ZONE p_timezone = r.starts AT TIME ZONE p_timezone - interval '2 hours'
-              AND (r.ends - interval '2 hours') AT TIME ZONE p_timezone = r.ends AT TIME ZONE p_timezone - interval '2 hours'
-        ), edges AS MATERIALIZED (
-            SELECT * FROM stats_schema.chat_stats_edges(p_start, p_end) AS e WHERE e.tier = 'requests'
-        ), cells (interval_start, bin, n) AS (
-            -- Arrays are taken apart by SELECT, since FROM would put each aside first.
-            SELECT c.interval_start, unnest(t.bins), unnest(t.counts)
-            FROM days AS c
-            JOIN stats_schema.chat_stats_rollup_total_days AS t ON t.day = c.day
-            
-            WHERE c.interval_start IS NOT NULL AND NOT c.is_month 
-              AND NOT (c.interval_start > found_from AND (c.day + 1)::timestamp AT TIME ZONE 'UTC' <= found_to
-        AND c.interval_start = c.day::timestamp AT TIME ZONE 'UTC' AND stats_schema.chat_stats_interval_start(p_interval, (c.day + 1)::timestamp AT TIME ZONE 'UTC', p_timezone)
-            = (c.day + 1)::timestamp AT TIME ZONE 'UTC')
-            UNION ALL
-            SELECT c.interval_start, unnest(t.bins), unnest(t.counts)
-            FROM days AS c
-            JOIN stats_schema.chat_stats_rollup_total_months AS t ON t.month = c.day
-            
-            WHERE c.is_month 
-            UNION ALL
-            -- Of a day that a border cuts: by days, and what is moved by slots. (Only where days have histograms.)
-            SELECT c.base, unnest(t.bins), unnest(t.counts)
-            FROM cut AS c
-            JOIN stats_schema.chat_stats_rollup_total_days AS t ON t.day = c.day
-            WHERE c.base NOT IN (SELECT p.interval_start FROM paired AS p)
-            UNION ALL
-            SELECT m.other, unnest(m.moved_bins), unnest(m.moved_counts)
-            FROM moved AS m
-            WHERE m.other NOT IN (SELECT p.interval_start FROM paired AS p)
-            UNION ALL
-            SELECT h.base, h.bin, -h.n
-            FROM (
-                SELECT m.base, unnest(m.moved_bins) AS bin, unnest(m.moved_counts) AS n
-                FROM moved AS m
-                WHERE m.base NOT IN (SELECT p.interval_start FROM paired AS p)
-            ) AS h
-            UNION ALL
-            SELECT h.slot_intervals[h.slot + 1], h.bin, h.n
-            FROM (
-                SELECT
-                    c.slot_intervals, 
-                    unnest(t.bin_slots) AS slot, unnest(t.bins) AS bin, unnest(t.counts) AS n
-                FROM days AS c
-                JOIN stats_schema.chat_stats_rollup_total_slots AS t ON t.day = c.day
-                
-                WHERE c.interval_start IS NULL 
-                  AND c.day NOT IN (SELECT d.day FROM cut AS d)
             ) AS h
             WHERE h.slot_intervals[h.slot + 1] IS NOT NULL
             UNION ALL
-            SELECT h.interval_start, stats_schema.chat_stats_bin(h.time_ms), h.n
-            FROM (
-                SELECT stats_schema.chat_stats_interval_start(p_interval, d.bucket, p_timezone) AS interval_start, unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS time_ms, sign(d.timed)::bigint AS n
-                FROM stats_schema.chat_stats_deltas AS d
-                
-                WHERE d.timed <> 0 AND d.bucket >= first_bucket AND d.bucket < end_bucket 
-            ) AS h
-            UNION ALL
-            SELECT
-                stats_schema.chat_stats_interval_start(p_interval, stats_schema.chat_stats_bucket(r.created_at::timestamptz), p_timezone), 
-                stats_schema.chat_stats_bin(r.processing_time_ms::numeric), e.sign
-            FROM edges AS e
-            JOIN gateway_schema.chat_completion_requests AS r ON r.created_at >= e.starts AND r.created_at < e.ends
-            
-            WHERE r.processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000 
+            SELECT h.moment, g.member, h.bin, h.n
+            FROM stats_schema.chat_stats_unfolded_bins('rollup', p_interval, p_timezone, p_start, p_end, model_ids) AS h
+            LEFT JOIN groups AS g ON g.id = h.model_id
+            WHERE h.n <> 0 AND (all_models OR h.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
+                AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
             UNION ALL
             -- A bucket that was purged counts as a whole where it begins.
-            SELECT stats_schema.chat_stats_interval_start(p_interval, t.bucket, p_timezone), t.bin, e.sign * t.n
+            SELECT stats_schema.chat_stats_interval_start(p_interval, t.bucket, p_timezone), g.member, t.bin, e.sign * t.n
             FROM edges AS e
             CROSS JOIN LATERAL stats_schema.chat_stats_purged_bins(e.starts, e.ends) AS t
-            
-            WHERE true 
+            LEFT JOIN groups AS g ON g.id = t.model_id
+            WHERE true AND (all_models OR t.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
+            AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
         )
         SELECT
-            b.interval_start, (NULL::gateway_schema.models).id,
+            b.interval_start, b.member,
             array_agg(b.bin), array_agg(b.n), sum(b.n::double precision)::bigint
         FROM (
-            SELECT c.interval_start, c.bin, sum(c.n::double precision)::bigint AS n
+            SELECT c.interval_start, c.member, c.bin, sum(c.n::double precision)::bigint AS n
             FROM cells AS c
-            GROUP BY c.interval_start, c.bin
+            GROUP BY c.interval_start, c.member, c.bin
             HAVING sum(c.n::double precision) <> 0
-            ORDER BY c.interval_start, c.bin
+            ORDER BY c.interval_start, c.member, c.bin
         ) AS b
-        GROUP BY b.interval_start
-        UNION ALL
-        SELECT c.interval_start, (NULL::gateway_schema.models).id, t.bins, t.counts, t.timed
-        FROM days AS c
-        JOIN stats_schema.chat_stats_rollup_total_days AS t ON t.day = c.day
-        WHERE c.interval_start > found_from AND (c.day + 1)::timestamp AT TIME ZONE 'UTC' <= found_to
-            AND c.interval_start = c.day::timestamp AT TIME ZONE 'UTC' AND stats_schema.chat_stats_interval_start(p_interval, (c.day + 1)::timestamp AT TIME ZONE 'UTC', p_timezone)
-                = (c.day + 1)::timestamp AT TIME ZONE 'UTC'
-          AND t.timed > 0
-        UNION ALL
-        SELECT p.interval_start, (NULL::gateway_schema.models).id, h.bins, h.counts, h.total
-        FROM paired AS p
-        LEFT JOIN stats_schema.chat_stats_rollup_total_days AS d ON d.day = p.day
-        CROSS JOIN LATERAL (
-            SELECT array_agg(b.bin) AS bins, array_agg(b.n) AS counts, sum(b.n::double precision)::bigint AS total
-            FROM (
-                SELECT c.bin, sum(c.n::double precision)::bigint AS n
-                FROM (
-                    SELECT unnest(d.bins) AS bin, unnest(d.counts) AS n
-                    UNION ALL
-                    SELECT unnest(p.more_bins), unnest(p.more_counts)
-                    UNION ALL
-                    SELECT l.bin, -l.n FROM (SELECT unnest(p.less_bins) AS bin, unnest(p.less_counts) AS n) AS l
-                ) AS c
-                GROUP BY c.bin
-                HAVING sum(c.n::double precision) <> 0
-                ORDER BY c.bin
-            ) AS b
-        ) AS h
-        WHERE h.total > 0
+        GROUP BY b.interval_start, b.member
 ;
     ELSE
         RETURN QUERY
@@ -5906,6 +5530,433 @@ $install$);
 -- As chat_stats_rolled_up(), and for the same reasons.
 ALTER FUNCTION chat_stats_rolled_up_total_series(text, text, timestamptz, timestamptz) SET jit = off;
 ALTER FUNCTION chat_stats_rolled_up_total_series(text, text, timestamptz, timestamptz) SET enable_seqscan = off;
+-- Planning takes longer than the statement, whose plan does not depend on the range: days are found by index.
+ALTER FUNCTION chat_stats_rolled_up_total_series(text, text, timestamptz, timestamptz) SET plan_cache_mode = force_generic_plan;
+
+-- The histograms of all requests by interval, from the rollup of all.
+SELECT chat_stats_claim_function('chat_stats_rolled_up_total_series_histograms');
+
+SELECT chat_stats_install('chat_stats_rolled_up_total_series_histograms', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_rolled_up_total_series_histograms(
+    p_interval text, p_timezone text, p_start timestamptz, p_end timestamptz
+)
+RETURNS TABLE (
+    interval_start timestamptz, member gateway_schema.models.id%TYPE, bins smallint[], counts bigint[], total bigint
+)
+LANGUAGE plpgsql
+STABLE
+AS $function$
+#variable_conflict use_column
+DECLARE
+    -- The whole buckets: [first_bucket, end_bucket).
+    first_bucket timestamptz;
+    end_bucket timestamptz;
+    -- Days of the time zone whose histograms need no sorting of bins begin after found_from and end by found_to.
+    found_from timestamptz := 'infinity';
+    found_to timestamptz := '-infinity';
+BEGIN
+    SELECT e.starts, e.ends INTO first_bucket, end_bucket
+    FROM stats_schema.chat_stats_edges(p_start, p_end) AS e WHERE e.tier = 'buckets';
+    IF NOT FOUND THEN
+        first_bucket := p_end;
+        end_bucket := p_end;
+    END IF;
+    IF stats_schema.chat_stats_on_shards() THEN
+        RETURN QUERY
+        WITH days AS MATERIALIZED (
+            SELECT * FROM stats_schema.chat_stats_series_days(p_interval, p_timezone, first_bucket, end_bucket)
+        ), cut AS MATERIALIZED (
+            SELECT
+                d.day,
+                CASE WHEN d.at > 48 THEN d.before ELSE d.after END AS base,
+                CASE WHEN d.at > 48 THEN d.after ELSE d.before END AS other,
+                CASE WHEN d.at > 48 THEN d.at ELSE 0 END AS first_slot,
+                CASE WHEN d.at > 48 THEN 96 ELSE d.at END AS end_slot
+            FROM (
+                SELECT
+                    c.day, c.slot_intervals, c.slot_intervals[1] AS before, c.slot_intervals[96] AS after,
+                    array_position(c.slot_intervals, c.slot_intervals[96]) - 1 AS at
+                FROM days AS c
+                WHERE c.interval_start IS NULL AND p_interval IN ('1d', '1w', '1mo')
+            ) AS d
+            WHERE d.before IS NOT NULL AND d.after IS NOT NULL
+              AND d.slot_intervals = array_fill(d.before, ARRAY[d.at]) || array_fill(d.after, ARRAY[96 - d.at])
+        ), moved AS MATERIALIZED (
+            SELECT t.*, h.moved_bins, h.moved_counts
+            FROM (
+                SELECT
+                    c.*, t.bins, t.counts,
+                    width_bucket((c.first_slot - 1)::smallint, t.bin_slots) + 1 AS first,
+                    width_bucket((c.end_slot - 1)::smallint, t.bin_slots) AS last
+                FROM cut AS c
+                LEFT JOIN stats_schema.chat_stats_rollup_total_slots AS t ON t.day = c.day AND cardinality(t.bin_slots) > 0
+                OFFSET 0
+            ) AS t
+            CROSS JOIN LATERAL (
+                SELECT array_agg(b.bin) AS bins, array_agg(b.n) AS counts, sum(b.n::double precision)::bigint AS total
+                FROM (
+                    SELECT c.bin, sum(c.n::double precision)::bigint AS n
+                    FROM (
+                        SELECT unnest(t.bins[t.first:t.last]) AS bin, unnest(t.counts[t.first:t.last]) AS n
+                    ) AS c
+                    GROUP BY c.bin
+                    HAVING sum(c.n::double precision) <> 0
+                    ORDER BY c.bin
+                ) AS b
+            ) AS h (moved_bins, moved_counts, total)
+        ), paired AS MATERIALIZED (
+            SELECT
+                c.base AS interval_start, c.day, c.moved_bins AS less_bins, c.moved_counts AS less_counts,
+                c.next_bins AS more_bins, c.next_counts AS more_counts
+            FROM (
+                SELECT
+                    m.*,
+                    CASE WHEN m.first_slot = 0 THEN lead(m.day) OVER by_day ELSE lag(m.day) OVER by_day END
+                        AS next_day,
+                    CASE WHEN m.first_slot = 0 THEN lead(m.other) OVER by_day ELSE lag(m.other) OVER by_day END
+                        AS next_other,
+                    CASE WHEN m.first_slot = 0 THEN lead(m.first_slot) OVER by_day ELSE lag(m.first_slot) OVER by_day END
+                        AS next_first_slot,
+                    CASE WHEN m.first_slot = 0 THEN lead(m.end_slot) OVER by_day ELSE lag(m.end_slot) OVER by_day END
+                        AS next_end_slot,
+                    CASE WHEN m.first_slot = 0 THEN lead(m.moved_bins) OVER by_day ELSE lag(m.moved_bins) OVER by_day END
+                        AS next_bins,
+                    CASE WHEN m.first_slot = 0 THEN lead(m.moved_counts) OVER by_day ELSE lag(m.moved_counts) OVER by_day END
+                        AS next_counts
+                FROM moved AS m
+                WINDOW by_day AS (ORDER BY m.day)
+            ) AS c
+            CROSS JOIN LATERAL (
+                SELECT
+                    (CASE WHEN c.first_slot = 0 THEN c.day + c.end_slot * interval '15 minutes'
+                          ELSE c.next_day + c.next_first_slot * interval '15 minutes' END) AT TIME ZONE 'UTC' AS starts,
+                    (CASE WHEN c.first_slot = 0 THEN c.next_day + c.next_end_slot * interval '15 minutes'
+                          ELSE c.day + c.first_slot * interval '15 minutes' END) AT TIME ZONE 'UTC' AS ends
+            ) AS r
+            WHERE p_interval = '1d'
+              AND c.next_other = c.base
+              AND c.next_day = CASE WHEN c.first_slot = 0 THEN c.day + 1 ELSE c.day - 1 END
+              AND (c.next_first_slot = 0) = (c.first_slot = 0)
+              AND r.starts > found_from AND r.ends <= found_to
+              AND r.starts = c.base
+              AND r.ends AT TIME ZONE p_timezone = r.starts AT TIME ZONE p_timezone + interval '1 day'
+              AND (r.starts - interval '2 hours') AT TIME ZONE p_timezone = r.starts AT TIME ZONE p_timezone - interval '2 hours'
+              AND (r.ends - interval '2 hours') AT TIME ZONE p_timezone = r.ends AT TIME ZONE p_timezone - interval '2 hours'
+        ), edges AS MATERIALIZED (
+            SELECT * FROM stats_schema.chat_stats_edges(p_start, p_end) AS e WHERE e.tier = 'requests'
+        ), cells (interval_start, bin, n) AS (
+            -- Arrays are taken apart by SELECT, since FROM would put each aside first.
+            SELECT c.interval_start, unnest(t.bins), unnest(t.counts)
+            FROM days AS c
+            JOIN stats_schema.chat_stats_rollup_total_days AS t ON t.day = c.day
+            
+            WHERE c.interval_start IS NOT NULL AND NOT c.is_month 
+              AND NOT (c.interval_start > found_from AND (c.day + 1)::timestamp AT TIME ZONE 'UTC' <= found_to
+        AND c.interval_start = c.day::timestamp AT TIME ZONE 'UTC' AND stats_schema.chat_stats_interval_start(p_interval, (c.day + 1)::timestamp AT TIME ZONE 'UTC', p_timezone)
+            = (c.day + 1)::timestamp AT TIME ZONE 'UTC')
+            UNION ALL
+            SELECT c.interval_start, unnest(t.bins), unnest(t.counts)
+            FROM days AS c
+            JOIN stats_schema.chat_stats_rollup_total_months AS t ON t.month = c.day
+            
+            WHERE c.is_month 
+            UNION ALL
+            -- Of a day that a border cuts: by days, and what is moved by slots. (Only where days have histograms.)
+            SELECT c.base, unnest(t.bins), unnest(t.counts)
+            FROM cut AS c
+            JOIN stats_schema.chat_stats_rollup_total_days AS t ON t.day = c.day
+            WHERE c.base NOT IN (SELECT p.interval_start FROM paired AS p)
+            UNION ALL
+            SELECT m.other, unnest(m.moved_bins), unnest(m.moved_counts)
+            FROM moved AS m
+            WHERE m.other NOT IN (SELECT p.interval_start FROM paired AS p)
+            UNION ALL
+            SELECT h.base, h.bin, -h.n
+            FROM (
+                SELECT m.base, unnest(m.moved_bins) AS bin, unnest(m.moved_counts) AS n
+                FROM moved AS m
+                WHERE m.base NOT IN (SELECT p.interval_start FROM paired AS p)
+            ) AS h
+            UNION ALL
+            SELECT h.slot_intervals[h.slot + 1], h.bin, h.n
+            FROM (
+                SELECT
+                    c.slot_intervals, 
+                    unnest(t.bin_slots) AS slot, unnest(t.bins) AS bin, unnest(t.counts) AS n
+                FROM days AS c
+                JOIN stats_schema.chat_stats_rollup_total_slots AS t ON t.day = c.day
+                
+                WHERE c.interval_start IS NULL 
+                  AND c.day NOT IN (SELECT d.day FROM cut AS d)
+            ) AS h
+            WHERE h.slot_intervals[h.slot + 1] IS NOT NULL
+            UNION ALL
+            SELECT h.moment, h.bin, h.n
+            FROM stats_schema.chat_stats_unfolded_bins('rollup', p_interval, p_timezone, p_start, p_end, NULL::text[]) AS h
+
+            WHERE h.n <> 0 
+            UNION ALL
+            -- A bucket that was purged counts as a whole where it begins.
+            SELECT stats_schema.chat_stats_interval_start(p_interval, t.bucket, p_timezone), t.bin, e.sign * t.n
+            FROM edges AS e
+            CROSS JOIN LATERAL stats_schema.chat_stats_purged_bins(e.starts, e.ends) AS t
+            
+            WHERE true 
+        )
+        SELECT
+            b.interval_start, (NULL::gateway_schema.models).id,
+            array_agg(b.bin), array_agg(b.n), sum(b.n::double precision)::bigint
+        FROM (
+            SELECT c.interval_start, c.bin, sum(c.n::double precision)::bigint AS n
+            FROM cells AS c
+            GROUP BY c.interval_start, c.bin
+            HAVING sum(c.n::double precision) <> 0
+            ORDER BY c.interval_start, c.bin
+        ) AS b
+        GROUP BY b.interval_start
+        UNION ALL
+        SELECT c.interval_start, (NULL::gateway_schema.models).id, t.bins, t.counts, t.timed
+        FROM days AS c
+        JOIN stats_schema.chat_stats_rollup_total_days AS t ON t.day = c.day
+        WHERE c.interval_start > found_from AND (c.day + 1)::timestamp AT TIME ZONE 'UTC' <= found_to
+            AND c.interval_start = c.day::timestamp AT TIME ZONE 'UTC' AND stats_schema.chat_stats_interval_start(p_interval, (c.day + 1)::timestamp AT TIME ZONE 'UTC', p_timezone)
+                = (c.day + 1)::timestamp AT TIME ZONE 'UTC'
+          AND t.timed > 0
+        UNION ALL
+        SELECT p.interval_start, (NULL::gateway_schema.models).id, h.bins, h.counts, h.total
+        FROM paired AS p
+        LEFT JOIN stats_schema.chat_stats_rollup_total_days AS d ON d.day = p.day
+        CROSS JOIN LATERAL (
+            SELECT array_agg(b.bin) AS bins, array_agg(b.n) AS counts, sum(b.n::double precision)::bigint AS total
+            FROM (
+                SELECT c.bin, sum(c.n::double precision)::bigint AS n
+                FROM (
+                    SELECT unnest(d.bins) AS bin, unnest(d.counts) AS n
+                    UNION ALL
+                    SELECT unnest(p.more_bins), unnest(p.more_counts)
+                    UNION ALL
+                    SELECT l.bin, -l.n FROM (SELECT unnest(p.less_bins) AS bin, unnest(p.less_counts) AS n) AS l
+                ) AS c
+                GROUP BY c.bin
+                HAVING sum(c.n::double precision) <> 0
+                ORDER BY c.bin
+            ) AS b
+        ) AS h
+        WHERE h.total > 0
+;
+        RETURN;
+    END IF;
+    IF p_interval = '1d' THEN  -- up to the first delta, and without the ragged edges
+        found_from := stats_schema.chat_stats_bucket(p_start);
+        found_to := LEAST(stats_schema.chat_stats_bucket(p_end), (
+            SELECT min(d.bucket) FROM stats_schema.chat_stats_deltas AS d
+            WHERE d.timed <> 0 AND d.bucket >= first_bucket
+        ));
+    END IF;
+    RETURN QUERY
+    WITH days AS MATERIALIZED (
+        SELECT * FROM stats_schema.chat_stats_series_days(p_interval, p_timezone, first_bucket, end_bucket)
+    ), cut AS MATERIALIZED (
+        SELECT
+            d.day,
+            CASE WHEN d.at > 48 THEN d.before ELSE d.after END AS base,
+            CASE WHEN d.at > 48 THEN d.after ELSE d.before END AS other,
+            CASE WHEN d.at > 48 THEN d.at ELSE 0 END AS first_slot,
+            CASE WHEN d.at > 48 THEN 96 ELSE d.at END AS end_slot
+        FROM (
+            SELECT
+                c.day, c.slot_intervals, c.slot_intervals[1] AS before, c.slot_intervals[96] AS after,
+                array_position(c.slot_intervals, c.slot_intervals[96]) - 1 AS at
+            FROM days AS c
+            WHERE c.interval_start IS NULL AND p_interval IN ('1d', '1w', '1mo')
+        ) AS d
+        WHERE d.before IS NOT NULL AND d.after IS NOT NULL
+          AND d.slot_intervals = array_fill(d.before, ARRAY[d.at]) || array_fill(d.after, ARRAY[96 - d.at])
+    ), moved AS MATERIALIZED (
+        SELECT t.*, h.moved_bins, h.moved_counts
+        FROM (
+            SELECT
+                c.*, t.bins, t.counts,
+                width_bucket((c.first_slot - 1)::smallint, t.bin_slots) + 1 AS first,
+                width_bucket((c.end_slot - 1)::smallint, t.bin_slots) AS last
+            FROM cut AS c
+            LEFT JOIN stats_schema.chat_stats_rollup_total_slots AS t ON t.day = c.day AND cardinality(t.bin_slots) > 0
+            OFFSET 0
+        ) AS t
+        CROSS JOIN LATERAL (
+            SELECT array_agg(b.bin) AS bins, array_agg(b.n) AS counts, sum(b.n::double precision)::bigint AS total
+            FROM (
+                SELECT c.bin, sum(c.n::double precision)::bigint AS n
+                FROM (
+                    SELECT unnest(t.bins[t.first:t.last]) AS bin, unnest(t.counts[t.first:t.last]) AS n
+                ) AS c
+                GROUP BY c.bin
+                HAVING sum(c.n::double precision) <> 0
+                ORDER BY c.bin
+            ) AS b
+        ) AS h (moved_bins, moved_counts, total)
+    ), paired AS MATERIALIZED (
+        SELECT
+            c.base AS interval_start, c.day, c.moved_bins AS less_bins, c.moved_counts AS less_counts,
+            c.next_bins AS more_bins, c.next_counts AS more_counts
+        FROM (
+            SELECT
+                m.*,
+                CASE WHEN m.first_slot = 0 THEN lead(m.day) OVER by_day ELSE lag(m.day) OVER by_day END
+                    AS next_day,
+                CASE WHEN m.first_slot = 0 THEN lead(m.other) OVER by_day ELSE lag(m.other) OVER by_day END
+                    AS next_other,
+                CASE WHEN m.first_slot = 0 THEN lead(m.first_slot) OVER by_day ELSE lag(m.first_slot) OVER by_day END
+                    AS next_first_slot,
+                CASE WHEN m.first_slot = 0 THEN lead(m.end_slot) OVER by_day ELSE lag(m.end_slot) OVER by_day END
+                    AS next_end_slot,
+                CASE WHEN m.first_slot = 0 THEN lead(m.moved_bins) OVER by_day ELSE lag(m.moved_bins) OVER by_day END
+                    AS next_bins,
+                CASE WHEN m.first_slot = 0 THEN lead(m.moved_counts) OVER by_day ELSE lag(m.moved_counts) OVER by_day END
+                    AS next_counts
+            FROM moved AS m
+            WINDOW by_day AS (ORDER BY m.day)
+        ) AS c
+        CROSS JOIN LATERAL (
+            SELECT
+                (CASE WHEN c.first_slot = 0 THEN c.day + c.end_slot * interval '15 minutes'
+                      ELSE c.next_day + c.next_first_slot * interval '15 minutes' END) AT TIME ZONE 'UTC' AS starts,
+                (CASE WHEN c.first_slot = 0 THEN c.next_day + c.next_end_slot * interval '15 minutes'
+                      ELSE c.day + c.first_slot * interval '15 minutes' END) AT TIME ZONE 'UTC' AS ends
+        ) AS r
+        WHERE p_interval = '1d'
+          AND c.next_other = c.base
+          AND c.next_day = CASE WHEN c.first_slot = 0 THEN c.day + 1 ELSE c.day - 1 END
+          AND (c.next_first_slot = 0) = (c.first_slot = 0)
+          AND r.starts > found_from AND r.ends <= found_to
+          AND r.starts = c.base
+          AND r.ends AT TIME ZONE p_timezone = r.starts AT TIME ZONE p_timezone + interval '1 day'
+          AND (r.starts - interval '2 hours') AT TIME ZONE p_timezone = r.starts AT TIME ZONE p_timezone - interval '2 hours'
+          AND (r.ends - interval '2 hours') AT TIME ZONE p_timezone = r.ends AT TIME ZONE p_timezone - interval '2 hours'
+    ), edges AS MATERIALIZED (
+        SELECT * FROM stats_schema.chat_stats_edges(p_start, p_end) AS e WHERE e.tier = 'requests'
+    ), cells (interval_start, bin, n) AS (
+        -- Arrays are taken apart by SELECT, since FROM would put each aside first.
+        SELECT c.interval_start, unnest(t.bins), unnest(t.counts)
+        FROM days AS c
+        JOIN stats_schema.chat_stats_rollup_total_days AS t ON t.day = c.day
+        
+        WHERE c.interval_start IS NOT NULL AND NOT c.is_month 
+          AND NOT (c.interval_start > found_from AND (c.day + 1)::timestamp AT TIME ZONE 'UTC' <= found_to
+    AND c.interval_start = c.day::timestamp AT TIME ZONE 'UTC' AND stats_schema.chat_stats_interval_start(p_interval, (c.day + 1)::timestamp AT TIME ZONE 'UTC', p_timezone)
+        = (c.day + 1)::timestamp AT TIME ZONE 'UTC')
+        UNION ALL
+        SELECT c.interval_start, unnest(t.bins), unnest(t.counts)
+        FROM days AS c
+        JOIN stats_schema.chat_stats_rollup_total_months AS t ON t.month = c.day
+        
+        WHERE c.is_month 
+        UNION ALL
+        -- Of a day that a border cuts: by days, and what is moved by slots. (Only where days have histograms.)
+        SELECT c.base, unnest(t.bins), unnest(t.counts)
+        FROM cut AS c
+        JOIN stats_schema.chat_stats_rollup_total_days AS t ON t.day = c.day
+        WHERE c.base NOT IN (SELECT p.interval_start FROM paired AS p)
+        UNION ALL
+        SELECT m.other, unnest(m.moved_bins), unnest(m.moved_counts)
+        FROM moved AS m
+        WHERE m.other NOT IN (SELECT p.interval_start FROM paired AS p)
+        UNION ALL
+        SELECT h.base, h.bin, -h.n
+        FROM (
+            SELECT m.base, unnest(m.moved_bins) AS bin, unnest(m.moved_counts) AS n
+            FROM moved AS m
+            WHERE m.base NOT IN (SELECT p.interval_start FROM paired AS p)
+        ) AS h
+        UNION ALL
+        SELECT h.slot_intervals[h.slot + 1], h.bin, h.n
+        FROM (
+            SELECT
+                c.slot_intervals, 
+                unnest(t.bin_slots) AS slot, unnest(t.bins) AS bin, unnest(t.counts) AS n
+            FROM days AS c
+            JOIN stats_schema.chat_stats_rollup_total_slots AS t ON t.day = c.day
+            
+            WHERE c.interval_start IS NULL 
+              AND c.day NOT IN (SELECT d.day FROM cut AS d)
+        ) AS h
+        WHERE h.slot_intervals[h.slot + 1] IS NOT NULL
+        UNION ALL
+        SELECT h.interval_start, stats_schema.chat_stats_bin(h.time_ms), h.n
+        FROM (
+            SELECT stats_schema.chat_stats_interval_start(p_interval, d.bucket, p_timezone) AS interval_start, unnest(COALESCE(d.times, ARRAY[d.timed * d.time_ms])) AS time_ms, sign(d.timed)::bigint AS n
+            FROM stats_schema.chat_stats_deltas AS d
+            
+            WHERE d.timed <> 0 AND d.bucket >= first_bucket AND d.bucket < end_bucket 
+        ) AS h
+        UNION ALL
+        SELECT
+            stats_schema.chat_stats_interval_start(p_interval, stats_schema.chat_stats_bucket(r.created_at::timestamptz), p_timezone), 
+            stats_schema.chat_stats_bin(r.processing_time_ms::numeric), e.sign
+        FROM edges AS e
+        JOIN gateway_schema.chat_completion_requests AS r ON r.created_at >= e.starts AND r.created_at < e.ends
+        
+        WHERE r.processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000 
+        UNION ALL
+        -- A bucket that was purged counts as a whole where it begins.
+        SELECT stats_schema.chat_stats_interval_start(p_interval, t.bucket, p_timezone), t.bin, e.sign * t.n
+        FROM edges AS e
+        CROSS JOIN LATERAL stats_schema.chat_stats_purged_bins(e.starts, e.ends) AS t
+        
+        WHERE true 
+    )
+    SELECT
+        b.interval_start, (NULL::gateway_schema.models).id,
+        array_agg(b.bin), array_agg(b.n), sum(b.n::double precision)::bigint
+    FROM (
+        SELECT c.interval_start, c.bin, sum(c.n::double precision)::bigint AS n
+        FROM cells AS c
+        GROUP BY c.interval_start, c.bin
+        HAVING sum(c.n::double precision) <> 0
+        ORDER BY c.interval_start, c.bin
+    ) AS b
+    GROUP BY b.interval_start
+    UNION ALL
+    SELECT c.interval_start, (NULL::gateway_schema.models).id, t.bins, t.counts, t.timed
+    FROM days AS c
+    JOIN stats_schema.chat_stats_rollup_total_days AS t ON t.day = c.day
+    WHERE c.interval_start > found_from AND (c.day + 1)::timestamp AT TIME ZONE 'UTC' <= found_to
+        AND c.interval_start = c.day::timestamp AT TIME ZONE 'UTC' AND stats_schema.chat_stats_interval_start(p_interval, (c.day + 1)::timestamp AT TIME ZONE 'UTC', p_timezone)
+            = (c.day + 1)::timestamp AT TIME ZONE 'UTC'
+      AND t.timed > 0
+    UNION ALL
+    SELECT p.interval_start, (NULL::gateway_schema.models).id, h.bins, h.counts, h.total
+    FROM paired AS p
+    LEFT JOIN stats_schema.chat_stats_rollup_total_days AS d ON d.day = p.day
+    CROSS JOIN LATERAL (
+        SELECT array_agg(b.bin) AS bins, array_agg(b.n) AS counts, sum(b.n::double precision)::bigint AS total
+        FROM (
+            SELECT c.bin, sum(c.n::double precision)::bigint AS n
+            FROM (
+                SELECT unnest(d.bins) AS bin, unnest(d.counts) AS n
+                UNION ALL
+                SELECT unnest(p.more_bins), unnest(p.more_counts)
+                UNION ALL
+                SELECT l.bin, -l.n FROM (SELECT unnest(p.less_bins) AS bin, unnest(p.less_counts) AS n) AS l
+            ) AS c
+            GROUP BY c.bin
+            HAVING sum(c.n::double precision) <> 0
+            ORDER BY c.bin
+        ) AS b
+    ) AS h
+    WHERE h.total > 0
+;
+END
+$function$;
+$install$);
+
+-- As chat_stats_rolled_up_series_histograms(), and for the same reasons; the plan does not depend on the range, and planning
+-- takes as long as the statement.
+ALTER FUNCTION chat_stats_rolled_up_total_series_histograms(text, text, timestamptz, timestamptz) SET jit = off;
+ALTER FUNCTION chat_stats_rolled_up_total_series_histograms(text, text, timestamptz, timestamptz) SET enable_seqscan = off;
+ALTER FUNCTION chat_stats_rolled_up_total_series_histograms(text, text, timestamptz, timestamptz) SET work_mem = '32MB';
+ALTER FUNCTION chat_stats_rolled_up_total_series_histograms(text, text, timestamptz, timestamptz)
+    SET plan_cache_mode = force_generic_plan;
 
 -- The smallest rollup of the operator's own that has all dimensions p_names as they are declared in the settings with which
 -- `migrate` ran, and percentiles where they are asked for, and that the caller may read and sees all of; NULL: there is none.
@@ -11324,6 +11375,42 @@ RETURN EXISTS (
 );
 $install$);
 
+-- The bins in which the highest of the 50th, 90th, 95th and 99th percentile by nearest rank lie, from the one with the number
+-- p_lowest (1 to 4) on, of a histogram whose bins ascend and whose counts add up to p_total; NULL for those below. A bin may
+-- come in several parts, one after the other. From above, since the bins below the lowest need not be looked at. A loop: for
+-- a hundred bins it costs a third of what window functions do.
+SELECT chat_stats_install('chat_stats_highest_percentile_bins', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_highest_percentile_bins(
+    p_bins smallint[], p_counts bigint[], p_total bigint, p_lowest integer
+)
+RETURNS smallint[]
+LANGUAGE plpgsql
+IMMUTABLE
+PARALLEL SAFE
+AS $function$
+DECLARE
+    ranks bigint[] := ARRAY[
+        (p_total * 50 + 99) / 100, (p_total * 90 + 99) / 100, (p_total * 95 + 99) / 100, (p_total * 99 + 99) / 100
+    ];
+    wanted integer := 4;
+    below bigint := p_total;
+    found smallint[] := ARRAY[NULL, NULL, NULL, NULL];
+BEGIN
+    FOR i IN REVERSE pg_catalog.cardinality(p_bins) .. 1 LOOP
+        below := below - p_counts[i];
+        WHILE below < ranks[wanted] LOOP
+            found[wanted] := p_bins[i];
+            IF wanted = p_lowest THEN
+                RETURN found;
+            END IF;
+            wanted := wanted - 1;
+        END LOOP;
+    END LOOP;
+    RETURN found;
+END
+$function$;
+$install$);
+
 -- Whether a status means that it is not known yet if the request succeeds; as chat_stats_is_success().
 SELECT chat_stats_install('chat_stats_is_pending', $install$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_is_pending(p_status text)
@@ -11361,37 +11448,14 @@ PARALLEL SAFE
 RETURN CASE WHEN p_count > 0 THEN round(p_sum / p_count, 2) ELSE 0 END;
 $install$);
 
--- The bins in which the 50th, 90th, 95th and 99th percentile by nearest rank lie, of a histogram whose bins ascend and
--- whose counts add up to p_total. From above, since half of the bins then need not be looked at. A loop: for a hundred
--- bins it costs a third of what window functions do.
+-- The same of all of these percentiles.
 SELECT chat_stats_install('chat_stats_percentile_bins', $install$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_percentile_bins(p_bins smallint[], p_counts bigint[], p_total bigint)
 RETURNS smallint[]
-LANGUAGE plpgsql
+LANGUAGE sql
 IMMUTABLE
 PARALLEL SAFE
-AS $function$
-DECLARE
-    ranks bigint[] := ARRAY[
-        (p_total * 50 + 99) / 100, (p_total * 90 + 99) / 100, (p_total * 95 + 99) / 100, (p_total * 99 + 99) / 100
-    ];
-    wanted integer := 4;
-    below bigint := p_total;
-    found smallint[] := ARRAY[NULL, NULL, NULL, NULL];
-BEGIN
-    FOR i IN REVERSE pg_catalog.cardinality(p_bins) .. 1 LOOP
-        below := below - p_counts[i];
-        WHILE below < ranks[wanted] LOOP
-            found[wanted] := p_bins[i];
-            IF wanted = 1 THEN
-                RETURN found;
-            END IF;
-            wanted := wanted - 1;
-        END LOOP;
-    END LOOP;
-    RETURN found;
-END
-$function$;
+RETURN stats_schema.chat_stats_highest_percentile_bins(p_bins, p_counts, p_total, 1);
 $install$);
 
 -- A sum as bigint. SUM of a bigint is numeric, and a sum beyond bigint's range is shown as its limit:

@@ -104,14 +104,16 @@ class OwnRollup:
 def own_rollup(
     name: str, by: Sequence[Dimension], *, histograms: bool, padded: Iterable[str] = ()
 ) -> OwnRollup:
-    """Return the rollup by these dimensions; of a provider it keeps the models. `padded`: columns."""
+    """Return the rollup by these dimensions; of a provider it keeps the models. `padded`: columns.
+
+    They stay in their order: it is that of the index, which finds the rows of the first ones' values.
+    """
     blank = set(padded)
-    ids = ("model_id",) if any(each.is_id for each in by) else ()
-    kept = tuple(
-        KeptDimension(each, each.key is None and each.column in blank) for each in by if not each.is_id
-    )
-    rollup = Rollup(name, (*ids, *(each.column for each in kept)), histograms=histograms)
-    return OwnRollup(rollup, tuple(by), kept)
+    kept = {
+        each: KeptDimension(each, each.key is None and each.column in blank) for each in by if not each.is_id
+    }
+    columns = dict.fromkeys("model_id" if each.is_id else kept[each].column for each in by)
+    return OwnRollup(Rollup(name, tuple(columns), histograms=histograms), tuple(by), tuple(kept.values()))
 
 
 def dimension_of(definition: Sequence[Any]) -> Dimension:

@@ -148,7 +148,7 @@ async def _series(snapshot: Snapshot, query: Query, filters: tuple[Filter, ...],
     async def answer_from(source: Source) -> Computed:
         bounds = await asking.bounds()
         parts = await asking.parts(source, bounds)
-        labels = await asking.labels()
+        labels = await asking.labels(parts)
         rows = [row_of(question, key, start, figures, labels) for key, start, figures in parts.rows]
         await asking.put_offsets(rows)
         points = [_point(row, dimension, tuple(fields)) for row in rows]

@@ -2,6 +2,7 @@
 
 from chat_stats.service.catalogue.aggregations import AGGREGATIONS
 from chat_stats.service.database import queries
+from chat_stats.service.database.dimension_columns import types_of
 from chat_stats.service.database.snapshot import Look, Snapshot
 
 
@@ -9,5 +10,10 @@ async def look(snapshot: Snapshot, *, timeout: float) -> Look:
     if snapshot.seen is None:
         names = [aggregation.function for aggregation in AGGREGATIONS.values()]
         [found] = await snapshot.fetch(queries.load("look"), names, timeout=timeout)
-        snapshot.seen = Look(found["has_cost"], found["has_purged"], frozenset(found["functions"]))
+        snapshot.seen = Look(
+            found["has_cost"],
+            found["has_purged"],
+            frozenset(found["functions"]),
+            types_of(found["columns"]),
+        )
     return snapshot.seen

@@ -26,12 +26,12 @@ COUNTS = ("total_requests",)
 
 async def precision(snapshot: Snapshot, bounds: Bounds, *, timeout: float) -> str | None:
     """Return "15m" when an edge of the range is only as exact as that, None when it is exact."""
-    if bounds == (None, None):
+    if bounds == (None, None) or not (await look(snapshot, timeout=timeout)).has_purged:
         return None
     try:
         records = await snapshot.fetch(queries.load("range_is_exact"), *bounds, timeout=timeout)
     except (asyncpg.UndefinedFunctionError, asyncpg.InsufficientPrivilegeError):
-        return BUCKET if (await look(snapshot, timeout=timeout)).has_purged else None
+        return BUCKET
     return None if records[0][0] else BUCKET
 
 

@@ -15,9 +15,9 @@ Figures = tuple[Key, datetime | None, Row]
 Labels = Mapping[str, Mapping[str, tuple[Any, str | None]]]
 
 
-def number(name: str, value: Any) -> int | float:
-    """Return a figure as JSON shows it."""
-    return int(value) if figure_of(name).type == "int" else float(value)
+def number_type(name: str) -> type[int] | type[float]:
+    """Return as what JSON shows a figure."""
+    return int if figure_of(name).type == "int" else float
 
 
 def shown(question: Question, figures: Row) -> Row:
@@ -34,7 +34,7 @@ def row_of(
 ) -> Row:
     """Return the row of a group; ids of models and providers come with their names."""
     row: Row = {}
-    if start is not None and question.series is not None:
+    if start is not None and question.bucket is not None:
         row["bucket_start"] = start
     for dimension, value in zip(question.group_by, key, strict=True):
         if dimension.is_id:
@@ -53,7 +53,7 @@ def add_previous(
     before: Sequence[Figures],
 ) -> None:
     """Add to each row the one at the same place of the same group in the earlier range."""
-    nothing = {name: number(name, 0) for name in question.figures}
+    nothing = {name: number_type(name)(0) for name in question.figures}
     earlier: dict[tuple[Key, int], Row] = {}
     places: dict[Key, int] = {}
     for key, _, figures in before:

@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 
 from chat_stats.service.catalogue.aggregation import Query
-from chat_stats.service.catalogue.dimensions import Dimension, columns_of
+from chat_stats.service.catalogue.dimensions import Dimension
 from chat_stats.service.catalogue.figures import of_cost
 from chat_stats.service.catalogue.measures import MEASURES
 from chat_stats.service.catalogue.question_parameters import filters_given, next_cursor
@@ -22,7 +22,6 @@ from chat_stats.service.compute.computed import Computed
 from chat_stats.service.compute.deadline import Deadline
 from chat_stats.service.compute.look import look
 from chat_stats.service.compute.methods import METHOD_LOG, STEP_DOWN, Method
-from chat_stats.service.compute.models import catalogue
 from chat_stats.service.compute.offsets import put_offsets
 from chat_stats.service.compute.own_function import with_bounds
 from chat_stats.service.compute.question_rows import (
@@ -30,7 +29,7 @@ from chat_stats.service.compute.question_rows import (
     Labels,
     add_change,
     add_previous,
-    number,
+    number_type,
     row_of,
     shown,
     value_row,
@@ -40,12 +39,12 @@ from chat_stats.service.compute.statement import Bounds, Key, first_moment, stat
 from chat_stats.service.database import queries
 from chat_stats.service.database.dimension_columns import (
     ColumnTypes,
-    column_types,
-    read_types,
+    check_types,
     trouble_with,
 )
 from chat_stats.service.database.errors import hides_rows
-from chat_stats.service.database.snapshot import Snapshot
+from chat_stats.service.database.rendering import declared
+from chat_stats.service.database.snapshot import Look, Snapshot
 from chat_stats.service.errors import InvalidParameter
 from chat_stats.service.observability import metrics
 
@@ -123,7 +122,7 @@ class Asking:
         question = self._question
         bounds = await self.bounds()
         parts = await self.parts(source, bounds)
-        labels = await self.labels()
+        labels = await self.labels(parts)
         rows = [row_of(question, key, start, figures, labels) for key, start, figures in parts.rows]
         if question.series is not None:
             await self.put_offsets(rows)
@@ -182,7 +181,7 @@ class Asking:
 
     async def list_dimensions(self) -> Computed:
         listed = self._question.listed
-        types = await read_types(self._fetch, [*columns_of(listed), "status"])
+        types = (await self._look()).columns
         ids = {record["kind"]: record["type"] for record in await self._fetch(queries.load("id_types"))}
         ready = await sources.ready_rollups(self._snapshot, timeout=self._deadline.left())
         rows = []
@@ -198,8 +197,19 @@ class Asking:
             )
         return Computed(rows, {}, Method.QUERY, 0.0)
 
-    async def _fetch(self, sql: str, *arguments: Any) -> list[asyncpg.Record]:
-        return await self._snapshot.fetch(sql, *arguments, timeout=self._deadline.left())
+    async def _fetch(self, sql: str, *arguments: Any, preparation: str = "") -> list[asyncpg.Record]:
+        return await self._snapshot.fetch(
+            sql, *arguments, timeout=self._deadline.left(), preparation=preparation
+        )
+
+    async def _look(self) -> Look:
+        return await look(self._snapshot, timeout=self._deadline.left())
+
+    async def _types(self, question: Question) -> ColumnTypes:
+        """Return the types of the requests' columns; `SchemaError` names a dimension that cannot be used."""
+        types = (await self._look()).columns
+        check_types(question.dimensions, types)
+        return types
 
     async def bounds(self) -> Bounds:
         bounds = self._query.range.bounds(self._question.as_of or self._snapshot.now)
@@ -213,7 +223,7 @@ class Asking:
 
     async def _first_of_scope(self) -> datetime | None:
         """Return the first moment of the requests that a scoped key sees: that of others is not for it."""
-        types = await column_types(self._fetch, self._question.dimensions)
+        types = await self._types(self._question)
         made = first_moment(self._question, types)
         [record] = await self._fetch(made.text, *made.arguments)
         moment: datetime | None = record["first_moment"]
@@ -247,7 +257,7 @@ class Asking:
         `question`: another one that the same source can answer.
         """
         question = question or self._question
-        types = await column_types(self._fetch, question.dimensions)
+        types = await self._types(question)
         made = statement(
             question,
             bounds,
@@ -256,37 +266,38 @@ class Asking:
             own=source.own,
             wanted=wanted,
             sums=sums,
+            purged=(await self._look()).has_purged,
         )
-        if source.own is not None:
-            await self._fetch(queries.load("own_reading"))
-        records = await self._fetch(made.text, *made.arguments)
+        preparation = "" if source.own is None else queries.load("own_reading")
+        records = await self._fetch(made.text, *made.arguments, preparation=preparation)
         if records[0]["points"] > question.most_points:
             raise self._too_many(records[0]["points"])
+        numbers = {name: number_type(name) for name in question.computed}
         found: dict[str, list[Figures]] = {"row": [], "others": [], "total": []}
         for record in records:
-            figures: Row = {name: number(name, record[name]) for name in question.computed}
+            figures: Row = {name: as_number(record[name]) for name, as_number in numbers.items()}
             if sums:
                 figures |= {measure.total: record[measure.name] for measure in MEASURES}
             found[record["part"]].append((tuple(record["key"]), record["bucket_start"], figures))
         return Parts(found["row"], found["others"][0][2], found["total"][0][2], records[0]["groups"])
 
-    async def labels(self) -> Labels:
-        """Return id and name of each model and provider, by kind and id as text."""
-        if not any(dimension.is_id for dimension in self._question.group_by):
-            return {}
-        models = await catalogue(self._snapshot, self._deadline)
-        return {
-            "model": {str(model.model_id): (model.model_id, model.model_name) for model in models},
-            "provider": {
-                str(model.provider_id): (model.provider_id, model.provider_name) for model in models
-            },
-        }
+    async def labels(self, parts: Parts) -> Labels:
+        """Return id and name of each model and provider among the rows, by kind and id as text."""
+        found: dict[str, dict[str, tuple[Any, str | None]]] = {}
+        for place, dimension in enumerate(self._question.group_by):
+            if dimension.is_id:
+                table, name = ("models", "model_name") if dimension.kind == "model" else ("providers", "name")
+                text = declared().statement("asked/labels.sql", (), table=table, name=name)
+                values = {key[place] for key, _, _ in parts.rows} - {None}
+                records = await self._fetch(text, list(values)) if values else []
+                found[dimension.kind] = {each["value"]: (each["id"], each["name"]) for each in records}
+        return found
 
     async def unavailable(self) -> tuple[str, ...]:
         of_costs = of_cost(self._question.figures)
         if not of_costs:
             return ()
-        return () if (await look(self._snapshot, timeout=self._deadline.left())).has_cost else of_costs
+        return () if (await self._look()).has_cost else of_costs
 
     def _next_cursor(self, groups: int) -> str | None:
         question, range_ = self._question, self._query.range
@@ -298,7 +309,7 @@ class Asking:
         """Return up to when requests of the ranges were purged that the source does not know."""
         if source.knows_purged and source.whole_from is None:
             return None
-        if not (await look(self._snapshot, timeout=self._deadline.left())).has_purged:
+        if not (await self._look()).has_purged:
             return None
         name = "purged_until_citus" if self._snapshot.in_citus else "purged_until"
         moments = [

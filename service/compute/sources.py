@@ -11,8 +11,7 @@ from chat_stats.service.catalogue.kept_dimensions import MAX_DIMENSIONS, OwnRoll
 from chat_stats.service.catalogue.questions import Question
 from chat_stats.service.catalogue.rollups import MODEL, TOTAL
 from chat_stats.service.compute.methods import Method
-from chat_stats.service.database import queries
-from chat_stats.service.database.own_rollups import ListedRollup, read_own_rollups
+from chat_stats.service.database.own_rollups import ListedRollup, read_own_sources
 from chat_stats.service.database.snapshot import Snapshot
 
 
@@ -57,25 +56,20 @@ async def choose(snapshot: Snapshot, question: Question, *, timeout: float) -> S
         name = f"rollup:{fitting[0]}" if ready else SCAN
         return (Source(name, Method.RPC), Source(SCAN, Method.OPTIMIZED))
     listed = await _listed(snapshot, timeout=timeout)
-    possible = {each.name: each for each in listed if _fits(each.own, question)}
-    readable = await _own_ready(snapshot, [each for each in possible.values() if each.right], timeout=timeout)
+    possible = [each for each in listed if _fits(each.own, question)]
+    best = next((each for each in possible if each.right and each.readable), None)
     scan = Source(SCAN, Method.QUERY, suggestion=None if possible else _suggestion(question, listed))
-    return (
-        *(
-            Source(f"rollup:{name}", Method.RPC, possible[name].own, possible[name].whole_from)
-            for name in readable[:1]
-        ),
-        scan,
-    )
+    if best is None:
+        return (scan,)
+    return (Source(f"rollup:{best.name}", Method.RPC, best.own, best.whole_from), scan)
 
 
 async def ready_rollups(snapshot: Snapshot, *, timeout: float) -> Mapping[str, tuple[str, ...]]:
     """Return the rollups that may be read, with their dimensions."""
     if not await _built_in_ready(snapshot, timeout=timeout):
         return {}
-    listed = {each.name: each for each in await _listed(snapshot, timeout=timeout) if each.right}
-    readable = await _own_ready(snapshot, list(listed.values()), timeout=timeout)
-    return {**ROLLUPS, **{name: listed[name].own.answers for name in readable}}
+    listed = await _listed(snapshot, timeout=timeout)
+    return {**ROLLUPS, **{each.name: each.own.answers for each in listed if each.right and each.readable}}
 
 
 async def _built_in_ready(snapshot: Snapshot, *, timeout: float) -> bool:
@@ -89,27 +83,15 @@ async def _built_in_ready(snapshot: Snapshot, *, timeout: float) -> bool:
 
 
 async def _listed(snapshot: Snapshot, *, timeout: float) -> list[ListedRollup]:
+    """Return the rollups that the operator added, the smallest first."""
+
     async def fetch(sql: str, *arguments: object) -> list[asyncpg.Record]:
         return await snapshot.fetch(sql, *arguments, timeout=timeout)
 
     try:
-        return await read_own_rollups(fetch)
+        return await read_own_sources(fetch)
     except asyncpg.PostgresError:  # not installed, or not for us
         return []
-
-
-async def _own_ready(snapshot: Snapshot, listed: Sequence[ListedRollup], *, timeout: float) -> list[str]:
-    """Return the names of those that our role may read, the smallest first."""
-    if not listed:
-        return []
-    tables = [" ".join([*each.own.rollup.tables.values(), each.own.rollup.purged]) for each in listed]
-    try:
-        records = await snapshot.fetch(
-            queries.load("own_ready"), [each.name for each in listed], tables, timeout=timeout
-        )
-    except asyncpg.PostgresError:
-        return []
-    return [record["name"] for record in records]
 
 
 def _fits(own: OwnRollup, question: Question) -> bool:

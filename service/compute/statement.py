@@ -61,16 +61,18 @@ def statement(
     own: OwnRollup | None = None,
     wanted: Sequence[Key] | None = None,
     sums: bool = False,
+    purged: bool = True,
 ) -> Statement:
     """Return the statement for a question over a range; `wanted`: for these groups, whatever their order.
 
     `functions`: from what our functions return, for questions about models and providers alone. `own`: from
-    that rollup, which has all dimensions of the question. `sums`: with the sums of all measures, by name.
+    that rollup, which has all dimensions of the question; `purged`: where it may have purged requests too.
+    `sums`: with the sums of all measures, by name.
     """
     arguments = _Arguments()
     asked = question.computed
     percentiles = any(figure_of(name).is_percentile for name in asked)
-    as_rows = own is not None and wanted is None and _are_rows(own, question, bounds)
+    as_rows = own is not None and wanted is None and _are_rows(own, question)
     read = [
         _grouped(dimension, place, types, arguments, own, as_rows=as_rows)
         for place, dimension in enumerate(question.read, start=1)
@@ -84,7 +86,9 @@ def statement(
     of_groups: list[str] = []
     of_requests = [] if functions or own else _time_conditions(bounds, arguments)
     of_own = (
-        None if own is None else _of_own(own, question, read, bounds, arguments, of_groups, as_rows=as_rows)
+        None
+        if own is None
+        else _of_own(own, question, read, bounds, arguments, of_groups, as_rows=as_rows, purged=purged)
     )
     for filter_ in question.filters if own is None else ():
         _add_filter(filter_, types, arguments, None if functions else of_requests, of_groups)
@@ -144,12 +148,16 @@ class _Own:
 
     rollup: Rollup
     all_time: bool
-    #: Whether each group is a row of it.
+    #: Whether each group is a row of it, beside changes.
     as_rows: bool
     #: Its columns and what they are called.
     selected: list[tuple[str, str]]
     #: The same of the requests at ragged edges: expressions, and what they are called.
     read: list[tuple[str, str]]
+    #: Whether each group has one row of it for each day.
+    single_rows: bool
+    #: Whether there may be something of purged requests.
+    purged: bool
     conditions: list[str] = field(default_factory=list)
     of_requests: list[str] = field(default_factory=list)
 
@@ -163,6 +171,7 @@ def _of_own(
     of_groups: list[str],
     *,
     as_rows: bool,
+    purged: bool,
 ) -> _Own:
     uses_models = _uses_models(question)
     selected = [("model_id", "model_id")] if uses_models else []
@@ -171,7 +180,9 @@ def _of_own(
         if grouped.expression is not None:
             selected.append((_own_dimension(own, dimension).column, grouped.called))
             read.append((grouped.expression, grouped.called))
-    found = _Own(own.rollup, bounds == (None, None), as_rows, selected, read)
+    found = _Own(
+        own.rollup, bounds == (None, None), as_rows, selected, read, _has_single_rows(own, question), purged
+    )
     for filter_ in question.filters:
         if filter_.dimension.is_id:
             models = _add_id_filter(filter_, arguments, of_groups)
@@ -208,17 +219,34 @@ def _of_own(
     return found
 
 
-def _are_rows(own: OwnRollup, question: Question, bounds: Bounds) -> bool:
-    """Return whether each group is a row of the rollup over all time, and ordered by its sums or values."""
+def _are_rows(own: OwnRollup, question: Question) -> bool:
+    """Return whether groups are rows of the rollup, of all time or a month, ordered by sums or values."""
     columns = [kept.column for dimension in question.group_by if (kept := own.kept_as(dimension)) is not None]
-    by_sums = question.order.by not in question.computed or not figure_of(question.order.by).is_percentile
     return (
-        bounds == (None, None)
-        and not question.bucket
+        not question.bucket
         and not question.distinct
-        and by_sums
+        and _by_sums(question)
         and set(columns) == set(own.rollup.dimensions)
     )
+
+
+def _has_single_rows(own: OwnRollup, question: Question) -> bool:
+    """Return whether each group has one row of the rollup for each day, ordered by its sums or values."""
+    known = {filter_.dimension for filter_ in question.filters if _has_one_value(filter_)}
+    columns = {
+        kept.column
+        for dimension in {*question.group_by, *known}
+        if (kept := own.kept_as(dimension)) is not None
+    }
+    return columns == set(own.rollup.dimensions) and _by_sums(question)
+
+
+def _has_one_value(filter_: Filter) -> bool:
+    return not filter_.negated and len(filter_.values) == 1
+
+
+def _by_sums(question: Question) -> bool:
+    return question.order.by not in question.computed or not figure_of(question.order.by).is_percentile
 
 
 def _own_dimension(own: OwnRollup, dimension: Dimension) -> KeptDimension:

@@ -1,6 +1,6 @@
 """Compares declared dimensions with the columns that the requests have."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import asyncpg
@@ -54,19 +54,22 @@ ColumnTypes = Mapping[str, ColumnType]
 async def column_types(fetch: Fetch, dimensions: Iterable[Dimension]) -> ColumnTypes:
     """Return the types of the declared columns; `SchemaError` names the dimension that cannot be used."""
     wanted = list(dimensions)
-    types = await read_types(fetch, columns_of(wanted))
-    for dimension in wanted:
-        if (trouble := trouble_with(dimension, types)) is not None:
-            raise SchemaError(f"CHAT_STATS_DIMENSIONS, {dimension}: {trouble}")
+    columns = columns_of(wanted)
+    types = types_of(await fetch(queries.load("dimension_columns"), columns) if columns else [])
+    check_types(wanted, types)
     return types
 
 
-async def read_types(fetch: Fetch, columns: list[str]) -> ColumnTypes:
-    """Return the types of those of the columns that there are."""
-    records = await fetch(queries.load("dimension_columns"), columns) if columns else []
-    return {
-        record["name"]: ColumnType(record["type"], record["base"], record["category"]) for record in records
-    }
+def types_of(columns: Iterable[Sequence[str] | asyncpg.Record]) -> ColumnTypes:
+    """Return the types of columns, of each of which name, type, base and category are given."""
+    return {name: ColumnType(*type_) for name, *type_ in columns}
+
+
+def check_types(dimensions: Iterable[Dimension], types: ColumnTypes) -> None:
+    """Raise `SchemaError` for a dimension that cannot be used, and name it."""
+    for dimension in dimensions:
+        if (trouble := trouble_with(dimension, types)) is not None:
+            raise SchemaError(f"CHAT_STATS_DIMENSIONS, {dimension}: {trouble}")
 
 
 def trouble_with(dimension: Dimension, types: ColumnTypes) -> str | None:

@@ -17,6 +17,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Protocol
 
 import asyncpg
@@ -67,17 +68,29 @@ class Names:
 
     def fill(self, text: str) -> str:
         """Return `text` with schemas and statuses in place; a schema that was not found is left out."""
-        return _STATUSES.sub(self._listed, _PLACE.sub(self._schema, text))
+        return _filled(text, tuple(self.gateway.items()), self.stats, tuple(self.unreadable), self.statuses)
 
-    def _listed(self, place: re.Match[str]) -> str:
-        return listed_in(getattr(self.statuses, place[1]))
 
-    def _schema(self, place: re.Match[str]) -> str:
+@lru_cache(maxsize=256)
+def _filled(
+    text: str,
+    gateway: tuple[tuple[str, str | None], ...],
+    stats: str | None,
+    unreadable: tuple[str, ...],
+    statuses: Statuses,
+) -> str:
+    schemas = dict(gateway)
+
+    def listed(place: re.Match[str]) -> str:
+        return listed_in(getattr(statuses, place[1]))
+
+    def schema(place: re.Match[str]) -> str:
         if place[1]:
-            return "absent." if place[1] in self.unreadable else ""
-        table = place[2]
-        schema = self.stats if table is None else self.gateway.get(table)
-        return "" if schema is None else '"' + schema.replace('"', '""') + '".'
+            return "absent." if place[1] in unreadable else ""
+        found = stats if place[2] is None else schemas.get(place[2])
+        return "" if found is None else '"' + found.replace('"', '""') + '".'
+
+    return _STATUSES.sub(listed, _PLACE.sub(schema, text))
 
 
 @dataclass(frozen=True, slots=True)

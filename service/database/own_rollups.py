@@ -1,7 +1,7 @@
 """The rollups that the operator added, as the database lists them."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -30,6 +30,8 @@ class ListedRollup:
     same_columns: bool
     #: Why writes were counted without its dimensions.
     uncounted: str | None
+    #: Whether our role may read all of its tables, and the built-in rollups are ready: `own_sources` tells.
+    readable: bool = False
 
     @property
     def name(self) -> str:
@@ -43,18 +45,32 @@ class ListedRollup:
 
 async def declared_own_rollups(fetch: Fetch) -> list[OwnRollup]:
     """Return all of them, in the order in which they were added; none where there is no such table yet."""
-    if not (await fetch(f"SELECT to_regclass('stats_schema.{OWN_TABLE}') IS NOT NULL AS there"))[0]["there"]:
+    if not await _are_there(fetch):
         return []
     return [_declared(record) for record in await fetch(queries.load("own_declared"))]
 
 
 async def read_own_rollups(fetch: Fetch) -> list[ListedRollup]:
     """Return all of them with their states, in the order in which they were added."""
-    declared = await declared_own_rollups(fetch)
-    if not declared:
+    if not await _are_there(fetch):
         return []
-    states = {record["name"]: record for record in await fetch(queries.load("own_rollups"))}
-    return [_listed(own, states[own.rollup.name]) for own in declared if own.rollup.name in states]
+    return [_listed(record) for record in await fetch(queries.load("own_rollups"))]
+
+
+async def read_own_sources(fetch: Fetch) -> list[ListedRollup]:
+    """Return all of them with their states and whether they may be read, the smallest first.
+
+    It is one statement, which fails where there are no rollups yet.
+    """
+    return [
+        replace(_listed(record), readable=record["readable"])
+        for record in await fetch(queries.load("own_sources"))
+    ]
+
+
+async def _are_there(fetch: Fetch) -> bool:
+    [record] = await fetch(f"SELECT to_regclass('stats_schema.{OWN_TABLE}') IS NOT NULL AS there")
+    return bool(record["there"])
 
 
 def _declared(record: Any) -> OwnRollup:
@@ -62,9 +78,9 @@ def _declared(record: Any) -> OwnRollup:
     return own_rollup(record["name"], by, histograms=record["histograms"], padded=record["padded"])
 
 
-def _listed(own: OwnRollup, record: Any) -> ListedRollup:
+def _listed(record: Any) -> ListedRollup:
     return ListedRollup(
-        own,
+        _declared(record),
         record["ready"],
         record["drift"],
         record["backfilled_to"],

@@ -191,7 +191,7 @@ class Database:
         """Log, once, if the functions know other statuses than our settings. Readiness goes on saying so."""
         self._compared_statuses = True
         with suppress(asyncpg.PostgresError):  # not migrated yet, or no right to
-            [(held,)] = await snapshot.fetch(_STATUSES, timeout=self._settings.connect_timeout_seconds)
+            [(held,)] = await snapshot.fetch(STATUSES, timeout=self._settings.connect_timeout_seconds)
             if trouble := self._settings.statuses.trouble(held):
                 logger.warning("%s", trouble)
 
@@ -210,7 +210,7 @@ class Database:
             )
 
 
-_STATUSES = "SELECT stats_schema.chat_stats_statuses()::text"
+STATUSES = "SELECT stats_schema.chat_stats_statuses()::text"
 
 _LOCK = """
 SELECT

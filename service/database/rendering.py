@@ -5,6 +5,7 @@ template: it shows in `migrate` and in the tests, before any statement runs.
 """
 
 import re
+from collections import OrderedDict
 from collections.abc import Collection, Iterable, Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -46,6 +47,9 @@ _HEADER = """\
 
 BUILT_IN = known_dimensions()
 
+#: Plain statements that are kept as they were rendered, of up to 30 KB each: rendering takes milliseconds.
+MOST_RENDERED = 100
+
 
 class Renderer:
     """Renders templates of some folders for some measures, rollups and meanings of statuses.
@@ -75,6 +79,7 @@ class Renderer:
         statuses = statuses or Statuses()
         self._migrations = _environment(sql, queries)
         self._plain = _environment(sql, queries)
+        self._rendered: OrderedDict[str, str] = OrderedDict()
         for environment in (self._migrations, self._plain):
             environment.globals.update(
                 measures=measures,
@@ -111,11 +116,21 @@ class Renderer:
             raise SchemaError(f"{name}{f', line {line}' if line else ''}: {error}") from error
 
     def statement(self, name: str, kept: Collection[str], /, **context: Any) -> str:
-        """Return a plain statement over some measures alone; `context`: more names for its template."""
+        """Return a plain statement over some measures alone; `context`: more names for its template.
+
+        What is in the context must show all of itself in its repr(): by that, the last statements are kept.
+        """
         measures = [measure for measure in self._measures if measure.name in kept]
-        return self._plain.get_template(name).render(
-            measures=measures, columns=columns(measures), each=partial(_each, measures), **context
-        )
+        key = repr((name, [measure.name for measure in measures], context))
+        if (text := self._rendered.get(key)) is None:
+            text = self._plain.get_template(name).render(
+                measures=measures, columns=columns(measures), each=partial(_each, measures), **context
+            )
+            while len(self._rendered) >= MOST_RENDERED:
+                self._rendered.popitem(last=False)
+            self._rendered[key] = text
+        self._rendered.move_to_end(key)
+        return text
 
     def sql(self) -> list[str]:
         """Return the names of all migrations, functions and clean-ups, in the order in which they run."""
@@ -204,6 +219,8 @@ def _each(measures: Sequence[Measure], pattern: str, indent: int | None = None) 
     """Return a list with `pattern` for each measure: in one line, or with `indent` in a line for each.
 
     In the pattern, `{name}`, `{total}` and `{type}` are the measure's; `{cast}` gives a sum of it that type.
+    `{float}` lets that be a sum of floating-point numbers where it is one of counts: it is exact up to 2^53,
+    and costs a third of one of bigint.
     """
     return (", " if indent is None else ",\n" + " " * indent).join(
         re.sub(r"\{(\w+)\}", partial(_field, measure), pattern) for measure in measures
@@ -216,6 +233,7 @@ def _field(measure: Measure, place: re.Match[str]) -> str:
         "total": measure.total,
         "type": measure.type,
         "cast": "::bigint" if measure.type == "bigint" else "",
+        "float": "::double precision" if measure.type == "bigint" else "",
     }
     if place[1] not in fields:
         raise SchemaError(f"a measure has no {place[1]}; it has {', '.join(fields)}")

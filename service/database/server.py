@@ -94,7 +94,11 @@ class Server:
             max_inactive_connection_lifetime=60,
             connect=connect,
             timeout=settings.connect_timeout_seconds,
-            statement_cache_size=0,  # so that it also works through a transaction-pooling proxy
+            # No statement is short enough to be prepared under a name: so it also works through a proxy that
+            # pools transactions. (Without any cache, asyncpg has each statement parsed twice, in case it is
+            # outside of a transaction. Ours never are.)
+            statement_cache_size=1,
+            max_cacheable_statement_size=1,
             server_settings={"application_name": self.application_name, "timezone": "UTC"},
             reset=_nothing_to_reset,
         )
@@ -119,7 +123,7 @@ class Server:
                 await _end(connection)
 
     async def ask(self, statement: str) -> asyncpg.Record:
-        """Return the one row of a statement that is a transaction of its own.
+        """Return the one row of a statement in a transaction of its own.
 
         Raises `DatabaseUnavailable`, and asyncpg's error when the statement is at fault.
         """
@@ -210,7 +214,8 @@ async def _row_or_error(
     connection: "PooledConnection[asyncpg.Record]", statement: str
 ) -> asyncpg.Record | asyncpg.PostgresError:
     try:
-        row = await connection.fetchrow(statement)
+        async with connection.transaction(readonly=True):
+            row = await connection.fetchrow(statement)
     except asyncpg.PostgresError as error:
         if outage(error) is not None:
             raise

@@ -9,6 +9,7 @@ from typing import Any
 
 import asyncpg
 
+from chat_stats.service.database.dimension_columns import ColumnTypes
 from chat_stats.service.database.errors import OUTAGES, outage
 from chat_stats.service.database.names import Names
 from chat_stats.service.errors import DatabaseUnavailable
@@ -29,6 +30,8 @@ class Look:
     has_purged: bool
     #: Those of our functions that our role may execute.
     functions: frozenset[str]
+    #: The columns of the requests.
+    columns: ColumnTypes
 
 
 @dataclass(slots=True)
@@ -54,10 +57,12 @@ class Snapshot:
         """Return for the metadata of what is one moment's: `shard` on Citus; None: everything."""
         return "shard" if self.in_citus else None
 
-    async def fetch(self, sql: str, *args: Any, timeout: float) -> list[asyncpg.Record]:
+    async def fetch(
+        self, sql: str, *args: Any, timeout: float, preparation: str = ""
+    ) -> list[asyncpg.Record]:
         """Run one statement for at most `timeout` seconds; when it fails, the snapshot stays usable.
 
-        Its schemas are put in place.
+        Its schemas are put in place. `preparation`: a statement without arguments that runs before it.
 
         Raises asyncpg's error when the statement was at fault, `Unavailable` on an outage.
         """
@@ -65,7 +70,7 @@ class Snapshot:
             async with asyncio.timeout(timeout + GRACE_SECONDS):
                 await self.connection.execute(
                     "RELEASE SAVEPOINT statement; SAVEPOINT statement; "
-                    f"SET LOCAL statement_timeout = {max(1, round(timeout * 1000))}"
+                    f"SET LOCAL statement_timeout = {max(1, round(timeout * 1000))}; {preparation}"
                 )
                 return await self.connection.fetch(*_with_exact_moments(self.names.fill(sql), args))
         except TimeoutError:

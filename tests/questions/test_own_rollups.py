@@ -187,6 +187,46 @@ async def test_a_series_in_any_time_zone_has_the_figures_of_a_recount(
     ]
 
 
+async def test_a_daily_series_has_the_figures_of_a_recount_whatever_is_not_folded(
+    ask: Ask, kept: asyncpg.Connection, requests: list[Request]
+) -> None:
+    """Of most days and users a rollup has one row; of others more: edges, deltas, a change of the clock."""
+    await kept.execute("SELECT chat_stats_fold()")
+    groups = grouped(requests, ["user_id"])
+    for _ in range(2):
+        for zone in (UTC, ZoneInfo("Europe/London")):
+            start, end = RAGGED[0][0].astimezone(zone), RAGGED[0][1].astimezone(zone)
+            for filters, users in (("&user_id=u1", ["u1"]), ("&user_id=u1&user_id=user3", ["u1", "user3"])):
+                for by in ("&group_by=user_id", ""):
+                    answer = await ask(
+                        f"bucket=1d&timezone={'UTC' if zone is UTC else zone}{by}{filters}&measures={ALL}"
+                        f"&start_date={start.astimezone(UTC):%Y-%m-%dT%H:%M:%S}&end_date={end.astimezone(UTC):%Y-%m-%dT%H:%M:%S}"
+                    )
+                    assert answer.totals["source"] == "rollup:users"
+                    for members in [[user] for user in users] if by else [users]:
+                        wanted = between([each for user in members for each in groups[user,]], start, end)
+                        rows = [row for row in answer.data if not by or row["user_id"] == members[0]]
+                        days = {
+                            datetime.fromisoformat(row["bucket_start"]).astimezone(zone).date(): row
+                            for row in rows
+                        }
+                        assert len(days) == len(rows) == (end.date() - start.date()).days + 1
+                        for day, row in days.items():
+                            of_day = [
+                                each for each in wanted if each.created_at.astimezone(zone).date() == day
+                            ]
+                            assert shown(row) == approximately(figures(of_day)), (zone, by, day)
+                    inside = between([each for user in users for each in groups[user,]], start, end)
+                    assert answer.totals["total"] == approximately(figures(inside))
+        # Deltas of some days, that are not folded.
+        await kept.execute(
+            "UPDATE chat_completion_requests SET input_tokens = input_tokens "
+            "WHERE created_at >= $1 AND created_at < $2",
+            START + timedelta(days=3),
+            START + timedelta(days=4, hours=7),
+        )
+
+
 async def test_purged_requests_stay_and_a_rollup_added_later_says_what_it_lacks(
     ask: Ask, kept: asyncpg.Connection, requests: list[Request]
 ) -> None:

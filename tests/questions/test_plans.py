@@ -10,6 +10,8 @@ from chat_stats.service.catalogue.question_parameters import parse_question
 from chat_stats.service.compute.statement import statement
 from chat_stats.service.database.dimension_columns import column_types
 from chat_stats.service.database.names import begin
+from chat_stats.service.rollup.own import OwnRollups
+from chat_stats.service.rollup.upkeep import Rollup
 from tests.questions.conftest import DAYS, DIMENSIONS, START
 from tests.questions.recount import Request
 
@@ -49,3 +51,18 @@ async def test_the_index_of_the_column_finds_the_requests(
     condition = next(line for line in plan.splitlines() if "Index Cond" in line and "created_at" in line)
     assert index in plan
     assert "= ANY" in condition or "= '" in condition, plan
+
+
+async def test_the_index_of_a_rollup_is_in_the_order_of_its_dimensions(
+    connection: asyncpg.Connection, requests: list[Request]
+) -> None:
+    """So the values of the first ones are found by it."""
+    await Rollup(connection).enable(lambda _done: None)
+    rollups = OwnRollups(Rollup(connection), known_dimensions(DIMENSIONS))
+    by = ["key_id", "provider_id", "user_id", "model_id"]
+    await rollups.add(await rollups.declare("keys", by, percentiles=False), lambda _done: None)
+    index = await connection.fetchval(
+        "SELECT pg_get_constraintdef(c.oid) FROM pg_constraint AS c "
+        "WHERE c.conrelid = 'chat_stats_rollup_keys_slots'::regclass AND c.contype = 'u'"
+    )
+    assert index == "UNIQUE NULLS NOT DISTINCT (by_key_id, model_id, by_user_id, day)"

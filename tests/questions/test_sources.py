@@ -1,14 +1,19 @@
 """Questions about models and providers come from the rollup when it is ready, with the same figures."""
 
 from datetime import timedelta
+from typing import Any
 
 import asyncpg
 import pytest
 
+from chat_stats.service.catalogue.dimensions import known_dimensions
 from chat_stats.service.catalogue.figures import FIGURES
+from chat_stats.service.database.pool import STATUSES
+from chat_stats.service.database.snapshot import Snapshot
+from chat_stats.service.rollup.own import OwnRollups
 from chat_stats.service.rollup.retention import Retention
 from chat_stats.service.rollup.upkeep import Rollup
-from tests.questions.conftest import DAYS, START, Ask
+from tests.questions.conftest import DAYS, DIMENSIONS, START, Ask, asking
 from tests.questions.recount import Request, between, figures, grouped
 from tests.questions.test_answers import approximately, shown
 
@@ -124,3 +129,44 @@ async def test_without_its_function_purged_requests_are_known_to_be_missing(
     await purged.execute("DROP FUNCTION chat_stats_totals")
     answer = await ask("group_by=model_id")
     assert answer.totals["incomplete_before"] == f"{BEFORE:%Y-%m-%dT%H:%M:%SZ}"
+
+
+@pytest.mark.usefixtures("rolled_up")
+async def test_names_are_those_that_models_and_providers_have_now(
+    ask: Ask, connection: asyncpg.Connection
+) -> None:
+    question = "group_by=model_id,provider_id&measures=total_requests"
+    for name in ("first name", "second name"):
+        await connection.execute("UPDATE models SET model_name = $1 WHERE id = 1", name)
+        await connection.execute("UPDATE providers SET name = $1 WHERE id = 1", f"{name} too")
+        rows = {row["model_id"]: row for row in (await ask(question)).data}
+        assert (rows[1]["model_name"], rows[1]["provider_name"]) == (name, f"{name} too")
+        assert rows["unresolved"]["model_name"] == rows["unresolved"]["provider_name"] == "unresolved"
+
+
+async def test_a_question_takes_few_statements(
+    database_url: str, rolled_up: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each costs three round trips to Postgres."""
+    known = known_dimensions(DIMENSIONS)
+    rollups = OwnRollups(Rollup(rolled_up), known)
+    await rollups.add(await rollups.declare("users", ["user_id"], percentiles=True), lambda _done: None)
+    sent: list[str] = []
+    fetch = Snapshot.fetch
+
+    async def counted(self: Snapshot, sql: str, *args: Any, **options: Any) -> list[asyncpg.Record]:
+        sent.append(sql)
+        return await fetch(self, sql, *args, **options)
+
+    ask = asking(database_url)
+    monkeypatch.setattr(Snapshot, "fetch", counted)
+    for text, statements in (
+        ("group_by=user_id&user_id=u1&measures=total_cost_usd,p95_processing_time_ms", 3),
+        (f"bucket=1d&user_id=u1&{RANGE}", 3),
+        (f"bucket=1d&{RANGE}", 3),
+        ("group_by=model_id", 4),
+    ):
+        sent.clear()
+        assert (await ask(text)).totals["source"].startswith("rollup:")
+        # (The first snapshot compares what statuses mean.)
+        assert len([sql for sql in sent if sql != STATUSES]) == statements, text

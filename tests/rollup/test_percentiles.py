@@ -256,3 +256,8 @@ async def test_the_bins_of_the_percentiles_are_those_of_the_ranks(
             wanted.append(next(b for b, n in zip(bins, up_to, strict=True) if n * 100 >= total * percent))
         statement = "SELECT chat_stats_percentile_bins($1, $2, $3)"
         assert await connection.fetchval(statement, bins, counts, total) == wanted
+        lowest = random.randint(1, 4)
+        statement = "SELECT chat_stats_highest_percentile_bins($1, $2, $3, $4)"
+        parts = [(b, part) for b, n in zip(bins, counts, strict=True) for part in (n // 2, n - n // 2)]
+        found = await connection.fetchval(statement, *zip(*parts, strict=True), total, lowest)
+        assert found == [None] * (lowest - 1) + wanted[lowest - 1 :]

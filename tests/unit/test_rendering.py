@@ -7,6 +7,7 @@ import pytest
 from chat_stats.service.catalogue.measures import MEASURES, Column, Measure
 from chat_stats.service.catalogue.rollups import MODEL, ROLLUPS, TOTAL, Rollup
 from chat_stats.service.catalogue.statuses import Statuses
+from chat_stats.service.database import rendering
 from chat_stats.service.database.names import Names
 from chat_stats.service.database.rendering import QUERIES, RENDERED, Renderer, declared
 from chat_stats.service.errors import SchemaError
@@ -149,3 +150,26 @@ def test_a_measure_is_in_everything_that_repeats_by_measure() -> None:
         "requests_timed.sql",
         "requests_untimed.sql",
     }
+
+
+def test_a_statement_is_rendered_once_for_each_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    renderer = Renderer()
+
+    def labels(name: str) -> str:
+        return renderer.statement("asked/labels.sql", (), table="models", name=name)
+
+    first = labels("model_name")
+    assert labels("model_name") is first
+    assert labels("id") != first
+    monkeypatch.setattr(rendering, "MOST_RENDERED", 2)
+    labels("created_at")
+    assert labels("model_name") == first
+    assert labels("model_name") is not first  # it was the one that was used longest ago
+
+
+def test_a_statement_is_filled_by_the_names_that_are_given() -> None:
+    text = "SELECT readable.cost_usd, stats_schema.f() FROM gateway_schema.models"
+    for schema in ("one", "two", "one"):
+        names = Names({"models": schema}, schema)
+        assert names.fill(text) == f'SELECT cost_usd, "{schema}".f() FROM "{schema}".models'
+    assert "absent.cost_usd" in Names({"models": "one"}, "one", ["cost_usd"]).fill(text)

@@ -20,13 +20,15 @@ AS $function$
 DECLARE
     -- The whole buckets: [first_bucket, end_bucket).
     first_bucket timestamptz;
-    -- Days of the time zone whose histograms need no sorting of bins begin after found_from and end by found_to.
-    found_from timestamptz := 'infinity';
-    found_to timestamptz := '-infinity';
     end_bucket timestamptz;
     {{ filters.declared() }}
     {{ filters.declared_ids() }}
 BEGIN
+    IF p_group_by = 'none' AND all_models AND NOT only_unresolved THEN
+        RETURN QUERY
+        SELECT * FROM stats_schema.chat_stats_rolled_up_total_series_histograms(p_interval, p_timezone, p_start, p_end);
+        RETURN;
+    END IF;
     SELECT e.starts, e.ends INTO first_bucket, end_bucket
     FROM stats_schema.chat_stats_edges(p_start, p_end) AS e WHERE e.tier = 'buckets';
     IF NOT FOUND THEN
@@ -35,23 +37,8 @@ BEGIN
     END IF;
     IF stats_schema.chat_stats_on_shards() THEN
         {{ filters.ids() | indent(8) }}
-        IF p_group_by = 'none' AND all_models AND NOT only_unresolved THEN
-            RETURN QUERY
-            {{ histograms.of_intervals(rollup('total'), shards=true) | indent(12) }};
-        ELSE
-            RETURN QUERY
-            {{ histograms.of_intervals(rollup('model'), shards=true) | indent(12) }};
-        END IF;
-    ELSIF p_group_by = 'none' AND all_models AND NOT only_unresolved THEN
-        IF p_interval = '1d' THEN  -- up to the first delta, and without the ragged edges
-            found_from := stats_schema.chat_stats_bucket(p_start);
-            found_to := LEAST(stats_schema.chat_stats_bucket(p_end), (
-                SELECT min(d.bucket) FROM stats_schema.chat_stats_deltas AS d
-                WHERE d.timed <> 0 AND d.bucket >= first_bucket
-            ));
-        END IF;
         RETURN QUERY
-        {{ histograms.of_intervals(rollup('total')) | indent(8) }};
+        {{ histograms.of_intervals(rollup('model'), shards=true) | indent(8) }};
     ELSE
         RETURN QUERY
         {{ histograms.of_intervals(rollup('model')) | indent(8) }};

@@ -8,10 +8,16 @@
 {# Of all requests there are sums and histograms at hand; with our functions, percentiles are read from histograms. #}
 {% set of_all = functions and not models %}
 {% set by_histograms = functions or own %}
+{# The lowest percentile that is asked for, among those of which there are columns. #}
+{% set ranks_asked = [] %}
+{% for rank in (50, 90, 95, 99) if 'p' ~ rank ~ '_processing_time_ms' in asked %}{% set _ = ranks_asked.append((50, 90, 95, 99).index(rank) + 1) %}{% endfor %}
+{% set lowest = (ranks_asked or [1])[0] %}
 {# Whether each histogram that a function returns is that of one group. #}
 {% set of_members = functions and models and (members == 'model') == ('c.model' in grouping | map(attribute='resolved')) and grouping %}
 {% set as_kept = (of_all or of_members) and not by_percentile %}
-{# Whether each group is one row of a rollup, beside deltas. #}
+{# Whether histograms of most intervals are each in one row of a rollup. #}
+{% set of_single_rows = own and own_rollup.of_single_rows %}
+{# Whether each group is one row of a rollup, beside changes. #}
 {% set as_rows = own and own.as_rows %}
 {# The sums of whole groups: without intervals each has one row already. #}
 {% set groups = 'groups' if interval else 'members' %}
@@ -98,7 +104,7 @@ stats_schema.chat_stats_histograms(
 {%- endmacro %}
 {# The percentiles of a histogram of `of`. #}
 {% macro ranked(of) -%}
-stats_schema.chat_stats_percentile_bins({{ of }}.bins, {{ of }}.counts, {{ of }}.total) AS found
+stats_schema.chat_stats_highest_percentile_bins({{ of }}.bins, {{ of }}.counts, {{ of }}.total, {{ lowest }}) AS found
 {%- endmacro %}
 {% macro ranks(of) -%}
     SELECT
@@ -111,20 +117,20 @@ WITH {% if models %}catalogue AS MATERIALIZED (
     SELECT m.id AS model_id, m.id::text AS model, m.model_name::text AS model_name, p.id::text AS provider, p.name::text AS provider_name
     FROM gateway_schema.models AS m
     JOIN gateway_schema.providers AS p ON p.id = m.provider_id
-), {% endif %}{% if as_rows %}unfolded AS MATERIALIZED (
-    {{ own_rollup.unfolded() | indent(4) }}
+), {% endif %}{% if as_rows %}{{ own_rollup.pieces() }}, {{ own_rollup.base() }}changed AS MATERIALIZED (
+    {{ own_rollup.changed() | indent(4) }}
 {% elif own %}{{ own_rollup.pieces() }}, members AS MATERIALIZED (
     SELECT
         {{ key('u') }},
-        {{ each('sum(u.{name}){cast} AS {name}', 8) }}
+        {{ each('sum(u.{name}{float}){cast} AS {name}', 8) }}
     FROM {{ rows() }}
 {{ resolved('u') }}
     GROUP BY {{ by_key('u') }}
-    HAVING sum(u.requests) <> 0
+    HAVING sum(u.requests::double precision) <> 0
 {% elif functions %}members AS MATERIALIZED (
     SELECT
         {{ key('u') }},
-        {{ each('sum(u.{total}){cast} AS {name}', 8) }}
+        {{ each('sum(u.{total}{float}){cast} AS {name}', 8) }}
     FROM {{ rows() }}
 {{ resolved('u') }}
     GROUP BY {{ by_key('u') }}
@@ -151,7 +157,7 @@ WITH {% if models %}catalogue AS MATERIALIZED (
     GROUP BY {{ by_key('u') }}
 {% endif %}
 ){% if interval %}, groups AS MATERIALIZED (
-    SELECT s.key, {{ each('sum(s.{name}){cast} AS {name}') }}
+    SELECT s.key, {{ each('sum(s.{name}{float}){cast} AS {name}') }}
     FROM members AS s
     GROUP BY s.key
 ){% endif %}{% if percentiles and as_kept %}, histograms AS MATERIALIZED (
@@ -163,7 +169,7 @@ WITH {% if models %}catalogue AS MATERIALIZED (
 {{ resolved('u') }}
 ), total_bins AS MATERIALIZED (
 {% if of_groups %}
-    SELECT b.bin, sum(b.n)::bigint AS n
+    SELECT b.bin, sum(b.n::double precision)::bigint AS n
     FROM histograms AS h
     CROSS JOIN LATERAL unnest(h.bins, h.counts) AS b (bin, n)
     GROUP BY b.bin
@@ -174,15 +180,15 @@ WITH {% if models %}catalogue AS MATERIALIZED (
 {% endif %}
 ){% elif percentiles %}, bins AS MATERIALIZED (
 {% if own %}
-    SELECT {{ key('u') }}, u.bin, sum(u.n)::double precision AS n
+    SELECT {{ key('u') }}, u.bin, sum(u.n::double precision) AS n
     FROM (
         {{ own_rollup.cells() | indent(8) }}
     ) AS u
 {{ resolved('u') }}
     GROUP BY {{ by_key('u') }}, 3
-    HAVING sum(u.n) <> 0
+    HAVING sum(u.n::double precision) <> 0
 {% elif functions %}
-    SELECT {{ key('u') }}, u.bin, sum(u.n)::double precision AS n
+    SELECT {{ key('u') }}, u.bin, sum(u.n::double precision) AS n
     FROM (
         SELECT
             {{ 'h.interval_start' if interval else "'-infinity'::timestamptz AS interval_start" }}, h.member AS model_id, b.bin, b.n
@@ -192,7 +198,7 @@ WITH {% if models %}catalogue AS MATERIALIZED (
 {{ resolved('u') }}
     GROUP BY {{ by_key('u') }}, 3
 {% else %}
-    SELECT {{ key('u') }}, u.bin, sum(u.n)::double precision AS n
+    SELECT {{ key('u') }}, u.bin, sum(u.n::double precision) AS n
     FROM (
         SELECT
             {{ raw_group() | indent(12) }}
@@ -212,12 +218,19 @@ WITH {% if models %}catalogue AS MATERIALIZED (
     GROUP BY {{ by_key('u') }}, 3
 {% endif %}
 ){% if by_histograms and not as_kept %}, histograms AS MATERIALIZED (
-    SELECT {{ 'b.key' if grouping else "'{}'::text[] AS key" }}, b.interval_start, array_agg(b.bin) AS bins, array_agg(b.n::bigint) AS counts, sum(b.n)::bigint AS total
+    SELECT {{ 'b.key' if grouping else "'{}'::text[] AS key" }}, b.interval_start, array_agg(b.bin) AS bins, array_agg(b.n::bigint) AS counts, sum(b.n::double precision)::bigint AS total
     FROM (SELECT b.* FROM bins AS b ORDER BY {{ 'b.key, ' if grouping }}b.interval_start, b.bin) AS b
     GROUP BY {{ 'b.key, ' if grouping }}b.interval_start
+{% if of_single_rows %}
+    UNION ALL
+    SELECT {{ key('u') }}, u.bins, u.counts, u.total
+    FROM (
+        {{ own_rollup.of_days() | indent(8) }}
+    ) AS u
+{% endif %}
 ), total_bins AS MATERIALIZED (
-    SELECT b.bin, sum(b.n)::bigint AS n
-    FROM bins AS b
+    SELECT b.bin, sum(b.n::double precision)::bigint AS n
+    FROM {{ '(SELECT unnest(h.bins) AS bin, unnest(h.counts) AS n FROM histograms AS h)' if of_single_rows else 'bins' }} AS b
     GROUP BY b.bin
 ){% endif %}{% endif %}{% for place, distinct, of in counted %}, values_{{ place }} AS MATERIALIZED (
     SELECT {{ key('u') }}, {{ 'u.' ~ of.called if of.expression else of.resolved }} AS value
@@ -225,7 +238,7 @@ WITH {% if models %}catalogue AS MATERIALIZED (
 {{ resolved('u') }}
     GROUP BY {{ by_key('u') }}, 3
 {% if own %}
-    HAVING sum(u.requests) <> 0
+    HAVING sum(u.requests::double precision) <> 0
 {% endif %}
 ){% endfor %}{% if by_percentile %}, of_groups AS (
     SELECT key, {{ values.percentiles() | indent(4) }}
@@ -285,7 +298,7 @@ WITH {% if models %}catalogue AS MATERIALIZED (
 {% if as_rows %}
     {{ own_rollup.all_groups() | indent(4) }}
 {% else %}
-    SELECT count(*) AS groups, {{ each('COALESCE(sum(s.{name}), 0){cast} AS {name}') }}
+    SELECT count(*) AS groups, {{ each('COALESCE(sum(s.{name}{float}), 0){cast} AS {name}') }}
     FROM {{ groups }} AS s
 {% endif %}
 ), parts AS (
@@ -297,7 +310,7 @@ WITH {% if models %}catalogue AS MATERIALIZED (
 {% endif %}
     WHERE (SELECT p.number FROM points AS p) <= {{ most_points }}
     UNION ALL
-    SELECT 'others', NULL, '{}', '-infinity', {{ each('t.{name} - COALESCE(sum(s.{name}), 0){cast}') }}
+    SELECT 'others', NULL, '{}', '-infinity', {{ each('t.{name} - COALESCE(sum(s.{name}{float}), 0){cast}') }}
     FROM total AS t
     LEFT JOIN chosen AS s ON true
     GROUP BY {{ each('t.{name}') }}
@@ -311,12 +324,12 @@ WITH {% if models %}catalogue AS MATERIALIZED (
     UNION ALL
     SELECT h.part, '{}', '-infinity', {{ ranked('h') }}
     FROM (
-        SELECT b.part, array_agg(b.bin ORDER BY b.bin) AS bins, array_agg(b.n ORDER BY b.bin) AS counts, sum(b.n)::bigint AS total
+        SELECT b.part, array_agg(b.bin ORDER BY b.bin) AS bins, array_agg(b.n ORDER BY b.bin) AS counts, sum(b.n::double precision)::bigint AS total
         FROM (
             SELECT 'total' AS part, t.bin, t.n FROM total_bins AS t
 {% if grouping %}
             UNION ALL
-            SELECT 'others', o.bin, sum(o.n)::bigint
+            SELECT 'others', o.bin, sum(o.n::double precision)::bigint
             FROM (
                 SELECT t.bin, t.n FROM total_bins AS t
                 UNION ALL
@@ -326,7 +339,7 @@ WITH {% if models %}catalogue AS MATERIALIZED (
                 CROSS JOIN LATERAL unnest(h.bins, h.counts) AS b (bin, n)
             ) AS o
             GROUP BY o.bin
-            HAVING sum(o.n) <> 0
+            HAVING sum(o.n::double precision) <> 0
 {% endif %}
         ) AS b
         GROUP BY b.part
