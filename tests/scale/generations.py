@@ -17,7 +17,11 @@ from tests.integration.conftest import Flow
 #: Refreshes beside writers, at least.
 GENERATIONS = int(os.environ.get("CHAT_STATS_TESTS_GENERATIONS", "20"))
 WINDOWS = "all,24h"
+#: Nothing is recomputed between refreshes.
+SETTINGS = {"windows": WINDOWS, "fresh_seconds": 36_000}
 WRITERS = 4
+#: Between a writer's statements, so that scans stay short however many generations there are.
+PAUSE_SECONDS = 0.02
 #: Two of them are not resolved: a model without a provider, and none.
 MODELS = [1, 2, 3, 4, 10, 77]
 
@@ -40,6 +44,7 @@ async def writers(url: str) -> AsyncIterator[Counter[int]]:
                     models,
                 )
                 written.update(models)
+                await asyncio.sleep(PAUSE_SECONDS)
         finally:
             await connection.close()
 

@@ -29,7 +29,7 @@ from tests.processes import chat_stats, environment
 from tests.questions import recount
 from tests.questions.conftest import COLUMNS, DIMENSIONS, tags
 from tests.scale.citus import DISTRIBUTE, TABLES, Cluster, run
-from tests.scale.generations import GENERATIONS, WINDOWS, assert_adds_up, counted, writers
+from tests.scale.generations import GENERATIONS, SETTINGS, assert_adds_up, counted, writers
 
 #: The first test may have to build Citus, on a busy machine.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -245,7 +245,7 @@ async def test_generations_add_up_beside_writers_while_nodes_are_added_and_shard
     citus: Cluster, distributed: str, redis: RedisServer, with_rollup: bool
 ) -> None:
     await fill(distributed, [])
-    settings = make_settings(distributed, redis.url, windows=WINDOWS)
+    settings = make_settings(distributed, redis.url, **SETTINGS)
     if with_rollup:
         async with open_rollup(settings) as rollup:
             await rollup.enable(lambda _requests: None)

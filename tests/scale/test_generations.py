@@ -9,7 +9,7 @@ from chat_stats.service.rollup.upkeep import open_rollup
 from chat_stats.worker.local_servers import RedisServer
 from tests.conftest import make_settings
 from tests.integration.conftest import open_flow
-from tests.scale.generations import GENERATIONS, WINDOWS, assert_adds_up, counted, writers
+from tests.scale.generations import GENERATIONS, SETTINGS, assert_adds_up, counted, writers
 
 
 @pytest.mark.timeout(max(300, 5 * GENERATIONS))
@@ -24,7 +24,7 @@ async def test_generations_add_up_beside_writers(
         "INSERT INTO models (id, provider_id, model_name) "
         "VALUES (1, 1, 'A'), (2, 1, 'B'), (3, 2, 'C'), (10, 2, 'D'), (4, NULL, 'Stray')"
     )
-    settings = make_settings(database_url, redis.url, windows=WINDOWS)
+    settings = make_settings(database_url, redis.url, **SETTINGS)
     async with open_rollup(settings) as rollup, open_flow(settings) as flow:
         if with_rollup:
             await rollup.enable(lambda _requests: None)
