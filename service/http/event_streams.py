@@ -91,6 +91,8 @@ class EventStreams:
         kind = GENERATION
         if generation.totals:
             kind, data["windows"] = TOTALS, generation.totals
+        elif self.events.get(TOTALS, (name,))[0] < name:  # a refresh has them too
+            del self.events[TOTALS]
         text = orjson.dumps(data, option=orjson.OPT_UTC_Z)
         self.events[kind] = name, b"id: %b\nevent: %b\ndata: %b\n\n" % (name.encode(), kind.encode(), text)
         self._news.set()

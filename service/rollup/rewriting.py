@@ -6,6 +6,8 @@ The chunks of a backfill leave earlier versions of rows behind, and pages of ind
 from collections.abc import Iterable
 from contextlib import suppress
 
+import asyncpg
+
 from chat_stats.service.errors import DatabaseBusy
 from chat_stats.service.rollup.connection import UpkeepConnection
 
@@ -14,14 +16,14 @@ LOCK_MS = 1000
 
 
 async def rewrite(connection: UpkeepConnection, other: UpkeepConnection, tables: Iterable[str]) -> None:
-    """Rewrite the tables over `connection`; one that is in use stays as it is.
+    """Rewrite the tables over `connection`; one that is in use, or has no room for a copy, stays as it is.
 
     Folds leave out their turn meanwhile, since `other` holds their lock: none waits for a table.
     """
     async with other.transaction():
         await other.execute("SELECT FROM stats_schema.chat_stats_rollup_state FOR UPDATE")
         for table in tables:
-            with suppress(DatabaseBusy):  # it is in use
+            with suppress(DatabaseBusy, asyncpg.PostgresError):  # the rollup is right without it too
                 await connection.execute_alone(
                     f"VACUUM (FULL, ANALYZE) stats_schema.{table}", lock_ms=LOCK_MS
                 )

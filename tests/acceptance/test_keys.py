@@ -51,15 +51,17 @@ def test_a_key_is_printed_once_listed_by_its_scope_and_gone_when_it_is_revoked(
     assert json.loads(chat_stats("key", "list", "--json", env=env).stdout) == []
 
 
-def test_scripts_get_json(env: dict[str, str]) -> None:
-    arguments = ("--name", "[one]", "--scope", "user_id=a=b", "--scope", "status=__null__", "--json")
+def test_scripts_get_json_or_tabs(env: dict[str, str]) -> None:
+    arguments = ("--name", "[one]  1", "--scope", "user_id=a=b  c", "--scope", "status=__null__", "--json")
     made = json.loads(chat_stats("key", "create", *arguments, env=env).stdout)
     assert made["key"].startswith("csk_")
     assert made == {
-        "name": "[one]", "scope": {"status": "__null__", "user_id": "a=b"}, "key": made["key"],
+        "name": "[one]  1", "scope": {"status": "__null__", "user_id": "a=b  c"}, "key": made["key"],
     }  # fmt: skip
     [listed] = json.loads(chat_stats("key", "list", "--json", env=env).stdout)
-    assert (listed["name"], listed["scope"], listed["trouble"]) == ("[one]", made["scope"], None)
+    assert (listed["name"], listed["scope"], listed["trouble"]) == ("[one]  1", made["scope"], None)
+    name, scope, *_ = chat_stats("key", "list", env=env).stdout.split("\t")
+    assert (name, scope) == ("[one]  1", "status=__null__, user_id=a=b  c")
 
 
 def test_what_is_wrong_is_said_in_one_line(env: dict[str, str]) -> None:

@@ -249,3 +249,19 @@ async def test_what_only_a_scan_can_tell_is_left_to_the_refresh(
     assert (await metadata(client, "summary"))["generation"] == report.generation
     await listener.until(lambda it: it.of("totals"))
     assert [event["generation"] for event in listener.of("totals")] == [report.generation]
+
+
+async def test_a_client_that_comes_after_the_next_refresh_hears_of_that_alone(
+    watching: tuple[httpx.AsyncClient, Listener], flow: Flow, gateway: asyncpg.Connection
+) -> None:
+    client, listener = watching
+    await gateway.execute(ADD)
+    assert await flow.stats.publish_totals() is not None
+    await listener.until(lambda it: it.of("totals"))
+    refreshed = await flow.refresh()
+    await listener.until(lambda it: len(it.of("generation")) == 2)
+    async with listening(app_of(client)) as listen:
+        later = await listen()
+        await later.until(lambda it: it.of("generation"))
+        assert [event["generation"] for event in later.of("generation")] == [refreshed.generation]
+        assert later.of("totals") == []

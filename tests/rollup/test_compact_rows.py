@@ -1,11 +1,13 @@
 """How rollups of the operator's own keep rows of one request or a few, and rows of an earlier form."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 
 from chat_stats.service.catalogue.dimensions import known_dimensions
+from chat_stats.service.rollup import rewriting
 from chat_stats.service.rollup.own import OwnRollups
 from chat_stats.service.rollup.upkeep import Rollup
 from tests.conftest import Connection
@@ -150,6 +152,35 @@ async def test_a_table_that_is_in_use_is_left_as_it_is_when_a_rollup_was_added(
     after = await files()
     assert [old == new for old, new in zip(before, after, strict=True)] == [True, False, False]
     assert await users.fetchval("SELECT ready FROM chat_stats_rollups")
+    await assert_exact(users)
+
+
+async def test_a_rollup_is_added_although_its_tables_cannot_be_rewritten(
+    users: Connection, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rewriting, "LOCK_MS", 60_000)
+    canceller, reader = await connect(), await connect()
+
+    @asynccontextmanager
+    async def another() -> AsyncIterator[Connection]:
+        yield await connect()
+
+    async def cancel() -> None:
+        """As a full disk, or a time limit of the host, ends a statement."""
+        async with asyncio.timeout(50):
+            while not await canceller.fetchval(  # noqa: ASYNC110
+                "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND query LIKE 'VACUUM (FULL%' "
+                "AND wait_event_type = 'Lock'"
+            ):
+                await asyncio.sleep(0.05)
+
+    await reader.execute("BEGIN; SELECT FROM chat_stats_rollup_users_slots LIMIT 1")
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(cancel())
+        await Rollup(users, another).backfill_own("users", "infinity", ignored)
+    assert await users.fetchval("SELECT ready FROM chat_stats_rollups")
+    assert await users.fetchval("SHOW lock_timeout") == "0"
     await assert_exact(users)
 
 

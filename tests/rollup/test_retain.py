@@ -34,11 +34,11 @@ async def retaining(rolled_up: Connection) -> Connection:
 async def test_a_plain_delete_of_old_requests_changes_no_statistic(
     retaining: Connection, rollup: Rollup
 ) -> None:
-    counted, old = await retaining.fetchval(REQUESTS), await retaining.fetchval(OLD)
+    counted = await retaining.fetchval(REQUESTS)
     expected, distribution = await answers(retaining), await histograms(retaining)
     await retaining.execute(CLEAN_UP)
+    old = counted - await retaining.fetchval(REQUESTS)  # one more may have become so meanwhile
     assert old > 1000
-    assert await retaining.fetchval(REQUESTS) == counted - old
     assert await retaining.fetchval(KEPT) == old
 
     # Not moved yet: by the rollup, by scans, by recounts.

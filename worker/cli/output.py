@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from collections.abc import Coroutine, Iterable
 from typing import Annotated, Any, TypeVar
@@ -16,6 +17,9 @@ out = Console()
 err = Console(stderr=True)
 
 Result = TypeVar("Result")
+
+#: What ends a cell or a line, for one program or another.
+_BREAKS = re.compile(r"[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
@@ -38,7 +42,10 @@ def print_json(value: Any) -> None:
 
 
 def print_tabs(lines: Iterable[Iterable[object]]) -> None:
-    """Print lines for another program: their cells separated by tabs, which no cell has."""
+    """Print lines for another program: their cells separated by tabs, which no cell has.
+
+    Spaces stay as they are: a name must be found again by what is printed.
+    """
     for line in lines:
-        cells = ("" if cell is None else " ".join(str(cell).split()) for cell in line)
+        cells = ("" if cell is None else _BREAKS.sub(" ", str(cell)) for cell in line)
         sys.stdout.write("\t".join(cells) + "\n")
