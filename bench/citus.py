@@ -8,7 +8,8 @@ docs/scaling.md has it.
 
 import argparse
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from statistics import median
@@ -29,9 +30,18 @@ DELTAS = 150_000
 
 _READ = "SELECT * FROM get_models_with_requests($1, $2)"
 _INSERT = (
-    "INSERT INTO chat_completion_requests (model_id, input_tokens, output_tokens, processing_time_ms) "
-    "VALUES ($1, 100, 200, 812.5)"
+    "INSERT INTO {} (model_id, input_tokens, output_tokens, processing_time_ms) VALUES ($1, 100, 200, 812.5)"
 )
+#: The same requests without triggers: what INSERTs are compared with, turn by turn.
+_UNTOUCHED = (
+    "CREATE TABLE untouched (LIKE chat_completion_requests INCLUDING ALL)",
+    "DO $do$ BEGIN IF to_regclass('citus_shards') IS NOT NULL THEN "
+    "PERFORM create_distributed_table('untouched', 'model_id', colocate_with => 'chat_completion_requests'); "
+    "END IF; END $do$",
+    "INSERT INTO untouched OVERRIDING SYSTEM VALUE SELECT * FROM chat_completion_requests",
+    "SELECT setval(pg_get_serial_sequence('untouched', 'id'), (SELECT max(id) FROM untouched))",
+)
+TURNS = 6
 _MANY = (
     "INSERT INTO chat_completion_requests (model_id, input_tokens, output_tokens, processing_time_ms) "
     "SELECT 1 + i % 100, i % 3000, i % 1000, 80.25 + i % 997 FROM generate_series(1, $1) AS i"
@@ -60,23 +70,38 @@ async def milliseconds(connection: asyncpg.Connection, since: datetime | None) -
     return median(taken)
 
 
-async def inserts(url: str, seconds: float) -> float:
+async def inserts(connections: Sequence[asyncpg.Connection], table: str, seconds: float) -> float:
     """Return single-row INSERTs per second over some connections."""
     done = 0
     end = perf_counter() + seconds
 
-    async def write(number: int) -> None:
+    async def write(number: int, connection: asyncpg.Connection) -> None:
         nonlocal done
-        connection = await asyncpg.connect(url)
-        try:
-            while perf_counter() < end:
-                await connection.execute(_INSERT, 1 + (done + number) % 100)
-                done += 1
-        finally:
-            await connection.close()
+        while perf_counter() < end:
+            await connection.execute(_INSERT.format(table), 1 + (done + number) % 100)
+            done += 1
 
-    await asyncio.gather(*(write(number) for number in range(CLIENTS)))
+    await asyncio.gather(*(write(number, connection) for number, connection in enumerate(connections)))
     return done / seconds
+
+
+async def both_inserts(url: str, seconds: float) -> tuple[float, float]:
+    """Return INSERTs per second without the rollup and with it: medians, taken in turns."""
+    async with AsyncExitStack() as stack:
+        connections = []
+        for _ in range(CLIENTS):
+            connections.append(await asyncpg.connect(url))
+            stack.push_async_callback(connections[-1].close)
+        for statement in _UNTOUCHED:
+            await connections[0].execute(statement)
+        tables = ("untouched", "chat_completion_requests")
+        for table in tables:  # sessions plan
+            await inserts(connections, table, seconds / TURNS)
+        turns = [
+            [await inserts(connections, table, seconds / TURNS) for table in tables] for _ in range(TURNS)
+        ]
+    untouched, counted = zip(*turns, strict=True)
+    return median(untouched), median(counted)
 
 
 async def timed(work: Callable[[], Awaitable[object]]) -> float:
@@ -102,13 +127,12 @@ async def measure(name: str, url: str, requests: int, seconds: float) -> Figures
             found = figures.found
             found["scan, all time (ms)"] = f"{await milliseconds(connection, None):.1f}"
             found["scan, 7 days (ms)"] = f"{await milliseconds(connection, week):.1f}"
-            untouched = await inserts(url, seconds)
             backfill = await timed(lambda: rollup.enable(lambda _requests: None))
             found["backfill (requests/s)"] = f"{requests / backfill:,.0f}"
             await fold_all(rollup)
             found["rollup, all time (ms)"] = f"{await milliseconds(connection, None):.1f}"
             found["rollup, 7 days (ms)"] = f"{await milliseconds(connection, week):.1f}"
-            counted = await inserts(url, seconds)
+            untouched, counted = await both_inserts(url, seconds)
             found["inserts/s without it"] = f"{untouched:,.0f}"
             found["inserts/s with it"] = f"{counted:,.0f} ({counted / untouched:.2f})"
             await fold_all(rollup)

@@ -138,7 +138,7 @@ async def create_triggers(
             if present is not None:
                 await connection.fetch_raw(
                     "INSERT INTO stats_schema.chat_stats_uncounted (relation, reason) "  # noqa: S608
-                    f"SELECT $1::bigint::oid, $2::text WHERE EXISTS (SELECT FROM ONLY {table.name})",
+                    f"SELECT $1::bigint::oid, $2::text WHERE EXISTS (SELECT 1 FROM ONLY {table.name})",
                     table.oid,
                     present,
                 )

@@ -72,6 +72,19 @@ CREATE TABLE chat_completion_requests (
 );
 """
 
+#: The same, with the requests partitioned by time.
+PARTITIONED = (
+    TABLES.replace(
+        "PRIMARY KEY (model_id, id)\n)",
+        "PRIMARY KEY (model_id, created_at, id)\n) PARTITION BY RANGE (created_at)",
+    )
+    + """
+CREATE TABLE requests_before PARTITION OF chat_completion_requests
+    FOR VALUES FROM (MINVALUE) TO ('2024-03-01T00:00:00Z');
+CREATE TABLE requests_rest PARTITION OF chat_completion_requests DEFAULT;
+"""
+)
+
 
 @dataclass
 class Cluster:
