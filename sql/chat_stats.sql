@@ -1920,14 +1920,16 @@ BEGIN
 
     IF kept_by IS NOT NULL THEN
         usage := CASE WHEN p_bucket IS NOT NULL THEN $own$
-            WITH whole AS MATERIALIZED (
-                SELECT e.starts, e.ends FROM stats_schema.chat_stats_edges($1, $2) AS e WHERE e.tier = 'buckets'
+            WITH pieces AS MATERIALIZED (
+                SELECT * FROM stats_schema.chat_stats_edges($1, $2)
+            ), whole AS (
+                SELECT p.starts, p.ends FROM pieces AS p WHERE p.tier = 'buckets'
             ), days AS MATERIALIZED (
                 SELECT d.*
                 FROM whole AS w
                 CROSS JOIN LATERAL stats_schema.chat_stats_series_days('@bucket@'::text, $4, w.starts, w.ends) AS d
-            ), edges AS MATERIALIZED (
-                SELECT e.* FROM stats_schema.chat_stats_edges($1, $2) AS e WHERE e.tier = 'requests'
+            ), edges AS (
+                SELECT p.* FROM pieces AS p WHERE p.tier = 'requests'
             )
             SELECT u.interval_start, @member@ AS model_id, u.d1, u.d2, u.d3, sum(u.requests)::bigint AS requests, sum(u.successful)::bigint AS successful, sum(u.pending)::bigint AS pending, sum(u.input_tokens) AS input_tokens, sum(u.output_tokens) AS output_tokens, sum(u.timed)::bigint AS timed, sum(u.time_ms) AS time_ms, sum(u.cost_usd) AS cost_usd
             FROM (
@@ -2153,14 +2155,16 @@ BEGIN
             GROUP BY 1, 2, 3, 4, 5
             $own$ END;
         bins := CASE WHEN p_bucket IS NOT NULL THEN $own$
-            WITH whole AS MATERIALIZED (
-                SELECT e.starts, e.ends FROM stats_schema.chat_stats_edges($1, $2) AS e WHERE e.tier = 'buckets'
+            WITH pieces AS MATERIALIZED (
+                SELECT * FROM stats_schema.chat_stats_edges($1, $2)
+            ), whole AS (
+                SELECT p.starts, p.ends FROM pieces AS p WHERE p.tier = 'buckets'
             ), days AS MATERIALIZED (
                 SELECT d.*
                 FROM whole AS w
                 CROSS JOIN LATERAL stats_schema.chat_stats_series_days('@bucket@'::text, $4, w.starts, w.ends) AS d
-            ), edges AS MATERIALIZED (
-                SELECT e.* FROM stats_schema.chat_stats_edges($1, $2) AS e WHERE e.tier = 'requests'
+            ), edges AS (
+                SELECT p.* FROM pieces AS p WHERE p.tier = 'requests'
             )
             SELECT u.interval_start, @member@ AS model_id, u.d1, u.d2, u.d3, u.bin, u.n
             FROM (

@@ -214,12 +214,17 @@ async def _row_or_error(
     connection: "PooledConnection[asyncpg.Record]", statement: str
 ) -> asyncpg.Record | asyncpg.PostgresError:
     try:
-        async with connection.transaction(readonly=True):
-            row = await connection.fetchrow(statement)
+        return await only_row(connection, statement)
     except asyncpg.PostgresError as error:
         if outage(error) is not None:
             raise
         return error
+
+
+async def only_row(connection: "PooledConnection[asyncpg.Record]", statement: str) -> asyncpg.Record:
+    """Return the one row of a statement in a transaction of its own: `Server.open` says why in one."""
+    async with connection.transaction(readonly=True):
+        row = await connection.fetchrow(statement)
     assert row is not None
     return row
 

@@ -18,7 +18,7 @@ import asyncpg
 
 from chat_stats.service.concurrency.single_flight import SingleFlight
 from chat_stats.service.connecting.postgres_hosts import host_of, url_of_each_host
-from chat_stats.service.database.server import PooledConnection, Server
+from chat_stats.service.database.server import PooledConnection, Server, only_row
 from chat_stats.service.database.snapshot import Snapshot
 from chat_stats.service.errors import DatabaseUnavailable
 from chat_stats.service.settings import Settings
@@ -107,9 +107,8 @@ class Standby(Server):
 
     async def _begin(self, connection: "PooledConnection[asyncpg.Record]") -> Snapshot:
         # Before there is a snapshot: what is replayed after this one is no part of it.
-        found = await connection.fetchrow(_REPLAYED)
+        found = await only_row(connection, _REPLAYED)
         snapshot = await super()._begin(connection)
-        assert found is not None
         if found["in_recovery"]:
             known = (found["committed_at"], self._positions.reached(found["position"]))
             as_of = max(filter(None, known), default=None)

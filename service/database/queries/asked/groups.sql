@@ -306,7 +306,7 @@ WITH {% if models %}catalogue AS MATERIALIZED (
     FROM chosen AS c
     CROSS JOIN intervals AS i
 {% if interval %}
-    LEFT JOIN members AS s ON s.key = c.key AND s.interval_start = i.interval_start
+    LEFT JOIN members AS s ON {{ 's.key = c.key AND' if grouping }} s.interval_start = i.interval_start
 {% endif %}
     WHERE (SELECT p.number FROM points AS p) <= {{ most_points }}
     UNION ALL
@@ -400,7 +400,7 @@ SELECT
 {% endfor %}
 FROM parts AS s
 {% if percentiles %}
-LEFT JOIN percentiles AS p ON p.part = s.part AND p.key = s.key AND p.interval_start = s.interval_start
+LEFT JOIN percentiles AS p ON p.part = s.part {{ 'AND p.key = s.key' if grouping }} AND p.interval_start = s.interval_start
 {% endif %}
 {% for place, _, _ in counted %}
 LEFT JOIN numbers_{{ place }} AS x{{ place }}
