@@ -13,6 +13,7 @@ async def look(snapshot: Snapshot, *, timeout: float) -> Look:
         snapshot.seen = Look(
             found["has_cost"],
             found["has_purged"],
+            found["lists_rollups"],
             frozenset(found["functions"]),
             types_of(found["columns"]),
         )

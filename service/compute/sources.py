@@ -10,6 +10,7 @@ from chat_stats.service.catalogue.figures import figure_of
 from chat_stats.service.catalogue.kept_dimensions import MAX_DIMENSIONS, OwnRollup
 from chat_stats.service.catalogue.questions import Question
 from chat_stats.service.catalogue.rollups import MODEL, TOTAL
+from chat_stats.service.compute.look import look
 from chat_stats.service.compute.methods import Method
 from chat_stats.service.database.own_rollups import ListedRollup, read_own_sources
 from chat_stats.service.database.snapshot import Snapshot
@@ -84,13 +85,15 @@ async def _built_in_ready(snapshot: Snapshot, *, timeout: float) -> bool:
 
 async def _listed(snapshot: Snapshot, *, timeout: float) -> list[ListedRollup]:
     """Return the rollups that the operator added, the smallest first."""
+    if not (await look(snapshot, timeout=timeout)).lists_rollups:
+        return []
 
     async def fetch(sql: str, *arguments: object) -> list[asyncpg.Record]:
         return await snapshot.fetch(sql, *arguments, timeout=timeout)
 
     try:
         return await read_own_sources(fetch)
-    except asyncpg.PostgresError:  # not installed, or not for us
+    except asyncpg.PostgresError:  # not for us
         return []
 
 

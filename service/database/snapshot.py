@@ -28,6 +28,8 @@ class Look:
     has_cost: bool
     #: Whether there may be sums of requests that were purged.
     has_purged: bool
+    #: Whether there is the table of the rollups that the operator added.
+    lists_rollups: bool
     #: Those of our functions that our role may execute.
     functions: frozenset[str]
     #: The columns of the requests.
