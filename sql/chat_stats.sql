@@ -3903,16 +3903,20 @@ BEGIN
         IF p_group_by = 'none' AND all_models AND NOT only_unresolved THEN
             IF p_start IS NULL AND p_end IS NULL THEN
                 RETURN QUERY
-                WITH cells AS (
+                WITH unfolded AS MATERIALIZED (
+                    SELECT h.model_id, h.bin, h.n
+                    FROM stats_schema.chat_stats_unfolded_bins('rollup', NULL::text, NULL::text, NULL::timestamptz, NULL::timestamptz, NULL::text[]) AS h
+                    WHERE h.n <> 0
+                ), cells AS (
                     SELECT unnest(t.bins) AS bin, unnest(t.counts) AS n
                     FROM stats_schema.chat_stats_rollup_total_lifetime AS t
                     
                     WHERE true 
                     UNION ALL
                     SELECT h.bin, h.n
-                    FROM stats_schema.chat_stats_unfolded_bins('rollup', NULL::text, NULL::text, NULL::timestamptz, NULL::timestamptz, NULL::text[]) AS h
-
-                    WHERE h.n <> 0 
+                    FROM unfolded AS h
+                    
+                    WHERE true 
                 )
                 SELECT
                     (NULL::gateway_schema.models).id,
@@ -3925,6 +3929,7 @@ BEGIN
                     ORDER BY c.bin
                 ) AS b
                 HAVING count(*) > 0
+
 ;
             ELSE
                 RETURN QUERY
@@ -4000,18 +4005,24 @@ BEGIN
                     p_group_by, CASE WHEN NOT all_models THEN p_provider_id END, CASE WHEN NOT all_models THEN p_model_id END,
                     CASE WHEN NOT all_models THEN p_model_name END
                 )
+            ), unfolded AS MATERIALIZED (
+                SELECT h.model_id, h.bin, h.n
+                FROM stats_schema.chat_stats_unfolded_bins('rollup', NULL::text, NULL::text, NULL::timestamptz, NULL::timestamptz, model_ids) AS h
+                WHERE h.n <> 0
             ), cells AS (
                 SELECT g.member, unnest(t.bins) AS bin, unnest(t.counts) AS n
                 FROM stats_schema.chat_stats_rollup_model_lifetime AS t
                 LEFT JOIN groups AS g ON g.id = t.model_id
                 WHERE true AND (all_models OR t.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
                 AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
+                  AND (NOT found_whole OR g.id IS NULL
+                       OR g.id IN (SELECT d.model_id FROM unfolded AS d))
                 UNION ALL
                 SELECT g.member, h.bin, h.n
-                FROM stats_schema.chat_stats_unfolded_bins('rollup', NULL::text, NULL::text, NULL::timestamptz, NULL::timestamptz, model_ids) AS h
+                FROM unfolded AS h
                 LEFT JOIN groups AS g ON g.id = h.model_id
-                WHERE h.n <> 0 AND (all_models OR h.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
-                    AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
+                WHERE true AND (all_models OR h.model_id = ANY (ARRAY(SELECT g.id FROM groups AS g)))
+                AND ((g.id IS NULL) IS FALSE AND NOT only_unresolved OR all_models AND (g.id IS NULL))
             )
             SELECT
                 b.member,
@@ -4023,7 +4034,13 @@ BEGIN
                 HAVING sum(c.n::double precision) <> 0
                 ORDER BY c.member, c.bin
             ) AS b
-            GROUP BY b.member;
+            GROUP BY b.member
+            UNION ALL
+            SELECT g.member, t.bins, t.counts, t.timed
+            FROM groups AS g
+            JOIN stats_schema.chat_stats_rollup_model_lifetime AS t ON t.model_id = g.id
+            WHERE found_whole AND NOT only_unresolved AND t.timed > 0 AND g.id NOT IN (SELECT d.model_id FROM unfolded AS d)
+;
         ELSE
             RETURN QUERY
             WITH groups AS MATERIALIZED (
@@ -4128,6 +4145,7 @@ BEGIN
                 ORDER BY c.bin
             ) AS b
             HAVING count(*) > 0
+
 ;
         ELSE
             RETURN QUERY
@@ -4251,7 +4269,8 @@ BEGIN
             HAVING sum(c.n::double precision) <> 0
             ORDER BY c.member, c.bin
         ) AS b
-        GROUP BY b.member;
+        GROUP BY b.member
+;
     ELSE
         RETURN QUERY
         WITH groups AS MATERIALIZED (
@@ -9830,7 +9849,8 @@ $install$);
 -- A statement that names the shard is planned once only where the function has it as it is, so for INSERTs it has one for
 -- each shard that there is when it is installed, in groups: each name that is compared costs memory. Others are parsed and
 -- planned each time: those of UPDATE and DELETE, of shards that were split since, and of all where there are more than 64,
--- since each session of a node compiles the function for each shard. So they are as simple as can be.
+-- since each session of a node compiles the function for each shard. So they are as simple as can be, above all where a
+-- statement changes one request, as nearly all of a gateway do.
 --
 -- It must never fail: what cannot be counted leaves a row with the reason, and from then on the functions scan. So is what
 -- a session changes in a shard of its own node: there, the savepoint of a block with a handler would have to be set on
@@ -9856,7 +9876,8 @@ DECLARE
     -- (No variable has the type of a column: without the table, the function would not compile, and the write fail.)
     inserted record;
     shard bigint;
-    -- What an INSERT of one request changes; and what other statements do, an array of each column.
+    -- What one request takes away that is updated, and what it adds; and what many do, an array of each column.
+    former record;
     one record;
     changed record;
     reason text;
@@ -9903,8 +9924,8 @@ BEGIN
                     ) AS r
                 ) AS u (model_id, bucket, bin, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, n);
                 IF one.rows = 1::bigint THEN
-                    EXECUTE 'INSERT INTO stats_schema.chat_stats_shard_deltas_' || shard || ' (model_id, bucket, bin, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, n) '
-                        'VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)'
+                    EXECUTE 'INSERT INTO stats_schema.chat_stats_shard_deltas_' || shard || ' (model_id, bucket, bin, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, n) VALUES '
+                        '($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)'
                     USING one.model_id, one.bucket, one.bin, one.requests, one.successful, one.pending, one.input_tokens, one.output_tokens, one.timed, one.time_ms, one.cost_usd, one.n;
                     RETURN NULL;
                 END IF;
@@ -9974,6 +9995,70 @@ BEGIN
                     HAVING (sum(u.requests), sum(u.successful), sum(u.pending), sum(u.input_tokens), sum(u.output_tokens), sum(u.timed), sum(u.time_ms), sum(u.cost_usd)) <> (0, 0, 0, 0, 0, 0, 0, 0) OR sum(n) <> 0
                 ) AS s;
             ELSE
+                SELECT u.*, (SELECT count(*) FROM new_rows) AS rows
+                INTO one
+                FROM (
+                    SELECT
+                        r.model_id, stats_schema.chat_stats_bucket(r.created_at), stats_schema.chat_stats_bin(r.time_ms),
+                        1::bigint,
+                        CASE WHEN stats_schema.chat_stats_is_success(r.status) THEN 1::bigint ELSE 0::bigint END,
+                        CASE WHEN stats_schema.chat_stats_is_pending(r.status) THEN 1::bigint ELSE 0::bigint END,
+                        COALESCE(r.input_tokens, 0::numeric),
+                        COALESCE(r.output_tokens, 0::numeric),
+                        CASE WHEN r.time_ms IS NULL THEN 0::bigint ELSE 1::bigint END,
+                        COALESCE(r.time_ms, 0::numeric),
+                        COALESCE(r.cost_usd, 0::numeric),
+                        CASE WHEN r.time_ms IS NULL THEN 0::bigint ELSE 1::bigint END
+                    FROM (SELECT NULL::numeric AS cost_usd) AS absent
+                    CROSS JOIN LATERAL (
+                        SELECT
+                            model_id, COALESCE(created_at, NULL::timestamptz) AS created_at, concat(status) AS status,
+                            COALESCE(input_tokens, 0::bigint)::numeric AS input_tokens,
+                            COALESCE(output_tokens, 0::bigint)::numeric AS output_tokens,
+                            CASE WHEN processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
+                                 THEN processing_time_ms END::numeric AS time_ms,
+                            CASE WHEN readable.cost_usd BETWEEN -1000000000000000 AND 1000000000000000
+                                 THEN readable.cost_usd END::numeric AS cost_usd
+                        FROM new_rows
+                    ) AS r
+                ) AS u (model_id, bucket, bin, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, n);
+                IF one.rows = 1::bigint THEN
+                    SELECT u.*, (SELECT count(*) FROM old_rows) AS rows
+                    INTO former
+                    FROM (
+                        SELECT
+                            r.model_id, stats_schema.chat_stats_bucket(r.created_at), stats_schema.chat_stats_bin(r.time_ms),
+                            -1::bigint,
+                            CASE WHEN stats_schema.chat_stats_is_success(r.status) THEN -1::bigint ELSE 0::bigint END,
+                            CASE WHEN stats_schema.chat_stats_is_pending(r.status) THEN -1::bigint ELSE 0::bigint END,
+                            COALESCE(-r.input_tokens, 0::numeric),
+                            COALESCE(-r.output_tokens, 0::numeric),
+                            CASE WHEN r.time_ms IS NULL THEN 0::bigint ELSE -1::bigint END,
+                            COALESCE(-r.time_ms, 0::numeric),
+                            COALESCE(-r.cost_usd, 0::numeric),
+                            CASE WHEN r.time_ms IS NULL THEN 0::bigint ELSE -1::bigint END
+                        FROM (SELECT NULL::numeric AS cost_usd) AS absent
+                        CROSS JOIN LATERAL (
+                            SELECT
+                                model_id, COALESCE(created_at, NULL::timestamptz) AS created_at, concat(status) AS status,
+                                COALESCE(input_tokens, 0::bigint)::numeric AS input_tokens,
+                                COALESCE(output_tokens, 0::bigint)::numeric AS output_tokens,
+                                CASE WHEN processing_time_ms BETWEEN -1000000000000000 AND 1000000000000000
+                                     THEN processing_time_ms END::numeric AS time_ms,
+                                CASE WHEN readable.cost_usd BETWEEN -1000000000000000 AND 1000000000000000
+                                     THEN readable.cost_usd END::numeric AS cost_usd
+                            FROM old_rows
+                        ) AS r
+                    ) AS u (model_id, bucket, bin, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, n);
+                    IF former.bucket IS DISTINCT FROM one.bucket OR former.bin IS DISTINCT FROM one.bin
+                       OR (former.requests + one.requests, former.successful + one.successful, former.pending + one.pending, former.input_tokens + one.input_tokens, former.output_tokens + one.output_tokens, former.timed + one.timed, former.time_ms + one.time_ms, former.cost_usd + one.cost_usd) <> (0, 0, 0, 0, 0, 0, 0, 0) THEN
+                        shard := get_shard_id_for_distribution_column('stats_schema.chat_stats_shard_deltas'::regclass, one.model_id);
+                        EXECUTE 'INSERT INTO stats_schema.chat_stats_shard_deltas_' || shard || ' (model_id, bucket, bin, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd, n) VALUES '
+                            '($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12), ($13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24)'
+                        USING former.model_id, former.bucket, former.bin, former.requests, former.successful, former.pending, former.input_tokens, former.output_tokens, former.timed, former.time_ms, former.cost_usd, former.n, one.model_id, one.bucket, one.bin, one.requests, one.successful, one.pending, one.input_tokens, one.output_tokens, one.timed, one.time_ms, one.cost_usd, one.n;
+                    END IF;
+                    RETURN NULL;
+                END IF;
                 SELECT array_agg(s.model_id) AS model_id, array_agg(s.bucket) AS bucket, array_agg(s.bin) AS bin, array_agg(s.requests) AS requests, array_agg(s.successful) AS successful, array_agg(s.pending) AS pending, array_agg(s.input_tokens) AS input_tokens, array_agg(s.output_tokens) AS output_tokens, array_agg(s.timed) AS timed, array_agg(s.time_ms) AS time_ms, array_agg(s.cost_usd) AS cost_usd, array_agg(s.n) AS n
                 INTO changed
                 FROM (

@@ -34,6 +34,20 @@ CROSS JOIN LATERAL (
 {% macro shard(model) -%}
 get_shard_id_for_distribution_column('stats_schema.chat_stats_shard_deltas'::regclass, {{ model }})
 {%- endmacro %}
+{# What the first of the rows adds, or takes away, and how many there are. #}
+{% macro first_of(rows, sign, into) -%}
+SELECT u.*, (SELECT count(*) FROM {{ rows }}) AS rows
+INTO {{ into }}
+FROM (
+    {{ changes(rows, sign) | indent(4) }}
+) AS u ({{ columns_of_deltas }})
+{%- endmacro %}
+{# Appends records to `shard`. #}
+{% macro append(records) -%}
+EXECUTE 'INSERT INTO stats_schema.chat_stats_shard_deltas_' || shard || ' ({{ columns_of_deltas }}) VALUES '
+    '{% for record in records %}{% set first = loop.index0 * columns | length %}({% for name in columns %}${{ first + loop.index }}{{ ', ' if not loop.last }}{% endfor %}){{ ', ' if not loop.last }}{% endfor %}'
+USING {% for record in records %}{% for name in columns %}{{ record }}.{{ name }}{{ ', ' if not loop.last }}{% endfor %}{{ ', ' if not loop.last }}{% endfor %}
+{%- endmacro %}
 {# The changes of transition tables, each with its sign, as an array of each column; NULL where nothing changes. #}
 {% macro summed_up(of) -%}
 SELECT {% for name in columns %}array_agg(s.{{ name }}) AS {{ name }}{{ ', ' if not loop.last }}{% endfor %}
@@ -58,7 +72,8 @@ FROM (
 -- A statement that names the shard is planned once only where the function has it as it is, so for INSERTs it has one for
 -- each shard that there is when it is installed, in groups: each name that is compared costs memory. Others are parsed and
 -- planned each time: those of UPDATE and DELETE, of shards that were split since, and of all where there are more than 64,
--- since each session of a node compiles the function for each shard. So they are as simple as can be.
+-- since each session of a node compiles the function for each shard. So they are as simple as can be, above all where a
+-- statement changes one request, as nearly all of a gateway do.
 --
 -- It must never fail: what cannot be counted leaves a row with the reason, and from then on the functions scan. So is what
 -- a session changes in a shard of its own node: there, the savepoint of a block with a handler would have to be set on
@@ -84,7 +99,8 @@ DECLARE
     -- (No variable has the type of a column: without the table, the function would not compile, and the write fail.)
     inserted record;
     shard bigint;
-    -- What an INSERT of one request changes; and what other statements do, an array of each column.
+    -- What one request takes away that is updated, and what it adds; and what many do, an array of each column.
+    former record;
     one record;
     changed record;
     reason text;
@@ -103,21 +119,25 @@ BEGIN
                 END IF;
                 shard := {{ shard('inserted.model_id') }};
                 -- each shard
-                SELECT u.*, (SELECT count(*) FROM new_rows) AS rows
-                INTO one
-                FROM (
-                    {{ changes('new_rows', '') | indent(20) }}
-                ) AS u ({{ columns_of_deltas }});
+                {{ first_of('new_rows', '', 'one') | indent(16) }};
                 IF one.rows = 1::bigint THEN
-                    EXECUTE 'INSERT INTO stats_schema.chat_stats_shard_deltas_' || shard || ' ({{ columns_of_deltas }}) '
-                        'VALUES ({% for name in columns %}${{ loop.index }}{{ ', ' if not loop.last }}{% endfor %})'
-                    USING {% for name in columns %}one.{{ name }}{{ ', ' if not loop.last }}{% endfor %};
+                    {{ append(['one']) | indent(20) }};
                     RETURN NULL;
                 END IF;
                 {{ summed_up([('new_rows', '')]) | indent(16) }};
             ELSIF TG_OP = 'DELETE' THEN
                 {{ summed_up([('old_rows', '-')]) | indent(16) }};
             ELSE
+                {{ first_of('new_rows', '', 'one') | indent(16) }};
+                IF one.rows = 1::bigint THEN
+                    {{ first_of('old_rows', '-', 'former') | indent(20) }};
+                    IF former.bucket IS DISTINCT FROM one.bucket OR former.bin IS DISTINCT FROM one.bin
+                       OR ({{ each('former.{name} + one.{name}') }}) <> ({% for m in measures %}0{{ ', ' if not loop.last }}{% endfor %}) THEN
+                        shard := {{ shard('one.model_id') }};
+                        {{ append(['former', 'one']) | indent(24) }};
+                    END IF;
+                    RETURN NULL;
+                END IF;
                 {{ summed_up([('old_rows', '-'), ('new_rows', '')]) | indent(16) }};
             END IF;
             IF changed.n IS NOT NULL THEN
