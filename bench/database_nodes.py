@@ -56,6 +56,8 @@ class Units:
     #: An insert with its triggers and its fold: of the primary, and of a standby.
     write: float
     replay: float
+    #: What an insert costs the primary for each standby.
+    send: float
     #: What a refresh reads.
     refresh: float
 
@@ -65,7 +67,8 @@ class Units:
         reads = refreshes * self.refresh
         if not standbys:
             return [inserts * self.write + reads]
-        return [inserts * self.write, *[inserts * self.replay + reads / standbys] * standbys]
+        written = inserts * (self.write + standbys * self.send)
+        return [written, *[inserts * self.replay + reads / standbys] * standbys]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,17 +111,18 @@ async def _measure(options: argparse.Namespace) -> None:
         [reads] = await _work(one, seconds, refreshing=True)
         mixed = {1: await _work(one, seconds, inserts, refreshing=True)}
     async with _cluster(2, options) as two:
-        _, replay = await _work(two, seconds, inserts)
+        sending, replay = await _work(two, seconds, inserts)
         mixed[2] = await _work(two, seconds, inserts, refreshing=True)
     async with _cluster(3, options) as three:
         mixed[3] = await _work(three, seconds, inserts, refreshing=True)
-    units = Units(writes / written, replay / written, reads / seconds)
+    send = max(0.0, sending - writes)
+    units = Units(writes / written, replay / written, send / written, reads / seconds)
     _report(units, mixed, options)
 
 
 def _report(units: Units, mixed: dict[int, list[float]], options: argparse.Namespace) -> None:
     print(f"an insert, with its fold    {units.write:.1f} µs of the primary")
-    print(f"its replay                  {units.replay:.1f} µs of each standby")
+    print(f"for each standby            {units.send:.1f} µs of the primary, {units.replay:.1f} µs of it")
     print(
         f"a refresh of {options.models:,} models   {units.refresh / 1e3:.0f} ms of the node that it reads\n"
     )

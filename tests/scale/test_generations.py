@@ -11,8 +11,9 @@ from tests.conftest import make_settings
 from tests.integration.conftest import open_flow
 from tests.scale.generations import GENERATIONS, SETTINGS, assert_adds_up, counted, writers
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(max(300, 5 * GENERATIONS))]
 
-@pytest.mark.timeout(max(300, 5 * GENERATIONS))
+
 @pytest.mark.every_postgres
 @pytest.mark.parametrize("with_rollup", [False, True])
 async def test_generations_add_up_beside_writers(
