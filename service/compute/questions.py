@@ -290,7 +290,7 @@ class Asking:
                 text = declared().statement("asked/labels.sql", (), table=table, name=name)
                 values = {key[place] for key, _, _ in parts.rows} - {None}
                 records = await self._fetch(text, list(values)) if values else []
-                found[dimension.kind] = {each["value"]: (each["id"], each["name"]) for each in records}
+                found[dimension.kind] = {each["value"]: (_shown_id(each), each["name"]) for each in records}
         return found
 
     async def unavailable(self) -> tuple[str, ...]:
@@ -340,3 +340,8 @@ VALUE_METADATA = ("source", "total", "others", "total_groups", "incomplete_befor
 
 def _written(compare: str | datetime | None) -> str | None:
     return compare.isoformat().replace("+00:00", "Z") if isinstance(compare, datetime) else compare
+
+
+def _shown_id(label: asyncpg.Record) -> int | str:
+    """Return an id as all answers show it: a UUID as text."""
+    return label["id"] if isinstance(label["id"], int) else str(label["value"])

@@ -38,7 +38,10 @@ def test_every_setting_is_documented(name: str) -> None:
 def test_no_setting_is_documented_that_does_not_exist() -> None:
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     # Variables of docker compose, of the tests and of `chat-stats mcp`.
-    known |= {f"{PREFIX}{name}" for name in ("BIND", "CITUS", "EXTRAS", "SCREENSHOTS", "URL", "KEY")}
+    known |= {
+        f"{PREFIX}{name}"
+        for name in ("BIND", "CITUS", "EXTRAS", "SCREENSHOTS", "TESTS_GENERATIONS", "URL", "KEY")
+    }
     assert set(re.findall(rf"\b{PREFIX}[A-Z_]*[A-Z]\b", text())) <= known
 
 
