@@ -177,7 +177,9 @@ async def test_nothing_is_animated_with_or_without_reduced_motion(service: Servi
         await page.goto(f"{service.url}#/?range=30d")
         await expect(page.locator("figure[data-state=ready]")).to_have_count(4)
         await page.get_by_role("button", name="1W").click()
+        await expect(page.locator(".panel[data-state=loading]")).to_have_count(0)
+        await expect(page.locator("figure[data-state=ready]")).to_have_count(4)
         await page.locator(".u-over").first.hover()
         assert await page.evaluate("document.getAnimations().length") == 0
-        await page.evaluate("scrollTo(0, 400)")
-        assert await page.evaluate("scrollY") == 400, "it scrolled softly"
+        scrolled = await page.evaluate("() => { scrollTo(0, 400); return scrollY; }")
+        assert scrolled == 400, "it scrolled softly"
