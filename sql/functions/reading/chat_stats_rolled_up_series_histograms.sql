@@ -1,3 +1,4 @@
+{% import 'macros/cut_days.sql.j2' as cut %}
 {% import 'macros/histograms.sql.j2' as histograms %}
 {% import 'macros/filters.sql.j2' as filters %}
 -- The histograms of chat_stats_scan_histograms() for each interval of a time series, from the rollup: months, the
@@ -18,9 +19,7 @@ STABLE
 AS $function$
 #variable_conflict use_column
 DECLARE
-    -- The whole buckets: [first_bucket, end_bucket).
-    first_bucket timestamptz;
-    end_bucket timestamptz;
+    {{ cut.whole_buckets() | indent(4) }}
     {{ filters.declared() }}
     {{ filters.declared_ids() }}
 BEGIN
@@ -29,12 +28,7 @@ BEGIN
         SELECT * FROM stats_schema.chat_stats_rolled_up_total_series_histograms(p_interval, p_timezone, p_start, p_end);
         RETURN;
     END IF;
-    SELECT e.starts, e.ends INTO first_bucket, end_bucket
-    FROM stats_schema.chat_stats_edges(p_start, p_end) AS e WHERE e.tier = 'buckets';
-    IF NOT FOUND THEN
-        first_bucket := p_end;
-        end_bucket := p_end;
-    END IF;
+    {{ cut.find_whole_buckets() | indent(4) }}
     IF stats_schema.chat_stats_on_shards() THEN
         {{ filters.ids() | indent(8) }}
         RETURN QUERY

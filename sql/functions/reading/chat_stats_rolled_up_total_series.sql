@@ -1,3 +1,4 @@
+{% import 'macros/cut_days.sql.j2' as cut %}
 {% import 'macros/reading.sql.j2' as reading %}
 -- The sums of all requests by interval, from the rollup of all.
 SELECT chat_stats_claim_function('chat_stats_rolled_up_total_series');
@@ -15,16 +16,9 @@ STABLE
 AS $function$
 #variable_conflict use_column
 DECLARE
-    -- The whole buckets: [first_bucket, end_bucket).
-    first_bucket timestamptz;
-    end_bucket timestamptz;
+    {{ cut.whole_buckets() | indent(4) }}
 BEGIN
-    SELECT e.starts, e.ends INTO first_bucket, end_bucket
-    FROM stats_schema.chat_stats_edges(p_start, p_end) AS e WHERE e.tier = 'buckets';
-    IF NOT FOUND THEN
-        first_bucket := p_end;
-        end_bucket := p_end;
-    END IF;
+    {{ cut.find_whole_buckets() | indent(4) }}
     IF stats_schema.chat_stats_on_shards() THEN
         RETURN QUERY
         {{ reading.of_intervals(rollup('total'), shards=true) | indent(8) }};

@@ -1,3 +1,4 @@
+{% import 'macros/cut_days.sql.j2' as cut %}
 {% import 'macros/histograms.sql.j2' as histograms %}
 -- The histograms of all requests by interval, from the rollup of all.
 SELECT chat_stats_claim_function('chat_stats_rolled_up_total_series_histograms');
@@ -14,19 +15,12 @@ STABLE
 AS $function$
 #variable_conflict use_column
 DECLARE
-    -- The whole buckets: [first_bucket, end_bucket).
-    first_bucket timestamptz;
-    end_bucket timestamptz;
+    {{ cut.whole_buckets() | indent(4) }}
     -- Days of the time zone whose histograms need no sorting of bins begin after found_from and end by found_to.
     found_from timestamptz := 'infinity';
     found_to timestamptz := '-infinity';
 BEGIN
-    SELECT e.starts, e.ends INTO first_bucket, end_bucket
-    FROM stats_schema.chat_stats_edges(p_start, p_end) AS e WHERE e.tier = 'buckets';
-    IF NOT FOUND THEN
-        first_bucket := p_end;
-        end_bucket := p_end;
-    END IF;
+    {{ cut.find_whole_buckets() | indent(4) }}
     IF stats_schema.chat_stats_on_shards() THEN
         RETURN QUERY
         {{ histograms.of_intervals(rollup('total'), shards=true) | indent(8) }};
