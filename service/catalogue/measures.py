@@ -84,6 +84,7 @@ _TAKEN = {
     "bin",
     "bins",
     "bin_slots",
+    "bins_ascend",
 }
 _TAKEN |= {"n", "counts", "sign", "first", "last", "total", "member", "interval_start"}
 

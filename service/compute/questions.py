@@ -267,6 +267,7 @@ class Asking:
             wanted=wanted,
             sums=sums,
             purged=(await self._look()).has_purged,
+            whole=source.whole_from is None,
         )
         preparation = "" if source.own is None else queries.load("own_reading")
         records = await self._fetch(made.text, *made.arguments, preparation=preparation)

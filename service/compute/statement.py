@@ -62,12 +62,13 @@ def statement(
     wanted: Sequence[Key] | None = None,
     sums: bool = False,
     purged: bool = True,
+    whole: bool = False,
 ) -> Statement:
     """Return the statement for a question over a range; `wanted`: for these groups, whatever their order.
 
     `functions`: from what our functions return, for questions about models and providers alone. `own`: from
-    that rollup, which has all dimensions of the question; `purged`: where it may have purged requests too.
-    `sums`: with the sums of all measures, by name.
+    that rollup, which has all dimensions of the question; `purged`: where it may have purged requests too;
+    `whole`: it knows of all that were. `sums`: with the sums of all measures, by name.
     """
     arguments = _Arguments()
     asked = question.computed
@@ -88,7 +89,9 @@ def statement(
     of_own = (
         None
         if own is None
-        else _of_own(own, question, read, bounds, arguments, of_groups, as_rows=as_rows, purged=purged)
+        else _of_own(
+            own, question, read, bounds, arguments, of_groups, as_rows=as_rows, purged=purged, whole=whole
+        )
     )
     for filter_ in question.filters if own is None else ():
         _add_filter(filter_, types, arguments, None if functions else of_requests, of_groups)
@@ -158,6 +161,8 @@ class _Own:
     single_rows: bool
     #: Whether there may be something of purged requests.
     purged: bool
+    #: Whether the question is about all requests that were ever made.
+    of_everything: bool
     conditions: list[str] = field(default_factory=list)
     of_requests: list[str] = field(default_factory=list)
 
@@ -172,6 +177,7 @@ def _of_own(
     *,
     as_rows: bool,
     purged: bool,
+    whole: bool,
 ) -> _Own:
     uses_models = _uses_models(question)
     selected = [("model_id", "model_id")] if uses_models else []
@@ -181,7 +187,14 @@ def _of_own(
             selected.append((_own_dimension(own, dimension).column, grouped.called))
             read.append((grouped.expression, grouped.called))
     found = _Own(
-        own.rollup, bounds == (None, None), as_rows, selected, read, _has_single_rows(own, question), purged
+        own.rollup,
+        bounds == (None, None),
+        as_rows,
+        selected,
+        read,
+        _has_single_rows(own, question),
+        purged,
+        whole and not question.filters and question.prefix is None,
     )
     for filter_ in question.filters:
         if filter_.dimension.is_id:

@@ -173,6 +173,13 @@ BEGIN
             ALTER COLUMN bins DROP NOT NULL, ALTER COLUMN counts DROP NOT NULL;
         DROP TABLE stats_schema.chat_stats_rollup_{{ rollup.name }}_days;
     END IF;
+    IF NOT EXISTS (  -- as above
+        SELECT FROM pg_attribute AS a
+        WHERE a.attrelid = 'stats_schema.{{ rollup.tables.slots }}'::regclass AND a.attname = 'bins_ascend'
+    ) THEN
+        PERFORM set_config('lock_timeout', '200', true);
+        ALTER TABLE stats_schema.{{ rollup.tables.slots }} ADD COLUMN bins_ascend boolean;
+    END IF;
 {% endif %}
 
 {% endfor %}

@@ -57,7 +57,7 @@ BEGIN
                 NULL::smallint[], {{ each('NULL::{type}[]') }},
                 {{ 'NULL::smallint[], NULL::smallint[],' if not rollup.built_in }}
                 array_agg(slot), array_agg(bin), array_agg(n)
-            FROM (SELECT * FROM {{ rollup.name }}_cells ORDER BY {{ dims }}day, slot) AS c
+            FROM (SELECT * FROM {{ rollup.name }}_cells ORDER BY {{ dims }}day, {{ 'slot' if rollup.built_in else 'bin' }}) AS c
             GROUP BY {{ dims }}day
         ) AS u
         GROUP BY {{ dims }}day
@@ -76,8 +76,12 @@ BEGIN
         )
         SELECT
             {{ dims }}day,
-            {{ compact.packed(rollup, 'a') | indent(12) }}
-        FROM {{ rollup.name }}_changes AS a
+            {{ compact.packed('a') | indent(12) }}
+        FROM (
+            {{ compact.with_usual(rollup, 'c') | indent(12) }}
+            FROM {{ rollup.name }}_changes AS c
+            OFFSET 0  -- so that it is told once
+        ) AS a
         ON CONFLICT ({{ dims }}day) DO UPDATE SET
             {{ compact.slots_added(rollup) | indent(12) }}
 {% endif %}
