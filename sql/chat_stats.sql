@@ -4796,7 +4796,8 @@ BEGIN
                 CASE WHEN NOT all_models THEN p_model_name END
             )
         ), days AS MATERIALIZED (
-            SELECT * FROM stats_schema.chat_stats_series_days(p_interval, p_timezone, first_bucket, end_bucket)
+            SELECT c.*
+            FROM stats_schema.chat_stats_series_days(p_interval, p_timezone, first_bucket, end_bucket) AS c
         ), edges AS MATERIALIZED (
             SELECT * FROM stats_schema.chat_stats_edges(p_start, p_end) AS e WHERE e.tier = 'requests'
         ), cells (interval_start, member, bin, n) AS (
@@ -4862,7 +4863,8 @@ BEGIN
                 CASE WHEN NOT all_models THEN p_model_name END
             )
         ), days AS MATERIALIZED (
-            SELECT * FROM stats_schema.chat_stats_series_days(p_interval, p_timezone, first_bucket, end_bucket)
+            SELECT c.*
+            FROM stats_schema.chat_stats_series_days(p_interval, p_timezone, first_bucket, end_bucket) AS c
         ), edges AS MATERIALIZED (
             SELECT * FROM stats_schema.chat_stats_edges(p_start, p_end) AS e WHERE e.tier = 'requests'
         ), cells (interval_start, member, bin, n) AS (
@@ -5587,7 +5589,12 @@ BEGIN
     IF stats_schema.chat_stats_on_shards() THEN
         RETURN QUERY
         WITH days AS MATERIALIZED (
-            SELECT * FROM stats_schema.chat_stats_series_days(p_interval, p_timezone, first_bucket, end_bucket)
+            SELECT c.*,
+                c.interval_start > found_from AND (c.day + 1)::timestamp AT TIME ZONE 'UTC' <= found_to
+                AND c.interval_start = c.day::timestamp AT TIME ZONE 'UTC'
+                AND stats_schema.chat_stats_interval_start(p_interval, (c.day + 1)::timestamp AT TIME ZONE 'UTC', p_timezone)
+                    = (c.day + 1)::timestamp AT TIME ZONE 'UTC' AS found
+            FROM stats_schema.chat_stats_series_days(p_interval, p_timezone, first_bucket, end_bucket) AS c
         ), cut AS MATERIALIZED (
             SELECT
                 d.day,
@@ -5674,9 +5681,7 @@ BEGIN
             JOIN stats_schema.chat_stats_rollup_total_days AS t ON t.day = c.day
             
             WHERE c.interval_start IS NOT NULL AND NOT c.is_month 
-              AND NOT (c.interval_start > found_from AND (c.day + 1)::timestamp AT TIME ZONE 'UTC' <= found_to
-        AND c.interval_start = c.day::timestamp AT TIME ZONE 'UTC' AND stats_schema.chat_stats_interval_start(p_interval, (c.day + 1)::timestamp AT TIME ZONE 'UTC', p_timezone)
-            = (c.day + 1)::timestamp AT TIME ZONE 'UTC')
+              AND NOT c.found
             UNION ALL
             SELECT c.interval_start, unnest(t.bins), unnest(t.counts)
             FROM days AS c
@@ -5741,10 +5746,7 @@ BEGIN
         SELECT c.interval_start, (NULL::gateway_schema.models).id, t.bins, t.counts, t.timed
         FROM days AS c
         JOIN stats_schema.chat_stats_rollup_total_days AS t ON t.day = c.day
-        WHERE c.interval_start > found_from AND (c.day + 1)::timestamp AT TIME ZONE 'UTC' <= found_to
-            AND c.interval_start = c.day::timestamp AT TIME ZONE 'UTC' AND stats_schema.chat_stats_interval_start(p_interval, (c.day + 1)::timestamp AT TIME ZONE 'UTC', p_timezone)
-                = (c.day + 1)::timestamp AT TIME ZONE 'UTC'
-          AND t.timed > 0
+        WHERE c.found AND t.timed > 0
         UNION ALL
         SELECT p.interval_start, (NULL::gateway_schema.models).id, h.bins, h.counts, h.total
         FROM paired AS p
@@ -5778,7 +5780,12 @@ BEGIN
     END IF;
     RETURN QUERY
     WITH days AS MATERIALIZED (
-        SELECT * FROM stats_schema.chat_stats_series_days(p_interval, p_timezone, first_bucket, end_bucket)
+        SELECT c.*,
+            c.interval_start > found_from AND (c.day + 1)::timestamp AT TIME ZONE 'UTC' <= found_to
+            AND c.interval_start = c.day::timestamp AT TIME ZONE 'UTC'
+            AND stats_schema.chat_stats_interval_start(p_interval, (c.day + 1)::timestamp AT TIME ZONE 'UTC', p_timezone)
+                = (c.day + 1)::timestamp AT TIME ZONE 'UTC' AS found
+        FROM stats_schema.chat_stats_series_days(p_interval, p_timezone, first_bucket, end_bucket) AS c
     ), cut AS MATERIALIZED (
         SELECT
             d.day,
@@ -5865,9 +5872,7 @@ BEGIN
         JOIN stats_schema.chat_stats_rollup_total_days AS t ON t.day = c.day
         
         WHERE c.interval_start IS NOT NULL AND NOT c.is_month 
-          AND NOT (c.interval_start > found_from AND (c.day + 1)::timestamp AT TIME ZONE 'UTC' <= found_to
-    AND c.interval_start = c.day::timestamp AT TIME ZONE 'UTC' AND stats_schema.chat_stats_interval_start(p_interval, (c.day + 1)::timestamp AT TIME ZONE 'UTC', p_timezone)
-        = (c.day + 1)::timestamp AT TIME ZONE 'UTC')
+          AND NOT c.found
         UNION ALL
         SELECT c.interval_start, unnest(t.bins), unnest(t.counts)
         FROM days AS c
@@ -5943,10 +5948,7 @@ BEGIN
     SELECT c.interval_start, (NULL::gateway_schema.models).id, t.bins, t.counts, t.timed
     FROM days AS c
     JOIN stats_schema.chat_stats_rollup_total_days AS t ON t.day = c.day
-    WHERE c.interval_start > found_from AND (c.day + 1)::timestamp AT TIME ZONE 'UTC' <= found_to
-        AND c.interval_start = c.day::timestamp AT TIME ZONE 'UTC' AND stats_schema.chat_stats_interval_start(p_interval, (c.day + 1)::timestamp AT TIME ZONE 'UTC', p_timezone)
-            = (c.day + 1)::timestamp AT TIME ZONE 'UTC'
-      AND t.timed > 0
+    WHERE c.found AND t.timed > 0
     UNION ALL
     SELECT p.interval_start, (NULL::gateway_schema.models).id, h.bins, h.counts, h.total
     FROM paired AS p
