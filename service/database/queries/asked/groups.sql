@@ -3,6 +3,7 @@
 {% import 'macros/figures.sql.j2' as figures %}
 {% if own %}
 {% import 'macros/own_reading.sql.j2' as own_rollup with context %}
+{% import 'macros/own_rows.sql.j2' as own_rows with context %}
 {% endif %}
 {% set literal_interval = "'" ~ interval ~ "'::text" %}
 {# Of all requests there are sums and histograms at hand; with our functions, percentiles are read from histograms. #}
@@ -117,8 +118,8 @@ WITH {% if models %}catalogue AS MATERIALIZED (
     SELECT m.id AS model_id, m.id::text AS model, m.model_name::text AS model_name, p.id::text AS provider, p.name::text AS provider_name
     FROM gateway_schema.models AS m
     JOIN gateway_schema.providers AS p ON p.id = m.provider_id
-), {% endif %}{% if as_rows %}{{ own_rollup.pieces() }}, {{ own_rollup.base() }}changed AS MATERIALIZED (
-    {{ own_rollup.changed() | indent(4) }}
+), {% endif %}{% if as_rows %}{{ own_rollup.pieces() }}, {{ own_rows.base() }}changed AS MATERIALIZED (
+    {{ own_rows.changed() | indent(4) }}
 {% elif own %}{{ own_rollup.pieces() }}, members AS MATERIALIZED (
     SELECT
         {{ key('u') }},
@@ -264,7 +265,7 @@ WITH {% if models %}catalogue AS MATERIALIZED (
     FROM (
         SELECT s.*
         FROM (
-            {{ own_rollup.first_groups(ordered(), limit, offset) | indent(12) }}
+            {{ own_rows.first_groups(ordered(), limit, offset) | indent(12) }}
         ) AS s
         ORDER BY {{ ordered() }}
         LIMIT {{ limit }} OFFSET {{ offset }}
@@ -296,7 +297,7 @@ WITH {% if models %}catalogue AS MATERIALIZED (
     SELECT (SELECT count(*) FROM chosen) * (SELECT count(*) FROM intervals) AS number
 ), total AS MATERIALIZED (
 {% if as_rows %}
-    {{ own_rollup.all_groups() | indent(4) }}
+    {{ own_rows.all_groups() | indent(4) }}
 {% else %}
     SELECT count(*) AS groups, {{ each('COALESCE(sum(s.{name}{float}), 0){cast} AS {name}') }}
     FROM {{ groups }} AS s
