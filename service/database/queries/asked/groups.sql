@@ -22,98 +22,9 @@
 {% set as_rows = own and own.as_rows %}
 {# The sums of whole groups: without intervals each has one row already. #}
 {% set groups = 'groups' if interval else 'members' %}
+{% import 'macros/asked.sql.j2' as terms with context %}
 -- Figures of groups of requests by any dimensions: the first groups in an order (or those that are wanted), in a series
 -- each with all its intervals; the others together; and all together. `service.compute.statement` says what is asked.
-{# What is read of a request beside the measures. #}
-{% macro values_read() -%}
-{{ 'q.model_id,' if models }}
-{{ values.bucket('q.created_at::timestamptz') ~ ' AS bucket,' if interval }}
-{% for dimension in read if dimension.expression %}
-{{ dimension.expression }} AS {{ dimension.called }},
-{% endfor %}
-{%- endmacro %}
-{# By what requests `r` are grouped first; there are `grouped` columns. #}
-{% macro raw_group() -%}
-{{ values.interval_start(literal_interval, 'r.bucket', 'r.bucket', timezone) if interval else "'-infinity'::timestamptz" }} AS interval_start,
-{{ 'r.model_id,' if models }}
-{% for dimension in read if dimension.expression %}
-r.{{ dimension.called }},
-{% endfor %}
-{%- endmacro %}
-{# The group of what raw_group() made. #}
-{% macro key(of) -%}
-ARRAY[{% for dimension in grouping %}{{ of ~ '.' ~ dimension.called if dimension.expression else dimension.resolved }}{{ ', ' if not loop.last }}{% endfor %}]::text[] AS key,
-        {{ of ~ '.interval_start' if interval else "'-infinity'::timestamptz AS interval_start" }}
-{%- endmacro %}
-{# The same for GROUP BY: single columns cost less to compare than an array of them. #}
-{% macro by_key(of) -%}
-{% if grouping %}{% for dimension in grouping %}{{ of ~ '.' ~ dimension.called if dimension.expression else dimension.resolved }}{{ ', ' if not loop.last }}{% endfor %}{{ ', ' ~ of ~ '.interval_start' if interval }}
-{%- else %}1, 2
-{%- endif %}
-{%- endmacro %}
-{# A figure, of sums `s`, percentiles `p` and numbers of different values `x1`, `x2` ... #}
-{% macro figure(name) -%}
-{% for place, distinct, _ in counted if distinct == name %}COALESCE(x{{ place }}.n, 0){% else %}{{ figures.figure(name) }}{% endfor %}
-{%- endmacro %}
-{# By what groups are ordered. #}
-{% macro ordered() -%}
-{{ figure(by_figure) ~ direction ~ ', ' if by_figure }}{{ order | join(', ') }}
-{%- endmacro %}
-{# The rows that make groups, before those are told apart. #}
-{% macro rows() -%}
-{% if own %}
-(
-        {{ own_rollup.sums() | indent(8) }}
-    ) AS u
-{%- elif functions %}
-(
-{% if of_all and interval %}
-        SELECT t.* FROM stats_schema.chat_stats_total_series({{ literal_interval }}, {{ timezone }}, {{ start }}, {{ end }}) AS t
-{% elif of_all %}
-        SELECT '-infinity'::timestamptz AS interval_start, t.* FROM stats_schema.chat_stats_total({{ start }}, {{ end }}) AS t
-{% elif interval %}
-        SELECT t.* FROM stats_schema.chat_stats_series(
-            {{ literal_interval }}, {{ timezone }}, {{ start }}, {{ end }}, NULL::text, NULL::text, NULL::text
-        ) AS t
-{% else %}
-        SELECT '-infinity'::timestamptz AS interval_start, t.* FROM stats_schema.chat_stats_totals(
-            {{ start }}, {{ end }}, NULL::text, NULL::text, NULL::text
-        ) AS t
-{% endif %}
-    ) AS u
-{%- else %}
-usage AS u
-{%- endif %}
-{%- endmacro %}
-{% macro resolved(of) -%}
-{% if models %}
-    LEFT JOIN catalogue AS c ON c.model_id = {{ of }}.model_id
-{% endif %}
-{% if of_groups %}
-    WHERE {{ of_groups | join(' AND ') }}
-{% endif %}
-{%- endmacro %}
-{% macro requests_read() -%}
-FROM {{ requests.absent() }}
-    CROSS JOIN (SELECT NULL::text AS error_message) AS no_message
-    CROSS JOIN LATERAL
-{%- endmacro %}
-{% macro histograms_of(interval, members) -%}
-stats_schema.chat_stats_histograms(
-        {{ interval }}, {{ timezone or 'NULL::text' }}, '{{ members }}'::text, {{ start }}, {{ end }}, NULL::text, NULL::text, NULL::text
-    )
-{%- endmacro %}
-{# The percentiles of a histogram of `of`. #}
-{% macro ranked(of) -%}
-stats_schema.chat_stats_highest_percentile_bins({{ of }}.bins, {{ of }}.counts, {{ of }}.total, {{ lowest }}) AS found
-{%- endmacro %}
-{% macro ranks(of) -%}
-    SELECT
-        {{ of.split(', ') | join(', ') }},
-        sum(n) OVER (PARTITION BY {{ of }} ORDER BY bin ROWS UNBOUNDED PRECEDING) AS up_to,
-        sum(n) OVER (PARTITION BY {{ of }}) AS total,
-        {{ values.bin_value('bin') | indent(8) }} AS time_ms
-{%- endmacro %}
 WITH {% if models %}catalogue AS MATERIALIZED (
     SELECT m.id AS model_id, m.id::text AS model, m.model_name::text AS model_name, p.id::text AS provider, p.name::text AS provider_name
     FROM gateway_schema.models AS m
@@ -122,27 +33,27 @@ WITH {% if models %}catalogue AS MATERIALIZED (
     {{ own_rows.changed() | indent(4) }}
 {% elif own %}{{ own_rollup.pieces() }}, members AS MATERIALIZED (
     SELECT
-        {{ key('u') }},
+        {{ terms.key('u') }},
         {{ each('sum(u.{name}{float}){cast} AS {name}', 8) }}
-    FROM {{ rows() }}
-{{ resolved('u') }}
-    GROUP BY {{ by_key('u') }}
+    FROM {{ terms.rows() }}
+{{ terms.resolved('u') }}
+    GROUP BY {{ terms.by_key('u') }}
     HAVING sum(u.requests::double precision) <> 0
 {% elif functions %}members AS MATERIALIZED (
     SELECT
-        {{ key('u') }},
+        {{ terms.key('u') }},
         {{ each('sum(u.{total}{float}){cast} AS {name}', 8) }}
-    FROM {{ rows() }}
-{{ resolved('u') }}
-    GROUP BY {{ by_key('u') }}
+    FROM {{ terms.rows() }}
+{{ terms.resolved('u') }}
+    GROUP BY {{ terms.by_key('u') }}
 {% else %}usage AS (
     SELECT
-        {{ raw_group() | indent(8) }}
+        {{ terms.raw_group() | indent(8) }}
         r.status,
         {{ requests.by_status() | indent(8) }}
-    {{ requests_read() }} (
+    {{ terms.requests_read() }} (
         SELECT
-            {{ values_read() | indent(12) }}
+            {{ terms.values_read() | indent(12) }}
             {% for column in columns %}{{ requests.named(column) }}, {% endfor %}q.status
         FROM gateway_schema.chat_completion_requests AS q
         {{ 'WHERE ' ~ of_requests | join('\n          AND ') if of_requests }}
@@ -151,23 +62,23 @@ WITH {% if models %}catalogue AS MATERIALIZED (
 
 ), members AS MATERIALIZED (
     SELECT
-        {{ key('u') }},
+        {{ terms.key('u') }},
         {{ requests.over_status(plain=true) | indent(8) }}
-    FROM {{ rows() }}
-{{ resolved('u') }}
-    GROUP BY {{ by_key('u') }}
+    FROM {{ terms.rows() }}
+{{ terms.resolved('u') }}
+    GROUP BY {{ terms.by_key('u') }}
 {% endif %}
 ){% if interval %}, groups AS MATERIALIZED (
     SELECT s.key, {{ each('sum(s.{name}{float}){cast} AS {name}') }}
     FROM members AS s
     GROUP BY s.key
 ){% endif %}{% if percentiles and as_kept %}, histograms AS MATERIALIZED (
-    SELECT {{ key('u') }}, u.bins, u.counts, u.total
+    SELECT {{ terms.key('u') }}, u.bins, u.counts, u.total
     FROM (
         SELECT h.interval_start, h.member AS model_id, h.bins, h.counts, h.total
-        FROM {{ histograms_of(literal_interval if interval else 'NULL::text', members if models else 'none') | indent(4) }} AS h
+        FROM {{ terms.histograms_of(literal_interval if interval else 'NULL::text', members if models else 'none') | indent(4) }} AS h
     ) AS u
-{{ resolved('u') }}
+{{ terms.resolved('u') }}
 ), total_bins AS MATERIALIZED (
 {% if of_groups %}
     SELECT b.bin, sum(b.n::double precision)::bigint AS n
@@ -176,38 +87,38 @@ WITH {% if models %}catalogue AS MATERIALIZED (
     GROUP BY b.bin
 {% else %}
     SELECT b.bin, b.n
-    FROM {{ histograms_of('NULL::text', 'none') }} AS h
+    FROM {{ terms.histograms_of('NULL::text', 'none') }} AS h
     CROSS JOIN LATERAL unnest(h.bins, h.counts) AS b (bin, n)
 {% endif %}
 ){% elif percentiles %}, bins AS MATERIALIZED (
 {% if own %}
-    SELECT {{ key('u') }}, u.bin, sum(u.n::double precision) AS n
+    SELECT {{ terms.key('u') }}, u.bin, sum(u.n::double precision) AS n
     FROM (
         {{ own_rollup.cells() | indent(8) }}
     ) AS u
-{{ resolved('u') }}
-    GROUP BY {{ by_key('u') }}, 3
+{{ terms.resolved('u') }}
+    GROUP BY {{ terms.by_key('u') }}, 3
     HAVING sum(u.n::double precision) <> 0
 {% elif functions %}
-    SELECT {{ key('u') }}, u.bin, sum(u.n::double precision) AS n
+    SELECT {{ terms.key('u') }}, u.bin, sum(u.n::double precision) AS n
     FROM (
         SELECT
             {{ 'h.interval_start' if interval else "'-infinity'::timestamptz AS interval_start" }}, h.member AS model_id, b.bin, b.n
-        FROM {{ histograms_of(literal_interval if interval else 'NULL::text', members) | indent(4) }} AS h
+        FROM {{ terms.histograms_of(literal_interval if interval else 'NULL::text', members) | indent(4) }} AS h
         CROSS JOIN LATERAL unnest(h.bins, h.counts) AS b (bin, n)
     ) AS u
-{{ resolved('u') }}
-    GROUP BY {{ by_key('u') }}, 3
+{{ terms.resolved('u') }}
+    GROUP BY {{ terms.by_key('u') }}, 3
 {% else %}
-    SELECT {{ key('u') }}, u.bin, sum(u.n::double precision) AS n
+    SELECT {{ terms.key('u') }}, u.bin, sum(u.n::double precision) AS n
     FROM (
         SELECT
-            {{ raw_group() | indent(12) }}
+            {{ terms.raw_group() | indent(12) }}
             {{ values.bin('r.time_ms') | indent(12) }} AS bin,
             count(*) AS n
-        {{ requests_read() }} (
+        {{ terms.requests_read() }} (
             SELECT
-                {{ values_read() | indent(16) }}
+                {{ terms.values_read() | indent(16) }}
                 q.processing_time_ms::numeric AS time_ms
             FROM gateway_schema.chat_completion_requests AS q
             WHERE {{ (of_requests + [requests.in_bounds('q.processing_time_ms')]) | join('\n              AND ') }}
@@ -215,8 +126,8 @@ WITH {% if models %}catalogue AS MATERIALIZED (
         GROUP BY {% for number in range(grouped + 1) %}{{ number + 1 }}{{ ', ' if not loop.last }}{% endfor %}
 
     ) AS u
-{{ resolved('u') }}
-    GROUP BY {{ by_key('u') }}, 3
+{{ terms.resolved('u') }}
+    GROUP BY {{ terms.by_key('u') }}, 3
 {% endif %}
 ){% if by_histograms and not as_kept %}, histograms AS MATERIALIZED (
     SELECT {{ 'b.key' if grouping else "'{}'::text[] AS key" }}, b.interval_start, array_agg(b.bin) AS bins, array_agg(b.n::bigint) AS counts, sum(b.n::double precision)::bigint AS total
@@ -224,7 +135,7 @@ WITH {% if models %}catalogue AS MATERIALIZED (
     GROUP BY {{ 'b.key, ' if grouping }}b.interval_start
 {% if of_single_rows %}
     UNION ALL
-    SELECT {{ key('u') }}, u.bins, u.counts, u.total
+    SELECT {{ terms.key('u') }}, u.bins, u.counts, u.total
     FROM (
         {{ own_rollup.of_days() | indent(8) }}
     ) AS u
@@ -234,17 +145,17 @@ WITH {% if models %}catalogue AS MATERIALIZED (
     FROM {{ '(SELECT unnest(h.bins) AS bin, unnest(h.counts) AS n FROM histograms AS h)' if of_single_rows else 'bins' }} AS b
     GROUP BY b.bin
 ){% endif %}{% endif %}{% for place, distinct, of in counted %}, values_{{ place }} AS MATERIALIZED (
-    SELECT {{ key('u') }}, {{ 'u.' ~ of.called if of.expression else of.resolved }} AS value
-    FROM {{ rows() }}
-{{ resolved('u') }}
-    GROUP BY {{ by_key('u') }}, 3
+    SELECT {{ terms.key('u') }}, {{ 'u.' ~ of.called if of.expression else of.resolved }} AS value
+    FROM {{ terms.rows() }}
+{{ terms.resolved('u') }}
+    GROUP BY {{ terms.by_key('u') }}, 3
 {% if own %}
     HAVING sum(u.requests::double precision) <> 0
 {% endif %}
 ){% endfor %}{% if by_percentile %}, of_groups AS (
     SELECT key, {{ values.percentiles() | indent(4) }}
     FROM (
-        {{ ranks('key') }}
+        {{ terms.ranks('key') }}
         FROM (SELECT b.key, b.bin, sum(b.n) AS n FROM bins AS b GROUP BY b.key, b.bin) AS b
     ) AS ranked
     GROUP BY key
@@ -265,9 +176,9 @@ WITH {% if models %}catalogue AS MATERIALIZED (
     FROM (
         SELECT s.*
         FROM (
-            {{ own_rows.first_groups(ordered(), limit, offset) | indent(12) }}
+            {{ own_rows.first_groups(terms.ordered(), limit, offset) | indent(12) }}
         ) AS s
-        ORDER BY {{ ordered() }}
+        ORDER BY {{ terms.ordered() }}
         LIMIT {{ limit }} OFFSET {{ offset }}
     ) AS s
 {% else %}
@@ -283,7 +194,7 @@ WITH {% if models %}catalogue AS MATERIALIZED (
         SELECT v.key, count(DISTINCT v.value) AS n FROM values_{{ place }} AS v GROUP BY v.key
     ) AS x{{ place }} ON x{{ place }}.key = s.key
 {% endfor %}
-    ORDER BY {{ ordered() }}
+    ORDER BY {{ terms.ordered() }}
     LIMIT {{ limit }} OFFSET {{ offset }}
     ) AS s
 {% endif %}
@@ -319,11 +230,11 @@ WITH {% if models %}catalogue AS MATERIALIZED (
     SELECT 'total', NULL, '{}', '-infinity', {{ each('t.{name}') }}
     FROM total AS t
 ){% if percentiles and by_histograms %}, merged AS (
-    SELECT 'row' AS part, h.key, h.interval_start, {{ ranked('h') }}
+    SELECT 'row' AS part, h.key, h.interval_start, {{ terms.ranked('h') }}
     FROM histograms AS h
     JOIN chosen AS c ON c.key = h.key
     UNION ALL
-    SELECT h.part, '{}', '-infinity', {{ ranked('h') }}
+    SELECT h.part, '{}', '-infinity', {{ terms.ranked('h') }}
     FROM (
         SELECT b.part, array_agg(b.bin ORDER BY b.bin) AS bins, array_agg(b.n ORDER BY b.bin) AS counts, sum(b.n::double precision)::bigint AS total
         FROM (
@@ -369,7 +280,7 @@ WITH {% if models %}catalogue AS MATERIALIZED (
 ), percentiles AS (
     SELECT part, key, interval_start, {{ values.percentiles() | indent(4) }}
     FROM (
-        {{ ranks('part, key, interval_start') }}
+        {{ terms.ranks('part, key, interval_start') }}
         FROM merged
     ) AS ranked
     GROUP BY part, key, interval_start
@@ -397,7 +308,7 @@ SELECT
     {{ each('s.{name}', 4) }},
 {% endif %}
 {% for name in asked %}
-    {{ figure(name) }} AS {{ name }}{{ ',' if not loop.last }}
+    {{ terms.figure(name) }} AS {{ name }}{{ ',' if not loop.last }}
 {% endfor %}
 FROM parts AS s
 {% if percentiles %}
