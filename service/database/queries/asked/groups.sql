@@ -29,9 +29,8 @@ WITH {% if models %}catalogue AS MATERIALIZED (
     SELECT m.id AS model_id, m.id::text AS model, m.model_name::text AS model_name, p.id::text AS provider, p.name::text AS provider_name
     FROM gateway_schema.models AS m
     JOIN gateway_schema.providers AS p ON p.id = m.provider_id
-), {% endif %}{% if as_rows %}{{ own_rollup.pieces() }}, {{ own_rows.base() }}changed AS MATERIALIZED (
-    {{ own_rows.changed() | indent(4) }}
-{% elif own %}{{ own_rollup.pieces() }}, members AS MATERIALIZED (
+), {% endif %}{% if as_rows %}{{ own_rows.read() }}
+{%- elif own %}{{ own_rollup.pieces() }}, members AS MATERIALIZED (
     SELECT
         {{ terms.key('u') }},
         {{ each('sum(u.{name}{float}){cast} AS {name}', 8) }}
@@ -39,14 +38,16 @@ WITH {% if models %}catalogue AS MATERIALIZED (
 {{ terms.resolved('u') }}
     GROUP BY {{ terms.by_key('u') }}
     HAVING sum(u.requests::double precision) <> 0
-{% elif functions %}members AS MATERIALIZED (
+)
+{%- elif functions %}members AS MATERIALIZED (
     SELECT
         {{ terms.key('u') }},
         {{ each('sum(u.{total}{float}){cast} AS {name}', 8) }}
     FROM {{ terms.rows() }}
 {{ terms.resolved('u') }}
     GROUP BY {{ terms.by_key('u') }}
-{% else %}usage AS (
+)
+{%- else %}usage AS (
     SELECT
         {{ terms.raw_group() | indent(8) }}
         r.status,
@@ -67,8 +68,8 @@ WITH {% if models %}catalogue AS MATERIALIZED (
     FROM {{ terms.rows() }}
 {{ terms.resolved('u') }}
     GROUP BY {{ terms.by_key('u') }}
-{% endif %}
-){% if interval %}, groups AS MATERIALIZED (
+)
+{%- endif %}{% if interval %}, groups AS MATERIALIZED (
     SELECT s.key, {{ each('sum(s.{name}{float}){cast} AS {name}') }}
     FROM members AS s
     GROUP BY s.key
