@@ -1935,17 +1935,7 @@ BEGIN
             FROM (
                 SELECT p.interval_start, p.model_id, p.d1, p.d2, p.d3, CASE WHEN p.sign > 0 THEN p.requests ELSE -p.requests END AS requests, CASE WHEN p.sign > 0 THEN p.successful ELSE -p.successful END AS successful, CASE WHEN p.sign > 0 THEN p.pending ELSE -p.pending END AS pending, CASE WHEN p.sign > 0 THEN p.input_tokens ELSE -p.input_tokens END AS input_tokens, CASE WHEN p.sign > 0 THEN p.output_tokens ELSE -p.output_tokens END AS output_tokens, CASE WHEN p.sign > 0 THEN p.timed ELSE -p.timed END AS timed, CASE WHEN p.sign > 0 THEN p.time_ms ELSE -p.time_ms END AS time_ms, CASE WHEN p.sign > 0 THEN p.cost_usd ELSE -p.cost_usd END AS cost_usd
                 FROM (
-                    SELECT 1 AS sign, c.interval_start, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, COALESCE(t.requests, 1) AS requests, COALESCE(t.successful, COALESCE(t.requests, 1)) AS successful, COALESCE(t.pending, 0) AS pending, COALESCE(t.input_tokens, 0) AS input_tokens, COALESCE(t.output_tokens, 0) AS output_tokens, COALESCE(t.timed, COALESCE(t.requests, 1)) AS timed, COALESCE(t.time_ms, 0) AS time_ms, COALESCE(t.cost_usd, 0) AS cost_usd
-                    FROM days AS c
-                    JOIN stats_schema.chat_stats_rollup_@rollup@_slots AS t ON t.day = c.day
-                    WHERE c.interval_start IS NOT NULL AND NOT c.is_month  AND @kept@
-                    UNION ALL
-                    SELECT 1, c.interval_start, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, COALESCE(t.requests, 1) AS requests, COALESCE(t.successful, COALESCE(t.requests, 1)) AS successful, COALESCE(t.pending, 0) AS pending, COALESCE(t.input_tokens, 0) AS input_tokens, COALESCE(t.output_tokens, 0) AS output_tokens, COALESCE(t.timed, COALESCE(t.requests, 1)) AS timed, COALESCE(t.time_ms, 0) AS time_ms, COALESCE(t.cost_usd, 0) AS cost_usd
-                    FROM days AS c
-                    JOIN stats_schema.chat_stats_rollup_@rollup@_months AS t ON t.month = c.day
-                    WHERE c.is_month  AND @kept@
-                    UNION ALL
-                    SELECT 1, c.slot_intervals[s.slot + 1], t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, s.requests, s.successful, s.pending, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
+                    SELECT 1 AS sign, c.slot_intervals[s.slot + 1], t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, s.requests, s.successful, s.pending, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
                     FROM days AS c
                     JOIN stats_schema.chat_stats_rollup_@rollup@_slots AS t ON t.day = c.day
                     CROSS JOIN LATERAL (
@@ -1956,6 +1946,16 @@ BEGIN
                             ) AS e (slot, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
                         ) AS s
                     WHERE c.interval_start IS NULL AND c.slot_intervals[s.slot + 1] IS NOT NULL  AND @kept@
+                    UNION ALL
+                    SELECT 1, c.interval_start, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, COALESCE(t.requests, 1) AS requests, COALESCE(t.successful, COALESCE(t.requests, 1)) AS successful, COALESCE(t.pending, 0) AS pending, COALESCE(t.input_tokens, 0) AS input_tokens, COALESCE(t.output_tokens, 0) AS output_tokens, COALESCE(t.timed, COALESCE(t.requests, 1)) AS timed, COALESCE(t.time_ms, 0) AS time_ms, COALESCE(t.cost_usd, 0) AS cost_usd
+                    FROM days AS c
+                    JOIN stats_schema.chat_stats_rollup_@rollup@_slots AS t ON t.day = c.day
+                    WHERE c.interval_start IS NOT NULL AND NOT c.is_month  AND @kept@
+                    UNION ALL
+                    SELECT 1, c.interval_start, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, COALESCE(t.requests, 1) AS requests, COALESCE(t.successful, COALESCE(t.requests, 1)) AS successful, COALESCE(t.pending, 0) AS pending, COALESCE(t.input_tokens, 0) AS input_tokens, COALESCE(t.output_tokens, 0) AS output_tokens, COALESCE(t.timed, COALESCE(t.requests, 1)) AS timed, COALESCE(t.time_ms, 0) AS time_ms, COALESCE(t.cost_usd, 0) AS cost_usd
+                    FROM days AS c
+                    JOIN stats_schema.chat_stats_rollup_@rollup@_months AS t ON t.month = c.day
+                    WHERE c.is_month  AND @kept@
                     UNION ALL
                     SELECT 1, CASE '@bucket@'::text
                     WHEN '15m' THEN t.bucket
@@ -2065,7 +2065,7 @@ BEGIN
             GROUP BY 1, 2, 3, 4, 5
             $own$
             WHEN range_start IS NULL AND range_end IS NULL THEN $own$
-            WITH pieces AS (SELECT 1)
+            WITH cover AS (SELECT 1)
             SELECT u.interval_start, @member@ AS model_id, u.d1, u.d2, u.d3, sum(u.requests)::bigint AS requests, sum(u.successful)::bigint AS successful, sum(u.pending)::bigint AS pending, sum(u.input_tokens) AS input_tokens, sum(u.output_tokens) AS output_tokens, sum(u.timed)::bigint AS timed, sum(u.time_ms) AS time_ms, sum(u.cost_usd) AS cost_usd
             FROM (
                 SELECT '-infinity'::timestamptz AS interval_start, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
@@ -2079,7 +2079,7 @@ BEGIN
             GROUP BY 1, 2, 3, 4, 5
             $own$
             ELSE $own$
-            WITH pieces AS MATERIALIZED (
+            WITH cover AS MATERIALIZED (
                 SELECT * FROM stats_schema.chat_stats_cover($1, $2)
             )
             SELECT u.interval_start, @member@ AS model_id, u.d1, u.d2, u.d3, sum(u.requests)::bigint AS requests, sum(u.successful)::bigint AS successful, sum(u.pending)::bigint AS pending, sum(u.input_tokens) AS input_tokens, sum(u.output_tokens) AS output_tokens, sum(u.timed)::bigint AS timed, sum(u.time_ms) AS time_ms, sum(u.cost_usd) AS cost_usd
@@ -2087,18 +2087,18 @@ BEGIN
                 SELECT '-infinity'::timestamptz AS interval_start, p.model_id, p.d1, p.d2, p.d3, CASE WHEN p.sign > 0 THEN p.requests ELSE -p.requests END AS requests, CASE WHEN p.sign > 0 THEN p.successful ELSE -p.successful END AS successful, CASE WHEN p.sign > 0 THEN p.pending ELSE -p.pending END AS pending, CASE WHEN p.sign > 0 THEN p.input_tokens ELSE -p.input_tokens END AS input_tokens, CASE WHEN p.sign > 0 THEN p.output_tokens ELSE -p.output_tokens END AS output_tokens, CASE WHEN p.sign > 0 THEN p.timed ELSE -p.timed END AS timed, CASE WHEN p.sign > 0 THEN p.time_ms ELSE -p.time_ms END AS time_ms, CASE WHEN p.sign > 0 THEN p.cost_usd ELSE -p.cost_usd END AS cost_usd
                 FROM (
                     SELECT c.sign, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, COALESCE(t.requests, 1) AS requests, COALESCE(t.successful, COALESCE(t.requests, 1)) AS successful, COALESCE(t.pending, 0) AS pending, COALESCE(t.input_tokens, 0) AS input_tokens, COALESCE(t.output_tokens, 0) AS output_tokens, COALESCE(t.timed, COALESCE(t.requests, 1)) AS timed, COALESCE(t.time_ms, 0) AS time_ms, COALESCE(t.cost_usd, 0) AS cost_usd
-                    FROM pieces AS c
+                    FROM cover AS c
                     JOIN stats_schema.chat_stats_rollup_@rollup@_months AS t
                         ON t.month >= c.first_day AND (t.month < c.end_day OR c.end_day IS NULL)
                     WHERE c.tier = 'months'  AND @kept@
                     UNION ALL
                     SELECT c.sign, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, COALESCE(t.requests, 1) AS requests, COALESCE(t.successful, COALESCE(t.requests, 1)) AS successful, COALESCE(t.pending, 0) AS pending, COALESCE(t.input_tokens, 0) AS input_tokens, COALESCE(t.output_tokens, 0) AS output_tokens, COALESCE(t.timed, COALESCE(t.requests, 1)) AS timed, COALESCE(t.time_ms, 0) AS time_ms, COALESCE(t.cost_usd, 0) AS cost_usd
-                    FROM pieces AS c
+                    FROM cover AS c
                     JOIN stats_schema.chat_stats_rollup_@rollup@_slots AS t ON t.day >= c.first_day AND t.day < c.end_day
                     WHERE c.tier = 'days'  AND @kept@
                     UNION ALL
                     SELECT c.sign, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, s.requests, s.successful, s.pending, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
-                    FROM pieces AS c
+                    FROM cover AS c
                     JOIN stats_schema.chat_stats_rollup_@rollup@_slots AS t ON t.day = c.first_day
                     CROSS JOIN LATERAL (
                             SELECT e.slot, COALESCE(e.requests, 1) AS requests, COALESCE(e.successful, COALESCE(e.requests, 1)) AS successful, COALESCE(e.pending, 0) AS pending, COALESCE(e.input_tokens, 0) AS input_tokens, COALESCE(e.output_tokens, 0) AS output_tokens, COALESCE(e.timed, COALESCE(e.requests, 1)) AS timed, COALESCE(e.time_ms, 0) AS time_ms, COALESCE(e.cost_usd, 0) AS cost_usd
@@ -2110,7 +2110,7 @@ BEGIN
                     WHERE c.tier = 'slots' AND s.slot >= c.first_slot AND s.slot < c.end_slot AND (t.slots IS NOT NULL OR t.slot >= c.first_slot AND t.slot < c.end_slot)  AND @kept@
                     UNION ALL
                     SELECT c.sign, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
-                    FROM pieces AS c
+                    FROM cover AS c
                     JOIN stats_schema.chat_stats_deltas AS t ON t.bucket >= c.starts AND (t.bucket < c.ends OR c.ends IS NULL)
                     WHERE c.tier = 'deltas'  AND @kept@
                     UNION ALL
@@ -2122,7 +2122,7 @@ BEGIN
                 CASE WHEN r.time_ms IS NULL THEN 0 ELSE 1 END AS timed,
                 COALESCE(r.time_ms, 0)::numeric AS time_ms,
                 COALESCE(r.cost_usd, 0)::numeric AS cost_usd
-                    FROM pieces AS c
+                    FROM cover AS c
                 CROSS JOIN (SELECT NULL::numeric AS cost_usd) AS absent
                 CROSS JOIN (SELECT NULL::text AS error_message) AS no_message
                 CROSS JOIN LATERAL (
@@ -2139,7 +2139,7 @@ BEGIN
                     UNION ALL
                     -- A bucket that was purged counts as a whole where it begins.
                     SELECT c.sign, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, s.requests, s.successful, s.pending, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
-                    FROM pieces AS c
+                    FROM cover AS c
                     JOIN stats_schema.chat_stats_purged_@rollup@ AS t
                         ON t.day BETWEEN stats_schema.chat_stats_day(c.starts) AND stats_schema.chat_stats_day(c.ends)
                     CROSS JOIN LATERAL unnest(t.slots, t.slot_requests, t.slot_successful, t.slot_pending, t.slot_input_tokens, t.slot_output_tokens, t.slot_timed, t.slot_time_ms, t.slot_cost_usd) AS s (slot, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
@@ -2147,7 +2147,7 @@ BEGIN
                       AND stats_schema.chat_stats_bucket_at(t.day, s.slot) < c.ends  AND @kept@
                     UNION ALL
                     SELECT c.sign, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
-                    FROM pieces AS c
+                    FROM cover AS c
                     JOIN stats_schema.chat_stats_kept AS t ON t.bucket >= c.starts AND t.bucket < c.ends
                     WHERE c.tier = 'requests'  AND @kept@
                 ) AS p (sign, model_id, d1, d2, d3, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
@@ -2168,6 +2168,22 @@ BEGIN
             )
             SELECT u.interval_start, @member@ AS model_id, u.d1, u.d2, u.d3, u.bin, u.n
             FROM (
+                SELECT c.slot_intervals[h.slot + 1] AS interval_start, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, h.bin, h.n
+                FROM days AS c
+                JOIN stats_schema.chat_stats_rollup_@rollup@_slots AS t ON t.day = c.day
+                CROSS JOIN LATERAL (
+                    SELECT e.slot, e.bin, COALESCE(e.n, 1) AS n
+                    FROM unnest(t.bin_slots, t.bins, t.counts) AS e (slot, bin, n)
+                    UNION ALL
+                    SELECT e.slot, stats_schema.chat_stats_bin(COALESCE(e.time_ms, 0)), 1
+                    FROM unnest(
+                        COALESCE(t.slots, ARRAY[t.slot]),
+                        CASE WHEN t.slots IS NULL THEN ARRAY[t.requests] ELSE t.slot_requests END, CASE WHEN t.slots IS NULL THEN ARRAY[t.timed] ELSE t.slot_timed END, CASE WHEN t.slots IS NULL THEN ARRAY[t.time_ms] ELSE t.slot_time_ms END
+                    ) AS e (slot, requests, timed, time_ms)
+                    WHERE t.bins IS NULL AND COALESCE(e.timed, e.requests, 1) = 1
+                ) AS h
+                WHERE c.interval_start IS NULL AND c.slot_intervals[h.slot + 1] IS NOT NULL  AND @kept@
+                UNION ALL
                 SELECT c.interval_start, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, h.bin, h.n
                 FROM days AS c
                 JOIN stats_schema.chat_stats_rollup_@rollup@_slots AS t ON t.day = c.day
@@ -2193,22 +2209,6 @@ BEGIN
                 FROM days AS c
                 JOIN stats_schema.chat_stats_rollup_@rollup@_months AS t ON t.month = c.day
                 WHERE c.is_month  AND @kept@
-                UNION ALL
-                SELECT c.slot_intervals[h.slot + 1], t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, h.bin, h.n
-                FROM days AS c
-                JOIN stats_schema.chat_stats_rollup_@rollup@_slots AS t ON t.day = c.day
-                CROSS JOIN LATERAL (
-                    SELECT e.slot, e.bin, COALESCE(e.n, 1) AS n
-                    FROM unnest(t.bin_slots, t.bins, t.counts) AS e (slot, bin, n)
-                    UNION ALL
-                    SELECT e.slot, stats_schema.chat_stats_bin(COALESCE(e.time_ms, 0)), 1
-                    FROM unnest(
-                        COALESCE(t.slots, ARRAY[t.slot]),
-                        CASE WHEN t.slots IS NULL THEN ARRAY[t.requests] ELSE t.slot_requests END, CASE WHEN t.slots IS NULL THEN ARRAY[t.timed] ELSE t.slot_timed END, CASE WHEN t.slots IS NULL THEN ARRAY[t.time_ms] ELSE t.slot_time_ms END
-                    ) AS e (slot, requests, timed, time_ms)
-                    WHERE t.bins IS NULL AND COALESCE(e.timed, e.requests, 1) = 1
-                ) AS h
-                WHERE c.interval_start IS NULL AND c.slot_intervals[h.slot + 1] IS NOT NULL  AND @kept@
                 UNION ALL
                 SELECT CASE '@bucket@'::text
                     WHEN '15m' THEN t.bucket
@@ -2309,7 +2309,7 @@ BEGIN
             
             $own$
             WHEN range_start IS NULL AND range_end IS NULL THEN $own$
-            WITH pieces AS (SELECT 1)
+            WITH cover AS (SELECT 1)
             SELECT u.interval_start, @member@ AS model_id, u.d1, u.d2, u.d3, u.bin, u.n
             FROM (
                 SELECT '-infinity'::timestamptz AS interval_start, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, unnest(COALESCE(t.bins, CASE WHEN COALESCE(t.timed, t.requests, 1) = 1
@@ -2326,7 +2326,7 @@ BEGIN
             
             $own$
             ELSE $own$
-            WITH pieces AS MATERIALIZED (
+            WITH cover AS MATERIALIZED (
                 SELECT * FROM stats_schema.chat_stats_cover($1, $2)
             )
             SELECT u.interval_start, @member@ AS model_id, u.d1, u.d2, u.d3, u.bin, u.n
@@ -2336,13 +2336,13 @@ BEGIN
                     SELECT c.sign, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, unnest(COALESCE(t.bins, CASE WHEN COALESCE(t.timed, t.requests, 1) = 1
                      THEN ARRAY[stats_schema.chat_stats_bin(COALESCE(t.time_ms, 0))] ELSE '{}' END)) AS bin, unnest(COALESCE(t.counts, array_fill(1::bigint, ARRAY[cardinality(COALESCE(t.bins, CASE WHEN COALESCE(t.timed, t.requests, 1) = 1
                      THEN ARRAY[stats_schema.chat_stats_bin(COALESCE(t.time_ms, 0))] ELSE '{}' END))]))) AS n
-                    FROM pieces AS c
+                    FROM cover AS c
                     JOIN stats_schema.chat_stats_rollup_@rollup@_months AS t
                         ON t.month >= c.first_day AND (t.month < c.end_day OR c.end_day IS NULL)
                     WHERE c.tier = 'months'  AND @kept@
                     UNION ALL
                     SELECT c.sign, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, b.bin, b.n
-                    FROM pieces AS c
+                    FROM cover AS c
                     JOIN stats_schema.chat_stats_rollup_@rollup@_slots AS t ON t.day >= c.first_day AND t.day < c.end_day
                     CROSS JOIN LATERAL (
                         SELECT e.slot, e.bin, COALESCE(e.n, 1) AS n
@@ -2358,7 +2358,7 @@ BEGIN
                     WHERE c.tier = 'days'  AND @kept@
                     UNION ALL
                     SELECT c.sign, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, b.bin, b.n
-                    FROM pieces AS c
+                    FROM cover AS c
                     JOIN stats_schema.chat_stats_rollup_@rollup@_slots AS t ON t.day = c.first_day
                     CROSS JOIN LATERAL (
                         SELECT e.slot, e.bin, COALESCE(e.n, 1) AS n
@@ -2374,13 +2374,13 @@ BEGIN
                     WHERE c.tier = 'slots' AND b.slot >= c.first_slot AND b.slot < c.end_slot AND (t.slots IS NOT NULL OR t.slot >= c.first_slot AND t.slot < c.end_slot)  AND @kept@
                     UNION ALL
                     SELECT c.sign, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, stats_schema.chat_stats_bin(u.time_ms), sign(t.timed)::bigint
-                    FROM pieces AS c
+                    FROM cover AS c
                     JOIN stats_schema.chat_stats_deltas AS t ON t.bucket >= c.starts AND (t.bucket < c.ends OR c.ends IS NULL)
                     CROSS JOIN LATERAL unnest(COALESCE(t.times, ARRAY[t.timed * t.time_ms])) AS u (time_ms)
                     WHERE c.tier = 'deltas' AND t.timed <> 0  AND @kept@
                     UNION ALL
                     SELECT c.sign, r.model_id, r.d1, r.d2, r.d3, stats_schema.chat_stats_bin(r.time_ms), 1
-                    FROM pieces AS c
+                    FROM cover AS c
                 CROSS JOIN (SELECT NULL::numeric AS cost_usd) AS absent
                 CROSS JOIN (SELECT NULL::text AS error_message) AS no_message
                 CROSS JOIN LATERAL (
@@ -2391,7 +2391,7 @@ BEGIN
                 ) AS r
                     UNION ALL
                     SELECT c.sign, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, s.bin, s.n
-                    FROM pieces AS c
+                    FROM cover AS c
                     JOIN stats_schema.chat_stats_purged_@rollup@ AS t
                         ON t.day BETWEEN stats_schema.chat_stats_day(c.starts) AND stats_schema.chat_stats_day(c.ends)
                     CROSS JOIN LATERAL unnest(t.bin_slots, t.bins, t.counts) AS s (slot, bin, n)
@@ -2399,7 +2399,7 @@ BEGIN
                       AND stats_schema.chat_stats_bucket_at(t.day, s.slot) < c.ends  AND @kept@
                     UNION ALL
                     SELECT c.sign, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, stats_schema.chat_stats_bin(t.time_ms), t.timed
-                    FROM pieces AS c
+                    FROM cover AS c
                     JOIN stats_schema.chat_stats_kept AS t ON t.bucket >= c.starts AND t.bucket < c.ends
                     WHERE c.tier = 'requests' AND t.timed <> 0  AND @kept@
                 ) AS h (sign, model_id, d1, d2, d3, bin, n)

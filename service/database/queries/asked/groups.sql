@@ -141,10 +141,24 @@ WITH {% if models %}catalogue AS MATERIALIZED (
         {{ own_rollup.of_days() | indent(8) }}
     ) AS u
 {% endif %}
+{% if of_single_rows %}
+{% with interval = none %}
+{% import 'macros/own_reading.sql.j2' as of_range with context %}
+), {{ of_range.pieces() }}, total_bins AS MATERIALIZED (
+    -- Of the whole range, by months where they are whole: its days have many more bins.
+    SELECT b.bin, sum(b.n::double precision)::bigint AS n
+    FROM (
+        {{ of_range.cells() | indent(8) }}
+    ) AS b
+    GROUP BY b.bin
+    HAVING sum(b.n::double precision) <> 0
+{% endwith %}
+{% else %}
 ), total_bins AS MATERIALIZED (
     SELECT b.bin, sum(b.n::double precision)::bigint AS n
-    FROM {{ '(SELECT unnest(h.bins) AS bin, unnest(h.counts) AS n FROM histograms AS h)' if of_single_rows else 'bins' }} AS b
+    FROM bins AS b
     GROUP BY b.bin
+{% endif %}
 ){% endif %}{% endif %}{% for place, distinct, of in counted %}, values_{{ place }} AS MATERIALIZED (
     SELECT {{ terms.key('u') }}, {{ 'u.' ~ of.called if of.expression else of.resolved }} AS value
     FROM {{ terms.rows() }}
