@@ -148,7 +148,7 @@ class Rollup:
             try:
                 if fresh:
                     await forget_partitions(self.connection.fetch)
-                # (The days, months and lifetime of a fresh one were made by folds alone, and need no repair.)
+                # (The days, months and lifetime of a fresh one are made by folds alone.)
                 await self.make_right(place or "-infinity", progress, tiers=not fresh)
             except (SchemaError, asyncpg.PostgresError):  # after an outage it can go on
                 if fresh:
