@@ -1,12 +1,16 @@
-# make demo   a local stack with sample data: embedded Postgres and Redis, worker, service
-# make quick  format, types, import contracts, unit tests, one pass over SQL and HTTP; its servers stay up
+# make demo         a local stack with sample data: embedded Postgres and Redis, worker, service
+# make quick        the checks, unit tests, one pass over SQL and HTTP; its servers stay up
 # make quick-stop   stops the servers of make quick
-# make test   format, types, import contracts, all tests but the slow ones
-# make test-slow   the slow tests: the page in a browser, a second Postgres, drills under load, rarer cases
-# make sql    renders sql/chat_stats.sql from the templates
-# make docs   the documentation as a site in build/site/site, with strict links and search
-# make screenshots   the screenshots of the page in docs/screenshots, with the Chromium on PATH
-# make test-long   the randomised tests of the rollup and of the OpenAPI document, for about half an hour
+# make check        format, lint, types, import contracts
+# make format       formats, and fixes what the linter can fix
+# make test         the checks, and all tests but the slow ones
+# make test-slow    the slow tests: the page in a browser, a second Postgres, drills under load, rarer cases
+# make test-long    the random tests of the rollup and of the OpenAPI document, for about half an hour
+# make sql          renders sql/chat_stats.sql from the templates
+# make docs         the documentation as a site in build/site/site, with strict links and search
+# make screenshots  the screenshots of the page in docs/screenshots, with the Chromium on PATH
+# make bench        what each method costs; bench-rollup, bench-serve, bench-explorer, bench-dimensions: docs/benchmarks.md
+# make clean        removes the environment, the demo's data and what was built
 
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
@@ -18,7 +22,8 @@ QUICK = tests/unit tests/sql/test_functions.py \
 	tests/integration/test_http.py tests/integration/test_http_refusals.py tests/integration/test_http_headers.py \
 	tests/integration/test_fast_path.py tests/integration/test_refresh.py
 
-.PHONY: demo quick quick-stop test test-slow test-long screenshots sql docs check format bench bench-rollup bench-serve bench-explorer bench-dimensions clean
+.PHONY: demo quick quick-stop check format test test-slow test-long sql docs screenshots clean \
+	bench bench-rollup bench-serve bench-explorer bench-dimensions
 
 demo: $(VENV)/.installed
 	@$(BIN)/chat-stats demo

@@ -39,7 +39,7 @@ class Settings(BaseSettings):
     )
 
     database_url: SecretStr = Field(
-        description="Postgres to read from, `postgresql://user:password@host:5432/database`. Required."
+        description="Postgres to read from, `postgresql://user:password@host:5432/database`."
     )
     read_database_url: SecretStr | None = Field(
         None,

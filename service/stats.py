@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 from chat_stats.service.cache.computations import Admit, Computations
 from chat_stats.service.cache.cuts import Cuts
-from chat_stats.service.cache.entry import Entry
+from chat_stats.service.cache.entry import Entry, Generation
 from chat_stats.service.cache.freshness import CacheState, Freshness
 from chat_stats.service.cache.local_cache import LocalCache
 from chat_stats.service.cache.look_up import LookUps
@@ -133,7 +133,7 @@ class Stats:
         return query.base(kept=self._freshness.keeps(query))
 
     def _cut(self, query: Query, base: Query, answer: Answer) -> Answer | None:
-        """Return the answer to `query` that is cut from that to its base; None: that does not tell."""
+        """Return the answer to `query`, cut from the answer to its base; None if that cannot answer it."""
         entry = self._cuts.cut(query, base, answer.entry)
         return None if entry is None else replace(answer, entry=entry)
 
@@ -161,7 +161,7 @@ class Stats:
         return self._local.recent(key) or await self._look_ups.find(query) or self._local.last_good(key)
 
     def expire_local_copies(self) -> None:
-        """Read from Redis what is asked for next: a generation was published."""
+        """Have the next requests read from Redis: a generation was published."""
         self._local.expire()
 
     def recent_stale(self, query: Query) -> Entry | None:
@@ -176,12 +176,12 @@ class Stats:
         return entry
 
     def _answer_from(self, copy: Entry, key: str) -> Answer:
-        """Answer with a local copy of what can be neither read nor computed; it counts as recent again."""
+        """Answer with a local copy, where nothing newer can be had; it counts as recent again."""
         self._local.put(key, copy)
         return Answer(copy, CacheState.STALE)
 
     async def _restore(self, query: Query, copy: Entry) -> None:
-        """Give Redis back what it lost and cannot be computed: other processes may have no copy."""
+        """Store a copy in Redis that lost it, since it cannot be computed: other processes may have none."""
         if self._cache.reachable and self._cache.accepting and self._freshness.state(copy) is not None:
             lifetime = self._freshness.lifetime(query)
             await self._cache.store(query.key(), copy, lifetime_seconds=lifetime)
@@ -223,12 +223,12 @@ class Stats:
     ) -> RefreshReport | None:
         """Compute the named aggregations over the windows.
 
-        Without names those that are kept computed, and the questions of the settings; without windows the
+        Without names: those that are kept computed, and the questions of the settings. Without windows: the
         configured ones and those of `also`. All come from one snapshot and are published together as one
-        generation. One that cannot be computed is reported, and its older entry stays. Windows that a refresh
-        of everything has refreshed within the last `unless_newer_than_seconds` are left out; None when none
-        is left. Raises `RefreshRunning` when another refresh of this cache is under way, and `Unavailable`
-        when the database or Redis cannot be reached.
+        generation. One that cannot be computed is reported, and its older entry stays. Leaves out windows
+        that a refresh of everything has refreshed within the last `unless_newer_than_seconds`, and returns
+        None when no window is left. Raises `RefreshRunning` when another refresh of this cache is under way,
+        and `Unavailable` when the database or Redis cannot be reached.
         """
         names, windows = tuple(names), tuple(windows)
         all_names = not names
@@ -237,15 +237,7 @@ class Stats:
         windows = windows or tuple(dict.fromkeys((*self._settings.windows, *also)))
         async with self._database.lock(self._cache.name) as lock:
             last = await self._publication.last_generation()
-            # After one by another version, whose answers have other fields, those of this one are still due.
-            # Workers with other windows refresh theirs; those of both are refreshed by one of them.
-            known = last.windows if last is not None and last.aggregations == key_names(names) else {}
-            windows = tuple(
-                window
-                for window in windows
-                if window not in known
-                or not 0 <= self._clock.seconds_since(known[window]) < unless_newer_than_seconds
-            )
+            windows = self._due(windows, names, last, unless_newer_than_seconds)
             if not windows:
                 return None
             # Opened under the lock, so that what is published later comes from a later snapshot.
@@ -262,14 +254,29 @@ class Stats:
                         self._freshness.refreshed(generation)
         return report
 
+    def _due(
+        self, windows: tuple[str, ...], names: tuple[str, ...], last: Generation | None, seconds: float
+    ) -> tuple[str, ...]:
+        """Return the windows that no refresh of everything has refreshed within the last `seconds`.
+
+        Another version, whose answers have other fields, may have refreshed last: then all are due. Of the
+        workers with different windows each refreshes its own, and one of them those that several have.
+        """
+        known = last.windows if last is not None and last.aggregations == key_names(names) else {}
+        return tuple(
+            window
+            for window in windows
+            if window not in known or not 0 <= self._clock.seconds_since(known[window]) < seconds
+        )
+
     @tracing.traced("totals")
     async def publish_totals(self) -> RefreshReport | None:
         """Publish what is kept computed of the watched windows, as one generation, between two refreshes.
 
-        None, and nothing is computed, unless the rollup is read and has changes that were not published, and
-        clients listen to events; and while a refresh is under way. Answers on demand, and what the functions
-        do not answer, stay as fresh as they are. Raises `Unavailable` when the database or Redis cannot be
-        reached, and what kept everything from being computed.
+        Computes nothing and returns None unless clients listen to events, the rollup is read and has changes
+        that were not published, and no refresh is under way. Answers on demand, and what the functions do not
+        answer, stay as fresh as they are. Raises `Unavailable` when the database or Redis cannot be reached;
+        when nothing could be computed, the reason.
         """
         watched = await self.watched.windows()
         windows = tuple(window for window in self._settings.windows if window in watched)

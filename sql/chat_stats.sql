@@ -432,8 +432,8 @@ $function$;
 -- Makes way for one of our functions, so that its name has one definition and no call is ambiguous.
 --
 -- One that chat-stats did not create is set aside. One of ours that was created when the ids had other types (int
--- that became bigint, say), or for other measures, is renamed, because CREATE OR REPLACE cannot change the type of a parameter or of a
--- column; the new one takes over its rights before it is dropped.
+-- that became bigint, say), or for other measures, is renamed, because CREATE OR REPLACE cannot change the type of a
+-- parameter or of a column; the new one takes over its rights before it is dropped.
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_claim_function(p_name text)
 RETURNS void
 LANGUAGE plpgsql
@@ -2619,9 +2619,9 @@ END
 $function$;
 $install$);
 
--- Totals of all requests in [p_start, p_end), whether their models exist or not: always one row. success_rate is a share of total_requests, from 0 to 1;
--- pending_requests neither succeeded nor failed yet.
--- total_cost_usd is NULL where the requests have no cost_usd column.
+-- Totals of all requests in [p_start, p_end), whether their models exist or not: always one row. success_rate is a
+-- share of total_requests, from 0 to 1; pending_requests neither succeeded nor failed yet. total_cost_usd is NULL
+-- where the requests have no cost_usd column.
 SELECT chat_stats_claim_function('get_chat_request_summary');
 
 SELECT chat_stats_install('get_chat_request_summary', $install$
@@ -4363,7 +4363,7 @@ END
 $function$;
 $install$);
 
--- As chat_stats_rolled_up(), and for the same reasons; and the histograms of all models and bins are in need of memory.
+-- As chat_stats_rolled_up(), and for the same reasons; and the histograms of all models and bins need memory.
 ALTER FUNCTION chat_stats_rolled_up_histograms(text, timestamptz, timestamptz, text, text, text)
     SET jit = off;
 ALTER FUNCTION chat_stats_rolled_up_histograms(text, timestamptz, timestamptz, text, text, text)
@@ -4939,7 +4939,7 @@ END
 $function$;
 $install$);
 
--- As chat_stats_rolled_up(), and for the same reasons; and the histograms of all models and bins are in need of memory.
+-- As chat_stats_rolled_up(), and for the same reasons; and the histograms of all models and bins need memory.
 ALTER FUNCTION chat_stats_rolled_up_series_histograms(text, text, text, timestamptz, timestamptz, text, text, text)
     SET jit = off;
 ALTER FUNCTION chat_stats_rolled_up_series_histograms(text, text, text, timestamptz, timestamptz, text, text, text)
@@ -6746,10 +6746,10 @@ END
 $function$;
 $install$);
 
--- Makes what is kept of purged requests such that the rollup is right in [p_start, p_end), where requests went
--- without being deleted one by one, with a partition that was detached or dropped (p_gone), or came back with one.
--- Where the other way round the requests have more, or less, that is for chat_stats_rollup_repair(). Returns how
--- many models' buckets it kept or gave back. Exact beside writers, as chat_stats_rollup_repair() is.
+-- Corrects what is kept of purged requests in [p_start, p_end), so that the rollup is right there, after requests went
+-- with a partition that was detached or dropped (p_gone), or came back with one: no trigger counted them. Where the
+-- requests differ the other way round, that is for chat_stats_rollup_repair(). Returns how many models' buckets it
+-- kept or gave back. Exact beside writers, as chat_stats_rollup_repair() is.
 SELECT chat_stats_claim_function('chat_stats_keep');
 
 SELECT chat_stats_install('chat_stats_keep', $install$
@@ -11259,8 +11259,9 @@ REVOKE EXECUTE ON FUNCTION stats_schema.chat_stats_record_changes() FROM PUBLIC;
 $install$);
 
 -- What the requests' table is now, as far as the rollup is made from it: the table itself, what its statuses mean, and
--- of each column that we read its number and its type. A column that was dropped and added again, or retyped, may hold other values. The
--- triggers count without cost_usd where it is missing, so of this one also which transaction made or renamed it last.
+-- of each column that we read its number and its type. A column that was dropped and added again, or retyped, may hold
+-- other values. The triggers count without cost_usd where it is missing, so of this one also which transaction made or
+-- renamed it last.
 SELECT chat_stats_install('chat_stats_request_columns', $install$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_request_columns()
 RETURNS jsonb
@@ -11539,7 +11540,7 @@ PARALLEL SAFE
 RETURN CASE WHEN p_count > 0 THEN round(p_sum / p_count, 2) ELSE 0 END;
 $install$);
 
--- The same of all of these percentiles.
+-- The bins of chat_stats_highest_percentile_bins(), of all four percentiles.
 SELECT chat_stats_install('chat_stats_percentile_bins', $install$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_percentile_bins(p_bins smallint[], p_counts bigint[], p_total bigint)
 RETURNS smallint[]

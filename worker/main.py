@@ -327,7 +327,7 @@ async def _work(settings: Settings, stopping: asyncio.Event) -> None:
 
 
 def _while_stopping(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Log as debugging what Redis does to the end of a job: arq shields it, and nothing waits for it."""
+    """Log at debug level that Redis failed at the end of a job: arq shields that, and nothing awaits it."""
     error = context.get("exception")
     if isinstance(error, TROUBLE):
         logger.debug("the end of a job was not recorded: Redis %s", trouble_of(error))

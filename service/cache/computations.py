@@ -17,7 +17,7 @@ from chat_stats.service.observability import metrics
 
 logger = logging.getLogger(__name__)
 
-#: Seconds by which an answer must be older than its computation to be that of a standby.
+#: An answer that is older than its computation by more seconds comes from a standby that is behind.
 BEHIND_SECONDS = 1.0
 
 #: Called before an answer is computed for a client that waits for it; raises when the client may not have it.
@@ -83,7 +83,7 @@ class Computations:
         return stored
 
     def _is_from_behind(self, entry: Entry, seconds: float) -> bool:
-        """Return whether what took `seconds` to compute is stale, as what a standby gives that is far behind.
+        """Return whether an answer that took `seconds` to compute is stale, as from a standby far behind.
 
         Recomputed at once, it would hardly be newer.
         """

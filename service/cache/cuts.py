@@ -34,7 +34,7 @@ class Cuts:
         self._bases: OrderedDict[str, Parsed] = OrderedDict()
 
     def cut(self, query: Query, base: Query, entry: Entry) -> Entry | None:
-        """Return the answer to `query` from the entry of its base; None when that does not tell.
+        """Return the answer to `query`, cut from the entry of its base; None if that cannot answer it.
 
         It is as recent a local copy as that of the base is.
         """

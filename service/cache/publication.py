@@ -24,7 +24,7 @@ from chat_stats.service.errors import CacheUnavailable
 
 logger = logging.getLogger(__name__)
 
-#: How long what was never published takes up memory. A refresh whose next entry comes later is not published.
+#: Lifetime of an entry that is never published. A refresh whose next entry takes longer is not published.
 STAGED = timedelta(minutes=20)
 
 

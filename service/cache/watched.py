@@ -38,7 +38,7 @@ class Watched:
         self._asked[window] = self._now()
 
     async def keep_telling(self, listens: Callable[[], bool]) -> None:
-        """Tell the worker of what was noted, and whether a client `listens`, until cancelled."""
+        """Report to the worker what was noted, and whether a client `listens`, until cancelled."""
         while True:
             await asyncio.sleep(TELL_SECONDS)
             with suppress(*TROUBLE):  # the requests log that Redis is away

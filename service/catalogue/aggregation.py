@@ -89,7 +89,7 @@ class Query:
 
     @property
     def by_dimension(self) -> bool:
-        """Whether only a question can tell: usage per model does not."""
+        """Whether it takes a question to answer it: usage per model is not enough."""
         return bool(self.where) or self.series.dimension is not None
 
     @property
@@ -127,7 +127,7 @@ class Query:
         return None if unordered == self else unordered
 
     def metadata(self, data: Data, of: Mapping[str, Any]) -> Totals:
-        """Return the answer's metadata beside the common fields; from `of` what the data do not tell.
+        """Return the answer's metadata beside the common fields; `of` has those that the data do not show.
 
         That is `UNRESOLVED_FIELDS`, and `SOURCE_FIELDS` where there are some.
         """
@@ -157,7 +157,7 @@ class Aggregation:
     data: Any
     #: An example of `data`, and of the metadata beside the common fields.
     example: tuple[Any, Totals]
-    #: From usage per model; None: it cannot be made from that, still less from counts.
+    #: Makes the rows from usage per model; None: usage is not enough, and counts are even less.
     from_usage: Callable[[list[ModelUsage]], Data] | None
     #: Then: the statement of `service/database/queries` that returns what the function does, for the same
     #: arguments.
@@ -187,7 +187,7 @@ class Aggregation:
     kept_computed: bool = True
     #: The aggregation among whose rows are those that a query's filters want; None: none has them.
     cut_from: Callable[[Query], str | None] = lambda _query: None
-    #: The answer to a query with filters, from all rows of `cut_from`; None: they do not tell.
+    #: The answer to a query with filters, from all rows of `cut_from`; None if these cannot answer it.
     select: Callable[[Query, list[Row]], Data | None] = lambda _query, _rows: None
 
     @cached_property
@@ -235,7 +235,7 @@ class Aggregation:
         return f"-{self.sortable[0]}"
 
     def cut(self, query: Query, base: Query, data: Any, totals: Totals) -> tuple[Data, Totals] | None:
-        """Return the answer to `query` from that to its base, and its metadata; None: that does not tell.
+        """Return the answer to `query`, cut from the answer to its base, and its metadata; None: it cannot.
 
         The metadata are about all rows that the filters want, also where `limit` leaves some out.
         """
@@ -269,8 +269,8 @@ class Aggregation:
     def key_name(self) -> str:
         """The name with a digest of the answer's fields, as cache keys begin.
 
-        An entry without a field that answers promise by now must not be served. So a process whose answers
-        have other fields uses other keys, for this aggregation alone.
+        An entry that lacks a field of today's answers must not be served. So a process whose answers have
+        other fields uses other keys, for this aggregation alone.
         """
         shape = orjson.dumps(schemas.shape(self.answer), option=orjson.OPT_SORT_KEYS)
         return f"{self.name}@{blake2b(shape, digest_size=4).hexdigest()}"

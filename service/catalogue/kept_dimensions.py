@@ -97,14 +97,14 @@ class OwnRollup:
         return (*ids, *(each.dimension.name for each in self.kept))
 
     def kept_as(self, dimension: Dimension) -> KeptDimension | None:
-        """Return how it has the dimension as it is declared now; None: it has none such."""
+        """Return the kept dimension that is declared as this one is now; None if there is none."""
         return next((each for each in self.kept if each.dimension == dimension), None)
 
 
 def own_rollup(
     name: str, by: Sequence[Dimension], *, histograms: bool, padded: Iterable[str] = ()
 ) -> OwnRollup:
-    """Return the rollup by these dimensions; of a provider it keeps the models. `padded`: columns.
+    """Return the rollup by these dimensions; for a provider it keeps models. `padded`: character(n).
 
     They stay in their order: it is that of the index, which finds the rows of the first ones' values.
     """

@@ -1,4 +1,4 @@
-"""By what totals are kept: the two built-in rollups, and what those of the operator's own are like.
+"""The rollups: the dimensions by which totals are kept, built in or the operator's own, and their tables.
 
 A rollup is a family of tables, one for each tier, and what is kept of purged requests. All are fed from the
 same deltas, and folded in one statement. `chat-stats rollup add` declares further ones in a table of the

@@ -27,7 +27,7 @@ def within(filters: Sequence[Filter], scope: Scope) -> tuple[Filter, ...]:
 def query_within(query: Query, scope: Scope) -> Query:
     """Return the query that asks for no more than the scope has: cache key and ETag follow from it.
 
-    A question gets its scope where it is parsed, since its cursor depends on it. Here that is made sure of.
+    A question got its scope where it was parsed, since its cursor depends on it: this only checks that.
     """
     if not scope:
         return query

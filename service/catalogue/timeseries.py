@@ -122,7 +122,7 @@ def _parse_timezone(name: str) -> str:
 def _timezones() -> frozenset[str]:
     """Return the names of all time zones, of the system and of the package tzdata.
 
-    Names alone: what the clocks of a zone show, only Postgres is asked. Without names such as CET or EST: for
-    Postgres they are abbreviations, of one offset all year.
+    Only names: the offsets of a zone come from Postgres alone. Names such as CET or EST are left out, since
+    Postgres takes them for abbreviations with one offset all year.
     """
     return frozenset(name for name in available_timezones() if "/" in name) | {"UTC"}

@@ -22,7 +22,7 @@ class Method(StrEnum):
 
 #: The ladder, cheapest last.
 LADDER = (Method.RPC, Method.OPTIMIZED, Method.WITH_COUNTS, Method.SLICES)
-#: They know of requests how many there are.
+#: They know only how many requests there are.
 ONLY_COUNTS = (Method.WITH_COUNTS, Method.SLICES)
 
 
@@ -30,7 +30,7 @@ class WrongColumns(Exception):
     """A function of the right name returned other columns or values: it is not the one that we install."""
 
 
-#: What the statement of a method may meet and the next one be spared. Anything else is an error.
+#: Errors of a method's statement that the next method may avoid. Any other ends the computation.
 _REFUSED = (
     asyncpg.QueryCanceledError,  # its statement timeout
     asyncpg.InsufficientPrivilegeError,  # on a column or function that the next one does not use

@@ -120,6 +120,6 @@ async def _first_moment(snapshot: Snapshot, timeout: float) -> datetime | None:
     """Return when the first request was; None: there are none."""
     try:
         records = await snapshot.fetch(queries.load("first_moment_rpc"), timeout=timeout)
-    except STEP_DOWN[Method.RPC]:  # that it is missing, its aggregation's method says
+    except STEP_DOWN[Method.RPC]:  # the aggregation's method says that it is missing
         records = await snapshot.fetch(queries.load("first_moment"), timeout=timeout / 2)
     return records[0]["first_moment"] if records else None

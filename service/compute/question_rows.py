@@ -16,7 +16,7 @@ Labels = Mapping[str, Mapping[str, tuple[Any, str | None]]]
 
 
 def number_type(name: str) -> type[int] | type[float]:
-    """Return as what JSON shows a figure."""
+    """Return the type with which JSON shows a figure."""
     return int if figure_of(name).type == "int" else float
 
 

@@ -22,7 +22,7 @@ class Clock:
     def read(self, moment: datetime, *, asked_at: float, answered_at: float) -> None:
         """Take the database's time, which it told between two moments of our monotonic clock.
 
-        What is known changes no more than this makes certain: a slow reply spoils no exact one.
+        The clock changes only as far as the reply makes certain: a slow reply does not spoil an exact one.
         """
         unix = moment.timestamp()
         least, most = unix - answered_at, unix - asked_at

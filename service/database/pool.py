@@ -145,7 +145,7 @@ class Database:
     async def is_locked(self, name: str, snapshot: Snapshot) -> bool:
         """Return whether a process holds the lock of that name now, later than when the snapshot was opened.
 
-        Looking keeps none from taking it.
+        The check keeps no process from taking it.
         """
         async with AsyncExitStack() as stack:
             looking = snapshot  # it sees the locks as they are

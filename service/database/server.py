@@ -69,7 +69,7 @@ class Hosts:
 class Server:
     """A pool. Nothing connects before it is needed, so a service starts without its database."""
 
-    #: Before what the log says of it.
+    #: Begins its messages in the log.
     _prefix = ""
 
     def __init__(self, settings: Settings, url: str, *, application_name: str, clock: Clock) -> None:

@@ -314,7 +314,7 @@ def _of_model(model: Model | None, name: str) -> Any:
 
 
 def _wants(filter_: Filter, model: asyncpg.Record | None) -> bool:
-    """Return whether a filter by ids wants a model; None: what is unresolved. Any other one does not tell."""
+    """Return whether a filter by ids lets a model (None: unresolved) through; other filters let all."""
     if not filter_.dimension.is_id:
         return True
     value = (

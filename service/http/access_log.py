@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 ANSWER = "chat_stats.answer"
 #: Where in it an answer says, before its head, that it stays open.
 STREAMED = "chat_stats.streamed"
-#: Where a layer in front leaves when the request came (`time.perf_counter`), if it took its time.
+#: Where a layer in front leaves the time at which the request came (`time.perf_counter`), if it took it.
 STARTED = "chat_stats.started"
 
 

@@ -1,4 +1,4 @@
-"""Names for what may be one of several values, in the OpenAPI document.
+"""Names the enumerations of the OpenAPI document.
 
 Generated clients make a type of each name, used wherever it occurs, instead of one for each place. Where they
 need names for the values too, `x-enum-varnames` has them: Python has none like `1h` or `-total_requests`.

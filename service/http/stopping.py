@@ -1,4 +1,4 @@
-"""Tells of the signal that ends the server, when it comes.
+"""Calls back when the signal arrives that ends the server.
 
 A server waits for the answers under way before it tells the application that it stops (ASGI's lifespan). An
 answer that would never end must know earlier, under whichever ASGI server.

@@ -12,7 +12,7 @@ HEADER = b"x-request-id"
 #: Where in the scope of a request its id is, once it has one.
 IDENTITY = "chat_stats.request_id"
 
-#: The id of the request in whose course something happens.
+#: The id of the request that the current task works for.
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 
 #: Printable ASCII without spaces, of a bounded length: safe in a header and in a line of a log.

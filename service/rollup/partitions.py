@@ -1,7 +1,7 @@
 """Partitions that were detached or dropped: their rows went without a trigger, their statistics stay.
 
-A rollup that has more than the requests is a damaged one, but for the time of a partition that is gone:
-there, what it has more is kept like what was purged. When the same partition is attached again, that is
+A rollup that counts more than the requests is damaged, except over the time of a partition that is gone:
+there the surplus is kept like the sums of purged requests. When the same partition is attached again, it is
 given back.
 """
 

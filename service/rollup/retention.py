@@ -39,7 +39,7 @@ LOCK_MS = 200
 ATTEMPTS = 20
 RETRY_SECONDS = 0.25
 
-#: Hears how many more requests were deleted.
+#: Called with the number of requests deleted so far.
 Progress = Callable[[int], None]
 
 _IN_THE_WAY = (asyncpg.LockNotAvailableError, asyncpg.SerializationError, asyncpg.DeadlockDetectedError)

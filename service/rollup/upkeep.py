@@ -66,7 +66,7 @@ REPAIRS = 3
 #: Why the writes of a partition count as uncounted until it was recounted.
 PRESENT = "it had rows before it had the triggers"
 
-#: Hears how many requests one more chunk covers, at most: the sum may be more than there are.
+#: Called with the number of requests that one more chunk covers, at most: the sum may exceed the table's.
 Progress = Callable[[int], None]
 #: Opens one more connection for as long as it is needed.
 Opener = Callable[[], AbstractAsyncContextManager["asyncpg.Connection[asyncpg.Record]"]]
@@ -148,9 +148,9 @@ class Rollup:
             try:
                 if fresh:
                     await forget_partitions(self.connection.fetch)
-                # (Of a fresh one, folds alone made the days, the months and the lifetime.)
+                # (The days, months and lifetime of a fresh one are made by folds alone.)
                 await self.make_right(place or "-infinity", progress, tiers=not fresh)
-            except (SchemaError, asyncpg.PostgresError):  # an outage leaves it to be gone on with
+            except (SchemaError, asyncpg.PostgresError):  # after an outage it can go on
                 if fresh:
                     await drop_triggers(self.connection)
                 raise
@@ -391,7 +391,7 @@ class Rollup:
             yield Chunk(None, None, True)
 
     async def _keep_purged(self) -> None:
-        """Before a repair: what the rollup alone knows of requests that are gone, it must not take away."""
+        """Before a repair: keep what only the rollup has of requests that are gone."""
         await keep_detached(self.connection.fetch)
         await self._require_purged()
 

@@ -5,7 +5,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from chat_stats.service.catalogue import schemas
 from chat_stats.service.http.services import RequestServices
 from chat_stats.service.routes import parameters
-from chat_stats.service.routes.guards import check_read_key, count_request
+from chat_stats.service.routes.guards import REFUSALS, check_read_key, count_request
 
 PATH = "/events"
 SUMMARY = "Server-Sent Events: one for each generation that is published, until the client leaves."
@@ -39,9 +39,7 @@ router = APIRouter(
             "description": SUMMARY,
             "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EXAMPLE}},
         },
-        401: schemas.problem("No key, or one that is not accepted (where reading needs one)."),
-        422: schemas.problem("A parameter is wrong; `parameter` names it."),
-        429: schemas.problem("This client asked too often; see Retry-After."),
+        **REFUSALS,
         503: schemas.problem("Too many clients listen already; see Retry-After."),
     },
 )

@@ -14,7 +14,7 @@ from chat_stats.service.catalogue.rows import UNRESOLVED
 from chat_stats.service.catalogue.scopes import within
 from chat_stats.service.explorer.download import DownloadResponse, unless_disconnected
 from chat_stats.service.explorer.explorer import LARGE_PAGE, etag
-from chat_stats.service.explorer.exports import FORMATS, JSON, choose_format
+from chat_stats.service.explorer.exports import FORMATS, JSON, Format, choose_format
 from chat_stats.service.explorer.plot import DEFAULT_POINTS, MAX_POINTS, MIN_POINTS
 from chat_stats.service.explorer.query import (
     DEFAULT_LIMIT,
@@ -39,7 +39,14 @@ from chat_stats.service.http.negotiation import header_value, matches_etag
 from chat_stats.service.http.services import RequestServices, Services
 from chat_stats.service.routes import parameters
 from chat_stats.service.routes import question_document as document
-from chat_stats.service.routes.guards import check_read_key, count_request, count_rows, scope_of
+from chat_stats.service.routes.guards import (
+    REFUSALS,
+    check_read_key,
+    count_request,
+    count_rows,
+    scope_of,
+)
+from chat_stats.service.routes.read_route import add_read_route
 from chat_stats.service.routes.stats import Range, Where
 from chat_stats.service.settings import Settings
 
@@ -48,13 +55,7 @@ def filters(
     request: Request,
     time_range: Range,
     where: Where,
-    model_name: Annotated[
-        str | None,
-        parameters.TEXT,
-        Query(
-            description="Only models whose name contains this, whatever the case; `%` and `_` are literal."
-        ),
-    ] = None,
+    model_name: parameters.ModelName = None,
 ) -> Filters:
     found = parse_filters(time_range, where, model_name=model_name)
     return replace(found, where=within(found.where, scope_of(request)))
@@ -126,6 +127,16 @@ async def list_requests(
     if format_ is JSON and query.limit <= LARGE_PAGE:
         body = await unless_disconnected(request.receive, _joined(pieces))
         return _GONE if body is None else _small_page(request, services, body)
+    return await _download(request, services, pieces, format_)
+
+
+#: The client has disconnected.
+_GONE = Response(status_code=499)
+
+
+async def _download(
+    request: Request, services: Services, pieces: AsyncIterator[bytes], format_: Format
+) -> Response:
     name = f"chat-requests-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.{format_.name}"
     headers = {
         **_headers(services.settings, CacheState.BYPASS),
@@ -148,10 +159,6 @@ async def list_requests(
         headers=headers,
         seconds=services.settings.download_seconds,
     )
-
-
-#: The client has disconnected.
-_GONE = Response(status_code=499)
 
 
 async def _joined(pieces: AsyncIterator[bytes]) -> bytes:
@@ -204,9 +211,7 @@ def _answer(request: Request, body: bytes, tag: str, headers: dict[str, str]) ->
 
 
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
-    401: schemas.problem("No key, or one that is not accepted (where reading needs one)."),
-    429: schemas.problem("This client asked too often; see Retry-After."),
-    422: schemas.problem("A parameter is wrong; `parameter` names it."),
+    **REFUSALS,
     503: schemas.problem("The database does not answer, or is busy; see Retry-After."),
 }
 _NOT_MODIFIED: dict[int | str, dict[str, Any]] = {
@@ -247,7 +252,8 @@ def create_router(settings: Settings) -> APIRouter:
             Depends(parameters.check),
         ],
     )
-    router.add_api_route(
+    add_read_route(
+        router,
         "/chat-requests",
         list_requests,
         name="requests",
@@ -257,7 +263,6 @@ def create_router(settings: Settings) -> APIRouter:
         "others; those without a time come last. Up to 100,000 rows, streamed. An answer that breaks off "
         "ends without the end that HTTP asks for. Rows have further columns where the gateway's table has "
         "them and the service is set to show them.",
-        response_class=Response,
         responses={
             200: {"model": RequestsAnswer, "description": "A page of requests.", "content": _FORMATS},
             406: schemas.problem("Accept allows none of the formats."),
@@ -266,7 +271,8 @@ def create_router(settings: Settings) -> APIRouter:
         },
         openapi_extra=filters_given,
     )
-    router.add_api_route(
+    add_read_route(
+        router,
         "/chat-requests/plot-data",
         plot_data,
         name="plot_data",
@@ -274,7 +280,6 @@ def create_router(settings: Settings) -> APIRouter:
         summary="Points for scatter plots, and the last 10 requests.",
         description="At most `points` requests stand for all: the first ones of slots of time, narrower "
         "where more happened. `metadata.sampling` says whether they are all of them.",
-        response_class=Response,
         responses={
             200: {"model": PlotAnswer, "description": "Points, oldest first."},
             **_NOT_MODIFIED,
@@ -282,8 +287,4 @@ def create_router(settings: Settings) -> APIRouter:
         },
         openapi_extra=filters_given,
     )
-    for path, endpoint in (("/chat-requests", list_requests), ("/chat-requests/plot-data", plot_data)):
-        router.add_api_route(
-            path, endpoint, methods=["HEAD"], response_class=Response, include_in_schema=False
-        )
     return router

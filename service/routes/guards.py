@@ -1,10 +1,11 @@
 """What the routes check before they answer: keys and rate limits. Dependencies of the routers."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Request, Security
 from fastapi.security import APIKeyHeader, HTTPBearer
 
+from chat_stats.service.catalogue import schemas
 from chat_stats.service.catalogue.scopes import Scope
 from chat_stats.service.errors import NotFound
 from chat_stats.service.http.auth import READER, Reader, check_key
@@ -14,6 +15,14 @@ from chat_stats.service.http.services import RequestServices
 # They tell the OpenAPI document how to send a key; `check_key` reads what was sent.
 _Bearer = Annotated[object, Security(HTTPBearer(auto_error=False))]
 _Header = Annotated[object, Security(APIKeyHeader(name="X-API-Key", auto_error=False))]
+
+#: How the checks of a route that reads refuse a request, for the OpenAPI document.
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    401: schemas.problem("No key, or one that is not accepted (where reading needs one)."),
+    403: schemas.problem("The key has a scope that does not fit."),
+    422: schemas.problem("A parameter is wrong; `parameter` names it."),
+    429: schemas.problem("This client asked too often; see Retry-After."),
+}
 
 
 async def check_read_key(

@@ -16,7 +16,7 @@ from chat_stats.service.observability import metrics
 from chat_stats.service.observability.exposition import expose, expose_usage
 from chat_stats.service.observability.metrics import Labels, Metric
 from chat_stats.service.rollup.state import STATES, TROUBLES
-from chat_stats.service.routes.guards import check_read_key, scope_of
+from chat_stats.service.routes.guards import REFUSALS, check_read_key, scope_of
 from chat_stats.service.settings import Settings
 
 #: Values of gauges by metric and labels.
@@ -25,7 +25,7 @@ Gauges = dict[str, dict[Labels, float]]
 router = APIRouter(tags=["health"])
 
 
-@router.head("/metrics", include_in_schema=False)
+@router.head("/metrics", name="metrics", include_in_schema=False)
 @router.get(
     "/metrics",
     name="metrics",
@@ -46,7 +46,12 @@ async def show(request: Request, services: RequestServices) -> Response:
     return Response(text, headers={"Content-Type": content_type, "Cache-Control": "no-store"})
 
 
-@router.head("/metrics/usage", include_in_schema=False, dependencies=[Depends(check_read_key)])
+@router.head(
+    "/metrics/usage",
+    name="usage_metrics",
+    include_in_schema=False,
+    dependencies=[Depends(check_read_key)],
+)
 @router.get(
     "/metrics/usage",
     name="usage_metrics",
@@ -55,7 +60,7 @@ async def show(request: Request, services: RequestServices) -> Response:
     response_class=PlainTextResponse,
     dependencies=[Depends(check_read_key)],
     responses={
-        401: schemas.problem("No key, or one that is not accepted (where reading needs one)."),
+        401: REFUSALS[401],
         403: schemas.problem("A scoped key: these are figures of all requests."),
         404: schemas.problem("It is off: CHAT_STATS_USAGE_METRICS is not set."),
         503: schemas.problem("The worker has computed nothing of it yet; see Retry-After."),

@@ -7,9 +7,9 @@ them, and an `offset` of 0, for one, is not allowed beside a cursor.
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, get_origin
+from typing import Annotated, Any, get_origin
 
-from fastapi import Request
+from fastapi import Query, Request
 from fastapi.dependencies.models import Dependant
 from pydantic import WithJsonSchema
 
@@ -43,6 +43,11 @@ MOMENT = WithJsonSchema(
     }
 )
 TEXT = WithJsonSchema({"type": "string", "maxLength": MAX_TEXT, "pattern": r"^[^\u0000]*$"})
+ModelName = Annotated[
+    str | None,
+    TEXT,
+    Query(description="Only models whose name contains this, whatever the case; `%` and `_` are literal."),
+]
 CURSOR = WithJsonSchema({"type": "string", "pattern": "^[A-Za-z0-9_-]+$"})
 TIMEZONE = WithJsonSchema({"type": "string", "pattern": "^[A-Za-z0-9_+/-]+$", "examples": ["Europe/Berlin"]})
 

@@ -16,6 +16,7 @@ from chat_stats.service.http.rate_limit import Work
 from chat_stats.service.http.services import RequestServices, Services
 from chat_stats.service.routes import question_document as document
 from chat_stats.service.routes.guards import check_read_key, count_request, scope_of
+from chat_stats.service.routes.read_route import add_read_route
 from chat_stats.service.routes.stats import RESPONSES, respond
 from chat_stats.service.settings import Settings
 
@@ -86,21 +87,18 @@ def create_router(settings: Settings) -> APIRouter:
         ),
     )
     for name, path, endpoint, answer, given, purpose in routes:
-        router.add_api_route(
+        add_read_route(
+            router,
             path,
             endpoint,
             name=name,
             operation_id=f"get_{name}",
             summary=purpose,
-            response_class=Response,
             responses={
                 200: {"model": answer, "description": purpose, "content": _CONTENT[name]},
                 **RESPONSES,
             },
             openapi_extra={"parameters": given},
-        )
-        router.add_api_route(
-            path, endpoint, name=name, methods=["HEAD"], response_class=Response, include_in_schema=False
         )
     return router
 

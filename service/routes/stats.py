@@ -31,15 +31,13 @@ from chat_stats.service.http.rate_limit import Work
 from chat_stats.service.http.services import RequestServices, Services
 from chat_stats.service.routes import parameters
 from chat_stats.service.routes import question_document as document
-from chat_stats.service.routes.guards import check_read_key, count_request, reader_of
+from chat_stats.service.routes.guards import REFUSALS, check_read_key, count_request, reader_of
+from chat_stats.service.routes.read_route import add_read_route
 from chat_stats.service.settings import Settings
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
     304: {"description": "The numbers are still those of the ETag in If-None-Match."},
-    401: schemas.problem("No key, or one that is not accepted (where reading needs one)."),
-    403: schemas.problem("The key has a scope that does not fit."),
-    422: schemas.problem("A parameter is wrong; `parameter` names it."),
-    429: schemas.problem("This client asked too often; see Retry-After."),
+    **REFUSALS,
     503: schemas.problem("Nothing is cached and nothing can be computed; see Retry-After."),
 }
 _NOT_FOUND: dict[int | str, dict[str, Any]] = {404: schemas.problem("There is no such model.")}
@@ -116,13 +114,7 @@ Where = Annotated[tuple[Filter, ...], Depends(parameters.by_dimension)]
 
 async def _filters(
     where: Where,
-    model_name: Annotated[
-        str | None,
-        parameters.TEXT,
-        Query(
-            description="Only models whose name contains this, whatever the case; `%` and `_` are literal."
-        ),
-    ] = None,
+    model_name: parameters.ModelName = None,
 ) -> _Parts:
     return {"model_name": parse_text("model_name", model_name) or None, **_parts(where)}
 
@@ -200,16 +192,12 @@ async def respond(request: Request, services: Services, query: aggregations.Quer
     return response
 
 
-def _add_route(router: APIRouter, aggregation: Aggregation, known: Dimensions) -> None:
+def _all_rows(aggregation: Aggregation, *, by_dimension: bool) -> Callable[..., Awaitable[Response]]:
     name = aggregation.name
-    series = _series(known)
-
-    # What is not made from usage per model has a function of its own, which knows no filters.
-    by_dimension = aggregation.is_series or aggregation.from_usage is not None
     filters = _filters if by_dimension else _nothing
     order = _order(aggregation) if aggregation.sortable else _nothing
 
-    async def of_models(
+    async def all_rows(
         request: Request,
         services: RequestServices,
         time_range: Range,
@@ -218,7 +206,13 @@ def _add_route(router: APIRouter, aggregation: Aggregation, known: Dimensions) -
     ) -> Response:
         return await respond(request, services, aggregations.Query(name, time_range, **filters, **order))
 
-    async def of_one_model(
+    return all_rows
+
+
+def _one_model(aggregation: Aggregation) -> Callable[..., Awaitable[Response]]:
+    name = aggregation.name
+
+    async def one_model(
         request: Request,
         services: RequestServices,
         time_range: Range,
@@ -231,7 +225,14 @@ def _add_route(router: APIRouter, aggregation: Aggregation, known: Dimensions) -
         query = aggregations.Query(name, time_range, model_id=model_id, where=where)
         return await respond(request, services, query)
 
-    async def of_series(
+    return one_model
+
+
+def _time_series(aggregation: Aggregation, known: Dimensions) -> Callable[..., Awaitable[Response]]:
+    name = aggregation.name
+    series = _series(known)
+
+    async def time_series(
         request: Request,
         services: RequestServices,
         time_range: Range,
@@ -245,36 +246,36 @@ def _add_route(router: APIRouter, aggregation: Aggregation, known: Dimensions) -
         query = aggregations.Query(name, time_range, series=series, **filters)
         return await respond(request, services, query)
 
-    endpoint: Callable[..., Any] = of_models
+    return time_series
+
+
+def _add_route(router: APIRouter, aggregation: Aggregation, known: Dimensions) -> None:
+    name = aggregation.name
+    # What is not made from usage per model has a function of its own, which knows no filters.
+    by_dimension = aggregation.is_series or aggregation.from_usage is not None
     if aggregation.is_series:
-        endpoint = of_series
+        endpoint = _time_series(aggregation, known)
     elif aggregation.narrowed_by == "model_id":
-        endpoint = of_one_model
+        endpoint = _one_model(aggregation)
+    else:
+        endpoint = _all_rows(aggregation, by_dimension=by_dimension)
     # One that is in the path, too, would be two arguments of one name to generated clients.
     filters_given = [
         each for each in document.filters(known) if f"{{{each['name']}}}" not in aggregation.path
     ]
-    router.add_api_route(
+    add_read_route(
+        router,
         aggregation.path,
         endpoint,
         name=name,
         operation_id=f"get_{name}",
         summary=aggregation.purpose,
-        response_class=Response,
         responses={
             200: {"model": aggregation.answer, "description": aggregation.purpose},
             **(_NOT_FOUND if aggregation.narrowed_by == "model_id" else {}),
             **RESPONSES,
         },
         openapi_extra={"parameters": filters_given} if by_dimension else None,
-    )
-    router.add_api_route(
-        aggregation.path,
-        endpoint,
-        name=name,
-        methods=["HEAD"],
-        response_class=Response,
-        include_in_schema=False,
     )
 
 

@@ -193,8 +193,8 @@ $function$;
 -- Makes way for one of our functions, so that its name has one definition and no call is ambiguous.
 --
 -- One that chat-stats did not create is set aside. One of ours that was created when the ids had other types (int
--- that became bigint, say), or for other measures, is renamed, because CREATE OR REPLACE cannot change the type of a parameter or of a
--- column; the new one takes over its rights before it is dropped.
+-- that became bigint, say), or for other measures, is renamed, because CREATE OR REPLACE cannot change the type of a
+-- parameter or of a column; the new one takes over its rights before it is dropped.
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_claim_function(p_name text)
 RETURNS void
 LANGUAGE plpgsql

@@ -189,10 +189,10 @@ def set_clock_back(world: World) -> None:
     """Date all entries an hour into the future, as after the clock was set back by an hour."""
     hour = timedelta(hours=1)
     for key in world.redis.scan_iter(f"{world.prefix}:v2:entry:*"):
-        entry = decode(world.redis.get(key))
+        entry = decode(world.stored(key))
         world.redis.set(key, encode(replace(entry, computed_at=entry.computed_at + hour)), keepttl=True)
     key = f"{world.prefix}:v2:generation"
-    last = decode_generation(world.redis.get(key))
+    last = decode_generation(world.stored(key))
     assert last is not None
     world.redis.set(key, replace(last, computed_at=last.computed_at + hour).encode())
 

@@ -119,6 +119,16 @@ class World:
         assert self.redis_server.process is not None
         os.kill(self.redis_server.process.pid, number)
 
+    def end_worker(self) -> None:
+        if self.worker is not None:
+            self.worker.end()
+
+    def stored(self, key: bytes | str) -> bytes:
+        """Return what Redis has under the key."""
+        value = self.redis.get(key)
+        assert isinstance(value, bytes)
+        return value
+
     def computations(self, start_date: str) -> int:
         """Return how often the counts were computed for the range from `start_date` on."""
         wanted = start_date.replace("T", " ")
@@ -222,7 +232,7 @@ def world(folder: Path, *, services: int = SERVICES, **settings: object) -> Iter
             )
             world.ports.append(port)
         world.start_worker(folder / "worker.log")
-        stack.callback(lambda: world.worker and world.worker.end())
+        stack.callback(world.end_worker)
         world.writer.start()
         stack.callback(world.writer.stop)
         until(world.answers, seconds=40, what=lambda: f"all answers: {world.logs()}")

@@ -57,6 +57,15 @@ async def test_a_304_counts_as_a_hit(client: httpx.AsyncClient, gateway: asyncpg
     assert grown(before, after, "requests_total", endpoint="counts", status="304", cache="hit") == 1
 
 
+async def test_head_counts_as_the_endpoint_of_its_get(client: httpx.AsyncClient) -> None:
+    before = await scrape(client)
+    for path in ("/chat-requests", "/chat-requests/plot-data", "http://test/metrics"):
+        await client.head(path)
+    after = await scrape(client)
+    for endpoint in ("requests", "plot_data", "metrics"):
+        assert grown(before, after, "requests_total", endpoint=endpoint) >= 1
+
+
 async def test_unknown_paths_do_not_become_labels(client: httpx.AsyncClient) -> None:
     for path in ("/nowhere/1", "/nowhere/2", "http://test/x", "/chat-requests/models/12345"):
         await client.get(path)

@@ -1,7 +1,7 @@
 """Answers on demand take no more bytes in Redis than their budget."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import pytest
@@ -15,7 +15,6 @@ from chat_stats.worker.local_servers import RedisServer
 from tests.conftest import SettingsFactory
 
 ROOM = 20_000
-MakeCache = Callable[..., Cache]
 
 
 def entry(size: int = 1000) -> Entry:

@@ -42,6 +42,7 @@ def test_every_format_is_documented(settings: Settings) -> None:
         "200",
         "304",
         "401",
+        "403",
         "406",
         "413",
         "422",

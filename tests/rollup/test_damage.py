@@ -12,7 +12,7 @@ from chat_stats.service.rollup.upkeep import Rollup
 from tests.cases import sampled
 from tests.conftest import Connection, run_migrations
 from tests.processes import chat_stats
-from tests.rollup.conftest import ignored
+from tests.rollup.conftest import Connect, ignored
 from tests.rollup.exactness import DRIFT, assert_exact
 from tests.rollup.workload import ORDINARY
 
@@ -146,7 +146,7 @@ async def test_after_drift_was_found_enable_mends_as_much_as_repair(
 
 
 async def test_a_truncate_that_cannot_see_what_it_takes_makes_the_functions_scan(
-    rolled_up: Connection, connect: object
+    rolled_up: Connection, connect: Connect
 ) -> None:
     """In a REPEATABLE READ transaction it takes rows that are younger than its snapshot."""
     other = await connect()
@@ -166,7 +166,7 @@ async def test_a_truncate_that_cannot_see_what_it_takes_makes_the_functions_scan
 
 
 async def test_a_repair_begins_again_after_a_truncate_that_cannot_see_what_it_takes(
-    rolled_up: Connection, rollup: Rollup, connect: object, monkeypatch: pytest.MonkeyPatch
+    rolled_up: Connection, rollup: Rollup, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(upkeep, "CHUNK_REQUESTS", 500)
     other, folds = await connect(), []
@@ -189,7 +189,7 @@ async def test_a_repair_begins_again_after_a_truncate_that_cannot_see_what_it_ta
 
 
 async def test_a_repair_that_waits_for_a_truncate_does_not_take_away_twice(
-    rolled_up: Connection, connect: object
+    rolled_up: Connection, connect: Connect
 ) -> None:
     other = await connect()
     truncation = other.transaction()

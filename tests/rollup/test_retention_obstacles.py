@@ -4,7 +4,6 @@ import asyncio
 from contextlib import suppress
 from datetime import timedelta
 from random import Random
-from typing import Any
 
 import asyncpg
 import pytest
@@ -14,7 +13,7 @@ from chat_stats.service.errors import DatabaseBusy, SchemaError
 from chat_stats.service.rollup import retention
 from chat_stats.service.rollup.upkeep import Rollup
 from tests.conftest import Connection, run_migrations
-from tests.rollup.conftest import ignored
+from tests.rollup.conftest import Connect, ignored
 from tests.rollup.exactness import (
     assert_exact,
     differences,
@@ -45,7 +44,7 @@ PURGED_TOTALS = (
 
 
 async def test_what_others_write_meanwhile_is_neither_lost_nor_counted_twice(
-    rolled_up: Connection, database_url: str, connect: Any, monkeypatch: pytest.MonkeyPatch
+    rolled_up: Connection, database_url: str, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The writers move requests into the past, too, and change and delete those that are being purged."""
     monkeypatch.setattr(retention, "RETRY_SECONDS", 0.02)
@@ -65,14 +64,12 @@ async def test_what_others_write_meanwhile_is_neither_lost_nor_counted_twice(
 
 
 async def test_a_purge_waits_for_a_locked_request_or_leaves_it(
-    rolled_up: Connection, connect: Any, monkeypatch: pytest.MonkeyPatch
+    rolled_up: Connection, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "LOCK_MS", 20)
     monkeypatch.setattr(retention, "RETRY_SECONDS", 0.02)
     monkeypatch.setattr(retention, "ATTEMPTS", 3)
-    (old,) = await rolled_up.fetchrow(
-        "SELECT min(id) FROM chat_completion_requests WHERE created_at < $1", THEN
-    )
+    old = await rolled_up.fetchval("SELECT min(id) FROM chat_completion_requests WHERE created_at < $1", THEN)
     other = await connect()
     async with other.transaction():
         await other.execute("UPDATE chat_completion_requests SET input_tokens = 7 WHERE id = $1", old)
@@ -84,11 +81,11 @@ async def test_a_purge_waits_for_a_locked_request_or_leaves_it(
 
 
 async def test_requests_older_than_a_locked_one_are_purged_although_they_share_its_chunk(
-    rolled_up: Connection, connect: Any, monkeypatch: pytest.MonkeyPatch
+    rolled_up: Connection, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "LOCK_MS", 20)
     monkeypatch.setattr(retention, "RETRY_SECONDS", 0)
-    (locked,) = await rolled_up.fetchrow(
+    locked = await rolled_up.fetchval(
         "SELECT created_at FROM chat_completion_requests ORDER BY created_at OFFSET 100 LIMIT 1"
     )
     other = await connect()
@@ -104,9 +101,7 @@ async def test_requests_older_than_a_locked_one_are_purged_although_they_share_i
 async def test_requests_that_other_tables_refer_to_stay_with_all_of_their_chunk(
     rolled_up: Connection,
 ) -> None:
-    (old,) = await rolled_up.fetchrow(
-        "SELECT min(id) FROM chat_completion_requests WHERE created_at < $1", THEN
-    )
+    old = await rolled_up.fetchval("SELECT min(id) FROM chat_completion_requests WHERE created_at < $1", THEN)
     await rolled_up.execute("CREATE TABLE bills (request_id bigint REFERENCES chat_completion_requests)")
     await rolled_up.execute("INSERT INTO bills VALUES ($1)", old)
     expected = await answers(rolled_up)

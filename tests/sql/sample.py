@@ -121,19 +121,6 @@ SUMMARY_OF_RANGE = {
     "total_cost_usd": 126.46,  # .01+.02+.06+.07+0+.1+.2+14*9
 }
 
-#: p50, p90, p95 and p99 of the times of each model: the middles of the bins from 1.04^(n-1) to 1.04^n that
-#: hold the ones of that rank. Those of 1000, 2000, 2, 3 and 4 are 1014.61, 1976.37, 1.99, 3.06 and 4.02.
-PERCENTILES_OF_ALL = {
-    1: (1014.61, 1976.37, 1976.37, 1976.37),  # ranks 1 and 2 of 1000, 2000
-    2: (1.99, 1.99, 1.99, 1.99),  # ranks 2 and 3 of 1, 2, 2
-    3: (0, 0, 0, 0),
-    4: (3.06, 4.02, 4.02, 4.02),
-}
-PERCENTILES_OF_RANGE = PERCENTILES_OF_ALL  # without the 1
-#: Times of 22: 0, 1, 2, 2, 3, 4, 15 of 1000, 2000; so ranks 11, 20, 21 and 22. Of the range, without the 1.
-SUMMARY_PERCENTILES_OF_ALL = (1014.61, 1014.61, 1014.61, 1976.37)
-SUMMARY_PERCENTILES_OF_RANGE = SUMMARY_PERCENTILES_OF_ALL
-
 SUMMARY_OF_NOTHING = {
     "successful_requests": 0,
     "failed_requests": 0,
@@ -142,13 +129,6 @@ SUMMARY_OF_NOTHING = {
     **stats(0, 0, 0, 0, 0),
     "total_cost_usd": 0,
 }
-
-
-def with_percentiles(stats: dict[str, Any], percentiles: tuple[float, ...]) -> dict[str, Any]:
-    """Return `stats` as an answer has them."""
-    names = (f"p{number}_processing_time_ms" for number in (50, 90, 95, 99))
-    return stats | dict(zip(names, percentiles, strict=True))
-
 
 #: models.model_id, else provider_model_id. Without that column, the latter alone.
 IDENTIFIERS = {1: "acme/alpha", 2: "beta-1", 3: "borealis/gamma", 4: None, 7: "cirrus/idle"}

@@ -44,7 +44,7 @@ def add(
     """
     from chat_stats.service.rollup.own import open_own_rollups
     from chat_stats.service.settings import load_settings
-    from chat_stats.worker.cli.progress import bar
+    from chat_stats.worker.cli.progress import bar_of_chunks
 
     async def work(settings: Settings) -> None:
         async with open_own_rollups(settings) as rollups:
@@ -55,14 +55,7 @@ def add(
             large = expected.groups > MANY_GROUPS or expected.size_bytes > LARGE_BYTES
             if large and not yes:
                 typer.confirm("Add it?", abort=True, err=True)
-            with bar("backfilling", expected.requests) as reached:
-                covered = 0
-
-                def advance(more: int) -> None:
-                    nonlocal covered
-                    covered += more
-                    reached(covered)
-
+            with bar_of_chunks("backfilling", expected.requests) as advance:
                 await rollups.add(wanted, advance)
 
     asyncio.run(work(load_settings()))

@@ -1,4 +1,4 @@
-"""The bar of commands that go through all requests."""
+"""The progress bar of commands that go through all requests."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ err = Console(stderr=True)
 
 @contextmanager
 def bar(description: str, requests: int) -> Iterator[Callable[[int], None]]:
-    """Show a bar; yields what hears how many requests are done.
+    """Show a bar; yields what to call with the number of requests that are done.
 
     Both numbers are estimates: the bar is full when the work is done, and not before.
     """
@@ -28,3 +28,17 @@ def bar(description: str, requests: int) -> Iterator[Callable[[int], None]]:
         task = shown.add_task(description, total=requests or None)
         yield lambda done: shown.update(task, completed=min(done, 0.99 * requests) if requests else done)
         shown.update(task, total=requests or 1, completed=requests or 1)
+
+
+@contextmanager
+def bar_of_chunks(description: str, requests: int) -> Iterator[Callable[[int], None]]:
+    """Show a bar; yields what to call with the number of requests of each chunk that is done."""
+    with bar(description, requests) as reached:
+        done = 0
+
+        def advance(more: int) -> None:
+            nonlocal done
+            done += more
+            reached(done)
+
+        yield advance

@@ -194,19 +194,12 @@ def _verified(done: Purge) -> str:
 def _with_progress(description: str, work: Callable[[Rollup, Callable[[int], None]], Awaitable[Any]]) -> Any:
     from chat_stats.service.rollup.upkeep import open_rollup
     from chat_stats.service.settings import load_settings
-    from chat_stats.worker.cli.progress import bar
+    from chat_stats.worker.cli.progress import bar_of_chunks
 
     async def run(settings: Settings) -> Any:
         async with open_rollup(settings) as rollup:
             requests = await rollup.estimate_requests()
-            with bar(description, requests) as reached:
-                covered = 0
-
-                def advance(more: int) -> None:
-                    nonlocal covered
-                    covered += more
-                    reached(covered)
-
+            with bar_of_chunks(description, requests) as advance:
                 return await work(rollup, advance)
 
     return asyncio.run(run(load_settings()))

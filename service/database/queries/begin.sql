@@ -2,7 +2,8 @@
 -- The first statement of a transaction, and the only one that still has the search_path of the role: finds the schemas
 -- of the gateway's tables ($1) and of what is ours, which contains one of $2; leaves pg_catalog alone to be searched;
 -- and applies settings ($3 with the values $4) that this server knows. NULL: not found. `unreadable` are the
--- optional columns of the requests that are no numbers. `path` is the search_path of before; `secured` are those of $1 that have row level security for our role.
+-- optional columns of the requests that are no numbers. `path` is the search_path of before; `secured` are those of $1
+-- that have row level security for our role.
 --
 -- Others may have created objects in the schemas of that search_path: everything is named with its schema, and no
 -- argument or column has a type that asyncpg would have to look up first, in that search_path.

@@ -1,6 +1,6 @@
--- Totals of all requests in [p_start, p_end), whether their models exist or not: always one row. success_rate is a share of total_requests, from 0 to 1;
--- pending_requests neither succeeded nor failed yet.
--- total_cost_usd is NULL where the requests have no cost_usd column.
+-- Totals of all requests in [p_start, p_end), whether their models exist or not: always one row. success_rate is a
+-- share of total_requests, from 0 to 1; pending_requests neither succeeded nor failed yet. total_cost_usd is NULL
+-- where the requests have no cost_usd column.
 SELECT chat_stats_claim_function('get_chat_request_summary');
 
 SELECT chat_stats_install('get_chat_request_summary', $install$

@@ -41,7 +41,7 @@ END
 $function$;
 $install$);
 
--- As chat_stats_rolled_up(), and for the same reasons; and the histograms of all models and bins are in need of memory.
+-- As chat_stats_rolled_up(), and for the same reasons; and the histograms of all models and bins need memory.
 ALTER FUNCTION chat_stats_rolled_up_series_histograms(text, text, text, timestamptz, timestamptz, {{ filters.types() }})
     SET jit = off;
 ALTER FUNCTION chat_stats_rolled_up_series_histograms(text, text, text, timestamptz, timestamptz, {{ filters.types() }})

@@ -6,10 +6,10 @@
 {% macro values_of(rollup, of) -%}
 {% for name in rollup.dimensions %}{{ value_of(rollup, name, of) }} AS {{ name }}, {% endfor %}
 {%- endmacro %}
--- Makes what is kept of purged requests such that the rollup is right in [p_start, p_end), where requests went
--- without being deleted one by one, with a partition that was detached or dropped (p_gone), or came back with one.
--- Where the other way round the requests have more, or less, that is for chat_stats_rollup_repair(). Returns how
--- many models' buckets it kept or gave back. Exact beside writers, as chat_stats_rollup_repair() is.
+-- Corrects what is kept of purged requests in [p_start, p_end), so that the rollup is right there, after requests went
+-- with a partition that was detached or dropped (p_gone), or came back with one: no trigger counted them. Where the
+-- requests differ the other way round, that is for chat_stats_rollup_repair(). Returns how many models' buckets it
+-- kept or gave back. Exact beside writers, as chat_stats_rollup_repair() is.
 SELECT chat_stats_claim_function('chat_stats_keep');
 
 SELECT chat_stats_install('chat_stats_keep', $install$

@@ -1,6 +1,7 @@
 -- What the requests' table is now, as far as the rollup is made from it: the table itself, what its statuses mean, and
--- of each column that we read its number and its type. A column that was dropped and added again, or retyped, may hold other values. The
--- triggers count without cost_usd where it is missing, so of this one also which transaction made or renamed it last.
+-- of each column that we read its number and its type. A column that was dropped and added again, or retyped, may hold
+-- other values. The triggers count without cost_usd where it is missing, so of this one also which transaction made or
+-- renamed it last.
 SELECT chat_stats_install('chat_stats_request_columns', $install$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_request_columns()
 RETURNS jsonb

@@ -1,4 +1,4 @@
--- The same of all of these percentiles.
+-- The bins of chat_stats_highest_percentile_bins(), of all four percentiles.
 SELECT chat_stats_install('chat_stats_percentile_bins', $install$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_percentile_bins(p_bins smallint[], p_counts bigint[], p_total bigint)
 RETURNS smallint[]
