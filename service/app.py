@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from chat_stats.service import VERSION
 from chat_stats.service.cache.announcements import Announcements
 from chat_stats.service.cache.store import Cache, connect
+from chat_stats.service.connecting.late_look_ups import log_late_look_ups
 from chat_stats.service.database.clock import Clock
 from chat_stats.service.database.pool import Database
 from chat_stats.service.explorer.download import DOWNLOADS_PER_EXPORT, Downloads
@@ -174,6 +175,7 @@ def _build(settings: Settings, routed: ASGIApp) -> Services:
 @asynccontextmanager
 async def _running(app: FastAPI, services: Services, *, own_process: bool) -> AsyncIterator[None]:
     """Open the parts, and close them at the end."""
+    log_late_look_ups()
     _build_routes(app)
     await services.database.open()
     clock = asyncio.create_task(services.database.keep_clock())

@@ -6002,7 +6002,8 @@ BEGIN
     FROM stats_schema.chat_stats_rollups AS r
     CROSS JOIN LATERAL (
         SELECT
-            sum(pg_relation_size(t.relation)) AS size,
+            -- (Of one that is not ready, asking for it may wait for a lock.)
+            sum(CASE WHEN r.ready THEN pg_relation_size(t.relation) END) AS size,
             bool_and(COALESCE(
                 has_table_privilege(t.relation, 'SELECT') AND NOT row_security_active(t.relation), false
             )) AS may_read

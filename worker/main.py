@@ -21,7 +21,7 @@ from arq.constants import in_progress_key_prefix
 from arq.cron import CronJob, cron
 from arq.worker import Worker, func, get_kwargs
 
-from chat_stats.service.cache.errors import TROUBLE, trouble_of
+from chat_stats.service.cache.errors import TROUBLE, named, trouble_of
 from chat_stats.service.cache.store import Cache, connect
 from chat_stats.service.catalogue.timerange import WINDOWS
 from chat_stats.service.database.pool import Database
@@ -131,7 +131,10 @@ async def scheduled_refresh(ctx: dict[str, Any]) -> None:
             await tasks.refresh_when_due(ctx["settings"], ctx["stats"], windows)
         except ChatStatsError as error:
             metrics.count_failure(metrics.REFRESH_FAILURES, error)
-            logger.warning("the refresh that was due failed: %s", error)
+            interval = ctx["settings"].refresh_interval_seconds
+            logger.warning(
+                "the refresh that was due failed, and is due again within %g s: %s", interval, error
+            )
 
 
 async def _windows_of_all_workers(redis: ArqRedis, settings: Settings) -> tuple[str, ...]:
@@ -156,7 +159,7 @@ async def scheduled_fold(ctx: dict[str, Any]) -> None:
             ctx["stats"].changes.folded(ctx["database"].clock.now())
     except ChatStatsError as error:
         metrics.count_failure(metrics.FOLD_FAILURES, error)
-        logger.warning("could not fold the rollup: %s", error)
+        logger.warning("could not fold the rollup, and tries again in %g s: %s", FOLD_SECONDS, error)
 
 
 async def scheduled_totals(ctx: dict[str, Any]) -> None:
@@ -175,7 +178,8 @@ async def scheduled_audit(ctx: dict[str, Any]) -> None:
         await tasks.audit(ctx["settings"])
     except ChatStatsError as error:
         metrics.count_failure(metrics.AUDIT_FAILURES, error)
-        logger.warning("could not audit the rollup: %s", error)
+        interval = ctx["settings"].audit_interval_seconds
+        logger.warning("could not audit the rollup, and tries again in %g s: %s", interval, error)
 
 
 async def scheduled_purge(ctx: dict[str, Any]) -> None:
@@ -191,7 +195,7 @@ async def scheduled_purge(ctx: dict[str, Any]) -> None:
         return
     except ChatStatsError as error:
         metrics.count_failure(metrics.PURGE_FAILURES, error)
-        logger.warning("could not purge old requests: %s", error)
+        logger.warning("could not purge old requests, and tries again in %g s: %s", PURGE_SECONDS, error)
         outcome |= {"requests": 0, "before": None, "error": str(error)}
     with suppress(*TROUBLE):
         await ctx["redis"].set(purge_key(settings), orjson.dumps(outcome))
@@ -269,9 +273,10 @@ async def run(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop_soon)
     pause = 0.5
+    queue_log = _QueueLog()
     while not stopping.is_set():
         started = time.monotonic()
-        await _work(settings, stopping)
+        await _work(settings, stopping, queue_log)
         if time.monotonic() - started > LONGEST_PAUSE_SECONDS:
             pause = 0.5
         with suppress(TimeoutError):
@@ -298,11 +303,29 @@ def _serve_counts(host: str, port: int) -> None:
         raise SettingsError(f"{PREFIX}WORKER_METRICS_PORT: {host}:{port}: {error.strerror}") from None
 
 
-async def _work(settings: Settings, stopping: asyncio.Event) -> None:
+class _QueueLog:
+    """Logs once when the queue's Redis goes, and once when it is back: it is tried again and again."""
+
+    def __init__(self) -> None:
+        self._told: str | None = None
+
+    def fails(self, error: BaseException) -> None:
+        trouble = trouble_of(error)
+        if self._told != trouble:
+            logger.warning("the queue's Redis %s; the worker waits for it (%s)", trouble, named(error))
+        self._told = trouble
+
+    def answers(self) -> None:
+        if self._told is not None:
+            logger.warning("the queue's Redis answers again")
+        self._told = None
+
+
+async def _work(settings: Settings, stopping: asyncio.Event, queue_log: _QueueLog) -> None:
     """Run one arq worker until `stopping` is set, or until it fails because Redis is down."""
     worker = LeasedWorker(worker_settings(settings))
     working = asyncio.create_task(worker.async_run())
-    leases = asyncio.create_task(_renew_leases(worker, settings))
+    leases = asyncio.create_task(_renew_leases(worker, settings, queue_log))
     told = asyncio.create_task(stopping.wait())
     try:
         await asyncio.wait({working, told}, return_when=asyncio.FIRST_COMPLETED)
@@ -320,7 +343,7 @@ async def _work(settings: Settings, stopping: asyncio.Event) -> None:
         await asyncio.wait({working}, timeout=CANCEL_SECONDS)
         error = None if not working.done() or working.cancelled() else working.exception()
         if isinstance(error, TROUBLE):
-            logger.warning("the queue's Redis %s (%s: %s)", trouble_of(error), type(error).__name__, error)
+            queue_log.fails(error)
         elif isinstance(error, Exception):
             logger.error("the worker failed", exc_info=error)
         await _close(worker)
@@ -335,10 +358,11 @@ def _while_stopping(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) ->
         loop.default_exception_handler(context)
 
 
-async def _renew_leases(worker: Worker, settings: Settings) -> None:
+async def _renew_leases(worker: Worker, settings: Settings, queue_log: _QueueLog) -> None:
     while True:
         with suppress(*TROUBLE):
             await _announce_windows(worker.pool, settings)
+            queue_log.answers()
         await asyncio.sleep(LEASE_SECONDS / 3)
         with suppress(*TROUBLE):
             await worker.pool.pexpire(worker.health_check_key, timedelta(seconds=HEALTH_SECONDS))

@@ -7,7 +7,13 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception_type,
+    stop_after_delay,
+    wait_random_exponential,
+)
 
 from chat_stats.service.cache.refresh_report import RefreshReport
 from chat_stats.service.errors import ChatStatsError, SchemaError, Unavailable
@@ -131,14 +137,19 @@ def log(report: RefreshReport) -> None:
 
 
 def _retrying(seconds: float) -> AsyncRetrying:
+    told: set[str] = set()
+
+    def tell(state: RetryCallState) -> None:
+        """Log each trouble once: the first attempts follow each other within a second."""
+        trouble = str(state.outcome.exception()) if state.outcome else ""
+        if trouble not in told:
+            told.add(trouble)
+            logger.info("the refresh waits, and is tried again for %g s: %s", seconds, trouble)
+
     return AsyncRetrying(
         retry=retry_if_exception_type(Unavailable),
         wait=wait_random_exponential(multiplier=0.25, max=10),
         stop=stop_after_delay(seconds),
         reraise=True,
-        before_sleep=lambda state: logger.info(
-            "retrying the refresh in %.1f s: %s",
-            state.next_action.sleep if state.next_action else 0,
-            state.outcome.exception() if state.outcome else None,
-        ),
+        before_sleep=tell,
     )

@@ -43,8 +43,15 @@ def trouble_of(error: BaseException) -> str:
             if isinstance(cause, kinds):
                 return meaning
         cause = cause.__cause__ or cause.__context__
+    if isinstance(error, exceptions.ConnectionError) and str(error).startswith("Connection closed"):
+        return "does not answer: it closed the connection"
     what = "refuses that" if isinstance(error, exceptions.ResponseError) else "does not answer"
     return f"{what} ({type(error).__name__})"
+
+
+def named(error: BaseException) -> str:
+    """Return the error's class, and its text if it has one, for the log."""
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def is_foreign(error: exceptions.ResponseError) -> bool:

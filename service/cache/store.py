@@ -33,7 +33,7 @@ from chat_stats.service.cache.entry import (
     decode_header,
     encode,
 )
-from chat_stats.service.cache.errors import TROUBLE, is_foreign, trouble_of, unavailable
+from chat_stats.service.cache.errors import TROUBLE, is_foreign, named, trouble_of, unavailable
 from chat_stats.service.cache.on_demand import OnDemandBudget
 from chat_stats.service.connecting.redis_pools import redis_pool
 from chat_stats.service.database.clock import Clock
@@ -291,9 +291,7 @@ class Cache:
         self._pause()
         metrics.cache_error("unreachable")
         if self.reachable:
-            logger.warning(
-                "Redis %s; going on without it (%s: %s)", trouble_of(error), type(error).__name__, error
-            )
+            logger.warning("Redis %s; going on without it (%s)", trouble_of(error), named(error))
         self.reachable = False
 
     def _works(self) -> None:

@@ -24,8 +24,9 @@ class Changes:
 
     async def are_new(self, snapshot: Snapshot, *, timeout: float) -> bool:
         """Return whether the rollup is read, and has changes that were not published."""
+        query = queries.load("changes_citus" if snapshot.in_citus else "changes")
         try:
-            [found] = await snapshot.fetch(queries.load("changes"), timeout=timeout)
+            [found] = await snapshot.fetch(query, timeout=timeout)
         except (asyncpg.UndefinedTableError, asyncpg.UndefinedFunctionError):  # there is no rollup
             return False
         except asyncpg.PostgresError as error:

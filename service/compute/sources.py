@@ -107,10 +107,15 @@ def _fits(own: OwnRollup, question: Question) -> bool:
 
 
 def _suggestion(question: Question, listed: Sequence[ListedRollup]) -> str | None:
-    """Return the command that adds a rollup for such questions."""
-    ids = ["model_id"] if any(dimension.is_id for dimension in question.dimensions) else []
-    by = [*(each.name for each in question.dimensions if not each.is_id), *ids]
-    if len(by) > MAX_DIMENSIONS or any(each.own.answers == tuple(by) for each in listed):
+    """Return the command that adds a rollup for such questions.
+
+    Its index is in the order of the dimensions: those that are few values come first, then those of groups.
+    """
+    asked = sorted((each for each in question.filters if not each.negated), key=lambda each: len(each.values))
+    dimensions = (*(each.dimension for each in asked), *question.dimensions)
+    by = list(dict.fromkeys("model_id" if each.is_id else each.name for each in dimensions))
+    kept = [{"model_id" if each.is_id else each.name for each in rollup.own.by} for rollup in listed]
+    if len(by) > MAX_DIMENSIONS or set(by) in kept:
         return None
     name, number = "_".join(by), 1
     name = name if len(name) <= LONGEST_NAME else f"by_{len(by)}_dimensions"

@@ -4,6 +4,8 @@ import errno
 import re
 from pathlib import Path
 
+from redis.exceptions import ConnectionError as RedisConnectionError
+
 #: Files that Docker and Podman put into a container.
 CONTAINER_FILES = (Path("/.dockerenv"), Path("/run/.containerenv"))
 
@@ -16,10 +18,11 @@ def refusal(error: BaseException) -> str | None:
     """Return what a refused connection means, to follow a colon; None if `error` is something else.
 
     Of a name with several addresses, such as localhost, asyncio raises one OSError without an errno, whose
-    text has that of each address.
+    text has that of each address. redis-py's own error may have lost the one that it is of.
     """
     text = str(error)
-    if not isinstance(error, ConnectionRefusedError):
+    is_redis = isinstance(error, RedisConnectionError) and text.startswith(f"Error {errno.ECONNREFUSED} ")
+    if not isinstance(error, ConnectionRefusedError) and not is_redis:
         if not isinstance(error, OSError) or error.errno is not None:
             return None
         numbers = {int(number) for number in re.findall(r"\[Errno (\d+)\]", text)}

@@ -199,7 +199,7 @@ class Server:
         if isinstance(error, asyncpg.TooManyConnectionsError):
             return trouble  # the connections that we have are as good as before
         if self._outage is None:
-            logger.warning("%s%s (%s)", self._prefix, trouble, type(error).__name__)
+            logger.warning("%s%s; trying again (%s)", self._prefix, trouble, type(error).__name__)
         self._outage = trouble
         self._pause()
         return trouble

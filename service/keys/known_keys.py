@@ -111,11 +111,10 @@ class KnownKeys:
         known = self._keys.get(hashed)
         try:
             return ScopedKey(name, hashed, decode_scope(record["scope"], self._dimensions))
-        except (ValueError, KeyError, TypeError) as error:
-            trouble = str(error) if type(error) is ValueError else "its scope cannot be read"
-            if known is None or known.trouble != trouble:
-                logger.warning("the key %r is refused: %s", name, trouble)
-            return ScopedKey(name, hashed, None, trouble)
+        except ValueError as error:
+            if known is None or known.trouble != str(error):
+                logger.warning("the key %r is refused: %s", name, error)
+            return ScopedKey(name, hashed, None, str(error))
 
     def _failed(self, error: ChatStatsError) -> None:
         if self._trouble != str(error):

@@ -4,7 +4,7 @@ A scope is kept with the declaration of each dimension. If the settings declare 
 all, the key is refused: without the filter, or by another one, it would show what it must not.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import orjson
 
@@ -17,6 +17,7 @@ from chat_stats.service.errors import InvalidParameter
 #: Characters of a value. Rollups shorten longer ones than 128 to 128 and a hash: no other value may pass for
 #: that of a scope.
 LONGEST_VALUE = 127
+_EDITED = "its scope is not one that `chat-stats key create` makes; revoke the key, and make another"
 
 
 def parse_scope(texts: Sequence[str], known: Dimensions) -> Scope:
@@ -47,20 +48,46 @@ def encode_scope(scope: Scope) -> str:
 
 
 def decode_scope(text: str, known: Dimensions) -> Scope:
-    """Read what `encode_scope` wrote; ValueError says why these dimensions are not those of the scope."""
-    filters = []
-    for part in orjson.loads(text):
-        name, declared, value = part["dimension"], part["declared"], part["value"]
-        if not isinstance(value, str | None):
-            raise TypeError
+    """Read what `encode_scope` wrote; ValueError says why it cannot be applied.
+
+    The table may have been edited by hand: what `parse_scope` would not have made is refused.
+    """
+    filters: dict[str, Filter] = {}
+    for name, declared, value in _kept_parts(text):
         if name not in known:
             raise ValueError(f"the dimension {name} of its scope is not in CHAT_STATS_DIMENSIONS")
         if str(known[name]) != declared:
             raise ValueError(f"the dimension of its scope was {declared}, and is {known[name]} now")
-        filters.append(Filter(known[name], (value,)))
+        kept = Filter(known[name], (value,))
+        try:
+            is_sound = name not in filters and _filter(name, written((kept,))[name], known) == kept
+        except InvalidParameter as error:
+            raise ValueError(str(error)) from None
+        if not is_sound:
+            raise ValueError(_EDITED)
+        filters[name] = kept
     if not filters:
         raise ValueError("it has no scope")
-    return within((), tuple(filters))
+    return within((), tuple(filters.values()))
+
+
+def _kept_parts(text: str) -> Iterator[tuple[str, str, str | None]]:
+    """Yield name, declaration and value of each part."""
+    try:
+        parts = orjson.loads(text)
+    except orjson.JSONDecodeError:  # nested too deep
+        raise ValueError(_EDITED) from None
+    for part in parts if isinstance(parts, list) else (None,):
+        match part:
+            case {
+                "dimension": str(name),
+                "declared": str(declared),
+                "value": str() | None as value,
+                **more,
+            } if not more:
+                yield name, declared, value
+            case _:
+                raise ValueError(_EDITED)
 
 
 def written(scope: Scope) -> dict[str, str]:

@@ -20,7 +20,7 @@ from chat_stats.service.catalogue.rollups import ROLLUPS, check_name
 from chat_stats.service.database import queries
 from chat_stats.service.database.dimension_columns import column_types
 from chat_stats.service.database.own_rollups import OWN_TABLE, ListedRollup, read_own_rollups
-from chat_stats.service.errors import InvalidParameter, SchemaError
+from chat_stats.service.errors import DatabaseBusy, InvalidParameter, SchemaError
 from chat_stats.service.rollup.own_installation import OwnInstallation
 from chat_stats.service.rollup.triggers import on_shards
 from chat_stats.service.rollup.upkeep import Progress, Rollup, open_rollup
@@ -30,6 +30,8 @@ OwnState = Literal["backfilling", "on", "damaged"]
 
 #: Requests of the sample by which the size of a rollup is estimated.
 SAMPLE_REQUESTS = 30_000
+#: Longest time in milliseconds that a list waits for the size of a rollup whose tables are locked.
+SIZE_LOCK_MS = 200
 #: Bytes of a row of a rollup by day, of each further slot of it, and of a row of its coarser tiers, beside
 #: the values of its dimensions.
 _DAY_BYTES = 115
@@ -57,7 +59,8 @@ class OwnStatus:
     percentiles: bool
     state: str
     reason: str
-    size_bytes: int
+    #: None: its tables are locked, as while they are rewritten at the end of a backfill.
+    size_bytes: int | None
     drift: int = 0
     whole_from: datetime | None = None
 
@@ -223,8 +226,13 @@ class OwnRollups:
             )
         return found
 
-    async def _size(self, tables: list[str]) -> int:
-        row = await self._connection.fetchrow(queries.load("rollup_sizes"), tables)
+    async def _size(self, tables: list[str]) -> int | None:
+        try:
+            async with self._connection.transaction():
+                await self._connection.execute(f"SET LOCAL lock_timeout = {SIZE_LOCK_MS}")
+                row = await self._connection.fetchrow(queries.load("rollup_sizes"), tables)
+        except DatabaseBusy:
+            return None
         return int(row["rollup_bytes"])
 
     async def _listed(self) -> list[ListedRollup]:

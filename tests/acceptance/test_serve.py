@@ -9,6 +9,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -49,6 +50,25 @@ def test_the_processes_end_and_free_the_port_when_their_parent_is_killed(log: Pa
                 with suppress(ProcessLookupError):
                     os.kill(child.pid, signal.SIGKILL)
         assert "Traceback" not in service.output()
+
+
+def test_a_host_name_that_is_looked_up_too_late_is_one_line_of_the_log(log: Path) -> None:
+    """uvloop leaves the look-up behind when the attempt to connect times out."""
+    late = "a host name of Redis or Postgres could not be looked up"
+    port = free_port()
+    env = environment(
+        "postgresql://user@postgres.invalid/none",
+        "redis://redis.invalid:6379/0",
+        redis_timeout_seconds=0.0001,
+        connect_timeout_seconds=0.0001,
+    )
+    with running("serve", "--port", str(port), env=env, log=log) as service:
+        until(lambda: "Application startup complete" in service.output(), what=service.output)
+        for _ in range(3):
+            httpx.get(f"http://127.0.0.1:{port}/health", timeout=60)
+        until(lambda: late in service.output(), seconds=45, what=service.output)
+        assert service.output().count(late) == 1
+        assert "never retrieved" not in service.output()
 
 
 @pytest.mark.slow

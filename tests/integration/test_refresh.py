@@ -14,8 +14,9 @@ from chat_stats.service.catalogue.timerange import TimeRange
 from chat_stats.service.errors import NotFound, RefreshRunning
 from chat_stats.service.queue import connect_queue
 from chat_stats.worker import tasks
+from chat_stats.worker.local_servers import RedisServer
 from chat_stats.worker.main import _announce_windows, scheduled_refresh
-from tests.conftest import SettingsFactory
+from tests.conftest import SettingsFactory, make_settings
 from tests.integration.conftest import Flow, OpenFlow, before_usage
 
 WINDOWS = ("24h", "all")
@@ -192,6 +193,17 @@ async def test_a_scheduled_refresh_is_skipped_when_one_has_just_taken_place(
 ) -> None:
     assert await tasks.refresh_when_due(flow.settings, flow.stats) is not None
     assert await tasks.refresh_when_due(flow.settings, flow.stats) is None
+
+
+async def test_a_refresh_that_waits_for_the_database_says_so_once_and_not_at_each_attempt(
+    redis: RedisServer, another_flow: OpenFlow, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    flow = await another_flow(make_settings("postgresql://user@127.0.0.1:1/none", redis.url))
+    report = await tasks.refresh_on_request(flow.settings, flow.stats, retry_seconds=2)
+    assert "cannot be reached" in report["error"]
+    [told] = [text for text in caplog.messages if text.startswith("the refresh waits")]
+    assert told.startswith("the refresh waits, and is tried again for 2 s: the database cannot be reached")
 
 
 async def test_a_partial_refresh_does_not_delay_the_scheduled_one(

@@ -240,6 +240,33 @@ async def test_a_key_whose_dimension_is_gone_is_refused_and_the_log_says_why(
     assert len([text for text in caplog.messages if text.startswith("the key 'one' is refused")]) == 2
 
 
+async def test_keys_that_were_edited_by_hand_are_refused_and_named_and_the_others_go_on(
+    client_of: OpenClient, scoped: Settings, make_key: MakeKey, keys: KeyTable, users: asyncpg.Connection
+) -> None:
+    edits = {
+        "null": "scope = 'null'",
+        "object": "scope = scope -> 0",
+        "text": "scope = to_jsonb(scope::text)",
+        "empty": "scope = '[]'",
+        "unknown": "scope = jsonb_set(scope, '{0,dimension}', '\"company\"')",
+        "list": "scope = jsonb_set(scope, '{0,value}', '[\"u1\"]')",
+        "without": "scope = jsonb_set(scope, '{0}', (scope -> 0) - 'value')",
+        "twice": "scope = scope || jsonb_set(scope, '{0,value}', '\"u2\"')",
+    }
+    broken = {name: await make_key("user_id=u1", name=name) for name in edits}
+    sound = await make_key("user_id=u1", name="sound")
+    for name, edit in edits.items():
+        await users.execute(f"UPDATE chat_stats_keys SET {edit} WHERE name = $1", name)
+    await users.execute("UPDATE chat_stats_keys SET created_at = '0044-03-15 12:00Z BC' WHERE name = 'null'")
+    client = await client_of(scoped)
+    answers = {name: await client.get(QUERY, headers=bearer(key)) for name, key in broken.items()}
+    assert {name: answer.status_code for name, answer in answers.items()} == dict.fromkeys(edits, 403)
+    assert await requests_of(client, sound) == 3
+    listed = await keys.listed()
+    assert {each.name: each.scope for each in listed} == {**dict.fromkeys(edits), "sound": {"user_id": "u1"}}
+    assert {each.name for each in listed if each.trouble} == set(edits)
+
+
 async def test_each_scoped_key_has_its_own_limit(
     client_of: OpenClient, scoped: Settings, make_key: MakeKey
 ) -> None:

@@ -261,7 +261,11 @@ async def test_what_no_rollup_has_is_scanned_with_a_command_that_would_help(
 ) -> None:
     for text, suggested in (
         ("group_by=user_id,model_id", "chat-stats rollup add user_id_model_id --by user_id,model_id"),
-        ("group_by=key&user_id=u1", "chat-stats rollup add key_user_id --by key,user_id"),
+        ("group_by=key&user_id=u1", "chat-stats rollup add user_id_key --by user_id,key"),
+        (
+            "group_by=model_id,key&not_team=red&status=failed&status=ok&user_id=u1",
+            "chat-stats rollup add by_5_dimensions --by user_id,status,model_id,key,team",
+        ),
         ("group_by=team&measures=p95_processing_time_ms", "chat-stats rollup add team --by team"),
         ("group_by=team&measures=total_requests", None),
         ("group_by=model_id", None),
@@ -269,6 +273,9 @@ async def test_what_no_rollup_has_is_scanned_with_a_command_that_would_help(
         answer = await ask(f"{text}&{'' if 'measures' in text else 'measures=total_requests'}")
         assert answer.totals["suggested_rollup"] == suggested, text
         assert (answer.totals["source"] == "scan") == (suggested is not None)
+    # There is a rollup by the same dimensions, without percentiles, beside which none can be added.
+    answer = await ask("group_by=model_id,team,error_kind&status=failed&measures=p95_processing_time_ms")
+    assert (answer.totals["source"], answer.totals["suggested_rollup"]) == ("scan", None)
     # A dimension that is declared otherwise now is another one.
     other = asking(database_url, DIMENSIONS.replace("user_id", "user_id=error_message"))
     answer = await other("group_by=user_id&measures=total_requests")

@@ -237,4 +237,5 @@ async def test_what_a_rollup_will_hold_is_estimated_from_a_sample(
     groups = await requests.fetchval(f"SELECT count(*) FROM chat_stats_rollup_{name}_lifetime")
     assert expected.groups == pytest.approx(groups, rel=0.4)
     [size] = [each.size_bytes for each in await rollups.list_all() if each.name == name]
+    assert size is not None
     assert size / 1.5 < expected.size_bytes < size * at_most

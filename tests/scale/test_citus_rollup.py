@@ -15,12 +15,14 @@ from random import Random
 import asyncpg
 import pytest
 
+from chat_stats.service.cache import watched
 from chat_stats.service.errors import DatabaseBusy, SchemaError
 from chat_stats.service.rollup import retention as purging
 from chat_stats.service.rollup.retention import Retention
 from chat_stats.service.rollup.upkeep import Rollup, open_rollup
 from chat_stats.worker.local_servers import RedisServer
 from tests.conftest import make_settings, run_migrations
+from tests.integration.conftest import open_flow
 from tests.processes import chat_stats, environment
 from tests.rollup import workload
 from tests.rollup.conftest import ignored
@@ -312,6 +314,28 @@ async def test_nothing_is_counted_twice_while_a_node_has_not_committed_a_batch(r
         await connection.execute("UPDATE chat_stats_batches SET summed = summed - 1")
         await Rollup(connection).fold()
         assert await connection.fetchval("SELECT total_requests FROM get_chat_request_summary()") == 7
+
+
+async def test_what_the_nodes_have_counted_is_published_before_it_is_folded(
+    rolled_up: str, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watched, "TELL_SECONDS", 0.05)
+    settings = make_settings(rolled_up, redis.url, windows="all")
+    async with connections(rolled_up, 1) as (connection,), open_flow(settings) as flow:
+        watching = asyncio.create_task(flow.stats.watched.keep_telling(lambda: True))
+        flow.stats.watched.note("all")
+        async with asyncio.timeout(30):
+            while "all" not in await flow.stats.watched.windows():  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        assert await flow.stats.publish_totals() is None
+        await connection.execute("INSERT INTO chat_completion_requests (model_id) VALUES (1), (2), (3)")
+        report = await flow.stats.publish_totals()
+        assert report is not None
+        assert report.published
+        assert await flow.stats.publish_totals() is None  # it waits to be folded, and is published
+        await Rollup(connection).fold()
+        assert await flow.stats.publish_totals() is None
+        watching.cancel()
 
 
 async def test_batches_that_no_reader_needs_are_deleted(rolled_up: str) -> None:

@@ -1,5 +1,7 @@
 """Scopes: how they are read, and what is left of a request's filters within one."""
 
+import json
+
 import pytest
 
 from chat_stats.service.catalogue.dimensions import known_dimensions
@@ -76,14 +78,36 @@ def test_a_scope_whose_dimension_changed_is_of_no_use() -> None:
     ):
         with pytest.raises(ValueError, match=said):
             decode_scope(kept, known_dimensions(declared))
-    for broken in (
-        "[]",
-        "{",
-        '[{"dimension": "team"}]',
-        '[{"dimension": ["x"], "declared": "", "value": 1}]',
-    ):
-        with pytest.raises((ValueError, KeyError, TypeError)):
-            decode_scope(broken, KNOWN)
+
+
+def part(value: object, dimension: object = "user_id", **more: object) -> dict[str, object]:
+    return {"dimension": dimension, "declared": dimension, "value": value, **more}
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        *(None, True, 5, "user_id=1", {}, [], {"user_id": "1"}, part("1")),
+        *([None], [5], ["user_id"], [[]], [{}], [[part("1")]], [part("1"), None]),
+        *([part(1)], [part(1.5)], [part(True)], [part([])], [part(["1"])], [part({})], [part("x" * 128)]),
+        *([part("1", "company")], [part("1", "")], [part("1", None)], [part("1", ["user_id"])]),
+        [{"dimension": "user_id"}],
+        [{"dimension": "user_id", "declared": "user_id"}],
+        [part("gpt", "model_id")],
+        [part("1", negated=True)],
+        [part("1"), part("2")],
+        [part("1"), part("1")],
+    ],
+)
+def test_a_scope_that_was_edited_by_hand_is_refused_as_a_whole(kept: object) -> None:
+    with pytest.raises(ValueError, match=r"scope|neither a whole number") as refused:
+        decode_scope(json.dumps(kept), KNOWN)
+    assert type(refused.value) is ValueError
+
+
+def test_a_scope_that_is_nested_too_deep_to_be_read_is_refused() -> None:
+    with pytest.raises(ValueError, match="make another"):
+        decode_scope("[" * 2000 + "]" * 2000, KNOWN)
 
 
 @pytest.mark.parametrize(

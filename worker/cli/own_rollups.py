@@ -100,7 +100,7 @@ def list_rollups(as_json: Json = False) -> None:
                 escape(", ".join(each.dimensions)) or "(nothing)",
                 "yes" if each.percentiles else "no",
                 escape(_state(each)),
-                f"{each.size_bytes / 1e6:,.1f} MB",
+                "unknown: locked" if each.size_bytes is None else f"{each.size_bytes / 1e6:,.1f} MB",
             )
         out.print(table)
     raise typer.Exit(1 if any(each.state == "damaged" for each in found) else 0)
