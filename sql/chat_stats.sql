@@ -519,9 +519,10 @@ END
 $function$;
 
 -- Pins what a function must not take from its caller: where names are searched, the time zone in which a
--- timestamp without one is read, and that a time range is planned with its own bounds. Registers it. Functions of
--- their arguments alone are not pinned, since Postgres then could not put their expression in place of a call; nor are
--- triggers planned each time, which have no values to plan for: it would cost every writer a third more.
+-- timestamp without one is read, how a date becomes text, and that a time range is planned with its own bounds.
+-- Registers it. Functions of their arguments alone are not pinned, since Postgres then could not put their expression in
+-- place of a call; nor are triggers planned each time, which have no values to plan for: it would cost every writer a
+-- third more.
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_adopt_function(p_name text)
 RETURNS void
 LANGUAGE plpgsql
@@ -552,6 +553,7 @@ BEGIN
         EXECUTE format('ALTER FUNCTION %s SET timezone = %L', adopted.signature, 'UTC');
         IF NOT adopted.is_trigger THEN
             EXECUTE format('ALTER FUNCTION %s SET plan_cache_mode = force_custom_plan', adopted.signature);
+            EXECUTE format('ALTER FUNCTION %s SET datestyle = %L', adopted.signature, 'ISO');
         END IF;
     END IF;
     PERFORM stats_schema.chat_stats_register_function(adopted.signature);
@@ -11381,9 +11383,7 @@ BEGIN
                 USING ERRCODE = 'invalid_parameter_value',
                     HINT = 'CHAT_STATS_DIMENSIONS declares dimensions, and chat-stats migrate puts them into this function.';
     END CASE;
-    IF declared_key IS NOT NULL THEN
-        value := format('(q.%I ->> %L::text)', declared_column, declared_key);
-    ELSIF declared_column IS NOT NULL THEN
+    IF declared_column IS NOT NULL THEN
         base := (
             SELECT b.typname
             FROM pg_attribute AS a
@@ -11392,6 +11392,17 @@ BEGIN
             WHERE a.attrelid = 'gateway_schema.chat_completion_requests'::regclass
               AND a.attname::text = declared_column AND NOT a.attisdropped
         );
+    END IF;
+    IF declared_key IS NOT NULL THEN
+        value := CASE WHEN base = 'json'::name THEN format($value$(CASE WHEN strpos(concat(q.%1$I), E'\\u'::text) > 0
+      THEN regexp_replace(
+          concat(q.%1$I),
+          E'(?<!\\\\)((?:\\\\\\\\)*)\\\\u(?:0000|[dD][89aAbB]..(?!\\\\u[dD][c-fC-F]))|(?<!\\\\)((?:\\\\\\\\)*)(?<!\\\\u[dD][89aAbB]..)\\\\u[dD][c-fC-F]..'::text,
+          E'\\1\\2\\\\uFFFD'::text, 'g'::text
+      )::json
+      ELSE q.%1$I END ->> %2$L::text)$value$, declared_column, declared_key)
+                      ELSE format('(q.%I ->> %L::text)', declared_column, declared_key) END;
+    ELSIF declared_column IS NOT NULL THEN
         value := format('concat(q.%I)', declared_column);
         IF base = 'bpchar'::name THEN
             value := 'rtrim(' || value || ')';

@@ -97,6 +97,12 @@ class Query:
         return self.provider_id, self.model_id, self.model_name
 
     @property
+    def filters_digest(self) -> str:
+        """What tells its filters from all others, for cursors."""
+        text = orjson.dumps((self.filters, digest_of(self.where)))
+        return blake2b(text, digest_size=8).hexdigest()
+
+    @property
     def wants_unresolved(self) -> bool:
         """Whether requests without a model and provider that exist are among those asked for."""
         return self.provider_id is None and self.model_name is None and self.model_id in (None, UNRESOLVED)
@@ -234,6 +240,9 @@ class Aggregation:
         """Return the order of rows with a `next_cursor` when none is asked for: their first number."""
         return f"-{self.sortable[0]}"
 
+    def order_of(self, query: Query) -> str:
+        return query.order_by or self.default_order
+
     def cut(self, query: Query, base: Query, data: Any, totals: Totals) -> tuple[Data, Totals] | None:
         """Return the answer to `query`, cut from the answer to its base, and its metadata; None: it cannot.
 
@@ -255,7 +264,7 @@ class Aggregation:
             selected = rows_behind(query.cursor, selected)
         page = selected[: query.limit]
         if self.states_unresolved and len(page) < len(selected):  # the metadata that have a cursor
-            metadata["next_cursor"] = cursor_of(page[-1], query.order_by or self.default_order)
+            metadata["next_cursor"] = cursor_of(page[-1], self.order_of(query), query.filters_digest)
         return page, metadata
 
     @cached_property

@@ -20,22 +20,23 @@ def place_of(row: Row, order: str) -> tuple[float, str]:
     return value_of(row, order.removeprefix("-")), str(next(row[name] for name in _IDS if name in row))
 
 
-def cursor_of(row: Row, order: str) -> str:
-    """Return the cursor for the rows behind this one."""
-    return base64.urlsafe_b64encode(orjson.dumps((order, *place_of(row, order)))).rstrip(b"=").decode()
+def cursor_of(row: Row, order: str, filters: str) -> str:
+    """Return the cursor for the rows behind this one; `filters`: what tells them from all others."""
+    place = orjson.dumps((order, *place_of(row, order), filters))
+    return base64.urlsafe_b64encode(place).rstrip(b"=").decode()
 
 
-def parse_cursor(text: str, order: str) -> str:
-    """Return the cursor, if it is one of this order."""
+def check_cursor(text: str, order: str, filters: str) -> None:
+    """Raise `InvalidParameter` unless the cursor is one of this order and of these filters, a scope's too."""
     try:
-        of, value, row_id = _decode(text)
+        by, value, row_id, of = _decode(text)
     except (ValueError, TypeError, binascii.Error):
-        of, value, row_id = None, None, None
-    if of != order or type(value) not in (int, float) or type(row_id) is not str:
+        by, value, row_id, of = None, None, None, None
+    if (by, of) != (order, filters) or type(value) not in (int, float) or type(row_id) is not str:
         raise InvalidParameter(
-            "cursor", "cursor must be the next_cursor of an answer, unchanged, with the order of that answer"
+            "cursor",
+            "cursor must be the next_cursor of an answer, unchanged, with its filters and its order",
         )
-    return text
 
 
 def rows_behind(cursor: str, rows: list[Row]) -> list[Row]:
@@ -43,7 +44,7 @@ def rows_behind(cursor: str, rows: list[Row]) -> list[Row]:
 
     If the row itself has gone, its equals come once more rather than not at all.
     """
-    order, value, row_id = _decode(cursor)
+    order, value, row_id, _ = _decode(cursor)
     descending = order.startswith("-")
     equals: int | None = None
     for number, row in enumerate(rows):
@@ -57,7 +58,7 @@ def rows_behind(cursor: str, rows: list[Row]) -> list[Row]:
     return [] if equals is None else rows[equals:]
 
 
-def _decode(cursor: str) -> tuple[str, float, str]:
+def _decode(cursor: str) -> tuple[str, float, str, str]:
     raw = base64.b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-    order, value, row_id = orjson.loads(raw)
-    return order, value, row_id
+    order, value, row_id, filters = orjson.loads(raw)
+    return order, value, row_id, filters

@@ -12,6 +12,7 @@ from chat_stats.service.catalogue.questions import Question
 from chat_stats.service.catalogue.rollups import MODEL, TOTAL
 from chat_stats.service.compute.look import look
 from chat_stats.service.compute.methods import Method
+from chat_stats.service.database.dimension_columns import ColumnTypes
 from chat_stats.service.database.own_rollups import ListedRollup, read_own_sources
 from chat_stats.service.database.snapshot import Snapshot
 
@@ -59,7 +60,9 @@ async def choose(snapshot: Snapshot, question: Question, *, timeout: float) -> S
     listed = await _listed(snapshot, timeout=timeout)
     possible = [each for each in listed if _fits(each.own, question)]
     best = next((each for each in possible if each.right and each.readable), None)
-    scan = Source(SCAN, Method.QUERY, suggestion=None if possible else _suggestion(question, listed))
+    types = (await look(snapshot, timeout=timeout)).columns
+    can_be_added = not possible and not snapshot.in_citus and _can_be_kept(question, types)
+    scan = Source(SCAN, Method.QUERY, suggestion=_suggestion(question, listed) if can_be_added else None)
     if best is None:
         return (scan,)
     return (Source(f"rollup:{best.name}", Method.RPC, best.own, best.whole_from), scan)
@@ -104,6 +107,15 @@ def _fits(own: OwnRollup, question: Question) -> bool:
         has_ids if dimension.is_id else own.kept_as(dimension) is not None
         for dimension in question.dimensions
     ) and (own.rollup.histograms or not any(figure_of(name).is_percentile for name in question.computed))
+
+
+def _can_be_kept(question: Question, types: ColumnTypes) -> bool:
+    """Return whether a rollup can have the dimensions: of json columns, only keys of a `jsonb`."""
+    return all(
+        dimension.key is None or types[str(dimension.column)].name == "jsonb"
+        for dimension in question.dimensions
+        if dimension.column in types
+    )
 
 
 def _suggestion(question: Question, listed: Sequence[ListedRollup]) -> str | None:

@@ -321,9 +321,12 @@ def _expression(dimension: Dimension, types: ColumnTypes, arguments: _Arguments)
     if dimension.kind == "error_kind":
         return _error_kind(dimension, arguments)
     column = _column(dimension)
-    if dimension.key is not None:
-        return f"({column} ->> {arguments.add(dimension.key, 'text')})"
     assert dimension.column is not None
+    if dimension.key is not None:
+        key = arguments.add(dimension.key, "text")
+        if types[dimension.column].base == "jsonb":
+            return f"({column} ->> {key})"
+        return declared().statement("asked/json_field.sql", (), column=column, key=key).strip()
     text = f"concat({column})"
     if types[dimension.column].is_padded:
         text = f"rtrim({text})"

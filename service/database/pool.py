@@ -16,7 +16,7 @@ from chat_stats.service.concurrency.single_flight import SingleFlight
 from chat_stats.service.database import queries
 from chat_stats.service.database.clock import Clock
 from chat_stats.service.database.errors import unreachable
-from chat_stats.service.database.server import FAILURES, Hosts, Server
+from chat_stats.service.database.server import FAILURES, WRITTEN_BY, Hosts, Server
 from chat_stats.service.database.snapshot import Lock, Snapshot
 from chat_stats.service.database.standbys import Standbys
 from chat_stats.service.errors import (
@@ -43,7 +43,7 @@ async def connect(settings: Settings, *, application_name: str) -> "asyncpg.Conn
         return await Hosts(settings.database_url.get_secret_value()).connect(
             timeout=settings.connect_timeout_seconds,
             statement_cache_size=0,
-            server_settings={"application_name": application_name, "timezone": "UTC"},
+            server_settings={"application_name": application_name, **WRITTEN_BY},
         )
     except FAILURES as error:
         raise unreachable(error) from error

@@ -30,6 +30,9 @@ BEGIN_SECONDS = 0.3
 #: What connecting and beginning raise.
 FAILURES = (TimeoutError, ValueError, asyncpg.PostgresError, *OUTAGES)
 
+#: What a session writes times and dates by, whatever the role or the database is set to.
+WRITTEN_BY = {"timezone": "UTC", "datestyle": "ISO"}
+
 PooledConnection = asyncpg.pool.PoolConnectionProxy
 
 Replies = TypeVar("Replies")
@@ -99,7 +102,7 @@ class Server:
             # outside of a transaction. Ours never are.)
             statement_cache_size=1,
             max_cacheable_statement_size=1,
-            server_settings={"application_name": self.application_name, "timezone": "UTC"},
+            server_settings={"application_name": self.application_name, **WRITTEN_BY},
             reset=_nothing_to_reset,
         )
 

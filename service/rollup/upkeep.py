@@ -449,7 +449,7 @@ async def _connected(settings: Settings) -> AsyncIterator["asyncpg.Connection[as
     connection = await connect(settings, application_name="chat-stats rollup")
     try:
         # What row level security would hide is an error: the rollup is of all requests.
-        await connection.execute("SET statement_timeout = 0; SET datestyle = ISO; SET row_security = off")
+        await connection.execute("SET statement_timeout = 0; SET row_security = off")
         yield connection
     finally:
         with suppress(*ERRORS, TimeoutError):

@@ -143,7 +143,9 @@ async def _download(
         **({} if format_ is JSON else {"Content-Disposition": f'attachment; filename="{name}"'}),
     }
     if request.method == "HEAD":  # nothing is read to find out how long it would be
-        return Response(media_type=format_.content_type, headers=headers)
+        response = Response(media_type=format_.content_type, headers=headers)
+        del response.headers["content-length"]
+        return response
     download = services.downloads.start(pieces)
     begun = False
     try:

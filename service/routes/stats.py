@@ -9,7 +9,7 @@ from chat_stats.service.catalogue import aggregations, schemas
 from chat_stats.service.catalogue.aggregations import AGGREGATIONS, Aggregation
 from chat_stats.service.catalogue.dimensions import MODEL_ID, Dimensions
 from chat_stats.service.catalogue.questions import Filter
-from chat_stats.service.catalogue.row_pages import parse_cursor
+from chat_stats.service.catalogue.row_pages import check_cursor
 from chat_stats.service.catalogue.rows import UNRESOLVED
 from chat_stats.service.catalogue.scopes import query_within
 from chat_stats.service.catalogue.timerange import WINDOWS, TimeRange, parse_time_range
@@ -161,8 +161,6 @@ def _order(aggregation: Aggregation) -> Callable[..., Awaitable[_Parts]]:
     ) -> _Parts:
         if order_by is not None:
             aggregations.parse_order_by(aggregation, order_by)
-        if cursor is not None:
-            parse_cursor(cursor, order_by or aggregation.default_order)
         return {
             "order_by": order_by,
             "cursor": cursor,
@@ -182,6 +180,9 @@ async def respond(request: Request, services: Services, query: aggregations.Quer
         raise failure
     reader = reader_of(request)
     query = query_within(query, reader.scope)
+    if query.cursor is not None:
+        order = aggregations.AGGREGATIONS[query.aggregation].order_of(query)
+        check_cursor(query.cursor, order, query.filters_digest)
     if parameters.CACHE_BUSTER not in request.query_params:  # such a target comes once
         services.fast_path.learn(scope, reader, query)
     answer = await services.stats.read(query, admit=lambda: services.rate_limiter.spend(Work.MISSES, scope))

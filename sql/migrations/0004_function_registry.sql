@@ -280,9 +280,10 @@ END
 $function$;
 
 -- Pins what a function must not take from its caller: where names are searched, the time zone in which a
--- timestamp without one is read, and that a time range is planned with its own bounds. Registers it. Functions of
--- their arguments alone are not pinned, since Postgres then could not put their expression in place of a call; nor are
--- triggers planned each time, which have no values to plan for: it would cost every writer a third more.
+-- timestamp without one is read, how a date becomes text, and that a time range is planned with its own bounds.
+-- Registers it. Functions of their arguments alone are not pinned, since Postgres then could not put their expression in
+-- place of a call; nor are triggers planned each time, which have no values to plan for: it would cost every writer a
+-- third more.
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_adopt_function(p_name text)
 RETURNS void
 LANGUAGE plpgsql
@@ -313,6 +314,7 @@ BEGIN
         EXECUTE format('ALTER FUNCTION %s SET timezone = %L', adopted.signature, 'UTC');
         IF NOT adopted.is_trigger THEN
             EXECUTE format('ALTER FUNCTION %s SET plan_cache_mode = force_custom_plan', adopted.signature);
+            EXECUTE format('ALTER FUNCTION %s SET datestyle = %L', adopted.signature, 'ISO');
         END IF;
     END IF;
     PERFORM stats_schema.chat_stats_register_function(adopted.signature);

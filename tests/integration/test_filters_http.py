@@ -7,7 +7,7 @@ import httpx
 import orjson
 import pytest
 
-from chat_stats.service.catalogue.aggregations import AGGREGATIONS
+from chat_stats.service.catalogue.aggregations import AGGREGATIONS, Query
 from chat_stats.service.catalogue.row_pages import cursor_of
 from tests.conftest import SettingsFactory
 from tests.integration.conftest import OpenClient
@@ -119,13 +119,16 @@ async def test_equal_rows_keep_the_order_that_they_have_by_default(
     assert [row["model_id"] for row in rows] == [3, 4, 2, 1]
 
 
-OF_COUNTS = cursor_of({"model_id": 1, "request_count": 3}, "-request_count")
-OF_MODELS = cursor_of({"model_id": 1, "stats": {"total_requests": 3}}, "-total_requests")
+NO_FILTERS = Query("models").filters_digest
+OF_COUNTS = cursor_of({"model_id": 1, "request_count": 3}, "-request_count", NO_FILTERS)
+OF_MODELS = cursor_of({"model_id": 1, "stats": {"total_requests": 3}}, "-total_requests", NO_FILTERS)
 REFUSED = [
     ("/models?cursor=abc", "cursor", "next_cursor"),
     ("/models?cursor=%00", "cursor", "next_cursor"),
     (f"/models?cursor={OF_COUNTS}", "cursor", "next_cursor"),
     (f"/counts?cursor={OF_MODELS}", "cursor", "next_cursor"),
+    (f"/models?cursor={OF_MODELS}&status=failed", "cursor", "next_cursor"),
+    (f"/models?cursor={OF_MODELS}&model_name=a", "cursor", "next_cursor"),
     ("/models?cursor=W1tdLDEsIjEiXQ", "cursor", "next_cursor"),
     ("/models?order_by=price", "order_by", "total_tokens"),
     ("/models?order_by=", "order_by", "total_tokens"),

@@ -258,6 +258,7 @@ async def test_head_has_the_headers_of_get(client: httpx.AsyncClient, gateway: a
         names = {"content-type", "cache-control", "vary", "etag"} & got.headers.keys()
         assert {name: head.headers[name] for name in names} == {name: got.headers[name] for name in names}
         assert ("content-disposition" in head.headers) == ("csv" in path)
+        assert ("content-length" in head.headers) == ("content-length" in got.headers), path
 
 
 async def test_refusals_are_never_cached(client: httpx.AsyncClient) -> None:

@@ -345,7 +345,11 @@ async def test_every_endpoint_that_reads_is_among_those_that_are_compared(open_w
 
 async def test_a_cursor_of_another_key_is_refused(open_world: OpenWorld) -> None:
     world = await open_world(made_rows(), USER)
-    for target in ("/chat-requests/query?group_by=model_id&limit=1", "/chat-requests?limit=5"):
+    for target in (
+        "/chat-requests/query?group_by=model_id&limit=1",
+        "/chat-requests?limit=5",
+        "/chat-requests/models?limit=1",
+    ):
         cursors = {}
         for who in ("own", "other", "all"):
             cursors[who] = (await world.get(target, who)).json()["metadata"]["next_cursor"]

@@ -16,6 +16,7 @@ from chat_stats.service.rollup.upkeep import Rollup
 from tests.questions.conftest import DAYS, DIMENSIONS, START, Ask, asking
 from tests.questions.recount import Request, between, figures, grouped, value
 from tests.questions.test_answers import approximately, shown
+from tests.questions.test_migrate import run
 
 pytestmark = [pytest.mark.every_postgres, pytest.mark.slow]
 
@@ -31,8 +32,14 @@ RAGGED = (
 )
 
 
-async def add(connection: asyncpg.Connection, name: str, *by: str, percentiles: bool = True) -> None:
-    rollups = OwnRollups(Rollup(connection), known_dimensions(DIMENSIONS))
+async def add(
+    connection: asyncpg.Connection,
+    name: str,
+    *by: str,
+    percentiles: bool = True,
+    dimensions: str = DIMENSIONS,
+) -> None:
+    rollups = OwnRollups(Rollup(connection), known_dimensions(dimensions))
     await rollups.add(await rollups.declare(name, by, percentiles=percentiles), lambda _done: None)
 
 
@@ -283,3 +290,23 @@ async def test_what_no_rollup_has_is_scanned_with_a_command_that_would_help(
     await kept.execute("UPDATE chat_stats_rollups SET ready = false WHERE name = 'users'")
     answer = await ask("group_by=user_id&measures=total_requests")
     assert (answer.totals["source"], answer.totals["suggested_rollup"]) == ("scan", None)
+
+
+async def test_dates_are_the_same_text_whatever_style_writers_readers_and_the_database_have(
+    kept: asyncpg.Connection, database_url: str
+) -> None:
+    declared = f"{DIMENSIONS}, day"
+    await kept.execute("ALTER TABLE chat_completion_requests ADD day date DEFAULT '2026-02-03'")
+    await run(database_url, declared)
+    await add(kept, "days", "day", dimensions=declared)
+    database = await kept.fetchval("SELECT current_database()")
+    await kept.execute(f"ALTER DATABASE {database} SET datestyle = 'SQL, DMY'; SET datestyle = 'German'")
+    await kept.execute("UPDATE chat_completion_requests SET user_id = 'written by another style'")
+    count = await kept.fetchval("SELECT count(*) FROM chat_completion_requests")
+    ask = asking(database_url, declared)
+    for names, source in (("day", "rollup:days"), ("day,user_id", "scan")):
+        answer = await ask(f"group_by={names}&measures=total_requests")
+        assert answer.totals["source"] == source
+        assert [(row["day"], row["total_requests"]) for row in answer.data] == [("2026-02-03", count)]
+        function = "SELECT dimensions ->> 'day', total_requests FROM get_chat_request_stats($1::text[])"
+        assert [tuple(row) for row in await kept.fetch(function, names.split(","))] == [("2026-02-03", count)]

@@ -14,7 +14,7 @@ from chat_stats.service.catalogue.figures import FIGURES
 from chat_stats.service.catalogue.question_parameters import parse_question
 from chat_stats.service.rollup.retention import Retention
 from chat_stats.service.rollup.upkeep import Rollup
-from tests.questions.conftest import DAYS, DIMENSIONS, START, Ask, Compute
+from tests.questions.conftest import DAYS, DIMENSIONS, START, Ask, Compute, asking
 from tests.questions.recount import HOSTILE, Request
 from tests.questions.test_migrate import run
 from tests.questions.test_own_rollups import add
@@ -123,6 +123,38 @@ async def test_the_function_agrees_with_random_questions(
     assert await compare(connection, compute_all, 2, 12) > 50
     await Retention(connection).purge(START + timedelta(days=4), lambda _done: None)
     assert await compare(connection, compute_all, 3, 12) > 50
+
+
+async def test_json_that_text_cannot_hold_fails_no_question_about_the_others(
+    connection: asyncpg.Connection, requests: list[Request], database_url: str
+) -> None:
+    """Python writes NUL so, and JavaScript a smiley that was cut in two. `jsonb` refuses both."""
+    shown = {
+        r'"a\u0000\u0000b"': "a\ufffd\ufffdb",
+        r'"cut \uD83D"': "cut \ufffd",
+        r'"\ude00\uDe00 cut"': "\ufffd\ufffd cut",
+        r'"\ud83d\ude00 \\u0000 \\\u0000"': "\U0001f600 \\u0000 \\\ufffd",
+        '"red"': "red",
+        r'null, "other": "\u0000"': None,
+    }
+    await connection.execute("ALTER TABLE chat_completion_requests ADD labels_json json")
+    await connection.executemany(
+        "INSERT INTO chat_completion_requests (status, labels_json) VALUES ('of json', $1)",
+        [(f'{{"team": {text}}}',) for text in shown],
+    )
+    declared = "label=labels_json->>team"
+    await run(database_url, declared)
+    ask = asking(database_url, declared)
+    answer = await ask("group_by=label&measures=total_requests&status=of json")
+    assert sorted(answer.data, key=str) == sorted(
+        ({"label": each, "total_requests": 1} for each in shown.values()), key=str
+    )
+    assert answer.totals["suggested_rollup"] is None  # one needs a key of a jsonb column
+    for each in filter(None, shown.values()):
+        answer = await ask(f"measures=total_requests&label={quote(each)}")
+        assert answer.data == [{"total_requests": 1}]
+    call = "SELECT dimensions ->> 'label' FROM get_chat_request_stats('{label}', '{\"status\": \"of json\"}')"
+    assert {row[0] for row in await connection.fetch(call)} == set(shown.values())
 
 
 async def test_different_values_are_counted_over_the_rows_by_their_dimension(

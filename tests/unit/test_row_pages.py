@@ -2,7 +2,7 @@
 
 import pytest
 
-from chat_stats.service.catalogue.row_pages import cursor_of, parse_cursor, rows_behind
+from chat_stats.service.catalogue.row_pages import check_cursor, cursor_of, rows_behind
 from chat_stats.service.catalogue.rows import Row
 from chat_stats.service.errors import InvalidParameter
 
@@ -11,7 +11,7 @@ def rows(*requests: tuple[int, int]) -> list[Row]:
     return [{"model_id": model_id, "stats": {"total_requests": total}} for model_id, total in requests]
 
 
-ENDED_AT = cursor_of(rows((2, 50))[0], "-total_requests")
+ENDED_AT = cursor_of(rows((2, 50))[0], "-total_requests", "of some filters")
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,8 @@ def test_the_next_page_begins_behind_its_place(now: list[Row], behind: list[int]
     assert [row["model_id"] for row in rows_behind(ENDED_AT, now)] == behind
 
 
-def test_a_cursor_of_another_order_is_refused() -> None:
-    assert parse_cursor(ENDED_AT, "-total_requests") == ENDED_AT
-    with pytest.raises(InvalidParameter, match="the order of that answer"):
-        parse_cursor(ENDED_AT, "total_tokens")
+def test_a_cursor_of_another_order_or_of_other_filters_is_refused() -> None:
+    check_cursor(ENDED_AT, "-total_requests", "of some filters")
+    for order, filters in (("total_tokens", "of some filters"), ("-total_requests", "of others")):
+        with pytest.raises(InvalidParameter, match="with its filters"):
+            check_cursor(ENDED_AT, order, filters)

@@ -207,6 +207,9 @@ CREATE OR REPLACE FUNCTION stats_schema.chat_stats_record_changes()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER  -- writers of requests need no rights on our tables
+{% if has_further %}
+SET datestyle = 'ISO'  -- a date becomes text, in the session of any writer
+{% endif %}
 AS $function$
 #variable_conflict use_column
 DECLARE

@@ -4,6 +4,9 @@
 {% set characters = asked.characters %}
 {% set separators = asked.separators %}
 {% set blanks = asked.blanks %}
+{% set column = 'q.%1$I' %}
+{% set key = '%2$L::text' %}
+{% set json_field %}{% include 'asked/json_field.sql' %}{% endset %}
 {% set error_kind %}{% include 'asked/error_kind.sql' %}{% endset %}
 -- What get_chat_request_stats() groups and filters by: SQL for the value of a dimension, as text, of a request q, or of
 -- the model c of requests. All of it comes from the settings with which `migrate` ran (CHAT_STATS_DIMENSIONS,
@@ -35,9 +38,7 @@ BEGIN
                 USING ERRCODE = 'invalid_parameter_value',
                     HINT = 'CHAT_STATS_DIMENSIONS declares dimensions, and chat-stats migrate puts them into this function.';
     END CASE;
-    IF declared_key IS NOT NULL THEN
-        value := format('(q.%I ->> %L::text)', declared_column, declared_key);
-    ELSIF declared_column IS NOT NULL THEN
+    IF declared_column IS NOT NULL THEN
         base := (
             SELECT b.typname
             FROM pg_attribute AS a
@@ -46,6 +47,11 @@ BEGIN
             WHERE a.attrelid = 'gateway_schema.chat_completion_requests'::regclass
               AND a.attname::text = declared_column AND NOT a.attisdropped
         );
+    END IF;
+    IF declared_key IS NOT NULL THEN
+        value := CASE WHEN base = 'json'::name THEN format($value${{ json_field.strip() }}$value$, declared_column, declared_key)
+                      ELSE format('(q.%I ->> %L::text)', declared_column, declared_key) END;
+    ELSIF declared_column IS NOT NULL THEN
         value := format('concat(q.%I)', declared_column);
         IF base = 'bpchar'::name THEN
             value := 'rtrim(' || value || ')';
