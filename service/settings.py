@@ -1,34 +1,47 @@
 """Settings, from environment variables with the prefix `CHAT_STATS_` and from `.env`."""
 
-import os
 from functools import cached_property
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from limits import parse as parse_rate
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from chat_stats.service.catalogue.aggregation import Query
 from chat_stats.service.catalogue.dimensions import Dimensions, known_dimensions
 from chat_stats.service.catalogue.error_kinds import DEFAULT as ERROR_KINDS
 from chat_stats.service.catalogue.question_parameters import parse_kept
 from chat_stats.service.catalogue.statuses import PENDING, SUCCESS, Statuses
-from chat_stats.service.catalogue.timerange import parse_window
 from chat_stats.service.catalogue.usage_questions import UsageQuestion, usage_questions
-from chat_stats.service.connecting import url_checks
-from chat_stats.service.errors import InvalidParameter, SettingsError
+from chat_stats.service.errors import SettingsError
+from chat_stats.service.setting_types import (
+    NONE_IF_EMPTY,
+    SPLIT,
+    DimensionList,
+    Duration,
+    ErrorKinds,
+    Folder,
+    LogLevel,
+    LongWait,
+    Origins,
+    PendingStatuses,
+    PostgresUrl,
+    Proxies,
+    Questions,
+    Rate,
+    RedisUrl,
+    Secrets,
+    SuccessStatuses,
+    UsageDimensions,
+    Wait,
+    Windows,
+)
 
 PREFIX = "CHAT_STATS_"
 
-Wait = Annotated[float, Field(gt=0, le=300, allow_inf_nan=False)]
-Duration = Annotated[float, Field(gt=0, le=366 * 86400, allow_inf_nan=False)]
 #: Columns that many gateways have and some do not: shown where they exist unless the setting says otherwise.
 KNOWN_REQUEST_COLUMNS = ("api_key_id", "is_anonymous", "metadata", "input_cost_usd", "output_cost_usd")
 ALL_COLUMNS = "*"
-
-CommaSeparated = Annotated[tuple[str, ...], NoDecode]
 
 
 class Settings(BaseSettings):
@@ -38,32 +51,32 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True
     )
 
-    database_url: SecretStr = Field(
+    database_url: PostgresUrl = Field(
         description="Postgres to read from, `postgresql://user:password@host:5432/database`."
     )
-    read_database_url: SecretStr | None = Field(
+    read_database_url: Annotated[PostgresUrl | None, NONE_IF_EMPTY] = Field(
         None,
         description="Hot standbys to read from, `postgresql://user:password@h1:5432,h2:5432/database`. "
         "When not set, the database above answers all.",
     )
-    max_standby_lag_seconds: Duration | None = Field(
+    max_standby_lag_seconds: Annotated[Duration | None, NONE_IF_EMPTY] = Field(
         None,
         description="Seconds by which a standby may be behind the primary; one that is further behind is not "
         "read while the primary answers. When not set, a third of `CHAT_STATS_FRESH_SECONDS`.",
     )
-    redis_url: SecretStr = Field(
+    redis_url: RedisUrl = Field(
         SecretStr("redis://localhost:6379/0"),
         description="Redis that holds the cache: `redis://`, `rediss://` or `unix://`; by Sentinels "
         "`redis+sentinel://` or `rediss+sentinel://:password@h1:26379,h2:26379/name/0`.",
     )
-    queue_redis_url: SecretStr | None = Field(
+    queue_redis_url: Annotated[RedisUrl | None, NONE_IF_EMPTY] = Field(
         None, description="Redis that holds the worker's queue; the same as the cache's when not set."
     )
     host: str = Field(
         "127.0.0.1", description="Address that `chat-stats serve` and the worker's `/metrics` listen on."
     )
     port: int = Field(8000, ge=0, le=65535, description="Port that `chat-stats serve` listens on.")
-    windows: CommaSeparated = Field(
+    windows: Windows = Field(
         ("1h", "24h", "7d", "30d", "all"),
         description="Windows that the worker keeps computed, comma-separated; others are computed on demand.",
     )
@@ -115,7 +128,7 @@ class Settings(BaseSettings):
         description="Longest wait in seconds for an answer that is not cached; its computation goes on. "
         "When not set, the longest that a computation may take: four times its first statement.",
     )
-    refresh_timeout_seconds: Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)] = Field(
+    refresh_timeout_seconds: LongWait = Field(
         120, description="Longest time in seconds for the first statement of each computation in a refresh."
     )
     connect_timeout_seconds: Wait = Field(
@@ -139,7 +152,7 @@ class Settings(BaseSettings):
         description="Clients that may listen to events of one process at a time; fewer where it may open few "
         "files.",
     )
-    request_columns: Annotated[tuple[str, ...] | None, NoDecode] = Field(
+    request_columns: Annotated[tuple[str, ...] | None, *SPLIT] = Field(
         None,
         description="Further columns of single requests to show, comma-separated; `*` for all. When not set, "
         f"those of {', '.join(f'`{name}`' for name in KNOWN_REQUEST_COLUMNS)} that exist; empty: none.",
@@ -147,7 +160,7 @@ class Settings(BaseSettings):
     download_seconds: Duration = Field(
         600, description="Seconds after which a client that has not read its download is cut off."
     )
-    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+    api_keys: Secrets = Field(
         (),
         description="Keys that may read everything, comma-separated. None, and no `CHAT_STATS_REQUIRE_KEY`: "
         "reading is open.",
@@ -157,34 +170,34 @@ class Settings(BaseSettings):
         description="Whether reading needs a key where `CHAT_STATS_API_KEYS` is empty, too: one of "
         "`chat-stats key create`.",
     )
-    admin_token: SecretStr | None = Field(
+    admin_token: Annotated[SecretStr | None, NONE_IF_EMPTY] = Field(
         None, description="Token for `POST /api/monitoring/refresh`. None: that endpoint is off."
     )
-    success_statuses: CommaSeparated = Field(
+    success_statuses: SuccessStatuses = Field(
         SUCCESS,
         description="Statuses of requests that succeeded, comma-separated, in any case. After a change: "
         "`chat-stats migrate`, then `chat-stats rollup repair`.",
     )
-    pending_statuses: CommaSeparated = Field(
+    pending_statuses: PendingStatuses = Field(
         PENDING,
         description="Statuses of requests that neither succeeded nor failed yet. After a change: as above.",
     )
-    error_kinds: str = Field(
+    error_kinds: ErrorKinds = Field(
         ERROR_KINDS,
         description="Kinds of errors, `name=phrase|phrase` separated by `;`: the first with a phrase in the "
         "error message or the status of a failed request is its `error_kind`, otherwise `other`.",
     )
-    dimensions: str = Field(
+    dimensions: DimensionList = Field(
         "",
         description="Dimensions by which questions group and filter, comma-separated: columns of the "
         "requests, or `name=column->>key` of a json column.",
     )
-    queries: str = Field(
+    queries: Questions = Field(
         "",
         description="Questions that the worker keeps computed, separated by blanks or `;`: query strings of "
         "`/chat-requests/query`.",
     )
-    usage_metrics: CommaSeparated = Field(
+    usage_metrics: UsageDimensions = Field(
         (),
         description="Dimensions by which `/metrics/usage` shows the gateway's traffic, comma-separated, like "
         "`model_id,status`. The worker keeps a question over all time computed for each. Empty: it is off.",
@@ -196,24 +209,24 @@ class Settings(BaseSettings):
         description="Values of each of these dimensions that have their own labels there; the others are "
         "added up as `others`.",
     )
-    rate_limit_misses: str = Field(
+    rate_limit_misses: Rate = Field(
         "6000/minute",
         description="Answers that one client may have computed for it, like `100/minute`. Empty: no limit.",
     )
-    rate_limit_rows: str = Field(
+    rate_limit_rows: Rate = Field(
         "1200/minute",
         description="Calls by one client of the endpoints that read single requests. Empty: no limit.",
     )
-    rate_limit_requests: str = Field(
+    rate_limit_requests: Rate = Field(
         "",
         description="All calls of the API by one client, hits too; each then asks Redis. Empty: no limit.",
     )
-    trusted_proxies: str = Field(
+    trusted_proxies: Proxies = Field(
         "127.0.0.1",
         description="Addresses or networks of proxies whose `X-Forwarded-For` names the client, "
         "comma-separated; `*` for any.",
     )
-    cors_origins: CommaSeparated = Field(
+    cors_origins: Origins = Field(
         (), description="Origins whose pages may read the API from a browser, comma-separated; `*` for any."
     )
     root_path: str = Field(
@@ -225,21 +238,21 @@ class Settings(BaseSettings):
         True,
         description="Serve the web page at `/`. The page is public, what it shows is not where keys are set.",
     )
-    frame_ancestors: CommaSeparated = Field(
+    frame_ancestors: Origins = Field(
         (), description="Origins whose pages may show the web page in a frame, comma-separated; `*` for any."
     )
     cache_prefix: str = Field(
         "chat-stats", pattern=r"^[A-Za-z0-9_.\-]+$", description="First part of every Redis key."
     )
-    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
+    log_level: LogLevel = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
     log_format: Literal["text", "json"] = Field(
         "text", description="`text` for people, or `json`: one object a line."
     )
     access_log: bool = Field(False, description="Whether each HTTP answer gets a line in the log.")
-    worker_metrics_port: int | None = Field(
+    worker_metrics_port: Annotated[int | None, NONE_IF_EMPTY] = Field(
         None, ge=0, le=65535, description="Port for the worker's own `/metrics`. None: it has no such port."
     )
-    metrics_folder: Path | None = Field(
+    metrics_folder: Annotated[Folder | None, NONE_IF_EMPTY] = Field(
         None,
         description="Folder in which the processes of one service share their counts for `/metrics`; "
         "`serve --workers` makes one.",
@@ -290,155 +303,6 @@ class Settings(BaseSettings):
     def late_seconds(self) -> float:
         """Age in seconds of the last refresh from which on the worker counts as late."""
         return 3 * self.refresh_interval_seconds
-
-    @field_validator(
-        *(
-            "windows",
-            "api_keys",
-            "cors_origins",
-            "frame_ancestors",
-            "request_columns",
-            "success_statuses",
-            "pending_statuses",
-            "usage_metrics",
-        ),
-        mode="before",
-    )
-    @classmethod
-    def _split_commas(cls, value: Any) -> Any:
-        return (
-            [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-        )
-
-    @field_validator("windows")
-    @classmethod
-    def _known_windows(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        try:
-            windows = tuple(dict.fromkeys(parse_window(window) for window in value))
-        except InvalidParameter as error:
-            raise ValueError(str(error)) from None
-        if not windows:
-            raise ValueError("name at least one window")
-        return windows
-
-    @field_validator("success_statuses", "pending_statuses")
-    @classmethod
-    def _lower(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(status.lower() for status in value))
-
-    @field_validator("success_statuses")
-    @classmethod
-    def _some_status(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if not value:
-            raise ValueError("name at least one status")
-        return value
-
-    @field_validator("pending_statuses")
-    @classmethod
-    def _one_meaning(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        if both := [status for status in value if status in info.data.get("success_statuses", ())]:
-            raise ValueError(f"{', '.join(both)} is in CHAT_STATS_SUCCESS_STATUSES, too")
-        return value
-
-    @field_validator("error_kinds")
-    @classmethod
-    def _known_error_kinds(cls, value: str) -> str:
-        known_dimensions(error_kinds=value)
-        return value
-
-    @field_validator("dimensions")
-    @classmethod
-    def _known_dimensions(cls, value: str) -> str:
-        known_dimensions(value)
-        return value
-
-    @field_validator("queries")
-    @classmethod
-    def _known_queries(cls, value: str, info: ValidationInfo) -> str:
-        if "dimensions" in info.data and "error_kinds" in info.data:  # else these are what is wrong
-            parse_kept(value, known_dimensions(info.data["dimensions"], info.data["error_kinds"]))
-        return value
-
-    @field_validator("usage_metrics")
-    @classmethod
-    def _known_usage(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        names = tuple(dict.fromkeys(value))
-        if "dimensions" in info.data and "error_kinds" in info.data:  # else these are what is wrong
-            known = known_dimensions(info.data["dimensions"], info.data["error_kinds"])
-            try:
-                usage_questions(names, known)
-            except InvalidParameter as error:
-                raise ValueError(str(error)) from None
-        return names
-
-    @field_validator(
-        *(
-            "admin_token",
-            "queue_redis_url",
-            "read_database_url",
-            "max_standby_lag_seconds",
-            "worker_metrics_port",
-            "metrics_folder",
-        ),
-        mode="before",
-    )
-    @classmethod
-    def _empty_is_none(cls, value: Any) -> Any:
-        return None if isinstance(value, str) and not value.strip() else value
-
-    @field_validator("database_url", "read_database_url", "redis_url", "queue_redis_url", mode="before")
-    @classmethod
-    def _strip(cls, value: Any) -> Any:
-        return value.strip() if isinstance(value, str) else value  # a file's last line end
-
-    @field_validator("database_url", "read_database_url")
-    @classmethod
-    def _postgres(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None:
-            url_checks.check_postgres_url(value.get_secret_value())
-        return value
-
-    @field_validator("redis_url", "queue_redis_url")
-    @classmethod
-    def _redis(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None:
-            url_checks.check_redis_url(value.get_secret_value())
-        return value
-
-    @field_validator("trusted_proxies")
-    @classmethod
-    def _known_proxies(cls, value: str) -> str:
-        url_checks.check_proxies(value)
-        return value
-
-    @field_validator("cors_origins", "frame_ancestors")
-    @classmethod
-    def _known_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        url_checks.check_origins(value)
-        return value
-
-    @field_validator("metrics_folder")
-    @classmethod
-    def _writable(cls, value: Path | None) -> Path | None:
-        if value is not None and not (value.is_dir() and os.access(value, os.W_OK)):
-            raise ValueError(f"{str(value)!r} is no folder that can be written to")
-        return value
-
-    @field_validator("rate_limit_misses", "rate_limit_rows", "rate_limit_requests")
-    @classmethod
-    def _known_rate(cls, value: str) -> str:
-        try:
-            _ = value and parse_rate(value)
-        except ValueError:
-            raise ValueError("write it like 100/minute or 5000/hour; empty for no limit") from None
-        return value
-
-    @field_validator("log_level")
-    @classmethod
-    def _known_level(cls, value: str) -> str:
-        if value.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
-            raise ValueError("known: DEBUG, INFO, WARNING, ERROR")
-        return value.upper()
 
 
 def load_settings(**overrides: Any) -> Settings:
