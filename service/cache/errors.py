@@ -43,7 +43,7 @@ def trouble_of(error: BaseException) -> str:
             if isinstance(cause, kinds):
                 return meaning
         cause = cause.__cause__ or cause.__context__
-    if isinstance(error, exceptions.ConnectionError) and str(error).startswith("Connection closed"):
+    if str(error).startswith(("Connection closed", "A ConnectionError occurred")):  # in a transaction
         return "does not answer: it closed the connection"
     what = "refuses that" if isinstance(error, exceptions.ResponseError) else "does not answer"
     return f"{what} ({type(error).__name__})"
