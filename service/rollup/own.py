@@ -156,7 +156,7 @@ class OwnRollups:
                     list(dict.fromkeys(source for each in wanted.kept for source in each.sources)),
                     wanted.rollup.histograms,
                 )
-            await self._rollup.show_progress()
+            await self._rollup.chunks.show_progress()
             await self._make_right(wanted.rollup.name, progress)
         for each in await self._listed():
             if each.name == wanted.rollup.name and not each.right:

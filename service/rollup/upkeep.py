@@ -11,7 +11,6 @@ import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
-from typing import NamedTuple
 
 import asyncpg
 
@@ -22,7 +21,8 @@ from chat_stats.service.database.own_rollups import read_own_rollups
 from chat_stats.service.database.pool import connect
 from chat_stats.service.errors import DatabaseBusy, DatabaseUnavailable, SchemaError
 from chat_stats.service.rollup.audit import audit
-from chat_stats.service.rollup.connection import ERRORS, REQUESTS, UpkeepConnection
+from chat_stats.service.rollup.chunks import Chunks
+from chat_stats.service.rollup.connection import ERRORS, UpkeepConnection
 from chat_stats.service.rollup.own_installation import OwnInstallation
 from chat_stats.service.rollup.partitions import forget_partitions, keep_detached
 from chat_stats.service.rollup.rewriting import rewrite
@@ -53,12 +53,6 @@ from chat_stats.service.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-#: Requests that one chunk covers, at most (unless more came in a quarter of an hour).
-CHUNK_REQUESTS = 400_000
-#: Chunks of a smaller table: so many that its progress is seen, of at least so many requests.
-SHOWN_CHUNKS = 8
-SHOWN_CHUNK_REQUESTS = 2_000
-
 BUILT_IN = [rollup.name for rollup in ROLLUPS]
 
 #: Attempts at a repair during which writes go uncounted.
@@ -72,19 +66,8 @@ Progress = Callable[[int], None]
 Opener = Callable[[], AbstractAsyncContextManager["asyncpg.Connection[asyncpg.Record]"]]
 
 
-class Chunk(NamedTuple):
-    """A range of whole buckets as Postgres writes it; both None: the requests without a time."""
-
-    start: str | None
-    end: str | None
-    #: Whether the next chunk begins with another day.
-    ends_day: bool
-
-
 class Rollup:
     """Upkeep over one connection of its own, and in a backfill or repair one more, where it can be had."""
-
-    _chunk_requests = CHUNK_REQUESTS
 
     def __init__(
         self,
@@ -93,6 +76,7 @@ class Rollup:
         statuses: Statuses | None = None,
     ) -> None:
         self.connection = UpkeepConnection(connection)
+        self.chunks = Chunks(self.connection)
         self._another = another
         #: What our settings say of statuses; None: what the functions know.
         self.statuses = statuses
@@ -109,19 +93,7 @@ class Rollup:
 
     async def estimate_requests(self) -> int:
         """Return about how many requests there are, from the table's statistics."""
-        if await on_shards(self.connection):  # the coordinator has none
-            return int(await self.connection.fetchval(f"SELECT count(*) FROM {REQUESTS}"))  # noqa: S608
-        row = await self.connection.fetchrow(
-            "SELECT COALESCE(sum(GREATEST(c.reltuples, 0)), 0)::bigint AS requests FROM pg_class AS c "
-            "WHERE c.oid = 'gateway_schema.chat_completion_requests'::regclass OR c.oid IN "
-            "(SELECT relid FROM pg_partition_tree('gateway_schema.chat_completion_requests'::regclass))"
-        )
-        return int(row["requests"])
-
-    async def show_progress(self) -> None:
-        """Choose the size of chunks so that also the progress of a small table is seen."""
-        share = await self.estimate_requests() // SHOWN_CHUNKS
-        self._chunk_requests = min(CHUNK_REQUESTS, max(SHOWN_CHUNK_REQUESTS, share))
+        return await self.chunks.estimate_requests()
 
     async def enable(self, progress: Progress) -> None:
         """Switch the rollup on, or go on with a backfill that was interrupted; writers keep writing."""
@@ -129,7 +101,7 @@ class Rollup:
             await self._require_statuses()
             if (await self.state()).state == "on":
                 return
-            await self.show_progress()
+            await self.chunks.show_progress()
             await drop_other_triggers(self.connection)
             await require_countable(self.connection)
             await require_rights(self.connection)
@@ -174,12 +146,12 @@ class Rollup:
                 raise SchemaError(f"the rollup is {state}")
             await require_countable(self.connection)
             drift = Counter[str]()
-            await self.show_progress()
+            await self.chunks.show_progress()
             await self._cover_partitions(progress)
             await keep_detached(self.connection.fetch)
-            async for start, end, _ in self._chunks("-infinity"):
+            async for start, end, _ in self.chunks.one_by_one("-infinity"):
                 drift += await self.connection.in_snapshot(queries.load("rollup_differences"), start, end)
-                progress(self._chunk_requests)
+                progress(self.chunks.requests)
             drift += await self.connection.in_snapshot(queries.load("rollup_tier_drifts"))
             await self.record_audit(drift)
             return drift
@@ -192,7 +164,7 @@ class Rollup:
                 raise SchemaError("the rollup is not enabled; run: chat-stats rollup enable")
             await self._require_statuses()
             await self._keep_purged()
-            await self.show_progress()
+            await self.chunks.show_progress()
             return await self.make_right("-infinity", progress)
 
     async def cover_partitions(self) -> None:
@@ -319,7 +291,7 @@ class Rollup:
             if self._another is not None:
                 with suppress(DatabaseUnavailable):  # then one must do
                     connections.append(UpkeepConnection(await stack.enter_async_context(self._another())))
-            async for chunks in self._together(place, end, len(connections)):
+            async for chunks in self.chunks.together(place, end, len(connections)):
                 done = await asyncio.gather(
                     *(
                         connection.fetchval(
@@ -349,7 +321,7 @@ class Rollup:
                     queries.load("own_backfilled"), chunks[0].start or "infinity", chunks[-1].end, only
                 )
                 await self.fold()
-                progress(self._chunk_requests * len(chunks))
+                progress(self.chunks.requests * len(chunks))
         return repaired
 
     async def _keep_up_own(self) -> None:
@@ -367,28 +339,6 @@ class Rollup:
             "UPDATE stats_schema.chat_stats_rollup_state SET ready = true, drift = 0, backfilled_to = NULL"
         )
         return bool(await self.connection.fetchval("SELECT stats_schema.chat_stats_rollup_ready()"))
-
-    async def _together(self, place: str, end: str, count: int) -> AsyncIterator[list[Chunk]]:
-        """Yield up to `count` chunks that share no day, and so may be repaired at the same time."""
-        chunks: list[Chunk] = []
-        async for chunk in self._chunks(place, end):
-            chunks.append(chunk)
-            if len(chunks) == count or not chunk.ends_day:
-                yield chunks
-                chunks = []
-        if chunks:
-            yield chunks
-
-    async def _chunks(self, place: str, end: str = "infinity") -> AsyncIterator[Chunk]:
-        """Yield consecutive ranges of whole buckets from `place` to `end`; up to infinity, also no time."""
-        while place != end:
-            row = await self.connection.fetchrow(
-                queries.load("rollup_next_chunk"), place, self._chunk_requests, end
-            )
-            yield Chunk(place, row["place"], row["ends_day"])
-            place = row["place"]
-        if end == "infinity":
-            yield Chunk(None, None, True)
 
     async def _keep_purged(self) -> None:
         """Before a repair: keep what only the rollup has of requests that are gone."""

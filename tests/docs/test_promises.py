@@ -6,7 +6,7 @@ import re
 import pytest
 
 from chat_stats.service.database.locks import LOCK_MS, LOCK_PAUSE_SECONDS
-from chat_stats.service.rollup import retention, upkeep
+from chat_stats.service.rollup import chunks, retention
 from tests.docs.documents import ROOT, sections
 
 CHAPTER = sections(ROOT / "docs/operations.md")[
@@ -205,7 +205,7 @@ def _names_of_tests(file: str) -> set[str]:
 def test_the_figures_are_those_of_the_code() -> None:
     chapter = " ".join(CHAPTER.split())
     assert f"at most {LOCK_MS / 1000:g} s at a time, and try again after {LOCK_PAUSE_SECONDS:g} s" in chapter
-    assert f"about {upkeep.CHUNK_REQUESTS:,} requests at a time in a repair" in chapter
+    assert f"about {chunks.CHUNK_REQUESTS:,} requests at a time in a repair" in chapter
     assert f"about {retention.BATCH_REQUESTS:,} requests in a transaction" in chapter
     assert f"longer than {retention.LOCK_MS / 1000:g} s for a request that is locked" in chapter
     assert retention.PAUSE == 1, "pauses for as long as it took"

@@ -7,7 +7,7 @@ from random import Random
 import asyncpg
 import pytest
 
-from chat_stats.service.rollup import upkeep
+from chat_stats.service.rollup import chunks
 from chat_stats.service.rollup.upkeep import Rollup
 from chat_stats.worker.local_servers import PostgresServer
 from tests.conftest import Connection
@@ -67,7 +67,7 @@ async def test_no_reader_sees_a_number_that_a_scan_in_its_snapshot_would_not_giv
     connect: Connect,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(upkeep, "CHUNK_REQUESTS", 1000)
+    monkeypatch.setattr(chunks, "CHUNK_REQUESTS", 1000)
     log = postgres.folder / "postgres.log"
     logged = log.stat().st_size
     async with writing(database_url, 8) as written:

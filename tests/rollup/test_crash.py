@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from chat_stats.service.errors import DatabaseUnavailable
-from chat_stats.service.rollup import retention, upkeep
+from chat_stats.service.rollup import chunks, retention
 from chat_stats.service.rollup.retention import Retention
 from chat_stats.service.rollup.upkeep import Rollup
 from chat_stats.worker.local_servers import (
@@ -147,13 +147,13 @@ async def test_killed_in_the_middle_of_a_fold(server: PostgresServer, connect: C
 async def test_killed_in_the_middle_of_a_backfill_which_then_goes_on(
     server: PostgresServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upkeep, "CHUNK_REQUESTS", 200)
+    monkeypatch.setattr(chunks, "CHUNK_REQUESTS", 200)
     connection = await connect()
-    chunks = []
+    repaired = []
 
     def heard(done: int) -> None:
-        chunks.append(done)
-        if len(chunks) == 5:
+        repaired.append(done)
+        if len(repaired) == 5:
             kill(server)
 
     with pytest.raises(DatabaseUnavailable):

@@ -6,7 +6,7 @@ import json
 import asyncpg
 import pytest
 
-from chat_stats.service.rollup import upkeep
+from chat_stats.service.rollup import chunks
 from chat_stats.service.rollup.state import ROLLUP_TABLES
 from chat_stats.service.rollup.upkeep import Rollup
 from tests.cases import sampled
@@ -168,7 +168,7 @@ async def test_a_truncate_that_cannot_see_what_it_takes_makes_the_functions_scan
 async def test_a_repair_begins_again_after_a_truncate_that_cannot_see_what_it_takes(
     rolled_up: Connection, rollup: Rollup, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upkeep, "CHUNK_REQUESTS", 500)
+    monkeypatch.setattr(chunks, "CHUNK_REQUESTS", 500)
     other, folds = await connect(), []
 
     async def fold_after_a_truncate() -> int:

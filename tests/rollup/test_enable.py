@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from chat_stats.service.errors import DatabaseBusy
-from chat_stats.service.rollup import upkeep
+from chat_stats.service.rollup import chunks
 from chat_stats.service.rollup.state import ROLLUP_TABLES
 from chat_stats.service.rollup.upkeep import Rollup, open_rollup
 from chat_stats.service.settings import Settings
@@ -28,7 +28,7 @@ TRIGGERS = "SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'chat\\_stats\\_%'
 
 #: `chat-stats rollup enable` with a backfill in many small chunks.
 SMALL_CHUNKS = (
-    "import sys; from chat_stats.service.rollup import upkeep; upkeep.CHUNK_REQUESTS = 200;"
+    "import sys; from chat_stats.service.rollup import chunks; chunks.CHUNK_REQUESTS = 200;"
     "sys.argv = ['', 'rollup', 'enable']; from chat_stats.worker.cli import main; main()"
 )
 
@@ -37,7 +37,7 @@ SMALL_CHUNKS = (
 async def test_it_is_exact_over_a_table_that_is_written_to_and_keeps_no_writer_waiting(
     requests: Connection, database_url: str, rollup: Rollup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upkeep, "CHUNK_REQUESTS", 2000)
+    monkeypatch.setattr(chunks, "CHUNK_REQUESTS", 2000)
     async with writing(database_url, 4) as written:
         await asyncio.sleep(1)
         usual, written.slowest_seconds = written.slowest_seconds, 0
@@ -54,19 +54,19 @@ async def test_it_is_exact_over_a_table_that_is_written_to_and_keeps_no_writer_w
 async def test_two_connections_backfill_days_of_their_own_at_the_same_time_and_it_is_exact(
     requests: Connection, database_url: str, env: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upkeep, "CHUNK_REQUESTS", 1000)
+    monkeypatch.setattr(chunks, "CHUNK_REQUESTS", 1000)
     settings = Settings(database_url=env["CHAT_STATS_DATABASE_URL"], redis_url="redis://x", _env_file=None)
     await requests.execute(ORDINARY, 20_000)
     sizes = []
     async with writing(database_url, 2), open_rollup(settings) as rollup:
-        together = rollup._together
+        together = rollup.chunks.together
 
-        async def heard(place: str, end: str, count: int) -> AsyncIterator[list[upkeep.Chunk]]:
-            async for chunks in together(place, end, count):
-                sizes.append(len(chunks))
-                yield chunks
+        async def heard(place: str, end: str, count: int) -> AsyncIterator[list[chunks.Chunk]]:
+            async for found in together(place, end, count):
+                sizes.append(len(found))
+                yield found
 
-        monkeypatch.setattr(rollup, "_together", heard)
+        monkeypatch.setattr(rollup.chunks, "together", heard)
         await rollup.enable(ignored)
     assert sizes.count(2) >= 5
     await assert_exact(requests)
@@ -118,13 +118,13 @@ async def test_a_backfill_that_is_killed_goes_on_where_it_stopped_and_ends_exact
     stopped_at = await requests.fetchval(place)
     places = []
     rollup = Rollup(requests)
-    chunks = rollup._chunks
+    one_by_one = rollup.chunks.one_by_one
 
-    def noted(place: str, end: str = "infinity") -> AsyncIterator[upkeep.Chunk]:
+    def noted(place: str, end: str = "infinity") -> AsyncIterator[chunks.Chunk]:
         places.append(place)
-        return chunks(place, end)
+        return one_by_one(place, end)
 
-    rollup._chunks = noted  # type: ignore[method-assign]
+    rollup.chunks.one_by_one = noted  # type: ignore[method-assign]
     until_free = time.monotonic() + 20
     while time.monotonic() < until_free:
         try:

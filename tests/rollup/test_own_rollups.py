@@ -13,7 +13,7 @@ import pytest
 from chat_stats.service.catalogue.dimensions import known_dimensions
 from chat_stats.service.database.rendering import RENDERED
 from chat_stats.service.errors import InvalidParameter, SchemaError
-from chat_stats.service.rollup import upkeep
+from chat_stats.service.rollup import chunks
 from chat_stats.service.rollup.own import OwnRollups
 from chat_stats.service.rollup.retention import Retention
 from chat_stats.service.rollup.upkeep import Rollup
@@ -96,16 +96,16 @@ async def test_what_is_written_later_is_counted_by_every_kind_of_statement(tagge
 async def test_an_interrupted_backfill_goes_on_where_it_stopped(
     tagged: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upkeep, "CHUNK_REQUESTS", 500)
+    monkeypatch.setattr(chunks, "CHUNK_REQUESTS", 500)
     rollups = own_rollups(tagged)
     wanted = await rollups.declare("users", ["user_id"], percentiles=True)
 
-    chunks = 0
+    done = 0
 
-    def stop(_done: int) -> None:
-        nonlocal chunks
-        chunks += 1
-        if chunks == 3:
+    def stop(_requests: int) -> None:
+        nonlocal done
+        done += 1
+        if done == 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
