@@ -45,7 +45,8 @@ class Statuses:
 def literals(statuses: Iterable[str]) -> str:
     """Return the statuses as SQL writes them.
 
-    All but plain characters are escaped: our texts pass through quoting of several kinds.
+    All but plain characters are escaped: our texts pass through quoting of several kinds. They mean the same
+    whatever `standard_conforming_strings` is: triggers are parsed in the sessions of writers.
     """
     return ", ".join(map(_literal, statuses))
 
@@ -58,5 +59,5 @@ def listed_in(statuses: Iterable[str]) -> str:
 def _literal(status: str) -> str:
     if re.fullmatch(r"[a-z0-9_ -]+", status):
         return f"'{status}'"
-    escaped = re.sub(r"[^a-z0-9]", lambda found: f"!+{ord(found[0]):06X}", status)
-    return f"U&'{escaped}' UESCAPE '!'"
+    escaped = re.sub(r"[^a-z0-9]", lambda found: f"\\U{ord(found[0]):08X}", status)
+    return f"E'{escaped}'"

@@ -129,7 +129,8 @@ class OwnRollups:
                 COALESCE(avg(length(s.key)), 0)::double precision AS characters
             FROM (
                 SELECT q.key, q.day, count(*) OVER (PARTITION BY q.key) AS n
-                FROM (
+                FROM (SELECT NULL::text AS error_message) AS absent  -- found where the requests have none
+                CROSS JOIN LATERAL (
                     SELECT
                         concat_ws('/', {key}, '') AS key,
                         stats_schema.chat_stats_day(

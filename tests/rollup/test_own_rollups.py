@@ -8,6 +8,7 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from chat_stats.service.catalogue.dimensions import known_dimensions
@@ -90,6 +91,43 @@ async def test_what_is_written_later_is_counted_by_every_kind_of_statement(tagge
         assert await differences(tagged, "notes", {"by_note": "chat_stats_dimension_value(note)"}) == [], (
             change
         )
+    assert await Rollup(tagged).verify(ignored) == 0
+
+
+async def test_a_write_is_counted_whatever_its_session_sets(tagged: Connection, database_url: str) -> None:
+    declared = f"{DIMENSIONS}, odd=tags->>Team No. 1"
+    await add(tagged, "kinds", "error_kind", "odd", dimensions=declared)
+    keys = {"by_odd": "tags ->> 'Team No. 1'"}
+    for setting in (
+        "standard_conforming_strings = off",  # the text of a trigger is read by it
+        "backslash_quote = off",
+        "transform_null_equals = on",
+        "plpgsql.variable_conflict = error",
+        "client_encoding = 'LATIN1'",
+        "search_path = ''",
+    ):
+        writer = await asyncpg.connect(database_url)
+        try:
+            await writer.execute(f"SET {setting}")
+            await writer.execute(
+                "INSERT INTO public.chat_completion_requests (status, error_message, tags) "
+                "VALUES ('failed', 'timed out', jsonb_build_object('Team No. 1', 'x'))"
+            )
+        finally:
+            await writer.close()
+        assert await differences(tagged, "kinds", keys) == [], setting
+    count = "SELECT sum(requests) FROM chat_stats_deltas WHERE by_error_kind = 'timeout' AND by_odd = 'x'"
+    assert await tagged.fetchval(count) == 6
+
+
+async def test_kinds_of_errors_are_kept_where_requests_have_no_message(tagged: Connection) -> None:
+    await tagged.execute("ALTER TABLE chat_completion_requests DROP error_message")
+    rollups = own_rollups(tagged)
+    assert (
+        await rollups.estimate(await rollups.declare("kinds", ["error_kind"], percentiles=False))
+    ).groups > 0
+    await add(tagged, "kinds", "error_kind")
+    assert (await states(tagged))["kinds"] == "on"
     assert await Rollup(tagged).verify(ignored) == 0
 
 

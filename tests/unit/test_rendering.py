@@ -111,7 +111,7 @@ def test_what_no_table_could_hold_is_an_error_that_names_it(
 def test_statuses_are_rendered_into_the_functions_and_put_into_plain_statements_by_the_settings() -> None:
     renderer = Renderer(statuses=Statuses(success=("fertig", "it's 100%"), pending=()))
     function = renderer.render("functions/values/chat_stats_is_success.sql")
-    assert "IN ('fertig', U&'it!+000027s!+000020100!+000025' UESCAPE '!')" in function
+    assert "IN ('fertig', E'it\\U00000027s\\U00000020100\\U00000025')" in function
     assert "IN (NULL)" in renderer.render("functions/values/chat_stats_is_pending.sql")
     statement = renderer.statements()["usage_by_model"]
     assert "fertig" not in statement
