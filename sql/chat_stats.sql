@@ -3428,7 +3428,7 @@ BEGIN
     JOIN gateway_schema.providers AS p ON p.id = m.provider_id
     WHERE (p_provider_id IS NULL OR p.id::text = p_provider_id)
       AND (p_model_id IS NULL OR m.id::text = p_model_id)
-      AND (p_model_name IS NULL OR strpos(lower(m.model_name::text), lower(p_model_name)) > 0);
+      AND (p_model_name IS NULL OR strpos(lower(m.model_name::text COLLATE "default"), lower(p_model_name)) > 0);
 END
 $function$;
 $install$);
@@ -3622,7 +3622,7 @@ BEGIN
             SELECT m.id::text FROM gateway_schema.models AS m
             WHERE (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
               AND (p_model_id IS NULL OR m.id::text = p_model_id)
-              AND (p_model_name IS NULL OR strpos(lower(m.model_name::text), lower(p_model_name)) > 0)
+              AND (p_model_name IS NULL OR strpos(lower(m.model_name::text COLLATE "default"), lower(p_model_name)) > 0)
         ) END;
         IF p_start IS NULL AND p_end IS NULL THEN
             RETURN QUERY
@@ -3751,7 +3751,7 @@ BEGIN
             SELECT m.id FROM gateway_schema.models AS m
             WHERE (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
               AND (p_model_id IS NULL OR m.id::text = p_model_id)
-              AND (p_model_name IS NULL OR strpos(lower(m.model_name::text), lower(p_model_name)) > 0)
+              AND (p_model_name IS NULL OR strpos(lower(m.model_name::text COLLATE "default"), lower(p_model_name)) > 0)
         )
         GROUP BY p.model_id
         HAVING sum(p.requests) <> 0;
@@ -3763,7 +3763,7 @@ BEGIN
             SELECT m.id AS model_id FROM gateway_schema.models AS m
             WHERE (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
               AND (p_model_id IS NULL OR m.id::text = p_model_id)
-              AND (p_model_name IS NULL OR strpos(lower(m.model_name::text), lower(p_model_name)) > 0)
+              AND (p_model_name IS NULL OR strpos(lower(m.model_name::text COLLATE "default"), lower(p_model_name)) > 0)
         ), parts AS (
             SELECT
                 c.sign, t.model_id, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
@@ -3900,7 +3900,7 @@ BEGIN
             SELECT m.id::text FROM gateway_schema.models AS m
             WHERE (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
               AND (p_model_id IS NULL OR m.id::text = p_model_id)
-              AND (p_model_name IS NULL OR strpos(lower(m.model_name::text), lower(p_model_name)) > 0)
+              AND (p_model_name IS NULL OR strpos(lower(m.model_name::text COLLATE "default"), lower(p_model_name)) > 0)
         ) END;
         IF p_group_by = 'none' AND all_models AND NOT only_unresolved THEN
             IF p_start IS NULL AND p_end IS NULL THEN
@@ -4417,7 +4417,7 @@ BEGIN
             SELECT m.id::text FROM gateway_schema.models AS m
             WHERE (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
               AND (p_model_id IS NULL OR m.id::text = p_model_id)
-              AND (p_model_name IS NULL OR strpos(lower(m.model_name::text), lower(p_model_name)) > 0)
+              AND (p_model_name IS NULL OR strpos(lower(m.model_name::text COLLATE "default"), lower(p_model_name)) > 0)
         ) END;
         RETURN QUERY
         WITH days AS MATERIALIZED (
@@ -4588,7 +4588,7 @@ BEGIN
         SELECT m.id AS model_id FROM gateway_schema.models AS m
         WHERE (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
           AND (p_model_id IS NULL OR m.id::text = p_model_id)
-          AND (p_model_name IS NULL OR strpos(lower(m.model_name::text), lower(p_model_name)) > 0)
+          AND (p_model_name IS NULL OR strpos(lower(m.model_name::text COLLATE "default"), lower(p_model_name)) > 0)
     ), parts AS (
         -- A day or a month that lies in one interval as a whole counts by its totals; so does a day that a border cuts, less
         -- the slots behind it, which are moved; of the others each slot counts.
@@ -4789,7 +4789,7 @@ BEGIN
             SELECT m.id::text FROM gateway_schema.models AS m
             WHERE (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
               AND (p_model_id IS NULL OR m.id::text = p_model_id)
-              AND (p_model_name IS NULL OR strpos(lower(m.model_name::text), lower(p_model_name)) > 0)
+              AND (p_model_name IS NULL OR strpos(lower(m.model_name::text COLLATE "default"), lower(p_model_name)) > 0)
         ) END;
         RETURN QUERY
         WITH groups AS MATERIALIZED (
@@ -6081,7 +6081,7 @@ BEGIN
             SELECT m.id::text FROM gateway_schema.models AS m
             WHERE (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
               AND (p_model_id IS NULL OR m.id::text = p_model_id)
-              AND (p_model_name IS NULL OR strpos(lower(m.model_name::text), lower(p_model_name)) > 0)
+              AND (p_model_name IS NULL OR strpos(lower(m.model_name::text COLLATE "default"), lower(p_model_name)) > 0)
         ) END;
         RETURN QUERY
         SELECT
@@ -6159,7 +6159,7 @@ BEGIN
                            SELECT m.id FROM gateway_schema.models AS m
                            WHERE (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
                              AND (p_model_id IS NULL OR m.id::text = p_model_id)
-                             AND (p_model_name IS NULL OR strpos(lower(m.model_name::text), lower(p_model_name)) > 0)
+                             AND (p_model_name IS NULL OR strpos(lower(m.model_name::text COLLATE "default"), lower(p_model_name)) > 0)
                        )))
             ) AS r
             GROUP BY r.model_id, r.status
@@ -6174,7 +6174,7 @@ BEGIN
                SELECT m.id FROM gateway_schema.models AS m
                WHERE (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
                  AND (p_model_id IS NULL OR m.id::text = p_model_id)
-                 AND (p_model_name IS NULL OR strpos(lower(m.model_name::text), lower(p_model_name)) > 0)
+                 AND (p_model_name IS NULL OR strpos(lower(m.model_name::text COLLATE "default"), lower(p_model_name)) > 0)
            )
     ) AS t
     GROUP BY t.model_id
@@ -6212,7 +6212,7 @@ BEGIN
             SELECT m.id::text FROM gateway_schema.models AS m
             WHERE (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
               AND (p_model_id IS NULL OR m.id::text = p_model_id)
-              AND (p_model_name IS NULL OR strpos(lower(m.model_name::text), lower(p_model_name)) > 0)
+              AND (p_model_name IS NULL OR strpos(lower(m.model_name::text COLLATE "default"), lower(p_model_name)) > 0)
         ) END;
         RETURN QUERY
         WITH groups AS MATERIALIZED (
@@ -6313,7 +6313,7 @@ BEGIN
             SELECT m.id::text FROM gateway_schema.models AS m
             WHERE (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
               AND (p_model_id IS NULL OR m.id::text = p_model_id)
-              AND (p_model_name IS NULL OR strpos(lower(m.model_name::text), lower(p_model_name)) > 0)
+              AND (p_model_name IS NULL OR strpos(lower(m.model_name::text COLLATE "default"), lower(p_model_name)) > 0)
         ) END;
         RETURN QUERY
         SELECT
@@ -6390,7 +6390,7 @@ BEGIN
                            SELECT m.id FROM gateway_schema.models AS m
                            WHERE (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
                              AND (p_model_id IS NULL OR m.id::text = p_model_id)
-                             AND (p_model_name IS NULL OR strpos(lower(m.model_name::text), lower(p_model_name)) > 0)
+                             AND (p_model_name IS NULL OR strpos(lower(m.model_name::text COLLATE "default"), lower(p_model_name)) > 0)
                        )))
             ) AS r
             GROUP BY 1, 2, 3
@@ -6405,7 +6405,7 @@ BEGIN
                SELECT m.id FROM gateway_schema.models AS m
                WHERE (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
                  AND (p_model_id IS NULL OR m.id::text = p_model_id)
-                 AND (p_model_name IS NULL OR strpos(lower(m.model_name::text), lower(p_model_name)) > 0)
+                 AND (p_model_name IS NULL OR strpos(lower(m.model_name::text COLLATE "default"), lower(p_model_name)) > 0)
            )
     ) AS t
     GROUP BY 1, 2
@@ -6642,7 +6642,7 @@ BEGIN
             JOIN gateway_schema.providers AS p ON p.id = m.provider_id
             WHERE (p_provider_id IS NULL OR p.id::text = p_provider_id)
               AND (NULLIF(p_model_id, 'unresolved'::text) IS NULL OR m.id::text = NULLIF(p_model_id, 'unresolved'::text))
-              AND (p_model_name IS NULL OR strpos(lower(m.model_name::text), lower(p_model_name)) > 0)
+              AND (p_model_name IS NULL OR strpos(lower(m.model_name::text COLLATE "default"), lower(p_model_name)) > 0)
         ), found AS MATERIALIZED (
             SELECT c.*, u.total_requests, u.successful_requests, u.pending_requests, u.total_input_tokens, u.total_output_tokens, u.timed_requests, u.total_processing_time_ms, u.total_cost_usd
             FROM stats_schema.chat_stats_totals(p_start, p_end, p_provider_id, p_model_id, p_model_name) AS u
@@ -9549,7 +9549,7 @@ BEGIN
     JOIN gateway_schema.providers AS p ON p.id = m.provider_id
     WHERE (p_provider_id IS NULL OR p.id::text = p_provider_id)
       AND (p_model_id IS NULL OR m.id::text = p_model_id)
-      AND (p_model_name IS NULL OR strpos(lower(m.model_name::text), lower(p_model_name)) > 0);
+      AND (p_model_name IS NULL OR strpos(lower(m.model_name::text COLLATE "default"), lower(p_model_name)) > 0);
 END
 $function$;
 $install$);
@@ -10636,7 +10636,7 @@ BEGIN
     SELECT m.id FROM gateway_schema.models AS m
     WHERE (p_provider_id IS NULL OR m.provider_id::text = p_provider_id)
       AND (p_model_id IS NULL OR m.id::text = p_model_id)
-      AND (p_model_name IS NULL OR strpos(lower(m.model_name::text), lower(p_model_name)) > 0);
+      AND (p_model_name IS NULL OR strpos(lower(m.model_name::text COLLATE "default"), lower(p_model_name)) > 0);
 END
 $function$;
 $install$);
@@ -11361,17 +11361,18 @@ DECLARE
     declared_column text;
     declared_key text;
     base name;
+    by_bytes boolean;  -- whether the column's texts are equal only if they are the same
 BEGIN
     CASE p_name
         WHEN 'provider_id' THEN value := 'c.provider';
         WHEN 'model_id' THEN value := 'c.model';
-        WHEN 'status' THEN value := 'CASE WHEN q.status IS NOT NULL THEN rtrim(concat(q.status)) END';
+        WHEN 'status' THEN value := 'CASE WHEN q.status IS NOT NULL THEN rtrim(concat(q.status) COLLATE "C") END';
         WHEN 'error_kind' THEN value := $value$CASE WHEN lower(rtrim(concat(q.status))) IN ('completed', 'complete', 'success', 'successful', 'succeeded', 'ok', '200') OR lower(rtrim(concat(q.status))) IN ('pending', 'partial') THEN NULL
      ELSE (
          SELECT CASE WHEN t.message LIKE ANY (ARRAY[E'\U00000025\U00000020context\U00000020length\U00000025', E'\U00000025\U00000020context\U00000020window\U00000025', E'\U00000025\U00000020maximum\U00000020context\U00000025', E'\U00000025\U00000020prompt\U00000020is\U00000020too\U00000020long\U00000020\U00000025', E'\U00000025\U00000020too\U00000020many\U00000020tokens\U00000020\U00000025']::text[]) THEN 'context_length'::text WHEN t.message LIKE ANY (ARRAY[E'\U00000025\U00000020content\U00000020filter\U00000025', E'\U00000025\U00000020content\U00000020policy\U00000020\U00000025', E'\U00000025\U00000020content\U00000020management\U00000020policy\U00000020\U00000025', E'\U00000025\U00000020moderation\U00000025', E'\U00000025\U00000020safety\U00000025']::text[]) THEN 'content_filter'::text WHEN t.message LIKE ANY (ARRAY[E'\U00000025\U00000020429\U00000020\U00000025', E'\U00000025\U00000020rate\U00000020limit\U00000025', E'\U00000025\U00000020ratelimit\U00000025', E'\U00000025\U00000020too\U00000020many\U00000020requests\U00000020\U00000025', E'\U00000025\U00000020quota\U00000025', E'\U00000025\U00000020throttl\U00000025']::text[]) THEN 'rate_limited'::text WHEN t.message LIKE ANY (ARRAY[E'\U00000025\U00000020401\U00000020\U00000025', E'\U00000025\U00000020403\U00000020\U00000025', E'\U00000025\U00000020unauthorized\U00000020\U00000025', E'\U00000025\U00000020unauthenticated\U00000020\U00000025', E'\U00000025\U00000020authentication\U00000025', E'\U00000025\U00000020forbidden\U00000020\U00000025', E'\U00000025\U00000020permission\U00000020denied\U00000020\U00000025', E'\U00000025\U00000020api\U00000020key\U00000020\U00000025']::text[]) THEN 'authentication'::text WHEN t.message LIKE ANY (ARRAY[E'\U00000025\U00000020408\U00000020\U00000025', E'\U00000025\U00000020504\U00000020\U00000025', E'\U00000025\U00000020timeout\U00000025', E'\U00000025\U00000020timed\U00000020out\U00000020\U00000025', E'\U00000025\U00000020time\U00000020out\U00000020\U00000025', E'\U00000025\U00000020deadline\U00000020exceeded\U00000020\U00000025']::text[]) THEN 'timeout'::text WHEN t.message LIKE ANY (ARRAY[E'\U00000025\U00000020500\U00000020\U00000025', E'\U00000025\U00000020502\U00000020\U00000025', E'\U00000025\U00000020503\U00000020\U00000025', E'\U00000025\U00000020520\U00000020\U00000025', E'\U00000025\U00000020522\U00000020\U00000025', E'\U00000025\U00000020529\U00000020\U00000025', E'\U00000025\U00000020overloaded\U00000025', E'\U00000025\U00000020internal\U00000020server\U00000020error\U00000020\U00000025', E'\U00000025\U00000020internal\U00000020error\U00000020\U00000025', E'\U00000025\U00000020bad\U00000020gateway\U00000020\U00000025', E'\U00000025\U00000020service\U00000020unavailable\U00000020\U00000025', E'\U00000025\U00000020server\U00000020error\U00000020\U00000025']::text[]) THEN 'provider_5xx'::text WHEN true THEN 'other'::text END
          FROM (
              SELECT concat(
-                 ' ', translate(lower(concat(left(concat(error_message), 2000), ' ', q.status)), E'\U00000001\U00000002\U00000003\U00000004\U00000005\U00000006\U00000007\U00000008\U00000009\U0000000A\U0000000B\U0000000C\U0000000D\U0000000E\U0000000F\U00000010\U00000011\U00000012\U00000013\U00000014\U00000015\U00000016\U00000017\U00000018\U00000019\U0000001A\U0000001B\U0000001C\U0000001D\U0000001E\U0000001F\U00000021\U00000022\U00000023\U00000024\U00000025\U00000026\U00000027\U00000028\U00000029\U0000002A\U0000002B\U0000002C\U0000002D\U0000002E\U0000002F\U0000003A\U0000003B\U0000003C\U0000003D\U0000003E\U0000003F\U00000040\U0000005B\U0000005C\U0000005D\U0000005E\U0000005F\U00000060\U0000007B\U0000007C\U0000007D\U0000007E\U0000007F'::text, '                                                                '::text), ' '
+                 ' ', translate(lower(concat(left(concat(error_message) COLLATE "default", 2000), ' ', concat(q.status) COLLATE "default")), E'\U00000001\U00000002\U00000003\U00000004\U00000005\U00000006\U00000007\U00000008\U00000009\U0000000A\U0000000B\U0000000C\U0000000D\U0000000E\U0000000F\U00000010\U00000011\U00000012\U00000013\U00000014\U00000015\U00000016\U00000017\U00000018\U00000019\U0000001A\U0000001B\U0000001C\U0000001D\U0000001E\U0000001F\U00000021\U00000022\U00000023\U00000024\U00000025\U00000026\U00000027\U00000028\U00000029\U0000002A\U0000002B\U0000002C\U0000002D\U0000002E\U0000002F\U0000003A\U0000003B\U0000003C\U0000003D\U0000003E\U0000003F\U00000040\U0000005B\U0000005C\U0000005D\U0000005E\U0000005F\U00000060\U0000007B\U0000007C\U0000007D\U0000007E\U0000007F'::text, '                                                                '::text), ' '
              ) AS message
              FROM unnest(ARRAY[true]) AS one  -- without a FROM, Citus could not plan it
              OFFSET 0
@@ -11384,14 +11385,14 @@ BEGIN
                     HINT = 'CHAT_STATS_DIMENSIONS declares dimensions, and chat-stats migrate puts them into this function.';
     END CASE;
     IF declared_column IS NOT NULL THEN
-        base := (
-            SELECT b.typname
-            FROM pg_attribute AS a
-            JOIN pg_type AS t ON t.oid = a.atttypid
-            JOIN pg_type AS b ON b.oid = COALESCE(NULLIF(t.typbasetype, 0::oid), t.oid)
-            WHERE a.attrelid = 'gateway_schema.chat_completion_requests'::regclass
-              AND a.attname::text = declared_column AND NOT a.attisdropped
-        );
+        SELECT b.typname, COALESCE(c.collisdeterministic, true)
+        INTO base, by_bytes
+        FROM pg_attribute AS a
+        JOIN pg_type AS t ON t.oid = a.atttypid
+        JOIN pg_type AS b ON b.oid = COALESCE(NULLIF(t.typbasetype, 0::oid), t.oid)
+        LEFT JOIN pg_collation AS c ON c.oid = a.attcollation
+        WHERE a.attrelid = 'gateway_schema.chat_completion_requests'::regclass
+          AND a.attname::text = declared_column AND NOT a.attisdropped;
     END IF;
     IF declared_key IS NOT NULL THEN
         value := CASE WHEN base = 'json'::name THEN format($value$(CASE WHEN strpos(concat(q.%1$I), E'\\u'::text) > 0
@@ -11403,12 +11404,12 @@ BEGIN
       ELSE q.%1$I END ->> %2$L::text)$value$, declared_column, declared_key)
                       ELSE format('(q.%I ->> %L::text)', declared_column, declared_key) END;
     ELSIF declared_column IS NOT NULL THEN
-        value := format('concat(q.%I)', declared_column);
+        value := format('concat(q.%I) COLLATE "C"', declared_column);
         IF base = 'bpchar'::name THEN
             value := 'rtrim(' || value || ')';
         END IF;
         value := format('CASE WHEN q.%I IS NOT NULL THEN %s END', declared_column, value);
-        IF base IN ('text'::name, 'varchar'::name) THEN
+        IF base IN ('text'::name, 'varchar'::name) AND by_bytes THEN
             compared := format('q.%I', declared_column);
         END IF;
     END IF;

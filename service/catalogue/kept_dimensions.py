@@ -78,7 +78,8 @@ class KeptDimension:
                 text = f"concat({column})"
                 text = f"rtrim({text})" if self.padded else text
                 value = f"CASE WHEN {column} IS NOT NULL THEN {text} END"
-        return f"stats_schema.chat_stats_dimension_value({value})"
+        # By its bytes, whatever collation the column has: two of them could not be compared with each other.
+        return f'stats_schema.chat_stats_dimension_value({value}) COLLATE "C"'
 
 
 @dataclass(frozen=True, slots=True)

@@ -317,7 +317,7 @@ def _grouped(
 def _expression(dimension: Dimension, types: ColumnTypes, arguments: _Arguments) -> str:
     """Return the value of a request `q` as text, by its type's output function and no cast."""
     if dimension.kind == "status":
-        return "CASE WHEN q.status IS NOT NULL THEN rtrim(concat(q.status)) END"
+        return 'CASE WHEN q.status IS NOT NULL THEN rtrim(concat(q.status) COLLATE "C") END'
     if dimension.kind == "error_kind":
         return _error_kind(dimension, arguments)
     column = _column(dimension)
@@ -327,7 +327,7 @@ def _expression(dimension: Dimension, types: ColumnTypes, arguments: _Arguments)
         if types[dimension.column].base == "jsonb":
             return f"({column} ->> {key})"
         return declared().statement("asked/json_field.sql", (), column=column, key=key).strip()
-    text = f"concat({column})"
+    text = f'concat({column}) COLLATE "C"'  # by its bytes, whatever collation the column has
     if types[dimension.column].is_padded:
         text = f"rtrim({text})"
     return f"CASE WHEN {column} IS NOT NULL THEN {text} END"
@@ -475,7 +475,7 @@ def _add_prefix(
 
 def _add_id_prefix(prefix: str, dimension: Dimension, arguments: _Arguments, of_groups: list[str]) -> None:
     text = arguments.add(prefix, "text")
-    name = f"starts_with(lower(c.{dimension.name_field}), lower({text}))"
+    name = f'starts_with(lower(c.{dimension.name_field} COLLATE "default"), lower({text}))'
     of_groups.append(f"(starts_with(c.{dimension.kind}, {text}) OR {name})")
 
 

@@ -19,16 +19,20 @@ Fetch = Callable[..., Awaitable[list[asyncpg.Record]]]
 
 @dataclass(frozen=True, slots=True)
 class ColumnType:
-    """The type of a column: `name` as declared, `base` without its domain and length."""
+    """The type of a column: `name` as declared, `base` without its domain and length.
+
+    `compared_by` are `rules` where its collation is nondeterministic, so that different texts are equal.
+    """
 
     name: str
     base: str
     category: str
+    compared_by: str = "bytes"
 
     @property
     def is_text(self) -> bool:
         """Whether its values are compared as text is."""
-        return self.base in ("text", "varchar")
+        return self.base in ("text", "varchar") and self.compared_by == "bytes"
 
     @property
     def is_integer(self) -> bool:

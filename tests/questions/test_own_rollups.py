@@ -1,6 +1,7 @@
 """Questions by any dimension come from a rollup that has it, with the figures of a count of the requests."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -69,9 +70,10 @@ def _kept_row(row: dict[str, Any], names: tuple[str, ...]) -> tuple[Any, ...]:
 def check(answer: Any, requests: list[Request], names: tuple[str, ...], asked: str, source: str) -> None:
     measures = asked.split(",")
     assert answer.totals["source"] == source
+    of = value if source == "scan" else kept_value
     expected: dict[tuple[Any, ...], list[Request]] = {}
     for request in requests:
-        expected.setdefault(tuple(kept_value(request, name) for name in names), []).append(request)
+        expected.setdefault(tuple(of(request, name) for name in names), []).append(request)
     rows = {_kept_row(row, names): row for row in answer.data}
     assert set(rows) == set(expected)
     for group, members in expected.items():
@@ -310,3 +312,49 @@ async def test_dates_are_the_same_text_whatever_style_writers_readers_and_the_da
         assert [(row["day"], row["total_requests"]) for row in answer.data] == [("2026-02-03", count)]
         function = "SELECT dimensions ->> 'day', total_requests FROM get_chat_request_stats($1::text[])"
         assert [tuple(row) for row in await kept.fetch(function, names.split(","))] == [("2026-02-03", count)]
+
+
+async def test_texts_of_any_collation_are_told_apart_by_their_bytes(
+    ask: Ask, connection: asyncpg.Connection, requests: list[Request], database_url: str
+) -> None:
+    collation = "ucs_basic"
+    with suppress(asyncpg.FeatureNotSupportedError):  # without ICU
+        await connection.execute(
+            "CREATE COLLATION any_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false)"
+        )
+        collation = "any_case"
+    await connection.execute(
+        f'ALTER TABLE chat_completion_requests ALTER status TYPE text COLLATE "POSIX", '
+        f"ALTER error_message TYPE text COLLATE {collation}, ALTER user_id TYPE text COLLATE {collation}; "
+        f"ALTER TABLE models ALTER model_name TYPE text COLLATE {collation}"
+    )
+    await run(database_url, DIMENSIONS)
+    named = [each for each in requests if each.model_id == 1]
+
+    async def check_all(source: str) -> None:
+        for names in (("user_id",), ("error_kind", "status", "user_id")):
+            answer = await ask(f"group_by={','.join(names)}&measures={WITHOUT_PERCENTILES}&limit=10000")
+            check(answer, requests, names, WITHOUT_PERCENTILES, source)
+        asked = "user_id=u1&error_kind!=timeout&measures=total_requests,distinct_status"
+        [row] = (await ask(asked)).data
+        members = [
+            each for each in requests if each.user_id == "u1" and value(each, "error_kind") != "timeout"
+        ]
+        assert row["total_requests"] == len(members)
+        values = await ask("name=user_id&prefix=u1", values=True)
+        assert "U1" not in [each["value"] for each in values.data]
+        [model] = (await ask("name=model_id&prefix=aLP", values=True)).data
+        assert model["total_requests"] == len(named)
+
+    await check_all("scan")
+    function = (
+        "SELECT sum(total_requests) "
+        "FROM get_chat_request_stats('{error_kind,user_id}', jsonb_build_object('user_id', 'u1'))"
+    )
+    of_user = sum(each.user_id == "u1" for each in requests)
+    assert await connection.fetchval(function) == of_user
+    await Rollup(connection).enable(lambda _done: None)
+    await add(connection, "all_texts", "user_id", "error_kind", "status")
+    await check_all("rollup:all_texts")
+    assert await connection.fetchval(function) == of_user
+    assert await Rollup(connection).verify(lambda _done: None) == 0

@@ -5,5 +5,5 @@ SELECT k.*
 FROM (
     {{ requests.catalogue('$1::text', '$2::text') | indent(4) }}
 ) AS k
-WHERE $3::text IS NULL OR strpos(lower(k.model_name), lower($3)) > 0
+WHERE $3::text IS NULL OR {{ requests.contains('k.model_name', '$3') }}
 ORDER BY k.model_id

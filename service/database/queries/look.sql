@@ -21,7 +21,7 @@ SELECT
           AND obj_description(f.function, 'pg_proc'::name) LIKE 'chat-stats;%'::text
     ) AS functions,
     ARRAY(
-        SELECT ARRAY[c.name, c.type, c.base, c.category]
+        SELECT ARRAY[c.name, c.type, c.base, c.category, c.compared_by]
         FROM (
             {{ requests.typed_columns() | indent(12) }}
         ) AS c

@@ -21,11 +21,12 @@ DECLARE
     declared_column text;
     declared_key text;
     base name;
+    by_bytes boolean;  -- whether the column's texts are equal only if they are the same
 BEGIN
     CASE p_name
         WHEN 'provider_id' THEN value := 'c.provider';
         WHEN 'model_id' THEN value := 'c.model';
-        WHEN 'status' THEN value := 'CASE WHEN q.status IS NOT NULL THEN rtrim(concat(q.status)) END';
+        WHEN 'status' THEN value := 'CASE WHEN q.status IS NOT NULL THEN rtrim(concat(q.status) COLLATE "C") END';
         WHEN 'error_kind' THEN value := $value${{ error_kind.strip() }}$value$;
 {% for each in asked.columns %}
         WHEN {{ asked.quoted(each.name) }} THEN declared_column := {{ asked.quoted(each.column) }};
@@ -39,25 +40,25 @@ BEGIN
                     HINT = 'CHAT_STATS_DIMENSIONS declares dimensions, and chat-stats migrate puts them into this function.';
     END CASE;
     IF declared_column IS NOT NULL THEN
-        base := (
-            SELECT b.typname
-            FROM pg_attribute AS a
-            JOIN pg_type AS t ON t.oid = a.atttypid
-            JOIN pg_type AS b ON b.oid = COALESCE(NULLIF(t.typbasetype, 0::oid), t.oid)
-            WHERE a.attrelid = 'gateway_schema.chat_completion_requests'::regclass
-              AND a.attname::text = declared_column AND NOT a.attisdropped
-        );
+        SELECT b.typname, COALESCE(c.collisdeterministic, true)
+        INTO base, by_bytes
+        FROM pg_attribute AS a
+        JOIN pg_type AS t ON t.oid = a.atttypid
+        JOIN pg_type AS b ON b.oid = COALESCE(NULLIF(t.typbasetype, 0::oid), t.oid)
+        LEFT JOIN pg_collation AS c ON c.oid = a.attcollation
+        WHERE a.attrelid = 'gateway_schema.chat_completion_requests'::regclass
+          AND a.attname::text = declared_column AND NOT a.attisdropped;
     END IF;
     IF declared_key IS NOT NULL THEN
         value := CASE WHEN base = 'json'::name THEN format($value${{ json_field.strip() }}$value$, declared_column, declared_key)
                       ELSE format('(q.%I ->> %L::text)', declared_column, declared_key) END;
     ELSIF declared_column IS NOT NULL THEN
-        value := format('concat(q.%I)', declared_column);
+        value := format('concat(q.%I) COLLATE "C"', declared_column);
         IF base = 'bpchar'::name THEN
             value := 'rtrim(' || value || ')';
         END IF;
         value := format('CASE WHEN q.%I IS NOT NULL THEN %s END', declared_column, value);
-        IF base IN ('text'::name, 'varchar'::name) THEN
+        IF base IN ('text'::name, 'varchar'::name) AND by_bytes THEN
             compared := format('q.%I', declared_column);
         END IF;
     END IF;

@@ -6,7 +6,7 @@ CASE WHEN {{ values.means_success('concat(q.status)') }} OR {{ values.means_pend
          SELECT CASE {% for pattern, kind in kinds %}WHEN t.message LIKE ANY ({{ pattern }}) THEN {{ kind }} {% endfor %}WHEN true THEN {{ other }} END
          FROM (
              SELECT concat(
-                 ' ', translate(lower(concat(left(concat(error_message), {{ characters }}), ' ', q.status)), {{ separators }}, {{ blanks }}), ' '
+                 ' ', translate(lower(concat(left(concat(error_message) COLLATE "default", {{ characters }}), ' ', concat(q.status) COLLATE "default")), {{ separators }}, {{ blanks }}), ' '
              ) AS message
              FROM unnest(ARRAY[true]) AS one  -- without a FROM, Citus could not plan it
              OFFSET 0
