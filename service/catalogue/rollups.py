@@ -17,8 +17,8 @@ DIMENSIONS = ("model_id",)
 #: How the columns of all other dimensions begin, in our tables.
 PREFIX = "by_"
 
-#: The longest name of a table in Postgres.
-_LONGEST = 63
+#: The longest name of a rollup: those of its tables' indexes have 63 characters at most.
+LONGEST_NAME = 63 - len("chat_stats_rollup__lifetime_day_idx")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,9 @@ def check_name(rollup: Rollup) -> None:
     """Raise `SchemaError` for a name that no tables could have."""
     if not re.fullmatch(r"[a-z][a-z0-9_]*", rollup.name):
         raise SchemaError(f"rollup {rollup.name}: a name has lower-case letters, digits and _")
-    if any(len(f"{table}_day_idx") > _LONGEST for table in (*rollup.tables.values(), rollup.purged)):
-        raise SchemaError(f"rollup {rollup.name}: the name is too long")
+    if len(rollup.name) > LONGEST_NAME:
+        raise SchemaError(
+            f"rollup {rollup.name}: the name is too long: it has at most {LONGEST_NAME} characters"
+        )
     if rollup.name.split("_")[-1] in _ENDINGS and not rollup.built_in and "_" in rollup.name:
         raise SchemaError(f"rollup {rollup.name}: a name does not end in _{rollup.name.split('_')[-1]}")

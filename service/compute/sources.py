@@ -1,15 +1,16 @@
 """From where a question is answered: the one place that chooses."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain, count
 
 import asyncpg
 
 from chat_stats.service.catalogue.figures import figure_of
 from chat_stats.service.catalogue.kept_dimensions import MAX_DIMENSIONS, OwnRollup
 from chat_stats.service.catalogue.questions import Question
-from chat_stats.service.catalogue.rollups import MODEL, TOTAL
+from chat_stats.service.catalogue.rollups import LONGEST_NAME, MODEL, TOTAL
 from chat_stats.service.compute.look import look
 from chat_stats.service.compute.methods import Method
 from chat_stats.service.database.dimension_columns import ColumnTypes
@@ -129,14 +130,14 @@ def _suggestion(question: Question, listed: Sequence[ListedRollup]) -> str | Non
     kept = [{"model_id" if each.is_id else each.name for each in rollup.own.by} for rollup in listed]
     if len(by) > MAX_DIMENSIONS or set(by) in kept:
         return None
-    name, number = "_".join(by), 1
-    name = name if len(name) <= LONGEST_NAME else f"by_{len(by)}_dimensions"
-    taken = {each.name for each in listed}
-    while name in taken:
-        number += 1
-        name = f"{name}_{number}"
+    joined = "_".join(by)
+    # (With room for a number.)
+    wanted = joined if len(joined) <= LONGEST_NAME - 3 else f"by_{len(by)}_dimensions"
+    name = _free(wanted, {*ROLLUPS, *(each.name for each in listed)})
     return f"chat-stats rollup add {name} --by {','.join(by)}"
 
 
-#: Of a rollup that is suggested.
-LONGEST_NAME = 28
+def _free(wanted: str, taken: Collection[str]) -> str:
+    """Return the name, with a number if there is a rollup of that name already."""
+    names = chain([wanted], (f"{wanted}_{number}" for number in count(2)))
+    return next(name for name in names if name not in taken)
