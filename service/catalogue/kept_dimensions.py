@@ -107,7 +107,7 @@ def own_rollup(
 ) -> OwnRollup:
     """Return the rollup by these dimensions; for a provider it keeps models. `padded`: character(n).
 
-    They stay in their order: it is that of the index, which finds the rows of the first ones' values.
+    They stay in their order: the index begins with the first one, and finds the rows of its values.
     """
     blank = set(padded)
     kept = {

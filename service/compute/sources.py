@@ -122,7 +122,7 @@ def _can_be_kept(question: Question, types: ColumnTypes) -> bool:
 def _suggestion(question: Question, listed: Sequence[ListedRollup]) -> str | None:
     """Return the command that adds a rollup for such questions.
 
-    Its index is in the order of the dimensions: those that are few values come first, then those of groups.
+    Its index begins with the first dimension: filters by few values come first, then groups.
     """
     asked = sorted((each for each in question.filters if not each.negated), key=lambda each: len(each.values))
     dimensions = (*(each.dimension for each in asked), *question.dimensions)

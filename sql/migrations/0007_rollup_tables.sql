@@ -143,7 +143,7 @@ BEGIN
 {% if tier.type == 'boolean' %}
             CHECK ({{ tier.time }}),
 {% endif %}
-            UNIQUE NULLS NOT DISTINCT ({{ kept.key(rollup, tier) }})
+            UNIQUE NULLS NOT DISTINCT ({{ kept.index_columns(rollup, tier) }})
         )
     $table$, VARIADIC types);
 {% if (tier.time == 'day' or tier.time == 'month' and not rollup.built_in) and rollup.dimensions %}
