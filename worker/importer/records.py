@@ -76,6 +76,7 @@ class Requests:
             for name, place in places.items()
             if name in self._cells or name in ("provider", "model")
         }
+        file.needed = frozenset(places.values())
         self._generated = _generated_values(table, self._cells)
         self.columns = [*self._cells, *self._generated]
         self._tokens = tuple(self.columns.index(name) for name in TOKENS)
