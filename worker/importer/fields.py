@@ -45,7 +45,10 @@ _OR_EPOCH = ", nor seconds, milli- or microseconds since 1970 (10, 13 or 16 digi
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a table: `type` is the base type's name in pg_type, `declared` as in CREATE TABLE."""
+    """A column of a table: `type` is the base type's name in pg_type, `declared` as in CREATE TABLE.
+
+    `default` is its expression, None for an identity or no default.
+    """
 
     table: str
     name: str
@@ -54,10 +57,16 @@ class Column:
     is_enum: bool
     not_null: bool
     has_default: bool
+    default: str | None = None
 
     @property
     def is_text(self) -> bool:
         return self.type in ("text", "varchar", "bpchar") or self.is_enum
+
+    def default_text(self) -> str | None:
+        """Return the text of a default such as `'pending'::text`."""
+        literal = re.match(r"'([^']*)'", self.default or "")
+        return literal and literal.group(1)
 
     def modifiers(self) -> list[int]:
         """Return the numbers of e.g. `numeric(10,2)` or `character varying(50)`."""
