@@ -126,7 +126,7 @@ class Position:
 
     #: Of the column of the order, as Postgres writes and reads it, infinities too; None: it has none.
     value: str | None
-    id: int | UUID
+    id: int | str | UUID
     #: When the first page was read: a window ends then on all pages.
     as_of: datetime
 
@@ -243,6 +243,8 @@ def _position(value: Any, id_: Any, of_uuid: Any, as_of: Any) -> Position:
         raise ValueError
     if of_uuid is True:
         return Position(value, UUID(id_), read_at)
+    if type(id_) is str:  # not promised, yet gateways have such ids: `chatcmpl-123`
+        return Position(value, id_, read_at)
     if type(id_) is not int or not -(2**63) <= id_ < 2**63:
         raise ValueError
     return Position(value, id_, read_at)

@@ -89,7 +89,7 @@ async def test_views_stand_in_for_tables_of_other_names(empty_database: str) -> 
             INSERT INTO llms VALUES (1, 1, 'Alpha', 'one/alpha');
             INSERT INTO llm_calls VALUES (1, 1, 10, 5, 100, 'ok', now());
         """)
-        (views,) = [block for block in OF_GATEWAYS if "CREATE VIEW" in block]
+        (views,) = [block for block in OF_GATEWAYS if "FROM vendors" in block]
         await connection.execute(views)
     finally:
         await connection.close()
@@ -99,5 +99,43 @@ async def test_views_stand_in_for_tables_of_other_names(empty_database: str) -> 
     try:
         (row,) = await connection.fetch("SELECT * FROM get_provider_request_stats()")
         assert (row["slug"], row["total_requests"]) == ("one", 1)
+    finally:
+        await connection.close()
+
+
+async def test_the_spend_logs_of_litellm_can_be_read_as_printed(empty_database: str) -> None:
+    connection = await asyncpg.connect(empty_database)
+    try:
+        await connection.execute("""
+            CREATE TABLE "LiteLLM_SpendLogs" (
+                request_id text PRIMARY KEY, api_key text NOT NULL DEFAULT '', spend double precision,
+                prompt_tokens int DEFAULT 0, completion_tokens int DEFAULT 0, "startTime" timestamp(3),
+                "endTime" timestamp(3), model text DEFAULT '', custom_llm_provider text DEFAULT '',
+                "user" text DEFAULT '', team_id text, status text
+            );
+            INSERT INTO "LiteLLM_SpendLogs"
+            SELECT 'chatcmpl-' || n, 'hash', 1.2e-05, 10, 5, '2026-01-05 12:00:00', '2026-01-05 12:00:01.5',
+                   CASE WHEN n < 5 THEN 'gpt-4o' ELSE '' END,
+                   CASE WHEN n < 3 THEN 'openai' WHEN n < 5 THEN 'azure' ELSE '' END, 'ann', NULL,
+                   CASE n WHEN 1 THEN 'success' WHEN 5 THEN 'failure' END
+            FROM generate_series(1, 5) AS n
+        """)
+        for block in OF_GATEWAYS:
+            if "LiteLLM" in block:
+                await connection.execute(block)
+    finally:
+        await connection.close()
+    url = f"{empty_database}?options=-csearch_path%3Dchat_stats,public"
+    await run_migrations(url)
+    connection = await asyncpg.connect(url)
+    try:
+        rows = await connection.fetch("SELECT * FROM get_models_with_requests()")
+        stats = [orjson.loads(row["stats"]) for row in rows]
+        assert [row["model_name"] for row in rows] == ["gpt-4o", "gpt-4o"]
+        assert {orjson.loads(row["provider"])["slug"] for row in rows} == {"azure", "openai"}
+        assert [(each["total_requests"], each["total_tokens"]) for each in stats] == [(2, 30), (2, 30)]
+        (total,) = await connection.fetch("SELECT * FROM get_chat_request_summary()")
+        assert (total["total_requests"], total["successful_requests"]) == (5, 4)
+        assert (total["avg_processing_time_ms"], float(total["total_cost_usd"])) == (1500, 6e-05)
     finally:
         await connection.close()

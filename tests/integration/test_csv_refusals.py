@@ -1,6 +1,7 @@
 """`chat-stats import`: bad lines and outages, after which nothing is loaded."""
 
 import asyncio
+import re
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from tests.integration.csv_loading import GOOD, HEADER, Connection, Load, counts
         ("2023-11-16,1,9223372036854775808", "output_tokens '9223372036854775808' is greater than"),
         ("2023-11-16,1.5,2", "input_tokens '1.5' is not a whole number"),
         ("2023-11-16,1,", "output_tokens is empty"),
-        ("today,1,2", "created_at 'today' is not an ISO 8601 date and time"),
+        ("today,1,2", "created_at 'today' is not an ISO 8601 date and time, nor seconds, milli-"),
         ("2023-11-16,1,\0", "holds a NUL character"),
         (b"2023-11-16,1,\xe9", "is not utf-8 (byte 0xe9 at column 14); name the file's encoding"),
         ('2023-11-16,"1,2', "a quote is opened here and never closed"),
@@ -63,12 +64,12 @@ async def test_a_broken_last_line_is_named(load: Load, connection: Connection, e
     assert (await load(HEADER + GOOD * 2 + end, skip_bad=True)).loaded == 2
 
 
-@pytest.mark.parametrize("cell", ["NaN", "inf", "-1", "slow"])
+@pytest.mark.parametrize("cell", ["NaN", "inf", "-1", "slow", "$0.01"])
 @pytest.mark.parametrize("name", ["cost_usd", "duration_ms"])
 async def test_costs_and_times_must_be_numbers(
     load: Load, connection: Connection, name: str, cell: str
 ) -> None:
-    with pytest.raises(BadLines, match=f"line 2: {name} '{cell}' is "):
+    with pytest.raises(BadLines, match=f"line 2: {name} '{re.escape(cell)}' is "):
         await load(f"created_at,input_tokens,output_tokens,{name}\n2023-11-16,1,2,{cell}\n")
     assert await counts(connection) == (0, 0, 0)
 

@@ -1,6 +1,8 @@
 """`chat-stats import` into tables of other gateways: other types, missing and required columns."""
 
 from datetime import datetime
+from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -9,7 +11,8 @@ from chat_stats.service.errors import (
     InvalidParameter,
     SchemaError,
 )
-from chat_stats.worker.importer.load import BadLines
+from chat_stats.service.settings import Settings
+from chat_stats.worker.importer.load import BadLines, ImportOptions, import_log
 from tests.integration.csv_loading import GOOD, HEADER, Connection, Load, counts, recreate_with
 
 
@@ -83,6 +86,30 @@ async def test_request_ids_are_generated_if_the_table_requires_them(
     await load(HEADER + GOOD * 2)
     rows = await connection.fetch("SELECT request_id FROM chat_completion_requests")
     assert len({UUID(row[0]) for row in rows}) == 2
+
+
+@pytest.mark.parametrize(
+    ("default", "given", "stored"),
+    [
+        ("'pending'", {}, "completed"),
+        ("'Queued'", {"pending_statuses": "queued", "success_statuses": "done,fine"}, "done"),
+        ("'success'", {}, "success"),
+    ],
+)
+async def test_requests_of_a_log_without_statuses_are_not_pending(
+    settings: Settings,
+    connection: Connection,
+    tmp_path: Path,
+    default: str,
+    given: dict[str, Any],
+    stored: str,
+) -> None:
+    await connection.execute(f"ALTER TABLE chat_completion_requests ALTER status SET DEFAULT {default}")
+    path = tmp_path / "log.csv"
+    path.write_text(HEADER + GOOD)
+    chosen = Settings(database_url=settings.database_url, _env_file=None, **given)
+    await import_log(chosen, path, ImportOptions())
+    assert await connection.fetchval("SELECT status FROM chat_completion_requests") == stored
 
 
 async def test_a_missing_required_column_of_the_table_is_named(load: Load, connection: Connection) -> None:

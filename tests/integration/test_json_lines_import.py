@@ -1,5 +1,6 @@
 """`chat-stats import` of JSON lines, from a file and from standard input."""
 
+import gzip
 import json
 import os
 from datetime import UTC, datetime
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from chat_stats.service.errors import InvalidParameter
 from chat_stats.service.settings import Settings
 from chat_stats.worker.importer.rows import BadLines
 from tests.integration.csv_loading import Connection, Load, counts
@@ -48,6 +50,39 @@ async def test_a_bad_line_is_named_and_nothing_is_loaded(load: Load, connection:
     with pytest.raises(BadLines, match="line 3: is not JSON"):
         await load(LOG + '{"ts": \n', columns=COLUMNS)
     assert await counts(connection) == (0, 0, 0)
+
+
+async def test_nested_values_are_kept_as_they_are_written(load: Load, connection: Connection) -> None:
+    error = '{"code": 429, "cost": 0.10, "retry": [true, null], "message": "zu viele \u00e4"}'
+    await load(f'{{"time": 1700158624, "input_tokens": 1, "output_tokens": 2, "error": {error}}}\n')
+    assert await connection.fetchval("SELECT error_message FROM chat_completion_requests") == error
+
+
+async def test_only_fields_that_are_loaded_must_be_storable(load: Load, connection: Connection) -> None:
+    line = (
+        '{"time": 1700158624, "input_tokens": 1, "output_tokens": 2, "prompt": "\\u0000", "x": ["\\ud800"]}\n'
+    )
+    assert (await load(line)).loaded == 1
+    with pytest.raises(BadLines, match="line 1: holds a NUL character"):
+        await load(line, columns={"error_message": "prompt"})
+    with pytest.raises(BadLines, match="line 1: holds a NUL character or half of a surrogate pair"):
+        await load(line, columns={"error_message": "x"})
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('[{"time": 1}, {"time": 2}]', r"is a JSON array: give each line one object, jq -c '\.\[\]' FILE"),
+        ("\ufeff[\n  {\n", "is a JSON array"),
+        ('{\n  "time": 1\n}\n', "line 1: is not JSON.*a line holds a whole object"),
+        (gzip.compress(LOG.encode()), r"is compressed with gzip: unpack it first, zcat FILE \|"),
+        (b"PK\x03\x04\xff", "is a zip archive or an Excel workbook"),
+        (b"PAR1\xff", "is a Parquet file: save its table as CSV or JSON lines"),
+    ],
+)
+async def test_a_file_of_another_format_is_named(load: Load, text: str | bytes, reason: str) -> None:
+    with pytest.raises((BadLines, InvalidParameter), match=f"(?s){reason}"):
+        await load(text, encoding="latin-1" if isinstance(text, bytes) else "utf-8")
 
 
 async def test_standard_input_is_loaded_as_a_file_is(

@@ -117,16 +117,29 @@ async def test_many_models_give_the_same_order(client: httpx.AsyncClient, log: a
 
 @pytest.mark.parametrize("size", [1, 2, 5, 11, 12])
 async def test_pages_by_cursor_give_all_rows_in_order(reader: httpx.AsyncClient, size: int) -> None:
-    seen: list[int] = []
+    assert await pages(reader, size) == ALL
+
+
+async def test_pages_by_cursor_give_all_rows_where_ids_are_text(
+    client: httpx.AsyncClient, log: asyncpg.Connection
+) -> None:
+    await log.execute("""
+        ALTER TABLE chat_completion_requests ALTER id DROP IDENTITY IF EXISTS;
+        ALTER TABLE chat_completion_requests ALTER id TYPE text USING 'chatcmpl-' || to_char(id, 'FM00')
+    """)
+    assert await pages(client, 5) == [f"chatcmpl-{number:02}" for number in ALL]
+
+
+async def pages(client: httpx.AsyncClient, size: int) -> list[Any]:
+    seen: list[Any] = []
     parameters: dict[str, Any] = {"limit": size}
     while True:
-        body = await get(reader, **parameters)
+        body = await get(client, **parameters)
         assert body["metadata"]["total_count"] == len(ALL)
         seen += [row["id"] for row in body["data"]]
         if body["metadata"]["next_cursor"] is None:
-            break
+            return seen
         parameters["cursor"] = body["metadata"]["next_cursor"]
-    assert seen == ALL
 
 
 async def test_pages_by_offset_give_all_rows_in_order(reader: httpx.AsyncClient) -> None:

@@ -160,9 +160,9 @@ def test_amounts(kind: str, declared: str, text: str, value: object) -> None:
         ("numeric", "numeric", "NaN", "is not a finite number"),
         ("numeric", "numeric", "-Infinity", "is not a finite number"),
         ("numeric", "numeric", "sNaN", "is not a finite number"),
-        ("numeric", "numeric", "fast", "is not a number"),
-        ("numeric", "numeric", "1_0", "is not a number"),
-        ("numeric", "numeric", "0,5", "is not a number"),
+        ("numeric", "numeric", "fast", "is not a number such as 0.0125"),
+        ("numeric", "numeric", "1_0", "is not a number such as 0.0125"),
+        ("numeric", "numeric", "0,5", "is not a number such as 0.0125"),
         ("numeric", "numeric", "-0.01", "is negative"),
         ("numeric", "numeric", "1e999999", "is out of range for numeric"),
         ("numeric", "numeric", "1e-999999", "is out of range for numeric"),
@@ -174,6 +174,19 @@ def test_amounts(kind: str, declared: str, text: str, value: object) -> None:
 def test_wrong_amounts(kind: str, declared: str, text: str, reason: str) -> None:
     with pytest.raises(ValueError, match=f"^usd '.*' {reason}$"):
         converter("cost_usd", "usd", column("cost_usd", kind, declared=declared))(text)
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "stored"),
+    [
+        ("status", "200.0", "200"),
+        ("status", "429.00", "429"),
+        ("status", "v1.0", "v1.0"),
+        ("user_id", "200.0", "200.0"),
+    ],
+)
+def test_a_status_code_loses_the_decimals_that_table_tools_add(field: str, text: str, stored: str) -> None:
+    assert converter(field, field, column(field, "text"))(text) == stored
 
 
 def test_texts_go_into_columns_of_other_types_when_they_fit() -> None:

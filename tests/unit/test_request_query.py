@@ -34,6 +34,7 @@ UUID_7 = UUID("6f9619ff-8b86-d011-b42d-00cf4fc964ff")
 POSITIONS = [
     Position("2026-03-01T12:00:00.123456+00:00", 7, NOON),
     Position("2026-03-01T12:00:00+00:00", UUID_7, NOON),
+    Position("2026-03-01T12:00:00+00:00", "chatcmpl-ä7", NOON),
     Position("infinity", 2**63 - 1, NOON),
     Position("-infinity", 0, NOON),
     Position(None, 7, NOON),

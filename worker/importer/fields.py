@@ -1,4 +1,4 @@
-"""Maps columns of a CSV file to fields of a request, and their cells to values for the table."""
+"""Maps columns of a log to fields of a request, and their cells to values for the table."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -40,11 +40,15 @@ _EXACT = Context(prec=2 * (_WHOLE_DIGITS + _DECIMALS))
 _YEARS = range(1970, 9999)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_UNITS = {10: 1_000_000, 13: 1_000, 16: 1}  # microseconds, by the number of digits
+_OR_EPOCH = ", nor seconds, milli- or microseconds since 1970 (10, 13 or 16 digits)"
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a table: `type` is the base type's name in pg_type, `declared` as in CREATE TABLE."""
+    """A column of a table: `type` is the base type's name in pg_type, `declared` as in CREATE TABLE.
+
+    `default` is its expression, None for an identity or no default.
+    """
 
     table: str
     name: str
@@ -53,10 +57,16 @@ class Column:
     is_enum: bool
     not_null: bool
     has_default: bool
+    default: str | None = None
 
     @property
     def is_text(self) -> bool:
         return self.type in ("text", "varchar", "bpchar") or self.is_enum
+
+    def default_text(self) -> str | None:
+        """Return the text of a default such as `'pending'::text`."""
+        literal = re.match(r"'([^']*)'", self.default or "")
+        return literal and literal.group(1)
 
     def modifiers(self) -> list[int]:
         """Return the numbers of e.g. `numeric(10,2)` or `character varying(50)`."""
@@ -138,7 +148,7 @@ def converter(field: str, name: str, column: Column) -> Converter:
             return _amounts(name, column)
     elif field not in REQUIRED:
         if column.is_text:
-            return _texts(name, column)
+            return _statuses(name, column) if field == "status" else _texts(name, column)
         if column.type == "uuid":
             return _uuids(name)
         if column.type in _INTEGER_LIMITS:
@@ -157,7 +167,9 @@ def _moments(name: str, *, aware: bool) -> Converter:
                 moment = datetime.fromisoformat(text.removesuffix(" UTC"))  # as BigQuery writes it
                 moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
             except (ValueError, OverflowError):
-                raise ValueError(f"{name} {shown(text)} is not an ISO 8601 date and time") from None
+                raise ValueError(
+                    f"{name} {shown(text)} is not an ISO 8601 date and time{_OR_EPOCH}"
+                ) from None
         if moment.year not in _YEARS:
             raise ValueError(f"{name} {shown(text)} is not in the years {_YEARS[0]} to {_YEARS[-1]}")
         return moment if aware else moment.replace(tzinfo=None)
@@ -213,7 +225,7 @@ def _amounts(name: str, column: Column) -> Converter:
                 text if "_" not in text and text.isascii() else ""
             )  # Decimal also accepts underscores and other digits
         except InvalidOperation:
-            raise ValueError(f"{name} {shown(text)} is not a number") from None
+            raise ValueError(f"{name} {shown(text)} is not a number such as 0.0125") from None
         if not value.is_finite():
             raise ValueError(f"{name} {shown(text)} is not a finite number")
         if value < 0:
@@ -240,6 +252,12 @@ def _texts(name: str, column: Column) -> Converter:
         return text
 
     return convert
+
+
+def _statuses(name: str, column: Column) -> Converter:
+    texts = _texts(name, column)
+    # Table tools write the HTTP status 200 as `200.0` if the column has empty cells.
+    return lambda text: texts(re.sub(r"^([0-9]{3})\.0+$", r"\1", text))
 
 
 def _uuids(name: str) -> Converter:

@@ -1,6 +1,7 @@
 """Reads the records of a file of JSON lines: one object a line, its keys the names of columns."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,26 @@ MAX_KEYS = 1_000
 #: Longest line, in characters.
 MAX_LINE = 10_000_000
 
+#: First bytes of files that must be unpacked or converted first: what they are, and what to do.
+_PIPED = "unpack it first, {} FILE | chat-stats import -"
+_TO_TEXT = "save its table as CSV or JSON lines"
+_BINARY = {
+    b"\x1f\x8b": ("compressed with gzip", _PIPED.format("zcat")),
+    b"\x28\xb5\x2f\xfd": ("compressed with zstd", _PIPED.format("zstdcat")),
+    b"BZh": ("compressed with bzip2", _PIPED.format("bzcat")),
+    b"\xfd7zXZ": ("compressed with xz", _PIPED.format("xzcat")),
+    b"PK\x03\x04": ("a zip archive or an Excel workbook", f"unpack it, or {_TO_TEXT}"),
+    b"PAR1": ("a Parquet file", _TO_TEXT),
+}
+
 _NOT_STORABLE = "holds a NUL character or half of a surrogate pair, which Postgres cannot store"
+_TOO_DEEP = "is nested too deeply"
+
+
+class _Number(str):
+    """A number as it is written: a cost keeps all its digits."""
+
+    __slots__ = ()
 
 
 class JsonLinesFile(LogFile):
@@ -41,7 +61,14 @@ class JsonLinesFile(LogFile):
             if isinstance(found, BadLine):
                 yield found
                 continue
-            fields = [_text(_value(found, name)) for name in self.header]
+            try:
+                fields = [
+                    _text(_value(found, name)) if place in self.needed else ""
+                    for place, name in enumerate(self.header)
+                ]
+            except RecursionError:
+                yield BadLine(line, _TOO_DEEP)
+                continue
             yield (line, fields) if all(map(_storable, fields)) else BadLine(line, _NOT_STORABLE)
 
     def _read_header(self) -> list[str]:
@@ -80,27 +107,40 @@ class JsonLinesFile(LogFile):
 
 def open_log(path: Path, *, encoding: str, delimiter: str, columns: Mapping[str, str]) -> LogFile:
     """Return the file as JSON lines if it begins with `{`, else as CSV; `columns` are those named."""
-    if _begins_with_an_object(path, encoding):
+    start = _start(path)
+    for magic, (what, to_do) in _BINARY.items():
+        if start.startswith(magic):
+            raise InvalidParameter("file", f"{path} is {what}: {to_do}")
+    try:
+        text = start.decode(encoding, "ignore").lstrip("\ufeff \t\r\n")
+    except (LookupError, ValueError):
+        text = ""  # CsvFile says what is wrong
+    if re.match(r"\[\s*[{\]]", text):
+        raise InvalidParameter(
+            "file",
+            f"{path} is a JSON array: give each line one object, jq -c '.[]' FILE | chat-stats import -",
+        )
+    if text.startswith("{"):
         return JsonLinesFile(path, encoding=encoding, nested=list(columns.values()))
     return CsvFile(path, encoding=encoding, delimiter=delimiter)
 
 
-def _begins_with_an_object(path: Path, encoding: str) -> bool:
+def _start(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            return file.read(1_000).decode(encoding, "ignore").lstrip("\ufeff \t\r\n").startswith("{")
-    except (OSError, LookupError, ValueError):
-        return False  # CsvFile says what is wrong
+            return file.read(1_000)
+    except OSError:
+        return b""  # CsvFile says what is wrong
 
 
 def _parsed(line: int, text: str) -> dict[str, Any] | BadLine:
     try:
-        # Numbers stay as they are written: a cost keeps all its digits.
-        found = json.loads(text, parse_int=str, parse_float=str, parse_constant=str)
+        found = json.loads(text, parse_int=_Number, parse_float=_Number, parse_constant=_Number)
     except json.JSONDecodeError as error:
-        return BadLine(line, f"is not JSON: {error.msg} at column {error.colno}")
+        whole = "" if error.pos < len(text.rstrip()) else "; a line holds a whole object, as jq -c writes it"
+        return BadLine(line, f"is not JSON: {error.msg} at column {error.colno}{whole}")
     except RecursionError:
-        return BadLine(line, "is nested too deeply")
+        return BadLine(line, _TOO_DEEP)
     if isinstance(found, dict):
         return found
     return BadLine(line, f"is not an object: {shown(text.strip())}")
@@ -127,4 +167,16 @@ def _text(value: Any) -> str:
         case str():
             return value
         case _:
-            return json.dumps(value)
+            return _json(value)
+
+
+def _json(value: Any) -> str:
+    match value:
+        case dict():
+            return "{" + ", ".join(f"{_json(key)}: {_json(inner)}" for key, inner in value.items()) + "}"
+        case list():
+            return f"[{', '.join(map(_json, value))}]"
+        case _Number():
+            return value
+        case _:
+            return json.dumps(value, ensure_ascii=False)

@@ -54,8 +54,10 @@ _NEEDED = {
 
 _COLUMNS = """
 SELECT a.attname, t.typname, format_type(a.atttypid, a.atttypmod) AS declared, t.typtype = 'e' AS is_enum,
-       a.attnotnull, a.atthasdef OR a.attidentity <> '' AS has_default
+       a.attnotnull, a.atthasdef OR a.attidentity <> '' AS has_default,
+       pg_get_expr(e.adbin, e.adrelid) AS default_expression
 FROM pg_attribute AS a
+LEFT JOIN pg_attrdef AS e ON e.adrelid = a.attrelid AND e.adnum = a.attnum
 JOIN pg_type AS d ON d.oid = a.atttypid
 JOIN pg_type AS t ON t.oid = COALESCE(NULLIF(d.typbasetype, 0), d.oid)  -- of a domain, its base type
 WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped
@@ -97,7 +99,7 @@ async def import_log(
     async with _connection(settings) as connection, connection.transaction():
         names = (await begin(connection)).names
         tables = {name: await _columns(connection, names, name) for name in _NEEDED}
-    requests = Requests(file, options, tables[REQUESTS])
+    requests = Requests(file, options, tables[REQUESTS], settings.statuses)
     result = ImportResult(
         columns=requests.fields,
         ignored_columns=[name for name in file.header if name not in requests.fields.values()],

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from uuid import uuid4
 
+from chat_stats.service.catalogue.statuses import Statuses
 from chat_stats.service.errors import InvalidParameter, SchemaError
 from chat_stats.worker.importer.fields import (
     REQUIRED,
@@ -18,6 +19,7 @@ from chat_stats.worker.importer.rows import BadLine, LogFile, shown
 
 REQUESTS = "chat_completion_requests"
 DEFAULT_PROVIDER = "imported"
+DEFAULT_STATUSES = Statuses()
 
 #: Line of the record, (provider's name, model's name), values for `Requests.columns`.
 Request = tuple[int, tuple[str, str], list[object]]
@@ -56,10 +58,16 @@ class _Cell:
 class Requests:
     """The requests of a file; `columns` are the table's columns that they fill, except `model_id`.
 
-    `table` holds the columns that chat_completion_requests has.
+    `table` holds the columns that chat_completion_requests has, `statuses` what those mean.
     """
 
-    def __init__(self, file: LogFile, options: ImportOptions, table: Mapping[str, Column]) -> None:
+    def __init__(
+        self,
+        file: LogFile,
+        options: ImportOptions,
+        table: Mapping[str, Column],
+        statuses: Statuses = DEFAULT_STATUSES,
+    ) -> None:
         self._file = file
         places = find_columns(file.header, options.columns)
         self._provider = _name("provider", options.provider, options, places, DEFAULT_PROVIDER)
@@ -76,7 +84,8 @@ class Requests:
             for name, place in places.items()
             if name in self._cells or name in ("provider", "model")
         }
-        self._generated = _generated_values(table, self._cells)
+        file.needed = frozenset(places.values())
+        self._generated = _generated_values(table, self._cells, statuses)
         self.columns = [*self._cells, *self._generated]
         self._tokens = tuple(self.columns.index(name) for name in TOKENS)
 
@@ -180,18 +189,21 @@ def _cell(name: str, place: int, heading: str, options: ImportOptions, column: C
 
 
 def _generated_values(
-    table: Mapping[str, Column], cells: Mapping[str, object]
+    table: Mapping[str, Column], cells: Mapping[str, object], statuses: Statuses
 ) -> dict[str, Callable[[], object]]:
-    """Return generators for columns that neither the file nor a default fills."""
+    """Return generators for columns that neither the file nor a default fills as a log needs it."""
     made: dict[str, Callable[[], object]] = {}
     for name in ("id", "request_id"):
         column = table.get(name)
         if column is not None and column.not_null and not column.has_default and name not in cells:
             made[name] = new_id(column)
     status = table["status"]
-    if "status" not in cells and not status.has_default:
-        # The log has no status; requests without one would count as failed.
-        made["status"] = lambda: "completed"
+    begins_pending = (status.default_text() or "").lower() in statuses.pending
+    if "status" not in cells and (not status.has_default or begins_pending):
+        # The log has no status. Requests without one would count as failed, and with that
+        # in which the gateway inserts its own, as pending for ever.
+        completed = next(iter(statuses.success), "completed")
+        made["status"] = lambda: completed
     return made
 
 

@@ -8,7 +8,7 @@ import csv
 import os
 import re
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from io import BufferedReader, TextIOWrapper
@@ -59,6 +59,8 @@ class LogFile:
     """
 
     header: list[str]
+    #: Places in the header of the fields that are read; those of others may be left empty.
+    needed: Collection[int] = ()
 
     def __init__(self, path: Path, encoding: str) -> None:
         self.path = path
