@@ -52,7 +52,7 @@ _WITHOUT_MODEL = Branch("model_id IS NULL", lead="model_id")
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    id: int | str | UUID
+    id: int | UUID
     #: The values of MODEL_COLUMNS.
     columns: Mapping[str, Any]
     #: The nested object, as JSON.

@@ -90,6 +90,15 @@ async def test_a_file_with_only_bad_lines_creates_no_model(load: Load, connectio
     assert await counts(connection) == (0, 0, 0)
 
 
+async def test_a_request_without_a_model_names_the_options(load: Load, connection: Connection) -> None:
+    text = "created_at,input_tokens,output_tokens,model\n2023-11-16,1,2,\n2023-11-16,1,2,gpt-4\n"
+    with pytest.raises(
+        BadLines, match=r"line 2: model is empty \(--model names one for all requests, --skip-bad"
+    ):
+        await load(text)
+    assert (await load(text, skip_bad=True)).loaded == 1
+
+
 async def test_a_missing_column_names_the_option(load: Load, connection: Connection) -> None:
     with pytest.raises(InvalidParameter, match="--output-tokens-column") as refusal:
         await load("created_at,input_tokens,answer\n2023-11-16,1,2\n")

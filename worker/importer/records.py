@@ -151,7 +151,12 @@ def _name_from(what: str, place: int) -> Callable[[list[str]], str]:
         text = fields[place].strip()
         if text not in usable:
             if problem := _name_problem(what, text):
-                raise ValueError(problem)
+                hint = (
+                    ""
+                    if text
+                    else f" (--{what} names one for all requests, --skip-bad leaves such lines out)"
+                )
+                raise ValueError(f"{problem}{hint}")
             usable.add(text)
         return text
 
