@@ -273,7 +273,7 @@ async def test_drift_in_one_is_found_by_the_audit_and_keeps_that_one_alone_from_
         ("total", ["user_id"], "the rollup total is built in"),
         ("models", ["provider_id"], "the built-in rollup model is kept by these dimensions already"),
         ("Users", ["team"], "a name has lower-case letters"),
-        ("u" * 29, ["team"], "the name is too long: 28 characters at most"),
+        ("u" * 29, ["team"], "the name is too long: it has at most 28 characters"),
         ("by_days", ["team"], "a name does not end in _days"),
         ("gone", ["gone"], "chat_completion_requests has no column gone"),
     ],
