@@ -57,13 +57,14 @@ class JsonLinesFile(LogFile):
         self.header = self._read_header()
 
     def records(self) -> Iterator[Record | BadLine]:
+        needed = range(len(self.header)) if self.needed is None else self.needed
         for line, found in self._objects():
             if isinstance(found, BadLine):
                 yield found
                 continue
             try:
                 fields = [
-                    _text(_value(found, name)) if place in self.needed else ""
+                    _text(_value(found, name)) if place in needed else ""
                     for place, name in enumerate(self.header)
                 ]
             except RecursionError:

@@ -59,8 +59,8 @@ class LogFile:
     """
 
     header: list[str]
-    #: Places in the header of the fields that are read; those of others may be left empty.
-    needed: Collection[int] = ()
+    #: Places in the header of the fields that are read, None: of all; others may be left empty.
+    needed: Collection[int] | None = None
 
     def __init__(self, path: Path, encoding: str) -> None:
         self.path = path
