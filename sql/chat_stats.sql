@@ -276,7 +276,7 @@ $function$;
 -- Puts schemas in place of the two that our files name: stats_schema, that of our own tables and functions, which is
 -- the first of the search_path; and gateway_schema, in which the search_path finds the table that follows. And says
 -- where an optional column such as readable.cost_usd is: in the table, or where its type is no number, in what stands in
--- for a missing one ("absent").
+-- for a missing one ("absent"). A column such as addable.cost_usd is that column, as numeric where it is real.
 CREATE OR REPLACE FUNCTION chat_stats_with_schemas(p_text text)
 RETURNS text
 LANGUAGE plpgsql
@@ -289,6 +289,7 @@ DECLARE
     requests oid := pg_catalog.to_regclass('chat_completion_requests');
     filled text;
     named record;
+    real_columns name[];
     type_of_cost_usd oid;
 BEGIN
     PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
@@ -312,6 +313,33 @@ BEGIN
     type_of_cost_usd := (
         SELECT a.atttypid FROM pg_attribute AS a
         WHERE a.attrelid = requests AND a.attname = 'cost_usd' AND NOT a.attisdropped
+    );
+    real_columns := ARRAY(
+        SELECT a.attname
+        FROM pg_attribute AS a
+        JOIN pg_type AS t ON t.oid = a.atttypid
+        WHERE a.attrelid = requests AND NOT a.attisdropped
+          AND COALESCE(NULLIF(t.typbasetype, 0::oid), t.oid) = 'float4'::regtype
+    );
+    filled := replace(
+        filled, 'addable.processing_time_ms'::text,
+        'processing_time_ms'::text
+            || CASE WHEN 'processing_time_ms'::name = ANY (real_columns) THEN '::numeric' ELSE '' END::text
+    );
+    filled := replace(
+        filled, 'addable.output_tokens'::text,
+        'output_tokens'::text
+            || CASE WHEN 'output_tokens'::name = ANY (real_columns) THEN '::numeric' ELSE '' END::text
+    );
+    filled := replace(
+        filled, 'addable.input_tokens'::text,
+        'input_tokens'::text
+            || CASE WHEN 'input_tokens'::name = ANY (real_columns) THEN '::numeric' ELSE '' END::text
+    );
+    filled := replace(
+        filled, 'addable.cost_usd'::text,
+        'readable.cost_usd'::text
+            || CASE WHEN 'cost_usd'::name = ANY (real_columns) THEN '::numeric' ELSE '' END::text
     );
     PERFORM pg_catalog.set_config('search_path', path, true);
     filled := pg_catalog.replace(
@@ -796,18 +824,6 @@ BEGIN
                 unreadable.name, unreadable.type, unreadable.wanted
                 USING ERRCODE = 'datatype_mismatch';
         END IF;
-    END LOOP;
-    -- Postgres adds real numbers up as real: a million of them can be off by a percent.
-    FOR unreadable IN
-        SELECT a.attname AS name
-        FROM pg_attribute AS a
-        WHERE a.attrelid = 'gateway_schema.chat_completion_requests'::regclass AND NOT a.attisdropped
-          AND a.atttypid = 'real'::regtype
-          AND a.attname IN ('input_tokens', 'output_tokens', 'processing_time_ms', 'cost_usd')
-        ORDER BY a.attnum
-    LOOP
-        RAISE WARNING 'chat_completion_requests.% is of type real: its sums over many requests are inexact; '
-            'double precision and numeric are right', unreadable.name;
     END LOOP;
 END
 $migration$;
@@ -2478,7 +2494,7 @@ BEGIN
                 CROSS JOIN LATERAL (
                     SELECT
                         %s AS interval_start, %s AS model_id, %s AS d1, %s AS d2, %s AS d3,
-input_tokens, output_tokens, processing_time_ms, readable.cost_usd, q.status
+                        addable.input_tokens, addable.output_tokens, addable.processing_time_ms, addable.cost_usd, q.status
                     FROM gateway_schema.chat_completion_requests AS q
                     WHERE %s
                 ) AS r
@@ -6162,7 +6178,7 @@ BEGIN
                 )::numeric AS cost_usd
             FROM (SELECT NULL::numeric AS cost_usd) AS absent
             CROSS JOIN LATERAL (
-                SELECT model_id, status, input_tokens, output_tokens, processing_time_ms, readable.cost_usd
+                SELECT model_id, status, addable.input_tokens, addable.output_tokens, addable.processing_time_ms, addable.cost_usd
                 FROM gateway_schema.chat_completion_requests
                 WHERE (p_start IS NULL OR created_at >= p_start)
                   AND (p_end IS NULL OR created_at < p_end)
@@ -6394,7 +6410,7 @@ BEGIN
                 )::numeric AS cost_usd
             FROM (SELECT NULL::numeric AS cost_usd) AS absent
             CROSS JOIN LATERAL (
-                SELECT model_id, created_at, status, input_tokens, output_tokens, processing_time_ms, readable.cost_usd
+                SELECT model_id, created_at, status, addable.input_tokens, addable.output_tokens, addable.processing_time_ms, addable.cost_usd
                 FROM gateway_schema.chat_completion_requests
                 WHERE created_at >= p_start AND created_at < p_end
                   AND (all_models
@@ -10470,7 +10486,7 @@ BEGIN
                             )::numeric AS cost_usd
                         FROM (SELECT NULL::numeric AS cost_usd) AS absent
                         CROSS JOIN LATERAL (
-                            SELECT model_id, created_at, status, input_tokens, output_tokens, processing_time_ms, readable.cost_usd
+                            SELECT model_id, created_at, status, addable.input_tokens, addable.output_tokens, addable.processing_time_ms, addable.cost_usd
                             FROM gateway_schema.chat_completion_requests
                             WHERE true %3$s
                         ) AS r

@@ -8,7 +8,8 @@ Calls of our own functions have arguments of exactly the declared types: then no
 fits better.
 
 `readable.cost_usd` is that optional column where it is a number. One of another type counts as missing: it is
-read from `absent`, the subquery that stands in for optional columns.
+read from `absent`, the subquery that stands in for optional columns. `addable.cost_usd` is that column, as
+numeric where it is real: Postgres adds these up as real.
 
 `success_statuses` and `pending_statuses` are the lists of `Settings.statuses`.
 """
@@ -44,6 +45,7 @@ SELECT EXISTS (
 """
 
 _PLACE = re.compile(r"\b(?:stats_schema|readable(?=\.(\w+))|gateway_schema(?=\.(\w+)))\.")
+_ADDABLE = re.compile(r"\baddable\.(\w+)")
 _STATUSES = re.compile(r"\b(success|pending)_statuses\b")
 
 
@@ -61,6 +63,8 @@ class Names:
     stats: str | None
     #: The optional columns of the requests that are no numbers.
     unreadable: Sequence[str] = ()
+    #: The columns of the requests that are real.
+    real: Sequence[str] = ()
     #: The schemas that our role searches by itself.
     path: Sequence[str] = ()
     #: What statuses mean, by our settings.
@@ -68,7 +72,8 @@ class Names:
 
     def fill(self, text: str) -> str:
         """Return `text` with schemas and statuses in place; a schema that was not found is left out."""
-        return _filled(text, tuple(self.gateway.items()), self.stats, tuple(self.unreadable), self.statuses)
+        schemas = tuple(self.gateway.items())
+        return _filled(text, schemas, self.stats, tuple(self.unreadable), tuple(self.real), self.statuses)
 
 
 @lru_cache(maxsize=256)
@@ -77,6 +82,7 @@ def _filled(
     gateway: tuple[tuple[str, str | None], ...],
     stats: str | None,
     unreadable: tuple[str, ...],
+    real: tuple[str, ...],
     statuses: Statuses,
 ) -> str:
     schemas = dict(gateway)
@@ -90,7 +96,10 @@ def _filled(
         found = stats if place[2] is None else schemas.get(place[2])
         return "" if found is None else '"' + found.replace('"', '""') + '".'
 
-    return _STATUSES.sub(listed, _PLACE.sub(schema, text))
+    def addable(place: re.Match[str]) -> str:
+        return f"readable.{place[1]}{'::numeric' if place[1] in real else ''}"
+
+    return _STATUSES.sub(listed, _PLACE.sub(schema, _ADDABLE.sub(addable, text)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +127,7 @@ async def begin(
         dict(zip(TABLES, row["gateway"], strict=True)),
         row["stats"],
         row["unreadable"],
+        row["real_columns"],
         row["path"],
         statuses or Statuses(),
     )

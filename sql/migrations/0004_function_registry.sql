@@ -31,7 +31,7 @@ $function$;
 -- Puts schemas in place of the two that our files name: stats_schema, that of our own tables and functions, which is
 -- the first of the search_path; and gateway_schema, in which the search_path finds the table that follows. And says
 -- where an optional column such as readable.cost_usd is: in the table, or where its type is no number, in what stands in
--- for a missing one ("absent").
+-- for a missing one ("absent"). A column such as addable.cost_usd is that column, as numeric where it is real.
 CREATE OR REPLACE FUNCTION chat_stats_with_schemas(p_text text)
 RETURNS text
 LANGUAGE plpgsql
@@ -44,6 +44,7 @@ DECLARE
     requests oid := pg_catalog.to_regclass('chat_completion_requests');
     filled text;
     named record;
+    real_columns name[];
 {% for column in optional %}
     type_of_{{ column.name }} oid;
 {% endfor %}
@@ -70,6 +71,20 @@ BEGIN
     type_of_{{ column.name }} := (
         SELECT a.atttypid FROM pg_attribute AS a
         WHERE a.attrelid = requests AND a.attname = '{{ column.name }}' AND NOT a.attisdropped
+    );
+{% endfor %}
+    real_columns := ARRAY(
+        SELECT a.attname
+        FROM pg_attribute AS a
+        JOIN pg_type AS t ON t.oid = a.atttypid
+        WHERE a.attrelid = requests AND NOT a.attisdropped
+          AND COALESCE(NULLIF(t.typbasetype, 0::oid), t.oid) = 'float4'::regtype
+    );
+{% for column in columns | sort(attribute='name', reverse=true) %}
+    filled := replace(
+        filled, 'addable.{{ column.name }}'::text,
+        '{{ 'readable.' if column.optional }}{{ column.name }}'::text
+            || CASE WHEN '{{ column.name }}'::name = ANY (real_columns) THEN '::numeric' ELSE '' END::text
     );
 {% endfor %}
     PERFORM pg_catalog.set_config('search_path', path, true);

@@ -50,18 +50,6 @@ BEGIN
                 USING ERRCODE = 'datatype_mismatch';
         END IF;
     END LOOP;
-    -- Postgres adds real numbers up as real: a million of them can be off by a percent.
-    FOR unreadable IN
-        SELECT a.attname AS name
-        FROM pg_attribute AS a
-        WHERE a.attrelid = 'gateway_schema.chat_completion_requests'::regclass AND NOT a.attisdropped
-          AND a.atttypid = 'real'::regtype
-          AND a.attname IN ({% for column in columns %}'{{ column.name }}'{{ ', ' if not loop.last }}{% endfor %})
-        ORDER BY a.attnum
-    LOOP
-        RAISE WARNING 'chat_completion_requests.% is of type real: its sums over many requests are inexact; '
-            'double precision and numeric are right', unreadable.name;
-    END LOOP;
 END
 $migration$;
 $run$);

@@ -16,9 +16,10 @@ from chat_stats.service.compute.methods import LADDER, ONLY_COUNTS, Method
 from chat_stats.service.database.pool import Database
 from chat_stats.service.database.snapshot import Snapshot
 from chat_stats.service.errors import NotFound
+from tests.conftest import run_migrations
 from tests.sql import methods, sample
 from tests.sql import sample_answers as answers
-from tests.sql.conftest import MigratedGateway
+from tests.sql.conftest import BuildGateway, MigratedGateway, connect
 from tests.sql.sample import END, MICROSECOND, START, Row
 from tests.sql.schemas import PLAIN, PRODUCT, SPECIAL, VARIANTS, Variant
 
@@ -198,3 +199,27 @@ async def test_a_range_is_half_open_to_the_microsecond(
     assert [(row["model_id"], row["request_count"]) for row in rows] == [
         (variant.id("models", model), count) for model, count in expected.items()
     ]
+
+
+async def test_real_times_and_costs_are_added_up_as_decimal_numbers(
+    build_gateway: BuildGateway, database_of: Callable[[str], Awaitable[Database]]
+) -> None:
+    """Postgres adds them up as real: ten thousand times 0.1 is 999.9029."""
+    gateway = await build_gateway(Variant("real times and costs", times="real", costs="real"))
+    await run_migrations(gateway.url)
+    async with connect(gateway.url) as connection:
+        await connection.execute(
+            "CREATE TEMPORARY TABLE one AS SELECT * FROM chat_completion_requests "
+            "WHERE status = 'completed' AND model_id IS NOT NULL LIMIT 1;"
+            "UPDATE one SET processing_time_ms = 0.1, cost_usd = 0.1;"
+            "DELETE FROM chat_completion_requests;"
+            "INSERT INTO chat_completion_requests "
+            "SELECT (jsonb_populate_record(o, jsonb_build_object('id', n))).* "
+            "FROM one AS o CROSS JOIN generate_series(1, 10000) AS n"
+        )
+    database = await database_of(gateway.url)
+    async with database.snapshot(wait_seconds=5) as snapshot:
+        for method in (Method.RPC, Method.OPTIMIZED):
+            row, _ = await answer(method, snapshot, Query("summary", TimeRange()))
+            assert (row["total_requests"], row["total_cost_usd"]) == (10_000, 1000)
+            assert row["avg_processing_time_ms"] == 0.1

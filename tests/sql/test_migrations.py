@@ -254,12 +254,3 @@ async def test_a_view_that_holds_a_function_of_the_old_types_stops_the_migration
     ):
         await run_migrations(live.url)
     assert await owner.fetchval("SELECT to_regclass('board')::text") == "board"
-
-
-async def test_columns_whose_sums_lose_digits_are_named(build_gateway: BuildGateway) -> None:
-    gateway = await build_gateway(Variant("real times and costs", times="real", costs="real"))
-    warnings = await run_migrations(gateway.url)
-    assert [warning.partition(" is of type real: its sums")[0] for warning in warnings] == [
-        "chat_completion_requests.processing_time_ms",
-        "chat_completion_requests.cost_usd",
-    ]

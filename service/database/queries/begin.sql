@@ -2,7 +2,7 @@
 -- The first statement of a transaction, and the only one that still has the search_path of the role: finds the schemas
 -- of the gateway's tables ($1) and of what is ours, which contains one of $2; leaves pg_catalog alone to be searched;
 -- and applies settings ($3 with the values $4) that this server knows. NULL: not found. `unreadable` are the
--- optional columns of the requests that are no numbers. `path` is the search_path of before; `secured` are those of $1
+-- optional columns of the requests that are no numbers, `real_columns` those that are real. `path` is the search_path of before; `secured` are those of $1
 -- that have row level security for our role.
 --
 -- Others may have created objects in the schemas of that search_path: everything is named with its schema, and no
@@ -51,11 +51,20 @@ WITH gateway AS MATERIALIZED (
                   21::pg_catalog.oid, 23::pg_catalog.oid, 20::pg_catalog.oid, 1700::pg_catalog.oid,
                   700::pg_catalog.oid, 701::pg_catalog.oid
               ])
-        ) AS unreadable
+        ) AS unreadable,
+        ARRAY(
+            SELECT a.attname::pg_catalog.text
+            FROM pg_catalog.pg_attribute AS a
+            JOIN pg_catalog.pg_type AS t ON t.oid OPERATOR(pg_catalog.=) a.atttypid
+            WHERE a.attrelid OPERATOR(pg_catalog.=) pg_catalog.to_regclass('chat_completion_requests')::pg_catalog.oid
+              AND NOT a.attisdropped
+              AND COALESCE(NULLIF(t.typbasetype, 0::pg_catalog.oid), t.oid) OPERATOR(pg_catalog.=) 700::pg_catalog.oid
+        ) AS real_columns
 )
 SELECT
     pg_catalog.now() AS now,
     f.unreadable,
+    f.real_columns,
     f.gateway,
     f.stats,
     f.secured,

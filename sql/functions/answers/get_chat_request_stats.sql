@@ -223,7 +223,7 @@ BEGIN
                 CROSS JOIN LATERAL (
                     SELECT
                         %s AS interval_start, %s AS model_id, %s AS d1, %s AS d2, %s AS d3,
-                        {% for column in columns %}{{ requests.named(column) }}, {% endfor %}q.status
+                        {{ requests.as_they_are() }}{{ ',' if columns }} q.status
                     FROM gateway_schema.chat_completion_requests AS q
                     WHERE %s
                 ) AS r

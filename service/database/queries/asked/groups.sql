@@ -55,7 +55,7 @@ WITH {% if models %}catalogue AS MATERIALIZED (
     {{ terms.requests_read() }} (
         SELECT
             {{ terms.values_read() | indent(12) }}
-            {% for column in columns %}{{ requests.named(column) }}, {% endfor %}q.status
+            {{ requests.as_they_are() }}{{ ',' if columns }} q.status
         FROM gateway_schema.chat_completion_requests AS q
         {{ 'WHERE ' ~ of_requests | join('\n          AND ') if of_requests }}
     ) AS r
