@@ -154,7 +154,6 @@ SPECIAL = [
         no_time="Infinity",
         no_cost="-Infinity",
     ),
-    Variant("real times and costs", times="real", costs="real"),
     Variant("another type for every id", provider_ids="int", model_ids="uuid", request_ids="bigint"),
     Variant("int references to bigint models", model_references="int"),
     Variant("the schema public", schema="public"),
