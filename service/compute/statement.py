@@ -161,7 +161,7 @@ class _Own:
     single_rows: bool
     #: Whether there may be something of purged requests.
     purged: bool
-    #: Whether the question is about all requests that were ever made.
+    #: Whether it is about all requests of its range, so that the rollup by nothing has its totals.
     of_everything: bool
     conditions: list[str] = field(default_factory=list)
     of_requests: list[str] = field(default_factory=list)

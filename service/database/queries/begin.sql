@@ -2,8 +2,8 @@
 -- The first statement of a transaction, and the only one that still has the search_path of the role: finds the schemas
 -- of the gateway's tables ($1) and of what is ours, which contains one of $2; leaves pg_catalog alone to be searched;
 -- and applies settings ($3 with the values $4) that this server knows. NULL: not found. `unreadable` are the
--- optional columns of the requests that are no numbers, `real_columns` those that are real. `path` is the search_path of before; `secured` are those of $1
--- that have row level security for our role.
+-- optional columns of the requests that are no numbers, `real_columns` those that are real. `path` is the search_path
+-- of before; `secured` are those of $1 that have row level security for our role.
 --
 -- Others may have created objects in the schemas of that search_path: everything is named with its schema, and no
 -- argument or column has a type that asyncpg would have to look up first, in that search_path.
@@ -20,6 +20,12 @@ WITH gateway AS MATERIALIZED (
     SELECT p.pronamespace, p.proowner
     FROM pg_catalog.pg_proc AS p
     WHERE p.proname OPERATOR(pg_catalog.=) ANY ($2::pg_catalog.text[]::pg_catalog.name[])
+), columns AS MATERIALIZED (
+    SELECT a.attname::pg_catalog.text AS name, COALESCE(NULLIF(t.typbasetype, 0::pg_catalog.oid), t.oid) AS base
+    FROM pg_catalog.pg_attribute AS a
+    JOIN pg_catalog.pg_type AS t ON t.oid OPERATOR(pg_catalog.=) a.atttypid
+    WHERE a.attrelid OPERATOR(pg_catalog.=) pg_catalog.to_regclass('chat_completion_requests')::pg_catalog.oid
+      AND a.attnum OPERATOR(pg_catalog.>) 0::pg_catalog.int2 AND NOT a.attisdropped
 ), found AS MATERIALIZED (
     SELECT
         ARRAY(SELECT g.schema FROM gateway AS g ORDER BY g.place) AS gateway,
@@ -41,24 +47,16 @@ WITH gateway AS MATERIALIZED (
             LIMIT 1
         ) AS stats,
         ARRAY(
-            SELECT a.attname::pg_catalog.text
-            FROM pg_catalog.pg_attribute AS a
-            JOIN pg_catalog.pg_type AS t ON t.oid OPERATOR(pg_catalog.=) a.atttypid
-            WHERE a.attrelid OPERATOR(pg_catalog.=) pg_catalog.to_regclass('chat_completion_requests')::pg_catalog.oid
-              AND a.attname OPERATOR(pg_catalog.=) ANY ({{ requests.optional() }}::pg_catalog.name[])
-              AND NOT a.attisdropped
-              AND COALESCE(NULLIF(t.typbasetype, 0::pg_catalog.oid), t.oid) OPERATOR(pg_catalog.<>) ALL (ARRAY[
+            SELECT c.name
+            FROM columns AS c
+            WHERE c.name OPERATOR(pg_catalog.=) ANY ({{ requests.optional() }})
+              AND c.base OPERATOR(pg_catalog.<>) ALL (ARRAY[
                   21::pg_catalog.oid, 23::pg_catalog.oid, 20::pg_catalog.oid, 1700::pg_catalog.oid,
                   700::pg_catalog.oid, 701::pg_catalog.oid
               ])
         ) AS unreadable,
         ARRAY(
-            SELECT a.attname::pg_catalog.text
-            FROM pg_catalog.pg_attribute AS a
-            JOIN pg_catalog.pg_type AS t ON t.oid OPERATOR(pg_catalog.=) a.atttypid
-            WHERE a.attrelid OPERATOR(pg_catalog.=) pg_catalog.to_regclass('chat_completion_requests')::pg_catalog.oid
-              AND NOT a.attisdropped
-              AND COALESCE(NULLIF(t.typbasetype, 0::pg_catalog.oid), t.oid) OPERATOR(pg_catalog.=) 700::pg_catalog.oid
+            SELECT c.name FROM columns AS c WHERE c.base OPERATOR(pg_catalog.=) 700::pg_catalog.oid
         ) AS real_columns
 )
 SELECT
