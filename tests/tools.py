@@ -128,6 +128,7 @@ NPM = Tool(
     "npm", "a client in TypeScript, the dashboards' schema", _program("npm"), source="Node.js with npm"
 )
 PATRONI = Tool("patroni", "a failover by Patroni", _patroni, package="patroni python3-pysyncobj")
+PGBOUNCER = Tool("pgbouncer", "a proxy that pools transactions", _program("pgbouncer"), package="pgbouncer")
 PROMETHEUS = Tool(
     "prometheus", "the dashboard over a real scrape", _program("prometheus"), package="prometheus"
 )
@@ -146,6 +147,7 @@ TOOLS = (
     NGINX,
     NPM,
     PATRONI,
+    PGBOUNCER,
     PROMETHEUS,
     PROMTOOL,
     REDIS_TLS,

@@ -26,7 +26,7 @@ class Changes:
         """Return whether the rollup is read, and has changes that were not published."""
         query = queries.load("changes_citus" if snapshot.in_citus else "changes")
         try:
-            [found] = await snapshot.fetch(query, timeout=timeout)
+            [found] = await snapshot.fetch(query, timeout=timeout, keeps_plan=True)
         except (asyncpg.UndefinedTableError, asyncpg.UndefinedFunctionError):  # there is no rollup
             return False
         except asyncpg.PostgresError as error:

@@ -9,7 +9,7 @@ from chat_stats.service.database.snapshot import Look, Snapshot
 async def look(snapshot: Snapshot, *, timeout: float) -> Look:
     if snapshot.seen is None:
         names = [aggregation.function for aggregation in AGGREGATIONS.values()]
-        [found] = await snapshot.fetch(queries.load("look"), names, timeout=timeout)
+        [found] = await snapshot.fetch(queries.load("look"), names, timeout=timeout, keeps_plan=True)
         snapshot.seen = Look(
             found["has_cost"],
             found["has_purged"],

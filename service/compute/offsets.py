@@ -12,7 +12,9 @@ async def put_offsets(snapshot: Snapshot, points: list[Row], zone: str, *, timeo
     starts = list({point["bucket_start"] for point in points})
     seconds: dict[datetime, int] = {}
     if zone != "UTC":
-        records = await snapshot.fetch(queries.load("utc_offsets"), starts, zone, timeout=timeout)
+        records = await snapshot.fetch(
+            queries.load("utc_offsets"), starts, zone, timeout=timeout, keeps_plan=True
+        )
         seconds = {record["moment"]: record["seconds"] for record in records}
     # Each written once: many groups have the same intervals.
     written = {start: start.astimezone(_offset(seconds.get(start, 0))).isoformat() for start in starts}

@@ -29,7 +29,9 @@ async def precision(snapshot: Snapshot, bounds: Bounds, *, timeout: float) -> st
     if bounds == (None, None) or not (await look(snapshot, timeout=timeout)).has_purged:
         return None
     try:
-        records = await snapshot.fetch(queries.load("range_is_exact"), *bounds, timeout=timeout)
+        records = await snapshot.fetch(
+            queries.load("range_is_exact"), *bounds, timeout=timeout, keeps_plan=True
+        )
     except (asyncpg.UndefinedFunctionError, asyncpg.InsufficientPrivilegeError):
         return BUCKET
     return None if records[0][0] else BUCKET

@@ -197,9 +197,15 @@ class Asking:
             )
         return Computed(rows, {}, Method.QUERY, 0.0)
 
-    async def _fetch(self, sql: str, *arguments: Any, preparation: str = "") -> list[asyncpg.Record]:
+    async def _fetch(
+        self, sql: str, *arguments: Any, preparation: str = "", keeps_plan: bool = False
+    ) -> list[asyncpg.Record]:
         return await self._snapshot.fetch(
-            sql, *arguments, timeout=self._deadline.left(), preparation=preparation
+            sql,
+            *arguments,
+            timeout=self._deadline.left(),
+            preparation=preparation,
+            keeps_plan=keeps_plan,
         )
 
     async def _look(self) -> Look:
@@ -270,7 +276,9 @@ class Asking:
             whole=source.whole_from is None,
         )
         preparation = "" if source.own is None else queries.load("own_reading")
-        records = await self._fetch(made.text, *made.arguments, preparation=preparation)
+        records = await self._fetch(
+            made.text, *made.arguments, preparation=preparation, keeps_plan=source.is_rollup
+        )
         if records[0]["points"] > question.most_points:
             raise self._too_many(records[0]["points"])
         numbers = {name: number_type(name) for name in question.computed}
@@ -290,7 +298,7 @@ class Asking:
                 table, name = ("models", "model_name") if dimension.kind == "model" else ("providers", "name")
                 text = declared().statement("asked/labels.sql", (), table=table, name=name)
                 values = {key[place] for key, _, _ in parts.rows} - {None}
-                records = await self._fetch(text, list(values)) if values else []
+                records = await self._fetch(text, list(values), keeps_plan=True) if values else []
                 found[dimension.kind] = {each["value"]: (_shown_id(each), each["name"]) for each in records}
         return found
 

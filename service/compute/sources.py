@@ -31,6 +31,10 @@ class Source:
     suggestion: str | None = None
 
     @property
+    def is_rollup(self) -> bool:
+        return self.name != SCAN
+
+    @property
     def by_functions(self) -> bool:
         """Whether our functions read it, which know of purged requests too."""
         return self.method is Method.RPC and self.own is None
@@ -80,7 +84,7 @@ async def ready_rollups(snapshot: Snapshot, *, timeout: float) -> Mapping[str, t
 async def _built_in_ready(snapshot: Snapshot, *, timeout: float) -> bool:
     try:
         [record] = await snapshot.fetch(
-            "SELECT stats_schema.chat_stats_rollup_ready() AS ready", timeout=timeout
+            "SELECT stats_schema.chat_stats_rollup_ready() AS ready", timeout=timeout, keeps_plan=True
         )
     except asyncpg.PostgresError:  # not installed, or not for us
         return False
@@ -93,7 +97,7 @@ async def _listed(snapshot: Snapshot, *, timeout: float) -> list[ListedRollup]:
         return []
 
     async def fetch(sql: str, *arguments: object) -> list[asyncpg.Record]:
-        return await snapshot.fetch(sql, *arguments, timeout=timeout)
+        return await snapshot.fetch(sql, *arguments, timeout=timeout, keeps_plan=True)
 
     try:
         return await read_own_sources(fetch)

@@ -13,6 +13,7 @@ import asyncpg
 from chat_stats.service.connecting.postgres_hosts import url_of_each_host
 from chat_stats.service.database.clock import Clock
 from chat_stats.service.database.errors import OUTAGES, outage, unreachable
+from chat_stats.service.database.kept_plans import KEEPS, KEEPS_NONE, is_direct
 from chat_stats.service.database.names import begin
 from chat_stats.service.database.snapshot import GRACE_SECONDS, Snapshot, drop
 from chat_stats.service.errors import DatabaseUnavailable
@@ -83,28 +84,34 @@ class Server:
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._outage: DatabaseUnavailable | None = None
         self._paused_until = 0.0
+        self._keeps_plans = True
 
     async def open(self) -> None:
         settings = self._settings
-
-        async def connect(*_dsn: object, **options: Any) -> "asyncpg.Connection[asyncpg.Record]":
-            return await self._hosts.connect(**options)
 
         self._pool = await asyncpg.create_pool(
             min_size=0,
             # One per computation and export, one each for a lock, health checks, probes and scoped keys.
             max_size=settings.max_live_computations + settings.max_exports + 4,
             max_inactive_connection_lifetime=60,
-            connect=connect,
+            connect=self._connect,
             timeout=settings.connect_timeout_seconds,
-            # No statement is short enough to be prepared under a name: so it also works through a proxy that
-            # pools transactions. (Without any cache, asyncpg has each statement parsed twice, in case it is
-            # outside of a transaction. Ours never are.)
-            statement_cache_size=1,
-            max_cacheable_statement_size=1,
             server_settings={"application_name": self.application_name, **WRITTEN_BY},
             reset=_nothing_to_reset,
         )
+
+    async def _connect(self, *_dsn: object, **options: Any) -> "asyncpg.Connection[asyncpg.Record]":
+        if self._keeps_plans:
+            connection = await self._hosts.connect(**options, **KEEPS)
+            try:
+                self._keeps_plans = await is_direct(connection)
+            except BaseException:
+                connection.terminate()
+                raise
+            if self._keeps_plans:
+                return connection
+            connection.terminate()
+        return await self._hosts.connect(**options, **KEEPS_NONE)
 
     async def close(self) -> None:
         if self._pool is not None:
@@ -140,7 +147,9 @@ class Server:
     async def _begin(self, connection: "PooledConnection[asyncpg.Record]") -> Snapshot:
         lock_timeout_ms = round(self._settings.connect_timeout_seconds * 1000)
         asked_at = time.monotonic()
-        await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        await connection.execute(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL plan_cache_mode = force_generic_plan"
+        )
         answered_at = time.monotonic()
         begun = await begin(
             connection,

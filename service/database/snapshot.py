@@ -60,21 +60,30 @@ class Snapshot:
         return "shard" if self.in_citus else None
 
     async def fetch(
-        self, sql: str, *args: Any, timeout: float, preparation: str = ""
+        self, sql: str, *args: Any, timeout: float, preparation: str = "", keeps_plan: bool = False
     ) -> list[asyncpg.Record]:
         """Run one statement for at most `timeout` seconds; when it fails, the snapshot stays usable.
 
         Its schemas are put in place. `preparation`: a statement without arguments that runs before it.
+        `keeps_plan`: one plan serves all arguments, so that the connection may keep it (`kept_plans`).
 
         Raises asyncpg's error when the statement was at fault, `Unavailable` on an outage.
         """
+        keeps_plan = keeps_plan and not self.in_citus  # which plans by its arguments
+        prelude = (
+            "RELEASE SAVEPOINT statement; SAVEPOINT statement; "
+            f"SET LOCAL statement_timeout = {max(1, round(timeout * 1000))}; "
+            f"SET LOCAL plan_cache_mode = {'force_generic_plan' if keeps_plan else 'auto'}; {preparation}"
+        )
+        text, sent = _with_exact_moments(self.names.fill(sql), args)
         try:
             async with asyncio.timeout(timeout + GRACE_SECONDS):
-                await self.connection.execute(
-                    "RELEASE SAVEPOINT statement; SAVEPOINT statement; "
-                    f"SET LOCAL statement_timeout = {max(1, round(timeout * 1000))}; {preparation}"
-                )
-                return await self.connection.fetch(*_with_exact_moments(self.names.fill(sql), args))
+                if keeps_plan:
+                    try:
+                        return await self._run(prelude, text, sent, keeps_plan=True)
+                    except asyncpg.InvalidCachedStatementError:  # a column that it returns has another type
+                        await self._recover()
+                return await self._run(prelude, text, sent, keeps_plan=False)
         except TimeoutError:
             # The server did not even cancel the statement: it hangs, and so would a clean goodbye.
             drop(self.connection)
@@ -84,6 +93,15 @@ class Snapshot:
                 raise trouble from error
             await self._recover()
             raise
+
+    async def _run(
+        self, prelude: str, text: str, args: list[Any], *, keeps_plan: bool
+    ) -> list[asyncpg.Record]:
+        await self.connection.execute(prelude)
+        if keeps_plan:
+            return await self.connection.fetch(text, *args)
+        statement = await self.connection.prepare(text, name="")
+        return await statement.fetch(*args)
 
     async def _recover(self) -> None:
         """Make the snapshot usable again after a statement failed."""
@@ -95,7 +113,7 @@ class Snapshot:
             raise DatabaseUnavailable("the connection to the database was lost") from error
 
 
-def _with_exact_moments(sql: str, args: tuple[Any, ...]) -> list[Any]:
+def _with_exact_moments(sql: str, args: tuple[Any, ...]) -> tuple[str, list[Any]]:
     """Return a statement and its arguments, the first and the last moment of Python's calendar as literals.
 
     As arguments asyncpg sends them as -infinity and infinity.
@@ -106,7 +124,7 @@ def _with_exact_moments(sql: str, args: tuple[Any, ...]) -> list[Any]:
             sent[number - 1] = None  # it keeps its number and its type
             moment = f"COALESCE(${number}::timestamptz, '{argument.isoformat()}'::timestamptz)"
             sql = re.sub(rf"\${number}\b", lambda _: moment, sql)  # noqa: B023
-    return [sql, *sent]
+    return sql, sent
 
 
 @dataclass(slots=True)

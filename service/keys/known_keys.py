@@ -102,7 +102,7 @@ class KnownKeys:
     async def _records(self) -> list[asyncpg.Record]:
         async with self._database.transaction(reads=False) as snapshot:
             try:
-                return await snapshot.fetch(queries.load("keys"), timeout=_TIMEOUT_SECONDS)
+                return await snapshot.fetch(queries.load("keys"), timeout=_TIMEOUT_SECONDS, keeps_plan=True)
             except asyncpg.UndefinedTableError:  # not migrated yet: nothing can have made a key
                 return []
 

@@ -8,12 +8,11 @@ import pytest
 
 from chat_stats.service.catalogue.dimensions import known_dimensions
 from chat_stats.service.catalogue.figures import FIGURES
-from chat_stats.service.database.pool import STATUSES, Database
+from chat_stats.service.database.pool import STATUSES
 from chat_stats.service.database.snapshot import Snapshot
 from chat_stats.service.rollup.own import OwnRollups
 from chat_stats.service.rollup.retention import Retention
 from chat_stats.service.rollup.upkeep import Rollup
-from chat_stats.service.settings import Settings
 from tests.questions.conftest import DAYS, DIMENSIONS, START, Ask, asking
 from tests.questions.recount import Request, between, figures, grouped
 from tests.questions.test_answers import approximately, shown
@@ -171,16 +170,3 @@ async def test_a_question_takes_few_statements(
         assert (await ask(text)).totals["source"].startswith("rollup:")
         # (The first snapshot compares what statuses mean.)
         assert len([sql for sql in sent if sql != STATUSES]) == statements, text
-
-
-async def test_no_statement_is_prepared_under_a_name(database_url: str) -> None:
-    """So a proxy that pools transactions may give each transaction another connection."""
-    database = Database(Settings(database_url=database_url, _env_file=None), application_name="tests")
-    await database.open()
-    try:
-        for _ in range(2):
-            async with database.snapshot(wait_seconds=5) as snapshot:
-                assert await snapshot.fetch("SELECT $1::int AS number", 1, timeout=5)
-                assert not await snapshot.fetch("SELECT name FROM pg_prepared_statements", timeout=5)
-    finally:
-        await database.close()
