@@ -2102,7 +2102,7 @@ BEGIN
                 FROM stats_schema.chat_stats_rollup_@rollup@_lifetime AS t
                 WHERE true  AND @kept@
                 UNION ALL
-                SELECT '-infinity', t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
+                SELECT '-infinity'::timestamptz AS interval_start, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
                 FROM stats_schema.chat_stats_deltas AS t
                 WHERE true  AND @kept@
             ) AS u
@@ -2345,7 +2345,7 @@ BEGIN
                 SELECT '-infinity'::timestamptz AS interval_start, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, unnest(COALESCE(t.bins, CASE WHEN COALESCE(t.timed, t.requests, 1) = 1
                      THEN ARRAY[stats_schema.chat_stats_bin(COALESCE(t.time_ms, 0))] ELSE '{}' END)) AS bin, unnest(COALESCE(t.counts, array_fill(1::bigint, ARRAY[cardinality(COALESCE(t.bins, CASE WHEN COALESCE(t.timed, t.requests, 1) = 1
                      THEN ARRAY[stats_schema.chat_stats_bin(COALESCE(t.time_ms, 0))] ELSE '{}' END))]))) AS n
-                FROM stats_schema.chat_stats_rollup_@rollup@_lifetime AS t
+                FROM stats_schema.chat_stats_rollup_@rollup@_months AS t
                 WHERE true  AND @kept@
                 UNION ALL
                 SELECT '-infinity', t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, stats_schema.chat_stats_bin(u.time_ms), sign(t.timed)::bigint

@@ -55,8 +55,9 @@ class Rollup:
 
     name: str
     dimensions: tuple[str, ...] = ()
-    #: The tiers above the slots that have histograms. Those of days would take much space by many dimensions.
-    binned: tuple[str, ...] = ("months", "lifetime")
+    #: The tiers above the slots that have histograms. Those of days would take much space by many dimensions, and
+    #: those of all time would be in the way where sums of many groups are read.
+    binned: tuple[str, ...] = ("months",)
     #: Whether it has the histograms for percentiles; else they are empty.
     histograms: bool = True
 
@@ -84,7 +85,7 @@ class Rollup:
         return f"chat_stats_purged_{self.name}"
 
 
-MODEL = Rollup("model", ("model_id",))
+MODEL = Rollup("model", ("model_id",), binned=("months", "lifetime"))
 TOTAL = Rollup("total", binned=("days", "months", "lifetime"))
 #: A built-in rollup comes after those that have all its dimensions, from which its changes are summed up.
 ROLLUPS = (MODEL, TOTAL)

@@ -130,7 +130,7 @@ BEGIN
             {{ kept.dimensions_definition(rollup) | indent(12) -}}
             {{ tier.time }} {{ tier.type }} NOT NULL,
 {% if not rollup.built_in %}
-            {{ compact.definition(tier) | indent(12) }}
+            {{ compact.definition(rollup, tier) | indent(12) }}
 {% elif tier.holds == 'slots' %}
             {{ kept.slots_definition() | indent(12) }}
 {% else %}
@@ -169,9 +169,15 @@ BEGIN
         ALTER TABLE stats_schema.{{ rollup.tables.months }}
             {{ each('ALTER COLUMN {name} DROP NOT NULL', 12) }},
             ALTER COLUMN bins DROP NOT NULL, ALTER COLUMN counts DROP NOT NULL;
-        ALTER TABLE stats_schema.{{ rollup.tables.lifetime }}
-            ALTER COLUMN bins DROP NOT NULL, ALTER COLUMN counts DROP NOT NULL;
         DROP TABLE stats_schema.chat_stats_rollup_{{ rollup.name }}_days;
+    END IF;
+    IF EXISTS (  -- an earlier form had them
+        SELECT FROM pg_attribute AS a
+        WHERE a.attrelid = 'stats_schema.{{ rollup.tables.lifetime }}'::regclass AND a.attname = 'bins'
+    ) THEN
+        PERFORM set_config('lock_timeout', '200', true);
+        PERFORM FROM stats_schema.chat_stats_rollup_state FOR UPDATE;
+        ALTER TABLE stats_schema.{{ rollup.tables.lifetime }} DROP COLUMN bins, DROP COLUMN counts;
     END IF;
     IF NOT EXISTS (  -- as above
         SELECT FROM pg_attribute AS a

@@ -111,7 +111,8 @@ async def test_a_day_of_one_request_takes_no_array_and_grows_and_shrinks_exactly
 DAMAGE = {
     "UPDATE chat_stats_rollup_users_slots SET requests = requests + 1 WHERE slots IS NOT NULL": True,
     "UPDATE chat_stats_rollup_users_months SET bins = NULL, counts = NULL": True,
-    "UPDATE chat_stats_rollup_users_lifetime SET counts = NULL": True,
+    "UPDATE chat_stats_rollup_users_months SET counts = NULL": True,
+    "UPDATE chat_stats_rollup_users_lifetime SET timed = timed + 1": True,
     "UPDATE chat_stats_rollup_users_slots SET slot_requests = NULL": False,
     "UPDATE chat_stats_rollup_users_slots SET slot_cost_usd = slot_cost_usd[2:], bins = NULL": False,
     "UPDATE chat_stats_rollup_users_slots SET slots = NULL, slot = 3": False,

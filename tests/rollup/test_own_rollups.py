@@ -221,7 +221,9 @@ async def test_purged_requests_stay_in_those_that_were_there_and_one_added_later
     tagged: Connection,
 ) -> None:
     await add(tagged, "users", "user_id")
-    users = "SELECT by_user_id, requests, bins, counts FROM chat_stats_rollup_users_lifetime ORDER BY 1"
+    users = (
+        "SELECT by_user_id, month, requests, bins, counts FROM chat_stats_rollup_users_months ORDER BY 1, 2"
+    )
     before = await tagged.fetch(users)
     middle = await tagged.fetchval("SELECT now() - interval '40 days'")
     assert (await Retention(tagged).purge(middle, ignored)).requests > 0

@@ -99,9 +99,18 @@ BEGIN
         RETURNING true
     )
 {% endif %}
-{% for tier in rollup.tiers if tier.name in rollup.binned %}
+{% for tier in rollup.tiers if tier.name in rollup.binned or tier.name == 'lifetime' %}
 {% set made_of = '_' ~ tier.made_of if tier.made_of in rollup.binned else '' %}
 {% set key = kept.key(rollup, tier) %}
+{% if tier.name not in rollup.binned %}
+    , {{ rollup.name }}_{{ tier.name }}_changes AS MATERIALIZED (
+        SELECT
+            {{ dims }}{{ tier.of_day }} AS {{ tier.time }},
+            {{ each('sum({name}){cast} AS {name}', 12) }}
+        FROM {{ rollup.name }}{{ made_of }}_changes
+        GROUP BY {{ key }}
+    )
+{%- else %}
     , {{ rollup.name }}_{{ tier.name }}_cells AS MATERIALIZED (
         SELECT {{ dims }}{{ tier.of_day }} AS {{ tier.time }}, bin, sum(n)::bigint AS n
         FROM {{ rollup.name }}{{ made_of }}_cells
@@ -127,7 +136,8 @@ BEGIN
             GROUP BY {{ key }}
         ) AS u
         GROUP BY {{ key }}
-    ), {{ rollup.name }}_{{ tier.name }} AS (
+    )
+{%- endif %}, {{ rollup.name }}_{{ tier.name }} AS (
         INSERT INTO stats_schema.{{ rollup.tables[tier.name] }} AS t (
             {{ key }}, {{ kept.columns(rollup, tier) }}
         )
