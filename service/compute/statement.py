@@ -233,25 +233,34 @@ def _of_own(
 
 
 def _are_rows(own: OwnRollup, question: Question) -> bool:
-    """Return whether groups are rows of the rollup, of all time or a month, ordered by sums or values."""
-    columns = [kept.column for dimension in question.group_by if (kept := own.kept_as(dimension)) is not None]
+    """Return whether groups are rows of the rollup, of all time or a month, ordered by sums or values.
+
+    (Those of models are, but for the ones that are unresolved.)
+    """
+    of_models = {"model_id"} if any(dimension.kind == "model" for dimension in question.group_by) else set()
     return (
         not question.bucket
         and not question.distinct
         and _by_sums(question)
-        and set(columns) == set(own.rollup.dimensions)
+        and not any(filter_.dimension.is_id for filter_ in question.filters)
+        and not (question.prefix is not None and question.group_by[0].is_id)
+        and _told_apart(own, question) | of_models == set(own.rollup.dimensions)
     )
 
 
 def _has_single_rows(own: OwnRollup, question: Question) -> bool:
     """Return whether each group has one row of the rollup for each day, ordered by its sums or values."""
+    return _told_apart(own, question) == set(own.rollup.dimensions) and _by_sums(question)
+
+
+def _told_apart(own: OwnRollup, question: Question) -> set[str]:
+    """Return the columns of the rollup that have one value in each group, but for those of models."""
     known = {filter_.dimension for filter_ in question.filters if _has_one_value(filter_)}
-    columns = {
+    return {
         kept.column
         for dimension in {*question.group_by, *known}
         if (kept := own.kept_as(dimension)) is not None
     }
-    return columns == set(own.rollup.dimensions) and _by_sums(question)
 
 
 def _has_one_value(filter_: Filter) -> bool:

@@ -83,6 +83,11 @@ def check(answer: Any, requests: list[Request], names: tuple[str, ...], asked: s
     assert answer.totals["total"] == approximately(wanted)
 
 
+def _bounds(start: datetime | None, end: datetime | None) -> str:
+    moments = (("start_date", start), ("end_date", end))
+    return "&".join(f"{name}={moment:%Y-%m-%dT%H:%M:%S}" for name, moment in moments if moment is not None)
+
+
 async def test_every_figure_is_that_of_a_recount_over_any_range_folded_or_not(
     ask: Ask, kept: asyncpg.Connection, requests: list[Request]
 ) -> None:
@@ -90,11 +95,7 @@ async def test_every_figure_is_that_of_a_recount_over_any_range_folded_or_not(
         answer = await ask(f"group_by=user_id&measures={ALL}&limit=10000")
         check(answer, requests, ("user_id",), ALL, "rollup:users")
         for start, end in RAGGED:
-            bounds = "".join(
-                f"&{name}={moment:%Y-%m-%dT%H:%M:%S}"
-                for name, moment in (("start_date", start), ("end_date", end))
-                if moment is not None
-            )
+            bounds = f"&{_bounds(start, end)}"
             inside = between(requests, start or START, end or END)
             answer = await ask(f"group_by=user_id&measures={ALL}&limit=10000{bounds}")
             check(answer, inside, ("user_id",), ALL, "rollup:users")
@@ -163,6 +164,71 @@ async def test_the_first_groups_of_all_time_are_those_of_a_scan_whatever_is_not_
                 cost,
                 row["user_id"],
             )
+
+
+MANY = """
+INSERT INTO chat_completion_requests (model_id, user_id, cost_usd, processing_time_ms, status, created_at)
+SELECT
+    1, 'u' || n % $1::int, (hashint4(n) & 16383) / 1000.0, CASE WHEN n % 3 > 0 THEN n END, 'completed', now()
+FROM generate_series(1, $2::int) AS n
+"""
+
+
+async def test_the_first_of_many_groups_of_all_time_are_those_of_a_scan(
+    ask: Ask, kept: asyncpg.Connection
+) -> None:
+    """Of so many that a sample of them tells which need not be sorted."""
+    await kept.execute(MANY, 9000, 12000)
+    await kept.execute("SELECT chat_stats_fold()")
+    for _ in range(2):
+        for order in (
+            "-total_cost_usd",
+            "total_cost_usd",
+            "-avg_processing_time_ms",
+            "avg_processing_time_ms",
+        ):
+            question = (
+                f"group_by=user_id&measures=total_cost_usd,avg_processing_time_ms&order_by={order}&limit=20"
+            )
+            await kept.execute("UPDATE chat_stats_rollups SET ready = false")
+            scanned = await ask(question)
+            await kept.execute("UPDATE chat_stats_rollups SET ready = true")
+            found = await ask(question)
+            assert (found.totals["source"], scanned.totals["source"]) == ("rollup:users", "scan")
+            assert found.data == scanned.data
+        await kept.execute(MANY, 300, 300)  # not folded
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "group_by=team,error_kind,model_id&status=failed",
+        "group_by=model_id,provider_id,team&status=completed&error_kind=__null__",
+        "group_by=model_id&team=red&status=completed&error_kind=__null__",
+    ],
+)
+async def test_the_first_groups_of_models_are_those_of_a_scan_with_one_of_all_unresolved_ones(
+    ask: Ask, kept: asyncpg.Connection, question: str
+) -> None:
+    measures = "total_requests,total_tokens,total_cost_usd"
+    ranges = ("", *(f"&{_bounds(start, end)}" for start, end in RAGGED))
+    for _ in range(2):
+        for order in ("-total_cost_usd", "model_id"):
+            for text in ranges:
+                asked = f"{question}&measures={measures}&order_by={order}{text}&limit="
+                await kept.execute("UPDATE chat_stats_rollups SET ready = false")
+                scanned = await ask(f"{asked}10000")
+                await kept.execute("UPDATE chat_stats_rollups SET ready = true")
+                for limit in (2, 10000):
+                    found = await ask(f"{asked}{limit}")
+                    assert (found.totals["source"], scanned.totals["source"]) == ("rollup:teams", "scan")
+                    assert found.data == scanned.data[:limit]
+                    for name in ("total", "total_groups"):
+                        assert found.totals[name] == scanned.totals[name]
+        assert "unresolved" in {row["model_id"] for row in scanned.data}
+        await kept.execute(
+            "UPDATE chat_completion_requests SET input_tokens = input_tokens + 7 WHERE id % 3 = 0"
+        )
 
 
 async def test_a_series_in_any_time_zone_has_the_figures_of_a_recount(

@@ -191,7 +191,7 @@ WITH {% if models %}catalogue AS MATERIALIZED (
     FROM (
         SELECT s.*
         FROM (
-            {{ own_rows.first_groups(terms.ordered(), limit, offset) | indent(12) }}
+            {{ own_rows.first_groups(terms.ordered(), by_figure and terms.figure(by_figure), direction, limit, offset) | indent(12) }}
         ) AS s
         ORDER BY {{ terms.ordered() }}
         LIMIT {{ limit }} OFFSET {{ offset }}
