@@ -55,8 +55,8 @@ class Rollup:
 
     name: str
     dimensions: tuple[str, ...] = ()
-    #: The tiers above the slots that have histograms. Those of days would take much space by many dimensions, and
-    #: those of all time would be in the way where sums of many groups are read.
+    #: The tiers above the slots that have histograms. Those of days would take much space by many dimensions,
+    #: and those of all time would be in the way where sums of many groups are read.
     binned: tuple[str, ...] = ("months",)
     #: Whether it has the histograms for percentiles; else they are empty.
     histograms: bool = True

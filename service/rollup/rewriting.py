@@ -11,8 +11,9 @@ import asyncpg
 from chat_stats.service.errors import DatabaseBusy
 from chat_stats.service.rollup.connection import UpkeepConnection
 
-#: Longest time in milliseconds that it waits for a table that others read, such as a backup.
-LOCK_MS = 1000
+#: Longest time in milliseconds that it waits for a table that others read, such as a backup. An autovacuum,
+#: which a backfill brings on, gives way after `deadlock_timeout`: a second.
+LOCK_MS = 5000
 
 
 async def rewrite(connection: UpkeepConnection, other: UpkeepConnection, tables: Iterable[str]) -> None:
