@@ -200,17 +200,18 @@ async def test_the_first_of_many_groups_of_all_time_are_those_of_a_scan(
 
 
 @pytest.mark.parametrize(
-    "question",
+    ("source", "question"),
     [
-        "group_by=team,error_kind,model_id&status=failed",
-        "group_by=model_id,provider_id,team&status=completed&error_kind=__null__",
-        "group_by=model_id&team=red&status=completed&error_kind=__null__",
+        ("teams", "group_by=team,error_kind,model_id&status=failed"),
+        ("teams", "group_by=model_id,provider_id,team&status=completed&error_kind=__null__"),
+        ("teams", "group_by=model_id&team=red&status=completed&error_kind=__null__"),
+        ("keys", "group_by=key_id,model_id"),
     ],
 )
 async def test_the_first_groups_of_models_are_those_of_a_scan_with_one_of_all_unresolved_ones(
-    ask: Ask, kept: asyncpg.Connection, question: str
+    ask: Ask, kept: asyncpg.Connection, source: str, question: str
 ) -> None:
-    measures = "total_requests,total_tokens,total_cost_usd"
+    measures = "total_requests,total_tokens,total_cost_usd" + ",p95_processing_time_ms" * (source == "keys")
     ranges = ("", *(f"&{_bounds(start, end)}" for start, end in RAGGED))
     for _ in range(2):
         for order in ("-total_cost_usd", "model_id"):
@@ -221,7 +222,7 @@ async def test_the_first_groups_of_models_are_those_of_a_scan_with_one_of_all_un
                 await kept.execute("UPDATE chat_stats_rollups SET ready = true")
                 for limit in (2, 10000):
                     found = await ask(f"{asked}{limit}")
-                    assert (found.totals["source"], scanned.totals["source"]) == ("rollup:teams", "scan")
+                    assert (found.totals["source"], scanned.totals["source"]) == (f"rollup:{source}", "scan")
                     assert found.data == scanned.data[:limit]
                     for name in ("total", "total_groups"):
                         assert found.totals[name] == scanned.totals[name]
