@@ -127,7 +127,7 @@ def statement(
         wanted=None if wanted is None else _columns(wanted, len(dimensions), arguments),
         limit=arguments.add(question.limit, "bigint") if chooses else None,
         offset=arguments.add(question.offset, "bigint") if chooses else None,
-        most_points=question.most_points,
+        most_points=arguments.add(question.most_points, "bigint"),
     )
     return Statement(text, arguments.values)
 

@@ -66,9 +66,10 @@ async def ask(snapshot: Snapshot, question: str) -> Computed:
 @pytest.mark.usefixtures("with_rollups")
 async def test_a_question_to_a_rollup_is_planned_once_for_all_arguments(database_url: str) -> None:
     async with opened(database_url) as database:
-        for user in ("u1", "u2", "u1"):
+        for user, limit in (("u1", 5), ("u2", 7), ("u1", 5)):
             async with database.snapshot(wait_seconds=5) as snapshot:
-                answer = await ask(snapshot, f"user_id={user}&measures=total_requests,p95_processing_time_ms")
+                asked = f"user_id={user}&group_by=user_id&limit={limit}&measures=p95_processing_time_ms"
+                answer = await ask(snapshot, asked)
                 assert answer.totals["source"] == "rollup:users"
         async with database.snapshot(wait_seconds=5) as snapshot:
             [found] = await snapshot.fetch(KEPT, timeout=5)
