@@ -239,7 +239,8 @@ def _are_rows(own: OwnRollup, question: Question) -> bool:
     """
     of_models = {"model_id"} if any(dimension.kind == "model" for dimension in question.group_by) else set()
     return (
-        not question.bucket
+        bool(question.group_by)
+        and not question.bucket
         and not question.distinct
         and _by_sums(question)
         and not any(filter_.dimension.is_id for filter_ in question.filters)

@@ -107,6 +107,7 @@ async def test_every_figure_is_that_of_a_recount_over_any_range_folded_or_not(
         # Deltas that are not folded.
         await kept.execute("UPDATE chat_completion_requests SET input_tokens = input_tokens WHERE id % 3 = 0")
     filters: list[tuple[str, Callable[[Request], bool], tuple[str, ...], str]] = [
+        ("user_id=u1", lambda each: each.user_id == "u1", (), "users"),
         ("user_id=u1&user_id=u2", lambda each: each.user_id in ("u1", "u2"), ("user_id",), "users"),
         ("user_id!=u1", lambda each: each.user_id != "u1", ("user_id",), "users"),
         (
