@@ -18,7 +18,7 @@ from chat_stats.service.catalogue.rollups import ROLLUPS
 from chat_stats.service.catalogue.statuses import Statuses
 from chat_stats.service.database import queries
 from chat_stats.service.database.own_rollups import read_own_rollups
-from chat_stats.service.database.pool import connect
+from chat_stats.service.database.pool import READ_COMMITTED, connect
 from chat_stats.service.errors import DatabaseBusy, DatabaseUnavailable, SchemaError
 from chat_stats.service.rollup.audit import audit
 from chat_stats.service.rollup.chunks import Chunks
@@ -408,7 +408,7 @@ async def _connected(settings: Settings) -> AsyncIterator["asyncpg.Connection[as
     connection = await connect(settings, application_name="chat-stats rollup")
     try:
         # What row level security would hide is an error: the rollup is of all requests.
-        await connection.execute("SET statement_timeout = 0; SET row_security = off")
+        await connection.execute(f"SET statement_timeout = 0; SET row_security = off; {READ_COMMITTED}")
         yield connection
     finally:
         with suppress(*ERRORS, TimeoutError):
