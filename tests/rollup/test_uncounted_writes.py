@@ -307,6 +307,22 @@ async def test_a_table_that_comes_back_after_a_swap_is_not_read_from_the_rollup_
     await assert_exact(rolled_up)
 
 
+async def test_a_truncate_that_would_take_too_long_to_count_goes_through(rolled_up: Connection) -> None:
+    await rolled_up.execute("SET session_replication_role = replica")
+    await rolled_up.execute(ORDINARY, 60_000)
+    await rolled_up.execute("SET session_replication_role = origin; SET statement_timeout = '150ms'")
+    await rolled_up.execute(f"TRUNCATE {TABLE}")
+    await rolled_up.execute("RESET statement_timeout")
+    assert not await rolled_up.fetchval(READY)
+    assert "statement_timeout" in (await Rollup(rolled_up).state()).reason
+    await rolled_up.execute(ORDINARY, 100)
+    await Rollup(rolled_up).repair(ignored)
+    await rolled_up.execute("SET statement_timeout = '10s'")
+    await rolled_up.execute(f"TRUNCATE {TABLE}")
+    assert await rolled_up.fetchval(READY)
+    await assert_exact(rolled_up)
+
+
 async def test_a_write_that_is_rolled_back_leaves_no_mark(rolled_up: Connection) -> None:
     await rolled_up.execute(f"ALTER TABLE {TABLE} RENAME model_id TO other")
     transaction = rolled_up.transaction()
