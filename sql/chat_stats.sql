@@ -159,6 +159,10 @@ BEGIN
         ORDER BY c.oid = p_table
     LOOP
         CONTINUE WHEN target.relkind NOT IN ('r', 'p');  -- a foreign partition has no index of ours
+        CONTINUE WHEN EXISTS (  -- there is none of a column that is generated when it is read
+            SELECT FROM pg_attribute AS a
+            WHERE a.attrelid = target.relation AND a.attname = ANY (p_columns) AND a.attgenerated = 'v'
+        );
         index_name := CASE WHEN target.relation = p_table THEN p_name
                            ELSE left(p_name, 48) || '_' || target.relation::text END;
         found_valid := false;
@@ -1173,6 +1177,7 @@ DECLARE
     );
     is_new boolean;
     reader text;
+    published text;
 BEGIN
     -- The sums of requests that others deleted, as `chat-stats rollup retain` says, a row for each: the triggers append
     -- them, and folds move them into the tables below.
@@ -1568,6 +1573,21 @@ day date NOT NULL,
         EXECUTE format(
             'GRANT SELECT ON stats_schema.chat_stats_kept, stats_schema.chat_stats_purged_model, stats_schema.chat_stats_purged_total TO %s', reader
         );
+    END LOOP;
+    -- Of a table that is published, as by FOR ALL TABLES, Postgres updates and deletes no row that has no identity.
+    FOR published IN
+        SELECT format('%s', c.oid::regclass)
+        FROM pg_class AS c
+        WHERE c.relnamespace::regnamespace || '.' = 'stats_schema.' AND c.relname::text LIKE 'chat\_stats\_%'
+          AND c.relkind = 'r'::"char" AND c.relreplident = 'd'::"char"
+          AND NOT EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = c.oid AND i.indisprimary)
+          AND EXISTS (
+              SELECT FROM pg_publication AS p CROSS JOIN LATERAL pg_get_publication_tables(p.pubname) AS t
+              WHERE t.relid = c.oid AND (p.pubupdate OR p.pubdelete)
+          )
+    LOOP
+        PERFORM set_config('lock_timeout', '200', true);  -- writers wait behind this
+        EXECUTE format('ALTER TABLE %s REPLICA IDENTITY FULL', published);
     END LOOP;
     PERFORM stats_schema.chat_stats_close_tables();
 END
@@ -10666,6 +10686,37 @@ END
 $function$;
 $install$);
 
+-- True; an error where one of these columns of the requests is generated when it is read ("virtual", as Postgres 18 makes
+-- them unless told otherwise): in transition tables they have no value, and reading one fails. Said to be immutable, so that
+-- it is called while the trigger's statements are planned, and never for a row: a change of the table makes them be planned
+-- again.
+SELECT chat_stats_install('chat_stats_are_stored', $install$
+CREATE OR REPLACE FUNCTION stats_schema.chat_stats_are_stored(p_columns text[])
+RETURNS boolean
+LANGUAGE plpgsql
+IMMUTABLE
+AS $function$
+DECLARE
+    requests oid := 'gateway_schema.chat_completion_requests'::regclass::oid;
+    last_column smallint;
+    generated text;
+BEGIN
+    SELECT max(a.attnum), string_agg(a.attname::text, ', ' ORDER BY a.attnum) FILTER (
+        WHERE a.attgenerated = 'v'::"char" AND NOT a.attisdropped AND a.attname = ANY (p_columns::name[])
+    )
+    INTO last_column, generated
+    FROM pg_attribute AS a
+    WHERE a.attrelid = requests;
+    IF generated IS NOT NULL THEN
+        RAISE EXCEPTION '% of chat_completion_requests is generated when it is read, and triggers cannot read it', generated;
+    ELSIF has_column_privilege(requests, (last_column + 1)::smallint, 'SELECT') IS NOT NULL THEN
+        RAISE EXCEPTION 'chat_completion_requests got a column that is younger than the snapshot of the transaction';
+    END IF;
+    RETURN true;
+END
+$function$;
+$install$);
+
 -- What some columns of the requests are now: their numbers, their types, and which transactions made or renamed each last.
 -- A column that was dropped and added again, renamed back, or retyped may hold other values meanwhile.
 SELECT chat_stats_install('chat_stats_dimension_columns', $install$
@@ -10842,7 +10893,7 @@ BEGIN
                             FROM new_rows
                         ) AS r
                     ) AS nothing
-                    WHERE false;
+                    WHERE stats_schema.chat_stats_are_stored(ARRAY['created_at', 'status', 'input_tokens', 'output_tokens', 'processing_time_ms', 'cost_usd', 'model_id']::text[]) AND false;
                 ELSE
                     EXIT one;
                 END IF;
@@ -10911,7 +10962,7 @@ BEGIN
                         FROM new_rows
                     ) AS r
                 ) AS nothing
-                WHERE false;
+                WHERE stats_schema.chat_stats_are_stored(ARRAY['created_at', 'status', 'input_tokens', 'output_tokens', 'processing_time_ms', 'cost_usd', 'model_id']::text[]) AND false;
                 many := (
                     SELECT count(*) BETWEEN 64::bigint AND 100000::bigint
                        AND max(r.created_at) <= min(r.created_at) + interval '1 hour'
@@ -10958,7 +11009,7 @@ BEGIN
                             GROUP BY r.model_id, stats_schema.chat_stats_bucket(r.created_at), r.status
                         ) AS g
                     ) AS nothing
-                    WHERE false;
+                    WHERE stats_schema.chat_stats_are_stored(ARRAY['created_at', 'status', 'input_tokens', 'output_tokens', 'processing_time_ms', 'cost_usd', 'model_id']::text[]) AND false;
                 END IF;
             EXCEPTION WHEN OTHERS THEN
                 EXIT short;
@@ -11040,6 +11091,10 @@ BEGIN
             IF current_setting('transaction_isolation') IN ('repeatable read', 'serializable') THEN
                 RAISE EXCEPTION 'TRUNCATE in a % transaction takes requests that are younger than its snapshot',
                     upper(current_setting('transaction_isolation'));
+            -- Where little time is given, it must not end in here: 5 MB a second is a fraction of what is read.
+            ELSIF extract(epoch FROM current_setting('statement_timeout')::interval)
+                  BETWEEN 0.001 AND pg_relation_size(TG_RELID::regclass) / 5000000.0 THEN
+                RAISE EXCEPTION 'TRUNCATE takes more requests than can be counted within statement_timeout';
             ELSIF row_security_active(TG_RELID) THEN
                 RAISE EXCEPTION 'row level security hides requests from the owner of chat_stats_record_changes()';
             END IF;
@@ -11109,7 +11164,7 @@ BEGIN
                         FROM old_rows
                     ) AS r
                 ) AS nothing
-                WHERE false;
+                WHERE stats_schema.chat_stats_are_stored(ARRAY['created_at', 'status', 'input_tokens', 'output_tokens', 'processing_time_ms', 'cost_usd', 'model_id']::text[]) AND false;
             END IF;
         END IF;
         IF TG_OP IN ('UPDATE', 'DELETE') THEN
@@ -11140,7 +11195,7 @@ BEGIN
                     FROM old_rows
                 ) AS r
             ) AS nothing
-            WHERE false;
+            WHERE stats_schema.chat_stats_are_stored(ARRAY['created_at', 'status', 'input_tokens', 'output_tokens', 'processing_time_ms', 'cost_usd', 'model_id']::text[]) AND false;
         END IF;
         IF TG_OP IN ('INSERT', 'UPDATE') THEN
             PERFORM FROM (
@@ -11170,7 +11225,7 @@ BEGIN
                     FROM new_rows
                 ) AS r
             ) AS nothing
-            WHERE false;
+            WHERE stats_schema.chat_stats_are_stored(ARRAY['created_at', 'status', 'input_tokens', 'output_tokens', 'processing_time_ms', 'cost_usd', 'model_id']::text[]) AND false;
         END IF;
     EXCEPTION WHEN OTHERS THEN
         trouble := SQLERRM;
@@ -11318,7 +11373,8 @@ $function$;
 $install$);
 
 -- The table of the requests and its partitions (and what else inherits from it), with how many of our triggers fire
--- on each: a statement fires those of the table that it names, so each needs all four. Foreign tables can have none.
+-- on each: a statement fires those of the table that it names, so each needs all four. Foreign tables can have none, and a
+-- rollup would not know what is written to them.
 SELECT chat_stats_claim_function('chat_stats_request_tables');
 
 SELECT chat_stats_install('chat_stats_request_tables', $install$
@@ -11341,9 +11397,7 @@ BEGIN
           AND g.tgname IN ('chat_stats_insert', 'chat_stats_update', 'chat_stats_delete', 'chat_stats_truncate')
           AND g.tgenabled IN ('O', 'A')
     )
-    FROM tree AS t
-    -- (A join would read all of pg_class, and on Citus ask of each row whether it is a shard.)
-    WHERE (SELECT c.relkind FROM pg_class AS c WHERE c.oid = t.relation) <> 'f'::"char";
+    FROM tree AS t;
 END
 $function$;
 $install$);

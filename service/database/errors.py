@@ -97,6 +97,8 @@ def upkeep_error(
         return DatabaseUnavailable("the database is read-only at present")
     if isinstance(error, asyncpg.UndefinedFunctionError):
         return _out_of_date(error)
+    if isinstance(error, asyncpg.ObjectNotInPrerequisiteStateError) and "replica identity" in str(error):
+        return SchemaError("a publication has tables of ours since the last migrate; run: chat-stats migrate")
     return _missing(error) or _forbidden(error, kept_by) or error
 
 

@@ -19,7 +19,7 @@ from chat_stats.service.database.errors import outage
 from chat_stats.service.database.locks import LOCK_MS, with_brief_locks
 from chat_stats.service.database.names import begin
 from chat_stats.service.database.own_rollups import declared_own_rollups
-from chat_stats.service.database.pool import LOCK_CLASS, connect
+from chat_stats.service.database.pool import LOCK_CLASS, READ_COMMITTED, connect
 from chat_stats.service.database.rendering import Renderer, declared
 from chat_stats.service.errors import DatabaseUnavailable, SchemaError
 from chat_stats.service.settings import Settings
@@ -45,7 +45,7 @@ async def migrate(settings: Settings, *, create_tables: bool, started: Report, w
     connection = await connect(settings, application_name="chat-stats migrate")
     try:
         connection.add_log_listener(lambda _connection, message: _pass_on(message, warned))
-        await connection.execute("SET statement_timeout = 0")
+        await connection.execute(f"SET statement_timeout = 0; {READ_COMMITTED}")
         if create_tables:
             await connection.execute("SET chat_stats.create_tables = 'on'")
         await lock_migrations(connection)

@@ -37,6 +37,11 @@ LOCK_CLASS = 0x63737473
 CLOCK_SECONDS = 60.0
 
 
+#: For what writes our tables, in a session of its own, whatever the database is set to: a serializable fold
+#: would conflict with the gateway's serializable writes, and either could fail.
+READ_COMMITTED = "SET default_transaction_isolation = 'read committed'"
+
+
 async def connect(settings: Settings, *, application_name: str) -> "asyncpg.Connection[asyncpg.Record]":
     """Open a connection of its own for a command; `DatabaseUnavailable` says why it cannot be had."""
     try:

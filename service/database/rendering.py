@@ -91,6 +91,8 @@ class Renderer:
                 built_in=[rollup for rollup in rollups if rollup.built_in],
                 built_in_dimensions=DIMENSIONS,
                 kept_dimensions=kept,
+                kept_sources=dict.fromkeys(source for each in kept.values() for source in each.sources),
+                literals=literals,
                 absent_columns=_absent(kept.values(), measures),
                 error_kinds=_error_kinds(_kept_kinds(kept.values())),
                 finer=partial(finer, rollups),

@@ -22,7 +22,7 @@ from chat_stats.service.database.dimension_columns import column_types
 from chat_stats.service.database.own_rollups import OWN_TABLE, ListedRollup, read_own_rollups
 from chat_stats.service.errors import DatabaseBusy, InvalidParameter, SchemaError
 from chat_stats.service.rollup.own_installation import OwnInstallation
-from chat_stats.service.rollup.triggers import on_shards
+from chat_stats.service.rollup.triggers import on_shards, require_stored
 from chat_stats.service.rollup.upkeep import Progress, Rollup, open_rollup
 from chat_stats.service.settings import Settings
 
@@ -93,6 +93,7 @@ class OwnRollups:
                     f"{each}: the column {each.column} is {types[str(each.column)].name}, and some values of "
                     "json cannot be read as text: a rollup needs a key of a jsonb column"
                 )
+        await require_stored(self._connection, {source for each in wanted.kept for source in each.sources})
         if await self._requires_migration():
             raise SchemaError(f"the table {OWN_TABLE} is missing; run: chat-stats migrate")
         listed = await self._listed()

@@ -18,7 +18,7 @@ from chat_stats.service.database.names import begin
 from chat_stats.service.database.pool import LOCK_CLASS
 from chat_stats.service.database.rendering import Renderer
 from chat_stats.service.rollup.connection import ERRORS, TABLE, UpkeepConnection
-from chat_stats.service.rollup.triggers import TRIGGERS, request_tables
+from chat_stats.service.rollup.triggers import TRIGGERS, count_triggers, request_tables
 
 _TRIGGER = "functions/trigger/chat_stats_record_changes.sql"
 #: What is by rollup or dimension; the trigger comes last, apart.
@@ -98,7 +98,8 @@ class OwnInstallation:
                     )
 
     async def _replace_trigger(self, text: str, then: Sequence[str] = ()) -> None:
-        tables = await request_tables(self._connection)
+        # With the rollup off there are none, and no write to wait for.
+        tables = await request_tables(self._connection) if await count_triggers(self._connection) else []
         name, when = next(iter(TRIGGERS.items()))
         lock = [
             # With no more rights than a trigger needs, it waits until no write of the table is open.

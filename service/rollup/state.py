@@ -14,7 +14,7 @@ from chat_stats.service.database.errors import upkeep_error
 from chat_stats.service.database.snapshot import Snapshot
 from chat_stats.service.errors import DatabaseBusy, SchemaError
 from chat_stats.service.rollup.connection import TABLE
-from chat_stats.service.rollup.triggers import TRIGGERS, distribution_trouble
+from chat_stats.service.rollup.triggers import TRIGGERS, distribution_trouble, foreign_trouble
 
 STATE_TABLE = "chat_stats_rollup_state"
 #: What is kept of requests that were purged. Not a part of the rollups, which are made from it too.
@@ -160,12 +160,14 @@ async def read_state(fetch: Fetch) -> RollupState:
         if missing:
             raise SchemaError(f"the rollup lacks {missing}; run: chat-stats migrate")
         if found["forbidden"] or found["secured"] or not await fetch(_WAS_ON):
-            distributed = found["has_citus"] and await distribution_trouble(fetch)
-            return RollupState("off", distributed or "chat-stats rollup enable switches it on")
+            held = (found["has_citus"] and await distribution_trouble(fetch)) or await foreign_trouble(fetch)
+            return RollupState("off", held or "chat-stats rollup enable switches it on")
     if missing:
         return _damaged(
             "tables", f"{missing} missing; run: chat-stats migrate, then chat-stats rollup enable"
         )
+    if foreign := await foreign_trouble(fetch):
+        return _damaged("partitions", foreign)
     if found["firing"] != len(TRIGGERS):
         return _damaged(
             "triggers",

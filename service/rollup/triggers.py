@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import asyncpg
 
+from chat_stats.service.catalogue.measures import MEASURES, columns
+from chat_stats.service.catalogue.rollups import DIMENSIONS
 from chat_stats.service.database import queries
 from chat_stats.service.database.errors import upkeep_error
 from chat_stats.service.database.locks import LOCK_MS, with_brief_locks
@@ -21,6 +23,8 @@ TRIGGERS = {
     "chat_stats_delete": "AFTER DELETE ON {table} REFERENCING OLD TABLE AS old_rows",
     "chat_stats_truncate": "BEFORE TRUNCATE ON {table}",
 }
+#: The columns of the requests that they read.
+_READ = ("created_at", "status", *DIMENSIONS, *(column.name for column in columns(MEASURES)))
 
 
 class RequestTable(NamedTuple):
@@ -40,12 +44,13 @@ async def count_triggers(connection: UpkeepConnection, *, firing: bool = False) 
 
 
 async def request_tables(connection: UpkeepConnection) -> list[RequestTable]:
-    """Return the table of the requests and its partitions."""
+    """Return the table of the requests and its partitions, without foreign tables."""
     return [
         RequestTable(row["relation"], row["name"], row["firing"] == len(TRIGGERS))
         for row in await connection.fetch(
             "SELECT relation::bigint, relation::regclass::text AS name, firing "
-            "FROM stats_schema.chat_stats_request_tables()"
+            "FROM stats_schema.chat_stats_request_tables() "
+            "WHERE (SELECT relkind FROM pg_class WHERE oid = relation) <> 'f'::\"char\""
         )
     ]
 
@@ -77,6 +82,18 @@ async def distribution_trouble(fetch: Callable[..., Awaitable[list[asyncpg.Recor
     )
 
 
+async def foreign_trouble(fetch: Callable[..., Awaitable[list[asyncpg.Record]]]) -> str | None:
+    """Return why there can be no rollup where partitions are foreign tables; None: there are none."""
+    foreign = await fetch(queries.load("foreign_partitions"))
+    if not foreign:
+        return None
+    return (
+        f"of the partitions of {TABLE}, foreign tables can have no triggers, and beside those of the rollup "
+        f"Postgres refuses writes to them: {', '.join(row['name'] for row in foreign)}; "
+        "without it, the functions scan. Detach them, then run: chat-stats rollup enable"
+    )
+
+
 async def on_shards(connection: UpkeepConnection) -> bool:
     """Return whether the triggers write beside the shards of the requests, on the nodes of Citus."""
     return bool(await connection.fetchval("SELECT stats_schema.chat_stats_on_shards()"))
@@ -96,7 +113,7 @@ def trigger_function(shards: bool) -> str:
 
 async def require_countable(connection: UpkeepConnection) -> None:
     """Raise `SchemaError` where the triggers of the rollup would not see what is written."""
-    if trouble := await distribution_trouble(connection.fetch):
+    if trouble := await distribution_trouble(connection.fetch) or await foreign_trouble(connection.fetch):
         raise SchemaError(trouble)
     own = await declared_own_rollups(connection.fetch) if await on_shards(connection) else []
     if own:
@@ -115,6 +132,16 @@ async def require_readable(connection: UpkeepConnection) -> None:
     ]
     if unreadable:
         raise SchemaError("; ".join(unreadable))
+
+
+async def require_stored(connection: UpkeepConnection, names: Iterable[str] = _READ) -> None:
+    """Raise `SchemaError` naming those of the columns that no trigger can read."""
+    found = await connection.fetch(queries.load("virtual_columns"), list(names))
+    if generated := ", ".join(row["name"] for row in found):
+        raise SchemaError(
+            f"{generated} of {TABLE} is generated when it is read, and triggers cannot read it; "
+            "make it GENERATED ALWAYS AS (...) STORED; without the rollup, the functions scan"
+        )
 
 
 async def create_triggers(

@@ -18,7 +18,7 @@ from chat_stats.service.catalogue.rollups import ROLLUPS
 from chat_stats.service.catalogue.statuses import Statuses
 from chat_stats.service.database import queries
 from chat_stats.service.database.own_rollups import read_own_rollups
-from chat_stats.service.database.pool import connect
+from chat_stats.service.database.pool import READ_COMMITTED, connect
 from chat_stats.service.errors import DatabaseBusy, DatabaseUnavailable, SchemaError
 from chat_stats.service.rollup.audit import audit
 from chat_stats.service.rollup.chunks import Chunks
@@ -43,11 +43,13 @@ from chat_stats.service.rollup.triggers import (
     create_triggers,
     drop_other_triggers,
     drop_triggers,
+    foreign_trouble,
     on_shards,
     request_tables,
     require_countable,
     require_readable,
     require_rights,
+    require_stored,
 )
 from chat_stats.service.settings import Settings
 
@@ -106,6 +108,7 @@ class Rollup:
             await require_countable(self.connection)
             await require_rights(self.connection)
             await require_readable(self.connection)
+            await require_stored(self.connection)
             await self.connection.execute(
                 "INSERT INTO stats_schema.chat_stats_rollup_state DEFAULT VALUES ON CONFLICT DO NOTHING"
             )
@@ -162,6 +165,7 @@ class Rollup:
             await require_countable(self.connection)
             if await count_triggers(self.connection, firing=True) != len(TRIGGERS):
                 raise SchemaError("the rollup is not enabled; run: chat-stats rollup enable")
+            await require_stored(self.connection)
             await self._require_statuses()
             await self._keep_purged()
             await self.chunks.show_progress()
@@ -170,10 +174,15 @@ class Rollup:
     async def cover_partitions(self) -> None:
         """Give partitions that lack our triggers theirs, and recount what those hold that had rows before.
 
-        Nothing is done while other upkeep is under way.
+        Where one is a foreign table, drop them all: no write may fail because of them. Nothing is done while
+        other upkeep is under way.
         """
         with suppress(DatabaseBusy):
             async with self.connection.lock():
+                if await self.has_triggers() and (trouble := await foreign_trouble(self.connection.fetch)):
+                    logger.error("dropping the triggers of the rollup: %s", trouble)
+                    await drop_triggers(self.connection)
+                    return
                 await self.connection.execute(queries.load("rollup_uncounted_once"))
                 await self._cover_partitions(lambda _requests: None)
 
@@ -399,7 +408,7 @@ async def _connected(settings: Settings) -> AsyncIterator["asyncpg.Connection[as
     connection = await connect(settings, application_name="chat-stats rollup")
     try:
         # What row level security would hide is an error: the rollup is of all requests.
-        await connection.execute("SET statement_timeout = 0; SET row_security = off")
+        await connection.execute(f"SET statement_timeout = 0; SET row_security = off; {READ_COMMITTED}")
         yield connection
     finally:
         with suppress(*ERRORS, TimeoutError):

@@ -31,6 +31,10 @@ BEGIN
         ORDER BY c.oid = p_table
     LOOP
         CONTINUE WHEN target.relkind NOT IN ('r', 'p');  -- a foreign partition has no index of ours
+        CONTINUE WHEN EXISTS (  -- there is none of a column that is generated when it is read
+            SELECT FROM pg_attribute AS a
+            WHERE a.attrelid = target.relation AND a.attname = ANY (p_columns) AND a.attgenerated = 'v'
+        );
         index_name := CASE WHEN target.relation = p_table THEN p_name
                            ELSE left(p_name, 48) || '_' || target.relation::text END;
         found_valid := false;

@@ -15,6 +15,7 @@ DECLARE
     );
     is_new boolean;
     reader text;
+    published text;
 BEGIN
     -- The sums of requests that others deleted, as `chat-stats rollup retain` says, a row for each: the triggers append
     -- them, and folds move them into the tables below.
@@ -135,6 +136,21 @@ BEGIN
         EXECUTE format(
             'GRANT SELECT ON {% for name in ['chat_stats_kept'] + (rollups | map(attribute='purged') | list) %}stats_schema.{{ name }}{{ ', ' if not loop.last }}{% endfor %} TO %s', reader
         );
+    END LOOP;
+    -- Of a table that is published, as by FOR ALL TABLES, Postgres updates and deletes no row that has no identity.
+    FOR published IN
+        SELECT format('%s', c.oid::regclass)
+        FROM pg_class AS c
+        WHERE c.relnamespace::regnamespace || '.' = 'stats_schema.' AND c.relname::text LIKE 'chat\_stats\_%'
+          AND c.relkind = 'r'::"char" AND c.relreplident = 'd'::"char"
+          AND NOT EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = c.oid AND i.indisprimary)
+          AND EXISTS (
+              SELECT FROM pg_publication AS p CROSS JOIN LATERAL pg_get_publication_tables(p.pubname) AS t
+              WHERE t.relid = c.oid AND (p.pubupdate OR p.pubdelete)
+          )
+    LOOP
+        PERFORM set_config('lock_timeout', '200', true);  -- writers wait behind this
+        EXECUTE format('ALTER TABLE %s REPLICA IDENTITY FULL', published);
     END LOOP;
     PERFORM stats_schema.chat_stats_close_tables();
 END

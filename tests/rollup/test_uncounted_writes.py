@@ -10,7 +10,8 @@ from chat_stats.service.rollup.upkeep import Rollup
 from tests.cases import sampled
 from tests.conftest import Connection, run_migrations
 from tests.rollup.conftest import ignored
-from tests.rollup.exactness import assert_exact
+from tests.rollup.exactness import assert_exact, differences
+from tests.rollup.own import add, states
 from tests.rollup.workload import ORDINARY
 
 pytestmark = pytest.mark.every_postgres
@@ -89,6 +90,18 @@ CHANGES: dict[str, tuple[str, str, str | None]] = {
     ),
 }
 
+#: What can be done to have a column that is generated when it is read, as there are since Postgres 18.
+VIRTUAL = {
+    "status is made again": [
+        "DROP status",
+        "ADD status text GENERATED ALWAYS AS ('ok' || output_tokens) VIRTUAL",
+    ],
+    "another takes the place of cost_usd": [
+        "DROP cost_usd, ADD other numeric GENERATED ALWAYS AS (5) VIRTUAL",
+        "RENAME other TO cost_usd",
+    ],
+}
+
 #: What of ours can be dropped.
 DROPPED = {
     **{
@@ -165,6 +178,61 @@ async def test_writes_go_on_when(
     await assert_exact(rolled_up)
 
 
+@pytest.fixture
+async def since_18(connection: asyncpg.Connection) -> None:
+    if connection.get_server_version() < (18,):
+        pytest.skip("Postgres 18 is the first with virtual columns")
+
+
+@pytest.mark.usefixtures("since_18")
+@pytest.mark.parametrize("changes", sampled(VIRTUAL))
+async def test_writes_go_on_when_a_column_is_generated_as_it_is_read(
+    rolled_up: Connection, writers: list[asyncpg.Connection], database_url: str, changes: list[str]
+) -> None:
+    for change in changes:
+        await rolled_up.execute(f"ALTER TABLE {TABLE} {change}")
+    for writer in writers:
+        await write(writer, TABLE)
+    assert not await rolled_up.fetchval(READY)
+    await run_migrations(database_url)
+    with pytest.raises(SchemaError, match="generated when it is read, and triggers cannot read it"):
+        await Rollup(rolled_up).repair(ignored)
+    await Rollup(rolled_up).disable()
+    with pytest.raises(SchemaError, match=r"make it GENERATED ALWAYS AS \(\.\.\.\) STORED"):
+        await Rollup(rolled_up).enable(ignored)
+    assert await rolled_up.fetchval("SELECT total_requests FROM get_chat_request_summary()") == 1
+
+
+@pytest.mark.usefixtures("since_18")
+async def test_writes_go_on_in_a_transaction_older_than_a_column_generated_as_it_is_read(
+    rolled_up: Connection, writers: list[asyncpg.Connection]
+) -> None:
+    for writer in writers:
+        await writer.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM models")
+    for change in VIRTUAL["status is made again"]:
+        await rolled_up.execute(f"ALTER TABLE {TABLE} {change}")
+    for writer in writers:
+        await write(writer, TABLE, truncate=False)
+        await writer.execute("COMMIT")
+        await write(writer, TABLE)
+    assert not await rolled_up.fetchval(READY)
+
+
+@pytest.mark.usefixtures("since_18")
+async def test_a_dimension_generated_as_it_is_read_harms_its_rollups_alone(rolled_up: Connection) -> None:
+    await rolled_up.execute(f"ALTER TABLE {TABLE} ADD virtual text GENERATED ALWAYS AS ('t' || id) VIRTUAL")
+    with pytest.raises(SchemaError, match="virtual of chat_completion_requests is generated when it is read"):
+        await add(rolled_up, "virtuals", "virtual", dimensions="virtual")
+    await add(rolled_up, "users", "user_id", dimensions="user_id")
+    await rolled_up.execute(
+        f"ALTER TABLE {TABLE} DROP user_id, ADD user_id text GENERATED ALWAYS AS ('u' || id) VIRTUAL"
+    )
+    await write(rolled_up, TABLE)
+    assert await rolled_up.fetchval(READY)
+    assert await differences(rolled_up) == []
+    assert await states(rolled_up) == {"total": "on", "model": "on", "users": "damaged"}
+
+
 @pytest.mark.parametrize("drop", sampled(DROPPED))
 async def test_writes_go_on_without(
     rolled_up: Connection, writers: list[asyncpg.Connection], database_url: str, drop: str
@@ -235,6 +303,22 @@ async def test_a_table_that_comes_back_after_a_swap_is_not_read_from_the_rollup_
     )
     assert not await rolled_up.fetchval(READY)
     await Rollup(rolled_up).enable(ignored)
+    assert await rolled_up.fetchval(READY)
+    await assert_exact(rolled_up)
+
+
+async def test_a_truncate_that_would_take_too_long_to_count_goes_through(rolled_up: Connection) -> None:
+    await rolled_up.execute("SET session_replication_role = replica")
+    await rolled_up.execute(ORDINARY, 60_000)
+    await rolled_up.execute("SET session_replication_role = origin; SET statement_timeout = '150ms'")
+    await rolled_up.execute(f"TRUNCATE {TABLE}")
+    await rolled_up.execute("RESET statement_timeout")
+    assert not await rolled_up.fetchval(READY)
+    assert "statement_timeout" in (await Rollup(rolled_up).state()).reason
+    await rolled_up.execute(ORDINARY, 100)
+    await Rollup(rolled_up).repair(ignored)
+    await rolled_up.execute("SET statement_timeout = '10s'")
+    await rolled_up.execute(f"TRUNCATE {TABLE}")
     assert await rolled_up.fetchval(READY)
     await assert_exact(rolled_up)
 

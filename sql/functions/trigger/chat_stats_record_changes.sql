@@ -82,25 +82,34 @@ FROM (
     GROUP BY {{ kept.all_dims('r.') }}stats_schema.chat_stats_bucket(r.created_at), r.status
 ) AS g
 {%- endmacro %}
+{# True, or an error while a statement is planned: of the columns that it reads. #}
+{% macro stored(further) -%}
+stats_schema.chat_stats_are_stored(ARRAY[{{ stored_columns(further) }}]::text[])
+{%- endmacro %}
+{% macro stored_columns(further) -%}
+'created_at', 'status'{% for column in columns %}, '{{ column.name }}'{% endfor %}
+{%- for name in dimensions if name in built_in_dimensions %}, '{{ name }}'{% endfor %}
+{%- if further and kept_sources %}, {{ literals(kept_sources) }}{% endif %}
+{%- endmacro %}
 {# What a statement appends, and the same of no rows: what fails where it would. #}
 {% macro append(columns, rows) -%}
 INSERT INTO stats_schema.chat_stats_deltas ({{ columns }})
 {{ rows }};
 {%- endmacro %}
-{% macro try(columns, rows) -%}
+{% macro try(columns, rows, further) -%}
 PERFORM FROM (
     SELECT {{ columns }}
     FROM stats_schema.chat_stats_deltas
     UNION ALL
     {{ rows | indent(4) }}
 ) AS nothing
-WHERE false;
+WHERE {{ stored(further) }} AND false;
 {%- endmacro %}
 {% macro append_new(further) -%}
 {{ append(columns_of_deltas(further), changes('new_rows', '', further)) }}
 {%- endmacro %}
 {% macro try_new(further) -%}
-{{ try(columns_of_deltas(further), changes('new_rows', '', further)) }}
+{{ try(columns_of_deltas(further), changes('new_rows', '', further), further) }}
 {%- endmacro %}
 {% macro countable() -%}
 (TG_RELID = 'gateway_schema.chat_completion_requests'::regclass::oid
@@ -120,6 +129,10 @@ AND NOT row_security_active('stats_schema.chat_stats_deltas'::regclass)
             IF current_setting('transaction_isolation') IN ('repeatable read', 'serializable') THEN
                 RAISE EXCEPTION 'TRUNCATE in a % transaction takes requests that are younger than its snapshot',
                     upper(current_setting('transaction_isolation'));
+            -- Where little time is given, it must not end in here: 5 MB a second is a fraction of what is read.
+            ELSIF extract(epoch FROM current_setting('statement_timeout')::interval)
+                  BETWEEN 0.001 AND pg_relation_size(TG_RELID::regclass) / 5000000.0 THEN
+                RAISE EXCEPTION 'TRUNCATE takes more requests than can be counted within statement_timeout';
             ELSIF row_security_active(TG_RELID) THEN
                 RAISE EXCEPTION 'row level security hides requests from the owner of chat_stats_record_changes()';
             END IF;
@@ -150,7 +163,7 @@ AND NOT row_security_active('stats_schema.chat_stats_deltas'::regclass)
                     UNION ALL
                     {{ changes('old_rows', '', further) | indent(20) }}
                 ) AS nothing
-                WHERE false;
+                WHERE {{ stored(further) }} AND false;
             END IF;
         END IF;
         IF TG_OP IN ('UPDATE', 'DELETE') THEN
@@ -160,7 +173,7 @@ AND NOT row_security_active('stats_schema.chat_stats_deltas'::regclass)
                 UNION ALL
                 {{ changes('old_rows', '-', further) | indent(16) }}
             ) AS nothing
-            WHERE false;
+            WHERE {{ stored(further) }} AND false;
         END IF;
         IF TG_OP IN ('INSERT', 'UPDATE') THEN
             {{ try_new(further) | indent(12) }}
@@ -265,7 +278,7 @@ BEGIN
                     FROM (SELECT COALESCE(created_at, NULL::timestamptz) AS created_at FROM new_rows) AS r
                 );
                 IF many THEN
-                    {{ try(columns_of_deltas(true) ~ ', times', together()) | indent(20) }}
+                    {{ try(columns_of_deltas(true) ~ ', times', together(), true) | indent(20) }}
                 END IF;
             EXCEPTION WHEN OTHERS THEN
                 EXIT short;
