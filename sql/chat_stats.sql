@@ -10701,7 +10701,7 @@ DECLARE
     last_column smallint;
     generated text;
 BEGIN
-    SELECT max(a.attnum), string_agg(a.attname::text, ', ' ORDER BY a.attnum) FILTER (
+    SELECT max(a.attnum), string_agg(a.attname::text, ', '::text ORDER BY a.attnum) FILTER (
         WHERE a.attgenerated = 'v'::"char" AND NOT a.attisdropped AND a.attname = ANY (p_columns::name[])
     )
     INTO last_column, generated
@@ -10709,7 +10709,7 @@ BEGIN
     WHERE a.attrelid = requests;
     IF generated IS NOT NULL THEN
         RAISE EXCEPTION '% of chat_completion_requests is generated when it is read, and triggers cannot read it', generated;
-    ELSIF has_column_privilege(requests, (last_column + 1)::smallint, 'SELECT') IS NOT NULL THEN
+    ELSIF has_column_privilege(requests, (last_column + 1)::smallint, 'SELECT'::text) IS NOT NULL THEN
         RAISE EXCEPTION 'chat_completion_requests got a column that is younger than the snapshot of the transaction';
     END IF;
     RETURN true;
