@@ -7075,12 +7075,12 @@ BEGIN
                 FROM (
                     SELECT
                         u.slot,
-                        sum(u.requests)::bigint AS requests,
-                        sum(u.successful)::bigint AS successful,
-                        sum(u.pending)::bigint AS pending,
+                        sum(u.requests::double precision)::bigint AS requests,
+                        sum(u.successful::double precision)::bigint AS successful,
+                        sum(u.pending::double precision)::bigint AS pending,
                         sum(u.input_tokens) AS input_tokens,
                         sum(u.output_tokens) AS output_tokens,
-                        sum(u.timed)::bigint AS timed,
+                        sum(u.timed::double precision)::bigint AS timed,
                         sum(u.time_ms) AS time_ms,
                         sum(u.cost_usd) AS cost_usd
                     FROM (
@@ -7093,7 +7093,7 @@ BEGIN
                         )
                     ) AS u (slot, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
                     GROUP BY u.slot
-                    HAVING (sum(u.requests), sum(u.successful), sum(u.pending), sum(u.input_tokens), sum(u.output_tokens), sum(u.timed), sum(u.time_ms), sum(u.cost_usd)) <> (0, 0, 0, 0, 0, 0, 0, 0)
+                    HAVING (sum(u.requests::double precision), sum(u.successful::double precision), sum(u.pending::double precision), sum(u.input_tokens), sum(u.output_tokens), sum(u.timed::double precision), sum(u.time_ms), sum(u.cost_usd)) <> (0, 0, 0, 0, 0, 0, 0, 0)
                     ORDER BY u.slot
                 ) AS m
             ),
@@ -7103,14 +7103,14 @@ BEGIN
                     COALESCE(array_agg(m.bin), '{}'),
                     COALESCE(array_agg(m.n), '{}')
                 FROM (
-                    SELECT u.slot, u.bin, sum(u.n)::bigint AS n
+                    SELECT u.slot, u.bin, sum(u.n::double precision)::bigint AS n
                     FROM (
-                        SELECT * FROM unnest(t.bin_slots, t.bins, t.counts)
+                        SELECT unnest(t.bin_slots), unnest(t.bins), unnest(t.counts)
                         UNION ALL
-                        SELECT * FROM unnest(excluded.bin_slots, excluded.bins, excluded.counts)
+                        SELECT unnest(excluded.bin_slots), unnest(excluded.bins), unnest(excluded.counts)
                     ) AS u (slot, bin, n)
                     GROUP BY u.slot, u.bin
-                    HAVING sum(u.n) <> 0
+                    HAVING sum(u.n::double precision) <> 0
                     ORDER BY u.slot
                 ) AS m
             )
@@ -7188,12 +7188,12 @@ BEGIN
                 FROM (
                     SELECT
                         u.slot,
-                        sum(u.requests)::bigint AS requests,
-                        sum(u.successful)::bigint AS successful,
-                        sum(u.pending)::bigint AS pending,
+                        sum(u.requests::double precision)::bigint AS requests,
+                        sum(u.successful::double precision)::bigint AS successful,
+                        sum(u.pending::double precision)::bigint AS pending,
                         sum(u.input_tokens) AS input_tokens,
                         sum(u.output_tokens) AS output_tokens,
-                        sum(u.timed)::bigint AS timed,
+                        sum(u.timed::double precision)::bigint AS timed,
                         sum(u.time_ms) AS time_ms,
                         sum(u.cost_usd) AS cost_usd
                     FROM (
@@ -7206,7 +7206,7 @@ BEGIN
                         )
                     ) AS u (slot, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
                     GROUP BY u.slot
-                    HAVING (sum(u.requests), sum(u.successful), sum(u.pending), sum(u.input_tokens), sum(u.output_tokens), sum(u.timed), sum(u.time_ms), sum(u.cost_usd)) <> (0, 0, 0, 0, 0, 0, 0, 0)
+                    HAVING (sum(u.requests::double precision), sum(u.successful::double precision), sum(u.pending::double precision), sum(u.input_tokens), sum(u.output_tokens), sum(u.timed::double precision), sum(u.time_ms), sum(u.cost_usd)) <> (0, 0, 0, 0, 0, 0, 0, 0)
                     ORDER BY u.slot
                 ) AS m
             ),
@@ -7216,14 +7216,14 @@ BEGIN
                     COALESCE(array_agg(m.bin), '{}'),
                     COALESCE(array_agg(m.n), '{}')
                 FROM (
-                    SELECT u.slot, u.bin, sum(u.n)::bigint AS n
+                    SELECT u.slot, u.bin, sum(u.n::double precision)::bigint AS n
                     FROM (
-                        SELECT * FROM unnest(t.bin_slots, t.bins, t.counts)
+                        SELECT unnest(t.bin_slots), unnest(t.bins), unnest(t.counts)
                         UNION ALL
-                        SELECT * FROM unnest(excluded.bin_slots, excluded.bins, excluded.counts)
+                        SELECT unnest(excluded.bin_slots), unnest(excluded.bins), unnest(excluded.counts)
                     ) AS u (slot, bin, n)
                     GROUP BY u.slot, u.bin
-                    HAVING sum(u.n) <> 0
+                    HAVING sum(u.n::double precision) <> 0
                     ORDER BY u.slot
                 ) AS m
             )
@@ -7386,45 +7386,47 @@ BEGIN
         ), model_slot_sums AS MATERIALIZED (
             SELECT
                 d.model_id, stats_schema.chat_stats_day(d.bucket) AS day, stats_schema.chat_stats_slot(d.bucket) AS slot,
-                sum(d.requests)::bigint AS requests,
-                sum(d.successful)::bigint AS successful,
-                sum(d.pending)::bigint AS pending,
+                sum(d.requests::double precision)::bigint AS requests,
+                sum(d.successful::double precision)::bigint AS successful,
+                sum(d.pending::double precision)::bigint AS pending,
                 sum(d.input_tokens) AS input_tokens,
                 sum(d.output_tokens) AS output_tokens,
-                sum(d.timed)::bigint AS timed,
+                sum(d.timed::double precision)::bigint AS timed,
                 sum(d.time_ms) AS time_ms,
                 sum(d.cost_usd) AS cost_usd
             FROM moved AS d
             GROUP BY d.model_id, d.bucket
-            HAVING (sum(d.requests), sum(d.successful), sum(d.pending), sum(d.input_tokens), sum(d.output_tokens), sum(d.timed), sum(d.time_ms), sum(d.cost_usd)) <> (0, 0, 0, 0, 0, 0, 0, 0)
+            HAVING (sum(d.requests::double precision), sum(d.successful::double precision), sum(d.pending::double precision), sum(d.input_tokens), sum(d.output_tokens), sum(d.timed::double precision), sum(d.time_ms), sum(d.cost_usd)) <> (0, 0, 0, 0, 0, 0, 0, 0)
         ), model_cells AS MATERIALIZED (
             SELECT
-                b.model_id, stats_schema.chat_stats_day(b.bucket) AS day, stats_schema.chat_stats_slot(b.bucket) AS slot, b.bin, sum(b.n)::bigint AS n
+                b.model_id, stats_schema.chat_stats_day(b.bucket) AS day, stats_schema.chat_stats_slot(b.bucket) AS slot, b.bin,
+                sum(b.n::double precision)::bigint AS n
             FROM binned AS b
             
             GROUP BY b.model_id, b.bucket, b.bin
-            HAVING sum(b.n) <> 0
+            HAVING sum(b.n::double precision) <> 0
         ), total_slot_sums AS MATERIALIZED (
             SELECT
                 d.day, d.slot,
-                sum(d.requests)::bigint AS requests,
-                sum(d.successful)::bigint AS successful,
-                sum(d.pending)::bigint AS pending,
+                sum(d.requests::double precision)::bigint AS requests,
+                sum(d.successful::double precision)::bigint AS successful,
+                sum(d.pending::double precision)::bigint AS pending,
                 sum(d.input_tokens) AS input_tokens,
                 sum(d.output_tokens) AS output_tokens,
-                sum(d.timed)::bigint AS timed,
+                sum(d.timed::double precision)::bigint AS timed,
                 sum(d.time_ms) AS time_ms,
                 sum(d.cost_usd) AS cost_usd
             FROM model_slot_sums AS d
             GROUP BY d.day, d.slot
-            HAVING (sum(d.requests), sum(d.successful), sum(d.pending), sum(d.input_tokens), sum(d.output_tokens), sum(d.timed), sum(d.time_ms), sum(d.cost_usd)) <> (0, 0, 0, 0, 0, 0, 0, 0)
+            HAVING (sum(d.requests::double precision), sum(d.successful::double precision), sum(d.pending::double precision), sum(d.input_tokens), sum(d.output_tokens), sum(d.timed::double precision), sum(d.time_ms), sum(d.cost_usd)) <> (0, 0, 0, 0, 0, 0, 0, 0)
         ), total_cells AS MATERIALIZED (
             SELECT
-                b.day, b.slot, b.bin, sum(b.n)::bigint AS n
+                b.day, b.slot, b.bin,
+                sum(b.n::double precision)::bigint AS n
             FROM model_cells AS b
             
             GROUP BY b.day, b.slot, b.bin
-            HAVING sum(b.n) <> 0
+            HAVING sum(b.n::double precision) <> 0
         )
     $changes$, 'moved', NULL::text);
     kept_until := (SELECT max(k.bucket) + interval '15 minutes' FROM stats_schema.chat_stats_kept AS k);
@@ -7476,6 +7478,9 @@ $install$);
 --
 -- With p_only, to that rollup alone: p_changes then has nothing of the others.
 --
+-- In a fold (p_counted is `moved`) counts are added up as floating-point numbers, which are exact up to 2^53 and cost a third
+-- of bigint. A repair also meets numbers that damage made, beyond that: its sums are of bigint.
+--
 -- The caller holds the lock that keeps two of these apart: see chat_stats_fold() and chat_stats_rollup_repair().
 SELECT chat_stats_install('chat_stats_rollup_add', $install$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_rollup_add(p_changes text, p_counted text, p_only text)
@@ -7483,10 +7488,10 @@ RETURNS bigint
 LANGUAGE plpgsql
 AS $function$
 DECLARE
+    statement text := '';
     counted bigint;
 BEGIN
-    EXECUTE 'WITH ' || p_changes
-    || CASE WHEN p_only IS NULL OR p_only = 'model' THEN $statement$
+    statement := statement || CASE WHEN p_only IS NULL OR p_only = 'model' THEN $statement$
     , model_changes AS MATERIALIZED (
         SELECT
             model_id, day,
@@ -7514,12 +7519,12 @@ BEGIN
             -- since the rows come in it.
             SELECT
                 model_id, day,
-                sum(requests)::bigint AS requests,
-                sum(successful)::bigint AS successful,
-                sum(pending)::bigint AS pending,
+                sum(requests::double precision)::bigint AS requests,
+                sum(successful::double precision)::bigint AS successful,
+                sum(pending::double precision)::bigint AS pending,
                 sum(input_tokens) AS input_tokens,
                 sum(output_tokens) AS output_tokens,
-                sum(timed)::bigint AS timed,
+                sum(timed::double precision)::bigint AS timed,
                 sum(time_ms) AS time_ms,
                 sum(cost_usd) AS cost_usd,
                 array_agg(slot) AS slots,
@@ -7565,12 +7570,12 @@ BEGIN
                 FROM (
                     SELECT
                         u.slot,
-                        sum(u.requests)::bigint AS requests,
-                        sum(u.successful)::bigint AS successful,
-                        sum(u.pending)::bigint AS pending,
+                        sum(u.requests::double precision)::bigint AS requests,
+                        sum(u.successful::double precision)::bigint AS successful,
+                        sum(u.pending::double precision)::bigint AS pending,
                         sum(u.input_tokens) AS input_tokens,
                         sum(u.output_tokens) AS output_tokens,
-                        sum(u.timed)::bigint AS timed,
+                        sum(u.timed::double precision)::bigint AS timed,
                         sum(u.time_ms) AS time_ms,
                         sum(u.cost_usd) AS cost_usd
                     FROM (
@@ -7583,7 +7588,7 @@ BEGIN
                         )
                     ) AS u (slot, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
                     GROUP BY u.slot
-                    HAVING (sum(u.requests), sum(u.successful), sum(u.pending), sum(u.input_tokens), sum(u.output_tokens), sum(u.timed), sum(u.time_ms), sum(u.cost_usd)) <> (0, 0, 0, 0, 0, 0, 0, 0)
+                    HAVING (sum(u.requests::double precision), sum(u.successful::double precision), sum(u.pending::double precision), sum(u.input_tokens), sum(u.output_tokens), sum(u.timed::double precision), sum(u.time_ms), sum(u.cost_usd)) <> (0, 0, 0, 0, 0, 0, 0, 0)
                     ORDER BY u.slot
                 ) AS m
             ),
@@ -7593,14 +7598,14 @@ BEGIN
                     COALESCE(array_agg(m.bin), '{}'),
                     COALESCE(array_agg(m.n), '{}')
                 FROM (
-                    SELECT u.slot, u.bin, sum(u.n)::bigint AS n
+                    SELECT u.slot, u.bin, sum(u.n::double precision)::bigint AS n
                     FROM (
-                        SELECT * FROM unnest(t.bin_slots, t.bins, t.counts)
+                        SELECT unnest(t.bin_slots), unnest(t.bins), unnest(t.counts)
                         UNION ALL
-                        SELECT * FROM unnest(excluded.bin_slots, excluded.bins, excluded.counts)
+                        SELECT unnest(excluded.bin_slots), unnest(excluded.bins), unnest(excluded.counts)
                     ) AS u (slot, bin, n)
                     GROUP BY u.slot, u.bin
-                    HAVING sum(u.n) <> 0
+                    HAVING sum(u.n::double precision) <> 0
                     ORDER BY u.slot
                 ) AS m
             )
@@ -7624,10 +7629,11 @@ BEGIN
         RETURNING true
     )
     , model_months_cells AS MATERIALIZED (
-        SELECT model_id, stats_schema.chat_stats_month(day) AS month, bin, sum(n)::bigint AS n
+        SELECT model_id, stats_schema.chat_stats_month(day) AS month, bin, sum(n::double precision)::bigint AS n
         FROM model_cells
+        
         GROUP BY model_id, month, bin
-        HAVING sum(n) <> 0
+        HAVING sum(n::double precision) <> 0
     ), model_months_changes AS MATERIALIZED (
         SELECT
             model_id, month,
@@ -7643,12 +7649,12 @@ BEGIN
         FROM (
             SELECT
                 model_id, stats_schema.chat_stats_month(day) AS month,
-                sum(requests)::bigint AS requests,
-                sum(successful)::bigint AS successful,
-                sum(pending)::bigint AS pending,
+                sum(requests::double precision)::bigint AS requests,
+                sum(successful::double precision)::bigint AS successful,
+                sum(pending::double precision)::bigint AS pending,
                 sum(input_tokens) AS input_tokens,
                 sum(output_tokens) AS output_tokens,
-                sum(timed)::bigint AS timed,
+                sum(timed::double precision)::bigint AS timed,
                 sum(time_ms) AS time_ms,
                 sum(cost_usd) AS cost_usd,
                 NULL::smallint[] AS bins, NULL::bigint[] AS counts
@@ -7681,23 +7687,24 @@ BEGIN
             (bins, counts) = (
                 SELECT COALESCE(array_agg(h.bin), '{}'), COALESCE(array_agg(h.n), '{}')
                 FROM (
-                    SELECT b.bin, sum(b.n)::bigint AS n
+                    SELECT b.bin, sum(b.n::double precision)::bigint AS n
                     FROM (
-                        SELECT * FROM unnest(t.bins, t.counts)
+                        SELECT unnest(t.bins), unnest(t.counts)
                         UNION ALL
-                        SELECT * FROM unnest(excluded.bins, excluded.counts)
+                        SELECT unnest(excluded.bins), unnest(excluded.counts)
                     ) AS b (bin, n)
                     GROUP BY b.bin
-                    HAVING sum(b.n) <> 0
+                    HAVING sum(b.n::double precision) <> 0
                     ORDER BY b.bin
                 ) AS h
             )
     )
     , model_lifetime_cells AS MATERIALIZED (
-        SELECT model_id, true AS always, bin, sum(n)::bigint AS n
+        SELECT model_id, true AS always, bin, sum(n::double precision)::bigint AS n
         FROM model_months_cells
+        WHERE NOT (SELECT count(DISTINCT month) FROM model_months_changes) <= 1
         GROUP BY model_id, always, bin
-        HAVING sum(n) <> 0
+        HAVING sum(n::double precision) <> 0
     ), model_lifetime_changes AS MATERIALIZED (
         SELECT
             model_id, always,
@@ -7713,12 +7720,12 @@ BEGIN
         FROM (
             SELECT
                 model_id, true AS always,
-                sum(requests)::bigint AS requests,
-                sum(successful)::bigint AS successful,
-                sum(pending)::bigint AS pending,
+                sum(requests::double precision)::bigint AS requests,
+                sum(successful::double precision)::bigint AS successful,
+                sum(pending::double precision)::bigint AS pending,
                 sum(input_tokens) AS input_tokens,
                 sum(output_tokens) AS output_tokens,
-                sum(timed)::bigint AS timed,
+                sum(timed::double precision)::bigint AS timed,
                 sum(time_ms) AS time_ms,
                 sum(cost_usd) AS cost_usd,
                 NULL::smallint[] AS bins, NULL::bigint[] AS counts
@@ -7730,6 +7737,11 @@ BEGIN
                 array_agg(bin ORDER BY bin), array_agg(n ORDER BY bin)
             FROM model_lifetime_cells
             GROUP BY model_id, always
+            UNION ALL
+            -- Nearly all changes are of one day, or one month: its histograms are there already.
+            SELECT model_id, true, NULL::bigint, NULL::bigint, NULL::bigint, NULL::numeric, NULL::numeric, NULL::bigint, NULL::numeric, NULL::numeric, bins, counts
+            FROM model_months_changes
+            WHERE (SELECT count(DISTINCT month) FROM model_months_changes) <= 1
         ) AS u
         GROUP BY model_id, always
     ), model_lifetime AS (
@@ -7751,20 +7763,20 @@ BEGIN
             (bins, counts) = (
                 SELECT COALESCE(array_agg(h.bin), '{}'), COALESCE(array_agg(h.n), '{}')
                 FROM (
-                    SELECT b.bin, sum(b.n)::bigint AS n
+                    SELECT b.bin, sum(b.n::double precision)::bigint AS n
                     FROM (
-                        SELECT * FROM unnest(t.bins, t.counts)
+                        SELECT unnest(t.bins), unnest(t.counts)
                         UNION ALL
-                        SELECT * FROM unnest(excluded.bins, excluded.counts)
+                        SELECT unnest(excluded.bins), unnest(excluded.counts)
                     ) AS b (bin, n)
                     GROUP BY b.bin
-                    HAVING sum(b.n) <> 0
+                    HAVING sum(b.n::double precision) <> 0
                     ORDER BY b.bin
                 ) AS h
             )
     )
-    $statement$ ELSE '' END
-    || CASE WHEN p_only IS NULL OR p_only = 'total' THEN $statement$
+    $statement$ ELSE '' END;
+    statement := statement || CASE WHEN p_only IS NULL OR p_only = 'total' THEN $statement$
     , total_changes AS MATERIALIZED (
         SELECT
             day,
@@ -7792,12 +7804,12 @@ BEGIN
             -- since the rows come in it.
             SELECT
                 day,
-                sum(requests)::bigint AS requests,
-                sum(successful)::bigint AS successful,
-                sum(pending)::bigint AS pending,
+                sum(requests::double precision)::bigint AS requests,
+                sum(successful::double precision)::bigint AS successful,
+                sum(pending::double precision)::bigint AS pending,
                 sum(input_tokens) AS input_tokens,
                 sum(output_tokens) AS output_tokens,
-                sum(timed)::bigint AS timed,
+                sum(timed::double precision)::bigint AS timed,
                 sum(time_ms) AS time_ms,
                 sum(cost_usd) AS cost_usd,
                 array_agg(slot) AS slots,
@@ -7843,12 +7855,12 @@ BEGIN
                 FROM (
                     SELECT
                         u.slot,
-                        sum(u.requests)::bigint AS requests,
-                        sum(u.successful)::bigint AS successful,
-                        sum(u.pending)::bigint AS pending,
+                        sum(u.requests::double precision)::bigint AS requests,
+                        sum(u.successful::double precision)::bigint AS successful,
+                        sum(u.pending::double precision)::bigint AS pending,
                         sum(u.input_tokens) AS input_tokens,
                         sum(u.output_tokens) AS output_tokens,
-                        sum(u.timed)::bigint AS timed,
+                        sum(u.timed::double precision)::bigint AS timed,
                         sum(u.time_ms) AS time_ms,
                         sum(u.cost_usd) AS cost_usd
                     FROM (
@@ -7861,7 +7873,7 @@ BEGIN
                         )
                     ) AS u (slot, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
                     GROUP BY u.slot
-                    HAVING (sum(u.requests), sum(u.successful), sum(u.pending), sum(u.input_tokens), sum(u.output_tokens), sum(u.timed), sum(u.time_ms), sum(u.cost_usd)) <> (0, 0, 0, 0, 0, 0, 0, 0)
+                    HAVING (sum(u.requests::double precision), sum(u.successful::double precision), sum(u.pending::double precision), sum(u.input_tokens), sum(u.output_tokens), sum(u.timed::double precision), sum(u.time_ms), sum(u.cost_usd)) <> (0, 0, 0, 0, 0, 0, 0, 0)
                     ORDER BY u.slot
                 ) AS m
             ),
@@ -7871,24 +7883,25 @@ BEGIN
                     COALESCE(array_agg(m.bin), '{}'),
                     COALESCE(array_agg(m.n), '{}')
                 FROM (
-                    SELECT u.slot, u.bin, sum(u.n)::bigint AS n
+                    SELECT u.slot, u.bin, sum(u.n::double precision)::bigint AS n
                     FROM (
-                        SELECT * FROM unnest(t.bin_slots, t.bins, t.counts)
+                        SELECT unnest(t.bin_slots), unnest(t.bins), unnest(t.counts)
                         UNION ALL
-                        SELECT * FROM unnest(excluded.bin_slots, excluded.bins, excluded.counts)
+                        SELECT unnest(excluded.bin_slots), unnest(excluded.bins), unnest(excluded.counts)
                     ) AS u (slot, bin, n)
                     GROUP BY u.slot, u.bin
-                    HAVING sum(u.n) <> 0
+                    HAVING sum(u.n::double precision) <> 0
                     ORDER BY u.slot
                 ) AS m
             )
         RETURNING true
     )
     , total_days_cells AS MATERIALIZED (
-        SELECT day AS day, bin, sum(n)::bigint AS n
+        SELECT day AS day, bin, sum(n::double precision)::bigint AS n
         FROM total_cells
+        
         GROUP BY day, bin
-        HAVING sum(n) <> 0
+        HAVING sum(n::double precision) <> 0
     ), total_days_changes AS MATERIALIZED (
         SELECT
             day,
@@ -7904,12 +7917,12 @@ BEGIN
         FROM (
             SELECT
                 day AS day,
-                sum(requests)::bigint AS requests,
-                sum(successful)::bigint AS successful,
-                sum(pending)::bigint AS pending,
+                sum(requests::double precision)::bigint AS requests,
+                sum(successful::double precision)::bigint AS successful,
+                sum(pending::double precision)::bigint AS pending,
                 sum(input_tokens) AS input_tokens,
                 sum(output_tokens) AS output_tokens,
-                sum(timed)::bigint AS timed,
+                sum(timed::double precision)::bigint AS timed,
                 sum(time_ms) AS time_ms,
                 sum(cost_usd) AS cost_usd,
                 NULL::smallint[] AS bins, NULL::bigint[] AS counts
@@ -7942,23 +7955,24 @@ BEGIN
             (bins, counts) = (
                 SELECT COALESCE(array_agg(h.bin), '{}'), COALESCE(array_agg(h.n), '{}')
                 FROM (
-                    SELECT b.bin, sum(b.n)::bigint AS n
+                    SELECT b.bin, sum(b.n::double precision)::bigint AS n
                     FROM (
-                        SELECT * FROM unnest(t.bins, t.counts)
+                        SELECT unnest(t.bins), unnest(t.counts)
                         UNION ALL
-                        SELECT * FROM unnest(excluded.bins, excluded.counts)
+                        SELECT unnest(excluded.bins), unnest(excluded.counts)
                     ) AS b (bin, n)
                     GROUP BY b.bin
-                    HAVING sum(b.n) <> 0
+                    HAVING sum(b.n::double precision) <> 0
                     ORDER BY b.bin
                 ) AS h
             )
     )
     , total_months_cells AS MATERIALIZED (
-        SELECT stats_schema.chat_stats_month(day) AS month, bin, sum(n)::bigint AS n
+        SELECT stats_schema.chat_stats_month(day) AS month, bin, sum(n::double precision)::bigint AS n
         FROM total_days_cells
+        WHERE NOT (SELECT count(DISTINCT day) FROM total_days_changes) <= 1
         GROUP BY month, bin
-        HAVING sum(n) <> 0
+        HAVING sum(n::double precision) <> 0
     ), total_months_changes AS MATERIALIZED (
         SELECT
             month,
@@ -7974,12 +7988,12 @@ BEGIN
         FROM (
             SELECT
                 stats_schema.chat_stats_month(day) AS month,
-                sum(requests)::bigint AS requests,
-                sum(successful)::bigint AS successful,
-                sum(pending)::bigint AS pending,
+                sum(requests::double precision)::bigint AS requests,
+                sum(successful::double precision)::bigint AS successful,
+                sum(pending::double precision)::bigint AS pending,
                 sum(input_tokens) AS input_tokens,
                 sum(output_tokens) AS output_tokens,
-                sum(timed)::bigint AS timed,
+                sum(timed::double precision)::bigint AS timed,
                 sum(time_ms) AS time_ms,
                 sum(cost_usd) AS cost_usd,
                 NULL::smallint[] AS bins, NULL::bigint[] AS counts
@@ -7991,6 +8005,11 @@ BEGIN
                 array_agg(bin ORDER BY bin), array_agg(n ORDER BY bin)
             FROM total_months_cells
             GROUP BY month
+            UNION ALL
+            -- Nearly all changes are of one day, or one month: its histograms are there already.
+            SELECT stats_schema.chat_stats_month(day), NULL::bigint, NULL::bigint, NULL::bigint, NULL::numeric, NULL::numeric, NULL::bigint, NULL::numeric, NULL::numeric, bins, counts
+            FROM total_days_changes
+            WHERE (SELECT count(DISTINCT day) FROM total_days_changes) <= 1
         ) AS u
         GROUP BY month
     ), total_months AS (
@@ -8012,23 +8031,24 @@ BEGIN
             (bins, counts) = (
                 SELECT COALESCE(array_agg(h.bin), '{}'), COALESCE(array_agg(h.n), '{}')
                 FROM (
-                    SELECT b.bin, sum(b.n)::bigint AS n
+                    SELECT b.bin, sum(b.n::double precision)::bigint AS n
                     FROM (
-                        SELECT * FROM unnest(t.bins, t.counts)
+                        SELECT unnest(t.bins), unnest(t.counts)
                         UNION ALL
-                        SELECT * FROM unnest(excluded.bins, excluded.counts)
+                        SELECT unnest(excluded.bins), unnest(excluded.counts)
                     ) AS b (bin, n)
                     GROUP BY b.bin
-                    HAVING sum(b.n) <> 0
+                    HAVING sum(b.n::double precision) <> 0
                     ORDER BY b.bin
                 ) AS h
             )
     )
     , total_lifetime_cells AS MATERIALIZED (
-        SELECT true AS always, bin, sum(n)::bigint AS n
+        SELECT true AS always, bin, sum(n::double precision)::bigint AS n
         FROM total_months_cells
+        WHERE NOT (SELECT count(DISTINCT month) FROM total_months_changes) <= 1
         GROUP BY always, bin
-        HAVING sum(n) <> 0
+        HAVING sum(n::double precision) <> 0
     ), total_lifetime_changes AS MATERIALIZED (
         SELECT
             always,
@@ -8044,12 +8064,12 @@ BEGIN
         FROM (
             SELECT
                 true AS always,
-                sum(requests)::bigint AS requests,
-                sum(successful)::bigint AS successful,
-                sum(pending)::bigint AS pending,
+                sum(requests::double precision)::bigint AS requests,
+                sum(successful::double precision)::bigint AS successful,
+                sum(pending::double precision)::bigint AS pending,
                 sum(input_tokens) AS input_tokens,
                 sum(output_tokens) AS output_tokens,
-                sum(timed)::bigint AS timed,
+                sum(timed::double precision)::bigint AS timed,
                 sum(time_ms) AS time_ms,
                 sum(cost_usd) AS cost_usd,
                 NULL::smallint[] AS bins, NULL::bigint[] AS counts
@@ -8061,6 +8081,11 @@ BEGIN
                 array_agg(bin ORDER BY bin), array_agg(n ORDER BY bin)
             FROM total_lifetime_cells
             GROUP BY always
+            UNION ALL
+            -- Nearly all changes are of one day, or one month: its histograms are there already.
+            SELECT true, NULL::bigint, NULL::bigint, NULL::bigint, NULL::numeric, NULL::numeric, NULL::bigint, NULL::numeric, NULL::numeric, bins, counts
+            FROM total_months_changes
+            WHERE (SELECT count(DISTINCT month) FROM total_months_changes) <= 1
         ) AS u
         GROUP BY always
     ), total_lifetime AS (
@@ -8082,20 +8107,20 @@ BEGIN
             (bins, counts) = (
                 SELECT COALESCE(array_agg(h.bin), '{}'), COALESCE(array_agg(h.n), '{}')
                 FROM (
-                    SELECT b.bin, sum(b.n)::bigint AS n
+                    SELECT b.bin, sum(b.n::double precision)::bigint AS n
                     FROM (
-                        SELECT * FROM unnest(t.bins, t.counts)
+                        SELECT unnest(t.bins), unnest(t.counts)
                         UNION ALL
-                        SELECT * FROM unnest(excluded.bins, excluded.counts)
+                        SELECT unnest(excluded.bins), unnest(excluded.counts)
                     ) AS b (bin, n)
                     GROUP BY b.bin
-                    HAVING sum(b.n) <> 0
+                    HAVING sum(b.n::double precision) <> 0
                     ORDER BY b.bin
                 ) AS h
             )
     )
-    $statement$ ELSE '' END
-    || $statement$
+    $statement$ ELSE '' END;
+    statement := statement || $statement$
     SELECT count(*) FROM $statement$ || quote_ident(p_counted) || $statement$
     WHERE true
     $statement$
@@ -8109,7 +8134,11 @@ BEGIN
       AND (SELECT count(*) FROM total_slots) >= 0
       AND (SELECT count(*) FROM total_lifetime_changes) >= 0
     $statement$ ELSE '' END
-    INTO counted;
+    ;
+    IF p_counted <> 'moved' THEN
+        statement := replace(statement, '::double precision', '');
+    END IF;
+    EXECUTE 'WITH ' || p_changes || statement INTO counted;
     RETURN counted;
 END
 $function$;
