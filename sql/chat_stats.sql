@@ -7092,12 +7092,12 @@ BEGIN
                 FROM (
                     SELECT
                         u.slot,
-                        sum(u.requests)::bigint AS requests,
-                        sum(u.successful)::bigint AS successful,
-                        sum(u.pending)::bigint AS pending,
+                        sum(u.requests::double precision)::bigint AS requests,
+                        sum(u.successful::double precision)::bigint AS successful,
+                        sum(u.pending::double precision)::bigint AS pending,
                         sum(u.input_tokens) AS input_tokens,
                         sum(u.output_tokens) AS output_tokens,
-                        sum(u.timed)::bigint AS timed,
+                        sum(u.timed::double precision)::bigint AS timed,
                         sum(u.time_ms) AS time_ms,
                         sum(u.cost_usd) AS cost_usd
                     FROM (
@@ -7110,7 +7110,7 @@ BEGIN
                         )
                     ) AS u (slot, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
                     GROUP BY u.slot
-                    HAVING (sum(u.requests), sum(u.successful), sum(u.pending), sum(u.input_tokens), sum(u.output_tokens), sum(u.timed), sum(u.time_ms), sum(u.cost_usd)) <> (0, 0, 0, 0, 0, 0, 0, 0)
+                    HAVING (sum(u.requests::double precision), sum(u.successful::double precision), sum(u.pending::double precision), sum(u.input_tokens), sum(u.output_tokens), sum(u.timed::double precision), sum(u.time_ms), sum(u.cost_usd)) <> (0, 0, 0, 0, 0, 0, 0, 0)
                     ORDER BY u.slot
                 ) AS m
             ),
@@ -7120,14 +7120,14 @@ BEGIN
                     COALESCE(array_agg(m.bin), '{}'),
                     COALESCE(array_agg(m.n), '{}')
                 FROM (
-                    SELECT u.slot, u.bin, sum(u.n)::bigint AS n
+                    SELECT u.slot, u.bin, sum(u.n::double precision)::bigint AS n
                     FROM (
-                        SELECT * FROM unnest(t.bin_slots, t.bins, t.counts)
+                        SELECT unnest(t.bin_slots), unnest(t.bins), unnest(t.counts)
                         UNION ALL
-                        SELECT * FROM unnest(excluded.bin_slots, excluded.bins, excluded.counts)
+                        SELECT unnest(excluded.bin_slots), unnest(excluded.bins), unnest(excluded.counts)
                     ) AS u (slot, bin, n)
                     GROUP BY u.slot, u.bin
-                    HAVING sum(u.n) <> 0
+                    HAVING sum(u.n::double precision) <> 0
                     ORDER BY u.slot
                 ) AS m
             )
@@ -7205,12 +7205,12 @@ BEGIN
                 FROM (
                     SELECT
                         u.slot,
-                        sum(u.requests)::bigint AS requests,
-                        sum(u.successful)::bigint AS successful,
-                        sum(u.pending)::bigint AS pending,
+                        sum(u.requests::double precision)::bigint AS requests,
+                        sum(u.successful::double precision)::bigint AS successful,
+                        sum(u.pending::double precision)::bigint AS pending,
                         sum(u.input_tokens) AS input_tokens,
                         sum(u.output_tokens) AS output_tokens,
-                        sum(u.timed)::bigint AS timed,
+                        sum(u.timed::double precision)::bigint AS timed,
                         sum(u.time_ms) AS time_ms,
                         sum(u.cost_usd) AS cost_usd
                     FROM (
@@ -7223,7 +7223,7 @@ BEGIN
                         )
                     ) AS u (slot, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
                     GROUP BY u.slot
-                    HAVING (sum(u.requests), sum(u.successful), sum(u.pending), sum(u.input_tokens), sum(u.output_tokens), sum(u.timed), sum(u.time_ms), sum(u.cost_usd)) <> (0, 0, 0, 0, 0, 0, 0, 0)
+                    HAVING (sum(u.requests::double precision), sum(u.successful::double precision), sum(u.pending::double precision), sum(u.input_tokens), sum(u.output_tokens), sum(u.timed::double precision), sum(u.time_ms), sum(u.cost_usd)) <> (0, 0, 0, 0, 0, 0, 0, 0)
                     ORDER BY u.slot
                 ) AS m
             ),
@@ -7233,14 +7233,14 @@ BEGIN
                     COALESCE(array_agg(m.bin), '{}'),
                     COALESCE(array_agg(m.n), '{}')
                 FROM (
-                    SELECT u.slot, u.bin, sum(u.n)::bigint AS n
+                    SELECT u.slot, u.bin, sum(u.n::double precision)::bigint AS n
                     FROM (
-                        SELECT * FROM unnest(t.bin_slots, t.bins, t.counts)
+                        SELECT unnest(t.bin_slots), unnest(t.bins), unnest(t.counts)
                         UNION ALL
-                        SELECT * FROM unnest(excluded.bin_slots, excluded.bins, excluded.counts)
+                        SELECT unnest(excluded.bin_slots), unnest(excluded.bins), unnest(excluded.counts)
                     ) AS u (slot, bin, n)
                     GROUP BY u.slot, u.bin
-                    HAVING sum(u.n) <> 0
+                    HAVING sum(u.n::double precision) <> 0
                     ORDER BY u.slot
                 ) AS m
             )
@@ -7403,45 +7403,47 @@ BEGIN
         ), model_slot_sums AS MATERIALIZED (
             SELECT
                 d.model_id, stats_schema.chat_stats_day(d.bucket) AS day, stats_schema.chat_stats_slot(d.bucket) AS slot,
-                sum(d.requests)::bigint AS requests,
-                sum(d.successful)::bigint AS successful,
-                sum(d.pending)::bigint AS pending,
+                sum(d.requests::double precision)::bigint AS requests,
+                sum(d.successful::double precision)::bigint AS successful,
+                sum(d.pending::double precision)::bigint AS pending,
                 sum(d.input_tokens) AS input_tokens,
                 sum(d.output_tokens) AS output_tokens,
-                sum(d.timed)::bigint AS timed,
+                sum(d.timed::double precision)::bigint AS timed,
                 sum(d.time_ms) AS time_ms,
                 sum(d.cost_usd) AS cost_usd
             FROM moved AS d
             GROUP BY d.model_id, d.bucket
-            HAVING (sum(d.requests), sum(d.successful), sum(d.pending), sum(d.input_tokens), sum(d.output_tokens), sum(d.timed), sum(d.time_ms), sum(d.cost_usd)) <> (0, 0, 0, 0, 0, 0, 0, 0)
+            HAVING (sum(d.requests::double precision), sum(d.successful::double precision), sum(d.pending::double precision), sum(d.input_tokens), sum(d.output_tokens), sum(d.timed::double precision), sum(d.time_ms), sum(d.cost_usd)) <> (0, 0, 0, 0, 0, 0, 0, 0)
         ), model_cells AS MATERIALIZED (
             SELECT
-                b.model_id, stats_schema.chat_stats_day(b.bucket) AS day, stats_schema.chat_stats_slot(b.bucket) AS slot, b.bin, sum(b.n)::bigint AS n
+                b.model_id, stats_schema.chat_stats_day(b.bucket) AS day, stats_schema.chat_stats_slot(b.bucket) AS slot, b.bin,
+                sum(b.n::double precision)::bigint AS n
             FROM binned AS b
             
             GROUP BY b.model_id, b.bucket, b.bin
-            HAVING sum(b.n) <> 0
+            HAVING sum(b.n::double precision) <> 0
         ), total_slot_sums AS MATERIALIZED (
             SELECT
                 d.day, d.slot,
-                sum(d.requests)::bigint AS requests,
-                sum(d.successful)::bigint AS successful,
-                sum(d.pending)::bigint AS pending,
+                sum(d.requests::double precision)::bigint AS requests,
+                sum(d.successful::double precision)::bigint AS successful,
+                sum(d.pending::double precision)::bigint AS pending,
                 sum(d.input_tokens) AS input_tokens,
                 sum(d.output_tokens) AS output_tokens,
-                sum(d.timed)::bigint AS timed,
+                sum(d.timed::double precision)::bigint AS timed,
                 sum(d.time_ms) AS time_ms,
                 sum(d.cost_usd) AS cost_usd
             FROM model_slot_sums AS d
             GROUP BY d.day, d.slot
-            HAVING (sum(d.requests), sum(d.successful), sum(d.pending), sum(d.input_tokens), sum(d.output_tokens), sum(d.timed), sum(d.time_ms), sum(d.cost_usd)) <> (0, 0, 0, 0, 0, 0, 0, 0)
+            HAVING (sum(d.requests::double precision), sum(d.successful::double precision), sum(d.pending::double precision), sum(d.input_tokens), sum(d.output_tokens), sum(d.timed::double precision), sum(d.time_ms), sum(d.cost_usd)) <> (0, 0, 0, 0, 0, 0, 0, 0)
         ), total_cells AS MATERIALIZED (
             SELECT
-                b.day, b.slot, b.bin, sum(b.n)::bigint AS n
+                b.day, b.slot, b.bin,
+                sum(b.n::double precision)::bigint AS n
             FROM model_cells AS b
             
             GROUP BY b.day, b.slot, b.bin
-            HAVING sum(b.n) <> 0
+            HAVING sum(b.n::double precision) <> 0
         )
     $changes$, 'moved', NULL::text);
     kept_until := (SELECT max(k.bucket) + interval '15 minutes' FROM stats_schema.chat_stats_kept AS k);
@@ -7493,6 +7495,9 @@ $install$);
 --
 -- With p_only, to that rollup alone: p_changes then has nothing of the others.
 --
+-- In a fold (p_counted is `moved`) counts are added up as floating-point numbers, which are exact up to 2^53 and cost a third
+-- of bigint. A repair also meets numbers that damage made, beyond that: its sums are of bigint.
+--
 -- The caller holds the lock that keeps two of these apart: see chat_stats_fold() and chat_stats_rollup_repair().
 SELECT chat_stats_install('chat_stats_rollup_add', $install$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_rollup_add(p_changes text, p_counted text, p_only text)
@@ -7500,10 +7505,10 @@ RETURNS bigint
 LANGUAGE plpgsql
 AS $function$
 DECLARE
+    statement text := '';
     counted bigint;
 BEGIN
-    EXECUTE 'WITH ' || p_changes
-    || CASE WHEN p_only IS NULL OR p_only = 'model' THEN $statement$
+    statement := statement || CASE WHEN p_only IS NULL OR p_only = 'model' THEN $statement$
     , model_changes AS MATERIALIZED (
         SELECT
             model_id, day,
@@ -7531,12 +7536,12 @@ BEGIN
             -- since the rows come in it.
             SELECT
                 model_id, day,
-                sum(requests)::bigint AS requests,
-                sum(successful)::bigint AS successful,
-                sum(pending)::bigint AS pending,
+                sum(requests::double precision)::bigint AS requests,
+                sum(successful::double precision)::bigint AS successful,
+                sum(pending::double precision)::bigint AS pending,
                 sum(input_tokens) AS input_tokens,
                 sum(output_tokens) AS output_tokens,
-                sum(timed)::bigint AS timed,
+                sum(timed::double precision)::bigint AS timed,
                 sum(time_ms) AS time_ms,
                 sum(cost_usd) AS cost_usd,
                 array_agg(slot) AS slots,
@@ -7582,12 +7587,12 @@ BEGIN
                 FROM (
                     SELECT
                         u.slot,
-                        sum(u.requests)::bigint AS requests,
-                        sum(u.successful)::bigint AS successful,
-                        sum(u.pending)::bigint AS pending,
+                        sum(u.requests::double precision)::bigint AS requests,
+                        sum(u.successful::double precision)::bigint AS successful,
+                        sum(u.pending::double precision)::bigint AS pending,
                         sum(u.input_tokens) AS input_tokens,
                         sum(u.output_tokens) AS output_tokens,
-                        sum(u.timed)::bigint AS timed,
+                        sum(u.timed::double precision)::bigint AS timed,
                         sum(u.time_ms) AS time_ms,
                         sum(u.cost_usd) AS cost_usd
                     FROM (
@@ -7600,7 +7605,7 @@ BEGIN
                         )
                     ) AS u (slot, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
                     GROUP BY u.slot
-                    HAVING (sum(u.requests), sum(u.successful), sum(u.pending), sum(u.input_tokens), sum(u.output_tokens), sum(u.timed), sum(u.time_ms), sum(u.cost_usd)) <> (0, 0, 0, 0, 0, 0, 0, 0)
+                    HAVING (sum(u.requests::double precision), sum(u.successful::double precision), sum(u.pending::double precision), sum(u.input_tokens), sum(u.output_tokens), sum(u.timed::double precision), sum(u.time_ms), sum(u.cost_usd)) <> (0, 0, 0, 0, 0, 0, 0, 0)
                     ORDER BY u.slot
                 ) AS m
             ),
@@ -7610,14 +7615,14 @@ BEGIN
                     COALESCE(array_agg(m.bin), '{}'),
                     COALESCE(array_agg(m.n), '{}')
                 FROM (
-                    SELECT u.slot, u.bin, sum(u.n)::bigint AS n
+                    SELECT u.slot, u.bin, sum(u.n::double precision)::bigint AS n
                     FROM (
-                        SELECT * FROM unnest(t.bin_slots, t.bins, t.counts)
+                        SELECT unnest(t.bin_slots), unnest(t.bins), unnest(t.counts)
                         UNION ALL
-                        SELECT * FROM unnest(excluded.bin_slots, excluded.bins, excluded.counts)
+                        SELECT unnest(excluded.bin_slots), unnest(excluded.bins), unnest(excluded.counts)
                     ) AS u (slot, bin, n)
                     GROUP BY u.slot, u.bin
-                    HAVING sum(u.n) <> 0
+                    HAVING sum(u.n::double precision) <> 0
                     ORDER BY u.slot
                 ) AS m
             )
@@ -7641,10 +7646,11 @@ BEGIN
         RETURNING true
     )
     , model_months_cells AS MATERIALIZED (
-        SELECT model_id, stats_schema.chat_stats_month(day) AS month, bin, sum(n)::bigint AS n
+        SELECT model_id, stats_schema.chat_stats_month(day) AS month, bin, sum(n::double precision)::bigint AS n
         FROM model_cells
+        
         GROUP BY model_id, month, bin
-        HAVING sum(n) <> 0
+        HAVING sum(n::double precision) <> 0
     ), model_months_changes AS MATERIALIZED (
         SELECT
             model_id, month,
@@ -7660,12 +7666,12 @@ BEGIN
         FROM (
             SELECT
                 model_id, stats_schema.chat_stats_month(day) AS month,
-                sum(requests)::bigint AS requests,
-                sum(successful)::bigint AS successful,
-                sum(pending)::bigint AS pending,
+                sum(requests::double precision)::bigint AS requests,
+                sum(successful::double precision)::bigint AS successful,
+                sum(pending::double precision)::bigint AS pending,
                 sum(input_tokens) AS input_tokens,
                 sum(output_tokens) AS output_tokens,
-                sum(timed)::bigint AS timed,
+                sum(timed::double precision)::bigint AS timed,
                 sum(time_ms) AS time_ms,
                 sum(cost_usd) AS cost_usd,
                 NULL::smallint[] AS bins, NULL::bigint[] AS counts
@@ -7698,23 +7704,24 @@ BEGIN
             (bins, counts) = (
                 SELECT COALESCE(array_agg(h.bin), '{}'), COALESCE(array_agg(h.n), '{}')
                 FROM (
-                    SELECT b.bin, sum(b.n)::bigint AS n
+                    SELECT b.bin, sum(b.n::double precision)::bigint AS n
                     FROM (
-                        SELECT * FROM unnest(t.bins, t.counts)
+                        SELECT unnest(t.bins), unnest(t.counts)
                         UNION ALL
-                        SELECT * FROM unnest(excluded.bins, excluded.counts)
+                        SELECT unnest(excluded.bins), unnest(excluded.counts)
                     ) AS b (bin, n)
                     GROUP BY b.bin
-                    HAVING sum(b.n) <> 0
+                    HAVING sum(b.n::double precision) <> 0
                     ORDER BY b.bin
                 ) AS h
             )
     )
     , model_lifetime_cells AS MATERIALIZED (
-        SELECT model_id, true AS always, bin, sum(n)::bigint AS n
+        SELECT model_id, true AS always, bin, sum(n::double precision)::bigint AS n
         FROM model_months_cells
+        WHERE NOT (SELECT count(DISTINCT month) FROM model_months_changes) <= 1
         GROUP BY model_id, always, bin
-        HAVING sum(n) <> 0
+        HAVING sum(n::double precision) <> 0
     ), model_lifetime_changes AS MATERIALIZED (
         SELECT
             model_id, always,
@@ -7730,12 +7737,12 @@ BEGIN
         FROM (
             SELECT
                 model_id, true AS always,
-                sum(requests)::bigint AS requests,
-                sum(successful)::bigint AS successful,
-                sum(pending)::bigint AS pending,
+                sum(requests::double precision)::bigint AS requests,
+                sum(successful::double precision)::bigint AS successful,
+                sum(pending::double precision)::bigint AS pending,
                 sum(input_tokens) AS input_tokens,
                 sum(output_tokens) AS output_tokens,
-                sum(timed)::bigint AS timed,
+                sum(timed::double precision)::bigint AS timed,
                 sum(time_ms) AS time_ms,
                 sum(cost_usd) AS cost_usd,
                 NULL::smallint[] AS bins, NULL::bigint[] AS counts
@@ -7747,6 +7754,11 @@ BEGIN
                 array_agg(bin ORDER BY bin), array_agg(n ORDER BY bin)
             FROM model_lifetime_cells
             GROUP BY model_id, always
+            UNION ALL
+            -- Nearly all changes are of one day, or one month: its histograms are there already.
+            SELECT model_id, true, NULL::bigint, NULL::bigint, NULL::bigint, NULL::numeric, NULL::numeric, NULL::bigint, NULL::numeric, NULL::numeric, bins, counts
+            FROM model_months_changes
+            WHERE (SELECT count(DISTINCT month) FROM model_months_changes) <= 1
         ) AS u
         GROUP BY model_id, always
     ), model_lifetime AS (
@@ -7768,20 +7780,20 @@ BEGIN
             (bins, counts) = (
                 SELECT COALESCE(array_agg(h.bin), '{}'), COALESCE(array_agg(h.n), '{}')
                 FROM (
-                    SELECT b.bin, sum(b.n)::bigint AS n
+                    SELECT b.bin, sum(b.n::double precision)::bigint AS n
                     FROM (
-                        SELECT * FROM unnest(t.bins, t.counts)
+                        SELECT unnest(t.bins), unnest(t.counts)
                         UNION ALL
-                        SELECT * FROM unnest(excluded.bins, excluded.counts)
+                        SELECT unnest(excluded.bins), unnest(excluded.counts)
                     ) AS b (bin, n)
                     GROUP BY b.bin
-                    HAVING sum(b.n) <> 0
+                    HAVING sum(b.n::double precision) <> 0
                     ORDER BY b.bin
                 ) AS h
             )
     )
-    $statement$ ELSE '' END
-    || CASE WHEN p_only IS NULL OR p_only = 'total' THEN $statement$
+    $statement$ ELSE '' END;
+    statement := statement || CASE WHEN p_only IS NULL OR p_only = 'total' THEN $statement$
     , total_changes AS MATERIALIZED (
         SELECT
             day,
@@ -7809,12 +7821,12 @@ BEGIN
             -- since the rows come in it.
             SELECT
                 day,
-                sum(requests)::bigint AS requests,
-                sum(successful)::bigint AS successful,
-                sum(pending)::bigint AS pending,
+                sum(requests::double precision)::bigint AS requests,
+                sum(successful::double precision)::bigint AS successful,
+                sum(pending::double precision)::bigint AS pending,
                 sum(input_tokens) AS input_tokens,
                 sum(output_tokens) AS output_tokens,
-                sum(timed)::bigint AS timed,
+                sum(timed::double precision)::bigint AS timed,
                 sum(time_ms) AS time_ms,
                 sum(cost_usd) AS cost_usd,
                 array_agg(slot) AS slots,
@@ -7860,12 +7872,12 @@ BEGIN
                 FROM (
                     SELECT
                         u.slot,
-                        sum(u.requests)::bigint AS requests,
-                        sum(u.successful)::bigint AS successful,
-                        sum(u.pending)::bigint AS pending,
+                        sum(u.requests::double precision)::bigint AS requests,
+                        sum(u.successful::double precision)::bigint AS successful,
+                        sum(u.pending::double precision)::bigint AS pending,
                         sum(u.input_tokens) AS input_tokens,
                         sum(u.output_tokens) AS output_tokens,
-                        sum(u.timed)::bigint AS timed,
+                        sum(u.timed::double precision)::bigint AS timed,
                         sum(u.time_ms) AS time_ms,
                         sum(u.cost_usd) AS cost_usd
                     FROM (
@@ -7878,7 +7890,7 @@ BEGIN
                         )
                     ) AS u (slot, requests, successful, pending, input_tokens, output_tokens, timed, time_ms, cost_usd)
                     GROUP BY u.slot
-                    HAVING (sum(u.requests), sum(u.successful), sum(u.pending), sum(u.input_tokens), sum(u.output_tokens), sum(u.timed), sum(u.time_ms), sum(u.cost_usd)) <> (0, 0, 0, 0, 0, 0, 0, 0)
+                    HAVING (sum(u.requests::double precision), sum(u.successful::double precision), sum(u.pending::double precision), sum(u.input_tokens), sum(u.output_tokens), sum(u.timed::double precision), sum(u.time_ms), sum(u.cost_usd)) <> (0, 0, 0, 0, 0, 0, 0, 0)
                     ORDER BY u.slot
                 ) AS m
             ),
@@ -7888,24 +7900,25 @@ BEGIN
                     COALESCE(array_agg(m.bin), '{}'),
                     COALESCE(array_agg(m.n), '{}')
                 FROM (
-                    SELECT u.slot, u.bin, sum(u.n)::bigint AS n
+                    SELECT u.slot, u.bin, sum(u.n::double precision)::bigint AS n
                     FROM (
-                        SELECT * FROM unnest(t.bin_slots, t.bins, t.counts)
+                        SELECT unnest(t.bin_slots), unnest(t.bins), unnest(t.counts)
                         UNION ALL
-                        SELECT * FROM unnest(excluded.bin_slots, excluded.bins, excluded.counts)
+                        SELECT unnest(excluded.bin_slots), unnest(excluded.bins), unnest(excluded.counts)
                     ) AS u (slot, bin, n)
                     GROUP BY u.slot, u.bin
-                    HAVING sum(u.n) <> 0
+                    HAVING sum(u.n::double precision) <> 0
                     ORDER BY u.slot
                 ) AS m
             )
         RETURNING true
     )
     , total_days_cells AS MATERIALIZED (
-        SELECT day AS day, bin, sum(n)::bigint AS n
+        SELECT day AS day, bin, sum(n::double precision)::bigint AS n
         FROM total_cells
+        
         GROUP BY day, bin
-        HAVING sum(n) <> 0
+        HAVING sum(n::double precision) <> 0
     ), total_days_changes AS MATERIALIZED (
         SELECT
             day,
@@ -7921,12 +7934,12 @@ BEGIN
         FROM (
             SELECT
                 day AS day,
-                sum(requests)::bigint AS requests,
-                sum(successful)::bigint AS successful,
-                sum(pending)::bigint AS pending,
+                sum(requests::double precision)::bigint AS requests,
+                sum(successful::double precision)::bigint AS successful,
+                sum(pending::double precision)::bigint AS pending,
                 sum(input_tokens) AS input_tokens,
                 sum(output_tokens) AS output_tokens,
-                sum(timed)::bigint AS timed,
+                sum(timed::double precision)::bigint AS timed,
                 sum(time_ms) AS time_ms,
                 sum(cost_usd) AS cost_usd,
                 NULL::smallint[] AS bins, NULL::bigint[] AS counts
@@ -7959,23 +7972,24 @@ BEGIN
             (bins, counts) = (
                 SELECT COALESCE(array_agg(h.bin), '{}'), COALESCE(array_agg(h.n), '{}')
                 FROM (
-                    SELECT b.bin, sum(b.n)::bigint AS n
+                    SELECT b.bin, sum(b.n::double precision)::bigint AS n
                     FROM (
-                        SELECT * FROM unnest(t.bins, t.counts)
+                        SELECT unnest(t.bins), unnest(t.counts)
                         UNION ALL
-                        SELECT * FROM unnest(excluded.bins, excluded.counts)
+                        SELECT unnest(excluded.bins), unnest(excluded.counts)
                     ) AS b (bin, n)
                     GROUP BY b.bin
-                    HAVING sum(b.n) <> 0
+                    HAVING sum(b.n::double precision) <> 0
                     ORDER BY b.bin
                 ) AS h
             )
     )
     , total_months_cells AS MATERIALIZED (
-        SELECT stats_schema.chat_stats_month(day) AS month, bin, sum(n)::bigint AS n
+        SELECT stats_schema.chat_stats_month(day) AS month, bin, sum(n::double precision)::bigint AS n
         FROM total_days_cells
+        WHERE NOT (SELECT count(DISTINCT day) FROM total_days_changes) <= 1
         GROUP BY month, bin
-        HAVING sum(n) <> 0
+        HAVING sum(n::double precision) <> 0
     ), total_months_changes AS MATERIALIZED (
         SELECT
             month,
@@ -7991,12 +8005,12 @@ BEGIN
         FROM (
             SELECT
                 stats_schema.chat_stats_month(day) AS month,
-                sum(requests)::bigint AS requests,
-                sum(successful)::bigint AS successful,
-                sum(pending)::bigint AS pending,
+                sum(requests::double precision)::bigint AS requests,
+                sum(successful::double precision)::bigint AS successful,
+                sum(pending::double precision)::bigint AS pending,
                 sum(input_tokens) AS input_tokens,
                 sum(output_tokens) AS output_tokens,
-                sum(timed)::bigint AS timed,
+                sum(timed::double precision)::bigint AS timed,
                 sum(time_ms) AS time_ms,
                 sum(cost_usd) AS cost_usd,
                 NULL::smallint[] AS bins, NULL::bigint[] AS counts
@@ -8008,6 +8022,11 @@ BEGIN
                 array_agg(bin ORDER BY bin), array_agg(n ORDER BY bin)
             FROM total_months_cells
             GROUP BY month
+            UNION ALL
+            -- Nearly all changes are of one day, or one month: its histograms are there already.
+            SELECT stats_schema.chat_stats_month(day), NULL::bigint, NULL::bigint, NULL::bigint, NULL::numeric, NULL::numeric, NULL::bigint, NULL::numeric, NULL::numeric, bins, counts
+            FROM total_days_changes
+            WHERE (SELECT count(DISTINCT day) FROM total_days_changes) <= 1
         ) AS u
         GROUP BY month
     ), total_months AS (
@@ -8029,23 +8048,24 @@ BEGIN
             (bins, counts) = (
                 SELECT COALESCE(array_agg(h.bin), '{}'), COALESCE(array_agg(h.n), '{}')
                 FROM (
-                    SELECT b.bin, sum(b.n)::bigint AS n
+                    SELECT b.bin, sum(b.n::double precision)::bigint AS n
                     FROM (
-                        SELECT * FROM unnest(t.bins, t.counts)
+                        SELECT unnest(t.bins), unnest(t.counts)
                         UNION ALL
-                        SELECT * FROM unnest(excluded.bins, excluded.counts)
+                        SELECT unnest(excluded.bins), unnest(excluded.counts)
                     ) AS b (bin, n)
                     GROUP BY b.bin
-                    HAVING sum(b.n) <> 0
+                    HAVING sum(b.n::double precision) <> 0
                     ORDER BY b.bin
                 ) AS h
             )
     )
     , total_lifetime_cells AS MATERIALIZED (
-        SELECT true AS always, bin, sum(n)::bigint AS n
+        SELECT true AS always, bin, sum(n::double precision)::bigint AS n
         FROM total_months_cells
+        WHERE NOT (SELECT count(DISTINCT month) FROM total_months_changes) <= 1
         GROUP BY always, bin
-        HAVING sum(n) <> 0
+        HAVING sum(n::double precision) <> 0
     ), total_lifetime_changes AS MATERIALIZED (
         SELECT
             always,
@@ -8061,12 +8081,12 @@ BEGIN
         FROM (
             SELECT
                 true AS always,
-                sum(requests)::bigint AS requests,
-                sum(successful)::bigint AS successful,
-                sum(pending)::bigint AS pending,
+                sum(requests::double precision)::bigint AS requests,
+                sum(successful::double precision)::bigint AS successful,
+                sum(pending::double precision)::bigint AS pending,
                 sum(input_tokens) AS input_tokens,
                 sum(output_tokens) AS output_tokens,
-                sum(timed)::bigint AS timed,
+                sum(timed::double precision)::bigint AS timed,
                 sum(time_ms) AS time_ms,
                 sum(cost_usd) AS cost_usd,
                 NULL::smallint[] AS bins, NULL::bigint[] AS counts
@@ -8078,6 +8098,11 @@ BEGIN
                 array_agg(bin ORDER BY bin), array_agg(n ORDER BY bin)
             FROM total_lifetime_cells
             GROUP BY always
+            UNION ALL
+            -- Nearly all changes are of one day, or one month: its histograms are there already.
+            SELECT true, NULL::bigint, NULL::bigint, NULL::bigint, NULL::numeric, NULL::numeric, NULL::bigint, NULL::numeric, NULL::numeric, bins, counts
+            FROM total_months_changes
+            WHERE (SELECT count(DISTINCT month) FROM total_months_changes) <= 1
         ) AS u
         GROUP BY always
     ), total_lifetime AS (
@@ -8099,20 +8124,20 @@ BEGIN
             (bins, counts) = (
                 SELECT COALESCE(array_agg(h.bin), '{}'), COALESCE(array_agg(h.n), '{}')
                 FROM (
-                    SELECT b.bin, sum(b.n)::bigint AS n
+                    SELECT b.bin, sum(b.n::double precision)::bigint AS n
                     FROM (
-                        SELECT * FROM unnest(t.bins, t.counts)
+                        SELECT unnest(t.bins), unnest(t.counts)
                         UNION ALL
-                        SELECT * FROM unnest(excluded.bins, excluded.counts)
+                        SELECT unnest(excluded.bins), unnest(excluded.counts)
                     ) AS b (bin, n)
                     GROUP BY b.bin
-                    HAVING sum(b.n) <> 0
+                    HAVING sum(b.n::double precision) <> 0
                     ORDER BY b.bin
                 ) AS h
             )
     )
-    $statement$ ELSE '' END
-    || $statement$
+    $statement$ ELSE '' END;
+    statement := statement || $statement$
     SELECT count(*) FROM $statement$ || quote_ident(p_counted) || $statement$
     WHERE true
     $statement$
@@ -8126,7 +8151,11 @@ BEGIN
       AND (SELECT count(*) FROM total_slots) >= 0
       AND (SELECT count(*) FROM total_lifetime_changes) >= 0
     $statement$ ELSE '' END
-    INTO counted;
+    ;
+    IF p_counted <> 'moved' THEN
+        statement := replace(statement, '::double precision', '');
+    END IF;
+    EXECUTE 'WITH ' || p_changes || statement INTO counted;
     RETURN counted;
 END
 $function$;

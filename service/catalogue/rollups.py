@@ -113,6 +113,25 @@ def finer(rollups: Sequence[Rollup], rollup: Rollup) -> Rollup | None:
     )
 
 
+def fold_sources(rollups: Sequence[Rollup]) -> list[tuple[Rollup, Rollup | None, Rollup | None]]:
+    """Return the rollups, finest first, each with that whose sums and that whose histograms a fold adds up.
+
+    None: those of the deltas. Unlike that of `finer()`, it may be the operator's own: a fold adds the same
+    deltas to all.
+    """
+    ordered = sorted(rollups, key=lambda rollup: -len(rollup.dimensions))
+    sources = []
+    for place, rollup in enumerate(ordered):
+        known = [other for other in ordered[:place] if set(rollup.dimensions) <= set(other.dimensions)]
+        with_histograms = [other for other in known if other.histograms]
+        sources.append((rollup, _coarsest(known), _coarsest(with_histograms)))
+    return sources
+
+
+def _coarsest(rollups: Sequence[Rollup]) -> Rollup | None:
+    return min(rollups, key=lambda rollup: len(rollup.dimensions), default=None)
+
+
 def check(rollups: Sequence[Rollup]) -> None:
     """Raise `SchemaError` for a declaration that no tables could hold."""
     names = [rollup.name for rollup in rollups]

@@ -28,7 +28,15 @@ from chat_stats.service.catalogue.error_kinds import (
 from chat_stats.service.catalogue.figures import FIGURES, of_cost
 from chat_stats.service.catalogue.kept_dimensions import KeptDimension, OwnRollup, identifier, kept_dimensions
 from chat_stats.service.catalogue.measures import MEASURES, Measure, columns
-from chat_stats.service.catalogue.rollups import DIMENSIONS, OWN_TIERS, ROLLUPS, Rollup, dimensions, finer
+from chat_stats.service.catalogue.rollups import (
+    DIMENSIONS,
+    OWN_TIERS,
+    ROLLUPS,
+    Rollup,
+    dimensions,
+    finer,
+    fold_sources,
+)
 from chat_stats.service.catalogue.statuses import Statuses, listed_in, literals
 from chat_stats.service.errors import SchemaError
 
@@ -96,6 +104,7 @@ class Renderer:
                 absent_columns=_absent(kept.values(), measures),
                 error_kinds=_error_kinds(_kept_kinds(kept.values())),
                 finer=partial(finer, rollups),
+                fold_sources=partial(fold_sources, rollups),
                 each=partial(_each, measures),
                 measure=_finder("measure", {measure.name: measure for measure in measures}),
                 rollup=_finder("rollup", {rollup.name: rollup for rollup in rollups}),

@@ -110,6 +110,8 @@ async def test_rows_that_bypassed_the_triggers_are_found_by_verify_and_repaired(
         "UPDATE chat_stats_rollup_model_days SET requests = requests + 1, timed = 0 WHERE model_id = 1",
         "UPDATE chat_stats_rollup_model_slots SET slot_input_tokens[1] = -7 WHERE model_id = 1",
         "UPDATE chat_stats_rollup_model_slots SET counts[1] = 12 WHERE model_id = 1",
+        "UPDATE chat_stats_rollup_model_slots SET slot_requests[1] = 9007199254740995 WHERE model_id = 1",
+        "UPDATE chat_stats_rollup_model_slots SET counts[1] = 9007199254740995 WHERE model_id = 1",
         "UPDATE chat_stats_rollup_model_slots SET counts = counts || 12::bigint WHERE model_id = 1",
         "UPDATE chat_stats_rollup_model_slots SET slot_requests = slot_requests[2:] WHERE model_id = 1",
         "DELETE FROM chat_stats_rollup_model_days WHERE model_id = 4",

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from chat_stats.service.catalogue.measures import MEASURES, Column, Measure
-from chat_stats.service.catalogue.rollups import MODEL, ROLLUPS, TOTAL, Rollup
+from chat_stats.service.catalogue.rollups import MODEL, ROLLUPS, TOTAL, Rollup, fold_sources
 from chat_stats.service.catalogue.statuses import Statuses
 from chat_stats.service.database import rendering
 from chat_stats.service.database.names import Names
@@ -134,6 +134,21 @@ def test_a_rollup_is_in_everything_that_repeats_by_rollup() -> None:
         "functions/rollup/chat_stats_rollup_changes.sql",
         "migrations/0008_purged_requests.sql",
     }
+
+
+def test_a_fold_makes_a_rollup_from_the_coarsest_that_has_its_dimensions() -> None:
+    users = Rollup("users", ("by_user_id",))
+    pairs = Rollup("pairs", ("by_user_id", "model_id"), histograms=False)
+    keys = Rollup("keys", ("by_key_id", "by_user_id", "model_id"))
+    kinds = Rollup("kinds", ("by_error_kind",))
+    assert fold_sources([MODEL, TOTAL, users, pairs, keys, kinds]) == [
+        (keys, None, None),
+        (pairs, keys, keys),
+        (MODEL, pairs, keys),
+        (users, pairs, keys),
+        (kinds, None, None),
+        (TOTAL, MODEL, MODEL),
+    ]
 
 
 def test_a_measure_is_in_everything_that_repeats_by_measure() -> None:

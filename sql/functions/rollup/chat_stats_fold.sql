@@ -34,22 +34,22 @@ BEGIN
             FROM moved AS d
             CROSS JOIN LATERAL unnest(d.times) AS u (time_ms)
             WHERE d.times IS NOT NULL
-{% for rollup in rollups %}
-{% set from = finer(rollup) %}
+{% for rollup, sums_from, cells_from in fold_sources() %}
         ), {{ rollup.name }}_slot_sums AS MATERIALIZED (
             SELECT
-                {{ kept.dims(rollup, 'd.') }}{{ kept.day_and_slot('d', of_bucket=not from) }},
-                {{ each('sum(d.{name}){cast} AS {name}', 16) }}
-            FROM {{ from.name ~ '_slot_sums' if from else 'moved' }} AS d
-            GROUP BY {{ kept.dims(rollup, 'd.') }}{{ 'd.day, d.slot' if from else 'd.bucket' }}
-            HAVING {{ kept.changed('d') }}
+                {{ kept.dims(rollup, 'd.') }}{{ kept.day_and_slot('d', of_bucket=not sums_from) }},
+                {{ each('sum(d.{name}{float}){cast} AS {name}', 16) }}
+            FROM {{ sums_from.name ~ '_slot_sums' if sums_from else 'moved' }} AS d
+            GROUP BY {{ kept.dims(rollup, 'd.') }}{{ 'd.day, d.slot' if sums_from else 'd.bucket' }}
+            HAVING {{ kept.changed('d', '{float}') }}
         ), {{ rollup.name }}_cells AS MATERIALIZED (
             SELECT
-                {{ kept.dims(rollup, 'b.') }}{{ kept.day_and_slot('b', of_bucket=not from) }}, b.bin, sum(b.n)::bigint AS n
-            FROM {{ from.name ~ '_cells' if from else 'binned' }} AS b
+                {{ kept.dims(rollup, 'b.') }}{{ kept.day_and_slot('b', of_bucket=not cells_from) }}, b.bin,
+                sum(b.n::double precision)::bigint AS n
+            FROM {{ cells_from.name ~ '_cells' if cells_from else 'binned' }} AS b
             {{ 'WHERE false' if not rollup.histograms }}
-            GROUP BY {{ kept.dims(rollup, 'b.') }}{{ 'b.day, b.slot' if from else 'b.bucket' }}, b.bin
-            HAVING sum(b.n) <> 0
+            GROUP BY {{ kept.dims(rollup, 'b.') }}{{ 'b.day, b.slot' if cells_from else 'b.bucket' }}, b.bin
+            HAVING sum(b.n::double precision) <> 0
 {% endfor %}
         )
     $changes$, 'moved', NULL::text);

@@ -10,6 +10,9 @@
 --
 -- With p_only, to that rollup alone: p_changes then has nothing of the others.
 --
+-- In a fold (p_counted is `moved`) counts are added up as floating-point numbers, which are exact up to 2^53 and cost a third
+-- of bigint. A repair also meets numbers that damage made, beyond that: its sums are of bigint.
+--
 -- The caller holds the lock that keeps two of these apart: see chat_stats_fold() and chat_stats_rollup_repair().
 SELECT chat_stats_install('chat_stats_rollup_add', $install$
 CREATE OR REPLACE FUNCTION stats_schema.chat_stats_rollup_add(p_changes text, p_counted text, p_only text)
@@ -17,11 +20,11 @@ RETURNS bigint
 LANGUAGE plpgsql
 AS $function$
 DECLARE
+    statement text := '';
     counted bigint;
 BEGIN
-    EXECUTE 'WITH ' || p_changes
 {% for rollup in rollups %}
-    || CASE WHEN p_only IS NULL OR p_only = '{{ rollup.name }}' THEN $statement$
+    statement := statement || CASE WHEN p_only IS NULL OR p_only = '{{ rollup.name }}' THEN $statement$
 {% set dims = kept.dims(rollup) %}
     , {{ rollup.name }}_changes AS MATERIALIZED (
         SELECT
@@ -42,7 +45,7 @@ BEGIN
             SELECT
                 {{ dims }}day,
 {% if rollup.built_in %}
-                {{ each('sum({name}){cast} AS {name}', 16) }},
+                {{ each('sum({name}{float}){cast} AS {name}', 16) }},
                 array_agg(slot) AS slots,
                 {{ each('array_agg({name}) AS slot_{name}', 16) }},
 {% else %}
@@ -101,6 +104,9 @@ BEGIN
 {% endif %}
 {% for tier in rollup.tiers if tier.name in rollup.binned or tier.name == 'lifetime' %}
 {% set made_of = '_' ~ tier.made_of if tier.made_of in rollup.binned else '' %}
+{% set one_alone %}
+(SELECT count(DISTINCT {{ 'day' if tier.made_of == 'days' else 'month' }}) FROM {{ rollup.name }}{{ made_of }}_changes) <= 1
+{%- endset %}
 {% set key = kept.key(rollup, tier) %}
 {% if tier.name not in rollup.binned %}
     , {{ rollup.name }}_{{ tier.name }}_changes AS MATERIALIZED (
@@ -112,10 +118,11 @@ BEGIN
     )
 {%- else %}
     , {{ rollup.name }}_{{ tier.name }}_cells AS MATERIALIZED (
-        SELECT {{ dims }}{{ tier.of_day }} AS {{ tier.time }}, bin, sum(n)::bigint AS n
+        SELECT {{ dims }}{{ tier.of_day }} AS {{ tier.time }}, bin, sum(n::double precision)::bigint AS n
         FROM {{ rollup.name }}{{ made_of }}_cells
+        {{ 'WHERE NOT ' ~ one_alone if made_of }}
         GROUP BY {{ key }}, bin
-        HAVING sum(n) <> 0
+        HAVING sum(n::double precision) <> 0
     ), {{ rollup.name }}_{{ tier.name }}_changes AS MATERIALIZED (
         SELECT
             {{ key }},
@@ -124,7 +131,7 @@ BEGIN
         FROM (
             SELECT
                 {{ dims }}{{ tier.of_day }} AS {{ tier.time }},
-                {{ each('sum({name}){cast} AS {name}', 16) }},
+                {{ each('sum({name}{float}){cast} AS {name}', 16) }},
                 NULL::smallint[] AS bins, NULL::bigint[] AS counts
             FROM {{ rollup.name }}{{ made_of }}_changes
             GROUP BY {{ key }}
@@ -134,6 +141,13 @@ BEGIN
                 array_agg(bin ORDER BY bin), array_agg(n ORDER BY bin)
             FROM {{ rollup.name }}_{{ tier.name }}_cells
             GROUP BY {{ key }}
+{% if made_of %}
+            UNION ALL
+            -- Nearly all changes are of one day, or one month: its histograms are there already.
+            SELECT {{ dims }}{{ tier.of_day }}, {{ each('NULL::{type}') }}, bins, counts
+            FROM {{ rollup.name }}{{ made_of }}_changes
+            WHERE {{ one_alone }}
+{% endif %}
         ) AS u
         GROUP BY {{ key }}
     )
@@ -152,23 +166,23 @@ BEGIN
             (bins, counts) = (
                 SELECT COALESCE(array_agg(h.bin), '{}'), COALESCE(array_agg(h.n), '{}')
                 FROM (
-                    SELECT b.bin, sum(b.n)::bigint AS n
+                    SELECT b.bin, sum(b.n::double precision)::bigint AS n
                     FROM (
-                        SELECT * FROM unnest(t.bins, t.counts)
+                        SELECT unnest(t.bins), unnest(t.counts)
                         UNION ALL
-                        SELECT * FROM unnest(excluded.bins, excluded.counts)
+                        SELECT unnest(excluded.bins), unnest(excluded.counts)
                     ) AS b (bin, n)
                     GROUP BY b.bin
-                    HAVING sum(b.n) <> 0
+                    HAVING sum(b.n::double precision) <> 0
                     ORDER BY b.bin
                 ) AS h
             )
 {% endif %}
     )
 {% endfor %}
-    $statement$ ELSE '' END
+    $statement$ ELSE '' END;
 {% endfor %}
-    || $statement$
+    statement := statement || $statement$
     SELECT count(*) FROM $statement$ || quote_ident(p_counted) || $statement$
     WHERE true
     $statement$
@@ -182,7 +196,11 @@ BEGIN
       AND (SELECT count(*) FROM {{ rollup.name }}_{{ rollup.tiers[-1].name }}_changes) >= 0
     $statement$ ELSE '' END
 {% endfor %}
-    INTO counted;
+    ;
+    IF p_counted <> 'moved' THEN
+        statement := replace(statement, '::double precision', '');
+    END IF;
+    EXECUTE 'WITH ' || p_changes || statement INTO counted;
     RETURN counted;
 END
 $function$;
