@@ -112,7 +112,7 @@ BEGIN
     , {{ rollup.name }}_{{ tier.name }}_changes AS MATERIALIZED (
         SELECT
             {{ dims }}{{ tier.of_day }} AS {{ tier.time }},
-            {{ each('sum({name}){cast} AS {name}', 12) }}
+            {{ each('sum({name}{float}){cast} AS {name}', 12) }}
         FROM {{ rollup.name }}{{ made_of }}_changes
         GROUP BY {{ key }}
     )
