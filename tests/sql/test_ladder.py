@@ -141,9 +141,9 @@ async def heard_statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     heard: list[str] = []
     fetch = Snapshot.fetch
 
-    async def hear(self: Snapshot, sql: str, *args: object, timeout: float) -> list[asyncpg.Record]:
+    async def hear(self: Snapshot, sql: str, *args: Any, **options: Any) -> list[asyncpg.Record]:
         heard.append(sql)
-        return await fetch(self, sql, *args, timeout=timeout)
+        return await fetch(self, sql, *args, **options)
 
     monkeypatch.setattr(Snapshot, "fetch", hear)
     return heard
