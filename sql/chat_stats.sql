@@ -1985,14 +1985,18 @@ BEGIN
             FROM (
                 SELECT p.interval_start, p.model_id, p.d1, p.d2, p.d3, CASE WHEN p.sign > 0 THEN p.requests ELSE -p.requests END AS requests, CASE WHEN p.sign > 0 THEN p.successful ELSE -p.successful END AS successful, CASE WHEN p.sign > 0 THEN p.pending ELSE -p.pending END AS pending, CASE WHEN p.sign > 0 THEN p.input_tokens ELSE -p.input_tokens END AS input_tokens, CASE WHEN p.sign > 0 THEN p.output_tokens ELSE -p.output_tokens END AS output_tokens, CASE WHEN p.sign > 0 THEN p.timed ELSE -p.timed END AS timed, CASE WHEN p.sign > 0 THEN p.time_ms ELSE -p.time_ms END AS time_ms, CASE WHEN p.sign > 0 THEN p.cost_usd ELSE -p.cost_usd END AS cost_usd
                 FROM (
-                    SELECT 1 AS sign, s.slot_intervals[s.slot + 1], s.model_id, s.d1, s.d2, s.d3, COALESCE(s.requests, 1) AS requests, COALESCE(s.successful, COALESCE(s.requests, 1)) AS successful, COALESCE(s.pending, 0) AS pending, COALESCE(s.input_tokens, 0) AS input_tokens, COALESCE(s.output_tokens, 0) AS output_tokens, COALESCE(s.timed, COALESCE(s.requests, 1)) AS timed, COALESCE(s.time_ms, 0) AS time_ms, COALESCE(s.cost_usd, 0) AS cost_usd
-                    FROM (
-                        SELECT c.slot_intervals, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, unnest(COALESCE(t.slots, ARRAY[t.slot])) AS slot, unnest(CASE WHEN t.slots IS NULL THEN ARRAY[t.requests] ELSE t.slot_requests END) AS requests, unnest(CASE WHEN t.slots IS NULL THEN ARRAY[t.successful] ELSE t.slot_successful END) AS successful, unnest(CASE WHEN t.slots IS NULL THEN ARRAY[t.pending] ELSE t.slot_pending END) AS pending, unnest(CASE WHEN t.slots IS NULL THEN ARRAY[t.input_tokens] ELSE t.slot_input_tokens END) AS input_tokens, unnest(CASE WHEN t.slots IS NULL THEN ARRAY[t.output_tokens] ELSE t.slot_output_tokens END) AS output_tokens, unnest(CASE WHEN t.slots IS NULL THEN ARRAY[t.timed] ELSE t.slot_timed END) AS timed, unnest(CASE WHEN t.slots IS NULL THEN ARRAY[t.time_ms] ELSE t.slot_time_ms END) AS time_ms, unnest(CASE WHEN t.slots IS NULL THEN ARRAY[t.cost_usd] ELSE t.slot_cost_usd END) AS cost_usd
-                        FROM days AS c
-                        JOIN stats_schema.chat_stats_rollup_@rollup@_slots AS t ON t.day = c.day
-                        WHERE c.interval_start IS NULL  AND @kept@
-                    ) AS s
-                    WHERE s.slot_intervals[s.slot + 1] IS NOT NULL
+                    SELECT 1 AS sign, c.slot_intervals[s.slot + 1], t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, s.requests, s.successful, s.pending, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
+                    FROM days AS c
+                    JOIN stats_schema.chat_stats_rollup_@rollup@_slots AS t ON t.day = c.day
+                    CROSS JOIN LATERAL (
+                            SELECT e.slot, COALESCE(e.requests, 1) AS requests, COALESCE(e.successful, COALESCE(e.requests, 1)) AS successful, COALESCE(e.pending, 0) AS pending, COALESCE(e.input_tokens, 0) AS input_tokens, COALESCE(e.output_tokens, 0) AS output_tokens, COALESCE(e.timed, COALESCE(e.requests, 1)) AS timed, COALESCE(e.time_ms, 0) AS time_ms, COALESCE(e.cost_usd, 0) AS cost_usd
+                            FROM (
+                                SELECT
+                                    unnest(COALESCE(t.slots, ARRAY[t.slot])) AS slot,
+                        unnest(CASE WHEN t.slots IS NULL THEN ARRAY[t.requests] ELSE t.slot_requests END) AS requests, unnest(CASE WHEN t.slots IS NULL THEN ARRAY[t.successful] ELSE t.slot_successful END) AS successful, unnest(CASE WHEN t.slots IS NULL THEN ARRAY[t.pending] ELSE t.slot_pending END) AS pending, unnest(CASE WHEN t.slots IS NULL THEN ARRAY[t.input_tokens] ELSE t.slot_input_tokens END) AS input_tokens, unnest(CASE WHEN t.slots IS NULL THEN ARRAY[t.output_tokens] ELSE t.slot_output_tokens END) AS output_tokens, unnest(CASE WHEN t.slots IS NULL THEN ARRAY[t.timed] ELSE t.slot_timed END) AS timed, unnest(CASE WHEN t.slots IS NULL THEN ARRAY[t.time_ms] ELSE t.slot_time_ms END) AS time_ms, unnest(CASE WHEN t.slots IS NULL THEN ARRAY[t.cost_usd] ELSE t.slot_cost_usd END) AS cost_usd
+                            ) AS e
+                        ) AS s
+                    WHERE c.interval_start IS NULL AND c.slot_intervals[s.slot + 1] IS NOT NULL  AND @kept@
                     UNION ALL
                     SELECT 1, c.interval_start, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, COALESCE(t.requests, 1) AS requests, COALESCE(t.successful, COALESCE(t.requests, 1)) AS successful, COALESCE(t.pending, 0) AS pending, COALESCE(t.input_tokens, 0) AS input_tokens, COALESCE(t.output_tokens, 0) AS output_tokens, COALESCE(t.timed, COALESCE(t.requests, 1)) AS timed, COALESCE(t.time_ms, 0) AS time_ms, COALESCE(t.cost_usd, 0) AS cost_usd
                     FROM days AS c
@@ -2144,14 +2148,18 @@ BEGIN
                     JOIN stats_schema.chat_stats_rollup_@rollup@_slots AS t ON t.day >= c.first_day AND t.day < c.end_day
                     WHERE c.tier = 'days'  AND @kept@
                     UNION ALL
-                    SELECT s.sign, s.model_id, s.d1, s.d2, s.d3, COALESCE(s.requests, 1) AS requests, COALESCE(s.successful, COALESCE(s.requests, 1)) AS successful, COALESCE(s.pending, 0) AS pending, COALESCE(s.input_tokens, 0) AS input_tokens, COALESCE(s.output_tokens, 0) AS output_tokens, COALESCE(s.timed, COALESCE(s.requests, 1)) AS timed, COALESCE(s.time_ms, 0) AS time_ms, COALESCE(s.cost_usd, 0) AS cost_usd
-                    FROM (
-                        SELECT c.sign, c.first_slot, c.end_slot, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, unnest(COALESCE(t.slots, ARRAY[t.slot])) AS slot, unnest(CASE WHEN t.slots IS NULL THEN ARRAY[t.requests] ELSE t.slot_requests END) AS requests, unnest(CASE WHEN t.slots IS NULL THEN ARRAY[t.successful] ELSE t.slot_successful END) AS successful, unnest(CASE WHEN t.slots IS NULL THEN ARRAY[t.pending] ELSE t.slot_pending END) AS pending, unnest(CASE WHEN t.slots IS NULL THEN ARRAY[t.input_tokens] ELSE t.slot_input_tokens END) AS input_tokens, unnest(CASE WHEN t.slots IS NULL THEN ARRAY[t.output_tokens] ELSE t.slot_output_tokens END) AS output_tokens, unnest(CASE WHEN t.slots IS NULL THEN ARRAY[t.timed] ELSE t.slot_timed END) AS timed, unnest(CASE WHEN t.slots IS NULL THEN ARRAY[t.time_ms] ELSE t.slot_time_ms END) AS time_ms, unnest(CASE WHEN t.slots IS NULL THEN ARRAY[t.cost_usd] ELSE t.slot_cost_usd END) AS cost_usd
-                        FROM cover AS c
-                        JOIN stats_schema.chat_stats_rollup_@rollup@_slots AS t ON t.day = c.first_day
-                        WHERE c.tier = 'slots' AND (t.slots IS NOT NULL OR t.slot >= c.first_slot AND t.slot < c.end_slot)  AND @kept@
-                    ) AS s
-                    WHERE s.slot >= s.first_slot AND s.slot < s.end_slot
+                    SELECT c.sign, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, s.requests, s.successful, s.pending, s.input_tokens, s.output_tokens, s.timed, s.time_ms, s.cost_usd
+                    FROM cover AS c
+                    JOIN stats_schema.chat_stats_rollup_@rollup@_slots AS t ON t.day = c.first_day
+                    CROSS JOIN LATERAL (
+                            SELECT e.slot, COALESCE(e.requests, 1) AS requests, COALESCE(e.successful, COALESCE(e.requests, 1)) AS successful, COALESCE(e.pending, 0) AS pending, COALESCE(e.input_tokens, 0) AS input_tokens, COALESCE(e.output_tokens, 0) AS output_tokens, COALESCE(e.timed, COALESCE(e.requests, 1)) AS timed, COALESCE(e.time_ms, 0) AS time_ms, COALESCE(e.cost_usd, 0) AS cost_usd
+                            FROM (
+                                SELECT
+                                    unnest(COALESCE(t.slots, ARRAY[t.slot])) AS slot,
+                        unnest(CASE WHEN t.slots IS NULL THEN ARRAY[t.requests] ELSE t.slot_requests END) AS requests, unnest(CASE WHEN t.slots IS NULL THEN ARRAY[t.successful] ELSE t.slot_successful END) AS successful, unnest(CASE WHEN t.slots IS NULL THEN ARRAY[t.pending] ELSE t.slot_pending END) AS pending, unnest(CASE WHEN t.slots IS NULL THEN ARRAY[t.input_tokens] ELSE t.slot_input_tokens END) AS input_tokens, unnest(CASE WHEN t.slots IS NULL THEN ARRAY[t.output_tokens] ELSE t.slot_output_tokens END) AS output_tokens, unnest(CASE WHEN t.slots IS NULL THEN ARRAY[t.timed] ELSE t.slot_timed END) AS timed, unnest(CASE WHEN t.slots IS NULL THEN ARRAY[t.time_ms] ELSE t.slot_time_ms END) AS time_ms, unnest(CASE WHEN t.slots IS NULL THEN ARRAY[t.cost_usd] ELSE t.slot_cost_usd END) AS cost_usd
+                            ) AS e
+                        ) AS s
+                    WHERE c.tier = 'slots' AND s.slot >= c.first_slot AND s.slot < c.end_slot AND (t.slots IS NOT NULL OR t.slot >= c.first_slot AND t.slot < c.end_slot)  AND @kept@
                     UNION ALL
                     SELECT c.sign, t.@model@ AS model_id, t.@column1@ AS d1, t.@column2@ AS d2, t.@column3@ AS d3, t.requests, t.successful, t.pending, t.input_tokens, t.output_tokens, t.timed, t.time_ms, t.cost_usd
                     FROM cover AS c

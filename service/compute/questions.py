@@ -197,16 +197,8 @@ class Asking:
             )
         return Computed(rows, {}, Method.QUERY, 0.0)
 
-    async def _fetch(
-        self, sql: str, *arguments: Any, preparation: str = "", keeps_plan: bool = False
-    ) -> list[asyncpg.Record]:
-        return await self._snapshot.fetch(
-            sql,
-            *arguments,
-            timeout=self._deadline.left(),
-            preparation=preparation,
-            keeps_plan=keeps_plan,
-        )
+    async def _fetch(self, sql: str, *arguments: Any, **options: Any) -> list[asyncpg.Record]:
+        return await self._snapshot.fetch(sql, *arguments, timeout=self._deadline.left(), **options)
 
     async def _look(self) -> Look:
         return await look(self._snapshot, timeout=self._deadline.left())

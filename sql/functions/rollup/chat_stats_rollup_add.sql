@@ -104,9 +104,6 @@ BEGIN
 {% endif %}
 {% for tier in rollup.tiers if tier.name in rollup.binned or tier.name == 'lifetime' %}
 {% set made_of = '_' ~ tier.made_of if tier.made_of in rollup.binned else '' %}
-{% set one_alone %}
-(SELECT count(DISTINCT {{ 'day' if tier.made_of == 'days' else 'month' }}) FROM {{ rollup.name }}{{ made_of }}_changes) <= 1
-{%- endset %}
 {% set key = kept.key(rollup, tier) %}
 {% if tier.name not in rollup.binned %}
     , {{ rollup.name }}_{{ tier.name }}_changes AS MATERIALIZED (
@@ -117,6 +114,9 @@ BEGIN
         GROUP BY {{ key }}
     )
 {%- else %}
+{% set one_alone %}
+(SELECT count(DISTINCT {{ 'day' if tier.made_of == 'days' else 'month' }}) FROM {{ rollup.name }}{{ made_of }}_changes) <= 1
+{%- endset %}
     , {{ rollup.name }}_{{ tier.name }}_cells AS MATERIALIZED (
         SELECT {{ dims }}{{ tier.of_day }} AS {{ tier.time }}, bin, sum(n::double precision)::bigint AS n
         FROM {{ rollup.name }}{{ made_of }}_cells
